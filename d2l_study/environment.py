@@ -1,0 +1,37 @@
+"""The one place that reads the environment (Ray's and MLflow's own variables are set in `study`)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+CACHE = "D2L_CACHE"
+DATA = "D2L_DATA"
+
+
+def data_root() -> Path | None:
+    """The folder that holds the user's data sets (`D2L_DATA`), or None."""
+    value = os.environ.get(DATA)
+    return Path(value).expanduser() if value else None
+
+
+def tracking_uri() -> str | None:
+    """MLflow's own variable for the address of the tracking store, or None."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def cache_dir() -> Path:
+    """A node-local folder for decoded data: `D2L_CACHE`, else `~/.cache/d2l_study`, else under the temp folder."""
+    named = os.environ.get(CACHE)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
+    candidates = [Path(named)] if named else [Path(base) / "d2l_study"]
+    candidates.append(Path(tempfile.gettempdir()) / f"d2l_study-{os.getuid()}")
+    for path in candidates:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(path, os.W_OK | os.X_OK):
+            return path
+    raise OSError(f"no writable cache folder among {', '.join(map(str, candidates))}; set {CACHE}")

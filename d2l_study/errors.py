@@ -1,0 +1,23 @@
+"""Errors in the user's words: file, key, value found, values allowed. The command line prints them
+without a traceback and exits with 2; a notebook sees an ordinary `ValueError`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong; the message says what and where, and what would be right."""
+
+
+def nearest(name: object, valid: Iterable[object]) -> str:
+    """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string."""
+    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def listed(values: Iterable[object], most: int = 12) -> str:
+    """The values as `a, b, c`, cut after `most`."""
+    names = [str(v) for v in values]
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

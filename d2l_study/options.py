@@ -1,0 +1,155 @@
+"""Configuration keys with bounds and documentation: frozen dataclasses whose fields say what they allow.
+
+    @dataclass(frozen=True)
+    class TeacherConfig(Options):
+        learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
+
+A value out of bounds raises `UserError` on construction, so a notebook and a space file meet the same check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from d2l_study.errors import UserError, listed, nearest
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    neutral: Any = dataclasses.MISSING,
+) -> Any:
+    """A field with a default, one line of documentation, and closed (least, most) or open (above, below) bounds.
+
+    `neutral` is for keys added after results exist: the value under which the key changes nothing. A
+    configuration's identity leaves such a key out while it has that value, so older results keep their ids.
+    """
+    meta = {"doc": doc, "least": least, "most": most, "above": above, "below": below,
+            "choices": choices, "neutral": neutral}  # fmt: skip
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Base of all configuration sections: checks every field on construction."""
+
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, check_value(f.name, getattr(self, f.name), hints[f.name], f.metadata))
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in dataclasses.fields(cls))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "") -> typing.Self:
+        """Build from plain values; every message begins with `where` (for example `space.yaml: teacher`)."""
+        prefix = f"{where}." if where else ""
+        for key in values:
+            if key not in cls.keys():
+                raise UserError(
+                    f"{prefix}{key}: unknown key{nearest(key, cls.keys())} (known: {listed(cls.keys(), 40)})"
+                )
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{prefix}{error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that belong to a configuration's id (see `option`, `neutral`)."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.metadata.get("neutral", dataclasses.MISSING) is dataclasses.MISSING
+            or getattr(self, f.name) != f.metadata["neutral"]
+        }
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def field_of(cls: type[Options], key: str) -> tuple[Any, Mapping[str, Any]]:
+    """The type and the metadata of one key."""
+    (f,) = [f for f in dataclasses.fields(cls) if f.name == key]
+    return _hints(cls)[key], f.metadata
+
+
+def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
+    """The value in its own type, or a `UserError` that names the key, the value and what is allowed."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    optional = types.NoneType in kinds
+    (kind,) = [k for k in kinds if k is not types.NoneType]
+    if value is None and optional:
+        return None
+    allowed = _allowed(kind, optional, meta)
+    if kind is bool:
+        ok = isinstance(value, bool)
+    elif kind is int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        ok = isinstance(value, int) and not isinstance(value, bool)
+    elif kind is float:
+        value = _as_float(value)
+        ok = isinstance(value, float) and math.isfinite(value)
+    else:
+        ok = isinstance(value, kind)
+    if not ok:
+        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
+    choices = meta.get("choices")
+    if choices is not None and value not in choices:
+        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}{nearest(value, choices)}")
+    if kind in (int, float) and not _within(value, meta):
+        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
+    return value
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string: it wants 1.0e-3
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _within(value: float, meta: Mapping[str, Any]) -> bool:
+    least, most, above, below = (meta.get(k) for k in ("least", "most", "above", "below"))
+    return (
+        (least is None or value >= least)
+        and (most is None or value <= most)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+
+
+def _allowed(kind: type, optional: bool, meta: Mapping[str, Any]) -> str:
+    if meta.get("choices") is not None:
+        text = "one of " + ", ".join(str(c) for c in meta["choices"])
+    else:
+        text = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        bounds: Iterable[tuple[str, str]] = (("least", "≥"), ("above", ">"), ("most", "≤"), ("below", "<"))
+        limits = [f"{sign} {meta[key]:g}" for key, sign in bounds if meta.get(key) is not None]
+        text += " " + " and ".join(limits) if limits else ""
+    return text + (" or null" if optional else "")

@@ -1,0 +1,146 @@
+"""The folder of one study: the one class that knows its paths, and how its rows are read.
+
+    ROOT/studies/<name>/space.yaml       the space as written
+                       resolved.json     the space as resolved, overrides, command line, provenance
+                       plan.json         the configurations of the study, in order
+                       failures/<trial_id>-r007.json   the last failure of a run that is not committed
+                       attempts.jsonl    one line per attempt of a trial
+                       rows.parquet      all rows, compacted at the end of each command
+
+A row of the study = what its plan says of the configuration (method, varied keys) + what the ledger holds
+of the run. A run in neither ledger nor failures has status `missing`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.storage import LocalStorage
+
+if TYPE_CHECKING:
+    import pandas
+
+LEADING_COLUMNS = (
+    "study", "config_id", "trial_id", "stage", "method", "dataset", "num_bags", "val_bags", "mean_bag_size",
+    "pooling", "lambda_adv", "lambda_noise", "lambda_ent", "repeat", "fold", "replicate", "seed", "teacher_id",
+    "generation", "status", "bag_auc", "instance_auc", "val_bag_auc",
+)  # fmt: skip
+"""The columns every table has, first and in this order (architecture, decision 9); more may follow."""
+
+
+class StudyFolder:
+    """One study on disk."""
+
+    def __init__(self, storage: LocalStorage, name: str) -> None:
+        self.storage = storage
+        self.name = name
+        self.ledger = Ledger(storage)
+
+    @property
+    def key(self) -> str:
+        return f"studies/{self.name}"
+
+    def exists(self) -> bool:
+        return self.storage.exists(f"{self.key}/plan.json")
+
+    # ---- what the study is
+    def write(self, space_text: str, resolved: dict[str, Any], plan: list[dict[str, Any]]) -> None:
+        """Keep the space as written and as resolved, and the plan: a list of entries with `config_id`,
+        `stage`, `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
+        self.storage.put(f"{self.key}/space.yaml", space_text.encode())
+        self.storage.put(f"{self.key}/resolved.json", _json(resolved))
+        self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
+
+    def resolved(self) -> dict[str, Any]:
+        return json.loads(self.storage.read(f"{self.key}/resolved.json"))
+
+    def plan(self) -> list[dict[str, Any]]:
+        return json.loads(self.storage.read(f"{self.key}/plan.json"))["configurations"]
+
+    # ---- failures and attempts
+    def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
+        """Keep why a run failed: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
+        self.storage.put(self._failure_key(config, replicate), _json(failure))
+
+    def failure(self, config: str, replicate: int) -> dict[str, Any] | None:
+        key = self._failure_key(config, replicate)
+        return json.loads(self.storage.read(key)) if self.storage.exists(key) else None
+
+    def clear_failure(self, config: str, replicate: int) -> None:
+        self.storage.delete(self._failure_key(config, replicate))
+
+    def _failure_key(self, config: str, replicate: int) -> str:
+        return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
+
+    # ---- rows
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Every run of the plan as one flat dictionary."""
+        failed = set(self.storage.list(f"{self.key}/failures"))
+        for entry in self.plan():
+            for replicate in entry["replicates"]:
+                yield self._row(entry, replicate, failed)
+
+    def _row(self, entry: dict[str, Any], replicate: int, failed: set[str]) -> dict[str, Any]:
+        config = entry["config_id"]
+        row = {
+            **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),
+            "stage": entry["stage"], "method": entry["method"], "replicate": replicate,
+            "teacher_id": entry.get("teacher_id"), "generation": entry.get("generation", 0),
+        }  # fmt: skip
+        record = self.ledger.read(config, replicate)
+        if record is not None:
+            return {**record["row"], **row}
+        failure = self.failure(config, replicate) if f"{trial_id(config)}-r{replicate:03d}.json" in failed else None
+        return {**row, "status": "failed" if failure else "missing", "cause": failure and failure["cause"]}
+
+    def rows(self) -> pandas.DataFrame:
+        """All rows of the study as a table, `LEADING_COLUMNS` first; columns that nothing fills are left out
+        except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name."""
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self.iter_rows()))
+        for column in LEADING_COLUMNS:
+            if column not in frame:
+                frame[column] = math.nan
+        frame = frame[[*LEADING_COLUMNS, *(c for c in frame if c not in LEADING_COLUMNS)]]
+        frame.attrs["study"] = self.name
+        frame.attrs["varied"] = sorted({key for entry in self.plan() for key in entry["varied"]})
+        return frame
+
+    def compact(self) -> pandas.DataFrame:
+        """Write `rows.parquet`; returns the rows."""
+        frame = self.rows()
+        plain = frame.copy()
+        plain.attrs = {}
+        self.storage.put(f"{self.key}/rows.parquet", plain.to_parquet(index=False))
+        return frame
+
+
+def list_studies(storage: LocalStorage) -> list[str]:
+    return [name for name in storage.list("studies") if StudyFolder(storage, name).exists()]
+
+
+def find_study(study: str, root: str) -> StudyFolder:
+    """A study by its name under `root`, or by its folder `ROOT/studies/<name>`; `UserError` if there is none."""
+    from pathlib import Path
+
+    path = Path(study).expanduser()
+    if path.name and (path / "plan.json").is_file():
+        path = path.absolute()
+        return StudyFolder(LocalStorage(path.parent.parent), path.name)
+    storage = LocalStorage(root)
+    folder = StudyFolder(storage, study)
+    if "/" not in study and folder.exists():
+        return folder
+    names = list_studies(storage)
+    known = f"studies there: {listed(names)}" if names else "there are no studies there"
+    raise UserError(f"no study {study!r} under {storage.root}{nearest(study, names)} ({known})")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, default=str).encode()

@@ -1,0 +1,122 @@
+"""The ledger: every finished run, addressed by what was computed, shared by all studies under one root.
+
+    ROOT/results/<config_id[:2]>/<config_id>/config.json           what the id stands for
+    ROOT/results/<config_id[:2]>/<config_id>/r007/<attempt>.<name> the data of one attempt
+    ROOT/results/<config_id[:2]>/<config_id>/r007/commit.json      one small put; the run exists when this does
+
+The worker commits, so a dying driver loses nothing; the first commit wins, so two workers on one run agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from d2l_study import SCIENCE_VERSION
+from d2l_study.study.storage import LocalStorage
+
+ID_LENGTH = 20
+TRIAL_ID_LENGTH = 10
+
+
+def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int) -> str:
+    """The identity of a configuration: a hash of its resolved scientific values (architecture, decision 1).
+
+    `sections` maps a section's name to its `Options.identity()`; `checksum` is that of the data set's pool.
+    Replicates, resources, device, precision and retries are not part of it.
+    """
+    content = {
+        "science_version": SCIENCE_VERSION, "stage": stage, "sections": sections,
+        "data_checksum": checksum, "base_seed": base_seed,
+    }  # fmt: skip
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def trial_id(config: str) -> str:
+    """The short name of a configuration that tables and commands use: the head of its id."""
+    return config[:TRIAL_ID_LENGTH]
+
+
+class Ledger:
+    """Reads and commits runs; a run is (config_id, replicate)."""
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self.storage = storage
+
+    @staticmethod
+    def config_key(config: str) -> str:
+        return f"results/{config[:2]}/{config}"
+
+    @classmethod
+    def run_key(cls, config: str, replicate: int) -> str:
+        return f"{cls.config_key(config)}/r{replicate:03d}"
+
+    # ---- configurations
+    def write_config(self, config: str, resolved: Mapping[str, Any]) -> None:
+        """Keep what an id stands for; written once."""
+        key = f"{self.config_key(config)}/config.json"
+        if not self.storage.exists(key):
+            self.storage.put_if_absent(key, _json(resolved))
+
+    def read_config(self, config: str) -> dict[str, Any]:
+        return json.loads(self.storage.read(f"{self.config_key(config)}/config.json"))
+
+    # ---- runs
+    def commit(
+        self, config: str, replicate: int, row: Mapping[str, Any], files: Mapping[str, bytes], attempt: str | None = None
+    ) -> bool:
+        """Store a run's files, then its commit. False if the run was there already (then ours are removed)."""
+        attempt = attempt or uuid.uuid4().hex[:8]
+        base = self.run_key(config, replicate)
+        stored = {}
+        for name, data in files.items():
+            key = f"{base}/{attempt}.{name}"
+            self.storage.put(key, data)
+            stored[name] = {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        record = {"config_id": config, "replicate": replicate, "attempt": attempt, "row": dict(row), "files": stored}
+        won = self.storage.put_if_absent(f"{base}/commit.json", _json(record))
+        if not won:
+            for entry in stored.values():
+                self.storage.delete(str(entry["key"]))
+        return won
+
+    def read(self, config: str, replicate: int) -> dict[str, Any] | None:
+        """The commit record (`row`, `files`, `attempt`) of a run, or None if it is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads(self.storage.read(f"{self.run_key(config, replicate)}/commit.json"))
+        return None
+
+    def has(self, config: str, replicate: int) -> bool:
+        return self.storage.exists(f"{self.run_key(config, replicate)}/commit.json")
+
+    def read_file(self, config: str, replicate: int, name: str) -> bytes:
+        """One file of a committed run; KeyError if the run has none of that name."""
+        record = self.read(config, replicate)
+        if record is None:
+            raise FileNotFoundError(f"no committed run {trial_id(config)} r{replicate:03d}")
+        return self.storage.read(record["files"][name]["key"])
+
+    def forget(self, config: str, replicate: int) -> None:
+        """Withdraw a commit (`--fresh`); the data of the old attempt stays until the new one is committed."""
+        self.storage.delete(f"{self.run_key(config, replicate)}/commit.json")
+
+    # ---- checkpoints of unfinished runs
+    def save_checkpoint(self, config: str, replicate: int, data: bytes) -> None:
+        self.storage.put(f"{self.run_key(config, replicate)}/checkpoint.pt", data)
+
+    def load_checkpoint(self, config: str, replicate: int) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self.storage.read(f"{self.run_key(config, replicate)}/checkpoint.pt")
+        return None
+
+    def drop_checkpoint(self, config: str, replicate: int) -> None:
+        self.storage.delete(f"{self.run_key(config, replicate)}/checkpoint.pt")
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, default=str).encode()
