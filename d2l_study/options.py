@@ -30,14 +30,16 @@ def option(
     below: float | None = None,
     choices: tuple[Any, ...] | None = None,
     neutral: Any = dataclasses.MISSING,
+    scientific: bool = True,
 ) -> Any:
     """A field with a default, one line of documentation, and closed (least, most) or open (above, below) bounds.
 
     `neutral` is for keys added after results exist: the value under which the key changes nothing. A
     configuration's identity leaves such a key out while it has that value, so older results keep their ids.
+    `scientific=False` marks a key that no result depends on (a path, say): it is in no identity.
     """
     meta = {"doc": doc, "least": least, "most": most, "above": above, "below": below,
-            "choices": choices, "neutral": neutral}  # fmt: skip
+            "choices": choices, "neutral": neutral, "scientific": scientific}  # fmt: skip
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -76,8 +78,8 @@ class Options:
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.metadata.get("neutral", dataclasses.MISSING) is dataclasses.MISSING
-            or getattr(self, f.name) != f.metadata["neutral"]
+            if f.metadata["scientific"]
+            and (f.metadata["neutral"] is dataclasses.MISSING or getattr(self, f.name) != f.metadata["neutral"])
         }
 
 

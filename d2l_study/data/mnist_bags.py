@@ -1,0 +1,113 @@
+"""MNIST bags (slides 12–13; method page, "MNIST bags"): a bag is positive if it holds at least one 9."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from d2l_study.data import mnist
+from d2l_study.data.pool import Bags, Pool, Replicate
+from d2l_study.data.streams import Streams
+from d2l_study.options import Options, option
+
+VAL_IMAGES = 10_000
+"""Validation bags are drawn from the last 10,000 of the 60,000 training images, training bags from the others."""
+
+
+@dataclass(frozen=True)
+class MnistBags(Options):
+    """The `data` section of a space for MNIST bags."""
+
+    dataset: str = option("mnist", "the data set", choices=("mnist",))
+    num_bags: int = option(100, "number of training bags n", least=2, most=100_000)
+    mean_bag_size: float = option(10.0, "mean number K of instances in a bag", least=1, most=10_000)
+    bag_size_variance: float = option(5.0, "variance of the number of instances in a bag", least=0)
+    val_bags: int | None = option(None, "number of validation bags; null: the larger of 20 and n/2", least=2)
+    test_bags: int = option(1000, "number of test bags", least=2)
+    positive_digit: int = option(9, "the digit that makes a bag positive", least=0, most=9)
+    witness_rate: float | None = option(
+        None, "chance that an instance of a positive bag is the positive digit; null: its natural share",
+        above=0.0, most=1.0,
+    )  # fmt: skip
+    prevalence: float = option(0.5, "share of positive bags", above=0.0, below=1.0)
+    label_noise: float = option(0.0, "share of training and validation bag labels flipped", least=0.0, below=0.5)
+    root: str | None = option(None, "folder with the user's own IDX files; null: the embedded MNIST", scientific=False)
+    verify: bool = option(True, "require the four files to be MNIST's own (md5)", scientific=False)
+
+    def resolved(self) -> MnistBags:
+        """With every default that depends on other keys made explicit."""
+        if self.val_bags is not None:
+            return self
+        return dataclasses.replace(self, val_bags=max(20, self.num_bags // 2))
+
+    def load_pool(self) -> Pool:
+        return mnist.load(self.root, self.verify)
+
+    def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
+        """The bags of one replicate: they depend on no method and, but for their count, not on n."""
+        config = self.resolved()
+        assert config.val_bags is not None
+        streams = Streams(config.dataset, base_seed, number)
+        first_val = mnist.TRAIN_IMAGES - VAL_IMAGES
+        parts = {
+            "bags_train": np.arange(first_val),
+            "bags_val": np.arange(first_val, mnist.TRAIN_IMAGES),
+            "bags_test": np.arange(mnist.TRAIN_IMAGES, len(pool.classes)),
+        }
+        counts = {"bags_train": config.num_bags, "bags_val": config.val_bags, "bags_test": config.test_bags}
+        train, val, test = (
+            sample_bags(config, pool.classes, part, counts[name], streams, name) for name, part in parts.items()
+        )
+        truth = (pool.classes[parts["bags_test"]] == config.positive_digit).astype(np.int8)
+        return Replicate(
+            number, pool, train, val, test, Bags.of_one(parts["bags_test"], truth),
+            np.array([mnist.MEAN]), np.array([mnist.STD]), streams, repeat=number,
+        )  # fmt: skip
+
+
+def sample_bags(
+    config: MnistBags, classes: np.ndarray, part: np.ndarray, count: int, streams: Streams, stream: str
+) -> Bags:
+    """Draw `count` bags of the images `part` (indices into the pool).
+
+    Bag i is drawn by its own generator, so the first 50 of 100 bags are those of a draw of 50. Classes alternate
+    in the proportion `prevalence`. A bag's size is drawn before its class is looked at, so that size says nothing
+    about the label; then a positive bag holds a number of positive digits drawn from the binomial conditioned on
+    at least one, which at the natural rate is a natural draw that happens to hold one, and a negative bag holds
+    other digits only.
+    """
+    positive = part[classes[part] == config.positive_digit]
+    negative = part[classes[part] != config.positive_digit]
+    rate = config.witness_rate if config.witness_rate is not None else len(positive) / len(part)
+    noisy = stream != "bags_test"
+    instances, labels, truths = [], [], []
+    for i in range(count):
+        rng = streams.rng(stream, i)
+        size = max(1, round(rng.normal(config.mean_bag_size, config.bag_size_variance**0.5)))
+        truth = int((i + 1) * config.prevalence + 1e-9) > int(i * config.prevalence + 1e-9)
+        witnesses = _at_least_one(rng, size, rate) if truth else 0
+        bag = np.concatenate([rng.choice(positive, witnesses), rng.choice(negative, size - witnesses)])
+        instances.append(rng.permutation(bag))
+        flip = rng.random() < config.label_noise and noisy
+        labels.append(truth ^ flip)
+        truths.append(truth)
+    index = np.concatenate(instances)
+    offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in instances])])
+    return Bags(
+        offsets, index, np.array(labels, np.int8),
+        (classes[index] == config.positive_digit).astype(np.int8), np.array(truths, np.int8),
+    )  # fmt: skip
+
+
+def _at_least_one(rng: np.random.Generator, size: int, rate: float) -> int:
+    """A draw of Binomial(size, rate) given that it is at least 1, by inverting its distribution function."""
+    if rate >= 1.0:
+        return size
+    count = np.arange(1, size + 1)
+    steps = np.log(size - count + 1) - np.log(count) + np.log(rate) - np.log1p(-rate)
+    log_mass = np.cumsum(steps)  # up to the constant of count = 0, which the conditioning cancels
+    mass = np.exp(log_mass - log_mass.max())
+    cumulative = np.cumsum(mass) / mass.sum()
+    return int(count[min(np.searchsorted(cumulative, rng.random(), side="right"), size - 1)])

@@ -1,0 +1,94 @@
+"""One pool of instances per data set, and bags as index arrays into it (architecture, decision 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from d2l_study.data.streams import Streams
+
+UNKNOWN = -1
+"""The instance label of an instance whose truth is not known."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All instances of a data set, shared and never copied.
+
+    instances: (N, C, H, W) uint8 patches, possibly memory-mapped; classes: (N,) int64 class of each instance
+    (for MNIST the digit); checksum: of the content, part of every configuration's identity.
+    """
+
+    name: str
+    instances: np.ndarray
+    classes: np.ndarray
+    checksum: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one instance."""
+        _, channels, height, width = self.instances.shape
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags over a pool, as index arrays.
+
+    offsets: (B + 1,) int64, bag b holds positions offsets[b]:offsets[b + 1] of the following arrays;
+    instance: (I,) int64 indices into the pool; label: (B,) int8 bag labels as training sees them;
+    instance_label: (I,) int8 truth, −1 unknown (evaluation only); true_label: (B,) int8 before label noise.
+    """
+
+    offsets: np.ndarray
+    instance: np.ndarray
+    label: np.ndarray
+    instance_label: np.ndarray
+    true_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(B,) number of instances of each bag."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def of_one(cls, instance: np.ndarray, instance_label: np.ndarray) -> Bags:
+        """Each instance as a bag of its own, which is how a bag classifier labels instances."""
+        label = instance_label.astype(np.int8)
+        return cls(np.arange(len(instance) + 1), instance.astype(np.int64), label, label, label)
+
+    def select(self, bags: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The positions (into `instance`) of the named bags' instances in order, and (same length) which of
+        the named bags, 0 … len(bags) − 1, each belongs to."""
+        bags = np.asarray(bags)
+        sizes = self.sizes[bags]
+        bag_index = np.repeat(np.arange(len(bags)), sizes)
+        start = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        within = np.arange(len(bag_index)) - start[bag_index]
+        return self.offsets[bags][bag_index] + within, bag_index
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One replicate of an experiment: new bags, new initialisation; a fold is a replicate too.
+
+    mean, std: (C,) of the pixel values in units of 1/255, the input's normalisation (part of the method, since
+    ε and the noise are measured in normalised units). test_instances: bags of one, for the instance metrics.
+    """
+
+    number: int
+    pool: Pool
+    train: Bags
+    val: Bags
+    test: Bags
+    test_instances: Bags
+    mean: np.ndarray
+    std: np.ndarray
+    streams: Streams
+    repeat: int = 0
+    fold: int | None = None

@@ -1,0 +1,50 @@
+"""The teacher's configuration: every constant of the method page is a key here, with its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2l_study.options import Options, option
+
+POOLINGS = (
+    "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TeacherConfig(Options):
+    """The `teacher` section of a space: attention MIL (Ilse et al. 2018) with the three regularizers of slide 11."""
+
+    extractor: str = option("lenet", "feature extractor f", choices=("lenet",))
+    pooling: str = option("attention", "how instances become a bag", choices=POOLINGS)
+    attention_width: int = option(128, "rows of V (and U) of the attention", least=1, most=4096)
+    feature_width: int = option(500, "length of an instance's feature vector h", least=1, most=8192)
+
+    lambda_adv: float = option(0.0, "weight of the adversarial regularizer R_adv", least=0.0)
+    lambda_noise: float = option(0.0, "weight of the noise-instance regularizer R_noise", least=0.0)
+    lambda_ent: float = option(0.0, "weight of the subset-entropy regularizer R_ent", least=0.0)
+    ramp_steps: int = option(0, "steps over which the three weights rise linearly from 0", least=0)
+
+    epsilon: float = option(2.0, "radius ε of each instance's L2 ball, in normalised units", above=0.0)
+    direction: str = option("logit", "how the adversarial direction is found", choices=("logit", "power"))
+    xi: float = option(0.1, "finite-difference length ξ of the power iteration", above=0.0)
+    power_iterations: int = option(1, "power iterations (direction: power)", least=1, most=20)
+    noise_rate: float = option(0.2, "ρ: noise instances put into a bag, as a share of its size", above=0.0)
+    noise_kind: str = option("gaussian", "what noise instances are", choices=("gaussian", "uniform", "shuffled"))
+    drop_rate: float = option(0.2, "q: chance that R_ent leaves an instance out", least=0.0, below=1.0)
+
+    steps: int = option(600, "optimizer steps", least=1, most=10_000_000)
+    batch_bags: int = option(4, "bags per optimizer step", least=1, most=4096)
+    learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
+    weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
+    decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
+    eval_every: int = option(50, "optimizer steps between validations", least=1)
+    patience: int = option(0, "validations without improvement after which training stops; 0: never", least=0)
+    select: str = option(
+        "loss", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
+        choices=("loss", "auc", "last"),
+    )  # fmt: skip
+
+    @property
+    def regularized(self) -> bool:
+        return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
