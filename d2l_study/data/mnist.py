@@ -45,9 +45,7 @@ def find_files(root: str | Path | None = None) -> dict[str, Path]:
         spellings = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
         paths = [f / s for f in folders for s in spellings if (f / s).is_file()]
         if not paths:
-            raise UserError(
-                f"data.root: {folder} has no {name} (looked for it there and in MNIST/raw, gzipped or not)"
-            )
+            raise UserError(f"data.root: {folder} has no {name} (looked for it there and in MNIST/raw, gzipped or not)")
         found[name] = paths[0]
     return found
 

@@ -110,4 +110,5 @@ def _at_least_one(rng: np.random.Generator, size: int, rate: float) -> int:
     log_mass = np.cumsum(steps)  # up to the constant of count = 0, which the conditioning cancels
     mass = np.exp(log_mass - log_mass.max())
     cumulative = np.cumsum(mass) / mass.sum()
-    return int(count[min(np.searchsorted(cumulative, rng.random(), side="right"), size - 1)])
+    position = int(np.searchsorted(cumulative, rng.random(), side="right"))
+    return int(count[min(position, size - 1)])

@@ -1,0 +1,30 @@
+"""Teacher, regularizers, metrics: torch and numpy only, so that the science runs without the machinery.
+
+from d2l_study.data import MnistBags
+from d2l_study.learning import TeacherConfig, fit_teacher
+
+data = MnistBags(num_bags=50)
+replicates = [data.replicate(data.load_pool(), r, base_seed=1) for r in range(5)]
+print([t.metrics["bag_auc"] for t in fit_teacher(TeacherConfig(lambda_adv=1.0), replicates)])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from d2l_study.learning.config import TeacherConfig
+
+if TYPE_CHECKING:
+    from d2l_study.learning.prediction import Compute
+    from d2l_study.learning.teacher import FittedTeacher, fit_teacher
+
+_LAZY = {"Compute": "prediction", "FittedTeacher": "teacher", "fit_teacher": "teacher"}
+
+
+def __getattr__(name: str) -> object:
+    # The configuration is read where torch is not needed (validating a space), so torch waits for its first use.
+    if name in _LAZY:
+        return getattr(import_module(f"d2l_study.learning.{_LAZY[name]}"), name)
+    raise AttributeError(name)
+
+
+__all__ = ["Compute", "FittedTeacher", "TeacherConfig", "fit_teacher"]

@@ -1,0 +1,149 @@
+"""The teacher's loss on one batch: L = BCE + λ_adv R_adv + λ_noise R_noise + λ_ent R_ent (method page).
+
+The features of the clean pass serve the noise and the entropy term: only noise instances and adversarial
+instances go through the extractor again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from d2l_study.data.pool import Bags, Pool
+from d2l_study.data.streams import Streams
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.regularizers import (
+    bernoulli_entropy,
+    bernoulli_kl,
+    boundary_direction,
+    power_direction,
+    subset,
+)
+from d2l_study.models import MilModel
+from d2l_study.models.extractors import Params
+
+PARTS = ("bce", "r_adv", "r_noise", "r_ent")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's bags and draws.
+
+    x: (instances, C, H, W); bag_index: (instances,); label: (bags,) float; then, where the configuration asks
+    for them, the draws: start (instances, C, H, W) for the power iteration, noise (noise instances, C, H, W)
+    with noise_bag (noise instances,), and keep (instances,) bool for the subset.
+    """
+
+    x: Tensor
+    bag_index: Tensor
+    label: Tensor
+    start: Tensor | None = None
+    noise: Tensor | None = None
+    noise_bag: Tensor | None = None
+    keep: Tensor | None = None
+
+
+def batch_bags(streams: Streams, bags: int, batch: int, step: int) -> np.ndarray:
+    """Which bags make up a step: positions step·batch … of an endless row of shuffled epochs."""
+    position = np.arange(step * batch, (step + 1) * batch)
+    epochs = {e: streams.rng("order", int(e)).permutation(bags) for e in np.unique(position // bags)}
+    return np.array([epochs[p // bags][p % bags] for p in position])
+
+
+def draw_batch(
+    config: TeacherConfig, pool: Pool, train: Bags, streams: Streams, step: int, normalise: Normalise
+) -> Batch:
+    """The bags and the random draws of one step, each from its own stream, addressed by the step."""
+    chosen = batch_bags(streams, len(train), config.batch_bags, step)
+    positions, bag_of = train.select(chosen)
+    device = normalise.mean.device
+    patches = pool.instances[train.instance[positions]]
+    bag_index = torch.from_numpy(bag_of).to(device)
+    start = noise = noise_bag = keep = None
+    if config.lambda_adv > 0 and config.direction == "power":
+        start = torch.from_numpy(streams.rng("vat", step).standard_normal(patches.shape, np.float32)).to(device)
+    if config.lambda_noise > 0:
+        count = np.ceil(config.noise_rate * train.sizes[chosen]).astype(np.int64)
+        owner = np.repeat(np.arange(len(chosen)), count)
+        noise = _noise(config.noise_kind, streams.rng("noise", step), owner, patches, bag_of, normalise)
+        noise_bag = torch.from_numpy(owner).to(device)
+    if config.lambda_ent > 0:
+        draws = torch.from_numpy(streams.rng("subset", step).random(len(positions))).to(device)
+        keep = subset(draws, bag_index, len(chosen), config.drop_rate)
+    label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
+    return Batch(normalise(patches), bag_index, label, start, noise, noise_bag, keep)
+
+
+def _noise(
+    kind: str,
+    rng: np.random.Generator,
+    owner: np.ndarray,
+    patches: np.ndarray,
+    bag_of: np.ndarray,
+    normalise: Normalise,
+) -> Tensor:
+    """Uncorrelated noise instances, (noise instances, C, H, W): standard normal in normalised units, uniform
+    over the pixel range, or instances of the same bag with their pixels shuffled."""
+    shape = (len(owner), *patches.shape[1:])
+    if kind == "gaussian":
+        return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(normalise.mean.device)
+    if kind == "uniform":
+        return normalise(rng.integers(0, 256, shape, np.uint8))
+    sizes = np.bincount(bag_of)
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    source = first[owner] + rng.integers(0, sizes[owner])
+    pixels = patches[source].reshape(*shape[:2], -1)
+    order = rng.permuted(np.tile(np.arange(pixels.shape[-1]), (len(owner), 1)), axis=1)
+    return normalise(np.take_along_axis(pixels, order[:, None, :], axis=2).reshape(shape))
+
+
+def teacher_loss(
+    model: MilModel, params: Params, batch: Batch, config: TeacherConfig, ramp: float, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """The loss (a scalar with its graph) and its unweighted parts, (4,) detached, in the order of `PARTS`."""
+    bags = len(batch.label)
+    adversarial = config.lambda_adv > 0
+    by_logit = adversarial and config.direction == "logit"
+    x = batch.x.detach().requires_grad_(by_logit)
+
+    def bag_logits(instances: Tensor) -> Tensor:
+        with compute.autocast():
+            terms = model.terms(params, instances)
+        return model.pool(params, terms, batch.bag_index, bags)
+
+    with compute.autocast():
+        clean_terms = model.terms(params, x)
+    logit = model.pool(params, clean_terms, batch.bag_index, bags)
+    fixed = logit.detach()
+    bce = binary_cross_entropy_with_logits(logit, batch.label)
+    zero = torch.zeros((), device=logit.device)
+    r_adv = r_noise = r_ent = zero
+    if adversarial:
+        if by_logit:
+            direction = boundary_direction(x, logit, batch.bag_index)
+        else:
+            assert batch.start is not None
+            frozen = {name: value.detach() for name, value in params.items()}
+            direction = power_direction(
+                batch.x, fixed, batch.start,
+                lambda moved: model.logits(frozen, moved, batch.bag_index, bags),
+                config.xi, config.power_iterations,
+            )  # fmt: skip
+        moved = batch.x.detach() + config.epsilon * direction
+        r_adv = bernoulli_kl(fixed, bag_logits(moved)).mean()
+    if config.lambda_noise > 0:
+        assert batch.noise is not None and batch.noise_bag is not None
+        with compute.autocast():
+            noise_terms = model.terms(params, batch.noise)
+        where = torch.cat([batch.bag_index, batch.noise_bag])
+        r_noise = bernoulli_kl(fixed, model.pool(params, clean_terms.joined(noise_terms), where, bags)).mean()
+    if config.lambda_ent > 0:
+        subset_logit = model.pool(params, clean_terms, batch.bag_index, bags, batch.keep)
+        r_ent = bernoulli_entropy(subset_logit).mean()
+    loss = bce + ramp * (config.lambda_adv * r_adv + config.lambda_noise * r_noise + config.lambda_ent * r_ent)
+    return loss, torch.stack([bce.detach(), r_adv.detach(), r_noise.detach(), r_ent.detach()])

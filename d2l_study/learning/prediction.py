@@ -1,0 +1,96 @@
+"""Predictions of a bag classifier: each distinct instance goes through the extractor once, then bags are pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l_study.data.pool import Bags, Pool, Replicate
+from d2l_study.learning import metrics
+from d2l_study.models import MilModel, Terms
+from d2l_study.models.extractors import Params
+
+CHUNK = 500
+"""Instances per extractor call in evaluation: large enough for the arithmetic, small enough for the cache."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how to compute; in no configuration's identity."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def autocast(self) -> Any:
+        """bfloat16 for the extractor where asked for; logits, KL and losses stay in float32."""
+        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """uint8 patches to normalised units: (x/255 − mean)/std per channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, replicate: Replicate, compute: Compute) -> Normalise:
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (replicate.mean, replicate.std))
+        return cls(mean.to(compute.device), std.to(compute.device))
+
+    def __call__(self, patches: np.ndarray) -> Tensor:
+        """patches: (instances, C, H, W) uint8 -> the same shape, float32, channels last in memory."""
+        x = torch.from_numpy(patches).to(self.mean.device, torch.float32)
+        return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def instance_terms(
+    model: MilModel, params: Params, pool: Pool, instances: np.ndarray, normalise: Normalise, compute: Compute
+) -> Terms:
+    """The terms of the named instances of the pool, in order."""
+    chunks = []
+    for start in range(0, len(instances), CHUNK):
+        with compute.autocast():
+            chunks.append(model.terms(params, normalise(pool.instances[instances[start : start + CHUNK]])))
+    return Terms(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+
+@torch.no_grad()
+def predict_bags(
+    model: MilModel, params: Params, pool: Pool, sets: Sequence[Bags], normalise: Normalise, compute: Compute
+) -> list[np.ndarray]:
+    """The logit of each bag, (bags,) float32, for each of several sets of bags of one pool.
+
+    Every distinct instance of all the sets together goes through the extractor once.
+    """
+    distinct, inverse = np.unique(np.concatenate([bags.instance for bags in sets]), return_inverse=True)
+    terms = instance_terms(model, params, pool, distinct, normalise, compute)
+    results = []
+    for bags, at in zip(sets, np.split(inverse, np.cumsum([len(b.instance) for b in sets])[:-1]), strict=True):
+        logits = []
+        for start in range(0, len(bags), CHUNK):
+            chosen = np.arange(start, min(start + CHUNK, len(bags)))
+            positions, bag_index = bags.select(chosen)
+            index = torch.from_numpy(at[positions]).to(compute.device)
+            where = torch.from_numpy(bag_index).to(compute.device)
+            logits.append(model.pool(params, terms.at(index), where, len(chosen)))
+        results.append(torch.cat(logits).cpu().numpy())
+    return results
+
+
+def bag_metrics(label: np.ndarray, logit: np.ndarray, prefix: str) -> dict[str, float]:
+    """`{prefix}_auc`, `_ap`, `_nll`, `_brier`, and accuracy, precision, recall and f1 at 0.5."""
+    values = {
+        "auc": metrics.auc(label, logit),
+        "ap": metrics.average_precision(label, logit),
+        "nll": metrics.log_loss(label, logit),
+        "brier": metrics.brier(label, logit),
+        **metrics.at_threshold(label, logit),
+    }
+    return {f"{prefix}_{name}": value for name, value in values.items()}

@@ -1,0 +1,60 @@
+"""Feature extractors f: patches to feature vectors, as pure functions of (parameters, inputs).
+
+Parameters are flat dictionaries of named tensors, so that replicates can be stacked along a leading axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2l_study.errors import UserError
+
+Params = dict[str, Tensor]
+
+_FILTERS = (20, 50)
+_KERNEL = 5
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """U(−1/√fan_in, 1/√fan_in), PyTorch's default for linear and convolutional layers and their biases."""
+    bound = fan_in**-0.5
+    return torch.from_numpy(rng.uniform(-bound, bound, shape).astype(np.float32))
+
+
+def linear_init(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Params:
+    return {
+        f"{name}.weight": uniform(rng, (outputs, inputs), inputs),
+        f"{name}.bias": uniform(rng, (outputs,), inputs),
+    }
+
+
+def lenet_init(rng: np.random.Generator, shape: tuple[int, int, int], width: int) -> Params:
+    """Parameters of the LeNet of Ilse et al. 2018 (MNIST bags) for patches of `shape` (C, H, W).
+
+    `UserError` if the patch is too small for two rounds of 5×5 convolution and halving (16 pixels a side).
+    """
+    channels, height, width_px = shape
+    params: Params = {}
+    inputs = channels
+    for i, filters in enumerate(_FILTERS, 1):
+        fan_in = inputs * _KERNEL**2
+        params[f"conv{i}.weight"] = uniform(rng, (filters, inputs, _KERNEL, _KERNEL), fan_in)
+        params[f"conv{i}.bias"] = uniform(rng, (filters,), fan_in)
+        inputs, height, width_px = filters, (height - _KERNEL + 1) // 2, (width_px - _KERNEL + 1) // 2
+    if height < 1 or width_px < 1:
+        raise UserError(f"teacher.extractor: lenet needs patches of at least 16×16 pixels; found {shape[1]}×{shape[2]}")
+    return params | linear_init(rng, "fc", inputs * height * width_px, width)
+
+
+def lenet(params: Params, x: Tensor) -> Tensor:
+    """conv 20@5×5, pool, conv 50@5×5, pool, FC, ReLU (method page, "Teacher").
+
+    x: (instances, C, H, W) in normalised units. Returns h: (instances, width).
+    """
+    for name in ("conv1", "conv2"):
+        # ReLU after the pool: the same function (both are monotone), a quarter of the work.
+        x = F.relu(F.max_pool2d(F.conv2d(x, params[f"{name}.weight"], params[f"{name}.bias"]), 2))
+    return F.relu(F.linear(x.flatten(1), params["fc.weight"], params["fc.bias"]))

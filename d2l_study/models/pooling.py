@@ -1,0 +1,139 @@
+"""Six ways from instances to a bag's logit, over ragged bags, without padding.
+
+Every pooling starts from what single instances contribute (`Terms`), computed once per instance: a bag with
+noise instances added, or with instances left out, only pools the same terms again. Since the classifier is
+linear, attention MIL's logit is a weighted mean of instance logits: cᵀ Σ a_j h_j + b = Σ a_j (cᵀh_j + b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l_study.models.extractors import Params, linear_init
+
+POOLINGS = (
+    "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
+)  # fmt: skip
+
+
+class Terms(NamedTuple):
+    """What instances contribute to their bags.
+
+    logit: (instances,) s_j = cᵀh_j + b, the logit of the bag {x_j}; attention: (instances,) the unnormalised
+    attention e_j, for the two attention poolings; embedding: (instances, feature) h_j, for embedding_max.
+    """
+
+    logit: Tensor
+    attention: Tensor | None = None
+    embedding: Tensor | None = None
+
+    @staticmethod
+    def joined(parts: Sequence[Terms]) -> Terms:
+        """The terms of all parts, one behind the other."""
+
+        def join(terms: Sequence[Tensor | None]) -> Tensor | None:
+            present = [term for term in terms if term is not None]
+            return torch.cat(present) if present else None
+
+        return Terms(torch.cat([self.logit, other.logit]), join(self.attention, other.attention),
+                     join(self.embedding, other.embedding))  # fmt: skip
+
+    def at(self, index: Tensor) -> Terms:
+        """The terms of the instances at `index`."""
+
+        def pick(term: Tensor | None) -> Tensor | None:
+            return None if term is None else term[index]
+
+        return Terms(self.logit[index], pick(self.attention), pick(self.embedding))
+
+
+def pooling_init(rng: np.random.Generator, pooling: str, feature_width: int, attention_width: int) -> Params:
+    params = linear_init(rng, "classifier", feature_width, 1)
+    if pooling in ("attention", "gated_attention"):
+        params |= linear_init(rng, "attention.V", feature_width, attention_width)
+        params |= linear_init(rng, "attention.w", attention_width, 1)
+        del params["attention.w.bias"]  # the softmax does not see it
+    if pooling == "gated_attention":
+        params |= linear_init(rng, "attention.U", feature_width, attention_width)
+    return params
+
+
+def terms(params: Params, pooling: str, h: Tensor) -> Terms:
+    """h: (instances, feature) -> the instances' terms (Ilse et al. 2018, eq. 8 and 9 for the attention)."""
+
+    def linear(name: str, inputs: Tensor) -> Tensor:
+        return torch.nn.functional.linear(inputs, params[f"{name}.weight"], params.get(f"{name}.bias"))
+
+    logit = linear("classifier", h).squeeze(-1).float()
+    attention = None
+    if pooling in ("attention", "gated_attention"):
+        hidden = torch.tanh(linear("attention.V", h))
+        if pooling == "gated_attention":
+            hidden = hidden * torch.sigmoid(linear("attention.U", h))
+        attention = linear("attention.w", hidden).squeeze(-1).float()
+    return Terms(logit, attention, h if pooling == "embedding_max" else None)
+
+
+def pool(
+    params: Params, pooling: str, terms: Terms, bag_index: Tensor, bags: int, keep: Tensor | None = None
+) -> Tensor:
+    """The logit of each bag.
+
+    bag_index: (instances,) int64, the bag of each instance, 0 … bags − 1; keep: (instances,) bool, instances
+    left out where False (each bag must keep one). Returns (bags,) float32.
+    """
+    if pooling in ("attention", "gated_attention"):
+        assert terms.attention is not None
+        weight = attention_weights(terms.attention, bag_index, bags, keep)
+        return _sum(weight * terms.logit, bag_index, bags)
+    if pooling == "instance_max":
+        return _max(terms.logit, bag_index, bags, keep)
+    if pooling == "embedding_max":
+        assert terms.embedding is not None
+        z = _max(terms.embedding, bag_index, bags, keep)
+        return torch.nn.functional.linear(z, params["classifier.weight"], params["classifier.bias"]).squeeze(-1).float()
+    present = torch.ones_like(terms.logit) if keep is None else keep.to(terms.logit.dtype)
+    count = _sum(present, bag_index, bags)
+    if pooling == "embedding_mean":
+        return _sum(present * terms.logit, bag_index, bags) / count
+    if pooling == "instance_mean":
+        # The mean of the probabilities p̄, as a logit: log Σ σ(s_j) − log Σ σ(−s_j), the counts cancelling.
+        positive = _log_sum_exp(torch.nn.functional.logsigmoid(terms.logit), bag_index, bags, keep)
+        negative = _log_sum_exp(torch.nn.functional.logsigmoid(-terms.logit), bag_index, bags, keep)
+        return positive - negative
+    raise ValueError(f"pooling: {pooling!r}; expected one of {', '.join(POOLINGS)}")
+
+
+def attention_weights(attention: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
+    """a_j = softmax of the attention within each bag: (instances,), 0 where left out."""
+    shifted = attention - _max(attention, bag_index, bags, keep).detach()[bag_index]
+    weight = torch.exp(shifted)
+    if keep is not None:
+        weight = torch.where(keep, weight, torch.zeros_like(weight))
+    return weight / _sum(weight, bag_index, bags)[bag_index]
+
+
+def _sum(values: Tensor, bag_index: Tensor, bags: int) -> Tensor:
+    return values.new_zeros(bags).index_add(0, bag_index, values)
+
+
+def _max(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None) -> Tensor:
+    if keep is not None:
+        left_out = torch.full_like(values, -torch.inf)
+        values = torch.where(keep if values.dim() == 1 else keep[:, None], values, left_out)
+    index = bag_index if values.dim() == 1 else bag_index[:, None].expand_as(values)
+    start = values.new_full((bags, *values.shape[1:]), -torch.inf)
+    return start.scatter_reduce(0, index, values, "amax", include_self=True)
+
+
+def _log_sum_exp(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None) -> Tensor:
+    top = _max(values, bag_index, bags, keep).detach()
+    share = torch.exp(values - top[bag_index])
+    if keep is not None:
+        share = torch.where(keep, share, torch.zeros_like(share))
+    return top + torch.log(_sum(share, bag_index, bags))
