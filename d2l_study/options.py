@@ -60,11 +60,10 @@ class Options:
     def from_mapping(cls, values: Mapping[str, Any], where: str = "") -> typing.Self:
         """Build from plain values; every message begins with `where` (for example `space.yaml: teacher`)."""
         prefix = f"{where}." if where else ""
+        known = cls.keys()
         for key in values:
-            if key not in cls.keys():
-                raise UserError(
-                    f"{prefix}{key}: unknown key{nearest(key, cls.keys())} (known: {listed(cls.keys(), 40)})"
-                )
+            if key not in known:
+                raise UserError(f"{prefix}{key}: unknown key{nearest(key, known)} (known: {listed(known, 40)})")
         try:
             return cls(**values)
         except UserError as error:

@@ -24,7 +24,7 @@ from d2l_study.learning.regularizers import (
     power_direction,
     subset,
 )
-from d2l_study.models import MilModel
+from d2l_study.models import MilModel, Terms
 from d2l_study.models.extractors import Params
 
 PARTS = ("bce", "r_adv", "r_noise", "r_ent")
@@ -141,7 +141,7 @@ def teacher_loss(
         with compute.autocast():
             noise_terms = model.terms(params, batch.noise)
         where = torch.cat([batch.bag_index, batch.noise_bag])
-        r_noise = bernoulli_kl(fixed, model.pool(params, clean_terms.joined(noise_terms), where, bags)).mean()
+        r_noise = bernoulli_kl(fixed, model.pool(params, Terms.joined([clean_terms, noise_terms]), where, bags)).mean()
     if config.lambda_ent > 0:
         subset_logit = model.pool(params, clean_terms, batch.bag_index, bags, batch.keep)
         r_ent = bernoulli_entropy(subset_logit).mean()

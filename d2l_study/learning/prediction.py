@@ -58,7 +58,7 @@ def instance_terms(
     for start in range(0, len(instances), CHUNK):
         with compute.autocast():
             chunks.append(model.terms(params, normalise(pool.instances[instances[start : start + CHUNK]])))
-    return Terms(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*chunks, strict=True)))
+    return Terms.joined(chunks)
 
 
 @torch.no_grad()

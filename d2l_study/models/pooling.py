@@ -40,8 +40,8 @@ class Terms(NamedTuple):
             present = [term for term in terms if term is not None]
             return torch.cat(present) if present else None
 
-        return Terms(torch.cat([self.logit, other.logit]), join(self.attention, other.attention),
-                     join(self.embedding, other.embedding))  # fmt: skip
+        logits, attentions, embeddings = zip(*parts, strict=True)
+        return Terms(torch.cat(logits), join(attentions), join(embeddings))
 
     def at(self, index: Tensor) -> Terms:
         """The terms of the instances at `index`."""
