@@ -4,7 +4,7 @@
                        resolved.json     the space as resolved, overrides, command line, provenance
                        plan.json         the configurations of the study, in order
                        failures/<trial_id>-r007.json   the last failure of a run that is not committed
-                       attempts.jsonl    one line per attempt of a trial
+                       lease.json        the driver at work on it
                        rows.parquet      all rows, compacted at the end of each command
 
 A row of the study = what its plan says of the configuration (method, varied keys) + what the ledger holds
@@ -80,10 +80,20 @@ class StudyFolder:
     # ---- rows
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Every run of the plan as one flat dictionary."""
-        failed = set(self.storage.list(f"{self.key}/failures"))
+        failed = self._failed()
         for entry in self.plan():
-            for replicate in entry["replicates"]:
-                yield self._row(entry, replicate, failed)
+            yield from self._rows_of(entry, failed)
+
+    def rows_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
+        """The rows of one configuration of the plan."""
+        return list(self._rows_of(entry, self._failed()))
+
+    def _failed(self) -> set[str]:
+        return set(self.storage.list(f"{self.key}/failures"))
+
+    def _rows_of(self, entry: dict[str, Any], failed: set[str]) -> Iterator[dict[str, Any]]:
+        for replicate in entry["replicates"]:
+            yield self._row(entry, replicate, failed)
 
     def _row(self, entry: dict[str, Any], replicate: int, failed: set[str]) -> dict[str, Any]:
         config = entry["config_id"]

@@ -68,7 +68,12 @@ class Ledger:
 
     # ---- runs
     def commit(
-        self, config: str, replicate: int, row: Mapping[str, Any], files: Mapping[str, bytes], attempt: str | None = None
+        self,
+        config: str,
+        replicate: int,
+        row: Mapping[str, Any],
+        files: Mapping[str, bytes],
+        attempt: str | None = None,
     ) -> bool:
         """Store a run's files, then its commit. False if the run was there already (then ours are removed)."""
         attempt = attempt or uuid.uuid4().hex[:8]
@@ -78,7 +83,13 @@ class Ledger:
             key = f"{base}/{attempt}.{name}"
             self.storage.put(key, data)
             stored[name] = {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        record = {"config_id": config, "replicate": replicate, "attempt": attempt, "row": dict(row), "files": stored}
+        record = {
+            "config_id": config,
+            "replicate": replicate,
+            "attempt": attempt,
+            "row": dict(row),
+            "files": stored,
+        }
         won = self.storage.put_if_absent(f"{base}/commit.json", _json(record))
         if not won:
             for entry in stored.values():

@@ -1,0 +1,178 @@
+"""The command line: one thin layer over `study`. Heavy packages are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from d2l_study import __version__
+from d2l_study.errors import UserError, nearest
+
+ROOT = "runs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return arguments.command(arguments) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# ---- commands
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.run import run_study
+
+    return run_study(_request(arguments))
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.plan import check_extension
+    from d2l_study.study.run import prepare, show_plan
+
+    study = prepare(_request(arguments))
+    show_plan(study, list_all=True)
+    check_extension(study.folder, study.plan.entries())
+    return 0
+
+
+def _request(arguments: argparse.Namespace):  # noqa: ANN202 - the type lives in a module that is imported late
+    from d2l_study.study.run import Request
+
+    return Request(
+        space=arguments.space, study=arguments.study, overrides=tuple(arguments.set), replicates=arguments.replicates,
+        limit=arguments.limit, max_concurrent=arguments.max_concurrent, address=getattr(arguments, "address", "local"),
+        root=arguments.root, tracking_uri=getattr(arguments, "tracking_uri", None),
+    )  # fmt: skip
+
+
+def _spaces(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.space import list_spaces
+
+    spaces = list_spaces()
+    width = max((len(name) for name, _, _ in spaces), default=0)
+    for name, description, _ in spaces:
+        print(f"{name:<{width}}  {description}")
+    return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from d2l_study.data.inventory import show_data
+
+    return show_data(arguments.mnist)
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from d2l_study.study.pages import serve
+    from d2l_study.study.tracking import resolve_uri
+
+    root = Path(arguments.root).expanduser()
+    serve(root, resolve_uri(arguments.tracking_uri, root), arguments.port)
+    return 0
+
+
+# ---- arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are answered as everywhere: one line, the nearest valid name, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+            hint = nearest(unknown, [o for a in self._actions for o in a.option_strings])
+        raise UserError(f"{message}{hint} (see {self.prog} --help)")
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            parser = getattr(found, "parser", self)
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m d2l_study",
+        description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
+        epilog="Tables and figures: python -m analysis --help",
+    )
+    parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", _run, "run a study, or go on with it, and print its AUC table")
+    _add_study(run)
+    run.add_argument("--address", default="local", metavar="local|auto|HOST",
+                     help="the Ray cluster: started here (local), the one this machine is in (auto), or HOST[:PORT]")  # fmt: skip
+    run.add_argument("--tracking-uri", metavar="URI",
+                     help="MLflow store; default: MLFLOW_TRACKING_URI, else ROOT/mlflow.db")  # fmt: skip
+
+    plan = _command(commands, "plan", _plan, "show what a study would run and how long it takes; runs nothing")
+    _add_study(plan)
+
+    _command(commands, "spaces", _spaces, "list the search spaces")
+
+    data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
+    data.add_argument("--mnist", metavar="DIR", help="check a folder of MNIST IDX files of your own")
+
+    ui = _command(commands, "ui", _ui, "show the studies' MLflow pages on 127.0.0.1")
+    _add_root(ui)
+    ui.add_argument("--tracking-uri", metavar="URI", help="the MLflow store to show; default as for run")
+    ui.add_argument("--port", type=_port, default=5000, help="default: 5000")
+    return parser
+
+
+def _command(commands, name, function, text):  # type: ignore[no-untyped-def]
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+    parser.set_defaults(command=function, parser=parser)
+    return parser
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--space", required=True, metavar="NAME|FILE", help="a search space (see `spaces`) or a file")
+    parser.add_argument("--study", metavar="NAME", help="name of the study; default: that of the space")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="override keys of the space, e.g. teacher.epsilon=2 data.num_bags=[50,100]")  # fmt: skip
+    parser.add_argument("--replicates", type=_positive, metavar="R", help="replicates of each configuration")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="run at most N trials this time")
+    parser.add_argument("--max-concurrent", type=_positive, metavar="N", help="at most N trials at a time")
+    _add_root(parser)
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", default=ROOT, metavar="DIR", help=f"where results are kept; default: {ROOT}/")
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1, 1_000_000)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; expected a whole number from {least} to {most}")
+    return value

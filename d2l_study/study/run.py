@@ -1,0 +1,329 @@
+"""The `run` and `plan` commands: space -> plan -> trials -> committed results -> MLflow and the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.errors import UserError
+from d2l_study.options import Options
+from d2l_study.study import provenance
+from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.plan import Plan, check_extension, extended, make_plan
+from d2l_study.study.space import Configuration, Space, load_space, study_name
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import TrialOrder, failure_of_worker
+
+if TYPE_CHECKING:
+    from d2l_study.study.display import Display
+    from d2l_study.study.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    space: str
+    study: str | None = None
+    overrides: tuple[str, ...] = ()
+    replicates: int | None = None
+    limit: int | None = None
+    max_concurrent: int | None = None
+    address: str = "local"
+    root: str = "runs"
+    tracking_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated request: nothing has been written or started yet."""
+
+    request: Request
+    space: Space
+    folder: StudyFolder
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def prepare(request: Request) -> Study:
+    """Read and check everything that can be checked before anything is written: space, data, plan."""
+    space = load_space(request.space, request.overrides, request.replicates)
+    name = request.study or study_name(space)
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
+        raise UserError(f"--study {name!r} is not allowed; expected a name without '/' that does not begin with '.'")
+    storage = LocalStorage(request.root)
+    plan = make_plan(space, DataChecksums(), Ledger(storage))
+    return Study(request, space, StudyFolder(storage, name), plan)
+
+
+class DataChecksums:
+    """The checksum of a data section's pool; a damaged or missing file shows here, before any trial."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], str] = {}
+
+    def __call__(self, data: Options) -> str:
+        key = tuple(getattr(data, name, None) for name in ("dataset", "root", "verify"))
+        if key not in self._known:
+            self._known[key] = data.load_pool().checksum  # type: ignore[attr-defined]
+        return self._known[key]
+
+
+def show_plan(study: Study, slots: int | None = None, list_all: bool = False) -> Estimate:
+    """Print what the study will do and how long that takes."""
+    space, plan, request = study.space, study.plan, study.request
+    concurrent = slots or local_slots(space, request)
+    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent, space.resources, request.limit)
+    todo = plan.trials(request.limit)
+    print(f"{study.name}: {space.description}")
+    varied = plan.configurations[0].varied
+    axes = []
+    for name in varied:
+        values = {c.values.get(name): None for c in plan.configurations}
+        axes.append(f"{name} ∈ {{{', '.join(_text(v) for v in values)}}}")
+    methods = list(dict.fromkeys(c.method for c in plan.configurations))
+    print(f"  methods: {', '.join(methods)}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    runs = sum(len(t.replicates) for t in todo)
+    print(
+        f"  {plan.trials_total} trials × {plan.replicates} replicates = {plan.runs_total} runs: "
+        f"{plan.runs_done} there already, {runs} to run now"
+        + (f" (--limit: {len(todo)} trials)" if request.limit is not None else "")
+    )
+    print(f"  {concurrent} trial{'s' if concurrent > 1 else ''} at a time: {predicted.text}")
+    if list_all:
+        for configuration in plan.configurations:
+            missing = len(plan.missing(configuration))
+            state = "done" if not missing else f"{missing} of {plan.replicates} replicates to run"
+            print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
+    return predicted
+
+
+def local_slots(space: Space, request: Request) -> int:
+    """How many trials this machine would run side by side (the cluster's own number is known once it is joined)."""
+    import os
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fits = space.resources.slots(cpus, math.inf) if space.resources.gpus else space.resources.slots(cpus)
+    return max(1, min(fits, request.max_concurrent or fits))
+
+
+def run_study(request: Request) -> int:
+    """Run what is missing of a study; prints plan, progress, table and where to look next. Returns the exit code:
+    0, or 1 if a run failed, or 130 if stopped by Ctrl-C."""
+    study = prepare(request)
+    folder, space, plan = study.folder, study.space, study.plan
+    check_extension(folder, plan.entries())
+    folder.storage.ensure_writable()
+
+    from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
+
+    uri = resolve_uri(request.tracking_uri, folder.storage.root)
+    check_uri(uri)
+
+    from d2l_study.study.lease import lease
+
+    with lease(folder):
+        origin = provenance.collect()
+        entries = extended(folder, plan.entries())
+        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin}
+        folder.write(space.text, resolved, entries)
+        show_plan(study)
+        print(f"  results: {_shown(folder.storage.path(folder.key))}; MLflow: {uri}", flush=True)
+        tracker = Tracker(uri, study.name)
+        tags = study_tags(study, origin)
+        varied = list(plan.configurations[0].varied)
+        params = {"space": space.name, "replicates": plan.replicates, "configurations": plan.trials_total,
+                  "base_seed": space.base_seed}  # fmt: skip
+        resolved_text = folder.storage.read(f"{folder.key}/resolved.json")
+        tracker.start(tags, params, {"space.yaml": space.text.encode(), "resolved.json": resolved_text},
+                      varied=varied, description=space.description)  # fmt: skip
+        stopped = False
+        try:
+            stopped = _train(study, entries, tracker, tags, origin)
+        finally:
+            rows = folder.compact()
+            unfinished = int((rows["status"] == "missing").sum())
+            failed = int((rows["status"] == "failed").sum())
+            tracker.end("KILLED" if stopped else "FAILED" if failed else "FINISHED", {})
+            if not tracker.close():
+                problem = tracker.problems or "the tracking store is slow"
+                print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger")
+    return conclude(study, stopped, failed, unfinished)
+
+
+def study_tags(study: Study, origin: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of the study's MLflow runs: where they come from."""
+    configuration = study.plan.configurations[0]
+    return {
+        "d2l.space": study.space.name, "d2l.data_checksum": configuration.data_checksum,
+        "d2l.base_seed": str(study.space.base_seed), "d2l.code_version": origin["code_version"],
+        "d2l.commit": origin["commit"] or "", "d2l.dirty": str(origin["dirty"]).lower(),
+    }  # fmt: skip
+
+
+def _train(
+    study: Study, entries: list[dict[str, Any]], tracker: Tracker, tags: Mapping[str, str], origin: Mapping[str, Any]
+) -> bool:
+    """Publish what is there, run what is missing; True if Ctrl-C stopped it."""
+    from d2l_study.study.display import Display, stdout
+    from d2l_study.study.engine import cluster, run_orders, slots
+
+    space, plan, request, folder = study.space, study.plan, study.request, study.folder
+    todo = plan.trials(request.limit)
+    waiting = {trial.configuration.config_id for trial in todo}
+    for entry in entries:
+        rows = folder.rows_of(entry)
+        if entry["config_id"] not in waiting and any(row["status"] != "missing" for row in rows):
+            makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, study.name)}
+            tracker.publish(folder, entry, rows, tags, reused_from=", ".join(sorted(makers)) or None)
+    if not todo:
+        return False
+    with cluster(request.address) as ray:
+        concurrent = slots(ray, space.resources)
+        concurrent = min(concurrent, request.max_concurrent or concurrent)
+        orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
+        display = Display(stdout(), weights, concurrent)
+        watch = StudyWatch(study, entries, orders, tracker, display, tags)
+        with display:
+            try:
+                run_orders(orders, space.resources, concurrent, watch)
+            except KeyboardInterrupt:
+                return True
+        return watch.open_orders > 0
+
+
+def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[TrialOrder], dict[str, float]]:
+    """The orders of a study, longest first, and the predicted work of each by its key.
+
+    One order carries all missing replicates of a configuration, unless there are fewer configurations than
+    places for trials: then replicates are spread over the places. It makes no difference to any result.
+    """
+    space, plan = study.space, study.plan
+    trials = plan.trials(study.request.limit)
+    runs = sum(len(t.replicates) for t in trials)
+    together = plan.replicates if len(trials) >= concurrent else max(1, math.ceil(runs / concurrent))
+    orders: list[tuple[float, TrialOrder]] = []
+    for trial in trials:
+        c = trial.configuration
+        for first in range(0, len(trial.replicates), together):
+            replicates = trial.replicates[first : first + together]
+            orders.append((work(c) * len(replicates), _order(study, c, replicates, code_version)))
+    orders.sort(key=lambda item: -item[0])
+    return [order for _, order in orders], {order_key(order): weight for weight, order in orders}
+
+
+def _order(study: Study, c: Configuration, replicates: Sequence[int], code_version: str) -> TrialOrder:
+    space = study.space
+    return TrialOrder(
+        root=str(study.folder.storage.root), study=study.name, config_id=c.config_id, label=c.label, stage=c.stage,
+        sections={name: section.to_dict() for name, section in c.sections.items()}, replicates=tuple(replicates),
+        base_seed=space.base_seed, checksum=c.data_checksum, resources=space.resources.to_dict(),
+        keep_weights=space.keep_weights, code_version=code_version,
+    )  # fmt: skip
+
+
+def order_key(order: TrialOrder) -> str:
+    return f"{order.config_id}-{order.replicates[0]}"
+
+
+class StudyWatch:
+    """Hears of trials in the driver: shows them, tells MLflow, and settles a configuration when its last ends."""
+
+    def __init__(
+        self, study: Study, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder], tracker: Tracker,
+        display: Display, tags: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self.folder, self.tracker, self.display, self.tags = study.folder, tracker, display, tags
+        self._entries = {entry["config_id"]: entry for entry in entries}
+        self._open: dict[str, int] = {}
+        for order in orders:
+            self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
+        self._begun: set[str] = set()
+
+    @property
+    def open_orders(self) -> int:
+        return sum(self._open.values())
+
+    def started(self, order: TrialOrder) -> None:
+        self.display.started(order_key(order), order)
+        if order.config_id not in self._begun:
+            self._begun.add(order.config_id)
+            entry = self._entries[order.config_id]
+            self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
+                               tags=self.tags, varied=entry["varied"])  # fmt: skip
+
+    def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
+        areas = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
+        self.display.progressed(order_key(order), step, sum(areas) / len(areas) if areas else math.nan)
+        self.display.note = f"MLflow: {self.tracker.problems}" if self.tracker.problems else None
+        self.tracker.report(order.config_id, step, values)
+
+    def ended(self, order: TrialOrder) -> None:
+        self._settle(order)
+
+    def lost(self, order: TrialOrder, cause: str, log: str) -> None:
+        for replicate in order.replicates:
+            if not self.folder.ledger.has(order.config_id, replicate):
+                self.folder.write_failure(order.config_id, replicate, failure_of_worker(order, cause, log))
+        self._settle(order)
+
+    def _settle(self, order: TrialOrder) -> None:
+        rows = self.folder.rows_of(self._entries[order.config_id])
+        mine = [row for row in rows if row["replicate"] in order.replicates]
+        areas = [row["val_bag_auc"] for row in mine if row["status"] == "done"]
+        failed = sum(row["status"] == "failed" for row in mine)
+        self.display.ended(order_key(order), order, failed, sum(areas) / len(areas) if areas else None)
+        self._open[order.config_id] -= 1
+        if not self._open[order.config_id]:
+            from d2l_study.study import run_page
+
+            artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
+            self.tracker.finish(order.config_id, rows, artifacts)
+
+
+def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
+    """Print the table, the failures and where to look next; returns the exit code."""
+    import analysis
+    from analysis.tables import render
+
+    name, root = study.name, study.request.root
+    where = "" if root == "runs" else f" --root {root}"
+    rows = analysis.load(name, root)
+    print()
+    if (rows["status"] == "done").any():
+        print(render(rows), end="")
+    if failed:
+        print(f"\n{failed} run{'s' if failed > 1 else ''} failed:")
+        causes = rows[rows["status"] == "failed"]
+        for (trial, cause), group in list(causes.groupby(["trial_id", "cause"]))[:10]:
+            numbers = ", ".join(str(r) for r in group["replicate"])
+            print(f"  {trial} ({group['method'].iloc[0]}), replicates {numbers}: {cause}")
+        print(f"  logs: {_shown(study.folder.storage.path(f'{study.folder.key}/failures'))}")
+    if stopped or unfinished:
+        left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
+        print(f"\n{'Stopped' if stopped else 'Not finished'}: {left}; the same command goes on from here.")
+    print(
+        f"\nNext: python -m analysis figure {name}{where} --out {name}.png\n"
+        f"      python -m analysis tables {name}{where} --metric instance_auc\n"
+        f"      python -m d2l_study ui{where}"
+    )
+    return 130 if stopped else 1 if failed else 0
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
