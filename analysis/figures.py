@@ -1,0 +1,267 @@
+"""The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
+
+Curves are means over replicates, bands their 95 % intervals (`intervals`). A hollow marker stands for a cell with
+fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is
+no curve, and the panels show one point with its error bar per row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.layout import SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange
+from analysis.results import writable_path
+from d2l_study.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+SCALES = ("linear", "logit")
+LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+PANELS_PER_ROW = 3
+LEGEND_ABOVE = 4
+"""Up to so many curves the legend stands above the panels, beyond it on their right."""
+LABEL_WIDTH = 32
+"""Characters of a row's label in one line of the legend."""
+
+
+def draw(
+    rows: pandas.DataFrame,
+    metric: str = "bag_auc",
+    *,
+    x_key: str = "num_bags",
+    panel_key: str | None = "mean_bag_size",
+    scale: str = "linear",
+) -> Figure:
+    """The figure of a study's rows (`analysis.load`), on Agg, independent of any display.
+
+    scale: of the metric; `logit` gives the differences near 1 their room, for metrics in [0, 1] only
+    UserError for an unknown metric, key or scale, an x axis that is not numeric or not positive, or no result.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layout = arrange(rows, metric, "method", x_key, panel_key)
+    if any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
+        raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
+    if not any(cell.values for cell in layout.cells.values()):
+        raise UserError(f"study {layout.study!r} has no finished run with {metric}: there is nothing to draw")
+    if scale not in SCALES:
+        raise UserError(f"--scale {scale}: not known{nearest(scale, SCALES)} (scales: {', '.join(SCALES)})")
+    if scale == "logit" and not layout.metric.unit_interval:
+        raise UserError(f"--scale logit: {metric} does not lie in [0, 1]; only linear is possible")
+    if scale == "logit" and any(c.interval.mean in (0.0, 1.0) for c in layout.cells.values()):
+        raise UserError(f"--scale logit: a mean of {metric} is exactly 0 or 1, which has no place on it; use linear")
+    curves = len(layout.columns) > 1
+    across = min(len(layout.panels), PANELS_PER_ROW)
+    down = math.ceil(len(layout.panels) / across)
+    marks = dict(zip(layout.rows, style.marks([str(r.value) for r in layout.rows]), strict=True))
+
+    with mpl.rc_context(style.RC):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
+        many = len(layout.rows) > LEGEND_ABOVE
+        height = style.PANEL_HEIGHT * (1.25 if many else 1) if curves else 0.8 + 0.26 * len(layout.rows)
+        beside = (_text_inches(layout) + 0.7 if many else 0.4) if curves else _text_inches(layout, 1000)
+        figure.set_size_inches(
+            style.PANEL_WIDTH * across + beside, height * down + (0.6 if curves and not many else 0.3)
+        )
+        for i, axis in enumerate(axes.flat):
+            if i >= len(layout.panels):
+                axis.set_visible(False)
+                continue
+            panel = layout.panels[i]
+            axis.set_title(panel.text)
+            if curves:
+                _draw_curves(axis, layout, panel, marks)
+                axis.set_xlabel(_words(x_key) if i + across >= len(layout.panels) else "")
+            else:
+                _draw_points(axis, layout, panel, marks)
+                axis.set_xlabel(_words(metric, layout) if i + across >= len(layout.panels) else "")
+            if curves and i % across == 0:
+                axis.set_ylabel(_words(metric, layout))
+        if curves and len(layout.rows) > 1:
+            _draw_legend(figure, layout, marks, many)
+        figure.supxlabel(_note(layout), fontsize=6.5, color=style.GREY)
+        _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
+        if curves:
+            _set_ticks(figure, axes, layout)
+    return figure
+
+
+def save(figure: Figure, out: str | Path) -> Path:
+    """Write a figure as .png, .svg or .pdf; returns its path. UserError for another suffix."""
+    import matplotlib as mpl
+
+    path = writable_path(out, SUFFIXES)
+    # Without a date in it the same figure is the same file.
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    try:
+        with mpl.rc_context(style.RC):
+            figure.savefig(path, metadata=metadata)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
+    return path
+
+
+def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark]) -> None:
+    rows = layout.rows_of(panel)
+    few = len(rows) <= LEGEND_ABOVE  # many bands on each other turn to mud: then fainter, and without edges
+    for z, row in enumerate(rows):
+        mark = marks[row]
+        for piece in _unbroken(layout, panel, row):
+            x = [column.value for column, _ in piece]
+            y = [cell.interval.mean for _, cell in piece]
+            axis.plot(x, y, color=mark.colour, linestyle=mark.line, zorder=3 + z / 100)
+            _draw_band(axis, piece, mark, few, 2 + z / 100)
+            for column, cell in piece:
+                _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
+
+
+def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: style.Mark, few: bool, z: float) -> None:
+    bounded = [(c.value, cell.interval.lower, cell.interval.upper) for c, cell in piece if cell.interval.has_bounds]
+    if len(bounded) == 1:
+        x, lower, upper = bounded[0]
+        axis.errorbar(x, (lower + upper) / 2, (upper - lower) / 2, color=mark.colour, capsize=2, fmt="none", lw=0.9)
+    elif bounded:
+        x_values, lower_values, upper_values = zip(*bounded, strict=True)
+        alpha = 0.15 if few else 0.07
+        axis.fill_between(x_values, lower_values, upper_values, color=mark.colour, alpha=alpha, lw=0, zorder=z)
+        for edge in (lower_values, upper_values) if few else ():
+            axis.plot(x_values, edge, color=mark.colour, alpha=0.35, lw=0.5, linestyle=mark.line, zorder=z)
+
+
+def _draw_marker(axis: Axes, x: float, y: float, cell: Cell, mark: style.Mark) -> None:
+    face = mark.colour if cell.status == "done" else "white"
+    axis.plot([x], [y], mark.marker, color=mark.colour, markerfacecolor=face, markeredgewidth=0.9, zorder=4)
+
+
+def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark]) -> None:
+    (column,) = layout.columns
+    for position, row in enumerate(layout.rows):
+        cell = layout.cells.get((panel, row, column))
+        if cell is None or not cell.values:
+            if cell is not None:  # on the axes' own left edge, so that it moves no limit
+                axis.annotate(cell.status, (0.02, position), xycoords=("axes fraction", "data"), va="center",
+                              color=style.GREY, fontsize=7, style="italic")  # fmt: skip
+            continue
+        interval, mark = cell.interval, marks[row]
+        if interval.has_bounds:
+            axis.plot([interval.lower, interval.upper], [position] * 2, color=mark.colour, lw=1.2)
+            axis.plot([interval.lower, interval.upper], [position] * 2, "|", color=mark.colour, markersize=6)
+        _draw_marker(axis, interval.mean, position, cell, mark)
+    axis.set_yticks(range(len(layout.rows)), [row.text for row in layout.rows])
+    axis.set_ylim(len(layout.rows) - 0.5, -0.5)
+    axis.grid(False, axis="y")
+    title = " · ".join(filter(None, [panel.text, column.text]))
+    axis.set_title(title)
+
+
+def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label, Cell]]]:
+    """The stretches of a curve between missing cells; a combination that was never planned breaks nothing."""
+    pieces: list[list[tuple[Label, Cell]]] = [[]]
+    for column in layout.columns:
+        cell = layout.cells.get((panel, row, column))
+        if cell is None:
+            continue
+        if cell.values:
+            pieces[-1].append((column, cell))
+        else:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
+
+
+def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark], right: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=m.colour, marker=m.marker, linestyle=m.line, label=_wrapped(row.text))
+        for row, m in marks.items()
+    ]
+    if right:
+        figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
+    else:
+        widest = max(len(row.text) for row in layout.rows)
+        columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / (4.6 * widest + 48))))
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3.2)
+
+
+def _wrapped(text: str) -> str:
+    """A row's label in lines that leave the panels their room."""
+    return "\n".join(textwrap.wrap(text, LABEL_WIDTH, subsequent_indent="   ", break_long_words=False))
+
+
+def _text_inches(layout: Layout, width: int = LABEL_WIDTH) -> float:
+    """The width of the row labels in lines of at most `width` characters."""
+    return 0.064 * max(min(len(row.text), width) for row in layout.rows)
+
+
+def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
+    """Ticks at the numbers of bags themselves, on a logarithmic axis, turned where they would touch."""
+    values = [c.value for c in layout.columns]
+    for axis in axes.flat:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(values, [f"{v:g}" for v in values], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.margins(x=0.06)
+    figure.draw_without_rendering()
+    canvas: Any = figure.canvas
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.flat[0].get_xticklabels()]
+    touching = any(b.x0 - a.x1 < 3 for a, b in itertools.pairwise(boxes))
+    if touching:
+        for axis in axes.flat:
+            axis.tick_params(axis="x", labelrotation=90)
+
+
+def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> None:
+    """The axes along which the metric runs, in shared limits: no room beyond 0 and 1 for a metric that ends
+    there, except for the markers on them."""
+    if not layout.metric.unit_interval:
+        return
+    if scale == "logit":
+        for axis in along:
+            axis.axes.set(**{f"{axis.axis_name}scale": "logit"})
+            axis.set_ticks(LOGIT_TICKS, [f"{tick:g}" for tick in LOGIT_TICKS])
+            axis.set_ticks([], minor=True)
+        inside = [v for c in layout.cells.values() if c.values for v in _extent(c) if 0 < v < 1]
+        logits = [math.log(v / (1 - v)) for v in inside]
+        if logits:
+            margin = 0.05 * (max(logits) - min(logits)) + 0.05
+            ends = (1 / (1 + math.exp(-z)) for z in (min(logits) - margin, max(logits) + margin))
+            along[0].axes.set(**{f"{along[0].axis_name}lim": tuple(ends)})
+        return
+    lower, upper = along[0].get_view_interval()
+    top = 1 + 0.02 * (1 - max(lower, 0))
+    along[0].axes.set(**{f"{along[0].axis_name}lim": (max(lower, -0.02), min(upper, top))})
+
+
+def _extent(cell: Cell) -> tuple[float, ...]:
+    interval = cell.interval
+    return (interval.mean, interval.lower, interval.upper) if interval.has_bounds else (interval.mean,)
+
+
+def _words(key: str, layout: Layout | None = None) -> str:
+    if layout is not None:
+        return layout.metric.title + (f" ({layout.metric.split})" if layout.metric.split else "")
+    meaning = SYMBOL_MEANINGS.get(key)
+    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning else key
+
+
+def _note(layout: Layout) -> str:
+    planned = sorted({c.planned for c in layout.cells.values()})
+    count = f"{planned[0]}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
+    text = f"mean and 95 % interval, {count} replicate{'' if planned == [1] else 's'}"
+    if any(c.status == "partial" for c in layout.cells.values()):
+        text += "; hollow: fewer than planned"
+    return text

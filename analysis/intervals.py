@@ -1,0 +1,150 @@
+"""Intervals for a mean over replicates, and for a paired difference of two means.
+
+What they say: how much the mean would move if the study were repeated with new bags and new initialisations.
+They assume replicates that are independent of each other. They say nothing about other data sets, and folds
+of one data set are *not* independent: there these intervals are too narrow.
+
+A metric in (0, 1) gets, below 20 replicates, a t interval on its logit, transformed back; from 20 on the BCa
+bootstrap of the mean (Efron, 1987). Any other metric gets the t interval.
+
+Coverage of nominal 95 % intervals by simulation (logit-normal AUC, 20,000 draws, logit standard deviation in
+brackets), t on the logit:
+
+    of the AUC of a typical replicate, sigmoid(E logit): 0.95 at every count and spread
+    of E AUC at 5 replicates:   0.946 (0.17), 0.939 (0.4), 0.939 (0.65), 0.892 (1.0)
+    of E AUC at 10 replicates:  0.947 (0.17), 0.920 (0.4), 0.915 (0.65), 0.799 (1.0)
+
+    of E AUC by BCa at 20 replicates (1,500 draws): 0.925 (0.4), 0.923 (0.65), 0.908 (1.0)
+
+So on the logit scale the interval is one for the typical replicate; the mean of a very uneven cell (some
+replicates at chance) lies below it, and its interval should not be read as one of that mean.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+BOOTSTRAP_FROM = 20
+RESAMPLES = 9999
+
+Kind = Literal["none", "t", "t on the logit", "t on the logit of the mean", "BCa bootstrap", "no spread"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean of `count` values with its interval; NaN where there is none."""
+
+    mean: float
+    lower: float
+    upper: float
+    count: int
+    kind: Kind
+
+    @property
+    def half_width(self) -> float:
+        return (self.upper - self.lower) / 2
+
+    @property
+    def has_bounds(self) -> bool:
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+
+def mean_interval(
+    values: Iterable[float], *, unit_interval: bool = True, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The arithmetic mean of the values with an interval of the given confidence.
+
+    values:        one per replicate; NaN (a test part with one class only) is left out and not counted
+    unit_interval: the metric lies in [0, 1]
+    seed:          of the bootstrap's generator, so that a table can be made again
+
+    Special cases:
+      no value:     mean and bounds NaN.
+      one value:    the mean, no bounds (kind "none").
+      zero spread:  both bounds equal the mean (kind "no spread"): the replicates say nothing of their spread.
+      a value of exactly 0 or 1 (its logit is infinite), or an uneven cell whose mean would fall outside its own
+      interval: the t interval of logit(mean), its standard error by the delta method, se / (mean (1 − mean)).
+    ValueError if unit_interval and a value lies outside [0, 1].
+    """
+    x = np.asarray(list(values), dtype=np.float64)
+    x = x[~np.isnan(x)]
+    count = len(x)
+    if count == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "none")
+    if unit_interval and (x.min() < 0 or x.max() > 1):
+        raise ValueError(f"a metric in [0, 1] has the value {x[(x < 0) | (x > 1)][0]}")
+    mean = float(x.mean())
+    if count == 1:
+        return Interval(mean, math.nan, math.nan, 1, "none")
+    if np.ptp(x) <= 1e-12 * max(1.0, abs(mean)):  # equal but for rounding
+        return Interval(mean, mean, mean, count, "no spread")
+    if not unit_interval:
+        half = _t_half_width(x, confidence)
+        return Interval(mean, mean - half, mean + half, count, "t")
+    if count >= BOOTSTRAP_FROM:
+        bounds = _bca(x, confidence, seed)
+        if bounds is not None:
+            return Interval(mean, *bounds, count, "BCa bootstrap")
+    if x.min() > 0 and x.max() < 1:
+        logits = np.log(x) - np.log1p(-x)
+        half = _t_half_width(logits, confidence)
+        lower, upper = _sigmoid(float(logits.mean()) - half), _sigmoid(float(logits.mean()) + half)
+        if lower <= mean <= upper:
+            return Interval(mean, lower, upper, count, "t on the logit")
+    half = _t_half_width(x, confidence) / (mean * (1 - mean))
+    centre = math.log(mean / (1 - mean))
+    return Interval(mean, _sigmoid(centre - half), _sigmoid(centre + half), count, "t on the logit of the mean")
+
+
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float], *, confidence: float = 0.95) -> Interval:
+    """Mean of first − second over the replicates that both have, with a t interval on the differences.
+
+    first, second: value of the metric by replicate; a replicate that one lacks, or where one is NaN, is left
+    out. No bounds below two pairs; equal differences give bounds that equal their mean.
+    """
+    both = sorted(first.keys() & second.keys())
+    return mean_difference(np.array([first[r] - second[r] for r in both], dtype=np.float64), confidence)
+
+
+def mean_difference(differences: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Mean and t interval of differences, shape (replicates,); NaN is left out."""
+    d = differences[~np.isnan(differences)]
+    if len(d) == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "none")
+    mean = float(d.mean())
+    if len(d) == 1:
+        return Interval(mean, math.nan, math.nan, 1, "none")
+    if np.ptp(d) <= 1e-12:
+        return Interval(mean, mean, mean, len(d), "no spread")
+    half = _t_half_width(d, confidence)
+    return Interval(mean, mean - half, mean + half, len(d), "t")
+
+
+def _t_half_width(x: np.ndarray, confidence: float) -> float:
+    from scipy.special import stdtrit  # a third of the import time of scipy.stats
+
+    quantile = stdtrit(len(x) - 1, 0.5 + confidence / 2)
+    return float(quantile * x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def _bca(x: np.ndarray, confidence: float, seed: int) -> tuple[float, float] | None:
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a degenerate bootstrap distribution gives NaN, which is met below
+        result = stats.bootstrap(
+            (x,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="BCa",
+            vectorized=True, rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    lower, upper = float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return (lower, upper) if math.isfinite(lower) and math.isfinite(upper) else None
+
+
+def _sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))

@@ -1,0 +1,70 @@
+"""What a result column measures: its title, its split, which direction is better, whether it lies in [0, 1].
+
+The columns are recognised by the words of their names (`val_bag_auc`, `instance_f1`, …), so that a metric
+added to the runs shows up in tables without a change here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from d2l_study.errors import UserError, listed, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+_IN_UNIT_INTERVAL = {
+    "auc": "AUC", "ap": "average precision", "accuracy": "accuracy", "precision": "precision",
+    "recall": "recall", "f1": "F1", "sensitivity": "sensitivity", "specificity": "specificity",
+}  # fmt: skip
+_LOWER_IS_BETTER = {
+    "nll": "negative log likelihood", "brier": "Brier score", "ece": "calibration error", "loss": "loss",
+    "seconds": "time (s)",
+}  # fmt: skip
+_OTHER_WORDS = {"val": "", "test": "", "bag": "bag", "instance": "instance"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    title: str
+    """In words, for axes and captions: `bag AUC`."""
+    split: Literal["test", "validation", ""]
+    better: Literal["higher", "lower"]
+    unit_interval: bool
+    """Values lie in [0, 1], and intervals are built on the logit scale."""
+
+
+def describe(column: str) -> Metric | None:
+    """The metric that a column holds, or None if it is none (a key, an id, a state)."""
+    words = column.split("_")
+    if column == "precision":  # the arithmetic of the run, not the share of true positives
+        return None
+    unit = any(word in _IN_UNIT_INTERVAL for word in words)
+    lower = any(word in _LOWER_IS_BETTER for word in words)
+    if not unit and not lower:
+        return None
+    titles = {**_IN_UNIT_INTERVAL, **_LOWER_IS_BETTER, **_OTHER_WORDS}
+    title = " ".join(filter(None, (titles.get(word, word) for word in words)))
+    timed = "seconds" in words
+    split: Literal["test", "validation", ""] = "" if timed else "validation" if words[0] == "val" else "test"
+    return Metric(column, title, split, "lower" if lower else "higher", unit and not lower)
+
+
+def metrics_of(rows: pandas.DataFrame) -> dict[str, Metric]:
+    """The metrics among the columns of a study's rows, in their order."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    found = ((str(c), describe(str(c))) for c in rows if is_numeric_dtype(rows[c]) and not is_bool_dtype(rows[c]))
+    return {name: metric for name, metric in found if metric is not None}
+
+
+def find_metric(rows: pandas.DataFrame, name: str) -> Metric:
+    """The metric of that name, or a UserError with the nearest one."""
+    known = metrics_of(rows)
+    if name not in known:
+        raise UserError(
+            f"metric {name!r}: not in this study{nearest(name, known)} (metrics there: {listed(known, 40)})"
+        )
+    return known[name]
