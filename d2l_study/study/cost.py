@@ -1,0 +1,193 @@
+"""How long a study will take: arithmetic counted in passes, seconds per pass learned from earlier results.
+
+One pass is one instance going once through the feature extractor, forward or backward: the plain training step
+takes 3 (forward, and backward to weights and inputs), the method page's count.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.study.plan import Plan
+from d2l_study.study.resources import Resources
+from d2l_study.study.space import Configuration
+
+if TYPE_CHECKING:
+    import pandas
+
+    from d2l_study.study.storage import LocalStorage
+
+PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
+"""Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
+bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
+
+SUBSET = 0.05
+"""Passes that R_ent adds: another pooling of the features of the clean pass."""
+
+TEST_IMAGES = VAL_IMAGES = 10_000
+"""Evaluation passes each distinct image once, however many bags hold it: all test images, some validation ones."""
+
+PASS_SECONDS = {"cpu": 1.3e-4, "cuda": 2e-6}
+STEP_SECONDS = {"cpu": 4e-3, "cuda": 5e-3}
+"""Built-in constants, before there are results: of a pass, and of a step beyond its passes. CPU: the LeNet on one
+core of an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured, an order of magnitude."""
+
+TRIAL_SECONDS = 2.0
+"""A trial's own time: its worker, its data, writing its results."""
+
+ENOUGH_RUNS = 3
+"""Earlier runs from which on an estimate is no longer called rough."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The arithmetic of one run in passes, and its optimizer steps."""
+
+    steps: float
+    training: float
+    validation: float
+    test: float
+
+    @property
+    def passes(self) -> float:
+        return self.training + self.validation + self.test
+
+    def train_seconds(self, device: str) -> float:
+        """Predicted time of training and validation by the built-in constants."""
+        return self.steps * STEP_SECONDS[device] + (self.training + self.validation) * PASS_SECONDS[device]
+
+    def seconds(self, device: str) -> float:
+        return self.train_seconds(device) + self.test * PASS_SECONDS[device]
+
+
+def work(configuration: Configuration) -> float:
+    """Predicted arithmetic of one run, in passes of one instance through the feature extractor."""
+    return work_of(configuration.values).passes
+
+
+def work_of(values: Mapping[str, Any], steps: float | None = None) -> Work:
+    """The arithmetic of a run with these flat values (those of a configuration, or of a row of results).
+
+    steps: those that were run, where training stopped early.
+    """
+    steps = float(values["steps"]) if steps is None else steps
+    size = float(values["mean_bag_size"])
+    each = PLAIN
+    if values["lambda_adv"] > 0 and values["direction"] == "power":
+        each += POWER_DIRECTION + POWER_ITERATION * (values["power_iterations"] - 1)
+    elif values["lambda_adv"] > 0:
+        each += LOGIT_DIRECTION
+    if values["lambda_noise"] > 0:
+        each += PLAIN * values["noise_rate"]
+    if values["lambda_ent"] > 0:
+        each += SUBSET
+    # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
+    distinct = VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES)
+    validation = math.ceil(steps / values["eval_every"]) * distinct
+    return Work(steps, steps * values["batch_bags"] * size * each, validation, distinct + TEST_IMAGES)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted time of what a plan still has to do; rough: by built-in constants or by another device's results."""
+
+    seconds: float
+    rough: bool
+    text: str
+
+
+def estimate(
+    plan: Plan,
+    rows: pandas.DataFrame | None,
+    slots: int,
+    resources: Resources | None = None,
+    limit: int | None = None,
+) -> Estimate:
+    """The time for the plan's missing runs with `slots` trials at a time.
+
+    rows: earlier results (columns of a study's rows), from which the machine's speed is taken; limit: as in
+    `Plan.trials`.
+    """
+    resources = resources or Resources()
+    trials = plan.trials(limit)
+    if not trials:
+        return Estimate(0.0, False, "nothing left to do")
+    scale, runs, alike = _speed(rows, resources)
+    lengths = []
+    for trial in trials:
+        one = work_of(trial.configuration.values).seconds(resources.kind)
+        lengths.append(TRIAL_SECONDS + scale * one * len(trial.replicates))
+    seconds = schedule(lengths, slots)
+    rough = runs < ENOUGH_RUNS or not alike
+    if runs == 0:
+        basis = "a rough guess: no earlier results to go by"
+    else:
+        basis = f"{'a rough guess ' if rough else ''}from {runs} earlier run{'s' if runs > 1 else ''}"
+        basis += "" if alike else " of another precision"
+    return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})")
+
+
+def schedule(lengths: list[float], slots: int) -> float:
+    """When the last of the trials ends if each next one, longest first, goes to the slot that is free first
+    (Graham's list scheduling)."""
+    free = [0.0] * max(1, min(slots, len(lengths)))
+    for length in sorted(lengths, reverse=True):
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
+
+
+def earlier_rows(storage: LocalStorage) -> pandas.DataFrame | None:
+    """The rows of all studies under a root that have been compacted, each run once; None if there are none."""
+    import pandas as pd
+
+    frames = []
+    for name in storage.list("studies"):
+        try:
+            frames.append(pd.read_parquet(storage.path(f"studies/{name}/rows.parquet")))
+        except (OSError, ValueError):  # not compacted yet, or damaged: an estimate does without
+            continue
+    if not frames:
+        return None
+    return pd.concat(frames, ignore_index=True).drop_duplicates(["config_id", "replicate"])
+
+
+def human_seconds(seconds: float) -> str:
+    """A length of time for people: `45 s`, `3 min`, `7 h 20 min`, `3 d 4 h`."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 1:
+        return "under 1 s"
+    if round(seconds) < 60:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d" + (f" {hours % 24} h" if hours % 24 else "")
+
+
+def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, int, bool]:
+    """How much slower than the built-in constants earlier runs on such a device were (the median), how many runs
+    say so, and whether they computed in the same precision."""
+    ratios: dict[str, list[float]] = {}
+    if rows is not None and {"train_seconds", "device", "config_id"} <= set(rows.columns):
+        done = rows[rows["device"].astype(str).str.startswith(resources.kind) & (rows["train_seconds"] > 0)]
+        for values in done.to_dict("records"):
+            try:
+                ran = values.get("steps_run")
+                steps = float(ran) if isinstance(ran, (int, float)) and ran > 0 else None
+                predicted = work_of(values, steps).train_seconds(resources.kind)
+            except (KeyError, TypeError, ValueError):  # a row of another stage, or of an older version
+                continue
+            if math.isfinite(predicted) and predicted > 0:
+                ratios.setdefault(str(values.get("precision")), []).append(values["train_seconds"] / predicted)
+    alike = resources.precision in ratios or not ratios
+    found = ratios.get(resources.precision) or [ratio for some in ratios.values() for ratio in some]
+    return (statistics.median(found) if found else 1.0), len(found), alike

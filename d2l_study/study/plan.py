@@ -1,0 +1,235 @@
+"""The plan of a study: its configurations with their identities, and which of their runs are still to be done.
+
+A run is (configuration, replicate), a trial is what is missing of one configuration (architecture, decision 1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import d2l_study
+from d2l_study.errors import UserError, listed
+from d2l_study.options import Options
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import Ledger, config_id, trial_id
+from d2l_study.study.space import Configuration, Space, flat_names, scientific, study_name
+
+Checksum = str | Mapping[str, str] | Callable[[Options], str]
+"""The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
+
+SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
+
+
+def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
+    """Every configuration of a space, in the order of its arms, the last axis moving fastest.
+
+    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
+    appears in both, with one id.
+    """
+    points = []
+    seen = set()
+    for method, sections in space.points():
+        data = _data_checksum(checksum, sections["data"])
+        identity = {name: section.identity() for name, section in sections.items()}
+        identifier = config_id(space.stage, identity, data, space.base_seed)
+        if (method, identifier) not in seen:
+            seen.add((method, identifier))
+            points.append((method, identifier, sections, _flat(sections), data))
+    found: dict[str, dict[str, set[Any]]] = {}  # method -> flat name -> its values
+    for method, _, _, values, _ in points:
+        for name, value in values.items():
+            found.setdefault(method, {}).setdefault(name, set()).add(value)
+    everywhere: dict[str, set[Any]] = {}
+    for by_name in found.values():
+        for name, distinct in by_name.items():
+            everywhere.setdefault(name, set()).update(distinct)
+    varied = tuple(name for name in _written_names(space, points[0][2]) if len(everywhere.get(name, ())) > 1)
+    return [
+        Configuration(
+            identifier,
+            space.stage,
+            method,
+            sections,
+            varied,
+            values,
+            _label(method, values, [name for name in varied if len(found[method].get(name, ())) > 1]),
+            data,
+            space.base_seed,
+        )
+        for method, identifier, sections, values, data in points
+    ]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The missing replicates of one configuration: what is handed to a worker as one piece."""
+
+    configuration: Configuration
+    replicates: tuple[int, ...]
+
+    @property
+    def trial_id(self) -> str:
+        return trial_id(self.configuration.config_id)
+
+
+@dataclass
+class Plan:
+    """Configurations, the replicates asked of each, and those that the ledger has (config_id -> replicates)."""
+
+    configurations: list[Configuration]
+    replicates: int
+    done: dict[str, set[int]] = field(default_factory=dict)
+
+    def missing(self, configuration: Configuration) -> tuple[int, ...]:
+        """The replicates of a configuration that are not committed."""
+        done = self.done.get(configuration.config_id, set())
+        return tuple(r for r in range(self.replicates) if r not in done)
+
+    def trials(self, limit: int | None = None) -> list[Trial]:
+        """The trials that are to be run, in the order of the plan, at most `limit` of them. A configuration that
+        two arms share is trained once."""
+        unique = {c.config_id: c for c in self.configurations}
+        trials = [Trial(c, self.missing(c)) for c in unique.values() if self.missing(c)]
+        return trials if limit is None else trials[:limit]
+
+    @property
+    def trials_total(self) -> int:
+        """Distinct configurations."""
+        return len({c.config_id for c in self.configurations})
+
+    @property
+    def trials_done(self) -> int:
+        return self.trials_total - len(self.trials())
+
+    @property
+    def runs_total(self) -> int:
+        """Runs of all distinct configurations."""
+        return self.trials_total * self.replicates
+
+    @property
+    def runs_done(self) -> int:
+        """Those of them that are committed."""
+        return self.runs_total - sum(len(trial.replicates) for trial in self.trials())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The plan as `StudyFolder.write` keeps it, plain values only."""
+        return [
+            {
+                "config_id": c.config_id,
+                "stage": c.stage,
+                "method": c.method,
+                "label": c.label,
+                "values": c.values,
+                "varied": list(c.varied),
+                "replicates": list(range(self.replicates)),
+                "data_checksum": c.data_checksum,
+                "base_seed": c.base_seed,
+                "science_version": d2l_study.SCIENCE_VERSION,
+            }
+            for c in self.configurations
+        ]
+
+
+def make_plan(space: Space, checksum: Checksum, ledger: Ledger | None = None) -> Plan:
+    """The plan of a space; what is done is read from the ledger, without one nothing is."""
+    plan = Plan(configurations(space, checksum), space.replicates)
+    if ledger is not None:
+        plan.done = {c.config_id: committed(ledger, c.config_id) for c in plan.configurations}
+    return plan
+
+
+def committed(ledger: Ledger, config: str) -> set[int]:
+    """The replicates of a configuration that are committed."""
+    names = ledger.storage.list(Ledger.config_key(config))
+    replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
+    return {r for r in replicates if ledger.has(config, r)}
+
+
+def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
+    """Refuse to continue a study with other configurations than it was started with; `UserError` shows the
+    difference. The same configurations with any number of replicates are the same study."""
+    if not folder.exists():
+        return
+    before, now = folder.plan(), entries
+    if {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
+        return
+    lines = _differences(before, now)
+    raise UserError(
+        f"study {folder.name!r} was started with another plan:\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + "To keep both, give the new one a name of its own: --study NEWNAME (runs that both contain are reused)"
+    )
+
+
+def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries to write: none of the study's replicates leaves it, when fewer are asked for this time."""
+    if not folder.exists():
+        return entries
+    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan()}
+    return [
+        {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
+    ]
+
+
+def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: int = 8) -> list[str]:
+    """What differs between two plans, one key to a line: `key: values before -> values now`."""
+    then_ids, now_ids = ({(e["method"], e["config_id"]) for e in part} for part in (before, now))
+    head = (
+        f"{len(now_ids - then_ids)} of {len(now_ids)} configurations are new, "
+        f"{len(then_ids - now_ids)} of {len(then_ids)} are gone"
+    )
+    about = ("method", "stage", "base_seed", "data_checksum", "science_version")
+    sides = [[{**{k: e[k] for k in about if k in e}, **e["values"]} for e in part] for part in (before, now)]
+    found = []
+    for key in dict.fromkeys(key for side in sides for values in side for key in values):
+        old, new = (dict.fromkeys(_text(values[key]) for values in side if key in values) for side in sides)
+        if set(old) != set(new):
+            found.append(f"{key}: {listed(old, 8) or '(none)'} -> {listed(new, 8) or '(none)'}")
+    if not found:  # the same values, combined in another way
+        for method in dict.fromkeys(e["method"] for e in (*before, *now)):
+            old_ids, new_ids = ({i for m, i in ids if m == method} for ids in (then_ids, now_ids))
+            if old_ids != new_ids:
+                counts = f"{len(old_ids)} -> {len(new_ids)} configurations"
+                found.append(f"method {method}: {counts}, with other combinations of values")
+    return [head, *found[:most]] + ([f"… and {len(found) - most} more"] if len(found) > most else [])
+
+
+def _data_checksum(checksum: Checksum, data: Options) -> str:
+    if isinstance(checksum, str):
+        return checksum
+    if isinstance(checksum, Mapping):
+        return checksum[data.to_dict()["dataset"]]
+    return checksum(data)
+
+
+def _flat(sections: Mapping[str, Options]) -> dict[str, Any]:
+    names = flat_names({name: type(section) for name, section in sections.items()})
+    return {names[name, key]: value for name, section in sections.items() for key, value in scientific(section).items()}
+
+
+def _written_names(space: Space, sections: Mapping[str, Options]) -> list[str]:
+    """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
+    names = flat_names({name: type(section) for name, section in sections.items()})
+    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, tuple)]
+    own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]
+    return list(dict.fromkeys(names.get(place, place[1]) for place in (*common, *own)))
+
+
+def _label(method: str, values: Mapping[str, Any], names: Iterable[str]) -> str:
+    return " ".join([method, *(f"{SHORT_NAMES.get(name, name)}={_text(values[name])}" for name in names)])
+
+
+def _text(value: Any) -> str:
+    """A value as a person writes it: 2 for 2.0, true, null."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+__all__ = [
+    "Checksum", "Configuration", "Plan", "Trial", "check_extension", "committed", "configurations", "extended",
+    "make_plan", "study_name",
+]  # fmt: skip

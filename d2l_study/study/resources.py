@@ -1,0 +1,56 @@
+"""What one trial may use. Nothing here changes a result, so nothing of it is in a configuration's id."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from d2l_study.errors import UserError
+from d2l_study.options import Options, option
+
+
+@dataclass(frozen=True)
+class Resources(Options):
+    """The `resources` section of a space: what each trial asks of Ray, and how it computes."""
+
+    cpus: float = option(1.0, "processor cores of one trial", least=0, most=4096, scientific=False)
+    gpus: float = option(0.0, "GPUs of one trial; a fraction shares one GPU", least=0, most=64, scientific=False)
+    device: str = option(
+        "auto", "where a trial computes; auto: on the GPU if it has one",
+        choices=("auto", "cpu", "cuda"), scientific=False,
+    )  # fmt: skip
+    precision: str = option(
+        "float32", "number format of the network's passes", choices=("float32", "bfloat16"), scientific=False
+    )
+    threads: int = option(1, "threads of torch in one trial", least=1, most=1024, scientific=False)
+    max_concurrent: int | None = option(None, "most trials at a time; null: as many as fit", least=1, scientific=False)
+    retries: int = option(1, "further attempts after a lost worker or node", least=0, most=100, scientific=False)
+    checkpoint_every: int = option(
+        500, "optimizer steps between checkpoints of a run; 0: never", least=0, scientific=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cpus == 0 and self.gpus == 0:
+            raise UserError("cpus: 0 is not allowed together with gpus: 0; a trial needs one or the other")
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise UserError(f"gpus: {self.gpus:g} is not allowed; above 1 expected a whole number")
+        if self.device == "cuda" and self.gpus == 0:
+            raise UserError("device: 'cuda' is not allowed with gpus: 0; give each trial a GPU (gpus: 1)")
+        if self.device == "cpu" and self.gpus > 0:
+            raise UserError(f"device: 'cpu' is not allowed with gpus: {self.gpus:g}; expected auto, cuda or gpus: 0")
+
+    @property
+    def kind(self) -> str:
+        """The kind of device a trial computes on, `cpu` or `cuda`."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
+    def slots(self, cpus: float, gpus: float = 0.0) -> int:
+        """How many trials run side by side on so many cores and GPUs; 0 if not one fits."""
+        fits = math.inf
+        for asked, there in ((self.cpus, cpus), (self.gpus, gpus)):
+            if asked > 0:
+                fits = min(fits, math.floor(there / asked + 1e-9))
+        if self.max_concurrent is not None:
+            fits = min(fits, self.max_concurrent)
+        return int(fits)

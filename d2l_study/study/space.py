@@ -1,0 +1,680 @@
+"""From a space file to a checked study: every key is read, named and bounded before anything runs.
+
+A space is YAML: common sections (`data`, `teacher`), named arms (`methods`) that set or vary any key of any
+section, and the study's own keys. A list is an axis; each arm is the product of its axes. Sections take their
+keys, types and bounds from the option classes of `data` and `learning`, so there is one definition of each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import d2l_study
+from d2l_study.data import DATASETS
+from d2l_study.errors import UserError, listed, nearest
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.options import Options, check_value, field_of, option
+from d2l_study.study.resources import Resources
+
+SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig}
+"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`)."""
+
+DEFAULT_DATASET = "mnist"
+MOST_CONFIGURATIONS = 10_000
+MOST_BYTES = 1_000_000
+METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
+
+
+@dataclass(frozen=True)
+class StudyOptions(Options):
+    """The keys at the top level of a space."""
+
+    description: str = option("", "what the study asks, in one line")
+    replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
+    base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
+    keep_weights: str = option("none", "which weights stay in the store", choices=("all", "best", "none"),
+                               scientific=False)  # fmt: skip
+    log_images: bool = option(False, "whether pictures of the data go to MLflow", scientific=False)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked space. A tuple as a value is an axis; other values are fixed.
+
+    overrides: as given, "key=value"; settings: those of them that name another study (see `study_name`), by
+    full dotted key; sections: section -> key -> value, as written and typed; methods: arm -> section -> key -> value.
+    """
+
+    name: str
+    path: Path
+    text: str
+    description: str
+    overrides: tuple[str, ...]
+    replicates: int
+    base_seed: int
+    resources: Resources
+    keep_weights: str
+    log_images: bool
+    sections: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, dict[str, Any]]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        return "teacher"
+
+    def written(self, method: str) -> dict[str, dict[str, Any]]:
+        """The keys an arm has, section -> key -> value: the common ones, over them its own."""
+        own = self.methods[method]
+        return {name: {**self.sections.get(name, {}), **own.get(name, {})} for name in SECTIONS}
+
+    def count(self) -> int:
+        """The number of configurations, before any that turn out the same are dropped."""
+        return sum(
+            math.prod(len(v) for keys in self.written(method).values() for v in keys.values() if isinstance(v, tuple))
+            for method in self.methods
+        )
+
+    def points(self) -> Iterator[tuple[str, dict[str, Options]]]:
+        """Every point of every arm: the arm's name and its sections, resolved. The last axis moves fastest."""
+        built: dict[tuple[Any, ...], Options] = {}
+        for method in self.methods:
+            keys = [(s, k, v) for s, keys in self.written(method).items() for k, v in keys.items()]
+            for chosen in itertools.product(*(v if isinstance(v, tuple) else (v,) for _, _, v in keys)):
+                values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+                for (section, key, _), value in zip(keys, chosen, strict=True):
+                    values[section][key] = value
+                sections = {}
+                for name, given in values.items():
+                    mark = (name, *sorted(given.items()))
+                    if mark not in built:
+                        built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
+                    sections[name] = built[mark]
+                yield method, sections
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `resolved.json`."""
+        return {
+            "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
+            "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
+            **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
+            "resources": self.resources.to_dict(), "keep_weights": self.keep_weights, "log_images": self.log_images,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point of a study: what is trained, with all replicates alike.
+
+    sections: resolved; values: flat scientific values of all sections; varied: the flat names of the keys that
+    vary in the study, common axes first; label: the method and what tells it from the others of its method.
+    """
+
+    config_id: str
+    stage: str
+    method: str
+    sections: dict[str, Options]
+    varied: tuple[str, ...]
+    values: dict[str, Any]
+    label: str
+    data_checksum: str = ""
+    base_seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the id stands for, from which the run can be made again (`Ledger.write_config`)."""
+        sections = {name: scientific(section) for name, section in self.sections.items()}
+        return {
+            "config_id": self.config_id, "stage": self.stage, "sections": sections, "values": self.values,
+            "data_checksum": self.data_checksum, "base_seed": self.base_seed,
+            "science_version": d2l_study.SCIENCE_VERSION,
+        }  # fmt: skip
+
+
+def section_class(section: str, dataset: Any = None) -> type[Options]:
+    """The option class of a section; for `data` that of the data set."""
+    return SECTIONS[section] or DATASETS[dataset or DEFAULT_DATASET]
+
+
+def has_key(cls: type[Options], key: str) -> bool:
+    keys = cls.keys()
+    return key in keys
+
+
+def scientific(section: Options) -> dict[str, Any]:
+    """The values that results may depend on."""
+    return {k: v for k, v in section.to_dict().items() if field_of(type(section), k)[1]["scientific"]}
+
+
+def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], str]:
+    """(section, key) -> its name as a column: the key, or `section_key` if an earlier section has that key."""
+    names: dict[tuple[str, str], str] = {}
+    for section, cls in sections.items():
+        taken, keys = set(names.values()), cls.keys()
+        names |= {(section, key): f"{section}_{key}" if key in taken else key for key in keys}
+    return names
+
+
+def study_name(space: Space) -> str:
+    """The space's name, and 6 hex digits of the overrides if there are any.
+
+    Overrides that are in no id (replicates, resources, the folder of the data …) name no other study.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_.+-]+", "-", space.name).strip("-.") or "study"
+    if not space.settings:
+        return stem
+    text = json.dumps(_plain(space.settings), sort_keys=True)
+    return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+# ---- finding
+
+
+def space_folders() -> list[Path]:
+    """Where named spaces are looked up: the checkout's `search_spaces`, then those inside the package."""
+    package = Path(d2l_study.__file__).parent
+    folders = [package / "search_spaces"]
+    if (package.parent / "pyproject.toml").is_file():
+        folders.insert(0, package.parent / "search_spaces")
+    return [f for f in folders if f.is_dir()]
+
+
+def find_space(name_or_file: str | os.PathLike[str]) -> Path:
+    """The file of a space given by name or as a file; `UserError` with the nearest name if there is none."""
+    given = os.fspath(name_or_file)
+    path = Path(given)
+    named = {p.stem: p for folder in reversed(space_folders()) for p in folder.glob("*.yaml")}
+    is_file = path.suffix in (".yaml", ".yml") or os.sep in given or "/" in given
+    if not is_file and given in named:
+        return named[given]
+    if "\0" not in given and given.strip() and os.path.exists(given):  # noqa: PTH110 -- Path.exists may raise
+        return path
+    if is_file:
+        hint = f"; there is a space named {path.stem!r}" if path.stem in named else nearest(path.stem, named)
+        raise UserError(f"--space {_short(given, 200)}: no such file{hint}")
+    raise UserError(f"--space {_short(given)}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))})")
+
+
+def list_spaces() -> list[tuple[str, str, Path]]:
+    """(name, description, file) of every space that can be named. One that cannot be read says why."""
+    found: dict[str, tuple[str, str, Path]] = {}
+    for folder in space_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                document = _read_document(path, path.name)
+                description = str(document.get("description", "")).strip()
+            except UserError as error:
+                description = f"cannot be read: {error}"
+            found.setdefault(path.stem, (path.stem, description, path))
+    return [found[name] for name in sorted(found)]
+
+
+# ---- loading
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A value as somebody wrote it, and how a message names the place."""
+
+    value: Any
+    where: str
+
+
+_Key = tuple[str, ...]
+"""("replicates",), ("resources", "cpus"), ("teacher", "epsilon") or ("methods", "vat", "teacher", "epsilon")."""
+
+
+def load_space(
+    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = (), replicates: int | None = None
+) -> Space:
+    """Read and check a space. overrides: "key=value" each, as `--set` takes them; replicates: as `--replicates`.
+
+    `UserError` names the file (or `--set`), the dotted key, the value found and what is allowed.
+    """
+    path = find_space(name_or_file)
+    shown = _shown(path)
+    leaves, methods = _leaves(_read_document(path, shown), shown)
+    changed = _override(leaves, methods, overrides)
+    if replicates is not None:
+        leaves["replicates",] = _Written(replicates, "--replicates")
+
+    study = {k[0]: _checked(StudyOptions, k[0], written, axis=False) for k, written in leaves.items() if len(k) == 1}
+    study["description"] = _one_line(study.get("description"), shown)
+    options = StudyOptions(**study)
+
+    asked = {}
+    for place, written in leaves.items():
+        if place[0] == "resources":
+            asked[place[1]] = _checked(Resources, place[1], written, axis=False)
+    try:
+        resources = Resources(**asked)
+    except UserError as error:
+        raise UserError(f"{shown}: resources.{error}") from None
+
+    sections, arms = _typed(leaves, methods)
+    space = Space(
+        path.stem, path, _read_text(path, shown), options.description, tuple(overrides), options.replicates,
+        options.base_seed, resources, options.keep_weights, options.log_images, sections, arms,
+        _settings(changed, options, sections, arms),
+    )  # fmt: skip
+    if (count := space.count()) > MOST_CONFIGURATIONS:
+        raise UserError(
+            f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
+        )
+    for method, point in _points(space, shown):
+        try:
+            _check_together(point)
+        except UserError as error:
+            raise UserError(f"{shown}: {error} (method {method})") from None
+    return space
+
+
+def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]]:
+    try:
+        yield from space.points()
+    except UserError as error:
+        raise UserError(f"{shown}: {error}") from None
+
+
+def _leaves(document: Mapping[str, Any], shown: str) -> tuple[dict[_Key, _Written], list[str]]:
+    """The document as leaves by full key, and the names of the arms; checks everything but the values."""
+    leaves: dict[_Key, _Written] = {}
+    top = (*StudyOptions.keys(), *SECTIONS, "methods", "resources")
+    for key, value in document.items():
+        if has_key(StudyOptions, key):
+            leaves[key,] = _Written(value, f"{shown}: {key}")
+        elif key in SECTIONS or key == "resources":
+            for name, inner in _mapping(value, f"{shown}: {key}").items():
+                leaves[key, name] = _Written(inner, f"{shown}: {key}.{name}")
+        elif key != "methods":
+            raise UserError(f"{shown}: {_short(key)}: unknown key{_home(key) or _did_you_mean(key, top)}")
+    if "methods" not in document:
+        raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
+    methods = _mapping(document["methods"], f"{shown}: methods")
+    if not methods:
+        raise UserError(f"{shown}: methods: empty; name at least one arm, for example  methods: {{none: {{}}}}")
+    for method, own in methods.items():
+        where = f"{shown}: methods.{_short(method)}"
+        if not METHOD_NAME.fullmatch(method):
+            raise UserError(f"{where}: not a method's name; allowed are letters, digits and _ . + - (at most 60)")
+        for section, keys in _mapping(own, where).items():
+            if section not in SECTIONS:
+                hint = _home(section, f"methods.{method}.") or _did_you_mean(section, SECTIONS)
+                raise UserError(f"{where}.{_short(section)}: unknown section{hint}")
+            for name, inner in _mapping(keys, f"{where}.{section}").items():
+                leaves["methods", method, section, name] = _Written(inner, f"{where}.{section}.{name}")
+    return leaves, list(methods)
+
+
+def _typed(
+    leaves: Mapping[_Key, _Written], methods: Iterable[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, dict[str, Any]]]]:
+    """Check every key of every section in its own type: the common sections, and those of the arms."""
+    common = _datasets(leaves.get(("data", "dataset")))
+    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    used: dict[str, None] = {}
+    for method in methods:
+        written = leaves.get(("methods", method, "data", "dataset"))
+        datasets = _datasets(written) if written else common
+        used |= dict.fromkeys(datasets)
+        own: dict[str, dict[str, Any]] = {}
+        for key, written in leaves.items():
+            if key[:2] == ("methods", method):
+                own.setdefault(key[2], {})[key[3]] = _checked_in(key[2], key[3], datasets, written)
+        arms[method] = own
+    sections: dict[str, dict[str, Any]] = {}
+    for section in SECTIONS:
+        keys = {k[1]: w for k, w in leaves.items() if k[0] == section}
+        if keys:
+            sections[section] = {k: _checked_in(section, k, used or common, w) for k, w in keys.items()}
+    return sections, arms
+
+
+def _datasets(written: _Written | None) -> list[str]:
+    """The data sets that a `data.dataset` names, known ones only."""
+    if written is None:
+        return [DEFAULT_DATASET]
+    values = written.value if isinstance(written.value, list) else [written.value]
+    for value in values:
+        if not isinstance(value, str) or value not in DATASETS:
+            raise UserError(f"{written.where}: unknown data set {_short(repr(value))}{_did_you_mean(value, DATASETS)}")
+    return values
+
+
+def _checked_in(section: str, key: str, datasets: Iterable[str], written: _Written) -> Any:
+    """The typed value of a section's key; with several data sets it must suit each."""
+    typed = None
+    for cls in dict.fromkeys(section_class(section, name) for name in datasets):
+        typed = _checked(cls, key, written, axis=True)
+    return typed
+
+
+def _checked(cls: type[Options], key: str, written: _Written, axis: bool) -> Any:
+    """A value, or the values of an axis as a tuple, in the key's type and bounds."""
+    if not has_key(cls, key):
+        raise UserError(f"{written.where}: unknown key{_did_you_mean(key, cls.keys())}")
+    hint, meta = field_of(cls, key)
+
+    def check(where: str, value: Any) -> Any:
+        try:
+            return check_value(where, value, hint, meta)
+        except UserError as error:
+            raise UserError(str(error).replace(repr(value), _short(repr(value)))) from None
+
+    if not axis or not isinstance(written.value, list):
+        return check(written.where, written.value)
+    if not written.value:
+        raise UserError(f"{written.where}: the axis is empty; give at least one value")
+    if not meta["scientific"] and len(written.value) > 1:
+        raise UserError(f"{written.where}: this key changes no result, so it cannot be an axis; give one value")
+    values: list[Any] = []
+    seen: set[Any] = set()
+    for number, value in enumerate(written.value, start=1):
+        typed = check(f"{written.where} (entry {number} of {len(written.value)})", value)
+        if typed in seen:
+            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {_short(repr(typed))} "
+                            "is in the axis twice")  # fmt: skip
+        seen.add(typed)
+        values.append(typed)
+    return tuple(values)
+
+
+def _one_line(description: Any, shown: str) -> str:
+    text = (description or "").strip()
+    if not text:
+        raise UserError(f"{shown}: description: missing; say in one line what the study asks")
+    if "\n" in text or len(text) > 300:
+        raise UserError(f"{shown}: description: {len(text)} characters, {text.count(chr(10)) + 1} lines; "
+                        "expected one line of at most 300 characters")  # fmt: skip
+    return text
+
+
+def _resolve(section: Options) -> Options:
+    """With defaults that depend on other keys made explicit, for sections that have such."""
+    return section.resolved() if hasattr(section, "resolved") else section
+
+
+def _check_together(sections: Mapping[str, Options]) -> None:
+    """What no single key can tell: each part of the data needs bags of both classes."""
+    data = sections["data"].to_dict()
+    prevalence = data.get("prevalence")
+    for key in ("num_bags", "val_bags", "test_bags") if prevalence is not None else ():
+        positive = int(data[key] * prevalence + 1e-9)
+        if not 0 < positive < data[key]:
+            raise UserError(f"data.prevalence: {prevalence:g} makes {positive} of {data[key]} bags ({key}) positive; "
+                            "each class needs at least one")  # fmt: skip
+
+
+# ---- overrides (--set)
+
+
+def _override(leaves: dict[_Key, _Written], methods: Sequence[str], overrides: Iterable[str]) -> list[_Key]:
+    """Put each "key=value" in its place; returns the places."""
+    pairs = []
+    for given in overrides:
+        bare, equals, text = given.partition("=")
+        if not equals or not bare.strip():
+            raise UserError(f"--set {_short(given)}: expected key=value, for example --set teacher.epsilon=2")
+        pairs.append((bare.strip(), text))
+    # The data set decides which keys `data` has, so it is set before bare keys are looked up.
+    pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
+    changed: list[_Key] = []
+    for name, text in pairs:
+        key = _place(name, methods, _datasets(leaves.get(("data", "dataset"))))
+        where = "--set " + ".".join(key)
+        if key in changed:
+            raise UserError(f"{where}: given twice")
+        leaves[key] = _Written(parse_yaml(text, where), where)
+        changed.append(key)
+    for place in changed:
+        own = [("methods", method, *place) for method in methods]
+        if place[0] in SECTIONS and all(arm_place in leaves for arm_place in own):
+            paths = listed((".".join(arm_place) for arm_place in own), 4)
+            raise UserError(f"--set {'.'.join(place)}: every method sets this key itself, so the value would have no "
+                            f"effect; set it there: {paths}")  # fmt: skip
+    return changed
+
+
+def _place(name: str, methods: Sequence[str], datasets: Sequence[str]) -> _Key:
+    """The full key that a `--set` names, dotted or bare."""
+    classes = {section: section_class(section, datasets[0] if datasets else None) for section in SECTIONS}
+    head, _, rest = name.partition(".")
+    if has_key(StudyOptions, name):
+        return (name,)
+    if head == "methods" and rest:
+        for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
+            if rest.startswith(method + "."):
+                return "methods", method, *_in_section(name, rest[len(method) + 1 :], classes)
+        raise UserError(f"--set {_short(name)}: unknown method or no key of one{nearest(rest, methods)} "
+                        f"(methods: {listed(methods)}; expected methods.NAME.SECTION.KEY)")  # fmt: skip
+    return _in_section(name, name, {**classes, "resources": Resources})
+
+
+def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> _Key:
+    section, dot, key = inner.partition(".")
+    if dot and section in classes:
+        if not has_key(classes[section], key):
+            raise UserError(f"--set {_short(name)}: unknown key{_did_you_mean(key, classes[section].keys())}")
+        return section, key
+    homes = [home for home, cls in classes.items() if has_key(cls, inner)]
+    if len(homes) == 1:
+        return homes[0], inner
+    if homes:
+        raise UserError(f"--set {_short(name)}: several sections have this key: "
+                        f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
+    if inner in classes or inner == "methods":
+        raise UserError(f"--set {_short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
+    keys = {home: cls.keys() for home, cls in classes.items()}
+    known = [f"{home}.{key}" for home in keys for key in keys[home]]
+    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.6)
+    hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?" if bare else nearest(inner, known)
+    raise UserError(f"--set {_short(name)}: unknown key{hint}")
+
+
+def _settings(
+    changed: Iterable[_Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The overrides that can change what is trained, typed, by full key."""
+    settings = {}
+    for key in changed:
+        if key == ("base_seed",):
+            settings["base_seed"] = options.base_seed
+        elif key[0] in SECTIONS or key[0] == "methods":
+            holder = sections if key[0] in SECTIONS else arms[key[1]]
+            section, name = key[-2:]
+            dataset = holder.get("data", {}).get("dataset") or sections.get("data", {}).get("dataset")
+            cls = section_class(section, dataset[0] if isinstance(dataset, tuple) else dataset)
+            if field_of(cls, name)[1]["scientific"]:
+                settings[".".join(key)] = holder[section][name]
+    return settings
+
+
+# ---- reading YAML
+
+
+class _Composer(
+    yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, yaml.resolver.BaseResolver
+):
+    """YAML without what surprises in a space: no tags, aliases, dates, base 60 or octal; `1e-3` is a number."""
+
+    def __init__(self, text: str) -> None:
+        yaml.reader.Reader.__init__(self, text)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
+        yaml.composer.Composer.__init__(self)
+        yaml.resolver.BaseResolver.__init__(self)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; write it out", mark)
+        return super().compose_node(parent, index)
+
+
+_TAG = "tag:yaml.org,2002:"
+_BOOLS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in _BOOLS), list("yYtToOnNfF")),
+    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
+    ("float", r"[-+]?([0-9][0-9_]*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     list("-+.0123456789")),
+):  # fmt: skip
+    _Composer.add_implicit_resolver(_TAG + _kind, re.compile(f"(?:{_pattern})$"), _first)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values (dict, list, str, int, float, bool, None) of one YAML document; None if it is empty.
+
+    Nothing is executed and no key is silently lost: tags, aliases, duplicate keys and keys that are not text are
+    refused. `UserError` begins with `where` and names the line.
+    """
+    try:
+        composer = _Composer(text)
+        node = composer.get_single_node()
+        return None if node is None else _value(node, where)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{where}: {line}not valid YAML: {_short(error.problem or error.context or '', 160)}") from None
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character[:1] or " ")
+        raise UserError(f"{where}: line {number}: not valid YAML: the character U+{code:04X} is not allowed") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply to be a space") from None
+    except (ValueError, LookupError) as error:  # PyYAML lets a few through, an escape beyond Unicode for one
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{where}: not valid YAML: {_short(str(error), 160)}") from None
+
+
+def _value(node: Any, where: str) -> Any:
+    line = node.start_mark.line + 1
+    kind = node.tag.removeprefix(_TAG)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node.value, kind, f"{where}: line {line}")
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return [_value(inner, where) for inner in node.value]
+    if not isinstance(node, yaml.MappingNode) or kind != "map":
+        raise UserError(f"{where}: line {line}: tags ({_short(node.tag)}) are not supported")
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = _value(key_node, where)
+        if not isinstance(key, str):
+            as_written = getattr(key_node, "value", None)
+            if isinstance(as_written, str) and as_written:
+                reading, quoted = _short(_scalar_text(key)), f"'{_short(as_written)}'"
+                raise UserError(f"{where}: line {line}: the name {_short(as_written)} is not text (YAML reads it as "
+                                f"{reading}); write it in quotes: {quoted}")  # fmt: skip
+            raise UserError(f"{where}: line {line}: a key is not text")
+        if key in values:
+            raise UserError(f"{where}: line {line}: the key {_short(key)!r} was given on line {lines[key]} already")
+        values[key], lines[key] = _value(value_node, where), line
+    return values
+
+
+def _scalar(text: str, kind: str, where: str) -> Any:
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return _BOOLS[text.lower()]
+        if kind == "int" and len(text) > 18:
+            raise UserError(f"{where}: the number {_short(text)} is too long")
+        if kind == "int":
+            return int(text.replace("_", ""))
+        if kind == "float":
+            return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+    except (ValueError, LookupError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{where}: {_short(text)!r} is not a YAML {kind}") from None
+    if kind != "str":
+        raise UserError(f"{where}: tags ({_short(kind)}) are not supported")
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+        raise UserError(f"{where}: a text with control characters: {_short(ascii(text))}")
+    return text
+
+
+def _read_document(path: Path, shown: str) -> dict[str, Any]:
+    document = parse_yaml(_read_text(path, shown), shown)
+    if document is None:
+        raise UserError(f"{shown}: the file is empty; a space needs at least description and methods")
+    return _mapping(document, shown)
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise UserError(f"{shown}: a folder; expected a YAML file") from None
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
+    if len(data) > MOST_BYTES:
+        raise UserError(f"{shown}: {len(data):,} bytes; a space has at most {MOST_BYTES:,}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{shown}: line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    """The value as a mapping; nothing at all (`teacher:`) is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else "a single value"
+        raise UserError(f"{where}: expected keys with values (key: value), found {kind} {_short(repr(value))}")
+    return value
+
+
+# ---- words
+
+
+def _did_you_mean(name: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
+
+
+def _home(key: Any, before: str = "") -> str:
+    """A hint for a section's key that stands outside its section."""
+    homes = [section for section in SECTIONS if has_key(section_class(section), key)]
+    return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
+
+
+def _shown(path: Path) -> str:
+    """The path as a message names it: relative if it lies below the working folder."""
+    with_cwd = os.path.relpath(path) if path.is_absolute() else str(path)
+    return str(path) if with_cwd.startswith("..") else with_cwd
+
+
+def _short(text: str, most: int = 60) -> str:
+    text = " ".join(str(text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _scalar_text(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

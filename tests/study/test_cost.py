@@ -1,0 +1,182 @@
+"""The cost model counts passes as the method page does, and takes a machine's speed from its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from d2l_study.study.cost import (
+    TEST_IMAGES,
+    earlier_rows,
+    estimate,
+    human_seconds,
+    schedule,
+    work,
+    work_of,
+)
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.plan import Plan, make_plan
+from d2l_study.study.resources import Resources
+from d2l_study.study.space import load_space
+from d2l_study.study.storage import LocalStorage
+
+TEXT = """\
+description: a space for tests
+data: {num_bags: [50, 100], mean_bag_size: 10}
+teacher: {steps: 100, batch_bags: 4, eval_every: 50}
+methods:
+  none: {}
+  vat: {teacher: {lambda_adv: 1.0}}
+replicates: 5
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    return make_plan(load_space(path), "data")
+
+
+def values(plan: Plan, **changed: Any) -> dict[str, Any]:
+    return {**plan.configurations[0].values, **changed}
+
+
+def rows_of(plan: Plan, factor: float, **columns: Any) -> pd.DataFrame:
+    """Earlier results, each `factor` times as slow as the built-in constants say."""
+    rows = []
+    for c in plan.configurations:
+        for replicate in range(plan.replicates):
+            seconds = factor * work_of(c.values).train_seconds("cpu")
+            rows.append({**c.values, "config_id": c.config_id, "replicate": replicate, "train_seconds": seconds,
+                         "device": "cpu", "precision": "float32", "steps_run": 100, **columns})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes"),
+    [
+        ({}, 3),
+        ({"lambda_adv": 1.0}, 7),
+        ({"lambda_adv": 1.0, "direction": "power"}, 8),
+        ({"lambda_adv": 1.0, "direction": "power", "power_iterations": 3}, 12),
+        ({"direction": "power"}, 3),  # without a weight the direction costs nothing
+        ({"lambda_noise": 1.0, "noise_rate": 0.5}, 4.5),
+    ],
+)
+def test_a_step_takes_the_passes_of_its_regularizers(plan: Plan, changed: dict[str, Any], passes: float) -> None:
+    assert work_of(values(plan, **changed)).training == pytest.approx(100 * 4 * 10 * passes)
+
+
+def test_the_entropy_term_is_small_but_not_free(plan: Plan) -> None:
+    plain, entropy = (work_of(values(plan, lambda_ent=weight)).training for weight in (0.0, 1.0))
+    assert plain < entropy < 1.1 * plain
+
+
+def test_evaluation_passes_each_distinct_image_once(plan: Plan) -> None:
+    few = work_of(values(plan, val_bags=20))
+    assert few.validation == pytest.approx(2 * 200, rel=0.02)  # two validations of 20 bags of 10, few drawn twice
+    many = work_of(values(plan, val_bags=100_000))
+    assert many.validation == pytest.approx(2 * 10_000)
+    assert few.test == pytest.approx(TEST_IMAGES + 200, rel=0.02)
+
+
+def test_work_grows_with_bags_steps_and_regularizers(plan: Plan) -> None:
+    by_label = {c.label: work(c) for c in plan.configurations}
+    assert by_label["none n=50"] < by_label["none n=100"] < by_label["vat n=100"]  # more validation bags; more passes
+
+
+def test_trials_go_to_the_slot_that_is_free_first() -> None:
+    assert schedule([3, 3, 2, 2, 2], 1) == 12
+    assert schedule([3, 3, 2, 2, 2], 2) == 7  # 3+2+2 | 3+2: longest first
+    assert schedule([5, 1], 8) == 5
+
+
+def test_without_results_an_estimate_is_a_rough_guess(plan: Plan) -> None:
+    guess = estimate(plan, None, 2)
+    assert guess.rough
+    assert "rough guess" in guess.text
+    assert human_seconds(guess.seconds) in guess.text
+    on_gpu = estimate(plan, None, 1, Resources(gpus=1))
+    assert on_gpu.seconds < estimate(plan, None, 1).seconds
+
+
+def test_results_of_the_same_device_set_the_speed(plan: Plan) -> None:
+    guess, slow = estimate(plan, None, 1), estimate(plan, rows_of(plan, 10.0), 1)
+    assert not slow.rough
+    assert "from 20 earlier runs" in slow.text
+    trials = len(plan.trials())
+    assert slow.seconds - 2 * trials == pytest.approx(10 * (guess.seconds - 2 * trials))
+    other = estimate(plan, rows_of(plan, 10.0, device="cuda:0"), 1)
+    assert (other.seconds, other.rough) == (guess.seconds, True)
+
+
+def test_one_odd_result_does_not_turn_the_estimate(plan: Plan) -> None:
+    rows = rows_of(plan, 1.0)
+    rows.loc[0, "train_seconds"] = 1e6
+    assert estimate(plan, rows, 1).seconds == pytest.approx(estimate(plan, None, 1).seconds)
+
+
+def test_few_results_or_of_another_precision_stay_rough(plan: Plan) -> None:
+    assert estimate(plan, rows_of(plan, 1.0).head(2), 1).rough
+    other = estimate(plan, rows_of(plan, 4.0, precision="bfloat16"), 1)
+    assert other.rough
+    assert "another precision" in other.text
+
+
+def test_runs_that_stopped_early_do_not_make_the_machine_look_fast(plan: Plan) -> None:
+    rows = rows_of(plan, 1.0)
+    half = [work_of(row, 50).train_seconds("cpu") for row in rows.to_dict("records")]
+    stopped = rows.assign(steps_run=50, train_seconds=half)
+    assert estimate(plan, stopped, 1).seconds == pytest.approx(estimate(plan, None, 1).seconds)
+
+
+def test_rows_without_a_cost_are_passed_over(plan: Plan) -> None:
+    strange = pd.DataFrame([{"config_id": "x", "train_seconds": 5.0, "device": "cpu", "precision": "float32"}])
+    mixed = pd.concat([strange, rows_of(plan, 3.0)], ignore_index=True)
+    assert "from 20 earlier runs" in estimate(plan, mixed, 1).text
+    assert estimate(plan, strange, 1).rough
+
+
+def test_only_what_is_missing_costs_time(plan: Plan) -> None:
+    whole = estimate(plan, None, 1).seconds
+    plan.done = {plan.configurations[0].config_id: {0, 1, 2, 3, 4}}
+    assert estimate(plan, None, 1).seconds < whole
+    assert estimate(plan, None, 1, limit=1).seconds < estimate(plan, None, 1).seconds
+    plan.done = {c.config_id: {0, 1, 2, 3, 4} for c in plan.configurations}
+    assert (estimate(plan, None, 1).seconds, estimate(plan, None, 1).text) == (0.0, "nothing left to do")
+
+
+def test_the_slides_experiment_is_a_night_on_two_cores_and_far_less_on_a_gpu() -> None:
+    grid = make_plan(load_space("vat_grid"), "data")
+    assert 4 * 3600 < estimate(grid, None, 2).seconds < 16 * 3600
+    assert estimate(grid, None, 1, Resources(gpus=1)).seconds < 2 * 3600
+
+
+def test_earlier_rows_are_read_from_all_studies_each_run_once(plan: Plan, tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "runs")
+    assert earlier_rows(storage) is None
+    for name in ("first", "second"):  # the second reuses the runs of the first
+        folder = StudyFolder(storage, name)
+        folder.write(TEXT, {}, plan.entries())
+        for row in rows_of(plan, 2.0).to_dict("records"):
+            kept = {"train_seconds": row["train_seconds"], "device": "cpu", "precision": "float32", "steps_run": 100}
+            folder.ledger.commit(row["config_id"], row["replicate"], kept, {})
+        folder.compact()
+    storage.put("studies/damaged/rows.parquet", b"not a table")
+    rows = earlier_rows(storage)
+    assert rows is not None
+    assert len(rows) == plan.runs_total
+    assert "from 20 earlier runs" in estimate(plan, rows, 1).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "under 1 s"), (45.4, "45 s"), (59.7, "1 min"), (190, "3 min"), (3590, "1 h"), (26400, "7 h 20 min"),
+     (86399, "1 d"), (3 * 86400 + 4 * 3600, "3 d 4 h"), (float("inf"), "unknown")],
+)  # fmt: skip
+def test_times_are_written_for_people(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text

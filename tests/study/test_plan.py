@@ -1,0 +1,187 @@
+"""Identities, labels and what is missing: the plan decides what is trained, and that nothing is trained twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l_study.errors import UserError
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.plan import Plan, check_extension, configurations, extended, make_plan
+from d2l_study.study.space import Space, load_space
+from d2l_study.study.storage import LocalStorage
+
+TEXT = """\
+description: a space for tests
+data: {num_bags: [50, 100], mean_bag_size: 10}
+teacher: {steps: 100}
+methods:
+  none: {}
+  vat: {teacher: {lambda_adv: 1.0, epsilon: [1, 2]}}
+replicates: 3
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    def write_and_load(text: str = TEXT, *overrides: str, **kwargs: Any) -> Space:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return load_space(path, overrides, **kwargs)
+
+    return write_and_load
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(LocalStorage(tmp_path / "runs"))
+
+
+def ids(space: Space, checksum: Any = "data") -> list[str]:
+    return [c.config_id for c in configurations(space, checksum)]
+
+
+def test_labels_and_varied_keys_tell_configurations_apart(load: Any) -> None:
+    found = configurations(load(), "data")
+    assert [c.label for c in found] == [
+        "none n=50", "none n=100",
+        "vat n=50 epsilon=1", "vat n=50 epsilon=2", "vat n=100 epsilon=1", "vat n=100 epsilon=2",
+    ]  # fmt: skip
+    assert {c.varied for c in found} == {("num_bags", "lambda_adv", "epsilon")}
+    both = configurations(load(TEXT.replace("mean_bag_size: 10", "mean_bag_size: [10, 50]")), "data")
+    assert both[-1].label == "vat n=100 K=50 epsilon=2"
+
+
+def test_flat_values_are_the_resolved_scientific_ones(load: Any) -> None:
+    values = configurations(load(TEXT, "data.root=/somewhere"), "data")[-1].values
+    assert (values["num_bags"], values["val_bags"], values["lambda_adv"]) == (100, 50, 1.0)
+    assert not {"root", "verify"} & set(values)
+
+
+def test_an_id_covers_what_is_computed_and_nothing_else(load: Any) -> None:
+    first = ids(load())
+    assert len(set(first)) == 6
+    assert ids(load(TEXT, "replicates=9", "threads=2", "precision=bfloat16", "data.root=/elsewhere")) == first
+    assert ids(load(TEXT.replace("vat:", "other_name:"))) == first
+    assert ids(load(TEXT.replace("steps: 100", "steps: 100, batch_bags: 4"))) == first  # a default, written out
+    for changed in ("steps=101", "base_seed=2"):
+        assert not set(ids(load(TEXT, changed))) & set(first)
+    assert not set(ids(load(), "other data")) & set(first)
+
+
+def test_the_data_checksum_may_depend_on_the_data_set(load: Any) -> None:
+    assert ids(load(), {"mnist": "data"}) == ids(load())
+    assert ids(load(), lambda data: f"{data.to_dict()['dataset']}!") == ids(load(), "mnist!")
+
+
+def test_points_that_resolve_to_the_same_are_kept_once(load: Any) -> None:
+    text = TEXT.replace("num_bags: [50, 100]", "num_bags: 100, val_bags: [null, 50, 60]")
+    found = configurations(load(text), "data")
+    assert [(c.method, c.values["val_bags"]) for c in found if c.method == "none"] == [("none", 50), ("none", 60)]
+
+
+def test_a_configuration_can_be_built_again_from_what_is_kept(load: Any) -> None:
+    found = configurations(load(), "data")[-1]
+    kept = json.loads(json.dumps(found.to_dict()))
+    assert TeacherConfig.from_mapping(kept["sections"]["teacher"]) == found.sections["teacher"]
+    assert (kept["data_checksum"], kept["base_seed"], kept["config_id"]) == ("data", 1, found.config_id)
+
+
+def test_only_what_the_ledger_lacks_is_to_be_done(load: Any, ledger: Ledger) -> None:
+    first = make_plan(load(), "data", ledger)
+    assert (first.runs_total, first.runs_done, first.trials_total, first.trials_done) == (18, 0, 6, 0)
+    partly, whole = first.configurations[0], first.configurations[1]
+    ledger.commit(partly.config_id, 1, {"bag_auc": 0.9}, {})
+    ledger.save_checkpoint(partly.config_id, 2, b"not committed")
+    for replicate in range(3):
+        ledger.commit(whole.config_id, replicate, {"bag_auc": 0.9}, {})
+    plan = make_plan(load(), "data", ledger)
+    assert (plan.missing(partly), plan.missing(whole)) == ((0, 2), ())
+    assert (plan.runs_done, plan.trials_done, len(plan.trials())) == (4, 1, 5)
+    assert [t.configuration.label for t in plan.trials(limit=2)] == ["none n=50", "vat n=50 epsilon=1"]
+    more = make_plan(load(replicates=5), "data", ledger)
+    assert more.missing(whole) == (3, 4)
+    assert more.runs_total - more.runs_done == 30 - 4
+
+
+def test_fewer_replicates_than_are_there_count_only_those_asked_for(load: Any, ledger: Ledger) -> None:
+    for c in make_plan(load(), "data").configurations:
+        for replicate in range(3):
+            ledger.commit(c.config_id, replicate, {}, {})
+    plan = make_plan(load(replicates=2), "data", ledger)
+    assert (plan.runs_total, plan.runs_done, plan.trials()) == (12, 12, [])
+
+
+def test_a_configuration_of_two_arms_is_trained_once(load: Any) -> None:
+    plan = make_plan(load(TEXT.replace("  none: {}", "  none: {}\n  plain: {teacher: {lambda_adv: 0}}")), "data")
+    assert [c.method for c in plan.configurations][:4] == ["none", "none", "plain", "plain"]
+    assert (len(plan.configurations), plan.trials_total, len(plan.trials()), plan.runs_total) == (8, 6, 6, 18)
+
+
+def test_entries_are_what_the_study_folder_reads(load: Any, ledger: Ledger) -> None:
+    plan = make_plan(load(), "data", ledger)
+    folder = StudyFolder(ledger.storage, "mine")
+    folder.write(TEXT, {"space": load().to_dict()}, plan.entries())
+    rows = folder.rows()
+    assert len(rows) == plan.runs_total
+    assert list(rows.attrs["varied"]) == ["epsilon", "lambda_adv", "num_bags"]
+    assert set(rows["status"]) == {"missing"}
+    assert folder.plan() == plan.entries()
+
+
+# ---- continuing a study
+
+
+def started(ledger: Ledger, plan: Plan) -> StudyFolder:
+    folder = StudyFolder(ledger.storage, "mine")
+    check_extension(folder, plan.entries())  # nothing there yet
+    folder.write(TEXT, {}, plan.entries())
+    return folder
+
+
+def test_the_same_plan_and_more_or_fewer_replicates_continue_a_study(load: Any, ledger: Ledger) -> None:
+    folder = started(ledger, make_plan(load(), "data"))
+    for replicates in (3, 20, 1):
+        entries = make_plan(load(replicates=replicates), "data").entries()
+        check_extension(folder, entries)
+        assert {len(e["replicates"]) for e in extended(folder, entries)} == {max(3, replicates)}
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("num_bags=[50, 100, 200]", ["num_bags: 50, 100 -> 50, 100, 200", "3 of 9 configurations are new"]),
+        ("num_bags=50", ["num_bags: 50, 100 -> 50", "3 of 6 are gone"]),
+        ("steps=200", ["steps: 100 -> 200", "6 of 6 configurations are new"]),
+        ("base_seed=5", ["base_seed: 1 -> 5"]),
+    ],
+)
+def test_another_plan_under_the_same_name_is_refused(
+    load: Any, ledger: Ledger, override: str, shown: list[str]
+) -> None:
+    folder = started(ledger, make_plan(load(), "data"))
+    with pytest.raises(UserError) as error:
+        check_extension(folder, make_plan(load(TEXT, override), "data").entries())
+    message = str(error.value)
+    assert all(part in message for part in ("'mine'", "--study NEWNAME", *shown)), message
+    assert len(message.splitlines()) <= 12
+
+
+def test_changed_data_and_renamed_arms_are_shown(load: Any, ledger: Ledger) -> None:
+    folder = started(ledger, make_plan(load(), "data"))
+    with pytest.raises(UserError, match="data_checksum: data -> other"):
+        check_extension(folder, make_plan(load(), "other").entries())
+    with pytest.raises(UserError, match="method: none, vat -> none, adv"):
+        check_extension(folder, make_plan(load(TEXT.replace("vat:", "adv:")), "data").entries())
+
+
+def test_the_same_values_in_other_combinations_are_shown(load: Any, ledger: Ledger) -> None:
+    crossed = "description: x\nmethods:\n  a: {data: {num_bags: %d}}\n  b: {data: {num_bags: %d}}\n"
+    folder = started(ledger, make_plan(load(crossed % (50, 100)), "data"))
+    with pytest.raises(UserError, match="method a: 1 -> 1 configurations, with other combinations"):
+        check_extension(folder, make_plan(load(crossed % (100, 50)), "data").entries())
