@@ -88,13 +88,15 @@ class Layout:
         if self.row_key != "method":
             return []
         rows = self.rows_of(panel)
+        baselines = [row for row in rows if row.value == BASELINE]
+        columns = self.columns_of(panel)
         found = []
         for row in rows:
-            baseline = _baseline_of(row, [r for r in rows if r.value == BASELINE])
+            baseline = _baseline_of(row, baselines)
             if baseline is None:
                 continue
             by_column = {}
-            for column in self.columns_of(panel):
+            for column in columns:
                 ours, theirs = self.cells.get((panel, row, column)), self.cells.get((panel, baseline, column))
                 if ours is not None and theirs is not None:
                     by_column[column] = paired_difference(ours.values, theirs.values)

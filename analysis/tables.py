@@ -288,10 +288,11 @@ def _csv(layout: Layout) -> str:
     """One line per planned cell; empty fields where there is no number."""
     keys = [k for k in (layout.panel_key, layout.row_key, layout.column_key) if k is not None]
     extra = list(dict.fromkeys(k for labels in (layout.rows, layout.columns) for one in labels for k, _ in one.keys))
+    staged = any(label.stage for label in (*layout.rows, *layout.columns))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([
-        "study", "metric", "split", "row", *keys, *(["stage"] if _staged(layout) else []), *extra,
+        "study", "metric", "split", "row", *keys, *(["stage"] if staged else []), *extra,
         "mean", "lower", "upper", "half_width", "count", "planned", "status", "interval",
     ])  # fmt: skip
     for panel in layout.panels:
@@ -306,15 +307,11 @@ def _csv(layout: Layout) -> str:
                 interval = cell.interval
                 writer.writerow([
                     layout.study, layout.metric.name, layout.metric.split, row.text, *(one.value for one in labels),
-                    *([stage] if _staged(layout) else []), *(named.get(k) for k in extra),
+                    *([stage] if staged else []), *(named.get(k) for k in extra),
                     *(_number(v) for v in (interval.mean, interval.lower, interval.upper, interval.half_width)),
                     interval.count, cell.planned, cell.status, interval.kind,
                 ])  # fmt: skip
     return out.getvalue()
-
-
-def _staged(layout: Layout) -> bool:
-    return any(label.stage for label in (*layout.rows, *layout.columns))
 
 
 def _number(value: float) -> str:

@@ -112,6 +112,7 @@ def test_looks_differ_without_colour():
     for families in ([f"m{i}" for i in range(9)], ["none", "a", "a", "b", "b", "c", "c", "d", "d"]):
         looks = style.marks(families)
         assert len({(m.marker, str(m.line)) for m in looks}) == len(families)
+    assert len({m.colour for m in style.marks([f"m{i}" for i in range(9)])}) == 9
     shared = style.marks(["none", "a", "a"])
     assert shared[1].colour == shared[2].colour != shared[0].colour
 
