@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
 from d2l_study.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from d2l_study.study.run import Request
 
 ROOT = "runs"
 
@@ -50,7 +53,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _request(arguments: argparse.Namespace):  # noqa: ANN202 - the type lives in a module that is imported late
+def _request(arguments: argparse.Namespace) -> Request:
     from d2l_study.study.run import Request
 
     return Request(
@@ -94,17 +97,26 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes are answered as everywhere: one line, the nearest valid name, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        hint = ""
-        if message.startswith("unrecognized arguments: "):
-            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-            hint = nearest(unknown, [o for a in self._actions for o in a.option_strings])
-        raise UserError(f"{message}{hint} (see {self.prog} --help)")
+        known = [option for action in self._actions for option in action.option_strings]
+        unknown = [
+            w.split("=")[0] for w in getattr(self, "_words", []) if w.startswith("-") and w.split("=")[0] not in known
+        ]
+        commands = next((list(a.choices) for a in self._actions if isinstance(a, argparse._SubParsersAction)), [])
+        if commands and "invalid choice: " in message:
+            name = message.split("invalid choice: ")[1].split("'")[1]
+            message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
+        elif unknown and ("unrecognized" in message or "required" in message):
+            message = f"unknown option {unknown[0]}{nearest(unknown[0], known)}"
+        raise UserError(f"{message} (see {self.prog} --help)")
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace, **more)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, rest = self.parse_known_args(args, namespace)
         if rest:
-            parser = getattr(found, "parser", self)
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            getattr(found, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}")
         return found
 
 
@@ -119,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _command(commands, "run", _run, "run a study, or go on with it, and print its AUC table")
     _add_study(run)
-    run.add_argument("--address", default="local", metavar="local|auto|HOST",
-                     help="the Ray cluster: started here (local), the one this machine is in (auto), or HOST[:PORT]")  # fmt: skip
+    where = "the Ray cluster: local (started here), auto (the one this machine is in), or HOST[:PORT]"
+    run.add_argument("--address", default="local", metavar="local|auto|HOST", help=where)
     run.add_argument("--tracking-uri", metavar="URI",
                      help="MLflow store; default: MLFLOW_TRACKING_URI, else ROOT/mlflow.db")  # fmt: skip
 
@@ -139,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name, function, text):  # type: ignore[no-untyped-def]
+def _command(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     parser.set_defaults(command=function, parser=parser)
     return parser

@@ -14,7 +14,6 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from d2l_study.errors import UserError, listed, nearest
@@ -82,9 +81,14 @@ class Options:
         }
 
 
-@cache
+_HINTS: dict[str, dict[str, Any]] = {}
+
+
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if name not in _HINTS:
+        _HINTS[name] = typing.get_type_hints(cls)
+    return _HINTS[name]
 
 
 def field_of(cls: type[Options], key: str) -> tuple[Any, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -40,6 +41,22 @@ def _quiet_environment() -> None:
         "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def check_address(address: str) -> None:
+    """`UserError` within seconds if nothing listens where a named cluster should be."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":") if ":" in address else (address, "", "6379")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"--address {address}: no Ray cluster answers at {host}:{port} ({reason}); "
+            "expected local, auto, or the HOST[:PORT] of a Ray head"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -112,7 +129,7 @@ def run_orders(orders: Sequence[TrialOrder], resources: Resources, concurrent: i
         def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
             return True
 
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
             if not self._waiting:
                 return Searcher.FINISHED
             by_trial[trial_id] = self._waiting.pop()

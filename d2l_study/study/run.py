@@ -123,8 +123,10 @@ def run_study(request: Request) -> int:
     check_extension(folder, plan.entries())
     folder.storage.ensure_writable()
 
+    from d2l_study.study.engine import check_address
     from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
 
+    check_address(request.address)
     uri = resolve_uri(request.tracking_uri, folder.storage.root)
     check_uri(uri)
 
@@ -206,7 +208,7 @@ def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[
     One order carries all missing replicates of a configuration, unless there are fewer configurations than
     places for trials: then replicates are spread over the places. It makes no difference to any result.
     """
-    space, plan = study.space, study.plan
+    plan = study.plan
     trials = plan.trials(study.request.limit)
     runs = sum(len(t.replicates) for t in trials)
     together = plan.replicates if len(trials) >= concurrent else max(1, math.ceil(runs / concurrent))
