@@ -108,20 +108,25 @@ def estimate(
     resources: Resources | None = None,
     limit: int | None = None,
 ) -> Estimate:
-    """The time for the plan's missing runs with `slots` trials at a time.
+    """The time for the plan's missing runs with `slots` trials (at least one) at a time.
 
     rows: earlier results (columns of a study's rows), from which the machine's speed is taken; limit: as in
     `Plan.trials`.
     """
-    resources = resources or Resources()
+    resources, slots = resources or Resources(), max(1, slots)
     trials = plan.trials(limit)
     if not trials:
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
+    # With fewer trials than slots the replicates of a trial are spread over the slots.
+    missing = sum(len(trial.replicates) for trial in trials)
+    together = plan.replicates if len(trials) >= slots else math.ceil(missing / slots)
     lengths = []
     for trial in trials:
-        one = work_of(trial.configuration.values).seconds(resources.kind)
-        lengths.append(TRIAL_SECONDS + scale * one * len(trial.replicates))
+        one = scale * work_of(trial.configuration.values).seconds(resources.kind)
+        left = len(trial.replicates)
+        pieces = [min(together, left - first) for first in range(0, left, together)]
+        lengths += [TRIAL_SECONDS + one * count for count in pieces]
     seconds = schedule(lengths, slots)
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:
@@ -135,7 +140,7 @@ def estimate(
 def schedule(lengths: list[float], slots: int) -> float:
     """When the last of the trials ends if each next one, longest first, goes to the slot that is free first
     (Graham's list scheduling)."""
-    free = [0.0] * max(1, min(slots, len(lengths)))
+    free = [0.0] * min(slots, len(lengths))
     for length in sorted(lengths, reverse=True):
         heapq.heapreplace(free, free[0] + length)
     return max(free)

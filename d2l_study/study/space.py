@@ -213,7 +213,7 @@ def list_spaces() -> list[tuple[str, str, Path]]:
     for folder in space_folders():
         for path in sorted(folder.glob("*.yaml")):
             try:
-                document = _read_document(path, path.name)
+                document = _document(_read_text(path, path.name), path.name)
                 description = str(document.get("description", "")).strip()
             except UserError as error:
                 description = f"cannot be read: {error}"
@@ -245,7 +245,8 @@ def load_space(
     """
     path = find_space(name_or_file)
     shown = _shown(path)
-    leaves, methods = _leaves(_read_document(path, shown), shown)
+    text = _read_text(path, shown)
+    leaves, methods = _leaves(_document(text, shown), shown)
     changed = _override(leaves, methods, overrides)
     if replicates is not None:
         leaves["replicates",] = _Written(replicates, "--replicates")
@@ -261,11 +262,11 @@ def load_space(
     try:
         resources = Resources(**asked)
     except UserError as error:
-        raise UserError(f"{shown}: resources.{error}") from None
+        raise _placed(f"resources.{error}", leaves, shown) from None
 
     sections, arms = _typed(leaves, methods)
     space = Space(
-        path.stem, path, _read_text(path, shown), options.description, tuple(overrides), options.replicates,
+        path.stem, path, text, options.description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.log_images, sections, arms,
         _settings(changed, options, sections, arms),
     )  # fmt: skip
@@ -277,8 +278,15 @@ def load_space(
         try:
             _check_together(point)
         except UserError as error:
-            raise UserError(f"{shown}: {error} (method {method})") from None
+            raise _placed(f"{error} (method {method})", leaves, shown) from None
     return space
+
+
+def _placed(message: str, leaves: Mapping[_Key, _Written], shown: str) -> UserError:
+    """An error about keys taken together, under the place where the one it names was written."""
+    name, _, rest = message.partition(": ")
+    written = leaves.get(tuple(name.split(".")))
+    return UserError(f"{written.where if written else f'{shown}: {name}'}: {rest}")
 
 
 def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]]:
@@ -479,7 +487,10 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     keys = {home: cls.keys() for home, cls in classes.items()}
     known = [f"{home}.{key}" for home in keys for key in keys[home]]
     bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.6)
-    hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?" if bare else nearest(inner, known)
+    if bare:
+        hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
+    else:
+        hint = nearest(inner, known) or f" (expected SECTION.KEY; sections: {listed(classes)})"
     raise UserError(f"--set {_short(name)}: unknown key{hint}")
 
 
@@ -611,8 +622,8 @@ def _scalar(text: str, kind: str, where: str) -> Any:
     return text
 
 
-def _read_document(path: Path, shown: str) -> dict[str, Any]:
-    document = parse_yaml(_read_text(path, shown), shown)
+def _document(text: str, shown: str) -> dict[str, Any]:
+    document = parse_yaml(text, shown)
     if document is None:
         raise UserError(f"{shown}: the file is empty; a space needs at least description and methods")
     return _mapping(document, shown)

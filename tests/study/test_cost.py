@@ -150,6 +150,11 @@ def test_only_what_is_missing_costs_time(plan: Plan) -> None:
     assert (estimate(plan, None, 1).seconds, estimate(plan, None, 1).text) == (0.0, "nothing left to do")
 
 
+def test_a_single_trial_is_spread_over_the_free_slots(plan: Plan) -> None:
+    alone, spread = (estimate(plan, None, slots, limit=1).seconds for slots in (1, 5))
+    assert alone - 2 == pytest.approx(5 * (spread - 2))
+
+
 def test_the_slides_experiment_is_a_night_on_two_cores_and_far_less_on_a_gpu() -> None:
     grid = make_plan(load_space("vat_grid"), "data")
     assert 4 * 3600 < estimate(grid, None, 2).seconds < 16 * 3600

@@ -254,6 +254,7 @@ def test_a_common_value_without_effect_is_refused(load: Any) -> None:
         ("num_bags=[50", ["--set data.num_bags", "not valid YAML"]),
         ("epsilonn=2", ["--set epsilonn: unknown key", "'teacher.epsilon'"]),
         ("teacher.epsilonn=2", ["--set teacher.epsilonn: unknown key", "'epsilon'"]),
+        ("n=50", ["--set n: unknown key", "SECTION.KEY"]),
         ("student.steps=2", ["--set student.steps: unknown key"]),
         ("methods.vta.teacher.epsilon=2", ["unknown method", "none, vat"]),
         ("methods.vat.epsilonn=2", ["--set methods.vat.epsilonn: unknown key"]),
@@ -262,6 +263,8 @@ def test_a_common_value_without_effect_is_refused(load: Any) -> None:
         ("methods={}", ["--set methods: this is a section"]),
         ("replicates=0", ["--set replicates: 0 is not allowed"]),
         ("resources.cpus=many", ["--set resources.cpus: 'many'"]),
+        ("device=cuda", ["--set resources.device: 'cuda' is not allowed with gpus: 0"]),
+        ("prevalence=0.01", ["--set data.prevalence: 0.01 makes 0 of 50 bags (num_bags) positive", "method none"]),
         ("dataset=mnits", ["--set data.dataset: unknown data set 'mnits'"]),
     ],
 )
