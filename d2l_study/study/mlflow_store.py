@@ -1,0 +1,428 @@
+"""The MLflow store of a study: its address, whether it can be written, and how its runs are found and written.
+
+One experiment per study; in it one parent run and one child run per configuration, found again by tags, so
+that writing the same thing twice changes nothing. Nothing here runs in a thread; `tracking` does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from d2l_study import environment
+from d2l_study.errors import UserError
+
+SQLITE = "sqlite:///"
+DATABASES = ("postgresql", "mysql", "mssql")
+CHECK_SECONDS = 8.0
+TAG_LENGTH, PARAM_LENGTH, KEY_LENGTH = 5000, 6000, 250
+BATCH_BYTES = 900_000
+"""Below MLflow's 1 MB per request; the other limits of `log_batch` are 1000 metrics, 100 params, 100 tags."""
+
+STUDY, CONFIG, TRIAL, KIND = "d2l.study", "d2l.config_id", "d2l.trial_id", "d2l.kind"
+REPLICATES, REUSED, CAUSE, CONTENT = "d2l.replicates", "d2l.reused_from", "d2l.cause", "d2l.content"
+CURVE_REPLICATES = "d2l.curve_replicates"
+PARENT = ""
+"""The key of the parent run; a child's key is its config_id."""
+
+Content = bytes | str | Callable[[], bytes]
+"""An artifact, or how to make it; a callable is called when it is written, so that waiting costs no memory."""
+
+
+# ---- the address
+def resolve_uri(flag: str | None, root: Path) -> str:
+    """The tracking address: the flag, else `MLFLOW_TRACKING_URI`, else `ROOT/mlflow.db`; sqlite paths absolute."""
+    uri = flag or environment.tracking_uri() or f"{SQLITE}{Path(root).expanduser().absolute() / 'mlflow.db'}"
+    path = sqlite_path(uri)
+    return uri if path is None else f"{SQLITE}{path}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite address, absolute; None for every other address and for sqlite in memory."""
+    if not uri.startswith(SQLITE) or not uri[len(SQLITE) :].strip("/:"):
+        return None
+    name = uri[len(SQLITE) :]
+    return None if name.startswith(":memory:") else Path(name).expanduser().absolute()
+
+
+def is_http(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
+    """Create the store if it is a new sqlite file and ask it one question; `UserError` if it cannot serve.
+
+    Bounded by `seconds` whatever the store does: MLflow and the database drivers would retry for minutes.
+    Several processes that open a new sqlite store at once fail, so this comes before anything else writes.
+    """
+    where = f"tracking URI {uri!r} (--tracking-uri or MLFLOW_TRACKING_URI)"
+    _check_scheme(uri, where)
+    path = sqlite_path(uri)
+    if path is not None:
+        _check_sqlite(path, where)
+    failure: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client(uri).search_experiments(max_results=1)
+        except BaseException as error:  # whatever it is, it is the answer
+            failure.append(error)
+
+    thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
+    thread.start()
+    thread.join(seconds if path is None else 10 * seconds)  # a new sqlite store is 50 migrations: slow, but local
+    if thread.is_alive():
+        raise UserError(f"{where}: no answer within {seconds:g} s")
+    if failure:
+        hint = "; is the server running?" if is_http(uri) else ""
+        raise UserError(f"{where}: {one_line(failure[0])}{hint}") from None
+
+
+def _check_scheme(uri: str, where: str) -> None:
+    scheme = uri.split("://")[0] if "://" in uri else ""
+    if (is_http(uri) and urlsplit(uri).hostname) or sqlite_path(uri) or scheme.split("+")[0] in DATABASES:
+        return
+    allowed = "expected http://HOST:PORT, https://HOST, sqlite:///FILE.db or the address of a database"
+    if re.fullmatch(r"[\w.-]+:\d+/?", uri):
+        allowed += f"; did you mean 'http://{uri}'?"
+    elif scheme in ("", "file"):
+        allowed += " (MLflow's store of plain files is no longer supported)"
+    raise UserError(f"{where}: not an address we can write to; {allowed}")
+
+
+def _check_sqlite(path: Path, where: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, timeout=5)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("CREATE TABLE d2l_probe (x)")  # rolled back: a lock alone does not show a read-only file
+            database.rollback()
+        finally:
+            database.close()
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"{where}: cannot write {path}: {one_line(error)}") from None
+
+
+def client(uri: str) -> Any:
+    """An `MlflowClient`; one attempt per request, no telemetry and no chatter unless the user's variables say so."""
+    for name, value in (
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),  # the tracker retries, and without holding anybody up
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+    ):
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    level = os.environ["MLFLOW_LOGGING_LEVEL"].upper()
+    for name in ("mlflow", "alembic"):  # where something else had imported MLflow before
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def one_line(error: BaseException, most: int = 160) -> str:
+    """The gist of an error: its first line, of a failed connection its cause only."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"needs the package {error.name}, which is not installed"
+    text = str(error).strip() or type(error).__name__
+    if "Connection refused" in text:
+        return "connection refused"
+    if "Name or service not known" in text or "Failed to resolve" in text or "getaddrinfo" in text:
+        return "no such host"
+    if "timed out" in text:
+        return "timed out"
+    if "out-of-date database schema" in text:
+        return "made by another MLflow version; `mlflow db upgrade` brings it up to date (make a copy first)"
+    first = text.splitlines()[0]
+    return first if len(first) <= most else first[: most - 1] + "…"
+
+
+# ---- what a run is to show
+@dataclass
+class Page:
+    """The wished state of one run. `reports` and `artifacts` are what is still to be written."""
+
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    status: str = "RUNNING"
+    reports: list[tuple[int, Mapping[int, Mapping[str, float]]]] = field(default_factory=list)
+    artifacts: dict[str, Content] = field(default_factory=dict)
+    seal: str | None = None
+    """Written as the last tag of all, when everything else is there; `sync` compares it."""
+
+
+@dataclass
+class Known:
+    """What MLflow holds of one run, as far as we know."""
+
+    run_id: str
+    start_time: int
+    status: str
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+class StudyRuns:
+    """The runs of one study in one store. Every method may raise what MLflow raises; each may be called again."""
+
+    def __init__(self, uri: str, study: str) -> None:
+        self.uri, self.study = uri, study
+        self.known: dict[str, Known] = {}
+        self._client: Any = None
+        self._experiment = ""
+
+    def open(self) -> None:
+        """Find or make the experiment and find all runs of the study; of runs that are there twice (a server that
+        answered too late), the first stays."""
+        self._client = client(self.uri)
+        self._experiment = self._open_experiment()
+        self.known = {}
+        for run in sorted(self._search(), key=lambda r: r.info.start_time):
+            key = PARENT if run.data.tags.get(KIND) == "study" else run.data.tags.get(CONFIG)
+            if key is None:
+                continue  # a person's own run in the study's experiment
+            if key in self.known:
+                self._client.delete_run(run.info.run_id)
+                continue
+            self.known[key] = Known(
+                run.info.run_id, run.info.start_time, run.info.status, run.info.run_name or "",
+                dict(run.data.tags), dict(run.data.params), dict(run.data.metrics),
+            )  # fmt: skip
+
+    def _open_experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self.study)
+        if found is not None and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        if found is not None:
+            return found.experiment_id
+        path = sqlite_path(self.uri)  # MLflow's own default would be a folder under the working directory
+        location = (path.parent / "mlartifacts" / quote(self.study, safe="")).as_uri() if path else None
+        return self._client.create_experiment(self.study, artifact_location=location)
+
+    def _search(self) -> Iterator[Any]:
+        token = None
+        wanted = f"tags.`{STUDY}` = '{self.study}'"
+        while True:
+            page = self._client.search_runs([self._experiment], wanted, max_results=500, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def mend_stale(self, keep: Iterable[str] = ()) -> None:
+        """End the runs that a driver which died left RUNNING, except those in `keep`."""
+        alive = set(keep)
+        for key, known in self.known.items():
+            if known.status == "RUNNING" and key not in alive:
+                self._set_status(known, "KILLED")
+
+    def describe(self, tags: Mapping[str, str]) -> None:
+        """Tags of the experiment: what kind of page MLflow makes of it, its note, its table of runs."""
+        there = self._client.get_experiment(self._experiment).tags
+        for key, value in tags.items():
+            if there.get(key) != value:
+                self._client.set_experiment_tag(self._experiment, key, value)
+
+    def write(self, key: str, page: Page) -> None:
+        """Bring a run to a page's state, artifacts and seal excepted."""
+        known = self.known.get(key) or self._create(key, page)
+        tags = {k: v for k, v in _texts(page.tags, TAG_LENGTH).items() if known.tags.get(k, "") != v}
+        # a parameter cannot be changed in MLflow; the ones of a configuration do not, but their defaults may be added
+        params = {k: v for k, v in _texts(page.params, PARAM_LENGTH).items() if k not in known.params}
+        metrics = {_name(k): _finite(v) for k, v in page.metrics.items()}
+        metrics = {k: v for k, v in metrics.items() if k not in known.metrics or not _same(known.metrics[k], v)}
+        if page.reports and CURVE_REPLICATES not in known.tags:
+            tags[CURVE_REPLICATES] = ",".join(str(r) for r in sorted(page.reports[0][1]))
+        if page.name != known.name:
+            self._client.update_run(known.run_id, name=page.name)
+            known.name = page.name
+        self._log(known, metrics=self._points(known, {**known.tags, **tags}, page.reports), params=params, tags=tags)
+        self._log(known, metrics=[(k, v, _now(), 0) for k, v in metrics.items()])
+        known.metrics.update(metrics)
+        if known.status != page.status:
+            self._set_status(known, page.status)
+
+    def write_artifacts(self, key: str, page: Page) -> list[str]:
+        """Write a page's artifacts, then its seal; returns a line for each artifact that could not be made."""
+        known, problems = self.known[key], []
+        with tempfile.TemporaryDirectory(prefix="d2l-artifacts-") as folder:
+            for name, content in page.artifacts.items():
+                try:
+                    data = content() if callable(content) else content
+                except Exception as error:
+                    problems.append(f"{page.name}: {name} could not be made: {one_line(error)}")
+                    continue
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data.encode() if isinstance(data, str) else data)
+            if any(Path(folder).iterdir()):
+                self._client.log_artifacts(known.run_id, folder)
+        if page.seal is not None and known.tags.get(CONTENT) != page.seal:
+            self._log(known, tags={CONTENT: page.seal})
+        return problems
+
+    def url(self) -> str | None:
+        """The page of the experiment on a tracking server; None for a database."""
+        return experiment_url(self.uri, self._experiment) if is_http(self.uri) else None
+
+    def _create(self, key: str, page: Page) -> Known:
+        tags = {STUDY: self.study, KIND: "study" if key == PARENT else "configuration",
+                "mlflow.source.name": "d2l_study", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}  # fmt: skip
+        if key != PARENT:
+            tags |= {CONFIG: key, "mlflow.parentRunId": self.known[PARENT].run_id}
+        run = self._client.create_run(self._experiment, tags=tags, run_name=page.name)
+        info = run.info
+        self.known[key] = Known(info.run_id, info.start_time, info.status, page.name, dict(run.data.tags), {}, {})
+        return self.known[key]
+
+    def _points(
+        self,
+        known: Known,
+        tags: Mapping[str, str],
+        reports: Sequence[tuple[int, Mapping[int, Mapping[str, float]]]],
+    ) -> list[tuple[str, float, int, int]]:
+        """The metrics of reports: each replicate's curve, and the mean over the replicates of the first report.
+
+        A run that gets more replicates later keeps its mean curve: MLflow cannot take points back, and a second
+        mean at the same steps would draw a zigzag. The time of a point follows from its step, so that a point
+        written twice is the same point to the store.
+        """
+        owners = {int(r) for r in tags.get(CURVE_REPLICATES, "").split(",") if r}
+        points = []
+        for step, values in reports:
+            together: dict[str, list[float]] = {}
+            for replicate, metrics in values.items():
+                own = int(metrics.get("step", step))
+                for name, value in metrics.items():
+                    if name == "step":
+                        continue
+                    points.append(
+                        (_name(f"curve/{name}/r{replicate:03d}"), _finite(value), known.start_time + own, own)
+                    )
+                    if own == step and replicate in owners and math.isfinite(value):
+                        together.setdefault(name, []).append(value)
+            if owners.issuperset(values):
+                points += [
+                    (_name(f"curve/{name}"), math.fsum(v) / len(v), known.start_time + step, step)
+                    for name, v in together.items()
+                ]
+        return points
+
+    def _log(
+        self,
+        known: Known,
+        metrics: Sequence[tuple[str, float, int, int]] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        for part in _chunks(list((tags or {}).items()), 100):
+            self._client.log_batch(known.run_id, tags=[RunTag(k, v) for k, v in part])
+            known.tags.update(part)
+        for part in _chunks(list((params or {}).items()), 100):
+            self._client.log_batch(known.run_id, params=[Param(k, v) for k, v in part])
+            known.params.update(part)
+        for points in _chunks(list(dict.fromkeys(metrics)), 1000):
+            self._client.log_batch(known.run_id, metrics=[Metric(*point) for point in points])
+
+    def _set_status(self, known: Known, status: str) -> None:
+        if status == "RUNNING":
+            self._client.update_run(known.run_id, status=status)
+        else:
+            self._client.set_terminated(known.run_id, status)
+        known.status = status
+
+
+def experiment_url(server: str, experiment_id: str) -> str:
+    """The page of an experiment with the table that `table_view` describes, in MLflow's mode for training (its
+    first page would otherwise be about language models)."""
+    query = f"viewStateShareKey={VIEW}&workflowType=machine_learning"
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
+
+
+VIEW = "d2l"
+
+
+def table_view(params: Sequence[str], metrics: Sequence[str], order_by: str) -> dict[str, str]:
+    """Tags of an experiment that make MLflow's page of it a table with these columns, best first.
+
+    The columns are a shared view of the MLflow UI (`?viewStateShareKey=d2l`): a tag with its JSON state. An older
+    or newer UI that does not know it shows its usual page.
+    """
+    columns = [f"params.`{p}`" for p in params] + [f"metrics.`{m}`" for m in metrics] + [f"tags.`{REPLICATES}`"]
+    state = {
+        "searchFilter": "", "orderByKey": f"metrics.`{order_by}`", "orderByAsc": False, "startTime": "ALL",
+        "lifecycleFilter": "Active", "selectedColumns": columns,
+    }  # fmt: skip
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(state),
+    }
+
+
+def _texts(values: Mapping[str, Any], most: int) -> dict[str, str]:
+    return {_name(k): str(v)[:most] for k, v in values.items() if v is not None}
+
+
+def _name(key: str) -> str:
+    """MLflow's alphabet for the names of metrics, params and tags."""
+    return re.sub(r"[^\w\-. :/]", "_", key)[:KEY_LENGTH]
+
+
+def _finite(value: float) -> float:
+    """MLflow stores infinity as 1.8e308, which no axis survives: not a number is what a chart can show."""
+    value = float(value)
+    return value if math.isfinite(value) else math.nan
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _now() -> int:
+    import time
+
+    return int(time.time() * 1000)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _chunks(items: list[Any], most: int) -> Iterator[list[Any]]:
+    """Parts of at most `most` items and `BATCH_BYTES` bytes."""
+    part: list[Any] = []
+    size = 0
+    for item in items:
+        length = 60 + sum(len(str(x).encode()) for x in item)
+        if part and (len(part) == most or size + length > BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length
+    if part:
+        yield part

@@ -1,0 +1,208 @@
+"""What the MLflow page of one configuration shows, made from the rows and files of the ledger.
+
+Names, final metrics, status and cause are functions of the rows alone, so a live study and a later `sync`
+show the same. Pictures and predictions are made only when they are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import trial_id
+
+if TYPE_CHECKING:
+    import pandas
+
+PREDICTIONS, CURVE = "predictions.parquet", "curve.json"
+"""The files of a committed run that a page is made from; a run without one of them simply shows less."""
+
+COUNTERS = frozenset({"replicate", "repeat", "fold", "seed", "generation"})
+SHORT = {
+    "num_bags": "n", "mean_bag_size": "K", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
+    "epsilon": "ε", "learning_rate": "lr",
+}  # fmt: skip
+PAGE_VERSION = 1
+"""Raised when pages show something new, so that `sync` writes the old ones again."""
+
+
+def run_name(method: str, stage: str, params: Mapping[str, Any], varied: Sequence[str] = ()) -> str:
+    """For example `vat n=50 K=10 λ_adv=1`: the arm, the two main axes, then what else varies and is not off."""
+    keys = ["num_bags", "mean_bag_size", *(k for k in varied if k not in ("num_bags", "mean_bag_size"))]
+    parts = [method] if stage == "teacher" else [stage, method]
+    for key in keys:
+        value = params.get(key)
+        if value is None or (key.startswith("lambda_") and value == 0):
+            continue
+        parts.append(
+            f"{SHORT.get(key, key)}={value:g}" if isinstance(value, float) else f"{SHORT.get(key, key)}={value}"
+        )
+    return " ".join(parts)
+
+
+def final_metrics(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> dict[str, float]:
+    """Of every numeric outcome of the finished replicates: `bag_auc` (mean), `bag_auc_std` (n − 1; from two
+    values on) and `bag_auc/r003`. A replicate whose value is not finite is left out of mean and deviation."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["status"] != "done":
+            continue
+        for key, value in row.items():
+            if isinstance(value, Real) and not isinstance(value, bool) and key not in COUNTERS and key not in params:
+                found.setdefault(key, {})[int(row["replicate"])] = float(value)
+    metrics: dict[str, float] = {}
+    for key, values in sorted(found.items()):
+        finite = [v for v in values.values() if math.isfinite(v)]
+        metrics[key] = float(np.mean(finite)) if finite else math.nan
+        if len(finite) > 1:
+            metrics[f"{key}_std"] = float(np.std(finite, ddof=1))
+        metrics |= {f"{key}/r{replicate:03d}": value for replicate, value in sorted(values.items())}
+    return metrics
+
+
+def outcome(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, str | None]:
+    """MLflow's status, the count of replicates ("4 of 5") and the cause of a failure.
+
+    FAILED if any replicate failed, KILLED if any is missing or was pruned, FINISHED if all are done.
+    """
+    states = [row["status"] for row in rows]
+    failed = [row for row in rows if row["status"] == "failed"]
+    cause = None
+    if failed:
+        first = failed[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        cause = f"r{int(first['replicate']):03d}: {first.get('cause') or 'no cause recorded'}{more}"
+    status = "FAILED" if failed else "FINISHED" if all(s == "done" for s in states) else "KILLED"
+    return status, f"{states.count('done')} of {len(states)}", cause
+
+
+def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> str:
+    """A short hash of what the page of these rows shows."""
+    content = [PAGE_VERSION, final_metrics(rows, params), outcome(rows)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ---- files
+def artifacts_of(
+    folder: StudyFolder, config_id: str, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Callable[[], bytes]]:
+    """The artifacts of a configuration's page, each read or drawn when called: the resolved configuration
+    (`config.yaml`) and, where predictions are kept, `roc.png` and `bag_predictions.csv`."""
+    artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id)}
+    kept = [r for r in _done(rows) if _has(folder, config_id, r, PREDICTIONS)]
+    if kept:
+        artifacts["roc.png"] = partial(_roc_of, folder, config_id, kept)
+        artifacts["bag_predictions.csv"] = partial(_predictions_csv, folder, config_id, kept)
+    return artifacts
+
+
+def reports_of(
+    folder: StudyFolder, config_id: str, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, dict[int, dict[str, float]]]]:
+    """The curves of a configuration's finished replicates as (step, replicate -> values), steps ascending."""
+    steps: dict[int, dict[int, dict[str, float]]] = {}
+    for replicate in _done(rows):
+        if not _has(folder, config_id, replicate, CURVE):
+            continue
+        for point in json.loads(folder.ledger.read_file(config_id, replicate, CURVE)):
+            values = {k: float(v) for k, v in point.items() if isinstance(v, Real)}
+            steps.setdefault(int(point["step"]), {})[replicate] = values
+    return sorted(steps.items())
+
+
+def _done(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [int(row["replicate"]) for row in rows if row["status"] == "done"]
+
+
+def _has(folder: StudyFolder, config_id: str, replicate: int, name: str) -> bool:
+    record = folder.ledger.read(config_id, replicate)
+    return record is not None and name in record["files"]
+
+
+def _config_yaml(folder: StudyFolder, config_id: str) -> bytes:
+    import yaml
+
+    return yaml.safe_dump(folder.ledger.read_config(config_id), sort_keys=False, allow_unicode=True).encode()
+
+
+def _bag_predictions(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> pandas.DataFrame:
+    import pandas as pd
+
+    frames = []
+    for replicate in replicates:
+        frame = pd.read_parquet(io.BytesIO(folder.ledger.read_file(config_id, replicate, PREDICTIONS)))
+        frames.append(frame[frame["level"] == "bag"].assign(replicate=replicate))
+    return pd.concat(frames)[["replicate", "split", "bag_index", "label", "logit"]]
+
+
+def _predictions_csv(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> bytes:
+    """Nine digits hold a float32 exactly."""
+    frame = _bag_predictions(folder, config_id, replicates)
+    return frame.to_csv(index=False, float_format="%.9g").encode()
+
+
+def _roc_of(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> bytes:
+    frame = _bag_predictions(folder, config_id, replicates)
+    frame = frame[(frame["split"] == "test") & frame["label"].notna()]
+    groups = {int(r): (g["label"].to_numpy(int), g["logit"].to_numpy(float)) for r, g in frame.groupby("replicate")}
+    return roc_picture(groups, f"test bags, trial {trial_id(config_id)}")
+
+
+# ---- the picture
+def roc_curve(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates, both ascending from 0 to 1, one point per distinct logit (ties are one step).
+
+    labels: (bags,) of 0 and 1, both present; logits: (bags,), finite.
+    """
+    order = np.argsort(-logits, kind="stable")
+    hit = labels[order] == 1
+    last = np.append(np.diff(logits[order]) != 0, True)
+    true, false = np.cumsum(hit)[last], np.cumsum(~hit)[last]
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+
+
+def roc_picture(replicates: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> bytes:
+    """A PNG: the ROC curve of each replicate, thin, and their mean at equal false positive rates.
+
+    replicates: number -> (labels (bags,), logits (bags,)); one with a single class or a NaN has no curve.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # not pyplot, whose state is not for threads
+
+    grid = np.linspace(0, 1, 201)
+    curves, areas = [], []
+    figure = Figure(figsize=(4.6, 4.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for labels, logits in replicates.values():
+        if len(np.unique(labels)) < 2 or not np.isfinite(logits).all():
+            continue
+        false, true = roc_curve(labels, logits)
+        axes.plot(false, true, color="tab:blue", alpha=0.35, linewidth=0.8)
+        curves.append(np.interp(grid, false, true))
+        areas.append(float(np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2)))
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+    if curves:
+        count = f"{len(curves)} replicates" if len(curves) > 1 else "1 replicate"
+        mean = np.append(0.0, np.mean(curves, axis=0))
+        label = f"mean of {count}, AUC {np.mean(areas):.3f}"
+        axes.plot(np.append(0.0, grid), mean, color="tab:blue", linewidth=2, label=label)
+        axes.legend(loc="lower right", frameon=False)
+    else:
+        axes.text(0.5, 0.5, "no replicate has both classes", ha="center")
+    axes.set(
+        xlabel="false positive rate", ylabel="true positive rate", title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
+    )
+    axes.set_aspect("equal")
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
