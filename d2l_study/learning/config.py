@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from d2l_study.options import Options, option
 
@@ -48,3 +49,24 @@ class TeacherConfig(Options):
     @property
     def regularized(self) -> bool:
         return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
+
+    def identity(self) -> dict[str, Any]:
+        """Without the keys that do nothing here: the plain teacher is the same one whatever ε says."""
+        return {key: value for key, value in super().identity().items() if key not in self.idle_keys()}
+
+    def idle_keys(self) -> set[str]:
+        """The keys that change nothing, given the others."""
+        idle: set[str] = set()
+        if not self.lambda_adv:
+            idle |= {"epsilon", "direction", "xi", "power_iterations"}
+        elif self.direction == "logit":
+            idle |= {"xi", "power_iterations"}
+        if not self.lambda_noise:
+            idle |= {"noise_rate", "noise_kind"}
+        if not self.lambda_ent:
+            idle |= {"drop_rate"}
+        if not self.regularized:
+            idle |= {"ramp_steps"}
+        if "attention" not in self.pooling:
+            idle |= {"attention_width"}
+        return idle
