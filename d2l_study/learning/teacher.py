@@ -57,7 +57,8 @@ class Training:
 
     def load_bytes(self, data: bytes) -> None:
         """Continue from `to_bytes`; nothing in the data is executed."""
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        device = next(iter(self.params.values())).device  # perhaps not the one that saved it
+        state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
         with torch.no_grad():
             for name, value in self.params.items():
                 value.copy_(state["params"][name])
@@ -156,7 +157,7 @@ def _start(config: TeacherConfig, model: MilModel, replicate: Replicate, compute
 
 
 def learning_rate(config: TeacherConfig, step: int) -> float:
-    """The learning rate of a step (counted from 0): constant, or falling to 0 at the last step."""
+    """The learning rate of a step (counted from 0): constant, or falling to 0 at the end."""
     done = step / config.steps
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.decay]
     return config.learning_rate * factor
@@ -193,11 +194,15 @@ def _interval(
         training.cause = f"the training loss became {means[0]} between steps {first + 1} and {last}"
     else:
         (logit,) = predict_bags(model, params, replicate.pool, [replicate.val], normalise, compute)
-        values["val_bag_auc"] = metrics.auc(replicate.val.label, logit)
-        values["val_bag_nll"] = metrics.log_loss(replicate.val.label, logit)
-        _select(config, training, values)
-        if training.step >= config.steps or (config.patience and training.since_best >= config.patience):
-            training.status = "done"
+        if not np.isfinite(logit).all():  # the last step's update spoils parameters whose losses were all finite
+            training.status = "failed"
+            training.cause = f"the validation logits are no longer finite after step {last}"
+        else:
+            values["val_bag_auc"] = metrics.auc(replicate.val.label, logit)
+            values["val_bag_nll"] = metrics.log_loss(replicate.val.label, logit)
+            _select(config, training, values)
+            if training.step >= config.steps or (config.patience and training.since_best >= config.patience):
+                training.status = "done"
     training.curve.append(values)
     training.seconds += time.perf_counter() - begin
 
@@ -223,9 +228,13 @@ def _evaluate(
         params = training.best_params
         sets = evaluation_sets(replicate)
         found_logits = predict_bags(model, params, replicate.pool, list(sets.values()), normalise, compute)
-        for ((split, level), bags), logit in zip(sets.items(), found_logits, strict=True):
-            logits[split, level] = logit
-            found |= bag_metrics(bags.label, logit, f"val_{level}" if split == "val" else level)
+        if all(np.isfinite(logit).all() for logit in found_logits):
+            for ((split, level), bags), logit in zip(sets.items(), found_logits, strict=True):
+                logits[split, level] = logit
+                found |= bag_metrics(bags.label, logit, f"val_{level}" if split == "val" else level)
+        else:
+            training.status = "failed"
+            training.cause = f"the logits of the snapshot of step {training.best_step} are not finite"
     return FittedTeacher(
         replicate.number, training.status, training.cause, training.best_params, training.best_step,
         training.step, training.seconds, time.perf_counter() - begin, training.curve, found, logits,
