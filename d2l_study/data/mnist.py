@@ -91,7 +91,7 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
     folder = cache_dir() / f"mnist-{digest.hexdigest()[:16]}"
     try:
         return _open(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):  # not there yet, or damaged
         _decode(files, verify, folder)
         return _open(folder)
 
@@ -99,7 +99,10 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
 def _open(folder: Path) -> Pool:
     meta = json.loads((folder / "meta.json").read_text())
     instances = np.load(folder / "instances.npy", mmap_mode="r")
-    return Pool("mnist", instances, np.load(folder / "classes.npy"), meta["checksum"])
+    classes = np.load(folder / "classes.npy")
+    if instances.shape != (len(classes), 1, SIDE, SIDE):
+        raise ValueError(f"{folder}: {instances.shape} and {classes.shape} do not fit together")
+    return Pool("mnist", instances, classes, meta["checksum"])
 
 
 def _decode(files: dict[str, Path], verify: bool, folder: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
+from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
 VAL_IMAGES = 10_000
@@ -37,10 +39,11 @@ class MnistBags(Options):
     verify: bool = option(True, "require the four files to be MNIST's own (md5)", scientific=False)
 
     def resolved(self) -> MnistBags:
-        """With every default that depends on other keys made explicit."""
-        if self.val_bags is not None:
-            return self
-        return dataclasses.replace(self, val_bags=max(20, self.num_bags // 2))
+        """With every default that depends on other keys made explicit, and the folder as seen from anywhere: a
+        worker's current folder is not the user's."""
+        val_bags = self.val_bags if self.val_bags is not None else max(20, self.num_bags // 2)
+        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        return dataclasses.replace(self, val_bags=val_bags, root=root)
 
     def load_pool(self) -> Pool:
         return mnist.load(self.root, self.verify)
@@ -57,6 +60,13 @@ class MnistBags(Options):
             "bags_test": np.arange(mnist.TRAIN_IMAGES, len(pool.classes)),
         }
         counts = {"bags_train": config.num_bags, "bags_val": config.val_bags, "bags_test": config.test_bags}
+        for name, part in parts.items():
+            hits = np.count_nonzero(pool.classes[part] == config.positive_digit)
+            if not 0 < hits < len(part):
+                raise UserError(
+                    f"data.positive_digit: {config.positive_digit} is the class of {hits} of the {len(part)} images of "
+                    f"{name}; expected at least one image of it and one of another class"
+                )
         train, val, test = (
             sample_bags(config, pool.classes, part, counts[name], streams, name) for name, part in parts.items()
         )
