@@ -68,7 +68,8 @@ def draw_batch(
     if config.lambda_adv > 0 and config.direction == "power":
         start = torch.from_numpy(streams.rng("vat", step).standard_normal(patches.shape, np.float32)).to(device)
     if config.lambda_noise > 0:
-        count = np.ceil(config.noise_rate * train.sizes[chosen]).astype(np.int64)
+        # 0.28 · 25 is 7.000000000000001 in floating point, and ⌈ρ k⌉ should be 7.
+        count = np.ceil(np.round(config.noise_rate * train.sizes[chosen], 9)).astype(np.int64).clip(1)
         owner = np.repeat(np.arange(len(chosen)), count)
         noise = _noise(config.noise_kind, streams.rng("noise", step), owner, patches, bag_of, normalise)
         noise_bag = torch.from_numpy(owner).to(device)

@@ -15,14 +15,13 @@ from torch.nn.functional import logsigmoid
 
 def bernoulli_kl(p_logit: Tensor, q_logit: Tensor) -> Tensor:
     """KL( Bernoulli(σ(p_logit)) ‖ Bernoulli(σ(q_logit)) ), elementwise, in nats; finite for any finite logits."""
-    p = torch.sigmoid(p_logit)
-    return p * (logsigmoid(p_logit) - logsigmoid(q_logit)) + (1 - p) * (logsigmoid(-p_logit) - logsigmoid(-q_logit))
+    p, not_p = torch.sigmoid(p_logit), torch.sigmoid(-p_logit)  # 1 − p would be 0 from a logit of 17
+    return p * (logsigmoid(p_logit) - logsigmoid(q_logit)) + not_p * (logsigmoid(-p_logit) - logsigmoid(-q_logit))
 
 
 def bernoulli_entropy(logit: Tensor) -> Tensor:
     """H( Bernoulli(σ(logit)) ), elementwise, in nats: between 0 and log 2."""
-    p = torch.sigmoid(logit)
-    return -(p * logsigmoid(logit) + (1 - p) * logsigmoid(-logit))
+    return -(torch.sigmoid(logit) * logsigmoid(logit) + torch.sigmoid(-logit) * logsigmoid(-logit))
 
 
 def unit(direction: Tensor) -> Tensor:
