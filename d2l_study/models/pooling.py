@@ -69,13 +69,13 @@ def terms(params: Params, pooling: str, h: Tensor) -> Terms:
     def linear(name: str, inputs: Tensor) -> Tensor:
         return torch.nn.functional.linear(inputs, params[f"{name}.weight"], params.get(f"{name}.bias"))
 
-    logit = linear("classifier", h).squeeze(-1).float()
+    logit = _full(linear("classifier", h).squeeze(-1))
     attention = None
     if pooling in ("attention", "gated_attention"):
         hidden = torch.tanh(linear("attention.V", h))
         if pooling == "gated_attention":
             hidden = hidden * torch.sigmoid(linear("attention.U", h))
-        attention = linear("attention.w", hidden).squeeze(-1).float()
+        attention = _full(linear("attention.w", hidden).squeeze(-1))
     return Terms(logit, attention, h if pooling == "embedding_max" else None)
 
 
@@ -96,7 +96,8 @@ def pool(
     if pooling == "embedding_max":
         assert terms.embedding is not None
         z = _max(terms.embedding, bag_index, bags, keep)
-        return torch.nn.functional.linear(z, params["classifier.weight"], params["classifier.bias"]).squeeze(-1).float()
+        logit = torch.nn.functional.linear(z, params["classifier.weight"], params["classifier.bias"])
+        return _full(logit.squeeze(-1))
     present = torch.ones_like(terms.logit) if keep is None else keep.to(terms.logit.dtype)
     count = _sum(present, bag_index, bags)
     if pooling == "embedding_mean":
@@ -116,6 +117,11 @@ def attention_weights(attention: Tensor, bag_index: Tensor, bags: int, keep: Ten
     if keep is not None:
         weight = torch.where(keep, weight, torch.zeros_like(weight))
     return weight / _sum(weight, bag_index, bags)[bag_index]
+
+
+def _full(values: Tensor) -> Tensor:
+    """float32 at least: what autocast made bfloat16 is raised, float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _sum(values: Tensor, bag_index: Tensor, bags: int) -> Tensor:
