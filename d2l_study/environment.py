@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from d2l_study.errors import UserError
+
 CACHE = "D2L_CACHE"
 DATA = "D2L_DATA"
 
@@ -34,4 +36,4 @@ def cache_dir() -> Path:
             continue
         if os.access(path, os.W_OK | os.X_OK):
             return path
-    raise OSError(f"no writable cache folder among {', '.join(map(str, candidates))}; set {CACHE}")
+    raise UserError(f"no writable cache folder among {', '.join(map(str, candidates))}; set {CACHE}")
