@@ -92,7 +92,6 @@ def _interval_kinds(cells: Iterable[Cell]) -> str:
     texts = {
         "t": "t",
         "t on the logit": "t on the logit, transformed back",
-        "t on the logit of the mean": "t on the logit of the mean where a value is 0 or 1 or the cell very uneven",
         "BCa bootstrap": "BCa bootstrap from 20 replicates",
         "no spread": "none (zero width) where all replicates are equal",
     }
