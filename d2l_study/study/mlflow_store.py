@@ -161,6 +161,8 @@ class Page:
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     status: str = "RUNNING"
+    replicates: tuple[int, ...] = ()
+    """Those of the mean curve; without them, the ones of the first report."""
     reports: list[tuple[int, Mapping[int, Mapping[str, float]]]] = field(default_factory=list)
     artifacts: dict[str, Content] = field(default_factory=dict)
     seal: str | None = None
@@ -186,6 +188,7 @@ class StudyRuns:
     def __init__(self, uri: str, study: str) -> None:
         self.uri, self.study = uri, study
         self.known: dict[str, Known] = {}
+        self._curves: dict[str, dict[int, dict[int, Mapping[str, float]]]] = {}  # run -> step -> replicate -> values
         self._client: Any = None
         self._experiment = ""
 
@@ -250,15 +253,19 @@ class StudyRuns:
         metrics = {_name(k): _finite(v) for k, v in page.metrics.items()}
         metrics = {k: v for k, v in metrics.items() if k not in known.metrics or not _same(known.metrics[k], v)}
         if page.reports and CURVE_REPLICATES not in known.tags:
-            tags[CURVE_REPLICATES] = ",".join(str(r) for r in sorted(page.reports[0][1]))
+            owners = page.replicates or sorted(page.reports[0][1])
+            tags[CURVE_REPLICATES] = ",".join(str(r) for r in owners)
         if page.name != known.name:
             self._client.update_run(known.run_id, name=page.name)
             known.name = page.name
-        self._log(known, metrics=self._points(known, {**known.tags, **tags}, page.reports), params=params, tags=tags)
+        self._log(known, params=params, tags=tags)
+        self._log(known, metrics=self._points(key, known, page))
         self._log(known, metrics=[(k, v, _now(), 0) for k, v in metrics.items()])
         known.metrics.update(metrics)
         if known.status != page.status:
             self._set_status(known, page.status)
+        if page.status != "RUNNING":
+            self._curves.pop(key, None)
 
     def write_artifacts(self, key: str, page: Page) -> list[str]:
         """Write a page's artifacts, then its seal; returns a line for each artifact that could not be made."""
@@ -293,37 +300,39 @@ class StudyRuns:
         self.known[key] = Known(info.run_id, info.start_time, info.status, page.name, dict(run.data.tags), {}, {})
         return self.known[key]
 
-    def _points(
-        self,
-        known: Known,
-        tags: Mapping[str, str],
-        reports: Sequence[tuple[int, Mapping[int, Mapping[str, float]]]],
-    ) -> list[tuple[str, float, int, int]]:
-        """The metrics of reports: each replicate's curve, and the mean over the replicates of the first report.
+    def _points(self, key: str, known: Known, page: Page) -> list[tuple[str, float, int, int]]:
+        """The metrics of a page's reports: each replicate's curve, and the mean of the curves.
 
-        A run that gets more replicates later keeps its mean curve: MLflow cannot take points back, and a second
-        mean at the same steps would draw a zigzag. The time of a point follows from its step, so that a point
-        written twice is the same point to the store.
+        The mean at a step comes when all replicates of the curve have reported it or stopped before, at the
+        latest when the run ends. The replicates of the mean stay those it began with: MLflow cannot take points
+        back, and a second mean at the same steps would draw a zigzag. The time of a point follows from its
+        step, so that a point written twice is the same point to the store.
         """
-        owners = {int(r) for r in tags.get(CURVE_REPLICATES, "").split(",") if r}
-        points = []
-        for step, values in reports:
-            together: dict[str, list[float]] = {}
+        owners = {int(r) for r in known.tags[CURVE_REPLICATES].split(",")} if page.reports else set()
+        so_far = self._curves.setdefault(key, {})
+        points, touched = [], set()
+        for step, values in page.reports:
             for replicate, metrics in values.items():
                 own = int(metrics.get("step", step))
-                for name, value in metrics.items():
-                    if name == "step":
-                        continue
-                    points.append(
-                        (_name(f"curve/{name}/r{replicate:03d}"), _finite(value), known.start_time + own, own)
-                    )
-                    if own == step and replicate in owners and math.isfinite(value):
+                named = {name: value for name, value in metrics.items() if name != "step"}
+                for name, value in named.items():
+                    point = (_name(f"curve/{name}/r{replicate:03d}"), _finite(value), known.start_time + own, own)
+                    points.append(point)
+                if replicate in owners:
+                    so_far.setdefault(step, {})[replicate] = named if own == step else {}
+                    touched.add(step)
+        ended = page.status != "RUNNING"
+        for step in sorted(so_far) if ended else sorted(touched):
+            if ended or owners <= so_far[step].keys():
+                together: dict[str, list[float]] = {}
+                for reported in so_far[step].values():
+                    for name, value in reported.items():
                         together.setdefault(name, []).append(value)
-            if owners.issuperset(values):
-                points += [
-                    (_name(f"curve/{name}"), math.fsum(v) / len(v), known.start_time + step, step)
-                    for name, v in together.items()
-                ]
+                for name, found in together.items():
+                    finite = [v for v in found if math.isfinite(v)]
+                    if finite:
+                        mean = math.fsum(finite) / len(finite)
+                        points.append((_name(f"curve/{name}"), mean, known.start_time + step, step))
         return points
 
     def _log(

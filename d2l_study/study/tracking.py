@@ -111,14 +111,19 @@ class Tracker:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         varied: Sequence[str] = (),
+        replicates: Sequence[int] = (),
     ) -> None:
-        """Begin the child run of a configuration, or take it up again."""
+        """Begin the child run of a configuration, or take it up again.
+
+        `replicates` are those that will report, where several trials share a configuration's replicates: the
+        mean curve waits for all of them. Without it, those of the first report.
+        """
         with self._lock:
             page = self._pages.setdefault(config_id, Page(""))
             page.name = run_page.run_name(method, stage, params, varied)
             page.params = {"method": method, "stage": stage, **params}
             page.tags |= {**tags, TRIAL: trial_id(config_id), CONTENT: ""}
-            page.status, page.seal = "RUNNING", None
+            page.status, page.seal, page.replicates = "RUNNING", None, tuple(sorted(replicates))
             self._changed[config_id] = None
 
     def report(self, config_id: str, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
@@ -173,9 +178,10 @@ class Tracker:
     ) -> None:
         """Show a configuration of the plan wholly from the ledger, curves included: a result that was there."""
         config = entry["config_id"]
+        done = [int(row["replicate"]) for row in rows if row["status"] == "done"]
         with self._lock:  # as one change, so that a page that is right already is left alone
             self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"], tags=tags,
-                       varied=entry["varied"])  # fmt: skip
+                       varied=entry["varied"], replicates=done)  # fmt: skip
             self._gaps.add(config)
             self.finish(config, rows, run_page.artifacts_of(folder, config, rows), reused_from,
                         curves=partial(run_page.reports_of, folder, config, rows))  # fmt: skip

@@ -198,6 +198,36 @@ def test_more_replicates_update_the_same_run(uri):
     assert steps_of(uri, after, "curve/train_loss") == [0, 10]  # no second mean at the same steps
 
 
+def test_replicates_spread_over_trials_share_one_mean_curve(uri):
+    tracker = Tracker(uri, "made", flush_seconds=0.02)
+    tracker.start({}, {}, {})
+    tracker.begin("c1", method="vat", stage="teacher", params=PARAMS, tags={}, replicates=[0, 1])
+    for replicate, last in ((0, 20), (1, 10)):  # one trial after the other; the second stops earlier
+        for step in range(0, last + 1, 10):
+            tracker.report("c1", step, {replicate: {"train_loss": 1.0 + replicate, "step": step}})
+        _until(lambda: not tracker._changed)
+    tracker.finish("c1", rows_of([0.8, 0.9]), {})
+    assert tracker.close()
+    (run,) = runs_of(uri)[1]["c1"]
+    means = client(uri).get_metric_history(run.info.run_id, "curve/train_loss")
+    assert [(m.step, m.value) for m in means] == [(0, 1.5), (10, 1.5), (20, 1.0)]
+
+
+def test_a_resumed_run_fills_the_gaps_of_its_curves_from_the_ledger(uri):
+    everything = [(step, {0: {"train_loss": 1.0 - step / 100}}) for step in (0, 10, 20)]
+    for reports in (everything[:1], everything[2:]):  # the point between was lost with the first driver
+        tracker = Tracker(uri, "made", flush_seconds=0.02)
+        tracker.start({}, {}, {})
+        begin(tracker)
+        for step, values in reports:
+            tracker.report("c1", step, values)
+        if reports[0][0] == 20:
+            tracker.finish("c1", rows_of([0.9]), {}, curves=lambda: everything)
+        assert tracker.close()
+    (run,) = runs_of(uri)[1]["c1"]
+    assert steps_of(uri, run, "curve/train_loss/r000") == steps_of(uri, run, "curve/train_loss") == [0, 10, 20]
+
+
 def test_a_killed_driver_leaves_nothing_running_once_the_study_runs_again(uri):
     script = (
         "import sys, time\n"
