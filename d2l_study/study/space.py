@@ -14,13 +14,10 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import d2l_study
 from d2l_study.data import DATASETS
@@ -28,6 +25,7 @@ from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.options import Options, check_value, field_of, option
 from d2l_study.study.resources import Resources
+from d2l_study.study.space_yaml import parse_yaml, short
 
 SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig}
 """The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`)."""
@@ -203,8 +201,8 @@ def find_space(name_or_file: str | os.PathLike[str]) -> Path:
         return path
     if is_file:
         hint = f"; there is a space named {path.stem!r}" if path.stem in named else nearest(path.stem, named)
-        raise UserError(f"--space {_short(given, 200)}: no such file{hint}")
-    raise UserError(f"--space {_short(given)}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))})")
+        raise UserError(f"--space {short(given, 200)}: no such file{hint}")
+    raise UserError(f"--space {short(given)}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))})")
 
 
 def list_spaces() -> list[tuple[str, str, Path]]:
@@ -307,20 +305,20 @@ def _leaves(document: Mapping[str, Any], shown: str) -> tuple[dict[_Key, _Writte
             for name, inner in _mapping(value, f"{shown}: {key}").items():
                 leaves[key, name] = _Written(inner, f"{shown}: {key}.{name}")
         elif key != "methods":
-            raise UserError(f"{shown}: {_short(key)}: unknown key{_home(key) or _did_you_mean(key, top)}")
+            raise UserError(f"{shown}: {short(key)}: unknown key{_home(key) or _did_you_mean(key, top)}")
     if "methods" not in document:
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
     methods = _mapping(document["methods"], f"{shown}: methods")
     if not methods:
         raise UserError(f"{shown}: methods: empty; name at least one arm, for example  methods: {{none: {{}}}}")
     for method, own in methods.items():
-        where = f"{shown}: methods.{_short(method)}"
+        where = f"{shown}: methods.{short(method)}"
         if not METHOD_NAME.fullmatch(method):
             raise UserError(f"{where}: not a method's name; allowed are letters, digits and _ . + - (at most 60)")
         for section, keys in _mapping(own, where).items():
             if section not in SECTIONS:
                 hint = _home(section, f"methods.{method}.") or _did_you_mean(section, SECTIONS)
-                raise UserError(f"{where}.{_short(section)}: unknown section{hint}")
+                raise UserError(f"{where}.{short(section)}: unknown section{hint}")
             for name, inner in _mapping(keys, f"{where}.{section}").items():
                 leaves["methods", method, section, name] = _Written(inner, f"{where}.{section}.{name}")
     return leaves, list(methods)
@@ -357,7 +355,7 @@ def _datasets(written: _Written | None) -> list[str]:
     values = written.value if isinstance(written.value, list) else [written.value]
     for value in values:
         if not isinstance(value, str) or value not in DATASETS:
-            raise UserError(f"{written.where}: unknown data set {_short(repr(value))}{_did_you_mean(value, DATASETS)}")
+            raise UserError(f"{written.where}: unknown data set {short(repr(value))}{_did_you_mean(value, DATASETS)}")
     return values
 
 
@@ -379,7 +377,7 @@ def _checked(cls: type[Options], key: str, written: _Written, axis: bool) -> Any
         try:
             return check_value(where, value, hint, meta)
         except UserError as error:
-            raise UserError(str(error).replace(repr(value), _short(repr(value)))) from None
+            raise UserError(str(error).replace(repr(value), short(repr(value)))) from None
 
     if not axis or not isinstance(written.value, list):
         return check(written.where, written.value)
@@ -392,7 +390,7 @@ def _checked(cls: type[Options], key: str, written: _Written, axis: bool) -> Any
     for number, value in enumerate(written.value, start=1):
         typed = check(f"{written.where} (entry {number} of {len(written.value)})", value)
         if typed in seen:
-            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {_short(repr(typed))} "
+            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {short(repr(typed))} "
                             "is in the axis twice")  # fmt: skip
         seen.add(typed)
         values.append(typed)
@@ -434,7 +432,7 @@ def _override(leaves: dict[_Key, _Written], methods: Sequence[str], overrides: I
     for given in overrides:
         bare, equals, text = given.partition("=")
         if not equals or not bare.strip():
-            raise UserError(f"--set {_short(given)}: expected key=value, for example --set teacher.epsilon=2")
+            raise UserError(f"--set {short(given)}: expected key=value, for example --set teacher.epsilon=2")
         pairs.append((bare.strip(), text))
     # The data set decides which keys `data` has, so it is set before bare keys are looked up.
     pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
@@ -465,7 +463,7 @@ def _place(name: str, methods: Sequence[str], datasets: Sequence[str]) -> _Key:
         for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
             if rest.startswith(method + "."):
                 return "methods", method, *_in_section(name, rest[len(method) + 1 :], classes)
-        raise UserError(f"--set {_short(name)}: unknown method or no key of one{nearest(rest, methods)} "
+        raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
                         f"(methods: {listed(methods)}; expected methods.NAME.SECTION.KEY)")  # fmt: skip
     return _in_section(name, name, {**classes, "resources": Resources})
 
@@ -474,16 +472,16 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     section, dot, key = inner.partition(".")
     if dot and section in classes:
         if not has_key(classes[section], key):
-            raise UserError(f"--set {_short(name)}: unknown key{_did_you_mean(key, classes[section].keys())}")
+            raise UserError(f"--set {short(name)}: unknown key{_did_you_mean(key, classes[section].keys())}")
         return section, key
     homes = [home for home, cls in classes.items() if has_key(cls, inner)]
     if len(homes) == 1:
         return homes[0], inner
     if homes:
-        raise UserError(f"--set {_short(name)}: several sections have this key: "
+        raise UserError(f"--set {short(name)}: several sections have this key: "
                         f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
     if inner in classes or inner == "methods":
-        raise UserError(f"--set {_short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
+        raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
     keys = {home: cls.keys() for home, cls in classes.items()}
     known = [f"{home}.{key}" for home in keys for key in keys[home]]
     bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.6)
@@ -491,7 +489,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
         hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
     else:
         hint = nearest(inner, known) or f" (expected SECTION.KEY; sections: {listed(classes)})"
-    raise UserError(f"--set {_short(name)}: unknown key{hint}")
+    raise UserError(f"--set {short(name)}: unknown key{hint}")
 
 
 def _settings(
@@ -512,114 +510,7 @@ def _settings(
     return settings
 
 
-# ---- reading YAML
-
-
-class _Composer(
-    yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, yaml.resolver.BaseResolver
-):
-    """YAML without what surprises in a space: no tags, aliases, dates, base 60 or octal; `1e-3` is a number."""
-
-    def __init__(self, text: str) -> None:
-        yaml.reader.Reader.__init__(self, text)
-        yaml.scanner.Scanner.__init__(self)
-        yaml.parser.Parser.__init__(self)
-        yaml.composer.Composer.__init__(self)
-        yaml.resolver.BaseResolver.__init__(self)
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; write it out", mark)
-        return super().compose_node(parent, index)
-
-
-_TAG = "tag:yaml.org,2002:"
-_BOOLS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-for _kind, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", "|".join(f"{w}|{w.title()}|{w.upper()}" for w in _BOOLS), list("yYtToOnNfF")),
-    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
-    ("float", r"[-+]?([0-9][0-9_]*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-     list("-+.0123456789")),
-):  # fmt: skip
-    _Composer.add_implicit_resolver(_TAG + _kind, re.compile(f"(?:{_pattern})$"), _first)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain values (dict, list, str, int, float, bool, None) of one YAML document; None if it is empty.
-
-    Nothing is executed and no key is silently lost: tags, aliases, duplicate keys and keys that are not text are
-    refused. `UserError` begins with `where` and names the line.
-    """
-    try:
-        composer = _Composer(text)
-        node = composer.get_single_node()
-        return None if node is None else _value(node, where)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{where}: {line}not valid YAML: {_short(error.problem or error.context or '', 160)}") from None
-    except yaml.reader.ReaderError as error:
-        number = text.count("\n", 0, error.position) + 1
-        code = error.character if isinstance(error.character, int) else ord(error.character[:1] or " ")
-        raise UserError(f"{where}: line {number}: not valid YAML: the character U+{code:04X} is not allowed") from None
-    except RecursionError:
-        raise UserError(f"{where}: nested too deeply to be a space") from None
-    except (ValueError, LookupError) as error:  # PyYAML lets a few through, an escape beyond Unicode for one
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{where}: not valid YAML: {_short(str(error), 160)}") from None
-
-
-def _value(node: Any, where: str) -> Any:
-    line = node.start_mark.line + 1
-    kind = node.tag.removeprefix(_TAG)
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node.value, kind, f"{where}: line {line}")
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(inner, where) for inner in node.value]
-    if not isinstance(node, yaml.MappingNode) or kind != "map":
-        raise UserError(f"{where}: line {line}: tags ({_short(node.tag)}) are not supported")
-    values: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = _value(key_node, where)
-        if not isinstance(key, str):
-            as_written = getattr(key_node, "value", None)
-            if isinstance(as_written, str) and as_written:
-                reading, quoted = _short(_scalar_text(key)), f"'{_short(as_written)}'"
-                raise UserError(f"{where}: line {line}: the name {_short(as_written)} is not text (YAML reads it as "
-                                f"{reading}); write it in quotes: {quoted}")  # fmt: skip
-            raise UserError(f"{where}: line {line}: a key is not text")
-        if key in values:
-            raise UserError(f"{where}: line {line}: the key {_short(key)!r} was given on line {lines[key]} already")
-        values[key], lines[key] = _value(value_node, where), line
-    return values
-
-
-def _scalar(text: str, kind: str, where: str) -> Any:
-    try:
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return _BOOLS[text.lower()]
-        if kind == "int" and len(text) > 18:
-            raise UserError(f"{where}: the number {_short(text)} is too long")
-        if kind == "int":
-            return int(text.replace("_", ""))
-        if kind == "float":
-            return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
-    except (ValueError, LookupError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{where}: {_short(text)!r} is not a YAML {kind}") from None
-    if kind != "str":
-        raise UserError(f"{where}: tags ({_short(kind)}) are not supported")
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
-        raise UserError(f"{where}: a text with control characters: {_short(ascii(text))}")
-    return text
+# ---- reading the file
 
 
 def _document(text: str, shown: str) -> dict[str, Any]:
@@ -651,7 +542,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "a single value"
-        raise UserError(f"{where}: expected keys with values (key: value), found {kind} {_short(repr(value))}")
+        raise UserError(f"{where}: expected keys with values (key: value), found {kind} {short(repr(value))}")
     return value
 
 
@@ -674,15 +565,6 @@ def _shown(path: Path) -> str:
     """The path as a message names it: relative if it lies below the working folder."""
     with_cwd = os.path.relpath(path) if path.is_absolute() else str(path)
     return str(path) if with_cwd.startswith("..") else with_cwd
-
-
-def _short(text: str, most: int = 60) -> str:
-    text = " ".join(str(text).split())
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _scalar_text(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _plain(value: Any) -> Any:
