@@ -1,0 +1,73 @@
+"""One driver per study."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from d2l_study.errors import UserError
+from d2l_study.study import lease as lease_module
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.lease import lease
+from d2l_study.study.storage import LocalStorage
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder(LocalStorage(tmp_path), "s")
+
+
+def leave(folder, **values):
+    """A lease as another driver would have left it."""
+    content = {"mark": "other", "host": socket.gethostname(), "pid": os.getpid(), "beat": time.time(), **values}
+    folder.storage.put("studies/s/lease.json", json.dumps(content).encode())
+
+
+def test_a_second_driver_is_refused_and_the_next_is_welcome(folder):
+    with lease(folder):
+        with pytest.raises(UserError, match=f"being run by process {os.getpid()} on"), lease(folder):
+            raise AssertionError("two drivers on one study")
+        assert folder.storage.exists("studies/s/lease.json")  # the refused one has not taken it away
+    assert not folder.storage.exists("studies/s/lease.json")
+    with lease(folder):
+        pass
+
+
+def test_the_lease_of_a_dead_process_is_taken_over(folder):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    leave(folder, pid=int(dead.stdout))
+    with lease(folder):
+        assert json.loads(folder.storage.read("studies/s/lease.json"))["mark"] != "other"
+
+
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+def test_a_lease_without_a_beat_is_taken_over(folder, host):
+    leave(folder, host=host, beat=time.time() - 10 * lease_module.STALE_SECONDS)
+    with lease(folder):
+        pass
+
+
+def test_a_beating_lease_of_another_host_is_respected(folder):
+    leave(folder, host="elsewhere", pid=1)
+    with pytest.raises(UserError, match="on elsewhere"), lease(folder):
+        pass
+
+
+def test_the_lease_beats(folder, monkeypatch):
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
+    with lease(folder):
+        first = json.loads(folder.storage.read("studies/s/lease.json"))["beat"]
+        deadline = time.monotonic() + 10
+        while json.loads(folder.storage.read("studies/s/lease.json"))["beat"] == first:
+            assert time.monotonic() < deadline, "the lease does not beat"
+            time.sleep(0.02)
+
+
+def test_a_damaged_lease_is_nobodys(folder):
+    folder.storage.put("studies/s/lease.json", b"{")
+    with lease(folder):
+        pass

@@ -1,0 +1,133 @@
+"""The store: atomic puts, first commit wins, ids that depend on science only, rows of a study."""
+
+import json
+import threading
+
+import pytest
+from make_study import make_study
+
+from d2l_study.data import MnistBags
+from d2l_study.errors import UserError
+from d2l_study.learning import TeacherConfig
+from d2l_study.study.folder import StudyFolder, find_study
+from d2l_study.study.ledger import Ledger, config_id
+from d2l_study.study.storage import LocalStorage
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(tmp_path / "root")
+
+
+def test_a_put_replaces_and_a_first_put_stays(storage):
+    storage.put("a/b", b"one")
+    storage.put("a/b", b"two")
+    assert storage.read("a/b") == b"two"
+    assert not storage.put_if_absent("a/b", b"three")
+    assert storage.read("a/b") == b"two"
+    assert storage.list("a") == ["b"]  # no temporary file is left
+    storage.delete("a/b")
+    storage.delete("a/b")
+    assert not storage.exists("a/b")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b")
+
+
+def test_of_many_writers_exactly_one_commits(storage):
+    ledger = Ledger(storage)
+    barrier = threading.Barrier(8)
+    won = []
+
+    def write(i):
+        barrier.wait()
+        if ledger.commit("c" * 20, 3, {"status": "done", "bag_auc": i / 10}, {"curve.json": b"%d" % i}):
+            won.append(i)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(won) == 1
+    record = ledger.read("c" * 20, 3)
+    assert record["row"]["bag_auc"] == won[0] / 10
+    assert ledger.read_file("c" * 20, 3, "curve.json") == b"%d" % won[0]
+    assert len(storage.list(Ledger.run_key("c" * 20, 3))) == 2  # the commit and the winner's file; nothing else
+
+
+def test_a_run_without_a_commit_does_not_exist(storage):
+    ledger = Ledger(storage)
+    storage.put(f"{Ledger.run_key('d' * 20, 0)}/dead.predictions.parquet", b"half")
+    assert ledger.read("d" * 20, 0) is None and not ledger.has("d" * 20, 0)
+
+
+def test_checkpoints_are_kept_until_dropped(storage):
+    ledger = Ledger(storage)
+    assert ledger.load_checkpoint("e" * 20, 1) is None
+    ledger.save_checkpoint("e" * 20, 1, b"state")
+    assert ledger.load_checkpoint("e" * 20, 1) == b"state"
+    ledger.drop_checkpoint("e" * 20, 1)
+    assert ledger.load_checkpoint("e" * 20, 1) is None
+
+
+def identity(data=None, teacher=None, checksum="x", seed=1):
+    sections = {
+        "data": MnistBags(**(data or {})).resolved().identity(),
+        "teacher": TeacherConfig(**(teacher or {})).identity(),
+    }
+    return config_id("teacher", sections, checksum, seed)
+
+
+def test_an_id_depends_on_the_science_only():
+    assert identity() == identity({"val_bags": 50})  # the default of n = 100, written out
+    assert identity() == identity({"root": "/elsewhere", "verify": False})  # the checksum speaks for the data
+    assert identity() == identity(teacher={"epsilon": 7.0, "noise_rate": 0.5})  # they do nothing at weight 0
+    different = [
+        identity(), identity({"num_bags": 50}), identity(teacher={"lambda_adv": 1.0}), identity(checksum="y"),
+        identity(seed=2), identity(teacher={"lambda_adv": 1.0, "epsilon": 7.0}),
+        identity(teacher={"lambda_adv": 1.0, "direction": "power"}),
+        identity(teacher={"lambda_adv": 1.0, "direction": "power", "xi": 0.5}),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+
+
+def test_an_id_is_stable():
+    # The ids of stored results: if this changes without a change of SCIENCE_VERSION, results are lost from sight.
+    sections = {"data": {"num_bags": 50}, "teacher": {"steps": 10, "learning_rate": 5e-4}}
+    assert config_id("teacher", sections, "b3fe36794a3a345d", 1) == "284760a9aef96999c26d"
+
+
+def test_rows_join_plan_and_ledger(tmp_path):
+    folder = make_study(tmp_path, replicates=3, missing=((0, 1),), failed=((1, 2),))
+    rows = folder.rows()
+    assert len(rows) == 12 * 3
+    assert rows["status"].value_counts().to_dict() == {"done": 34, "missing": 1, "failed": 1}
+    assert rows.loc[rows["status"] == "failed", "cause"].item() == "ValueError: made to fail"
+    assert rows.loc[rows["status"] != "done", "bag_auc"].isna().all()
+    assert list(rows.columns[:3]) == ["study", "config_id", "trial_id"]
+    entry = folder.plan()[1]
+    assert [row["status"] for row in folder.rows_of(entry)] == ["done", "done", "failed"]
+
+
+def test_find_study_by_name_and_by_folder(tmp_path):
+    make_study(tmp_path, name="grid", replicates=1)
+    assert find_study("grid", str(tmp_path)).name == "grid"
+    assert find_study(str(tmp_path / "studies" / "grid"), "elsewhere").name == "grid"
+    with pytest.raises(UserError, match="did you mean 'grid'"):
+        find_study("gird", str(tmp_path))
+    with pytest.raises(UserError, match="there are no studies there"):
+        find_study("grid", str(tmp_path / "empty"))
+
+
+def test_an_unwritable_root_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--root .*file: cannot write there"):
+        LocalStorage(tmp_path / "file").ensure_writable()
+
+
+def test_a_plan_is_kept_as_it_was_written(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    assert not folder.exists()
+    folder.write("description: x\n", {"space": {}}, [{"config_id": "f" * 20, "values": {}, "varied": []}])
+    assert folder.exists()
+    assert json.loads((tmp_path / "studies/s/plan.json").read_text())["configurations"] == folder.plan()
