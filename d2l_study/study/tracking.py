@@ -70,7 +70,7 @@ class Tracker:
         self._curves: dict[str, Curves] = {}  # where all points of such a run are
         self._written: set[str] = set()
         self._experiment_tags: dict[str, str] = {}
-        self._buffered = 0
+        self._buffered = self._progress = 0
         self._opened = self._mended = False
         self._refused: dict[str, int] = {}
         self._away: str | None = None
@@ -196,7 +196,8 @@ class Tracker:
             self._changed[PARENT] = None
 
     def close(self, timeout: float = 15.0) -> bool:
-        """Write what is left, for at most `timeout` seconds, and stop; False if something could not be written.
+        """Write what is left and stop, waiting at most `timeout` seconds for the store to take the next run's
+        state; False if something could not be written.
 
         Runs that were not finished end as KILLED.
         """
@@ -208,9 +209,13 @@ class Tracker:
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                return False
+            seen, deadline = -1, 0.0
+            while self._thread.is_alive():
+                if self._progress != seen:  # a long backlog is written to its end, a store that hangs is left
+                    seen, deadline = self._progress, time.monotonic() + timeout
+                if time.monotonic() > deadline:
+                    return False
+                self._thread.join(0.1)
         return not self._changed and self._lost is None
 
     @property
@@ -282,12 +287,14 @@ class Tracker:
                     waiting.pop()
                     continue
                 self._written.add(key)
+                self._progress += 1
                 page.reports = []
             while waiting:
                 key, page = waiting[0]
                 for problem in self._runs.write_artifacts(key, page):
                     self._lost = self._lost or problem
                 waiting.pop(0)
+                self._progress += 1
         except BaseException:
             for key, page in waiting:
                 self._put_back(key, page)

@@ -302,6 +302,20 @@ def test_a_store_that_is_away_costs_neither_time_nor_memory():
     assert not tracker.close(timeout=10)
 
 
+def test_closing_leaves_a_store_that_hangs_and_writes_a_backlog_to_its_end(uri):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "made", flush_seconds=0.02)
+        tracker.start({}, {}, {})
+        assert not tracker.close(timeout=0.3)
+    tracker = Tracker(uri, "made", flush_seconds=0.02)
+    tracker.start({}, {}, {})
+    for i in range(60):
+        begin(tracker, f"c{i}")
+        tracker.finish(f"c{i}", rows_of([0.8, 0.9]), {"config.yaml": "a: 1"})
+    assert tracker.close(timeout=5)  # since the last run written, however many there are
+    assert {r.info.status for runs in runs_of(uri)[1].values() for r in runs} == {"FINISHED"}
+
+
 # ---- from the ledger
 def test_sync_fills_an_empty_store_and_then_changes_nothing(uri, tmp_path):
     folder = make_study(tmp_path, num_bags=(50,), replicates=3, failed=((1, 2),), missing=((2, 0), (2, 1), (2, 2)),
