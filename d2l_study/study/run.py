@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,8 @@ def run_study(request: Request) -> int:
             rows = folder.compact()
             unfinished = int((rows["status"] == "missing").sum())
             failed = int((rows["status"] == "failed").sum())
-            tracker.end("KILLED" if stopped else "FAILED" if failed else "FINISHED", {})
+            outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
+            tracker.end(outcome, {}, {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"})
             if not tracker.close():
                 problem = tracker.problems or "the tracking store is slow"
                 print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger")
@@ -246,8 +248,10 @@ class StudyWatch:
         self.folder, self.tracker, self.display, self.tags = study.folder, tracker, display, tags
         self._entries = {entry["config_id"]: entry for entry in entries}
         self._open: dict[str, int] = {}
+        self._replicates: dict[str, list[int]] = {}  # of all orders of a configuration
         for order in orders:
             self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
+            self._replicates.setdefault(order.config_id, []).extend(order.replicates)
         self._begun: set[str] = set()
 
     @property
@@ -260,7 +264,8 @@ class StudyWatch:
             self._begun.add(order.config_id)
             entry = self._entries[order.config_id]
             self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
-                               tags=self.tags, varied=entry["varied"])  # fmt: skip
+                               tags=self.tags, varied=entry["varied"],
+                               replicates=self._replicates[order.config_id])  # fmt: skip
 
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         areas = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
@@ -288,7 +293,8 @@ class StudyWatch:
             from d2l_study.study import run_page
 
             artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
-            self.tracker.finish(order.config_id, rows, artifacts)
+            curves = partial(run_page.reports_of, self.folder, order.config_id, rows)
+            self.tracker.finish(order.config_id, rows, artifacts, curves=curves)
 
 
 def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
