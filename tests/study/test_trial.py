@@ -1,0 +1,166 @@
+"""One trial in the calling process: what is committed, what a failure leaves, what a checkpoint saves."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from d2l_study.data import MnistBags
+from d2l_study.learning import TeacherConfig, metrics
+from d2l_study.study import trial as trial_module
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.resources import Resources
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import TrialOrder, run_trial
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def order(root, replicates=(0, 1), keep_weights="none", checkpoint_every=0, **teacher):
+    data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
+    config = TeacherConfig(**{"steps": 6, "eval_every": 2, "feature_width": 16, **teacher})
+    return TrialOrder(
+        root=str(root), study="s", config_id="ab" * 10, label="none", stage="teacher",
+        sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=replicates, base_seed=5,
+        checksum=data.load_pool().checksum, resources=Resources(checkpoint_every=checkpoint_every).to_dict(),
+        keep_weights=keep_weights, code_version="test",
+    )  # fmt: skip
+
+
+def ledger_of(root):
+    return StudyFolder(LocalStorage(root), "s").ledger
+
+
+def comparable(record):
+    """The parts of a committed row that do not tell the time."""
+    timed = ("train_seconds", "eval_seconds", "committed_at")
+    return {k: v for k, v in record["row"].items() if k not in timed}
+
+
+def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
+    reports = []
+    assert run_trial(order(tmp_path), lambda step, values: reports.append((step, sorted(values)))) == {
+        0: "done", 1: "done",
+    }  # fmt: skip
+    assert reports == [(2, [0, 1]), (4, [0, 1]), (6, [0, 1])]
+    ledger = ledger_of(tmp_path)
+    row = ledger.read("ab" * 10, 1)["row"]
+    frame = pd.read_parquet(io.BytesIO(ledger.read_file("ab" * 10, 1, "predictions.parquet")))
+    assert set(frame["replicate"]) == {1}
+    sizes = frame.groupby(["split", "level"], observed=True).size().to_dict()
+    assert sizes == {("test", "bag"): 20, ("test", "instance"): 10_000, ("val", "bag"): 20}
+    for split, level, name in (("test", "bag", "bag"), ("test", "instance", "instance"), ("val", "bag", "val_bag")):
+        part = frame[(frame["split"] == split) & (frame["level"] == level)]
+        again = metrics.auc(part["label"].to_numpy(np.int64), part["logit"].to_numpy())
+        assert row[f"{name}_auc"] == pytest.approx(again, abs=1e-12)  # anyone can recompute the table
+    curve = json.loads(ledger.read_file("ab" * 10, 1, "curve.json"))
+    assert [point["step"] for point in curve] == [2, 4, 6]
+    assert ledger.read_config("ab" * 10)["sections"]["data"]["num_bags"] == 6
+
+
+def test_what_is_committed_is_not_trained_again(tmp_path):
+    run_trial(order(tmp_path, replicates=(0,)))
+    before = ledger_of(tmp_path).read("ab" * 10, 0)
+    reports = []
+    run_trial(order(tmp_path, replicates=(0, 1)), lambda step, values: reports.append(set(values)))
+    assert reports == [{1}, {1}, {1}]
+    assert ledger_of(tmp_path).read("ab" * 10, 0) == before
+
+
+def test_alone_together_and_in_pieces_give_the_same_rows(tmp_path):
+    run_trial(order(tmp_path / "together", replicates=(0, 1, 2)))
+    run_trial(order(tmp_path / "apart", replicates=(2,)))
+    run_trial(order(tmp_path / "apart", replicates=(0, 1)))
+    for replicate in range(3):
+        one, other = (comparable(ledger_of(tmp_path / n).read("ab" * 10, replicate)) for n in ("together", "apart"))
+        assert one == other
+
+
+class Killed(BaseException):
+    """Stands for a process that ends between two reports."""
+
+
+def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path):
+    run_trial(order(tmp_path / "whole", lambda_adv=1.0))
+
+    def die(step, values):
+        if step >= 4:
+            raise Killed
+
+    interrupted = order(tmp_path / "killed", checkpoint_every=2, lambda_adv=1.0)
+    with pytest.raises(Killed):
+        run_trial(interrupted, die)
+    ledger = ledger_of(tmp_path / "killed")
+    assert ledger.load_checkpoint("ab" * 10, 0) is not None and not ledger.has("ab" * 10, 0)
+    steps = []
+    run_trial(interrupted, lambda step, values: steps.append(step))
+    assert steps == [6]  # nothing before the checkpoint is done again
+    for replicate in (0, 1):
+        one, other = (comparable(ledger_of(tmp_path / n).read("ab" * 10, replicate)) for n in ("whole", "killed"))
+        assert one == other
+        assert ledger.load_checkpoint("ab" * 10, replicate) is None
+
+
+def test_a_loss_that_is_not_finite_is_a_result_with_its_cause(tmp_path):
+    assert run_trial(order(tmp_path, learning_rate=1e30)) == {0: "failed", 1: "failed"}
+    record = ledger_of(tmp_path).read("ab" * 10, 0)
+    assert "step" in record["row"]["cause"] and "bag_auc" not in record["row"]
+    assert "predictions.parquet" not in record["files"]
+
+
+def test_an_exception_is_kept_and_not_raised(tmp_path, monkeypatch):
+    def broken(data):
+        raise ZeroDivisionError("made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "_pool", broken)
+        assert run_trial(order(tmp_path)) == {0: "failed", 1: "failed"}
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    failure = folder.failure("ab" * 10, 0)
+    assert failure["cause"] == "ZeroDivisionError: made to fail" and "Traceback" in failure["log"]
+    run_trial(order(tmp_path))  # the cause is gone: the run succeeds and its failure with it
+    assert folder.failure("ab" * 10, 0) is None
+
+
+def test_out_of_memory_is_raised_for_another_try(tmp_path, monkeypatch):
+    def full(data):
+        raise RuntimeError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(trial_module, "_pool", full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_trial(order(tmp_path))
+
+
+def test_other_data_than_the_study_planned_with_is_refused(tmp_path):
+    run_trial(dataclasses.replace(order(tmp_path), checksum="another"))
+    cause = StudyFolder(LocalStorage(tmp_path), "s").failure("ab" * 10, 1)["cause"]
+    assert "checksum" in cause and "another" in cause
+
+
+def test_weights_are_kept_where_asked_for_and_give_the_predictions_again(tmp_path):
+    from safetensors.torch import load
+
+    from d2l_study.learning.prediction import Compute, Normalise, predict_bags
+    from d2l_study.learning.teacher import teacher_model
+
+    asked = order(tmp_path, replicates=(0,), keep_weights="all")
+    run_trial(asked)
+    ledger = ledger_of(tmp_path)
+    params = load(ledger.read_file("ab" * 10, 0, "weights.safetensors"))
+    data = MnistBags(**asked.sections["data"])
+    replicate = data.replicate(data.load_pool(), 0, 5)
+    model = teacher_model(TeacherConfig(**asked.sections["teacher"]), replicate)
+    (logit,) = predict_bags(
+        model, params, replicate.pool, [replicate.test], Normalise.of(replicate, Compute()), Compute()
+    )
+    frame = pd.read_parquet(io.BytesIO(ledger.read_file("ab" * 10, 0, "predictions.parquet")))
+    kept = frame[(frame["split"] == "test") & (frame["level"] == "bag")]["logit"].to_numpy()
+    np.testing.assert_allclose(logit, kept, atol=1e-5)
