@@ -307,7 +307,7 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
     rows = analysis.load(name, root)
     print()
     if (rows["status"] == "done").any():
-        print(render(rows), end="")
+        print(render(rows, study.space.metric), end="")
     if failed:
         print(f"\n{failed} run{'s' if failed > 1 else ''} failed:")
         causes = rows[rows["status"] == "failed"]

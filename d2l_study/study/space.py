@@ -36,6 +36,10 @@ MOST_BYTES = 1_000_000
 METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
 
 
+TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
+"""What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
+
+
 @dataclass(frozen=True)
 class StudyOptions(Options):
     """The keys at the top level of a space."""
@@ -45,6 +49,8 @@ class StudyOptions(Options):
     base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
     keep_weights: str = option("none", "which weights stay in the store", choices=("all", "best", "none"),
                                scientific=False)  # fmt: skip
+    metric: str = option("bag_auc", "metric of the table that `run` prints at its end", choices=TABLE_METRICS,
+                         scientific=False)  # fmt: skip
     log_images: bool = option(False, "whether pictures of the data go to MLflow", scientific=False)
 
 
@@ -65,6 +71,7 @@ class Space:
     base_seed: int
     resources: Resources
     keep_weights: str
+    metric: str
     log_images: bool
     sections: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, dict[str, Any]]]
@@ -109,7 +116,8 @@ class Space:
             "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
             **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
-            "resources": self.resources.to_dict(), "keep_weights": self.keep_weights, "log_images": self.log_images,
+            "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
+            "metric": self.metric, "log_images": self.log_images,
         }  # fmt: skip
 
 
@@ -265,7 +273,7 @@ def load_space(
     sections, arms = _typed(leaves, methods)
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
-        options.base_seed, resources, options.keep_weights, options.log_images, sections, arms,
+        options.base_seed, resources, options.keep_weights, options.metric, options.log_images, sections, arms,
         _settings(changed, options, sections, arms),
     )  # fmt: skip
     if (count := space.count()) > MOST_CONFIGURATIONS:
