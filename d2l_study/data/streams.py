@@ -7,6 +7,7 @@ one or in another order draw the same numbers (architecture, decision 6).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -20,16 +21,27 @@ STREAMS = (
 
 @dataclass(frozen=True)
 class Streams:
-    """The named streams of one replicate of one data set."""
+    """The named streams of one replicate of one data set.
+
+    branch: which of several models of the replicate draws (a member of an ensemble, a generation of students); the
+    bags, and the model of a replicate that has only one, draw from the empty branch.
+    """
 
     dataset: str
     base_seed: int
     replicate: int
+    branch: str = ""
+
+    def on(self, branch: str) -> Streams:
+        """The same streams for another model of the replicate."""
+        return dataclasses.replace(self, branch=f"{self.branch}/{branch}" if self.branch else branch)
 
     def rng(self, stream: str, block: int = 0) -> np.random.Generator:
         """A fresh generator for one block (a bag, an epoch or an optimizer step) of a stream."""
         if stream not in STREAMS:
             raise KeyError(f"unknown stream {stream!r}; known: {', '.join(STREAMS)}")
         text = f"{self.dataset}|{self.base_seed}|{self.replicate}|{stream}|{block}"
+        if self.branch:
+            text += f"|{self.branch}"
         digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
         return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64)))

@@ -12,12 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
 
 if TYPE_CHECKING:
+    from d2l_study.learning.distillation import TeacherTargets, teacher_targets
     from d2l_study.learning.prediction import Compute
+    from d2l_study.learning.references import attention_reference, fit_reference
+    from d2l_study.learning.student import FittedStudent, fit_student
     from d2l_study.learning.teacher import FittedTeacher, fit_teacher
 
-_LAZY = {"Compute": "prediction", "FittedTeacher": "teacher", "fit_teacher": "teacher"}
+_LAZY = {
+    "Compute": "prediction", "FittedTeacher": "teacher", "fit_teacher": "teacher",
+    "TeacherTargets": "distillation", "teacher_targets": "distillation",
+    "FittedStudent": "student", "fit_student": "student",
+    "fit_reference": "references", "attention_reference": "references",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
@@ -27,4 +36,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(name)
 
 
-__all__ = ["Compute", "FittedTeacher", "TeacherConfig", "fit_teacher"]
+__all__ = [
+    "Compute", "FittedStudent", "FittedTeacher", "StudentConfig", "TeacherConfig", "TeacherTargets",
+    "attention_reference", "fit_reference", "fit_student", "fit_teacher", "teacher_targets",
+]  # fmt: skip

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
 POOLINGS = (
     "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
 )  # fmt: skip
 
+NETWORKS = ("lenet", "lenet_wide", "resnet")
+
 
 @dataclass(frozen=True)
 class TeacherConfig(Options):
     """The `teacher` section of a space: attention MIL (Ilse et al. 2018) with the three regularizers of slide 11."""
 
-    extractor: str = option("lenet", "feature extractor f", choices=("lenet",))
+    extractor: str = option("lenet", "feature extractor f", choices=NETWORKS)
     pooling: str = option("attention", "how instances become a bag", choices=POOLINGS)
     attention_width: int = option(128, "rows of V (and U) of the attention", least=1, most=4096)
     feature_width: int = option(500, "length of an instance's feature vector h", least=1, most=8192)
@@ -46,6 +49,26 @@ class TeacherConfig(Options):
         choices=("loss", "auc", "last"),
     )  # fmt: skip
 
+    # Added with the student stage; at their neutral values they change no draw, and older results keep their ids.
+    dropout: float = option(0.0, "chance that a feature of h is dropped in training", least=0.0, below=1.0, neutral=0.0)
+    stochastic_depth: float = option(
+        0.0, "chance that the last residual block is skipped in training, falling linearly to the first "
+        "(extractor: resnet)", least=0.0, below=1.0, neutral=0.0,
+    )  # fmt: skip
+    mixup: float = option(
+        0.0, "a of the Beta(a, a) that mixes bag embeddings and labels within a batch; 0: off",
+        least=0.0, most=100.0, neutral=0.0,
+    )  # fmt: skip
+    member: int = option(
+        0, "which member of an ensemble: other initial weights and draws on the same bags", least=0, neutral=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_noising(self.stochastic_depth, "extractor", self.extractor)
+        if self.mixup > 0 and self.batch_bags < 2:
+            raise UserError(f"mixup: {self.mixup:g} needs batch_bags ≥ 2; found batch_bags {self.batch_bags}")
+
     @property
     def regularized(self) -> bool:
         return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
@@ -70,3 +93,11 @@ class TeacherConfig(Options):
         if "attention" not in self.pooling:
             idle |= {"attention_width"}
         return idle
+
+
+def check_noising(stochastic_depth: float, key: str, network: str) -> None:
+    """`UserError` if the network has no residual blocks to skip."""
+    if stochastic_depth > 0 and network != "resnet":
+        raise UserError(
+            f"stochastic_depth: {stochastic_depth:g} needs residual blocks, {key} resnet; found {key} {network}"
+        )

@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.noising import draw_masks, draw_mix, mix, split_masks
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,
@@ -24,8 +25,7 @@ from d2l_study.learning.regularizers import (
     power_direction,
     subset,
 )
-from d2l_study.models import MilModel, Terms
-from d2l_study.models.extractors import Params
+from d2l_study.models import Masks, MilModel, Params, Terms
 
 PARTS = ("bce", "r_adv", "r_noise", "r_ent")
 
@@ -36,7 +36,8 @@ class Batch:
 
     x: (instances, C, H, W); bag_index: (instances,); label: (bags,) float; then, where the configuration asks
     for them, the draws: start (instances, C, H, W) for the power iteration, noise (noise instances, C, H, W)
-    with noise_bag (noise instances,), and keep (instances,) bool for the subset.
+    with noise_bag (noise instances,), keep (instances,) bool for the subset, masks of the instances and of the noise
+    instances, and mix: weight and partner of each bag, (bags,) each.
     """
 
     x: Tensor
@@ -46,12 +47,15 @@ class Batch:
     noise: Tensor | None = None
     noise_bag: Tensor | None = None
     keep: Tensor | None = None
+    masks: Masks | None = None
+    noise_masks: Masks | None = None
+    mix: tuple[Tensor, Tensor] | None = None
 
 
-def batch_bags(streams: Streams, bags: int, batch: int, step: int) -> np.ndarray:
+def batch_bags(streams: Streams, bags: int, batch: int, step: int, stream: str = "order") -> np.ndarray:
     """Which bags make up a step: positions step·batch … of an endless row of shuffled epochs."""
     position = np.arange(step * batch, (step + 1) * batch)
-    epochs = {e: streams.rng("order", int(e)).permutation(bags) for e in np.unique(position // bags)}
+    epochs = {e: streams.rng(stream, int(e)).permutation(bags) for e in np.unique(position // bags)}
     return np.array([epochs[p // bags][p % bags] for p in position])
 
 
@@ -76,8 +80,13 @@ def draw_batch(
     if config.lambda_ent > 0:
         draws = torch.from_numpy(streams.rng("subset", step).random(len(positions))).to(device)
         keep = subset(draws, bag_index, len(chosen), config.drop_rate)
+    instances = len(positions) + (0 if noise is None else len(noise))
+    shape = (instances, config.feature_width)
+    all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)
+    masks, noise_masks = split_masks(all_masks, len(positions))
+    mixed = draw_mix(streams, step, len(chosen), config.mixup, device) if config.mixup > 0 else None
     label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
-    return Batch(normalise(patches), bag_index, label, start, noise, noise_bag, keep)
+    return Batch(normalise(patches), bag_index, label, start, noise, noise_bag, keep, masks, noise_masks, mixed)
 
 
 def _noise(
@@ -106,7 +115,13 @@ def _noise(
 def teacher_loss(
     model: MilModel, params: Params, batch: Batch, config: TeacherConfig, ramp: float, compute: Compute
 ) -> tuple[Tensor, Tensor]:
-    """The loss (a scalar with its graph) and its unweighted parts, (4,) detached, in the order of `PARTS`."""
+    """The loss (a scalar with its graph) and its unweighted parts, (4,) detached, in the order of `PARTS`.
+
+    Clean and perturbed passes share the step's dropout and depth masks: R_adv and R_noise would otherwise measure
+    the difference of two masks. Mixup mixes bag embeddings z and labels of the batch's bags. The classifier being
+    linear, cᵀ(w z_i + (1 − w) z_k) + b = w logit_i + (1 − w) logit_k, so it is done on the logits, for every pooling;
+    what it regularizes is therefore confidence: between bags of different labels the best logits are finite.
+    """
     bags = len(batch.label)
     adversarial = config.lambda_adv > 0
     by_logit = adversarial and config.direction == "logit"
@@ -114,14 +129,17 @@ def teacher_loss(
 
     def bag_logits(instances: Tensor) -> Tensor:
         with compute.autocast():
-            terms = model.terms(params, instances)
+            terms = model.terms(params, instances, batch.masks)
         return model.pool(params, terms, batch.bag_index, bags)
 
     with compute.autocast():
-        clean_terms = model.terms(params, x)
+        clean_terms = model.terms(params, x, batch.masks)
     logit = model.pool(params, clean_terms, batch.bag_index, bags)
     fixed = logit.detach()
-    bce = binary_cross_entropy_with_logits(logit, batch.label)
+    if batch.mix is None:
+        bce = binary_cross_entropy_with_logits(logit, batch.label)
+    else:
+        bce = binary_cross_entropy_with_logits(mix(logit, *batch.mix), mix(batch.label, *batch.mix))
     zero = torch.zeros((), device=logit.device)
     r_adv = r_noise = r_ent = zero
     if adversarial:
@@ -132,7 +150,7 @@ def teacher_loss(
             frozen = {name: value.detach() for name, value in params.items()}
             direction = power_direction(
                 batch.x, fixed, batch.start,
-                lambda moved: model.logits(frozen, moved, batch.bag_index, bags),
+                lambda moved: model.logits(frozen, moved, batch.bag_index, bags, batch.masks),
                 config.xi, config.power_iterations,
             )  # fmt: skip
         moved = batch.x.detach() + config.epsilon * direction
@@ -140,7 +158,7 @@ def teacher_loss(
     if config.lambda_noise > 0:
         assert batch.noise is not None and batch.noise_bag is not None
         with compute.autocast():
-            noise_terms = model.terms(params, batch.noise)
+            noise_terms = model.terms(params, batch.noise, batch.noise_masks)
         where = torch.cat([batch.bag_index, batch.noise_bag])
         r_noise = bernoulli_kl(fixed, model.pool(params, Terms.joined([clean_terms, noise_terms]), where, bags)).mean()
     if config.lambda_ent > 0:

@@ -12,7 +12,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,15 +22,13 @@ import torch
 from d2l_study.data.pool import Bags, Replicate
 from d2l_study.learning import metrics
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
 from d2l_study.models import MilModel
 from d2l_study.models.extractors import Params
-
-Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
-"""Called once per interval with the step and each running replicate's values."""
-Checkpoint = Callable[[int, bytes], None]
-"""Called with a replicate's number and its state, to be given back as `resume`."""
 
 
 @dataclass
@@ -48,6 +46,11 @@ class Training:
     cause: str | None = None
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Optimizer steps done so far."""
+        return self.step
 
     def to_bytes(self) -> bytes:
         out = io.BytesIO()
@@ -72,7 +75,8 @@ class Training:
 class FittedTeacher:
     """A trained replicate, at its selected snapshot.
 
-    metrics: `bag_*` and `instance_*` on test, `val_bag_*` on validation; logits: (split, level) -> the logits
+    metrics: `bag_*` and `instance_*` on test, `val_bag_*` on validation, and the instance metrics `*_tuned` at
+    `instance_threshold`, which is set on validation bags without instance labels; logits: (split, level) -> the logits
     of that split's bags or instances, in order; status: `done`, or `failed` with its cause (then no metrics).
     """
 
@@ -99,7 +103,16 @@ def evaluation_sets(replicate: Replicate) -> dict[tuple[str, str], Bags]:
 
 
 def teacher_model(config: TeacherConfig, replicate: Replicate) -> MilModel:
-    return MilModel(replicate.pool.shape, config.pooling, config.feature_width, config.attention_width)
+    return MilModel(
+        replicate.pool.shape, config.pooling, config.feature_width, config.attention_width, config.extractor
+    )
+
+
+def of_member(replicate: Replicate, member: int) -> Replicate:
+    """The replicate as an ensemble's member draws it: the same bags, other initial weights, order and noise."""
+    if member == 0:
+        return replicate
+    return dataclasses.replace(replicate, streams=replicate.streams.on(f"member{member}"))
 
 
 def fit_teacher(
@@ -118,27 +131,21 @@ def fit_teacher(
     called at the first interval's end after every `checkpoint_every` steps (0: never).
     """
     compute = compute or Compute()
+    replicates = [of_member(replicate, config.member) for replicate in replicates]
     model = teacher_model(config, replicates[0])
     normalise = [Normalise.of(replicate, compute) for replicate in replicates]
     trainings = [_start(config, model, replicate, compute) for replicate in replicates]
     for replicate, training in zip(replicates, trainings, strict=True):
         if resume and replicate.number in resume:
             training.load_bytes(resume[replicate.number])
-    while any(t.status == "running" for t in trainings):
-        # Replicates resumed from different steps meet again: the one furthest behind sets the pace.
-        behind = min(t.step for t in trainings if t.status == "running")
-        values: dict[int, Mapping[str, float]] = {}
-        for replicate, training, norm in zip(replicates, trainings, normalise, strict=True):
-            if training.status != "running" or training.step != behind:
-                continue
-            before = training.step
-            _interval(config, model, replicate, training, norm, compute)
-            values[replicate.number] = training.curve[-1]
-            due = checkpoint_every and before // checkpoint_every != training.step // checkpoint_every
-            if checkpoint and due and training.status == "running":
-                checkpoint(replicate.number, training.to_bytes())
-        if report:
-            report(max(int(v["step"]) for v in values.values()), values)
+    train_in_lockstep(
+        [replicate.number for replicate in replicates],
+        trainings,
+        lambda i: _interval(config, model, replicates[i], trainings[i], normalise[i], compute),
+        report,
+        checkpoint,
+        checkpoint_every,
+    )
     return [
         _evaluate(model, replicate, training, norm, compute)
         for replicate, training, norm in zip(replicates, trainings, normalise, strict=True)
@@ -146,17 +153,24 @@ def fit_teacher(
 
 
 def _start(config: TeacherConfig, model: MilModel, replicate: Replicate, compute: Compute) -> Training:
-    params = model.init(replicate.streams.rng("init"))
-    for name, value in params.items():
+    return Training(*trainable(config, model.init(replicate.streams.rng("init")), compute))
+
+
+def trainable(
+    config: TeacherConfig | StudentConfig, values: Params, compute: Compute
+) -> tuple[Params, torch.optim.Adam]:
+    """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
+    params = {}
+    for name, value in values.items():
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-        params[name] = value.to(compute.device).contiguous(memory_format=layout).requires_grad_(True)
+        params[name] = value.detach().clone().to(compute.device).contiguous(memory_format=layout).requires_grad_(True)
     optimizer = torch.optim.Adam(
         list(params.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    return Training(params, optimizer)
+    return params, optimizer
 
 
-def learning_rate(config: TeacherConfig, step: int) -> float:
+def learning_rate(config: TeacherConfig | StudentConfig, step: int) -> float:
     """The learning rate of a step (counted from 0): constant, or falling to 0 at the end."""
     done = step / config.steps
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.decay]
@@ -227,11 +241,16 @@ def _evaluate(
     if training.status == "done":
         params = training.best_params
         sets = evaluation_sets(replicate)
-        found_logits = predict_bags(model, params, replicate.pool, list(sets.values()), normalise, compute)
+        val_instances = Bags.of_one(replicate.val.instance, replicate.val.instance_label)
+        *found_logits, val_logit = predict_bags(
+            model, params, replicate.pool, [*sets.values(), val_instances], normalise, compute
+        )
         if all(np.isfinite(logit).all() for logit in found_logits):
             for ((split, level), bags), logit in zip(sets.items(), found_logits, strict=True):
                 logits[split, level] = logit
                 found |= bag_metrics(bags.label, logit, f"val_{level}" if split == "val" else level)
+            threshold = label_free_threshold(val_logit, replicate.val)
+            found |= tuned_metrics(replicate.test_instances.label, logits["test", "instance"], threshold)
         else:
             training.status = "failed"
             training.cause = f"the logits of the snapshot of step {training.best_step} are not finite"

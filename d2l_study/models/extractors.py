@@ -5,6 +5,9 @@ Parameters are flat dictionaries of named tensors, so that replicates can be sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,7 +34,38 @@ def linear_init(rng: np.random.Generator, name: str, inputs: int, outputs: int) 
     }
 
 
-def lenet_init(rng: np.random.Generator, shape: tuple[int, int, int], width: int) -> Params:
+class Masks(NamedTuple):
+    """The draws of a noised pass; without them a pass is deterministic, as in evaluation.
+
+    dropout: (instances, width) by which h is multiplied, 0 or 1/(1 − rate); depth: (instances, blocks) by which
+    the residual branches are multiplied, 0 or 1/survival.
+    """
+
+    dropout: Tensor | None = None
+    depth: Tensor | None = None
+
+
+class Extractor(NamedTuple):
+    """f in two parts: `maps` (parameters, x, masks) -> (instances, flat), then the layer `fc` with its ReLU, so
+    that hidden features can be mixed before a nonlinearity. `init` (rng, (C, H, W), width) -> parameters."""
+
+    init: Callable[[np.random.Generator, tuple[int, int, int], int], Params]
+    maps: Callable[[Params, Tensor, Masks | None], Tensor]
+    blocks: int = 0
+
+
+def head(params: Params, maps: Tensor, masks: Masks | None = None) -> Tensor:
+    """h = ReLU(fc(maps)), dropped out where masks say so: (instances, flat) -> (instances, width)."""
+    h = F.relu(F.linear(maps, params["fc.weight"], params["fc.bias"]))
+    return h if masks is None or masks.dropout is None else h * masks.dropout
+
+
+def lenet_init(
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    width: int,
+    all_filters: tuple[int, int] = _FILTERS,
+) -> Params:
     """Parameters of the LeNet of Ilse et al. 2018 (MNIST bags) for patches of `shape` (C, H, W).
 
     `UserError` if the patch is too small for two rounds of 5×5 convolution and halving (16 pixels a side).
@@ -39,7 +73,7 @@ def lenet_init(rng: np.random.Generator, shape: tuple[int, int, int], width: int
     channels, height, width_px = shape
     params: Params = {}
     inputs = channels
-    for i, filters in enumerate(_FILTERS, 1):
+    for i, filters in enumerate(all_filters, 1):
         fan_in = inputs * _KERNEL**2
         params[f"conv{i}.weight"] = uniform(rng, (filters, inputs, _KERNEL, _KERNEL), fan_in)
         params[f"conv{i}.bias"] = uniform(rng, (filters,), fan_in)
@@ -54,7 +88,17 @@ def lenet(params: Params, x: Tensor) -> Tensor:
 
     x: (instances, C, H, W) in normalised units. Returns h: (instances, width).
     """
+    return head(params, lenet_maps(params, x))
+
+
+def lenet_maps(params: Params, x: Tensor, masks: Masks | None = None) -> Tensor:
+    """The convolutional part of `lenet`, (instances, flat); the number of filters is that of the parameters."""
     for name in ("conv1", "conv2"):
         # ReLU after the pool: the same function (both are monotone), a quarter of the work.
         x = F.relu(F.max_pool2d(F.conv2d(x, params[f"{name}.weight"], params[f"{name}.bias"]), 2))
-    return F.relu(F.linear(x.flatten(1), params["fc.weight"], params["fc.bias"]))
+    return x.flatten(1)
+
+
+def lenet_wide_init(rng: np.random.Generator, shape: tuple[int, int, int], width: int) -> Params:
+    """`lenet_init` with twice the filters."""
+    return lenet_init(rng, shape, width, (2 * _FILTERS[0], 2 * _FILTERS[1]))

@@ -7,32 +7,65 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from d2l_study.models.extractors import Params, lenet, lenet_init
+from d2l_study.models.extractors import (
+    Extractor,
+    Masks,
+    Params,
+    head,
+    lenet_init,
+    lenet_maps,
+    lenet_wide_init,
+)
 from d2l_study.models.pooling import Terms, pool, pooling_init, terms
+from d2l_study.models.resnet import CHANNELS, resnet_init, resnet_maps
+
+EXTRACTORS = {
+    "lenet": Extractor(lenet_init, lenet_maps),
+    "lenet_wide": Extractor(lenet_wide_init, lenet_maps),
+    "resnet": Extractor(resnet_init, resnet_maps, len(CHANNELS)),
+}
 
 
 @dataclass(frozen=True)
 class MilModel:
-    """Says how parameters are used; holds none. `shape` is (C, H, W) of an instance."""
+    """Says how parameters are used; holds none. `shape` is (C, H, W) of an instance.
+
+    A student is one too: with the pooling `instance_max` or `noisy_or` its parameters are an instance classifier's
+    (extractor and linear layer), and pooling the instances' scores gives its bags.
+    """
 
     shape: tuple[int, int, int]
     pooling: str = "attention"
     feature_width: int = 500
     attention_width: int = 128
+    extractor: str = "lenet"
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters; the extractor and the classifier are the same whatever the pooling."""
-        params = lenet_init(rng, self.shape, self.feature_width)
+        params = EXTRACTORS[self.extractor].init(rng, self.shape, self.feature_width)
         return params | pooling_init(rng, self.pooling, self.feature_width, self.attention_width)
 
-    def terms(self, params: Params, x: Tensor) -> Terms:
+    @property
+    def blocks(self) -> int:
+        """Residual blocks, for stochastic depth."""
+        return EXTRACTORS[self.extractor].blocks
+
+    def maps(self, params: Params, x: Tensor, masks: Masks | None = None) -> Tensor:
+        """x: (instances, C, H, W) in normalised units -> (instances, flat), the input of the extractor's last layer."""
+        return EXTRACTORS[self.extractor].maps(params, x, masks)
+
+    def terms_of_maps(self, params: Params, maps: Tensor, masks: Masks | None = None) -> Terms:
+        """maps: (instances, flat) -> what each instance contributes to its bag."""
+        return terms(params, self.pooling, head(params, maps, masks))
+
+    def terms(self, params: Params, x: Tensor, masks: Masks | None = None) -> Terms:
         """x: (instances, C, H, W) in normalised units -> what each instance contributes to its bag."""
-        return terms(params, self.pooling, lenet(params, x))
+        return self.terms_of_maps(params, self.maps(params, x, masks), masks)
 
     def pool(self, params: Params, terms: Terms, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
         """The bags' logits, (bags,) float32; see `pooling.pool`."""
         return pool(params, self.pooling, terms, bag_index, bags, keep)
 
-    def logits(self, params: Params, x: Tensor, bag_index: Tensor, bags: int) -> Tensor:
+    def logits(self, params: Params, x: Tensor, bag_index: Tensor, bags: int, masks: Masks | None = None) -> Tensor:
         """x: (instances, C, H, W), bag_index: (instances,) -> (bags,)."""
-        return self.pool(params, self.terms(params, x), bag_index, bags)
+        return self.pool(params, self.terms(params, x, masks), bag_index, bags)

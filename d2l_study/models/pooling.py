@@ -107,7 +107,24 @@ def pool(
         positive = _log_sum_exp(torch.nn.functional.logsigmoid(terms.logit), bag_index, bags, keep)
         negative = _log_sum_exp(torch.nn.functional.logsigmoid(-terms.logit), bag_index, bags, keep)
         return positive - negative
+    if pooling == "noisy_or":  # of a student's instance scores
+        return noisy_or(terms.logit, bag_index, bags, keep)
     raise ValueError(f"pooling: {pooling!r}; expected one of {', '.join(POOLINGS)}")
+
+
+def noisy_or(logit: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
+    """The logit of p = 1 − Π_j (1 − σ(s_j)), the chance that some instance is positive if they are independent.
+
+    logit: (instances,). Returns (bags,). Computed from A = Σ log(1 + e^{s_j}) as log(e^A − 1), exact where p is
+    within rounding of 0 or 1; the bag {x_j} has the logit s_j.
+    """
+    softplus = torch.nn.functional.softplus(logit)
+    small = logit < -15  # there log(softplus(s)) is s, and softplus may have underflowed
+    log_softplus = torch.where(small, logit, torch.log(torch.where(small, torch.ones_like(softplus), softplus)))
+    log_total = _log_sum_exp(log_softplus, bag_index, bags, keep)
+    tiny = log_total < -15
+    total = torch.exp(torch.where(tiny, torch.zeros_like(log_total), log_total))
+    return torch.where(tiny, log_total, total + torch.log(-torch.expm1(-total)))
 
 
 def attention_weights(attention: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:

@@ -1,0 +1,220 @@
+"""The student's loss, and what teachers hand to it (method page, "Student"; Hinton, Vinyals, Dean 2015).
+
+    L_s = T² CE( q_j, σ(s_j/T) ) + α CE( 0, s_j ) on instances of negative bags + β BCE( Y, pooled scores )
+
+The first two are means over all instances of a step (an instance of a positive bag adds 0 to the second), the third
+a mean over its bags. No instance label is read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from d2l_study.data.pool import Replicate
+from d2l_study.data.streams import Streams
+from d2l_study.errors import UserError
+from d2l_study.learning import metrics
+from d2l_study.learning.noising import draw_masks, draw_mix, mix, move
+from d2l_study.learning.objective import batch_bags
+from d2l_study.learning.prediction import Compute, Normalise, instance_terms
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.models import Masks, MilModel, Params
+
+STUDENT_PARTS = ("distill", "known_negative", "bag_consistency")
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """What one teacher of one replicate says about the instances, and whose bags it learned from.
+
+    train_logits, val_logits: the logits of the bags {x_j}, in the order of the replicate's `train.instance` and
+    `val.instance`; bags: `bags_digest` of the replicate; params, extractor, feature_width: for students that start
+    from the teacher's weights.
+    """
+
+    dataset: str
+    base_seed: int
+    replicate: int
+    fold: int | None
+    bags: str
+    train_logits: np.ndarray
+    val_logits: np.ndarray
+    params: Params | None = None
+    extractor: str = ""
+    feature_width: int = 0
+
+
+def bags_digest(replicate: Replicate) -> str:
+    """A hash of the training and validation bags: which instances, in which bags, with which labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for bags in (replicate.train, replicate.val):
+        for values in (bags.offsets, bags.instance, bags.label):
+            digest.update(np.ascontiguousarray(values, np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def teacher_targets(
+    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
+) -> TeacherTargets:
+    """What a trained teacher (or student) says about the instances of its replicate's training and validation bags.
+
+    `UserError` if there are no parameters, as of a teacher that failed.
+    """
+    if not params:
+        raise UserError(f"replicate {replicate.number}: its teacher has no parameters (it failed), so it cannot teach")
+    compute = compute or Compute()
+    train, val = replicate.train.instance, replicate.val.instance
+    distinct, inverse = np.unique(np.concatenate([train, val]), return_inverse=True)
+    normalise = Normalise.of(replicate, compute)
+    logit = instance_terms(model, params, replicate.pool, distinct, normalise, compute).logit.cpu().numpy()[inverse]
+    return TeacherTargets(
+        replicate.streams.dataset, replicate.streams.base_seed, replicate.number, replicate.fold,
+        bags_digest(replicate), logit[: len(train)], logit[len(train) :], params, model.extractor, model.feature_width,
+    )  # fmt: skip
+
+
+def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequence[TeacherTargets]) -> None:
+    """A student learns from teachers of its own data set, base seed, replicate, fold and bags only: `UserError`."""
+    if len(members) != config.teachers:
+        raise UserError(
+            f"teachers: replicate {replicate.number} has {len(members)} teachers; expected {config.teachers}"
+        )
+    streams = replicate.streams
+    own = (streams.dataset, streams.base_seed, replicate.number, replicate.fold)
+    for member in members:
+        found = (member.dataset, member.base_seed, member.replicate, member.fold)
+        for key, a, b in zip(("data set", "base seed", "replicate", "fold"), found, own, strict=True):
+            if a != b:
+                raise UserError(
+                    f"replicate {replicate.number}: a teacher of {key} {a} was given to a student of {key} {b}; "
+                    "a student learns from teachers of its own replicate and fold only"
+                )
+        if member.bags != bags_digest(replicate):
+            raise UserError(
+                f"replicate {replicate.number}: a teacher trained on other bags was given to the student (other values "
+                "of data.num_bags or another data key); a student learns from teachers of its own bags only"
+            )
+        sizes = (len(member.train_logits), len(member.val_logits))
+        if sizes != (len(replicate.train.instance), len(replicate.val.instance)):
+            raise UserError(
+                f"replicate {replicate.number}: its teacher has logits of {sizes} instances, not of its own"
+            )
+        if not (np.isfinite(member.train_logits).all() and np.isfinite(member.val_logits).all()):
+            raise UserError(f"replicate {replicate.number}: a teacher's logits are not finite")
+        config.check_teacher(member.extractor, member.feature_width)
+
+
+def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray:
+    """q_j = mean over the teachers of σ(logit_j / T), (instances,) float32 in [0, 1].
+
+    The mean is over probabilities: the ensemble is a mixture, so members that disagree give a q near 1/2, where the
+    mean of their logits would let one overconfident member outvote the others.
+    """
+    found = np.mean([metrics.probability(np.asarray(logit, np.float64) / temperature) for logit in logits], axis=0)
+    return found.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class StudentBatch:
+    """One step's bags and draws: x (instances, C, H, W), already noised; bag_index (instances,); label (bags,) and
+    target q (instances,) float; masks; mix: weight and partner of each instance, (instances,) each."""
+
+    x: Tensor
+    bag_index: Tensor
+    label: Tensor
+    target: Tensor
+    masks: Masks | None = None
+    mix: tuple[Tensor, Tensor] | None = None
+
+
+def draw_student_batch(
+    config: StudentConfig, replicate: Replicate, streams: Streams, target: np.ndarray, step: int, normalise: Normalise
+) -> StudentBatch:
+    """Whole bags with their targets and the noise of one step, each draw from its own stream.
+
+    target: (instances of the training bags,) soft labels. The teacher saw clean instances; the student sees noised
+    ones ("noisy student", Xie et al. 2020).
+    """
+    train = replicate.train
+    chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
+    positions, bag_of = train.select(chosen)
+    device, count = normalise.mean.device, len(positions)
+    x = normalise(replicate.pool.instances[train.instance[positions]])
+    if config.augment != "none":
+        draws = streams.rng("augment", step).uniform(-1, 1, (count, 3)).astype(np.float32)
+        degrees = config.rotation_degrees if config.augment == "affine" else 0.0
+        x = move(x, torch.from_numpy(draws).to(device), config.shift_pixels, degrees)
+    if config.input_noise > 0:
+        noise = streams.rng("student_noise", step).standard_normal(x.shape, np.float32)
+        x = x + config.input_noise * torch.from_numpy(noise).to(device)
+    return StudentBatch(
+        x.contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(bag_of).to(device),
+        torch.from_numpy(train.label[chosen].astype(np.float32)).to(device),
+        torch.from_numpy(target[positions]).to(device),
+        draw_masks(streams, step, (count, config.feature_width), config.dropout, config.stochastic_depth, device),
+        draw_mix(streams, step, count, config.mixup, device) if config.mixup > 0 else None,
+    )
+
+
+def student_loss(
+    model: MilModel, params: Params, batch: StudentBatch, config: StudentConfig, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """The loss (a scalar with its graph) and its unweighted parts, (3,) detached, in the order of `STUDENT_PARTS`.
+
+    With mixup (Verma et al. 2019) the distillation term compares mixed hidden features with mixed targets. They are
+    mixed before the network's last hidden layer and its ReLU: mixing h itself would only mix logits, the classifier
+    being linear. The other two terms see the instances unmixed.
+    """
+    bags = len(batch.label)
+    with compute.autocast():
+        maps = model.maps(params, batch.x, batch.masks)
+        terms = model.terms_of_maps(params, maps, batch.masks)
+    mixed_logit, target = terms.logit, batch.target
+    if batch.mix is not None:
+        with compute.autocast():
+            mixed_logit = model.terms_of_maps(params, mix(maps, *batch.mix), batch.masks).logit
+        target = mix(target, *batch.mix)
+    distill = distillation_loss(target, mixed_logit, config.temperature)
+    negative = known_negative_loss(terms.logit, batch.label[batch.bag_index])
+    pooled = model.pool(params, terms, batch.bag_index, bags)
+    bag = binary_cross_entropy_with_logits(pooled, batch.label)
+    loss = distill
+    if config.alpha > 0:
+        loss = loss + config.alpha * negative
+    if config.beta > 0:
+        loss = loss + config.beta * bag
+    return loss, torch.stack([distill.detach(), negative.detach(), bag.detach()])
+
+
+def distillation_loss(target: Tensor, logit: Tensor, temperature: float) -> Tensor:
+    """T² · mean CE( q, σ(s/T) ), in nats. T² keeps the gradient's size as T grows (Hinton et al. 2015): for T → ∞
+    with q = σ(t/T), its gradient becomes that of the squared difference of logits, (s − t)²/8."""
+    return temperature**2 * binary_cross_entropy_with_logits(logit / temperature, target)
+
+
+def known_negative_loss(logit: Tensor, bag_label: Tensor) -> Tensor:
+    """CE( 0, s_j ) = log(1 + e^{s_j}) of the instances in negative bags, as a mean over all instances.
+
+    bag_label: (instances,) the label of each instance's bag.
+    """
+    return torch.where(bag_label == 0, softplus(logit), torch.zeros_like(logit)).mean()
+
+
+def distillation_divergence(target: np.ndarray, logit: np.ndarray, temperature: float) -> float:
+    """T² · mean KL( q ‖ σ(s/T) ): the distillation loss less the teacher's own entropy, 0 for its perfect copy."""
+    q, scaled = np.asarray(target, np.float64), np.asarray(logit, np.float64) / temperature
+    entropy = -(_xlogx(q) + _xlogx(1 - q))
+    cross = q * np.logaddexp(0, -scaled) + (1 - q) * np.logaddexp(0, scaled)
+    return float(temperature**2 * np.mean(cross - entropy))
+
+
+def _xlogx(p: np.ndarray) -> np.ndarray:
+    return p * np.log(np.where(p > 0, p, 1.0))

@@ -1,0 +1,83 @@
+"""The draws that noise a training pass: dropout, stochastic depth, mixup, and noise on a student's input.
+
+"Other alternatives" of slide 18. Every draw comes from its own stream, addressed by the step, and reaches the network
+as an argument, so that a step stays a pure function of its draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2l_study.data.streams import Streams
+from d2l_study.models import Masks
+from d2l_study.models.resnet import survival
+
+
+def draw_masks(
+    streams: Streams,
+    step: int,
+    shape: tuple[int, int],
+    dropout: float,
+    stochastic_depth: float,
+    device: torch.device,
+) -> Masks | None:
+    """The masks of one step for features h of `shape` (instances, width), or None if neither rate is positive.
+
+    dropout: (instances, width), each feature of h dropped with that chance (Srivastava et al. 2014); depth:
+    (instances, blocks), each block's branch kept with the chance of `resnet.survival` (Huang et al. 2016), drawn for
+    each instance. Both are scaled so that the mean is that of the pass without them.
+    """
+    if dropout == 0 and stochastic_depth == 0:
+        return None
+    dropped = kept = None
+    if dropout > 0:
+        draws = streams.rng("dropout", step).random(shape, np.float32)
+        dropped = torch.from_numpy((draws >= dropout) / np.float32(1.0 - dropout)).to(device)
+    if stochastic_depth > 0:
+        chance = survival(stochastic_depth)
+        alive = streams.rng("depth", step).random((shape[0], len(chance))) < chance
+        kept = torch.from_numpy((alive / chance).astype(np.float32)).to(device)
+    return Masks(dropped, kept)
+
+
+def split_masks(masks: Masks | None, first: int) -> tuple[Masks | None, Masks | None]:
+    """The masks of the first instances and of those after them."""
+    if masks is None:
+        return None, None
+    head = Masks(*(None if m is None else m[:first] for m in masks))
+    return head, Masks(*(None if m is None else m[first:] for m in masks))
+
+
+def draw_mix(streams: Streams, step: int, count: int, a: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mixup's draws (Verma et al. 2019): weight (count,) ~ Beta(a, a) and partner (count,), a permutation."""
+    rng = streams.rng("mixup", step)
+    weight = torch.from_numpy(rng.beta(a, a, count).astype(np.float32)).to(device)
+    return weight, torch.from_numpy(rng.permutation(count)).to(device)
+
+
+def mix(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
+    """w_i v_i + (1 − w_i) v_partner(i) along the first dimension."""
+    weight = weight.view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+    return weight * values + (1 - weight) * values[partner]
+
+
+def move(x: Tensor, draws: Tensor, pixels: float, degrees: float) -> Tensor:
+    """Each instance shifted and rotated about its centre, with bilinear interpolation, its border repeated outside.
+
+    x: (instances, C, H, W); draws: (instances, 3) on [−1, 1): the shift to the right and down as shares of `pixels`,
+    and the angle as a share of `degrees`. Whole-pixel shifts without rotation move values unchanged.
+    """
+    height, width = x.shape[-2:]
+    angle = draws[:, 2] * (degrees * torch.pi / 180)
+    right, down = draws[:, 0] * pixels * 2 / width, draws[:, 1] * pixels * 2 / height
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    # affine_grid maps places of the result to places of the source, in units of half the side: the inverse motion.
+    aspect = height / width
+    rotation = torch.stack([torch.stack([cos, sin * aspect], 1), torch.stack([-sin / aspect, cos], 1)], 1)
+    shift = -(rotation @ torch.stack([right, down], 1)[:, :, None])
+    grid = F.affine_grid(torch.cat([rotation, shift], 2), list(x.shape), align_corners=False)
+    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return moved.contiguous(memory_format=torch.channels_last)

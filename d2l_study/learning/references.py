@@ -1,0 +1,129 @@
+"""Rows that make the instance table readable: what instance scores are worth without distillation, and at best.
+
+`bag_label`: single-instance learning, every instance labelled like its bag. `oracle`: trained on the true instance
+labels, the ceiling; marked in every result. Both are students of other soft labels: the same network, draws and steps.
+`attention`: nothing is trained, the teacher's own attention is the instance score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from d2l_study.data.pool import UNKNOWN, Bags, Replicate
+from d2l_study.errors import UserError
+from d2l_study.learning import metrics
+from d2l_study.learning.lockstep import Checkpoint, Report
+from d2l_study.learning.prediction import Compute, Normalise, instance_terms
+from d2l_study.learning.student import FittedStudent, Lesson, Metrics, fit_lessons
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.models import MilModel, Params
+from d2l_study.models.pooling import attention_weights
+
+REFERENCES = ("bag_label", "attention", "oracle")
+
+
+def reference_config(config: StudentConfig) -> StudentConfig:
+    """The student's configuration without what only a teacher gives meaning to: T = 1, α = β = 0, one generation.
+
+    Network, noise, steps, optimizer and selection stay.
+    """
+    return dataclasses.replace(config, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1)
+
+
+def fit_reference(
+    kind: str,
+    config: StudentConfig,
+    replicates: Sequence[Replicate],
+    *,
+    compute: Compute | None = None,
+    report: Report | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 0,
+    resume: Mapping[int, bytes] | None = None,
+) -> list[FittedStudent]:
+    """Train the instance classifier of `config` on bag labels (`bag_label`) or true instance labels (`oracle`).
+
+    Selection is the student's; its distillation loss is here the cross-entropy with the same labels on validation
+    instances. `UserError` for an oracle where instance labels are unknown.
+    """
+    if kind not in ("bag_label", "oracle"):
+        raise UserError(f"reference: {kind!r} is not trained; expected bag_label or oracle")
+    oracle = kind == "oracle"
+    lessons = []
+    for replicate in replicates:
+        train, val = (_labels(bags, oracle) for bags in (replicate.train, replicate.val))
+        if (train == UNKNOWN).any() or (val == UNKNOWN).any():
+            raise UserError(f"reference: oracle needs every instance label; replicate {replicate.number} lacks some")
+        lessons.append(Lesson(train, val))
+    return fit_lessons(
+        reference_config(config), replicates, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
+    )  # fmt: skip
+
+
+def _labels(bags: Bags, oracle: bool) -> np.ndarray:
+    found = bags.instance_label if oracle else np.repeat(bags.label, bags.sizes)
+    return found.astype(np.float32)
+
+
+def attention_reference(
+    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
+) -> FittedStudent:
+    """The attention of a trained teacher as instance score; `UserError` if its pooling has none.
+
+    Two scopes, since the attention weight of a bag of one is always 1:
+    - `instance_auc`, `instance_ap`, `instance_*_tuned`: the unnormalised attention e_j (before the softmax) on the
+      test instances, the same ones on which teacher and student are scored; it needs no bag.
+    - `bagged_*`: instances where they stand in the test bags, each occurrence once: `bagged_auc_weight` of the
+      within-bag weights a_j, pooled over bags; `bagged_auc_raw` of e_j; `bagged_auc_logit` of the teacher's instance
+      logits, for comparison; `bagged_auc_within`, the mean over test bags with both classes of the AUC within the
+      bag, where a_j and e_j rank alike.
+    Attention says what matters for the bag's logit, not in which direction: an AUC below 1/2 is possible, and is not
+    turned round. There is no probability in it, so no figure at 0.5 and no likelihood.
+    """
+    if model.pooling not in ("attention", "gated_attention"):
+        raise UserError(f"reference: attention needs pooling attention or gated_attention; found {model.pooling}")
+    begin = time.perf_counter()
+    compute = compute or Compute()
+    sets = (replicate.val, replicate.test, replicate.test_instances)
+    distinct, inverse = np.unique(np.concatenate([bags.instance for bags in sets]), return_inverse=True)
+    normalise = Normalise.of(replicate, compute)
+    terms = instance_terms(model, params, replicate.pool, distinct, normalise, compute)
+    assert terms.attention is not None
+    raw, logit = terms.attention.cpu().numpy(), terms.logit.cpu().numpy()
+    val, test, single = np.split(inverse, np.cumsum([len(bags.instance) for bags in sets])[:-1])
+    label = replicate.test_instances.label
+    found: Metrics = {
+        "instance_auc": metrics.auc(label, raw[single]),
+        "instance_ap": metrics.average_precision(label, raw[single]),
+        **tuned_metrics(label, raw[single], label_free_threshold(raw[val], replicate.val)),
+        **_in_bags(replicate.test, raw[test], logit[test]),
+    }
+    return FittedStudent(
+        replicate.number, "done", None, params, 0, 0, 0.0, time.perf_counter() - begin, [],
+        found, {("test", "instance"): raw[single]}, "attention",
+    )  # fmt: skip
+
+
+def _in_bags(bags: Bags, raw: np.ndarray, logit: np.ndarray) -> Metrics:
+    bag_of = np.repeat(np.arange(len(bags)), bags.sizes)
+    weight = attention_weights(torch.from_numpy(raw), torch.from_numpy(bag_of), len(bags)).numpy()
+    truth, known = bags.instance_label, bags.instance_label != UNKNOWN
+    within = [
+        metrics.auc(truth[part][known[part]], raw[part][known[part]])
+        for part in (slice(a, b) for a, b in zip(bags.offsets[:-1], bags.offsets[1:], strict=True))
+        if len(np.unique(truth[part][known[part]])) == 2
+    ]
+    return {
+        "bagged_auc_weight": metrics.auc(truth[known], weight[known]),
+        "bagged_auc_raw": metrics.auc(truth[known], raw[known]),
+        "bagged_auc_logit": metrics.auc(truth[known], logit[known]),
+        "bagged_auc_within": float(np.mean(within)) if within else math.nan,
+    }

@@ -1,0 +1,70 @@
+"""The student's configuration: distillation from a bag teacher to an instance classifier (method page, "Student")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2l_study.errors import UserError
+from d2l_study.learning.config import NETWORKS, check_noising
+from d2l_study.options import Options, option
+
+
+@dataclass(frozen=True)
+class StudentConfig(Options):
+    """The `student` section of a space: L_s = T² CE(q, σ(s/T)) + α CE(0, s) on negative bags + β bag consistency."""
+
+    temperature: float = option(2.0, "T: softness of the teacher's labels; 1: its own", least=1.0, most=100.0)
+    alpha: float = option(1.0, "α: weight of the known negatives, the instances of negative bags", least=0.0)
+    beta: float = option(0.0, "β: weight of the bag labels on the pooled scores", least=0.0)
+    consistency: str = option("max", "how instance scores become a bag's score", choices=("max", "noisy_or"))
+
+    network: str = option("lenet", "the instance classifier's network", choices=NETWORKS)
+    feature_width: int = option(500, "length of an instance's feature vector h", least=1, most=8192)
+    start: str = option(
+        "fresh", "initial weights: new ones, or the teacher's (of an ensemble, the first member's)",
+        choices=("fresh", "teacher"),
+    )  # fmt: skip
+    teachers: int = option(1, "teachers in the ensemble", least=1, most=100)
+    generations: int = option(1, "generations: each student teaches the next", least=1, most=20)
+
+    dropout: float = option(0.0, "chance that a feature of h is dropped in training", least=0.0, below=1.0)
+    input_noise: float = option(
+        0.0, "standard deviation of Gaussian noise on the input, in normalised units", least=0.0, most=100.0
+    )
+    augment: str = option(
+        "none", "random motion of the input: none, shift, or affine (shift and rotation)",
+        choices=("none", "shift", "affine"),
+    )  # fmt: skip
+    shift_pixels: float = option(2.0, "largest shift to either side (augment: shift, affine)", least=0.0, most=100.0)
+    rotation_degrees: float = option(10.0, "largest rotation to either side (augment: affine)", least=0.0, most=180.0)
+    stochastic_depth: float = option(
+        0.0, "chance that the last residual block is skipped in training, falling linearly to the first "
+        "(network: resnet)", least=0.0, below=1.0,
+    )  # fmt: skip
+    mixup: float = option(
+        0.0, "a of the Beta(a, a) that mixes hidden features and soft targets; 0: off", least=0.0, most=100.0
+    )
+
+    steps: int = option(600, "optimizer steps of each generation", least=1, most=10_000_000)
+    batch_bags: int = option(4, "bags per optimizer step, with all of their instances", least=1, most=4096)
+    learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
+    weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
+    decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
+    eval_every: int = option(50, "optimizer steps between validations", least=1)
+    patience: int = option(0, "validations without improvement after which a generation stops; 0: never", least=0)
+    select: str = option(
+        "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: lowest distillation "
+        "loss), lowest distillation loss, or the last", choices=("auc", "loss", "last"),
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_noising(self.stochastic_depth, "network", self.network)
+
+    def check_teacher(self, extractor: str, feature_width: int) -> None:
+        """`UserError` if the student shall start from weights that do not fit its network."""
+        if self.start == "teacher" and (self.network, self.feature_width) != (extractor, feature_width):
+            raise UserError(
+                f"start: teacher needs the teacher's network; found network {self.network} with feature_width "
+                f"{self.feature_width}, the teacher has {extractor} with feature_width {feature_width}"
+            )

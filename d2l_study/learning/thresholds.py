@@ -1,0 +1,52 @@
+"""A threshold for instance predictions that is set without instance labels, and the metrics at it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from d2l_study.data.pool import Bags
+from d2l_study.learning import metrics
+
+
+def label_free_threshold(instance_logits: np.ndarray, bags: Bags) -> float:
+    """The threshold whose induced bag labels agree best with the bags' own.
+
+    instance_logits: (instances,) the scores of the bags' instances, in the order of `bags.instance`. An instance is
+    called positive above the threshold t, a bag if one of its instances is, so a bag is called by its highest score;
+    t maximises the balanced accuracy over the bags (validation bags, with their labels as training sees them). All t
+    between two neighbouring bag maxima call the same bags, so the middle is taken; of several such intervals that do
+    equally well the widest, then the lowest. NaN if the bags are of one class. Reads no instance label.
+
+    The rule sees errors of whole bags: in bags of K instances it holds down the chance that *any* of K negatives is
+    called positive, which makes the instance threshold a high one (precise rather than complete) for large K.
+    """
+    scores = np.asarray(instance_logits, np.float64)
+    if scores.shape != bags.instance.shape:
+        raise ValueError(f"{scores.shape} logits for {bags.instance.shape} instances")
+    positive = bags.label == 1
+    if not 0 < positive.sum() < len(bags):
+        return math.nan
+    top = np.maximum.reduceat(scores, bags.offsets[:-1])
+    values = np.unique(top)
+    if len(values) == 1:
+        return float(values[0])
+    # Intervals [values[i], values[i + 1]): calls positive what lies above values[i]. Calling all or none is worth 1/2
+    # and never better than the best of these.
+    found = np.searchsorted(np.sort(top[positive]), values[:-1], side="right")
+    cleared = np.searchsorted(np.sort(top[~positive]), values[:-1], side="right")
+    balanced = (1 - found / positive.sum() + cleared / (~positive).sum()) / 2
+    width = np.diff(values)
+    best = max(range(len(width)), key=lambda i: (round(float(balanced[i]), 12), width[i], -i))
+    return float((values[best] + values[best + 1]) / 2)
+
+
+def tuned_metrics(label: np.ndarray, logit: np.ndarray, threshold: float) -> dict[str, float]:
+    """`instance_threshold` and `instance_{accuracy,precision,recall,f1}_tuned`: the instance metrics at a threshold;
+    all NaN if it is."""
+    if math.isnan(threshold):
+        found = dict.fromkeys(("accuracy", "precision", "recall", "f1"), math.nan)
+    else:
+        found = metrics.at_threshold(label, logit, threshold)
+    return {"instance_threshold": threshold} | {f"instance_{name}_tuned": value for name, value in found.items()}
