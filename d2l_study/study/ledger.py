@@ -106,11 +106,17 @@ class Ledger:
         return self.storage.exists(f"{self.run_key(config, replicate)}/commit.json")
 
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
-        """One file of a committed run; KeyError if the run has none of that name."""
+        """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped."""
         record = self.read(config, replicate)
         if record is None:
             raise FileNotFoundError(f"no committed run {trial_id(config)} r{replicate:03d}")
         return self.storage.read(record["files"][name]["key"])
+
+    def drop_file(self, config: str, replicate: int, name: str) -> None:
+        """Remove one file of a committed run, if it has it; the commit still tells what it was."""
+        record = self.read(config, replicate)
+        if record is not None and name in record["files"]:
+            self.storage.delete(record["files"][name]["key"])
 
     def forget(self, config: str, replicate: int) -> None:
         """Withdraw a commit (`--fresh`); the data of the old attempt stays until the new one is committed."""

@@ -21,6 +21,8 @@ from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import TrialOrder, failure_of_worker
 
 if TYPE_CHECKING:
+    import pandas
+
     from d2l_study.study.display import Display
     from d2l_study.study.tracking import Tracker
 
@@ -153,6 +155,8 @@ def run_study(request: Request) -> int:
             stopped = _train(study, entries, tracker, tags, origin)
         finally:
             rows = folder.compact()
+            if space.keep_weights == "best":
+                keep_best_weights(folder, rows)
             unfinished = int((rows["status"] == "missing").sum())
             failed = int((rows["status"] == "failed").sum())
             outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
@@ -295,6 +299,17 @@ class StudyWatch:
             artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
             curves = partial(run_page.reports_of, self.folder, order.config_id, rows)
             self.tracker.finish(order.config_id, rows, artifacts, curves=curves)
+
+
+def keep_best_weights(folder: StudyFolder, rows: pandas.DataFrame) -> None:
+    """Of the weights that this study made, keep those of the best configuration of each arm, by the mean validation
+    AUC. Weights made by another study are left alone."""
+    done = rows[rows["status"] == "done"]
+    means = done.groupby(["method", "config_id"])["val_bag_auc"].mean()
+    best = {method_and_id[1] for method_and_id in means.groupby("method").idxmax()}
+    others = done[(done["made_by"] == folder.name) & ~done["config_id"].isin(best)]
+    for config_id, replicate in zip(others["config_id"], others["replicate"], strict=True):
+        folder.ledger.drop_file(config_id, replicate, "weights.safetensors")
 
 
 def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:

@@ -47,11 +47,10 @@ class StudyOptions(Options):
     description: str = option("", "what the study asks, in one line")
     replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
     base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
-    keep_weights: str = option("none", "which weights stay in the store", choices=("all", "best", "none"),
-                               scientific=False)  # fmt: skip
+    keep_weights: str = option("none", "weights that stay: all, none, or of each arm's best on validation",
+                               choices=("all", "best", "none"), scientific=False)  # fmt: skip
     metric: str = option("bag_auc", "metric of the table that `run` prints at its end", choices=TABLE_METRICS,
                          scientific=False)  # fmt: skip
-    log_images: bool = option(False, "whether pictures of the data go to MLflow", scientific=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class Space:
     resources: Resources
     keep_weights: str
     metric: str
-    log_images: bool
     sections: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, dict[str, Any]]]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +115,7 @@ class Space:
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
             **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
-            "metric": self.metric, "log_images": self.log_images,
+            "metric": self.metric,
         }  # fmt: skip
 
 
@@ -273,7 +271,7 @@ def load_space(
     sections, arms = _typed(leaves, methods)
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
-        options.base_seed, resources, options.keep_weights, options.metric, options.log_images, sections, arms,
+        options.base_seed, resources, options.keep_weights, options.metric, sections, arms,
         _settings(changed, options, sections, arms),
     )  # fmt: skip
     if (count := space.count()) > MOST_CONFIGURATIONS:

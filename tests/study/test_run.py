@@ -1,7 +1,6 @@
 """The `run` command as a person uses it: real processes, real Ray, real MLflow, a real kill."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -170,9 +169,7 @@ def session_members(session):
 def test_a_failing_arm_is_marked_and_the_study_goes_on(tmp_path):
     (tmp_path / "few.yaml").write_text(SPACE.replace("lambda_adv: [0.5, 1.0]", "lambda_adv: 1.0, learning_rate: 1e30"))
     out = run(tmp_path, code=1)
-    assert "2 runs failed" in out and "the training loss became" in out.replace(
-        "validation logits", "training loss became"
-    )
+    assert "2 runs failed" in out and ("training loss became" in out or "no longer finite" in out)
     rows = analysis.load("few", tmp_path / "runs")
     assert rows.groupby("method")["status"].unique().map(list).to_dict() == {"none": ["done"], "vat": ["failed"]}
     assert "| vat" in out and "failed" in out[out.index("| vat") :].splitlines()[0]

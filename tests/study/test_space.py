@@ -60,7 +60,7 @@ def test_a_space_is_the_product_of_its_axes_in_each_arm(load: Any) -> None:
         ("vat", 50, 1.0, 1.0), ("vat", 50, 1.0, 2.0), ("vat", 100, 1.0, 1.0), ("vat", 100, 1.0, 2.0),
     ]  # fmt: skip
     assert space.count() == 6
-    assert (space.name, space.replicates, space.keep_weights, space.log_images) == ("mine", 3, "none", False)
+    assert (space.name, space.replicates, space.keep_weights, space.metric) == ("mine", 3, "none", "bag_auc")
     assert space.to_dict()["methods"]["vat"]["teacher"]["epsilon"] == [1.0, 2.0]
 
 
@@ -115,7 +115,7 @@ BAD = [  # what is changed in GOOD, and what the message must hold
     ("replicates: 3", "replicate: 2", ["replicate: unknown key", "'replicates'"]),
     ("replicates: 3", "base_seed: 1.5", ["base_seed: 1.5 is not allowed"]),
     ("replicates: 3", "keep_weights: some", ["keep_weights: 'some'", "all, best, none"]),
-    ("replicates: 3", "log_images: 1", ["log_images: 1 is not allowed", "true or false"]),
+    ("replicates: 3", "metric: auc", ["metric: 'auc' is not allowed", "val_bag_auc"]),
     ("replicates: 3", "resources: {cpu: 2}", ["resources.cpu: unknown key", "'cpus'"]),
     ("replicates: 3", "resources: {device: cuda}", ["resources.device: 'cuda'", "gpus: 0"]),
     ("replicates: 3", "resources: {cpus: 0}", ["resources.cpus: 0"]),
@@ -399,7 +399,7 @@ def malformed(draw: Any) -> bytes:
             *TeacherConfig.keys(),
             "base_seed",
             "keep_weights",
-            "log_images",
+            "metric",
             "resources",
         }
         place[draw(words.filter(lambda word: word not in known))] = draw(st.integers() | words)
