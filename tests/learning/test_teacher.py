@@ -186,7 +186,8 @@ def scripted(monkeypatch):
     return use
 
 
-GOOD, SURE, WORSE, LOW = (1.0, -1.0), (3.0, -3.0), (0.5, -0.5), (-1.0, 1.0)
+GOOD, SURE, SURER, WORSE, LOW = (1.0, -1.0), (3.0, -3.0), (4.0, -4.0), (0.5, -0.5), (-1.0, 1.0)
+"""The logits of positive and of negative validation bags."""
 
 
 @pytest.mark.parametrize(
@@ -198,13 +199,13 @@ GOOD, SURE, WORSE, LOW = (1.0, -1.0), (3.0, -3.0), (0.5, -0.5), (-1.0, 1.0)
         ("auc", 0, [LOW, WORSE, GOOD, LOW], 3, 4),  # of equal AUC the lower loss
         ("last", 0, [SURE, GOOD, WORSE, LOW], 4, 4),
         ("loss", 1, [GOOD, WORSE, SURE, SURE], 1, 2),
-        ("loss", 2, [GOOD, WORSE, SURE, LOW], 3, 4),  # improvement starts the patience anew
+        ("loss", 2, [GOOD, WORSE, SURE, LOW, SURER], 5, 5),  # improvement starts the patience anew
         ("loss", 2, [SURE, WORSE, LOW, GOOD], 1, 3),
         ("last", 1, [SURE, GOOD, WORSE, LOW], 4, 4),
     ],
 )
 def test_the_right_snapshot_is_kept(make_replicate, tiny, scripted, select, patience, script, best, run):
-    config = dataclasses.replace(tiny, steps=12, eval_every=3, select=select, patience=patience)
+    config = dataclasses.replace(tiny, steps=3 * len(script), eval_every=3, select=select, patience=patience)
     replicate = make_replicate(0)
     scripted(script, replicate.val.label)
     (result,) = fit_teacher(config, [replicate])
