@@ -71,12 +71,18 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def idle_keys(self) -> set[str]:
+        """The keys that change nothing, given the others: no id depends on them."""
+        return set()
+
     def identity(self) -> dict[str, Any]:
-        """The values that belong to a configuration's id (see `option`, `neutral`)."""
+        """The values that belong to a configuration's id: without idle keys, and without neutral ones (`option`)."""
+        idle = self.idle_keys()
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
             if f.metadata["scientific"]
+            and f.name not in idle
             and (f.metadata["neutral"] is dataclasses.MISSING or getattr(self, f.name) != f.metadata["neutral"])
         }
 

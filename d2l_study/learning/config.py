@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
@@ -73,12 +72,8 @@ class TeacherConfig(Options):
     def regularized(self) -> bool:
         return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
 
-    def identity(self) -> dict[str, Any]:
-        """Without the keys that do nothing here: the plain teacher is the same one whatever ε says."""
-        return {key: value for key, value in super().identity().items() if key not in self.idle_keys()}
-
     def idle_keys(self) -> set[str]:
-        """The keys that change nothing, given the others."""
+        """The plain teacher is the same one whatever ε says."""
         idle: set[str] = set()
         if not self.lambda_adv:
             idle |= {"epsilon", "direction", "xi", "power_iterations"}

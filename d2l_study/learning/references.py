@@ -7,7 +7,6 @@ labels, the ceiling; marked in every result. Both are students of other soft lab
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -27,14 +26,6 @@ from d2l_study.models import MilModel, Params
 from d2l_study.models.pooling import attention_weights
 
 REFERENCES = ("bag_label", "attention", "oracle")
-
-
-def reference_config(config: StudentConfig) -> StudentConfig:
-    """The student's configuration without what only a teacher gives meaning to: T = 1, α = β = 0, one generation.
-
-    Network, noise, steps, optimizer and selection stay.
-    """
-    return dataclasses.replace(config, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1)
 
 
 def fit_reference(
@@ -63,7 +54,7 @@ def fit_reference(
             raise UserError(f"reference: oracle needs every instance label; replicate {replicate.number} lacks some")
         lessons.append(Lesson(train, val))
     return fit_lessons(
-        reference_config(config), replicates, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
+        config.without_teacher(), replicates, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from d2l_study.errors import UserError
@@ -60,6 +61,22 @@ class StudentConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_noising(self.stochastic_depth, "network", self.network)
+
+    def idle_keys(self) -> set[str]:
+        """A rotation that never happens makes no difference."""
+        idle: set[str] = set()
+        if self.augment == "none":
+            idle |= {"shift_pixels"}
+        if self.augment != "affine":
+            idle |= {"rotation_degrees"}
+        return idle
+
+    def without_teacher(self) -> StudentConfig:
+        """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation. Network, noise, steps,
+        optimizer and selection stay: the configuration of the reference rows."""
+        return dataclasses.replace(
+            self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1
+        )
 
     def check_teacher(self, extractor: str, feature_width: int) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""
