@@ -1,7 +1,9 @@
 """From a space file to a checked study: every key is read, named and bounded before anything runs.
 
-A space is YAML: common sections (`data`, `teacher`), named arms (`methods`) that set or vary any key of any
-section, and the study's own keys. A list is an axis; each arm is the product of its axes. Sections take their
+A space is YAML: common sections (`data`, `teacher`, `student`), named arms (`methods`) that set or vary any key of
+any section, and the study's own keys. A list is an axis; each arm is the product of its axes. With a `student`
+section it is a space of students: `teachers` names the arms of the teacher, `methods` those of the student, and every
+method learns from every teacher. Sections take their
 keys, types and bounds from the option classes of `data` and `learning`, so there is one definition of each.
 """
 
@@ -23,18 +25,25 @@ import d2l_study
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, check_value, field_of, option
 from d2l_study.study.resources import Resources
 from d2l_study.study.space_yaml import parse_yaml, short
 
-SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig}
-"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`)."""
+SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig, "student": StudentConfig}
+"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of
+students has `student`."""
+
+GROUPS = ("teachers", "methods")
+"""Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
+
+REFERENCES = ("bag_label", "attention", "oracle")
+"""The reference rows that a space of students may ask for (`references`)."""
 
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000
 MOST_BYTES = 1_000_000
 METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
-
 
 TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
 """What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
@@ -59,6 +68,7 @@ class Space:
 
     overrides: as given, "key=value"; settings: those of them that name another study (see `study_name`), by
     full dotted key; sections: section -> key -> value, as written and typed; methods: arm -> section -> key -> value.
+    In a space of students an arm is "teacher's arm → student's arm"; pairs: arm -> (teacher's arm, student's arm).
     """
 
     name: str
@@ -74,15 +84,21 @@ class Space:
     sections: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, dict[str, Any]]]
     settings: dict[str, Any] = field(default_factory=dict)
+    pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
 
     @property
     def stage(self) -> str:
-        return "teacher"
+        return "student" if self.pairs else "teacher"
+
+    @property
+    def section_names(self) -> tuple[str, ...]:
+        return tuple(name for name in SECTIONS if name != "student" or self.pairs)
 
     def written(self, method: str) -> dict[str, dict[str, Any]]:
         """The keys an arm has, section -> key -> value: the common ones, over them its own."""
         own = self.methods[method]
-        return {name: {**self.sections.get(name, {}), **own.get(name, {})} for name in SECTIONS}
+        return {name: {**self.sections.get(name, {}), **own.get(name, {})} for name in self.section_names}
 
     def count(self) -> int:
         """The number of configurations, before any that turn out the same are dropped."""
@@ -97,7 +113,7 @@ class Space:
         for method in self.methods:
             keys = [(s, k, v) for s, keys in self.written(method).items() for k, v in keys.items()]
             for chosen in itertools.product(*(v if isinstance(v, tuple) else (v,) for _, _, v in keys)):
-                values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+                values: dict[str, dict[str, Any]] = {name: {} for name in self.section_names}
                 for (section, key, _), value in zip(keys, chosen, strict=True):
                     values[section][key] = value
                 sections = {}
@@ -115,7 +131,7 @@ class Space:
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
             **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
-            "metric": self.metric,
+            "metric": self.metric, "references": list(self.references),
         }  # fmt: skip
 
 
@@ -250,8 +266,15 @@ def load_space(
     path = find_space(name_or_file)
     shown = _shown(path)
     text = _read_text(path, shown)
-    leaves, methods = _leaves(_document(text, shown), shown)
-    changed = _override(leaves, methods, overrides)
+    document = _document(text, shown)
+    students = "student" in document or "teachers" in document
+    if not students and "references" in document:
+        raise UserError(f"{shown}: references: only a space of students has them (it has a section student)")
+    if students:
+        document = {"teachers": {"teacher": {}}, **document}
+    references = _references(document.pop("references", []), shown)
+    leaves, groups = _leaves(document, shown, students)
+    changed = _override(leaves, groups, overrides, students)
     if replicates is not None:
         leaves["replicates",] = _Written(replicates, "--replicates")
 
@@ -268,11 +291,13 @@ def load_space(
     except UserError as error:
         raise _placed(f"resources.{error}", leaves, shown) from None
 
-    sections, arms = _typed(leaves, methods)
+    sections, arms = _typed(leaves, groups)
+    pairs = {f"{t} → {m}": (t, m) for t in arms.get("teachers", {}) for m in arms["methods"]}
+    methods = {p: arms["teachers"][t] | arms["methods"][m] for p, (t, m) in pairs.items()} or arms["methods"]
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
-        options.base_seed, resources, options.keep_weights, options.metric, sections, arms,
-        _settings(changed, options, sections, arms),
+        options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
+        _settings(changed, options, sections, arms), pairs, references,
     )  # fmt: skip
     if (count := space.count()) > MOST_CONFIGURATIONS:
         raise UserError(
@@ -300,52 +325,85 @@ def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]
         raise UserError(f"{shown}: {error}") from None
 
 
-def _leaves(document: Mapping[str, Any], shown: str) -> tuple[dict[_Key, _Written], list[str]]:
-    """The document as leaves by full key, and the names of the arms; checks everything but the values."""
+def _references(value: Any, shown: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UserError(f"{shown}: references: expected a list of {listed(REFERENCES)}")
+    for name in value:
+        if name not in REFERENCES:
+            raise UserError(
+                f"{shown}: references: unknown reference {short(repr(name))}{_did_you_mean(name, REFERENCES)}"
+            )
+    return tuple(dict.fromkeys(value))
+
+
+def _arm_sections(group: str, students: bool) -> tuple[str, ...]:
+    """The sections whose keys an arm may set."""
+    if not students:
+        return ("data", "teacher")
+    return ("teacher",) if group == "teachers" else ("student",)
+
+
+def _leaves(
+    document: Mapping[str, Any], shown: str, students: bool
+) -> tuple[dict[_Key, _Written], dict[str, list[str]]]:
+    """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
     leaves: dict[_Key, _Written] = {}
-    top = (*StudyOptions.keys(), *SECTIONS, "methods", "resources")
+    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources")
     for key, value in document.items():
         if has_key(StudyOptions, key):
             leaves[key,] = _Written(value, f"{shown}: {key}")
         elif key in SECTIONS or key == "resources":
             for name, inner in _mapping(value, f"{shown}: {key}").items():
                 leaves[key, name] = _Written(inner, f"{shown}: {key}.{name}")
-        elif key != "methods":
+        elif key not in GROUPS:
             raise UserError(f"{shown}: {short(key)}: unknown key{_home(key) or _did_you_mean(key, top)}")
     if "methods" not in document:
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
-    methods = _mapping(document["methods"], f"{shown}: methods")
-    if not methods:
-        raise UserError(f"{shown}: methods: empty; name at least one arm, for example  methods: {{none: {{}}}}")
-    for method, own in methods.items():
-        where = f"{shown}: methods.{short(method)}"
+    groups = {group: _arms(group, document[group], leaves, shown, students) for group in GROUPS if group in document}
+    return leaves, groups
+
+
+def _arms(group: str, value: Any, leaves: dict[_Key, _Written], shown: str, students: bool) -> list[str]:
+    """Put the keys of a group's arms among the leaves; returns the names of the arms."""
+    arms = _mapping(value, f"{shown}: {group}")
+    if not arms:
+        raise UserError(f"{shown}: {group}: empty; name at least one arm, for example  {group}: {{none: {{}}}}")
+    allowed = _arm_sections(group, students)
+    for method, own in arms.items():
+        where = f"{shown}: {group}.{short(method)}"
         if not METHOD_NAME.fullmatch(method):
             raise UserError(f"{where}: not a method's name; allowed are letters, digits and _ . + - (at most 60)")
         for section, keys in _mapping(own, where).items():
-            if section not in SECTIONS:
-                hint = _home(section, f"methods.{method}.") or _did_you_mean(section, SECTIONS)
+            if section not in allowed:
+                if students and section in SECTIONS:
+                    raise UserError(f"{where}.{section}: in a space of students, {group} set keys of {allowed[0]} only")
+                hint = _home(section, f"{group}.{method}.", allowed) or _did_you_mean(section, allowed)
                 raise UserError(f"{where}.{short(section)}: unknown section{hint}")
             for name, inner in _mapping(keys, f"{where}.{section}").items():
-                leaves["methods", method, section, name] = _Written(inner, f"{where}.{section}.{name}")
-    return leaves, list(methods)
+                leaves[group, method, section, name] = _Written(inner, f"{where}.{section}.{name}")
+    return list(arms)
+
+
+_Arms = dict[str, dict[str, dict[str, Any]]]
+"""Arm -> section -> key -> value."""
 
 
 def _typed(
-    leaves: Mapping[_Key, _Written], methods: Iterable[str]
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, dict[str, Any]]]]:
-    """Check every key of every section in its own type: the common sections, and those of the arms."""
+    leaves: Mapping[_Key, _Written], groups: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, dict[str, Any]], dict[str, _Arms]]:
+    """Check every key of every section in its own type: the common sections, and those of each group's arms."""
     common = _datasets(leaves.get(("data", "dataset")))
-    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    arms: dict[str, _Arms] = {group: {} for group in groups}
     used: dict[str, None] = {}
-    for method in methods:
-        written = leaves.get(("methods", method, "data", "dataset"))
+    for group, method in ((g, m) for g, methods in groups.items() for m in methods):
+        written = leaves.get((group, method, "data", "dataset"))
         datasets = _datasets(written) if written else common
         used |= dict.fromkeys(datasets)
         own: dict[str, dict[str, Any]] = {}
         for key, written in leaves.items():
-            if key[:2] == ("methods", method):
+            if key[:2] == (group, method):
                 own.setdefault(key[2], {})[key[3]] = _checked_in(key[2], key[3], datasets, written)
-        arms[method] = own
+        arms[group][method] = own
     sections: dict[str, dict[str, Any]] = {}
     for section in SECTIONS:
         keys = {k[1]: w for k, w in leaves.items() if k[0] == section}
@@ -432,7 +490,9 @@ def _check_together(sections: Mapping[str, Options]) -> None:
 # ---- overrides (--set)
 
 
-def _override(leaves: dict[_Key, _Written], methods: Sequence[str], overrides: Iterable[str]) -> list[_Key]:
+def _override(
+    leaves: dict[_Key, _Written], groups: Mapping[str, Sequence[str]], overrides: Iterable[str], students: bool
+) -> list[_Key]:
     """Put each "key=value" in its place; returns the places."""
     pairs = []
     for given in overrides:
@@ -444,33 +504,37 @@ def _override(leaves: dict[_Key, _Written], methods: Sequence[str], overrides: I
     pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
     changed: list[_Key] = []
     for name, text in pairs:
-        key = _place(name, methods, _datasets(leaves.get(("data", "dataset"))))
+        key = _place(name, groups, _datasets(leaves.get(("data", "dataset"))), students)
         where = "--set " + ".".join(key)
         if key in changed:
             raise UserError(f"{where}: given twice")
         leaves[key] = _Written(parse_yaml(text, where), where)
         changed.append(key)
     for place in changed:
-        own = [("methods", method, *place) for method in methods]
-        if place[0] in SECTIONS and all(arm_place in leaves for arm_place in own):
-            paths = listed((".".join(arm_place) for arm_place in own), 4)
-            raise UserError(f"--set {'.'.join(place)}: every method sets this key itself, so the value would have no "
-                            f"effect; set it there: {paths}")  # fmt: skip
+        for group, methods in groups.items():
+            own = [(group, method, *place) for method in methods]
+            if place[0] in SECTIONS and all(arm_place in leaves for arm_place in own):
+                paths = listed((".".join(arm_place) for arm_place in own), 4)
+                raise UserError(f"--set {'.'.join(place)}: every method sets this key itself, so the value would have "
+                                f"no effect; set it there: {paths}")  # fmt: skip
     return changed
 
 
-def _place(name: str, methods: Sequence[str], datasets: Sequence[str]) -> _Key:
+def _place(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> _Key:
     """The full key that a `--set` names, dotted or bare."""
-    classes = {section: section_class(section, datasets[0] if datasets else None) for section in SECTIONS}
+    sections = [section for section in SECTIONS if students or section != "student"]
+    classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
     head, _, rest = name.partition(".")
     if has_key(StudyOptions, name):
         return (name,)
-    if head == "methods" and rest:
+    if head in groups and rest:
+        methods = groups[head]
         for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
             if rest.startswith(method + "."):
-                return "methods", method, *_in_section(name, rest[len(method) + 1 :], classes)
+                allowed = {section: classes[section] for section in _arm_sections(head, students)}
+                return head, method, *_in_section(name, rest[len(method) + 1 :], allowed)
         raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
-                        f"(methods: {listed(methods)}; expected methods.NAME.SECTION.KEY)")  # fmt: skip
+                        f"({head}: {listed(methods)}; expected {head}.NAME.SECTION.KEY)")  # fmt: skip
     return _in_section(name, name, {**classes, "resources": Resources})
 
 
@@ -486,7 +550,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     if homes:
         raise UserError(f"--set {short(name)}: several sections have this key: "
                         f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
-    if inner in classes or inner == "methods":
+    if inner in classes or inner in GROUPS:
         raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
     keys = {home: cls.keys() for home, cls in classes.items()}
     known = [f"{home}.{key}" for home in keys for key in keys[home]]
@@ -499,15 +563,15 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
 
 
 def _settings(
-    changed: Iterable[_Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Any]
+    changed: Iterable[_Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, _Arms]
 ) -> dict[str, Any]:
     """The overrides that can change what is trained, typed, by full key."""
     settings = {}
     for key in changed:
         if key == ("base_seed",):
             settings["base_seed"] = options.base_seed
-        elif key[0] in SECTIONS or key[0] == "methods":
-            holder = sections if key[0] in SECTIONS else arms[key[1]]
+        elif key[0] in SECTIONS or key[0] in GROUPS:
+            holder = sections if key[0] in SECTIONS else arms[key[0]][key[1]]
             section, name = key[-2:]
             dataset = holder.get("data", {}).get("dataset") or sections.get("data", {}).get("dataset")
             cls = section_class(section, dataset[0] if isinstance(dataset, tuple) else dataset)
@@ -561,9 +625,9 @@ def _did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
 
 
-def _home(key: Any, before: str = "") -> str:
+def _home(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
     """A hint for a section's key that stands outside its section."""
-    homes = [section for section in SECTIONS if has_key(section_class(section), key)]
+    homes = [section for section in sections if has_key(section_class(section), key)]
     return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
 
 
