@@ -74,9 +74,7 @@ class StudentConfig(Options):
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation. Network, noise, steps,
         optimizer and selection stay: the configuration of the reference rows."""
-        return dataclasses.replace(
-            self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1
-        )
+        return dataclasses.replace(self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1)
 
     def check_teacher(self, extractor: str, feature_width: int) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""

@@ -17,7 +17,8 @@ def label_free_threshold(instance_logits: np.ndarray, bags: Bags) -> float:
     called positive above the threshold t, a bag if one of its instances is, so a bag is called by its highest score;
     t maximises the balanced accuracy over the bags (validation bags, with their labels as training sees them). All t
     between two neighbouring bag maxima call the same bags, so the middle is taken; of several such intervals that do
-    equally well the widest, then the lowest. NaN if the bags are of one class. Reads no instance label.
+    equally well the widest, then the lowest. Calling all bags or none (balanced accuracy 1/2) is no choice: a
+    threshold has to separate something. NaN if the bags are of one class. Reads no instance label.
 
     The rule sees errors of whole bags: in bags of K instances it holds down the chance that *any* of K negatives is
     called positive, which makes the instance threshold a high one (precise rather than complete) for large K.
@@ -32,8 +33,7 @@ def label_free_threshold(instance_logits: np.ndarray, bags: Bags) -> float:
     values = np.unique(top)
     if len(values) == 1:
         return float(values[0])
-    # Intervals [values[i], values[i + 1]): calls positive what lies above values[i]. Calling all or none is worth 1/2
-    # and never better than the best of these.
+    # Within the interval [values[i], values[i + 1]) a threshold calls positive the bags above values[i].
     found = np.searchsorted(np.sort(top[positive]), values[:-1], side="right")
     cleared = np.searchsorted(np.sort(top[~positive]), values[:-1], side="right")
     balanced = (1 - found / positive.sum() + cleared / (~positive).sum()) / 2
