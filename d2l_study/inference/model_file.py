@@ -1,0 +1,216 @@
+"""A stored model: safetensors bytes that say by themselves how the model is used. Nothing in a file is executed.
+
+    data = to_bytes(model, fitted.params, ModelCard("student", sections, mean, std, "distill_grid", config_id, 3, 1.7))
+    stored = from_bytes(data, "weights.safetensors")
+
+Format: https://github.com/huggingface/safetensors (8 bytes length, a JSON header, the tensors). Everything that is not
+a tensor is one JSON text in the header's metadata, under `METADATA`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2l_study.errors import UserError, listed
+from d2l_study.models import EXTRACTORS, POOLINGS, MilModel, Params
+
+METADATA = "d2l_study.model"
+FORMAT = 1
+STAGES = ("teacher", "student", "bag_label", "oracle")
+MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, beside its network.
+
+    sections: the configuration it was trained with, section (data, teacher, student) -> key -> plain value; mean, std:
+    one number per channel, the input being (x/255 − mean)/std; instance_threshold: the logit above which an instance
+    is called positive, set without instance labels, None (or NaN) where it could not be set.
+    """
+
+    stage: str
+    sections: Mapping[str, Mapping[str, Any]]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    study: str
+    config_id: str
+    replicate: int
+    instance_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise UserError(f"stage: {self.stage!r} has no model; expected one of {', '.join(STAGES)}")
+        for name in ("mean", "std"):  # arrays and lists are welcome
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        threshold = self.instance_threshold
+        if threshold is not None:
+            object.__setattr__(self, "instance_threshold", None if math.isnan(threshold) else float(threshold))
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it was stored: the network, its parameters (float32, on the CPU) and its card."""
+
+    model: MilModel
+    params: Params
+    card: ModelCard
+
+
+def to_bytes(model: MilModel, params: Params, card: ModelCard) -> bytes:
+    """The file `weights.safetensors`; the same model gives the same bytes."""
+    from safetensors.torch import save
+
+    network = asdict(model) | {"shape": list(model.shape)}
+    content = {"format": FORMAT, "network": network, **asdict(card)}
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in params.items()}
+    return save(tensors, metadata={METADATA: text})
+
+
+def from_bytes(data: bytes, where: str = "model file") -> StoredModel:
+    """The model in `to_bytes`' bytes, with bit-equal predictions.
+
+    where: the file's name for messages. `UserError` for a damaged, truncated or foreign file, missing or additional
+    tensors, and tensors of another shape or type than the network's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{where}: not a readable safetensors file ({len(data)} bytes; {error}); expected a stored model, whole"
+        ) from None
+    if METADATA not in metadata:
+        raise UserError(
+            f"{where}: a safetensors file without the metadata {METADATA!r}; expected a model that a study stored"
+        )
+    model, card = _read_card(metadata[METADATA], where)
+    _check_tensors(model, tensors, where)
+    # Convolutions of the same numbers in another memory layout differ in the last bit: this is the layout of training.
+    params = {
+        name: value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+        for name, value in tensors.items()
+    }
+    return StoredModel(model, params, card)
+
+
+def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: damaged metadata {METADATA!r}: {error}") from None
+    fields = _Fields(content, where)
+    version = fields.whole("format", 1, 1_000_000)
+    if version > FORMAT:
+        raise UserError(f"{where}: format {version} is of a newer version of this program; expected {FORMAT} or less")
+    network = _Fields(content.get("network"), where, "network.")
+    shape = network.numbers("shape", 3)
+    limits = (MOST_CHANNELS, MOST_SIDE, MOST_SIDE)
+    if not all(v == int(v) and 1 <= v <= most for v, most in zip(shape, limits, strict=True)):
+        raise UserError(f"{where}: network.shape: {shape} is not allowed; expected (C, H, W) from 1 to {limits}")
+    channels, height, width = (int(v) for v in shape)
+    model = MilModel(
+        (channels, height, width),
+        network.text("pooling", (*POOLINGS, "noisy_or")),
+        network.whole("feature_width", 1, MOST_FEATURES),
+        network.whole("attention_width", 1, MOST_ATTENTION),
+        network.text("extractor", tuple(EXTRACTORS)),
+    )
+    mean, std = fields.numbers("mean", channels), fields.numbers("std", channels)
+    if min(std) <= 0:
+        raise UserError(f"{where}: std: {list(std)} is not allowed; expected numbers > 0")
+    sections = content.get("sections")
+    if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
+        raise UserError(f"{where}: sections: expected the configuration by section; found {type(sections).__name__}")
+    threshold = None if content.get("instance_threshold") is None else fields.number("instance_threshold")
+    card = ModelCard(
+        fields.text("stage", STAGES), sections, mean, std, fields.text("study"), fields.text("config_id"),
+        fields.whole("replicate", 0, 1_000_000), threshold,
+    )  # fmt: skip
+    return model, card
+
+
+class _Fields:
+    """Typed access to a JSON object that somebody else may have written."""
+
+    def __init__(self, content: object, where: str, prefix: str = "") -> None:
+        if not isinstance(content, dict):
+            raise UserError(f"{where}: {prefix or METADATA}: expected an object; found {type(content).__name__}")
+        self.content, self.where, self.prefix = content, where, prefix
+
+    def text(self, key: str, choices: tuple[str, ...] | None = None) -> str:
+        value = self.content.get(key)
+        if not isinstance(value, str) or (choices is not None and value not in choices):
+            raise self._wrong(key, f"one of {', '.join(choices)}" if choices else "a text")
+        return value
+
+    def whole(self, key: str, least: int, most: int) -> int:
+        value = self.content.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self._wrong(key, f"a whole number from {least} to {most}")
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.content.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise self._wrong(key, "a number")
+        return float(value)
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        values = self.content.get(key)
+        if not isinstance(values, list) or len(values) != count:
+            raise self._wrong(key, f"{count} numbers")
+        return tuple(_Fields({key: value}, self.where, self.prefix).number(key) for value in values)
+
+    def _wrong(self, key: str, expected: str) -> UserError:
+        found = repr(self.content[key])[:80] if key in self.content else "nothing"
+        return UserError(f"{self.where}: {self.prefix}{key}: found {found}; expected {expected}")
+
+
+def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
+    """`UserError` unless the tensors are exactly the network's. What the network wants is asked of its `init`; first
+    at width 1, so that a file which claims a huge network without holding it costs no memory."""
+    thin = MilModel(model.shape, model.pooling, 1, 1, model.extractor)
+    try:
+        expected = _shapes(thin)
+    except UserError as error:  # patches too small for the network
+        raise UserError(f"{where}: network: {error}") from None
+    missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unknown:
+        found = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(unknown)} too"] * bool(unknown)
+        raise UserError(
+            f"{where}: {' and '.join(found)}; expected the tensors of {model.extractor} with {model.pooling} "
+            f"pooling: {listed(sorted(expected), 40)}"
+        )
+    wanted = (model.feature_width, *expected["fc.weight"][1:])
+    held = tuple(tensors["fc.weight"].shape) == wanted
+    expected = _shapes(model) if held else {"fc.weight": wanted}
+    for name, shape in expected.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+            raise UserError(
+                f"{where}: tensor {name}: found {_text(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}; "
+                f"expected {_text(shape)} float32 for patches of {_text(model.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{where}: tensor {name}: holds values that are not finite; expected finite numbers")
+
+
+def _shapes(model: MilModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.init(np.random.default_rng(0)).items()}
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "×".join(str(n) for n in shape) or "one number"
