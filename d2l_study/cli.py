@@ -79,6 +79,29 @@ def _data(arguments: argparse.Namespace) -> int:
     return show_data(arguments.mnist)
 
 
+def _label(arguments: argparse.Namespace) -> int:
+    from d2l_study.inference.inputs import open_inputs
+    from d2l_study.inference.label import label_inputs
+    from d2l_study.study.stored_models import find_model
+
+    found = find_model(arguments.root, arguments.run, arguments.replicate, arguments.tracking_uri)
+    card, shape = found.stored.card, found.stored.model.shape
+    print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
+          f"{found.choice}")  # fmt: skip
+    inputs = open_inputs(arguments.inputs, shape)
+    summary = label_inputs(found.stored, inputs, arguments.out)
+    sources = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
+    print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
+    print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) with a score above 0.5")
+    if summary.tuned_positive is None:
+        print("          this model has no threshold of its own: label_tuned is empty")
+    else:
+        print(f"          {summary.tuned_positive:,} ({summary.tuned_positive / summary.count:.1%}) above the model's "
+              f"own threshold, logit {card.instance_threshold:.3f} (label_tuned)")  # fmt: skip
+    print(f"scores:   {summary.path}")
+    return 0
+
+
 def _ui(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
@@ -144,6 +167,16 @@ def _parser() -> argparse.ArgumentParser:
     data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
     data.add_argument("--mnist", metavar="DIR", help="check a folder of MNIST IDX files of your own")
 
+    label = _command(commands, "label", _label, "label instances with a stored model of a study")
+    label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",
+                       help="a trial's id, or its first digits, or the id of its MLflow run")  # fmt: skip
+    label.add_argument("inputs", nargs="+", metavar="INPUT",
+                       help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images")  # fmt: skip
+    label.add_argument("--out", required=True, metavar="DIR", help="folder for scores.parquet")
+    label.add_argument("--replicate", type=_number, metavar="R", help="default: the best on validation")
+    label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
+    _add_root(label)
+
     ui = _command(commands, "ui", _ui, "show the studies' MLflow pages on 127.0.0.1")
     _add_root(ui)
     ui.add_argument("--tracking-uri", metavar="URI", help="the MLflow store to show; default as for run")
@@ -174,6 +207,10 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
 
 def _positive(text: str) -> int:
     return _whole(text, 1, 1_000_000)
+
+
+def _number(text: str) -> int:
+    return _whole(text, 0, 1_000_000)
 
 
 def _port(text: str) -> int:
