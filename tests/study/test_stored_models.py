@@ -1,0 +1,156 @@
+"""Which stored model a name means, and what is said where it means none."""
+
+import json
+
+import pytest
+
+from d2l_study.data import MnistBags
+from d2l_study.errors import UserError
+from d2l_study.learning import TeacherConfig
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.mlflow_store import Page, StudyRuns
+from d2l_study.study.resources import Resources
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.stored_models import WEIGHTS, find_model
+from d2l_study.study.trial import TrialOrder, run_trial
+
+ONE, OTHER, TWIN, BARE = "ab12" + "0" * 16, "cd34" + "0" * 16, "cd34" + "0" * 8 + "f" * 8, "ef56" + "0" * 16
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two trained replicates of one configuration; a third one, two more configurations and one without weights are
+    committed from their content."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = MnistBags(num_bags=6, mean_bag_size=2, test_bags=4).resolved()
+    teacher = TeacherConfig(steps=4, eval_every=2, feature_width=8)
+    order = TrialOrder(
+        root=str(folder), study="mine", config_id=ONE, label="none", stage="teacher",
+        sections={"data": data.to_dict(), "teacher": teacher.to_dict()}, replicates=(0, 1), base_seed=5,
+        checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",
+    )  # fmt: skip
+    assert run_trial(order) == {0: "done", 1: "done"}
+    study = StudyFolder(LocalStorage(folder), "mine")
+    row, resolved = study.ledger.read(ONE, 1)["row"], study.ledger.read_config(ONE)
+    weights = {WEIGHTS: study.ledger.read_file(ONE, 1, WEIGHTS)}
+    for config, replicate, files in ((ONE, 2, weights), (OTHER, 3, weights), (TWIN, 0, weights), (BARE, 0, {})):
+        study.ledger.write_config(config, resolved)
+        study.ledger.commit(config, replicate, row, files)
+    space = {"name": "vat_quick", "file": "/x/vat_quick.yaml", "overrides": ["data.num_bags=6", "keep_weights=none"],
+             "replicates": 3}  # fmt: skip
+    study.write("", {"space": space}, [])
+    return folder
+
+
+@pytest.fixture
+def root(trained, tmp_path):
+    """The runs, to be changed by a test."""
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def ledger_of(root):
+    return StudyFolder(LocalStorage(root), "mine").ledger
+
+
+def refusal(*arguments, **keywords):
+    with pytest.raises(UserError) as caught:
+        find_model(*arguments, **keywords)
+    return str(caught.value)
+
+
+def set_validation(root, config, values):
+    """Give replicates other validation figures than those they had."""
+    for replicate, value in values.items():
+        path = ledger_of(root).storage.path(f"{ledger_of(root).run_key(config, replicate)}/commit.json")
+        record = json.loads(path.read_text())
+        record["row"]["val_bag_auc"] = value
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("run", [ONE, ONE[:10], "ab", "a", "AB12"])
+def test_the_head_of_an_id_is_enough(trained, run):
+    found = find_model(trained, run)
+    assert found.config_id == ONE
+    card = found.stored.card
+    assert (card.stage, card.study, card.config_id, card.replicate) == ("teacher", "mine", ONE, found.replicate)
+    assert card.sections["data"]["num_bags"] == 6 and found.stored.model.shape == (1, 28, 28)
+
+
+def test_of_several_replicates_the_best_on_validation_is_taken(root):
+    set_validation(root, ONE, {0: 0.7, 1: 0.9, 2: float("nan")})
+    found = find_model(root, "ab")
+    assert found.replicate == 1 and "0.9000" in found.choice and "3" in found.choice
+    set_validation(root, ONE, {0: 0.9, 2: None})
+    assert find_model(root, "ab").replicate == 0  # of equals the first
+    assert find_model(root, "ab", replicate=2).replicate == 2
+    ledger_of(root).drop_file(ONE, 0, WEIGHTS)
+    assert find_model(root, "ab").replicate == 1
+    assert "replicates with weights: 1, 2" in refusal(root, "ab", replicate=0)
+
+
+def test_what_is_ambiguous_lists_the_candidates(trained):
+    message = refusal(trained, "cd3")
+    assert "2 trials" in message and OTHER[:10] in message and "teacher, 1 replicates" in message
+    assert OTHER[:14] in message and TWIN[:14] in message  # ten digits do not tell these two apart
+    assert find_model(trained, OTHER).config_id == OTHER
+
+
+def test_what_is_not_there_names_the_nearest(trained, tmp_path):
+    assert f"did you mean '{ONE[:10]}'" in refusal(trained, "ab13000000")
+    assert "that is a study" in refusal(trained, "mine")
+    assert "0, 1, 2" in refusal(trained, "ab", replicate=7)
+    assert "no results under --root" in refusal(tmp_path / "nowhere", "ab")
+    assert not (tmp_path / "nowhere").exists()
+    assert "no such trial" in refusal(trained, "")
+
+
+def test_weights_that_were_not_kept_say_how_to_get_them(trained):
+    message = refusal(trained, "ef")
+    assert "keep_weights: best" in message and "keep_weights: all" in message
+    command = message.splitlines()[-1].split()
+    assert command[:7] == ["python", "-m", "d2l_study", "run", "--space", "vat_quick", "--study"]
+    assert command[7:] == ["mine", "--replicates", "3", "--set", "data.num_bags=6", "keep_weights=all",
+                           "--root", str(trained)]  # fmt: skip
+
+
+def test_a_run_that_failed_says_why_it_left_no_model(root):
+    path = ledger_of(root).storage.path(f"{ledger_of(root).run_key(BARE, 0)}/commit.json")
+    record = json.loads(path.read_text())
+    record["row"] |= {"status": "failed", "cause": "the training loss became nan"}
+    path.write_text(json.dumps(record))
+    assert "the training loss became nan" in refusal(root, "ef", replicate=0)
+
+
+def test_weights_that_are_not_what_was_committed_are_refused(root):
+    ledger = ledger_of(root)
+    path = ledger.storage.path(ledger.read(OTHER, 3)["files"][WEIGHTS]["key"])
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # one bit of one weight: still a valid file
+    path.write_bytes(data)
+    assert str(path) in (message := refusal(root, OTHER)) and "damaged" in message
+
+
+def test_an_mlflow_run_leads_to_its_trial(trained, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    absent = refusal(trained, "0" * 32, tracking_uri=uri)
+    assert "no MLflow store" in absent and not (tmp_path / "mlflow.db").exists()
+    runs = StudyRuns(uri, "mine")
+    runs.open()
+    runs.write("", Page("mine"))
+    runs.write(ONE, Page("none", tags={"d2l.trial_id": ONE[:10]}))
+    runs.write("99" * 10, Page("elsewhere"))
+    ids = {key: known.run_id for key, known in runs.known.items()}
+    assert find_model(trained, ids[ONE], tracking_uri=uri).config_id == ONE
+    assert ONE[:10] in refusal(trained, ids[""], tracking_uri=uri)
+    assert "not under --root" in refusal(trained, ids["99" * 10], tracking_uri=uri)
+    assert "not in the MLflow store" in refusal(trained, "0" * 32, tracking_uri=uri)
