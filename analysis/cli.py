@@ -15,6 +15,7 @@ from d2l_study.errors import UserError, nearest
 # Said here again, so that --help and wrong options are answered without the libraries behind the commands.
 FORMATS = ("markdown", "csv", "latex")
 SCALES = ("linear", "logit")
+KINDS = ("curves", "pairs")
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 DESCRIPTION = "Tables, figures and rows of a study, from its stored results. Nothing is trained."
 STUDY_HELP = "a study's name, or its folder ROOT/studies/<name>"
@@ -58,11 +59,16 @@ def _tables(arguments: argparse.Namespace) -> None:
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, results
+    from analysis import figures, pairs, results
 
     results.writable_path(arguments.out, figures.SUFFIXES)  # before the work, not after it
     rows = results.load(arguments.study, arguments.root)
-    figure = figures.draw(rows, arguments.metric, panel_key=_panel(arguments), scale=arguments.scale)
+    if arguments.kind == "pairs":
+        if arguments.scale != "linear":
+            raise UserError(f"--scale {arguments.scale}: the differences of --kind pairs are drawn on a linear scale")
+        figure = pairs.draw_pairs(rows, arguments.metric, panel_key=_panel(arguments))
+    else:
+        figure = figures.draw(rows, arguments.metric, panel_key=_panel(arguments), scale=arguments.scale)
     print(f"wrote {figures.save(figure, arguments.out)}")
 
 
@@ -117,8 +123,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     tables.add_argument("--out", metavar="FILE", help="write there instead of printing")
 
     figure = command(
-        "figure", "draw a metric against the number of bags, with 95 %% bands",
+        "figure", "draw a metric against the number of bags, or students against their teachers",
         "Example: python -m analysis figure vat_quick --out auc.pdf",
+    )  # fmt: skip
+    figure.add_argument(
+        "--kind", choices=KINDS, default="curves",
+        help="curves: the metric against the number of bags with 95 %% bands (default); pairs: each student minus its "
+        "teacher, replicate by replicate",
     )  # fmt: skip
     _add_metric(figure)
     _add_panel(figure, "one panel for each of its values")
@@ -144,7 +155,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _add_metric(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metric", default="bag_auc", help="a metric of the runs (default: bag_auc)")
+    parser.add_argument(
+        "--metric", help="a metric of the runs (default: instance_auc in a study of students, else bag_auc)"
+    )
 
 
 def _add_panel(parser: argparse.ArgumentParser, text: str) -> None:

@@ -1,4 +1,5 @@
 """The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
+Teacher against student, paired, is the other figure (`pairs`).
 
 Curves are means over replicates, bands their 95 % intervals (`intervals`). A hollow marker stands for a cell with
 fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is
@@ -10,10 +11,12 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
+from analysis import stages, style
 from analysis.layout import SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
@@ -36,7 +39,7 @@ LABEL_WIDTH = 32
 
 def draw(
     rows: pandas.DataFrame,
-    metric: str = "bag_auc",
+    metric: str | None = None,
     *,
     x_key: str = "num_bags",
     panel_key: str | None = "mean_bag_size",
@@ -44,6 +47,7 @@ def draw(
 ) -> Figure:
     """The figure of a study's rows (`analysis.load`), on Agg, independent of any display.
 
+    metric: by default the instance AUC where the study has students, the bag AUC otherwise
     scale: of the metric; `logit` gives the differences near 1 their room, for metrics in [0, 1] only
     UserError for an unknown metric, key or scale, an x axis that is not numeric or not positive, or no result.
     """
@@ -51,21 +55,25 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layout = arrange(rows, metric, "method", x_key, panel_key)
+    layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, panel_key))
     if any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
         raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
     if not any(cell.values for cell in layout.cells.values()):
-        raise UserError(f"study {layout.study!r} has no finished run with {metric}: there is nothing to draw")
+        raise UserError(
+            f"study {layout.study!r} has no finished run with {layout.metric.name}: there is nothing to draw"
+        )
     if scale not in SCALES:
         raise UserError(f"--scale {scale}: not known{nearest(scale, SCALES)} (scales: {', '.join(SCALES)})")
     if scale == "logit" and not layout.metric.unit_interval:
-        raise UserError(f"--scale logit: {metric} does not lie in [0, 1]; only linear is possible")
+        raise UserError(f"--scale logit: {layout.metric.name} does not lie in [0, 1]; only linear is possible")
     if scale == "logit" and any(c.interval.mean in (0.0, 1.0) for c in layout.cells.values()):
-        raise UserError(f"--scale logit: a mean of {metric} is exactly 0 or 1, which has no place on it; use linear")
+        raise UserError(
+            f"--scale logit: a mean of {layout.metric.name} is exactly 0 or 1, which has no place on it; use linear"
+        )
     curves = len(layout.columns) > 1
     across = min(len(layout.panels), PANELS_PER_ROW)
     down = math.ceil(len(layout.panels) / across)
-    marks = dict(zip(layout.rows, style.marks([str(r.value) for r in layout.rows]), strict=True))
+    marks = marks_of(layout)
 
     with mpl.rc_context(style.RC):
         figure = Figure(layout="constrained")
@@ -88,9 +96,9 @@ def draw(
                 axis.set_xlabel(_words(x_key) if i + across >= len(layout.panels) else "")
             else:
                 _draw_points(axis, layout, panel, marks)
-                axis.set_xlabel(_words(metric, layout) if i + across >= len(layout.panels) else "")
+                axis.set_xlabel(layout.metric.heading if i + across >= len(layout.panels) else "")
             if curves and i % across == 0:
-                axis.set_ylabel(_words(metric, layout))
+                axis.set_ylabel(layout.metric.heading)
         if curves and len(layout.rows) > 1:
             _draw_legend(figure, layout, marks, many)
         figure.supxlabel(_note(layout), fontsize=6.5, color=style.GREY)
@@ -98,6 +106,28 @@ def draw(
         if curves:
             _set_ticks(figure, axes, layout)
     return figure
+
+
+def marks_of(layout: Layout) -> dict[Label, style.Mark]:
+    """How each row of a layout looks, in every figure of a study."""
+    origins = {row: cell.origin for (_, row, _), cell in layout.cells.items()}
+    if len({origin.stage for origin in origins.values()}) == 1:
+        return dict(zip(layout.rows, style.marks([str(r.value) for r in layout.rows]), strict=True))
+    curves = []
+    for row in layout.rows:
+        origin, keys = origins[row], ", ".join(f"{k}={v}" for k, v in row.keys)
+        if origin.teacher_method is None:  # a teacher, or a row that says no more than its name
+            curves.append((origin.stage, str(row.value) + keys, ""))
+        else:
+            curves.append((origin.stage, origin.teacher_method, (origin.student_method or "") + keys))
+    return dict(zip(layout.rows, style.staged_marks(curves), strict=True))
+
+
+def _without_rows_that_lack_it(layout: Layout) -> Layout:
+    """The layout without the rows whose stage has no such metric: they would be names without a curve."""
+    cells = {place: cell for place, cell in layout.cells.items() if cell.status != "no such metric"}
+    kept = {row for _, row, _ in cells}
+    return replace(layout, cells=cells, rows=[row for row in layout.rows if row in kept])
 
 
 def save(figure: Figure, out: str | Path) -> Path:
@@ -163,6 +193,9 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
         _draw_marker(axis, interval.mean, position, cell, mark)
     axis.set_yticks(range(len(layout.rows)), [row.text for row in layout.rows])
     axis.set_ylim(len(layout.rows) - 0.5, -0.5)
+    for position, (before, after) in enumerate(itertools.pairwise(layout.rows)):
+        if stages.group(before.stage) != stages.group(after.stage):
+            axis.axhline(position + 0.5, color="#BBBBBB", lw=0.7)
     axis.grid(False, axis="y")
     title = " · ".join(filter(None, [panel.text, column.text]))
     axis.set_title(title)
@@ -232,7 +265,6 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
     if scale == "logit":
         for axis in along:
             axis.axes.set(**{f"{axis.axis_name}scale": "logit"})
-            axis.set_ticks(LOGIT_TICKS, [f"{tick:g}" for tick in LOGIT_TICKS])
             axis.set_ticks([], minor=True)
         inside = [v for c in layout.cells.values() if c.values for v in _extent(c) if 0 < v < 1]
         logits = [math.log(v / (1 - v)) for v in inside]
@@ -240,10 +272,24 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
             margin = 0.05 * (max(logits) - min(logits)) + 0.05
             ends = (1 / (1 + math.exp(-z)) for z in (min(logits) - margin, max(logits) + margin))
             along[0].axes.set(**{f"{along[0].axis_name}lim": tuple(ends)})
+            ticks = _apart(
+                LOGIT_TICKS, (max(logits) - min(logits) + 2 * margin) / (8 if along[0].axis_name == "x" else 20)
+            )
+            for axis in along:
+                axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         return
     lower, upper = along[0].get_view_interval()
     top = 1 + 0.02 * (1 - max(lower, 0))
     along[0].axes.set(**{f"{along[0].axis_name}lim": (max(lower, -0.02), min(upper, top))})
+
+
+def _apart(ticks: Iterable[float], least: float) -> list[float]:
+    """The ticks from the highest down, without those whose logit is nearer than `least` to the one before."""
+    kept: list[float] = []
+    for tick in sorted(ticks, reverse=True):
+        if not kept or math.log(kept[-1] / (1 - kept[-1])) - math.log(tick / (1 - tick)) >= least:
+            kept.append(tick)
+    return kept[::-1]
 
 
 def _extent(cell: Cell) -> tuple[float, ...]:
@@ -251,9 +297,7 @@ def _extent(cell: Cell) -> tuple[float, ...]:
     return (interval.mean, interval.lower, interval.upper) if interval.has_bounds else (interval.mean,)
 
 
-def _words(key: str, layout: Layout | None = None) -> str:
-    if layout is not None:
-        return layout.metric.title + (f" ({layout.metric.split})" if layout.metric.split else "")
+def _words(key: str) -> str:
     meaning = SYMBOL_MEANINGS.get(key)
     return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning else key
 
@@ -264,4 +308,6 @@ def _note(layout: Layout) -> str:
     text = f"mean and 95 % interval, {count} replicate{'' if planned == [1] else 's'}"
     if any(c.status == "partial" for c in layout.cells.values()):
         text += "; hollow: fewer than planned"
+    if any(c.origin.stage == stages.ORACLE for c in layout.cells.values()):
+        text += f"; {stages.MARK} trained on the true instance labels"
     return text

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.intervals import Interval, mean_interval, paired_difference
+from analysis import stages
+from analysis.intervals import Interval, mean_interval
 from analysis.metrics import Metric, describe, find_metric
 from d2l_study.errors import UserError, listed, nearest
 
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
 SYMBOL_MEANINGS = {"num_bags": "n: training bags", "mean_bag_size": "K: mean bag size"}
-BASELINE = "none"
 # Columns that describe a run, not its configuration: they name no cell and lead to no label.
 RUN_COLUMNS = frozenset({
     "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
-    "device", "precision", "code_version", "best_step", "steps_run",
+    "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
+    "instance_threshold",
 })  # fmt: skip
 
-Status = Literal["done", "partial", "failed", "missing", "undefined", "pruned"]
+TEACHER_FAILED = "its teacher"
+"""How the cause of a run begins that was never started because its teacher failed."""
+
+Status = Literal["done", "partial", "failed", "not run", "missing", "undefined", "no such metric", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,27 @@ class Label:
     value: Any
     stage: str | None = None
     keys: tuple[tuple[str, Any], ...] = ()
+    names_stage: bool = False
+    """The text says the stage too, since the value alone does not tell."""
 
     @property
     def text(self) -> str:
-        parts = [self.stage] if self.stage else []
+        parts = [self.stage] if self.stage and self.names_stage else []
         parts += [f"{key}={show(value)}" for key, value in self.keys]
-        return axis_text(self.key, self.value) + (f" ({', '.join(parts)})" if parts else "")
+        mark = f" {stages.MARK}" if stages.ORACLE in (self.stage, self.value if self.key == "stage" else None) else ""
+        return axis_text(self.key, self.value) + (f" ({', '.join(parts)})" if parts else "") + mark
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which configuration a cell holds, and in a distillation study which arms it comes from."""
+
+    config_id: str
+    stage: str
+    teacher_id: str | None = None
+    """The config_id of the (first) teacher that it learned from."""
+    teacher_method: str | None = None
+    student_method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,9 @@ class Cell:
     values: Mapping[int, float]
     planned: int
     status: Status
-    """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all."""
+    """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all; `not run`: its
+    teacher failed; `no such metric`: its stage has none of it, while others have."""
+    origin: Origin
 
 
 @dataclass
@@ -79,45 +100,22 @@ class Layout:
     def columns_of(self, panel: Label) -> list[Label]:
         return [c for c in self.columns if any((panel, r, c) in self.cells for r in self.rows)]
 
-    def differences(self, panel: Label) -> list[tuple[str, dict[Label, Interval]]]:
-        """Each method minus the method `none`, paired by replicate, by column: [("vat − none", {column: …})].
-
-        Empty unless methods are the rows and one of them is `none`. Where `none` has several configurations,
-        a method is compared with the one that agrees with it in stage and in every key that both labels name.
-        """
-        if self.row_key != "method":
-            return []
-        rows = self.rows_of(panel)
-        baselines = [row for row in rows if row.value == BASELINE]
-        columns = self.columns_of(panel)
-        found = []
-        for row in rows:
-            baseline = _baseline_of(row, baselines)
-            if baseline is None:
-                continue
-            by_column = {}
-            for column in columns:
-                ours, theirs = self.cells.get((panel, row, column)), self.cells.get((panel, baseline, column))
-                if ours is not None and theirs is not None:
-                    by_column[column] = paired_difference(ours.values, theirs.values)
-            if any(i.count for i in by_column.values()):
-                found.append((f"{row.text} − {baseline.text}", by_column))
-        return found
-
 
 def arrange(
     rows: pandas.DataFrame,
-    metric: str = "bag_auc",
+    metric: str | None = None,
     row_key: str = "method",
     column_key: str = "num_bags",
     panel_key: str | None = "mean_bag_size",
 ) -> Layout:
     """Arrange the rows of a study (`analysis.load`).
 
+    metric: by default `stages.default_metric`
     UserError for an unknown metric or key, a key used twice, or a table without rows.
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
+    metric = metric or stages.default_metric(rows)
     measure = find_metric(rows, metric)
     _check_axes(rows, row_key, column_key, panel_key)
     if panel_key is not None and rows[panel_key].isna().all():
@@ -133,12 +131,17 @@ def arrange(
     label_key = "method" if "method" in axes else row_key
     others = [key for key in axes if key != label_key]
     extra = _label_keys(frame, rows.attrs.get("varied"), label_key, others, notes)
-    with_stage = label_key != "stage" and "stage" not in axes and frame["stage"].nunique() > 1
+    staged = "stage" not in axes
+    stages_of = frame.groupby(label_key, dropna=False)["stage"].nunique()
+    ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
+    lacking = _stages_without(frame, metric)
+    notes += [f"{stage} has no {measure.title}." for stage in sorted(lacking, key=stages.place)]
 
-    cells: dict[tuple[Label, Label, Label], Cell] = {}
     named_keys = [key for keys in extra.values() for key in keys]
-    columns = [*dict.fromkeys([*axes, "stage", *named_keys, "replicate", "status", metric])]
+    described = [key for key in ("cause", "teacher_id", "teacher_method", "student_method") if key in frame]
+    columns = [*dict.fromkeys([*axes, "stage", "config_id", *named_keys, "replicate", "status", metric, *described])]
     runs: dict[tuple[Label, Label, Label], dict[int, tuple[str, float]]] = {}
+    origins: dict[tuple[Label, Label, Label], Origin] = {}
     for run in frame[columns].to_dict("records"):
         labels = {}
         for key in axes:
@@ -148,11 +151,16 @@ def arrange(
                 continue
             named = extra[value, _plain(run["stage"])]
             keys = tuple((k, _plain(run[k])) for k in named if not _absent(run[k]))
-            labels[key] = Label(key, value, str(run["stage"]) if with_stage else None, keys)
+            labels[key] = Label(key, value, str(run["stage"]) if staged else None, keys, value in ambiguous)
         place = (labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key])
-        runs.setdefault(place, {})[int(run["replicate"])] = (str(run["status"]), float(run[metric]))
-    for place, by_replicate in runs.items():
-        cells[place] = _cell(by_replicate, measure)
+        runs.setdefault(place, {})[int(run["replicate"])] = (_status(run), float(run[metric]))
+        if place not in origins:
+            arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
+            origins[place] = Origin(str(run["config_id"]), str(run["stage"]), *arms)
+    cells = {
+        place: _cell(by_replicate, measure, origins[place], origins[place].stage in lacking)
+        for place, by_replicate in runs.items()
+    }
 
     ordered = [[*dict.fromkeys(place[i] for place in cells)] for i in range(3)]
     panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
@@ -179,19 +187,39 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _cell(by_replicate: Mapping[int, tuple[str, float]], metric: Metric) -> Cell:
+def _status(run: Mapping[Any, Any]) -> str:
+    """A run's status, with `not run` for one that its teacher's failure left without a start."""
+    status = str(run["status"])
+    waited = status == "failed" and str(run.get("cause") or "").startswith(TEACHER_FAILED)
+    return "not run" if waited else status
+
+
+def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
+    """The stages that do not have a metric: their finished runs hold none, while those of another stage do."""
+    done = frame[frame["status"] == "done"]
+    held = done[metric].notna().groupby(done["stage"]).any()
+    return {str(stage) for stage in held.index[~held]} if held.any() else set()
+
+
+def _cell(by_replicate: Mapping[int, tuple[str, float]], metric: Metric, origin: Origin, lacking: bool) -> Cell:
     done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
     values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
     states = {status for status, _ in by_replicate.values()}
     status: Status
     if values:
         status = "done" if len(values) == len(by_replicate) else "partial"
+    elif lacking:
+        status = "no such metric"
     elif done:
         status = "undefined"
+    elif "failed" in states:
+        status = "failed"
+    elif "not run" in states:
+        status = "not run"
     else:
-        status = "failed" if "failed" in states else "pruned" if states == {"pruned"} else "missing"
+        status = "pruned" if states == {"pruned"} else "missing"
     interval = mean_interval(values.values(), unit_interval=metric.unit_interval)
-    return Cell(interval, values, len(by_replicate), status)
+    return Cell(interval, values, len(by_replicate), status, origin)
 
 
 def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:
@@ -246,25 +274,14 @@ def _varies(frame: pandas.DataFrame, key: str, within: list[str]) -> bool:
     return bool((frame.groupby(within, dropna=False)[key].nunique(dropna=False) > 1).any())
 
 
-def _baseline_of(row: Label, baselines: list[Label]) -> Label | None:
-    if row.value == BASELINE:
-        return None
-    ours = dict(row.keys)
-    same_stage = [b for b in baselines if b.stage == row.stage]
-    if len(same_stage) > 1:
-        same_stage = [b for b in same_stage if all(ours.get(k, v) == v for k, v in b.keys)]
-    return same_stage[0] if len(same_stage) == 1 else None
-
-
 def _sorted(labels: list[Label]) -> list[Label]:
-    """Numbers in ascending order, names as they first appear; within a name by stage, then by its keys."""
+    """By stage; within one numbers in ascending order, names as they first appear; then by the keys."""
     seen = {value: i for i, value in enumerate(dict.fromkeys(label.value for label in labels))}
-    stages = {stage: i for i, stage in enumerate(dict.fromkeys(label.stage for label in labels))}
 
     def place(label: Label) -> tuple[Any, ...]:
         value = (0, label.value) if isinstance(label.value, int | float) else (1, seen[label.value])
         keys = tuple((k, 0, v, "") if isinstance(v, int | float) else (k, 1, 0, str(v)) for k, v in label.keys)
-        return (*value, stages[label.stage], keys)
+        return (stages.place(label.value if label.key == "stage" else label.stage), *value, keys)
 
     return sorted(labels, key=place)
 

@@ -22,7 +22,7 @@ _LOWER_IS_BETTER = {
     "nll": "negative log likelihood", "brier": "Brier score", "ece": "calibration error", "loss": "loss",
     "seconds": "time (s)",
 }  # fmt: skip
-_OTHER_WORDS = {"val": "", "test": "", "bag": "bag", "instance": "instance"}
+_OTHER_WORDS = {"val": "", "test": "", "bag": "bag", "instance": "instance", "distill": "distillation"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Metric:
     better: Literal["higher", "lower"]
     unit_interval: bool
     """Values lie in [0, 1], and intervals are built on the logit scale."""
+
+    @property
+    def heading(self) -> str:
+        """The title with its split: `bag AUC (test)`."""
+        return self.title + (f" ({self.split})" if self.split else "")
 
 
 def describe(column: str) -> Metric | None:

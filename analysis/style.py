@@ -6,12 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.stages import ORACLE, REFERENCES
+
 # Okabe and Ito's palette without its yellow, which vanishes on white, and with Paul Tol's wine and a grey, so that
 # nine arms have nine colours; black first, for the baseline.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#888888")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 GREY = "#555555"
+REFERENCE_MARKERS, ORACLE_MARKER = ("p", "h", "8", "H"), "*"
 
 RC: Any = {
     "font.family": "sans-serif",
@@ -68,4 +71,33 @@ def marks(families: list[str]) -> list[Mark]:
         seen[family] = member + 1
         line = LINES[(f if alone else member) % len(LINES)]
         found.append(Mark(COLOURS[f % len(COLOURS)], MARKERS[f % len(MARKERS)], line))
+    return found
+
+
+def staged_marks(curves: list[tuple[str, str, str]]) -> list[Mark]:
+    """A look for each curve of a distillation study, given as (stage, teacher's arm, student's arm).
+
+    Up to four students of a teacher share its colour and marker, and differ from it and each other by their lines;
+    with more of them each student's arm has a colour and marker of its own, and the line tells the teacher's arm.
+    References are grey, the oracle a dashed grey.
+    """
+    own = [(stage, teacher, student) for stage, teacher, student in curves if stage not in REFERENCES]
+    teachers = list(dict.fromkeys(teacher for _, teacher, _ in own))
+    students = list(dict.fromkeys([("teacher", ""), *((stage, student) for stage, _, student in own)]))
+    others = [curve for curve in curves if curve[0] in REFERENCES and curve[0] != ORACLE]
+    arm_markers = [m for m in MARKERS if m not in (*REFERENCE_MARKERS, ORACLE_MARKER)]
+    found = []
+    for curve in curves:
+        stage, teacher, student = curve
+        if stage == ORACLE:
+            found.append(Mark(GREY, ORACLE_MARKER, LINES[1]))
+            continue
+        if stage in REFERENCES:
+            i = others.index(curve)
+            found.append(Mark(COLOURS[-1], REFERENCE_MARKERS[i % 4], LINES[2 + i % 3]))
+            continue
+        t, s = teachers.index(teacher), students.index((stage, student))
+        arm, member = (t, s) if len(students) <= len(LINES) else (s, t)
+        marker = arm_markers[(arm + member // len(LINES)) % len(arm_markers)]
+        found.append(Mark(COLOURS[arm % (len(COLOURS) - 1)], marker, LINES[member % len(LINES)]))
     return found

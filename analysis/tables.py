@@ -3,20 +3,24 @@
 0.952 ± 0.021 (5)          mean, half-width of the 95 % interval, count of replicates
 0.952 [0.921, 0.971] (5)   the same with both bounds, where intervals are visibly asymmetric
 0.952 ± 0.021 (4 of 5)     one of five replicates is not there
+
+In a distillation study teachers, students and references are groups of rows, and students are also compared with
+their teachers.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from analysis import stages
+from analysis.differences import TO_TEACHER, Difference, differences
 from analysis.intervals import Interval
 from analysis.layout import SYMBOL_MEANINGS, Cell, Label, Layout, arrange, axis_text
+from analysis.long_form import long_csv
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ CAPTION_WIDTH = 100
 
 def render(
     rows: pandas.DataFrame,
-    metric: str = "bag_auc",
+    metric: str | None = None,
     format: str = "markdown",
     *,
     row_key: str = "method",
@@ -42,19 +46,25 @@ def render(
 ) -> str:
     """The table of a study's rows (`analysis.load`) as text that ends with a newline.
 
-    format: markdown (aligned, for terminals too), latex (booktabs), or csv (long: one row per cell).
+    metric: by default the instance AUC where the study has students, the bag AUC otherwise
+    format: markdown (aligned, for terminals too), latex (booktabs), or csv (long: one row per cell and difference).
     UserError for an unknown format, metric or key.
     """
     if format not in FORMATS:
         raise UserError(f"--format {format}: not known{nearest(format, FORMATS)} (formats: {', '.join(FORMATS)})")
     layout = arrange(rows, metric, row_key, column_key, panel_key)
     if format == "csv":
-        return _csv(layout)
-    style = _Style.of(layout)
-    return _markdown(layout, style) if format == "markdown" else _latex(layout, style)
+        return long_csv(layout)
+    compared = {panel: differences(layout, panel) for panel in layout.panels}
+    style = _Style.of(layout, compared)
+    return (_markdown if format == "markdown" else _latex)(layout, style, compared)
 
 
-def _caption(layout: Layout, style: _Style) -> list[str]:
+_Compared = Mapping[Label, list[Difference]]
+"""The differences of each panel."""
+
+
+def _caption(layout: Layout, style: _Style, compared: _Compared) -> list[str]:
     """The sentences under a table: what the numbers are, and what they do not say."""
     metric, cells = layout.metric, [c for c in layout.cells.values() if c.values]
     where = {"test": " on the test split", "validation": " on the validation split", "": ""}[metric.split]
@@ -76,11 +86,21 @@ def _caption(layout: Layout, style: _Style) -> list[str]:
         sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
     else:
         sentences.append("Nothing was chosen on test data.")
+    if "tuned" in metric.name.split("_"):
+        sentences.append("Tuned: at a threshold set on validation bags, without instance labels.")
     if any(_best(layout, panel, style) for panel in layout.panels):
         line = "row" if layout.column_key == "method" else "column"
-        sentences.append(f"Bold: best mean of a {line} ({metric.better} is better).")
-    if any(layout.differences(p) for p in layout.panels):
+        marked = f", {stages.MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
+        sentences.append(f"Bold: best mean of a {line} ({metric.better} is better{marked}).")
+    found = [difference for by_panel in compared.values() for difference in by_panel]
+    if found:
         sentences.append("Differences are paired by replicate, with a t interval on the differences.")
+    if any(difference.kind == TO_TEACHER for difference in found):
+        sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
+    if any(c.status == "not run" for c in layout.cells.values()):
+        sentences.append("Not run: its teacher failed.")
+    present = {c.origin.stage for c in layout.cells.values()}
+    sentences += [f"{meaning}." for stage, meaning in stages.MEANINGS.items() if stage in present]
     used = [SYMBOL_MEANINGS[k] for k in (layout.column_key, layout.row_key, layout.panel_key) if k in SYMBOL_MEANINGS]
     if used:
         sentences.append("; ".join(used) + ".")
@@ -106,18 +126,24 @@ class _Style:
     asymmetric: bool
     bounds: bool
     """Both bounds are shown in place of a half-width: the table is asymmetric, and has room for them."""
+    difference_decimals: int
+    """Differences to one's own teacher can be far smaller than the spread over replicates."""
 
     @classmethod
-    def of(cls, layout: Layout) -> _Style:
+    def of(cls, layout: Layout, compared: _Compared) -> _Style:
         intervals = [c.interval for c in layout.cells.values() if c.values]
-        widths = sorted(i.half_width for i in intervals if i.has_bounds and i.half_width > 0)
+        widths = _widths(intervals)
         largest = max((abs(i.mean) for i in intervals), default=1.0)
         scale = widths[len(widths) // 2] if widths else largest / 100 or 1.0
         # Two digits of a typical half-width; differences of AUC below 0.0001 are nobody's concern.
         least, most = (3, 4 if widths else 3) if layout.metric.unit_interval else (0, 4)
         decimals = min(max(1 - math.floor(math.log10(scale)), least), most)
         asymmetric = any(_asymmetric(i, decimals) for i in intervals if i.has_bounds)
-        return cls(decimals, asymmetric, asymmetric and len(layout.columns) <= BOUNDS_UP_TO)
+        between = _widths(i for found in compared.values() for one in found for i in one.by_column.values())
+        # Steps of at most a fifth of a typical half-width.
+        finer = math.ceil(math.log10(5 / between[len(between) // 2])) if between else decimals
+        finer = min(max(finer, decimals), max(most, decimals))
+        return cls(decimals, asymmetric, asymmetric and len(layout.columns) <= BOUNDS_UP_TO, finer)
 
     def mean(self, interval: Interval) -> str:
         return f"{interval.mean:.{self.decimals}f}"
@@ -134,8 +160,13 @@ class _Style:
         """Its t interval is symmetric, so it always has a half-width."""
         if interval.count == 0:
             return "–"
-        half = f" ± {interval.half_width:.{self.decimals}f}" if interval.has_bounds else ""
-        return f"{interval.mean:+.{self.decimals}f}{half} ({interval.count})".replace("-", "−")
+        decimals = self.difference_decimals
+        half = f" ± {interval.half_width:.{decimals}f}" if interval.has_bounds else ""
+        return f"{interval.mean:+.{decimals}f}{half} ({interval.count})".replace("-", "−")
+
+
+def _widths(intervals: Iterable[Interval]) -> list[float]:
+    return sorted(i.half_width for i in intervals if i.has_bounds and i.half_width > 0)
 
 
 def _asymmetric(interval: Interval, decimals: int) -> bool:
@@ -151,12 +182,12 @@ def _count(cell: Cell) -> str:
 def _best(layout: Layout, panel: Label, style: _Style) -> set[tuple[Label, Label]]:
     """The (row, column) pairs to print bold: the best mean as printed, ties included, where there is a choice.
 
-    Compared are the rows of each column, or the columns of each row if those are the methods.
+    Compared are the rows of each column, or the columns of each row if those are the methods; never the oracle.
     """
     across = layout.column_key == "method"
     lines: dict[Label, dict[tuple[Label, Label], float]] = {}
     for (where, row, column), cell in layout.cells.items():
-        if where == panel and cell.values:
+        if where == panel and cell.values and cell.origin.stage != stages.ORACLE:
             lines.setdefault(row if across else column, {})[row, column] = float(style.mean(cell.interval))
     best = set()
     for means in lines.values():
@@ -166,31 +197,44 @@ def _best(layout: Layout, panel: Label, style: _Style) -> set[tuple[Label, Label
     return best
 
 
+def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:
+    """The rows under the headings of their stages; one group without a heading if there is only one."""
+    groups: dict[str, list[Label]] = {}
+    for row in rows:
+        groups.setdefault(stages.group(row.stage), []).append(row)
+    return [*groups.items()] if len(groups) > 1 else [("", rows)]
+
+
 # ---- markdown
-def _markdown(layout: Layout, style: _Style) -> str:
-    heading = f"{layout.study}: {layout.metric.title}" + (f" ({layout.metric.split})" if layout.metric.split else "")
-    blocks = [f"**{heading}**"]
+def _markdown(layout: Layout, style: _Style, compared: _Compared) -> str:
+    blocks = [f"**{layout.study}: {layout.metric.heading}**"]
     for panel in layout.panels:
         columns, best = layout.columns_of(panel), _best(layout, panel, style)
-        head = ["", *(c.text for c in columns)]
+        head, empty = ["", *(c.text for c in columns)], [""] * len(columns)
         body = []
-        for row in layout.rows_of(panel):
-            texts = [
-                _markdown_cell(layout.cells.get((panel, row, column)), style, (row, column) in best)
-                for column in columns
-            ]
-            body.append([_escape_markdown(row.text), *texts])
-        for name, by_column in layout.differences(panel):
-            texts = [style.difference(by_column[c]) if c in by_column else "–" for c in columns]
-            body.append([_escape_markdown(name), *texts])
+        groups = _grouped(layout.rows_of(panel))
+        for heading, rows in groups:
+            if heading:
+                body.append([f"*{heading}*", *empty])
+            for row in rows:
+                texts = [
+                    _markdown_cell(layout.cells.get((panel, row, column)), style, (row, column) in best)
+                    for column in columns
+                ]
+                body.append([_escape_markdown(row.text), *texts])
+        if compared[panel] and len(groups) > 1:
+            body.append(["*paired differences*", *empty])
+        for one in compared[panel]:
+            texts = [style.difference(one.by_column[c]) if c in one.by_column else "–" for c in columns]
+            body.append([_escape_markdown(one.text), *texts])
         table = _aligned([[_escape_markdown(h) for h in head], *body])
         blocks.append(f"{panel.text}\n\n{table}" if panel.text else table)
-    text = textwrap.fill(" ".join(_caption(layout, style)), CAPTION_WIDTH, break_on_hyphens=False)
+    text = textwrap.fill(" ".join(_caption(layout, style, compared)), CAPTION_WIDTH, break_on_hyphens=False)
     return "\n\n".join([*blocks, text]) + "\n"
 
 
 def _markdown_cell(cell: Cell | None, style: _Style, best: bool) -> str:
-    if cell is None:
+    if cell is None or cell.status == "no such metric":
         return "–"
     if not cell.values:
         return cell.status
@@ -218,6 +262,7 @@ def _escape_markdown(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "“": "``", "”": "''", "’": "'", "†": r"$\dagger$", "→": r"$\rightarrow$",
     "±": r"$\pm$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\dots{}", "×": r"$\times$",
     "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ξ": r"$\xi$", "ρ": r"$\rho$",
 }  # fmt: skip
@@ -228,13 +273,13 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _latex(layout: Layout, style: _Style) -> str:
+def _latex(layout: Layout, style: _Style, compared: _Compared) -> str:
     columns = layout.columns
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(' '.join(_caption(layout, style)))}}}",
+        rf"\caption{{{escape_latex(' '.join(_caption(layout, style, compared)))}}}",
         rf"\label{{tab:{_latex_label(f'{layout.study}-{layout.metric.name}')}}}",
         *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if len(columns) > 3 else []),
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
@@ -246,18 +291,28 @@ def _latex(layout: Layout, style: _Style) -> str:
         if panel.text:
             lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{_latex_axis(panel)}}} \\")
         best = _best(layout, panel, style)
-        for row in layout.rows_of(panel):
-            cells = [
-                _latex_cell(layout.cells.get((panel, row, column)), style, (row, column) in best) for column in columns
-            ]
-            lines.append(" & ".join([_latex_axis(row), *cells]) + r" \\")
-        differences = layout.differences(panel)
-        if differences:
+        groups = _grouped(layout.rows_of(panel))
+        for i, (heading, rows) in enumerate(groups):
+            if heading:
+                lines += [*([r"\addlinespace"] if i else []), _latex_heading(heading, len(columns) + 1)]
+            for row in rows:
+                cells = [
+                    _latex_cell(layout.cells.get((panel, row, column)), style, (row, column) in best)
+                    for column in columns
+                ]
+                lines.append(" & ".join([_latex_axis(row), *cells]) + r" \\")
+        if compared[panel]:
             lines.append(r"\addlinespace")
-        for name, by_column in differences:
-            cells = [escape_latex(style.difference(by_column[c])) if c in by_column else "--" for c in columns]
-            lines.append(" & ".join([escape_latex(name), *cells]) + r" \\")
+            if len(groups) > 1:
+                lines.append(_latex_heading("paired differences", len(columns) + 1))
+        for one in compared[panel]:
+            texts = [style.difference(one.by_column[c]) if c in one.by_column else "–" for c in columns]
+            lines.append(" & ".join(escape_latex(text) for text in [one.text, *texts]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _latex_heading(text: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{\emph{{{text}}}}} \\"
 
 
 def _latex_axis(label: Label) -> str:
@@ -269,7 +324,7 @@ def _latex_axis(label: Label) -> str:
 
 
 def _latex_cell(cell: Cell | None, style: _Style, best: bool) -> str:
-    if cell is None:
+    if cell is None or cell.status == "no such metric":
         return "--"
     if not cell.values:
         return rf"\emph{{{cell.status}}}"
@@ -280,38 +335,3 @@ def _latex_cell(cell: Cell | None, style: _Style, best: bool) -> str:
 
 def _latex_label(text: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)
-
-
-# ---- CSV
-def _csv(layout: Layout) -> str:
-    """One line per planned cell; empty fields where there is no number."""
-    keys = [k for k in (layout.panel_key, layout.row_key, layout.column_key) if k is not None]
-    extra = list(dict.fromkeys(k for labels in (layout.rows, layout.columns) for one in labels for k, _ in one.keys))
-    staged = any(label.stage for label in (*layout.rows, *layout.columns))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([
-        "study", "metric", "split", "row", *keys, *(["stage"] if staged else []), *extra,
-        "mean", "lower", "upper", "half_width", "count", "planned", "status", "interval",
-    ])  # fmt: skip
-    for panel in layout.panels:
-        for row in layout.rows:
-            for column in layout.columns:
-                cell = layout.cells.get((panel, row, column))
-                if cell is None:
-                    continue
-                labels = [one for one in (panel, row, column) if one.key is not None]
-                named = {k: v for one in labels for k, v in one.keys}
-                stage = next((one.stage for one in labels if one.stage), None)
-                interval = cell.interval
-                writer.writerow([
-                    layout.study, layout.metric.name, layout.metric.split, row.text, *(one.value for one in labels),
-                    *([stage] if staged else []), *(named.get(k) for k in extra),
-                    *(_number(v) for v in (interval.mean, interval.lower, interval.upper, interval.half_width)),
-                    interval.count, cell.planned, cell.status, interval.kind,
-                ])  # fmt: skip
-    return out.getvalue()
-
-
-def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else ""

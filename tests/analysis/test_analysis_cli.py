@@ -5,9 +5,9 @@ import sys
 
 import pandas as pd
 import pytest
-from make_study import make_study
+from make_study import make_distillation, make_study
 
-from analysis.cli import FORMATS, SCALES, main
+from analysis.cli import FORMATS, KINDS, SCALES, main
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,21 @@ def test_axes_and_metric_are_the_users_choice(root, capsys):
     assert "K = 10" not in printed
 
 
+def test_a_study_of_students_shows_its_instance_auc_and_its_pairs(tmp_path, capsys):
+    make_distillation(tmp_path, num_bags=(50,), references=(), replicates=2)
+    at = ["distilled", "--root", str(tmp_path)]
+    assert main(["tables", *at]) == 0
+    assert capsys.readouterr().out.startswith("**distilled: instance AUC (test)**")
+    assert main(["tables", *at, "--metric", "bag_auc"]) == 0
+    assert capsys.readouterr().out.startswith("**distilled: bag AUC (test)**")
+    for kind in KINDS:
+        assert main(["figure", *at, "--kind", kind, "--out", str(tmp_path / f"{kind}.svg")]) == 0
+    assert (tmp_path / "curves.svg").read_bytes() != (tmp_path / "pairs.svg").read_bytes()
+    capsys.readouterr()
+    assert main(["figure", *at, "--kind", "pairs", "--scale", "logit", "--out", str(tmp_path / "a.svg")]) == 2
+    assert "--scale logit" in capsys.readouterr().err
+
+
 def test_figure_and_export_write_their_files(root, tmp_path, capsys):
     assert main(["figure", "made", "--root", root, "--out", str(tmp_path / "a.png"), "--scale", "logit"]) == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -70,6 +85,8 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
         (["tables", "made", "again"], ["unexpected argument again"]),
         (["figure", "made", "--out", "a.jpg"], [".jpg", ".png, .svg, .pdf"]),
         (["figure", "made"], ["--out"]),
+        (["figure", "made", "--kind", "pair", "--out", "a.png"], ["pair", "did you mean 'pairs'"]),
+        (["figure", "made", "--kind", "pairs", "--out", "a.png"], ["no finished student beside its teacher"]),
         (["figure", "made", "--panel", "colour", "--out", "a.png"], ["--panel colour"]),
         (["export", "made", "--out", "a.xlsx"], [".xlsx", ".parquet, .csv"]),
     ],

@@ -1,0 +1,147 @@
+"""The figure of a distillation study: what each student adds to its own teacher, replicate by replicate.
+
+The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
+or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate,
+their mean with its 95 % t interval, and the means of both sides as numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis import style
+from analysis.differences import teacher_of, teachers_by_id
+from analysis.figures import PANELS_PER_ROW, marks_of
+from analysis.intervals import paired_difference
+from analysis.layout import Cell, Label, Layout, arrange
+from analysis.stages import STUDENT
+from d2l_study.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABEL_WIDTH = 44
+ROW_HEIGHT = 0.42
+"""Of one student, in inches; its label has at most two lines."""
+DOTS_BELOW = 0.27
+"""How far the replicates stand below the mean, in rows."""
+
+
+def draw_pairs(
+    rows: pandas.DataFrame,
+    metric: str | None = None,
+    *,
+    column_key: str = "num_bags",
+    panel_key: str | None = "mean_bag_size",
+) -> Figure:
+    """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table.
+
+    metric: by default the instance AUC
+    UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layout = arrange(rows, metric, "method", column_key, panel_key)
+    by_id = teachers_by_id(layout)
+    taught = {place: cell for place, cell in layout.cells.items() if cell.origin.stage == STUDENT}
+    teachers = {place: teacher_of(cell, by_id) for place, cell in taught.items()}
+    if not any(_pairs(cell, teachers[place]) for place, cell in taught.items()):
+        raise UserError(
+            f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
+            "there is nothing to pair"
+        )
+    students = [row for row in layout.rows if any(row == place[1] for place in taught)]
+    panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
+    across = min(len(layout.columns), PANELS_PER_ROW, len(panels))
+    down = math.ceil(len(panels) / across)
+    marks = marks_of(layout)
+    labels = [_wrapped(row.text) for row in students]
+
+    with mpl.rc_context(style.RC):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        longest = max(len(line) for label in labels for line in label.split("\n"))
+        figure.set_size_inches(
+            style.PANEL_WIDTH * 1.1 * across + 0.064 * longest, (ROW_HEIGHT * len(students) + 0.7) * down + 0.3
+        )
+        for i, axis in enumerate(axes.flat):
+            if i >= len(panels):
+                axis.set_visible(False)
+                continue
+            panel, column = panels[i]
+            axis.set_title(", ".join(filter(None, [panel.text, column.text])))
+            axis.axvline(0, color=style.GREY, lw=1.0, zorder=1)
+            for position, row in enumerate(students):
+                place = (panel, row, column)
+                if place in taught:
+                    _draw_student(axis, position, taught[place], teachers[place], marks[row])
+            axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize=6.5, va="bottom",
+                          color=style.GREY)  # fmt: skip
+            axis.set_yticks(range(len(students)), labels)
+            axis.set_ylim(len(students) - 0.4, -0.6)
+            axis.grid(False, axis="y")
+            axis.locator_params(axis="x", nbins=6)
+            if i + across >= len(panels):
+                axis.tick_params(axis="x", labelbottom=True)
+                axis.set_xlabel(f"difference of {layout.metric.title}")
+            _separate_teachers(axis, layout, students)
+        figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize=9)
+        figure.supxlabel(_note(layout, taught), fontsize=6.5, color=style.GREY)
+    return figure
+
+
+def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: style.Mark) -> None:
+    both = _pairs(cell, teacher)
+    if teacher is None or not both:
+        text = cell.status if not cell.values else "teacher not here" if teacher is None else "no pair"
+        axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), va="center", color=style.GREY,
+                      fontsize=7, style="italic",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        return
+    interval = paired_difference(cell.values, teacher.values)
+    dots = [cell.values[r] - teacher.values[r] for r in both]
+    axis.plot(dots, [position + DOTS_BELOW] * len(dots), "o", color=mark.colour, markersize=3.2, alpha=0.45,
+              markeredgewidth=0, zorder=2)  # fmt: skip
+    if interval.has_bounds:
+        bounds = [interval.lower, interval.upper]
+        axis.plot(bounds, [position] * 2, color=mark.colour, lw=1.4, zorder=3)
+        axis.plot(bounds, [position] * 2, "|", color=mark.colour, markersize=6, zorder=3)
+    face = mark.colour if len(both) == cell.planned else "white"
+    axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
+    before, after = (float(np.mean([one.values[r] for r in both])) for one in (teacher, cell))
+    axis.annotate(f"{before:.4f} → {after:.4f} ({len(both)})", (1.02, position), xycoords=("axes fraction", "data"),
+                  va="center", fontsize=6.5, annotation_clip=False)  # fmt: skip
+
+
+def _pairs(cell: Cell, teacher: Cell | None) -> list[int]:
+    """The replicates that a student and its teacher both have."""
+    return sorted(cell.values.keys() & teacher.values.keys()) if teacher is not None else []
+
+
+def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> None:
+    origins = {row: cell.origin.teacher_method for (_, row, _), cell in layout.cells.items()}
+    if len({origins[row] for row in students}) == len(students):
+        return
+    for position in range(1, len(students)):
+        if origins[students[position - 1]] != origins[students[position]]:
+            axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, LABEL_WIDTH, break_long_words=False))
+
+
+def _note(layout: Layout, taught: dict[tuple[Label, Label, Label], Cell]) -> str:
+    text = f"dots: replicates; mean and 95 % t interval of the paired differences; {layout.metric.better} is better"
+    if any(cell.status != "done" for cell in taught.values()):
+        text += "; hollow: fewer pairs than planned"
+    return text

@@ -1,0 +1,39 @@
+"""The stages of a distillation study: in which order and groups they are shown, and what a reader must know of them.
+
+A study has teachers, students that learned from them, and reference rows. The oracle has seen the true instance
+labels, which nothing else may see: it is marked in every table and figure, and never the best of anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
+REFERENCES = ("bag_label", "attention", ORACLE)
+MARK = "†"
+"""Stands behind the name of whatever has seen the true instance labels."""
+
+MEANINGS = {
+    "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
+    "attention": "attention: the teacher's attention as the score of an instance",
+    ORACLE: f"{MARK} oracle: trained on the true instance labels, which no other row has seen; a ceiling, not compared",
+}
+_ORDER = (TEACHER, STUDENT, None, *REFERENCES)
+
+
+def place(stage: str | None) -> int:
+    """Where a stage stands among the others: teachers, students, stages not known here, references."""
+    return _ORDER.index(stage if stage in _ORDER else None)
+
+
+def group(stage: str | None) -> str:
+    """The heading that a stage stands under; empty for a stage not known here."""
+    return "references" if stage in REFERENCES else {TEACHER: "teachers", STUDENT: "students"}.get(stage or "", "")
+
+
+def default_metric(rows: pandas.DataFrame) -> str:
+    """What a study is about: the instance AUC where it has students, the bag AUC otherwise."""
+    return "instance_auc" if "instance_auc" in rows and (rows["stage"] == STUDENT).any() else "bag_auc"
