@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -87,14 +89,13 @@ class Options:
         }
 
 
-_HINTS: dict[str, dict[str, Any]] = {}
+_HINTS: dict[type, dict[str, Any]] = {}
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    name = f"{cls.__module__}.{cls.__qualname__}"
-    if name not in _HINTS:
-        _HINTS[name] = typing.get_type_hints(cls)
-    return _HINTS[name]
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def field_of(cls: type[Options], key: str) -> tuple[Any, Mapping[str, Any]]:
@@ -114,13 +115,14 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     if kind is bool:
         ok = isinstance(value, bool)
     elif kind is int:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
+        if isinstance(value, numbers.Integral | float) and not isinstance(value, bool) and _whole(value):
+            value = int(value)  # numpy's integers and 5.0 are welcome
         ok = isinstance(value, int) and not isinstance(value, bool)
     elif kind is float:
         value = _as_float(value)
         ok = isinstance(value, float) and math.isfinite(value)
     else:
+        value = os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
         ok = isinstance(value, kind)
     if not ok:
         raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
@@ -135,14 +137,21 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
 def _as_float(value: Any) -> Any:
     if isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return float(value)
+    if isinstance(value, numbers.Real):
+        try:
+            return float(value)
+        except OverflowError:
+            return value
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string: it wants 1.0e-3
         try:
             return float(value)
         except ValueError:
             return value
     return value
+
+
+def _whole(value: Any) -> bool:
+    return not isinstance(value, float) or value.is_integer()
 
 
 def _within(value: float, meta: Mapping[str, Any]) -> bool:

@@ -26,6 +26,10 @@ class Compute:
     device: str = "cpu"
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision: {self.precision!r} is not allowed; expected float32 or bfloat16")
+
     def autocast(self) -> Any:
         """bfloat16 for the extractor where asked for; logits, KL and losses stay in float32."""
         return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -26,6 +26,9 @@ PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
 """Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
 bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
 
+NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0}
+"""The cost of a student's network against the teacher's."""
+
 SUBSET = 0.05
 """Passes that R_ent adds: another pooling of the features of the clean pass."""
 
@@ -67,14 +70,16 @@ class Work:
 
 def work(configuration: Configuration) -> float:
     """Predicted arithmetic of one run, in passes of one instance through the feature extractor."""
-    return work_of(configuration.values).passes
+    return work_of(configuration.values, stage=configuration.stage).passes
 
 
-def work_of(values: Mapping[str, Any], steps: float | None = None) -> Work:
+def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
     """The arithmetic of a run with these flat values (those of a configuration, or of a row of results).
 
     steps: those that were run, where training stopped early.
     """
+    if stage != "teacher":
+        return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
     size = float(values["mean_bag_size"])
     each = PLAIN
@@ -90,6 +95,21 @@ def work_of(values: Mapping[str, Any], steps: float | None = None) -> Work:
     distinct = VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES)
     validation = math.ceil(steps / values["eval_every"]) * distinct
     return Work(steps, steps * values["batch_bags"] * size * each, validation, distinct + TEST_IMAGES)
+
+
+def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
+    """The same of an instance classifier; of attention scores, which need no training, the evaluation."""
+    size = float(values["mean_bag_size"])
+    test = values["test_bags"] * size + TEST_IMAGES
+    if stage == "attention":
+        return Work(0.0, 0.0, 0.0, test)
+    if steps is None:
+        steps = float(values["student_steps"] * values["generations"])
+    bags = steps * values["student_batch_bags"]
+    each = PLAIN * (2.0 if values["student_mixup"] > 0 else 1.0) * NETWORK_PASSES[values["network"]]
+    validations = steps // values["student_eval_every"] + 1
+    validation = validations * min(values["val_bags"] * size, VAL_IMAGES)
+    return Work(steps, bags * size * each, validation * NETWORK_PASSES[values["network"]], test)
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,7 @@ def estimate(
     together = plan.replicates if len(trials) >= slots else math.ceil(missing / slots)
     lengths = []
     for trial in trials:
-        one = scale * work_of(trial.configuration.values).seconds(resources.kind)
+        one = scale * work_of(trial.configuration.values, stage=trial.configuration.stage).seconds(resources.kind)
         left = len(trial.replicates)
         pieces = [min(together, left - first) for first in range(0, left, together)]
         lengths += [TRIAL_SECONDS + one * count for count in pieces]
@@ -188,7 +208,7 @@ def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, 
             try:
                 ran = values.get("steps_run")
                 steps = float(ran) if isinstance(ran, (int, float)) and ran > 0 else None
-                predicted = work_of(values, steps).train_seconds(resources.kind)
+                predicted = work_of(values, steps, str(values.get("stage") or "teacher")).train_seconds(resources.kind)
             except (KeyError, TypeError, ValueError):  # a row of another stage, or of an older version
                 continue
             if math.isfinite(predicted) and predicted > 0:

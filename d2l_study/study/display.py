@@ -57,7 +57,7 @@ class Display:
 
     # ---- events
     def started(self, key: str, order: TrialOrder) -> None:
-        self._running[key] = Running(order.label, int(order.sections["teacher"]["steps"]), len(order.replicates))
+        self._running[key] = Running(order.label, max(order.steps, 1), len(order.replicates))
 
     def progressed(self, key: str, step: int, area: float) -> None:
         running = self._running[key]

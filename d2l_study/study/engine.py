@@ -11,21 +11,23 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from d2l_study.errors import UserError
+from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder
 
 
 class Watcher(Protocol):
-    """Hears of trials, in the driver."""
+    """Hears of trials, in the driver. `blocked`: an order will not be run, since a teacher it needs has failed."""
 
     def started(self, order: TrialOrder) -> None: ...
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None: ...
     def ended(self, order: TrialOrder) -> None: ...
     def lost(self, order: TrialOrder, cause: str, log: str) -> None: ...
+    def blocked(self, order: TrialOrder) -> None: ...
 
 
 def _quiet_environment() -> None:
@@ -112,8 +114,8 @@ def train_in_worker(config: dict[str, Any]) -> None:
     tune.report({"statuses": {str(r): status for r, status in statuses.items()}})
 
 
-def run_orders(orders: Sequence[TrialOrder], resources: Resources, concurrent: int, watcher: Watcher) -> None:
-    """Run every order, `concurrent` at a time, in the given sequence. Returns when all have ended or at Ctrl-C."""
+def run_orders(queue: OrderQueue, resources: Resources, concurrent: int, watcher: Watcher) -> None:
+    """Run every order of the queue, `concurrent` at a time. Returns when all have ended or at Ctrl-C."""
     from ray import tune
     from ray.tune.search import Searcher
 
@@ -124,16 +126,18 @@ def run_orders(orders: Sequence[TrialOrder], resources: Resources, concurrent: i
 
         def __init__(self) -> None:
             super().__init__(metric="step", mode="max")
-            self._waiting = list(reversed(orders))
 
         def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
             return True
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-            if not self._waiting:
-                return Searcher.FINISHED
-            by_trial[trial_id] = self._waiting.pop()
-            return {"order": by_trial[trial_id].to_dict()}
+            order = queue.next()
+            while queue.blocked:
+                watcher.blocked(queue.blocked.pop())
+            if order is None:
+                return None if len(queue) else Searcher.FINISHED
+            by_trial[trial_id] = order
+            return {"order": order.to_dict()}
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None: ...
 
@@ -158,17 +162,19 @@ def run_orders(orders: Sequence[TrialOrder], resources: Resources, concurrent: i
                 watcher.reported(by_trial[trial.trial_id], int(result["step"]), values)
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            queue.settled(by_trial[trial.trial_id])
             watcher.ended(by_trial[trial.trial_id])
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             log = _error_text(trial)
+            queue.settled(by_trial[trial.trial_id])
             watcher.lost(by_trial[trial.trial_id], _cause(log), log)
 
     with tempfile.TemporaryDirectory(prefix="d2l_study-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=OrderSearcher(), num_samples=len(orders), max_concurrent_trials=concurrent,
+                search_alg=OrderSearcher(), num_samples=-1, max_concurrent_trials=concurrent,
                 reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(

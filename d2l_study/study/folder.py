@@ -101,6 +101,8 @@ class StudyFolder:
             **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),
             "stage": entry["stage"], "method": entry["method"], "replicate": replicate,
             "teacher_id": entry.get("teacher_id"), "generation": entry.get("generation", 0),
+            "teacher_method": entry.get("teacher_method"), "student_method": entry.get("student_method"),
+            "oracle": entry.get("oracle", False),
         }  # fmt: skip
         record = self.ledger.read(config, replicate)
         if record is not None:

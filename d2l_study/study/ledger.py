@@ -21,6 +21,7 @@ from d2l_study.study.storage import LocalStorage
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
+WEIGHTS = "weights.safetensors"
 
 
 def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int) -> str:
@@ -74,8 +75,10 @@ class Ledger:
         row: Mapping[str, Any],
         files: Mapping[str, bytes],
         attempt: str | None = None,
+        replace: bool = False,
     ) -> bool:
-        """Store a run's files, then its commit. False if the run was there already (then ours are removed)."""
+        """Store a run's files, then its commit. False if the run was there already (then ours are removed), unless
+        `replace`: a run made again, for weights that were not kept, takes the place of the first."""
         attempt = attempt or uuid.uuid4().hex[:8]
         base = self.run_key(config, replicate)
         stored = {}
@@ -90,6 +93,9 @@ class Ledger:
             "row": dict(row),
             "files": stored,
         }
+        if replace:
+            self.storage.put(f"{base}/commit.json", _json(record))
+            return True
         won = self.storage.put_if_absent(f"{base}/commit.json", _json(record))
         if not won:
             for entry in stored.values():
@@ -104,6 +110,14 @@ class Ledger:
 
     def has(self, config: str, replicate: int) -> bool:
         return self.storage.exists(f"{self.run_key(config, replicate)}/commit.json")
+
+    def has_weights(self, config: str, replicate: int) -> bool:
+        """Whether the run is committed and its weights are still there; a run that failed never had any."""
+        record = self.read(config, replicate)
+        if record is None:
+            return False
+        entry = record["files"].get(WEIGHTS)
+        return record["row"]["status"] != "done" or (entry is not None and self.storage.exists(entry["key"]))
 
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
         """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped."""

@@ -5,62 +5,15 @@ A run is (configuration, replicate), a trial is what is missing of one configura
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import d2l_study
 from d2l_study.errors import UserError, listed
-from d2l_study.options import Options
 from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger, config_id, trial_id
-from d2l_study.study.space import Configuration, Space, flat_names, scientific, study_name
-
-Checksum = str | Mapping[str, str] | Callable[[Options], str]
-"""The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
-
-SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
-
-
-def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
-    """Every configuration of a space, in the order of its arms, the last axis moving fastest.
-
-    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
-    appears in both, with one id.
-    """
-    points = []
-    seen = set()
-    for method, sections in space.points():
-        data = _data_checksum(checksum, sections["data"])
-        identity = {name: section.identity() for name, section in sections.items()}
-        identifier = config_id(space.stage, identity, data, space.base_seed)
-        if (method, identifier) not in seen:
-            seen.add((method, identifier))
-            points.append((method, identifier, sections, _flat(sections), data))
-    found: dict[str, dict[str, set[Any]]] = {}  # method -> flat name -> its values
-    for method, _, _, values, _ in points:
-        for name, value in values.items():
-            found.setdefault(method, {}).setdefault(name, set()).add(value)
-    everywhere: dict[str, set[Any]] = {}
-    for by_name in found.values():
-        for name, distinct in by_name.items():
-            everywhere.setdefault(name, set()).update(distinct)
-    varied = tuple(name for name in _written_names(space, points[0][2]) if len(everywhere.get(name, ())) > 1)
-    return [
-        Configuration(
-            identifier,
-            space.stage,
-            method,
-            sections,
-            varied,
-            values,
-            _label(method, values, [name for name in varied if len(found[method].get(name, ())) > 1]),
-            data,
-            space.base_seed,
-        )
-        for method, identifier, sections, values, data in points
-    ]
+from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.points import Checksum, configurations, text_of
+from d2l_study.study.space import Configuration, Space, study_name
 
 
 @dataclass(frozen=True)
@@ -121,6 +74,11 @@ class Plan:
                 "config_id": c.config_id,
                 "stage": c.stage,
                 "method": c.method,
+                "teacher_id": ",".join(c.teachers) or None,
+                "teacher_method": c.teacher_method,
+                "student_method": c.student_method,
+                "generation": c.values.get("generations", 0) if c.stage == "student" else 0,
+                "oracle": c.stage == "oracle",
                 "label": c.label,
                 "values": c.values,
                 "varied": list(c.varied),
@@ -137,15 +95,15 @@ def make_plan(space: Space, checksum: Checksum, ledger: Ledger | None = None) ->
     """The plan of a space; what is done is read from the ledger, without one nothing is."""
     plan = Plan(configurations(space, checksum), space.replicates)
     if ledger is not None:
-        plan.done = {c.config_id: committed(ledger, c.config_id) for c in plan.configurations}
+        plan.done = {c.config_id: committed(ledger, c.config_id, c.teaches) for c in plan.configurations}
     return plan
 
 
-def committed(ledger: Ledger, config: str) -> set[int]:
-    """The replicates of a configuration that are committed."""
+def committed(ledger: Ledger, config: str, with_weights: bool = False) -> set[int]:
+    """The replicates of a configuration that are committed; of a teacher for students, with its weights."""
     names = ledger.storage.list(Ledger.config_key(config))
     replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
-    return {r for r in replicates if ledger.has(config, r)}
+    return {r for r in replicates if (ledger.has_weights if with_weights else ledger.has)(config, r)}
 
 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
@@ -185,7 +143,7 @@ def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: 
     sides = [[{**{k: e[k] for k in about if k in e}, **e["values"]} for e in part] for part in (before, now)]
     found = []
     for key in dict.fromkeys(key for side in sides for values in side for key in values):
-        old, new = (dict.fromkeys(_text(values[key]) for values in side if key in values) for side in sides)
+        old, new = (dict.fromkeys(text_of(values[key]) for values in side if key in values) for side in sides)
         if set(old) != set(new):
             found.append(f"{key}: {listed(old, 8) or '(none)'} -> {listed(new, 8) or '(none)'}")
     if not found:  # the same values, combined in another way
@@ -195,38 +153,6 @@ def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: 
                 counts = f"{len(old_ids)} -> {len(new_ids)} configurations"
                 found.append(f"method {method}: {counts}, with other combinations of values")
     return [head, *found[:most]] + ([f"… and {len(found) - most} more"] if len(found) > most else [])
-
-
-def _data_checksum(checksum: Checksum, data: Options) -> str:
-    if isinstance(checksum, str):
-        return checksum
-    if isinstance(checksum, Mapping):
-        return checksum[data.to_dict()["dataset"]]
-    return checksum(data)
-
-
-def _flat(sections: Mapping[str, Options]) -> dict[str, Any]:
-    names = flat_names({name: type(section) for name, section in sections.items()})
-    return {names[name, key]: value for name, section in sections.items() for key, value in scientific(section).items()}
-
-
-def _written_names(space: Space, sections: Mapping[str, Options]) -> list[str]:
-    """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
-    names = flat_names({name: type(section) for name, section in sections.items()})
-    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, tuple)]
-    own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]
-    return list(dict.fromkeys(names.get(place, place[1]) for place in (*common, *own)))
-
-
-def _label(method: str, values: Mapping[str, Any], names: Iterable[str]) -> str:
-    return " ".join([method, *(f"{SHORT_NAMES.get(name, name)}={_text(values[name])}" for name in names)])
-
-
-def _text(value: Any) -> str:
-    """A value as a person writes it: 2 for 2.0, true, null."""
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 __all__ = [

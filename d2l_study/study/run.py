@@ -90,7 +90,7 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
     varied = plan.configurations[0].varied
     axes = []
     for name in varied:
-        values = {c.values.get(name): None for c in plan.configurations}
+        values = {c.values[name]: None for c in plan.configurations if name in c.values}
         axes.append(f"{name} ∈ {{{', '.join(_text(v) for v in values)}}}")
     methods = list(dict.fromkeys(c.method for c in plan.configurations))
     print(f"  methods: {', '.join(methods)}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
@@ -183,6 +183,7 @@ def _train(
     """Publish what is there, run what is missing; True if Ctrl-C stopped it."""
     from d2l_study.study.display import Display, stdout
     from d2l_study.study.engine import cluster, run_orders, slots
+    from d2l_study.study.queue import OrderQueue
 
     space, plan, request, folder = study.space, study.plan, study.request, study.folder
     todo = plan.trials(request.limit)
@@ -202,14 +203,14 @@ def _train(
         watch = StudyWatch(study, entries, orders, tracker, display, tags)
         with display:
             try:
-                run_orders(orders, space.resources, concurrent, watch)
+                run_orders(OrderQueue(orders, folder), space.resources, concurrent, watch)
             except KeyboardInterrupt:
                 return True
         return watch.open_orders > 0
 
 
 def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[TrialOrder], dict[str, float]]:
-    """The orders of a study, longest first, and the predicted work of each by its key.
+    """The orders of a study, teachers and then the longest first, and the predicted work of each by its key.
 
     One order carries all missing replicates of a configuration, unless there are fewer configurations than
     places for trials: then replicates are spread over the places. It makes no difference to any result.
@@ -224,7 +225,7 @@ def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[
         for first in range(0, len(trial.replicates), together):
             replicates = trial.replicates[first : first + together]
             orders.append((work(c) * len(replicates), _order(study, c, replicates, code_version)))
-    orders.sort(key=lambda item: -item[0])
+    orders.sort(key=lambda item: (item[1].stage != "teacher", -item[0]))
     return [order for _, order in orders], {order_key(order): weight for weight, order in orders}
 
 
@@ -234,7 +235,7 @@ def _order(study: Study, c: Configuration, replicates: Sequence[int], code_versi
         root=str(study.folder.storage.root), study=study.name, config_id=c.config_id, label=c.label, stage=c.stage,
         sections={name: section.to_dict() for name, section in c.sections.items()}, replicates=tuple(replicates),
         base_seed=space.base_seed, checksum=c.data_checksum, resources=space.resources.to_dict(),
-        keep_weights=space.keep_weights, code_version=code_version,
+        keep_weights="all" if c.teaches else space.keep_weights, code_version=code_version, teachers=c.teachers,
     )  # fmt: skip
 
 
@@ -266,10 +267,14 @@ class StudyWatch:
         self.display.started(order_key(order), order)
         if order.config_id not in self._begun:
             self._begun.add(order.config_id)
-            entry = self._entries[order.config_id]
-            self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
-                               tags=self.tags, varied=entry["varied"],
-                               replicates=self._replicates[order.config_id])  # fmt: skip
+            self._begin(order)
+
+    def _begin(self, order: TrialOrder) -> None:
+        entry = self._entries[order.config_id]
+        teacher = {"d2l.teacher_id": entry["teacher_id"]} if entry["teacher_id"] else {}
+        self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
+                           tags={**self.tags, **teacher}, varied=entry["varied"],
+                           replicates=self._replicates[order.config_id])  # fmt: skip
 
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         areas = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
@@ -286,14 +291,19 @@ class StudyWatch:
                 self.folder.write_failure(order.config_id, replicate, failure_of_worker(order, cause, log))
         self._settle(order)
 
+    def blocked(self, order: TrialOrder) -> None:
+        self._settle(order)
+
     def _settle(self, order: TrialOrder) -> None:
         rows = self.folder.rows_of(self._entries[order.config_id])
         mine = [row for row in rows if row["replicate"] in order.replicates]
-        areas = [row["val_bag_auc"] for row in mine if row["status"] == "done"]
+        areas = [row["val_bag_auc"] for row in mine if row["status"] == "done" and "val_bag_auc" in row]
         failed = sum(row["status"] == "failed" for row in mine)
         self.display.ended(order_key(order), order, failed, sum(areas) / len(areas) if areas else None)
         self._open[order.config_id] -= 1
         if not self._open[order.config_id]:
+            if order.config_id not in self._begun:  # it never ran
+                self._begin(order)
             from d2l_study.study import run_page
 
             artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
@@ -303,8 +313,9 @@ class StudyWatch:
 
 def keep_best_weights(folder: StudyFolder, rows: pandas.DataFrame) -> None:
     """Of the weights that this study made, keep those of the best configuration of each arm, by the mean validation
-    AUC. Weights made by another study are left alone."""
-    done = rows[rows["status"] == "done"]
+    AUC. Those of teachers of students, and those made by another study, are left alone."""
+    teachers = {name for names in rows["teacher_id"].dropna() for name in names.split(",")}
+    done = rows[(rows["status"] == "done") & rows["val_bag_auc"].notna() & ~rows["config_id"].isin(teachers)]
     means = done.groupby(["method", "config_id"])["val_bag_auc"].mean()
     best = {method_and_id[1] for method_and_id in means.groupby("method").idxmax()}
     others = done[(done["made_by"] == folder.name) & ~done["config_id"].isin(best)]

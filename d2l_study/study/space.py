@@ -140,7 +140,8 @@ class Configuration:
     """One point of a study: what is trained, with all replicates alike.
 
     sections: resolved; values: flat scientific values of all sections; varied: the flat names of the keys that
-    vary in the study, common axes first; label: the method and what tells it from the others of its method.
+    vary in the study, common axes first; label: the method and what tells it from the others of its method; teachers:
+    config_ids of the teachers it learns from; teaches: a student of the study needs its weights.
     """
 
     config_id: str
@@ -152,6 +153,10 @@ class Configuration:
     label: str
     data_checksum: str = ""
     base_seed: int = 0
+    teachers: tuple[str, ...] = ()
+    teacher_method: str | None = None
+    student_method: str | None = None
+    teaches: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What the id stands for, from which the run can be made again (`Ledger.write_config`)."""
@@ -477,7 +482,14 @@ def _resolve(section: Options) -> Options:
 
 
 def _check_together(sections: Mapping[str, Options]) -> None:
-    """What no single key can tell: each part of the data needs bags of both classes."""
+    """What no single key can tell: each part of the data needs bags of both classes, and a student that starts from
+    its teacher's weights the teacher's network."""
+    teacher, student = sections["teacher"], sections.get("student")
+    if isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig):
+        try:
+            student.check_teacher(teacher.extractor, teacher.feature_width)
+        except UserError as error:
+            raise UserError(f"student.{error}") from None
     data = sections["data"].to_dict()
     prevalence = data.get("prevalence")
     for key in ("num_bags", "val_bags", "test_bags") if prevalence is not None else ():

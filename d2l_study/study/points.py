@@ -1,0 +1,163 @@
+"""From a space to what it trains: every configuration with its identity, and of which others it needs the results.
+
+In a space of students the plan holds the teachers too, each once, however many students learn from it, and then the
+reference rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options
+from d2l_study.study.ledger import config_id
+from d2l_study.study.space import Configuration, Space, flat_names, scientific
+
+Checksum = str | Mapping[str, str] | Callable[[Options], str]
+"""The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
+
+SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
+STAGES = ("teacher", "student", "bag_label", "attention", "oracle")
+"""The stages of a plan, in its order."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A configuration before it is compared with the others; the rest as in `Configuration`."""
+
+    config_id: str
+    stage: str
+    method: str
+    sections: dict[str, Options]
+    checksum: str
+    teachers: tuple[str, ...] = ()
+    teacher_method: str | None = None
+    student_method: str | None = None
+
+
+def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
+    """Every configuration of a space: by stage, then in the order of the arms, the last axis moving fastest.
+
+    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
+    appears in both, with one id.
+    """
+    unique: dict[tuple[str, str, str], _Point] = {}
+    for point in _points(space, checksum):
+        unique.setdefault((point.stage, point.method, point.config_id), point)
+    points = sorted(unique.values(), key=lambda point: STAGES.index(point.stage))
+    names = flat_names(_classes(points))
+    values = [_flat(point.sections, names) for point in points]
+    everywhere: dict[str, set[Any]] = {}
+    within: dict[tuple[str, str], dict[str, set[Any]]] = {}  # (stage, method) -> flat name -> its values
+    for point, flat in zip(points, values, strict=True):
+        for name, value in flat.items():
+            everywhere.setdefault(name, set()).add(value)
+            within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
+    varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
+    taught = {teacher for point in points for teacher in point.teachers}
+    found = []
+    for point, flat in zip(points, values, strict=True):
+        own = within[point.stage, point.method]
+        label = _label(point.method, flat, [name for name in varied if len(own.get(name, ())) > 1])
+        found.append(
+            Configuration(
+                point.config_id, point.stage, point.method, point.sections, varied, flat, label, point.checksum,
+                space.base_seed, point.teachers, point.teacher_method, point.student_method, point.config_id in taught,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _points(space: Space, checksum: Checksum) -> Iterator[_Point]:
+    for method, sections in space.points():
+        data = _data_checksum(checksum, sections["data"])
+
+        def point(stage: str, method: str, sections: dict[str, Options], data: str = data, **more: Any) -> _Point:
+            identity = {name: section.identity() for name, section in sections.items()}
+            return _Point(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
+
+        if not space.pairs:
+            yield point("teacher", method, sections)
+            continue
+        teacher, student = sections["teacher"], sections["student"]
+        assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
+        teacher_arm, student_arm = space.pairs[method]
+        members = [
+            point("teacher", teacher_arm, {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)})
+            for m in range(student.teachers)
+        ]
+        yield from members
+        origin: dict[str, Any] = {
+            "teachers": tuple(member.config_id for member in members),
+            "teacher_method": teacher_arm,
+        }
+        yield point("student", method, sections, **origin, student_method=student_arm)
+        classifier: dict[str, Options] = {
+            "data": sections["data"],
+            "student": _common_student(space, student_arm, student).without_teacher(),
+        }
+        for reference in space.references:
+            if reference != "attention":
+                yield point(reference, reference, classifier)
+            elif "attention" in teacher.pooling:
+                origin["teachers"] = origin["teachers"][:1]
+                yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
+
+
+def _common_student(space: Space, arm: str, student: StudentConfig) -> StudentConfig:
+    """The student of a point as the common section has it, without what the arm itself sets: what references train."""
+    own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
+    values = {}
+    for key, written in space.sections.get("student", {}).items():
+        if key not in own:
+            values[key] = getattr(student, key)
+        else:
+            values[key] = written[0] if isinstance(written, tuple) else written
+    return StudentConfig(**values)
+
+
+def _classes(points: Iterable[_Point]) -> dict[str, type[Options]]:
+    """The class of every section that a point has, in the order of the sections, so that a key has one flat name in
+    all stages."""
+    found = {name: type(section) for point in points for name, section in point.sections.items()}
+    return {name: found[name] for name in ("data", "teacher", "student") if name in found}
+
+
+def _data_checksum(checksum: Checksum, data: Options) -> str:
+    if isinstance(checksum, str):
+        return checksum
+    if isinstance(checksum, Mapping):
+        return checksum[data.to_dict()["dataset"]]
+    return checksum(data)
+
+
+def _flat(sections: Mapping[str, Options], names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    return {
+        names.get((name, key), key): value
+        for name, section in sections.items()
+        for key, value in scientific(section).items()
+    }
+
+
+def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:
+    """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
+    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, tuple)]
+    own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]
+    members = [("teacher", "member")] if space.pairs else []
+    return list(dict.fromkeys(names.get(place, place[1]) for place in (*common, *own, *members)))
+
+
+def _label(method: str, values: Mapping[str, Any], names: Iterable[str]) -> str:
+    return " ".join([method, *(f"{SHORT_NAMES.get(name, name)}={text_of(values[name])}" for name in names)])
+
+
+def text_of(value: Any) -> str:
+    """A value as a person writes it: 2 for 2.0, true, null."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,163 @@
+"""What a trial of each stage trains, and what of it is committed. The only place where stages differ."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.data import Replicate
+from d2l_study.errors import UserError
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
+
+if TYPE_CHECKING:
+    from d2l_study.inference.model_file import StoredModel
+    from d2l_study.learning.student import FittedStudent
+    from d2l_study.learning.teacher import FittedTeacher
+    from d2l_study.models import MilModel
+    from d2l_study.study.trial import TrialOrder
+
+    Fitted = FittedTeacher | FittedStudent
+    Fit = Callable[[TrialOrder, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
+
+
+def stored_teacher(ledger: Ledger, config: str, replicate: int) -> StoredModel:
+    """The weights of a committed teacher; `UserError` if they are not in the store."""
+    from d2l_study.inference.model_file import from_bytes
+
+    try:
+        data = ledger.read_file(config, replicate, WEIGHTS)
+    except (FileNotFoundError, KeyError):
+        raise UserError(
+            f"the weights of its teacher {trial_id(config)} r{replicate:03d} are not in the store"
+        ) from None
+    return from_bytes(data, f"{Ledger.run_key(config, replicate)}/{WEIGHTS}")
+
+
+def _fit_teacher(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.teacher import fit_teacher
+
+    return fit_teacher(TeacherConfig(**order.sections["teacher"]), replicates, **how)
+
+
+def _fit_student(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    """A student of a replicate learns from the committed teachers of that replicate, from no others."""
+    from d2l_study.learning.distillation import teacher_targets
+    from d2l_study.learning.student import fit_student
+
+    targets = {}
+    for replicate in replicates:
+        stored = [stored_teacher(ledger, teacher, replicate.number) for teacher in order.teachers]
+        targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, how["compute"]) for s in stored]
+    return fit_student(StudentConfig(**order.sections["student"]), replicates, targets, **how)
+
+
+def _fit_reference(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.references import fit_reference
+
+    return fit_reference(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+
+
+def _score_attention(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.references import attention_reference
+
+    found = []
+    for replicate in replicates:
+        stored = stored_teacher(ledger, order.teachers[0], replicate.number)
+        found.append(attention_reference(stored.model, stored.params, replicate, how["compute"]))
+    return found
+
+
+FITS: dict[str, Fit] = {
+    "teacher": _fit_teacher,
+    "student": _fit_student,
+    "bag_label": _fit_reference,
+    "oracle": _fit_reference,
+    "attention": _score_attention,
+}
+
+
+def run_results(
+    order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The committed row of one run and its files."""
+    row = {
+        "repeat": problem.repeat, "fold": problem.fold, "seed": order.base_seed, "status": result.status,
+        "cause": result.cause, **result.metrics, "best_step": result.best_step, "steps_run": result.steps_run,
+        "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
+        "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
+        "code_version": order.code_version, "made_by": order.study, "committed_at": at,
+    }  # fmt: skip
+    files = {"curve.json": json.dumps(result.curve).encode()}
+    if result.logits:
+        files["predictions.parquet"] = _predictions(order.stage, problem, result)
+    generations = getattr(result, "generations", [])
+    if len(generations) > 1:
+        files["generations.json"] = json.dumps([vars(generation) for generation in generations]).encode()
+    if order.keeps_weights and result.status == "done" and order.stage != "attention":
+        files[WEIGHTS] = _weights(order, problem, result)
+    return row, files
+
+
+def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
+    from d2l_study.inference.model_file import ModelCard, to_bytes
+
+    card = ModelCard(
+        order.stage, order.sections, tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
+        problem.number, result.metrics.get("instance_threshold"),
+    )  # fmt: skip
+    return to_bytes(_network(order, problem), result.params, card)
+
+
+def _network(order: TrialOrder, problem: Replicate) -> MilModel:
+    from d2l_study.learning.student import student_model
+    from d2l_study.learning.teacher import teacher_model
+
+    if order.stage == "teacher":
+        return teacher_model(TeacherConfig(**order.sections["teacher"]), problem)
+    return student_model(StudentConfig(**order.sections["student"]), problem)
+
+
+def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
+    """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, logit.
+
+    Of a split's bags the label is the true one, before label noise; −1 (unknown) becomes null.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from d2l_study.learning.teacher import evaluation_sets
+
+    tables = []
+    for (split, level), bags in evaluation_sets(problem).items():
+        if (split, level) not in result.logits:
+            continue
+        count, bag = len(bags), level == "bag"
+        label = bags.true_label
+        tables.append(
+            pa.table({
+                "replicate": pa.array(np.full(count, problem.number, np.int32)),
+                "stage": pa.array([stage] * count).dictionary_encode(),
+                "split": pa.array([split] * count).dictionary_encode(),
+                "level": pa.array([level] * count).dictionary_encode(),
+                "bag_index": pa.array(np.arange(count, dtype=np.int32) if bag else np.full(count, -1, np.int32)),
+                "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
+                "label": pa.array(label, mask=label < 0),
+                "logit": pa.array(result.logits[split, level].astype(np.float32)),
+            })
+        )  # fmt: skip
+    out = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), out, compression="zstd")
+    return out.getvalue()
