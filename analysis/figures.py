@@ -260,6 +260,8 @@ def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
 def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> None:
     """The axes along which the metric runs, in shared limits: no room beyond 0 and 1 for a metric that ends
     there, except for the markers on them."""
+    from matplotlib.ticker import MaxNLocator
+
     if not layout.metric.unit_interval:
         return
     if scale == "logit":
@@ -270,13 +272,14 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
         logits = [math.log(v / (1 - v)) for v in inside]
         if logits:
             margin = 0.05 * (max(logits) - min(logits)) + 0.05
-            ends = (1 / (1 + math.exp(-z)) for z in (min(logits) - margin, max(logits) + margin))
-            along[0].axes.set(**{f"{along[0].axis_name}lim": tuple(ends)})
-            ticks = _apart(
-                LOGIT_TICKS, (max(logits) - min(logits) + 2 * margin) / (8 if along[0].axis_name == "x" else 20)
-            )
+            lower, upper = (1 / (1 + math.exp(-z)) for z in (min(logits) - margin, max(logits) + margin))
+            nearest_ticks = (max(logits) - min(logits) + 2 * margin) / (8 if along[0].axis_name == "x" else 20)
+            ticks = _apart((tick for tick in LOGIT_TICKS if lower <= tick <= upper), nearest_ticks)
+            if len(ticks) < 2:  # so narrow a range is nearly linear
+                ticks = [tick for tick in MaxNLocator(5).tick_values(lower, upper) if lower <= tick <= upper]
             for axis in along:
                 axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            along[0].axes.set(**{f"{along[0].axis_name}lim": (lower, upper)})
         return
     lower, upper = along[0].get_view_interval()
     top = 1 + 0.02 * (1 - max(lower, 0))

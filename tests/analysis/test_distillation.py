@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from make_study import make_distillation, make_study
+from scipy.special import logit
 
 from analysis import style
 from analysis.differences import TO_BASELINE, TO_TEACHER, differences
@@ -266,4 +267,14 @@ def test_ticks_of_a_logit_axis_do_not_touch(tmp_path):
     boxes = [label.get_window_extent() for label, at in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)
              if lower <= at <= upper]  # fmt: skip
     assert len(boxes) >= 3
+    drawn = np.concatenate([line.get_xdata() for line in axis.get_lines() if len(line.get_xdata())])
+    inside = drawn[(drawn > 0) & (drawn < 1)]
+    assert logit(upper) - logit(lower) < 1.3 * (logit(inside.max()) - logit(inside.min()))
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_a_narrow_logit_axis_has_ticks_too(made):
+    rows = made[made["stage"] == "teacher"].assign(instance_auc=lambda r: 0.985 + 0.0005 * r["replicate"])
+    axis = draw(rows, "instance_auc", scale="logit").axes[0]
+    lower, upper = axis.get_ylim()
+    assert sum(lower <= at <= upper for at in axis.get_yticks()) >= 2
