@@ -14,9 +14,6 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
-VAL_IMAGES = 10_000
-"""Validation bags are drawn from the last 10,000 of the 60,000 training images, training bags from the others."""
-
 
 @dataclass(frozen=True)
 class MnistBags(Options):
@@ -27,6 +24,10 @@ class MnistBags(Options):
     mean_bag_size: float = option(10.0, "mean number K of instances in a bag", least=1, most=10_000)
     bag_size_variance: float = option(5.0, "variance of the number of instances in a bag", least=0)
     val_bags: int | None = option(None, "number of validation bags; null: the larger of 20 and n/2", least=2)
+    val_images: int = option(
+        10_000, "how many of the 60,000 training images, the last ones, serve validation bags only",
+        least=100, most=59_900, neutral=10_000,
+    )  # fmt: skip
     test_bags: int = option(1000, "number of test bags", least=2)
     positive_digit: int = option(9, "the digit that makes a bag positive", least=0, most=9)
     witness_rate: float | None = option(
@@ -53,7 +54,7 @@ class MnistBags(Options):
         config = self.resolved()
         assert config.val_bags is not None
         streams = Streams(config.dataset, base_seed, number)
-        first_val = mnist.TRAIN_IMAGES - VAL_IMAGES
+        first_val = mnist.TRAIN_IMAGES - config.val_images
         parts = {
             "bags_train": np.arange(first_val),
             "bags_val": np.arange(first_val, mnist.TRAIN_IMAGES),

@@ -50,6 +50,8 @@ class StudentConfig(Options):
     batch_bags: int = option(4, "bags per optimizer step, with all of their instances", least=1, most=4096)
     learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
     weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
+    adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
+    adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
     decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
     eval_every: int = option(50, "optimizer steps between validations", least=1)
     patience: int = option(0, "validations without improvement after which a generation stops; 0: never", least=0)

@@ -165,8 +165,9 @@ def trainable(
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
         params[name] = value.detach().clone().to(compute.device).contiguous(memory_format=layout).requires_grad_(True)
     optimizer = torch.optim.Adam(
-        list(params.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+        list(params.values()), lr=config.learning_rate, betas=(config.adam_beta1, config.adam_beta2),
+        weight_decay=config.weight_decay, fused=True,
+    )  # fmt: skip
     return params, optimizer
 
 
