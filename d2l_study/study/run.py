@@ -344,9 +344,10 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         print(f"\n{'Stopped' if stopped else 'Not finished'}: {left}; the same command goes on from here.")
+    pairs = " --kind pairs" if study.space.pairs else ""
     print(
-        f"\nNext: python -m analysis figure {name}{where} --out {name}.png\n"
-        f"      python -m analysis tables {name}{where} --metric instance_auc\n"
+        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {name}.png\n"
+        f"      python -m analysis tables {name}{where} --metric {'bag_auc' if pairs else 'instance_auc'}\n"
         f"      python -m d2l_study ui{where}"
     )
     return 130 if stopped else 1 if failed else 0

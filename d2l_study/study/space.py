@@ -58,8 +58,10 @@ class StudyOptions(Options):
     base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
     keep_weights: str = option("none", "weights that stay: all, none, or of each arm's best on validation",
                                choices=("all", "best", "none"), scientific=False)  # fmt: skip
-    metric: str = option("bag_auc", "metric of the table that `run` prints at its end", choices=TABLE_METRICS,
-                         scientific=False)  # fmt: skip
+    metric: str | None = option(
+        None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",
+        choices=TABLE_METRICS, scientific=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Space:
     base_seed: int
     resources: Resources
     keep_weights: str
-    metric: str
+    metric: str | None
     sections: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, dict[str, Any]]]
     settings: dict[str, Any] = field(default_factory=dict)

@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, list_studies
-from d2l_study.study.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
+from d2l_study.study.ledger import ID_LENGTH, TRIAL_ID_LENGTH, WEIGHTS, Ledger, trial_id
 from d2l_study.study.storage import LocalStorage
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel
 
-WEIGHTS = "weights.safetensors"
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 CONFIG_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
@@ -203,4 +202,5 @@ def _what(ledger: Ledger, config: str) -> str:
         stage = ledger.read_config(config)["stage"]
     except (OSError, KeyError, json.JSONDecodeError):
         stage = "nothing finished"
-    return f"{stage}, {len(committed(ledger, config))} replicates"
+    count = len(committed(ledger, config))
+    return f"{stage}, {count} replicate{'s' if count != 1 else ''}"

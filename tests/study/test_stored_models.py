@@ -8,10 +8,11 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import WEIGHTS
 from d2l_study.study.mlflow_store import Page, StudyRuns
 from d2l_study.study.resources import Resources
 from d2l_study.study.storage import LocalStorage
-from d2l_study.study.stored_models import WEIGHTS, find_model
+from d2l_study.study.stored_models import find_model
 from d2l_study.study.trial import TrialOrder, run_trial
 
 ONE, OTHER, TWIN, BARE = "ab12" + "0" * 16, "cd34" + "0" * 16, "cd34" + "0" * 8 + "f" * 8, "ef56" + "0" * 16
@@ -100,7 +101,7 @@ def test_of_several_replicates_the_best_on_validation_is_taken(root):
 
 def test_what_is_ambiguous_lists_the_candidates(trained):
     message = refusal(trained, "cd3")
-    assert "2 trials" in message and OTHER[:10] in message and "teacher, 1 replicates" in message
+    assert "2 trials" in message and OTHER[:10] in message and "teacher, 1 replicate)" in message
     assert OTHER[:14] in message and TWIN[:14] in message  # ten digits do not tell these two apart
     assert find_model(trained, OTHER).config_id == OTHER
 
@@ -129,6 +130,13 @@ def test_a_run_that_failed_says_why_it_left_no_model(root):
     record["row"] |= {"status": "failed", "cause": "the training loss became nan"}
     path.write_text(json.dumps(record))
     assert "the training loss became nan" in refusal(root, "ef", replicate=0)
+
+
+def test_an_attention_row_leads_to_its_teacher(root):
+    ledger = ledger_of(root)
+    ledger.write_config("77" * 10, {"stage": "attention", "teachers": [ONE]})
+    ledger.commit("77" * 10, 0, {"status": "done"}, {})
+    assert f"label with its teacher {ONE[:10]}" in refusal(root, "77")
 
 
 def test_weights_that_are_not_what_was_committed_are_refused(root):
