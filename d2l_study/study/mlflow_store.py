@@ -33,6 +33,7 @@ BATCH_BYTES = 900_000
 STUDY, CONFIG, TRIAL, KIND = "d2l.study", "d2l.config_id", "d2l.trial_id", "d2l.kind"
 REPLICATES, REUSED, CAUSE, CONTENT = "d2l.replicates", "d2l.reused_from", "d2l.cause", "d2l.content"
 CURVE_REPLICATES = "d2l.curve_replicates"
+TEACHER, TEACHER_RUN = "d2l.teacher_id", "d2l.teacher_run"
 PARENT = ""
 """The key of the parent run; a child's key is its config_id."""
 
@@ -247,7 +248,8 @@ class StudyRuns:
     def write(self, key: str, page: Page) -> None:
         """Bring a run to a page's state, artifacts and seal excepted."""
         known = self.known.get(key) or self._create(key, page)
-        tags = {k: v for k, v in _texts(page.tags, TAG_LENGTH).items() if known.tags.get(k, "") != v}
+        wished = _texts({**page.tags, **self._origin(page)}, TAG_LENGTH)
+        tags = {k: v for k, v in wished.items() if known.tags.get(k, "") != v}
         # a parameter cannot be changed in MLflow; the ones of a configuration do not, but their defaults may be added
         params = {k: v for k, v in _texts(page.params, PARAM_LENGTH).items() if k not in known.params}
         metrics = {_name(k): _finite(v) for k, v in page.metrics.items()}
@@ -266,6 +268,14 @@ class StudyRuns:
             self._set_status(known, page.status)
         if page.status != "RUNNING":
             self._curves.pop(key, None)
+
+    def _origin(self, page: Page) -> dict[str, str]:
+        """Tags that lead from a student's run to that of its (first) teacher, once that one is there."""
+        teacher = self.known.get(page.tags.get(TEACHER, "").split(",")[0])
+        if teacher is None:
+            return {}
+        link = f"#/experiments/{self._experiment}/runs/{teacher.run_id}"
+        return {TEACHER_RUN: teacher.run_id, "mlflow.note.content": f"Learned from [{teacher.name}]({link})."}
 
     def write_artifacts(self, key: str, page: Page) -> list[str]:
         """Write a page's artifacts, then its seal; returns a line for each artifact that could not be made."""

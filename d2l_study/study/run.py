@@ -270,10 +270,11 @@ class StudyWatch:
             self._begin(order)
 
     def _begin(self, order: TrialOrder) -> None:
+        from d2l_study.study import run_page
+
         entry = self._entries[order.config_id]
-        teacher = {"d2l.teacher_id": entry["teacher_id"]} if entry["teacher_id"] else {}
         self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
-                           tags={**self.tags, **teacher}, varied=entry["varied"],
+                           tags={**self.tags, **run_page.origin_tags(entry)}, varied=entry["varied"],
                            replicates=self._replicates[order.config_id])  # fmt: skip
 
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
+from d2l_study.study.mlflow_store import TEACHER
 
 if TYPE_CHECKING:
     import pandas
@@ -91,15 +92,25 @@ def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:
+    """The tag that says from which teachers (their config_ids) the configuration of a plan's entry learns."""
+    return {TEACHER: entry["teacher_id"]} if entry.get("teacher_id") else {}
+
+
 # ---- files
 def artifacts_of(
     folder: StudyFolder, config_id: str, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Callable[[], bytes]]:
     """The artifacts of a configuration's page, each read or drawn when called: the resolved configuration
-    (`config.yaml`) and, where predictions are kept, `roc.png` and `bag_predictions.csv`."""
+    (`config.yaml`) and, where predictions are kept, `roc.png`, `bag_predictions.csv` and, of a student, the test
+    instances that it and its teacher rank highest and lowest (`rankings.png`)."""
     artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id)}
     kept = [r for r in _done(rows) if _has(folder, config_id, r, PREDICTIONS)]
-    if kept:
+    stage = str(rows[0]["stage"]) if rows else ""
+    if kept and stage == "student":
+        teacher = str(rows[0]["teacher_id"]).split(",")[0]
+        artifacts["rankings.png"] = partial(_rankings, folder, config_id, teacher, kept[0])
+    if kept and stage != "attention":  # attention scores instances only
         artifacts["roc.png"] = partial(_roc_of, folder, config_id, kept)
         artifacts["bag_predictions.csv"] = partial(_predictions_csv, folder, config_id, kept)
     return artifacts
@@ -155,6 +166,25 @@ def _roc_of(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> b
     frame = frame[(frame["split"] == "test") & frame["label"].notna()]
     groups = {int(r): (g["label"].to_numpy(int), g["logit"].to_numpy(float)) for r, g in frame.groupby("replicate")}
     return roc_picture(groups, f"test bags, trial {trial_id(config_id)}")
+
+
+def _rankings(folder: StudyFolder, config_id: str, teacher: str, replicate: int) -> bytes:
+    import numpy as np
+    import pandas as pd
+
+    from d2l_study.data import DATASETS
+    from d2l_study.inference.pictures import ranking_picture
+
+    logits, labels, index = {}, np.empty(0, int), np.empty(0, int)
+    for name, config in (("teacher", teacher), ("student", config_id)):
+        frame = pd.read_parquet(io.BytesIO(folder.ledger.read_file(config, replicate, PREDICTIONS)))
+        frame = frame[(frame["split"] == "test") & (frame["level"] == "instance")]
+        logits[name] = frame["logit"].to_numpy(float)
+        labels, index = frame["label"].fillna(-1).to_numpy(int), frame["index"].to_numpy(int)
+    data = folder.ledger.read_config(config_id)["sections"]["data"]
+    pool = DATASETS[data["dataset"]](**data).load_pool()
+    return ranking_picture(pool.instances[index], logits, labels, mistakes=True,
+                           title=f"test instances of replicate {replicate}, trial {trial_id(config_id)}")  # fmt: skip
 
 
 # ---- the picture

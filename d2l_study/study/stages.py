@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.data import Replicate
+from d2l_study.data import DATASETS, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
+from d2l_study.study.space import scientific
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel
@@ -114,10 +115,16 @@ def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
     from d2l_study.inference.model_file import ModelCard, to_bytes
 
     card = ModelCard(
-        order.stage, order.sections, tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
+        order.stage, scientific_sections(order), tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
         problem.number, result.metrics.get("instance_threshold"),
     )  # fmt: skip
     return to_bytes(_network(order, problem), result.params, card)
+
+
+def scientific_sections(order: TrialOrder) -> dict[str, dict[str, Any]]:
+    """The sections without what no result depends on, such as the folder of the user's data."""
+    classes = {"data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig}
+    return {name: scientific(classes[name](**values)) for name, values in order.sections.items()}
 
 
 def _network(order: TrialOrder, problem: Replicate) -> MilModel:

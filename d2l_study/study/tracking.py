@@ -180,8 +180,9 @@ class Tracker:
         config = entry["config_id"]
         done = [int(row["replicate"]) for row in rows if row["status"] == "done"]
         with self._lock:  # as one change, so that a page that is right already is left alone
-            self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"], tags=tags,
-                       varied=entry["varied"], replicates=done)  # fmt: skip
+            self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"],
+                       tags={**tags, **run_page.origin_tags(entry)}, varied=entry["varied"],
+                       replicates=done)  # fmt: skip
             self._gaps.add(config)
             self.finish(config, rows, run_page.artifacts_of(folder, config, rows), reused_from,
                         curves=partial(run_page.reports_of, folder, config, rows))  # fmt: skip
