@@ -28,7 +28,7 @@ class TeacherConfig(Options):
     lambda_ent: float = option(0.0, "weight of the subset-entropy regularizer R_ent", least=0.0)
     ramp_steps: int = option(0, "steps over which the three weights rise linearly from 0", least=0)
 
-    epsilon: float = option(2.0, "radius ε of each instance's L2 ball, in normalised units", above=0.0)
+    epsilon: float = option(4.0, "radius ε of each instance's L2 ball, in normalised units", above=0.0)
     direction: str = option("logit", "how the adversarial direction is found", choices=("logit", "power"))
     xi: float = option(0.1, "finite-difference length ξ of the power iteration", above=0.0)
     power_iterations: int = option(1, "power iterations (direction: power)", least=1, most=20)
@@ -36,17 +36,18 @@ class TeacherConfig(Options):
     noise_kind: str = option("gaussian", "what noise instances are", choices=("gaussian", "uniform", "shuffled"))
     drop_rate: float = option(0.2, "q: chance that R_ent leaves an instance out", least=0.0, below=1.0)
 
-    steps: int = option(600, "optimizer steps", least=1, most=10_000_000)
-    batch_bags: int = option(4, "bags per optimizer step", least=1, most=4096)
+    # Steps, batch, select, learning rate, ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags.
+    steps: int = option(1000, "optimizer steps", least=1, most=10_000_000)
+    batch_bags: int = option(1, "bags per optimizer step", least=1, most=4096)
     learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
     weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
     adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
     adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
     decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
-    eval_every: int = option(50, "optimizer steps between validations", least=1)
+    eval_every: int = option(100, "optimizer steps between validations", least=1)
     patience: int = option(0, "validations without improvement after which training stops; 0: never", least=0)
     select: str = option(
-        "loss", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
+        "auc", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
         choices=("loss", "auc", "last"),
     )  # fmt: skip
 
