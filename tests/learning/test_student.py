@@ -165,22 +165,36 @@ def test_a_student_that_starts_as_its_teacher_and_does_not_move_scores_like_it(p
 
 
 @pytest.mark.parametrize("start", ["fresh", "teacher"])
-def test_each_generation_teaches_the_next(problem, start):
-    """The first generation is a run of one generation; what the second learns from is seen in the distillation loss
-    of its snapshot, recomputed from the first one's scores."""
+def test_each_generation_is_a_run_that_learns_from_the_one_before(problem, start):
     replicates, targets = problem
-    config = student_of(generations=3, start=start)
-    (found,) = fit_student(config, replicates[:1], targets)
+    (found,) = fit_student(student_of(generations=3, start=start), replicates[:1], targets)
     (single,) = fit_student(student_of(start=start), replicates[:1], targets)
     assert [g.generation for g in found.generations] == [1, 2, 3] and found.steps_run == 24
     assert [v["generation"] for v in found.curve] == [1, 1, 2, 2, 3, 3]
     assert [v["step"] for v in found.curve] == [4, 8, 12, 16, 20, 24]
     np.testing.assert_equal(found.generations[0].metrics, single.metrics)
     np.testing.assert_equal(found.generations[-1].metrics, found.metrics)
-    (second,) = fit_student(student_of(generations=2, start=start, select="last"), replicates[:1], targets)
-    (first,) = fit_student(student_of(start=start, select="last"), replicates[:1], targets)
-    taught = teacher_targets(student_model(config, replicates[0]), first.params, replicates[0])
-    scores = teacher_targets(student_model(config, replicates[0]), second.params, replicates[0]).val_logits
+
+
+def test_the_second_generation_learns_what_the_first_says(problem, monkeypatch):
+    """The soft labels that reach a step are σ(s/T) of the first generation's snapshot; those of validation show in
+    the distillation loss of the second, recomputed here."""
+    replicates, targets = problem
+    (first,) = fit_student(student_of(select="last"), replicates[:1], targets)
+    genuine, seen = student_module.draw_student_batch, {}
+
+    def watched(config, replicate, streams, target, step, normalise):
+        seen.setdefault(streams.branch, target.copy())
+        return genuine(config, replicate, streams, target, step, normalise)
+
+    monkeypatch.setattr(student_module, "draw_student_batch", watched)
+    (second,) = fit_student(student_of(generations=2, select="last"), replicates[:1], targets)
+    model = student_model(TINY, replicates[0])
+    taught = teacher_targets(model, first.params, replicates[0])
+    np.testing.assert_array_equal(seen["generation1"], soft_targets([targets[0][0].train_logits], 2.0))
+    np.testing.assert_allclose(seen["generation2"], soft_targets([taught.train_logits], 2.0), rtol=1e-5)
+    assert not np.allclose(seen["generation1"], seen["generation2"], rtol=1e-2)
+    scores = teacher_targets(model, second.params, replicates[0]).val_logits
     expected = distillation_divergence(soft_targets([taught.val_logits], 2.0), scores, 2.0)
     assert second.metrics["val_distill_loss"] == pytest.approx(expected, rel=1e-3)
 
