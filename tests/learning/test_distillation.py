@@ -172,7 +172,7 @@ def test_a_step_takes_whole_bags_with_their_targets_and_noises_the_input(make_re
     target = np.arange(len(replicate.train.instance), dtype=np.float32)  # each names its instance
 
     def draw(step=2, **keys):
-        config = StudentConfig(batch_bags=3, **keys)
+        config = StudentConfig(**{"batch_bags": 3, "augment": "none"} | keys)
         return draw_student_batch(config, replicate, replicate.streams.on("generation1"), target, step, normalise)
 
     plain = draw()

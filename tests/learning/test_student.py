@@ -15,7 +15,9 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.learning.student import evaluation_sets, student_model
 from d2l_study.learning.teacher import teacher_model
 
-TINY = StudentConfig(feature_width=16, steps=8, batch_bags=3, learning_rate=2e-3, eval_every=4, beta=0.3)
+TINY = StudentConfig(
+    feature_width=16, steps=8, batch_bags=3, learning_rate=2e-3, eval_every=4, beta=0.3, augment="none"
+)
 NOISY = {"dropout": 0.3, "input_noise": 0.3, "augment": "affine", "mixup": 0.5}
 
 
@@ -322,7 +324,7 @@ def test_a_student_learns_from_a_good_teacher_without_seeing_a_label(make_replic
         train_logits=6.0 * replicate.train.instance_label - 3.0,
         val_logits=6.0 * replicate.val.instance_label - 3.0,
     )
-    config = StudentConfig(feature_width=32, steps=150, batch_bags=8, learning_rate=3e-3, eval_every=50)
+    config = StudentConfig(feature_width=32, steps=150, batch_bags=8, learning_rate=3e-3, eval_every=50, augment="none")
     (found,) = fit_student(config, [replicate], {0: [knowing]})
     assert found.metrics["instance_auc"] > 0.9
     assert found.metrics["val_distill_loss"] < 0.6 * found.curve[0]["distill"]
