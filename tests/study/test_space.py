@@ -57,7 +57,7 @@ def test_a_space_is_the_product_of_its_axes_in_each_arm(load: Any) -> None:
         (method, s["data"].num_bags, s["teacher"].lambda_adv, s["teacher"].epsilon) for method, s in space.points()
     ]
     assert points == [
-        ("none", 50, 0.0, 2.0), ("none", 100, 0.0, 2.0),
+        ("none", 50, 0.0, 4.0), ("none", 100, 0.0, 4.0),
         ("vat", 50, 1.0, 1.0), ("vat", 50, 1.0, 2.0), ("vat", 100, 1.0, 1.0), ("vat", 100, 1.0, 2.0),
     ]  # fmt: skip
     assert space.count() == 6
