@@ -35,8 +35,9 @@ from d2l_study.learning.distillation import (
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.teacher import Training, evaluation_sets, learning_rate, trainable
+from d2l_study.learning.teacher import evaluation_sets
 from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.learning.training import Training, train_interval, trainable
 from d2l_study.models import MilModel, Params
 
 Metrics = dict[str, float]
@@ -212,45 +213,26 @@ def _interval(
     normalise: Normalise,
     compute: Compute,
 ) -> None:
-    """Steps up to the next validation, then the validation: appends to the curve, keeps the best snapshot, and begins
-    the next generation when this one is over."""
-    begin = time.perf_counter()
-    parts = torch.zeros(1 + len(STUDENT_PARTS), device=compute.device)
-    first, last = training.step, min(training.step + config.eval_every, config.steps)
-    params, streams, target = training.params, _streams(replicate, training.generation), training.target.cpu().numpy()
-    tensors = list(params.values())
-    for step in range(first, last):
+    """One interval of a replicate, up to its validation; begins the next generation when this one is over."""
+    streams, target = _streams(replicate, training.generation), training.target.cpu().numpy()
+    generation = float(training.generation)
+
+    def loss_of(step: int) -> tuple[Tensor, Tensor]:
         batch = draw_student_batch(config, replicate, streams, target, step, normalise)
-        loss, terms = student_loss(model, params, batch, config, compute)
-        for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
-            tensor.grad = gradient
-        training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        training.optimizer.step()
-        parts += torch.cat([loss.detach()[None], terms])
-    training.step = last
-    means = (parts / (last - first)).tolist()
-    values = dict(zip(("train_loss", *STUDENT_PARTS), means, strict=True))
-    values |= {"step": float(training.position), "generation": float(training.generation)}
-    over = False
-    if not math.isfinite(means[0]):
-        training.status = "failed"
-        training.cause = (
-            f"the training loss became {means[0]} between steps {first + 1} and {last} "
-            f"of generation {training.generation}"
-        )
-    else:
-        found = _validate(config, model, params, replicate, training.val_target.cpu().numpy(), normalise, compute)
-        if found is None:
-            training.status = "failed"
-            training.cause = f"the validation scores are no longer finite after step {training.position}"
-        else:
-            values |= found
-            _select(config, training, values)
-            over = training.step >= config.steps or bool(config.patience and training.since_best >= config.patience)
-    training.curve.append(values)
+        return student_loss(model, training.params, batch, config, compute)
+
+    def validate() -> Metrics | None:
+        val_target = training.val_target.cpu().numpy()
+        return _validate(config, model, training.params, replicate, val_target, normalise, compute)
+
+    over = train_interval(config, training, STUDENT_PARTS, loss_of, validate, "val_distill_loss")
+    training.curve[-1]["generation"] = generation
+    if training.status == "failed":
+        training.cause = f"{training.cause} (generation {training.generation})"
     if over:
+        begin = time.perf_counter()
         _graduate(config, model, replicate, training, compute)
-    training.seconds += time.perf_counter() - begin
+        training.seconds += time.perf_counter() - begin
 
 
 def _validate(
@@ -278,17 +260,6 @@ def _validate(
 def _unlabelled(bags: Bags) -> Bags:
     """The instances of the bags, each a bag of one."""
     return Bags.of_one(bags.instance, np.full(len(bags.instance), -1, np.int8))
-
-
-def _select(config: StudentConfig, training: StudentTraining, values: Mapping[str, float]) -> None:
-    loss, area = values["val_distill_loss"], values["val_bag_auc"]
-    area = -math.inf if math.isnan(area) else area
-    rank = {"loss": (loss, 0.0), "auc": (-area, loss), "last": (-values["step"], 0.0)}[config.select]
-    if rank < training.best_rank:
-        training.best_rank, training.best_step, training.since_best = rank, training.position, 0
-        training.best_params = {name: value.detach().clone() for name, value in training.params.items()}
-    else:
-        training.since_best += 1
 
 
 def _graduate(

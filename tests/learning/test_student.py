@@ -266,7 +266,7 @@ def test_a_loss_that_is_no_number_freezes_its_replicate_and_no_other(problem, mo
     monkeypatch.setattr(student_module, "draw_student_batch", spoiled)
     found = fit_student(config, replicates, targets)
     assert [f.status for f in found] == ["done", "failed", "done"]
-    assert "became nan between steps 5 and 8 of generation 2" in found[1].cause
+    assert "became nan between steps 13 and 16 (generation 2)" in found[1].cause
     assert found[1].metrics == {} and found[1].logits == {} and found[1].generations == []
     assert_same(found[0], expected[0])
     assert_same(found[2], expected[2])

@@ -12,7 +12,8 @@ from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig, fit_teacher, metrics, teacher
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.teacher import evaluation_sets, learning_rate
+from d2l_study.learning.teacher import evaluation_sets
+from d2l_study.learning.training import learning_rate
 
 VAT = {"lambda_adv": 0.5, "lambda_noise": 0.5, "lambda_ent": 0.1}
 

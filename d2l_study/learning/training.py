@@ -1,0 +1,134 @@
+"""What the training of a teacher and of a student share: the state of one replicate, and one interval of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.prediction import Compute
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.models import Params
+
+
+@dataclass
+class Training:
+    """The state of one replicate in training: everything a resumed run needs, and no generator state."""
+
+    params: Params
+    optimizer: torch.optim.Adam
+    step: int = 0
+    best_params: Params = field(default_factory=dict)
+    best_rank: tuple[float, float] = (math.inf, math.inf)
+    best_step: int = 0
+    since_best: int = 0
+    status: str = "running"
+    cause: str | None = None
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Optimizer steps done so far."""
+        return self.step
+
+    def to_bytes(self) -> bytes:
+        out = io.BytesIO()
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "optimizer"}
+        torch.save(plain | {"optimizer": self.optimizer.state_dict()}, out)
+        return out.getvalue()
+
+    def load_bytes(self, data: bytes) -> None:
+        """Continue from `to_bytes`; nothing in the data is executed."""
+        device = next(iter(self.params.values())).device  # perhaps not the one that saved it
+        state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+        with torch.no_grad():
+            for name, value in self.params.items():
+                value.copy_(state["params"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for f in dataclasses.fields(self):
+            if f.name not in ("params", "optimizer"):
+                setattr(self, f.name, state[f.name])
+
+
+def trainable(
+    config: TeacherConfig | StudentConfig, values: Params, compute: Compute
+) -> tuple[Params, torch.optim.Adam]:
+    """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
+    params = {}
+    for name, value in values.items():
+        layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+        params[name] = value.detach().clone().to(compute.device).contiguous(memory_format=layout).requires_grad_(True)
+    optimizer = torch.optim.Adam(
+        list(params.values()), lr=config.learning_rate, betas=(config.adam_beta1, config.adam_beta2),
+        weight_decay=config.weight_decay, fused=True,
+    )  # fmt: skip
+    return params, optimizer
+
+
+def learning_rate(config: TeacherConfig | StudentConfig, step: int) -> float:
+    """The learning rate of a step (counted from 0): constant, or falling to 0 at the end."""
+    done = step / config.steps
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.decay]
+    return config.learning_rate * factor
+
+
+def train_interval(
+    config: TeacherConfig | StudentConfig,
+    training: Training,
+    part_names: tuple[str, ...],
+    loss_of: Callable[[int], tuple[Tensor, Tensor]],
+    validate: Callable[[], Mapping[str, float] | None],
+    selection_loss: str,
+) -> bool:
+    """Steps up to the next validation, then the validation: appends to the curve, keeps the best snapshot.
+
+    loss_of: step -> the loss and its parts, (len(part_names),) detached; validate: the validation's values, None if a
+    logit is not finite; selection_loss: which of them `select: loss` looks at, and `select: auc` at ties. Returns
+    whether the training is over; a loss or a logit that is not finite makes it `failed`, with its cause.
+    """
+    begin = time.perf_counter()
+    tensors = list(training.params.values())
+    first, last = training.step, min(training.step + config.eval_every, config.steps)
+    sums = torch.zeros(1 + len(part_names), device=tensors[0].device)
+    for step in range(first, last):
+        loss, parts = loss_of(step)
+        for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
+            tensor.grad = gradient
+        training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
+        training.optimizer.step()
+        sums += torch.cat([loss.detach()[None], parts])
+    training.step = last
+    means = (sums / (last - first)).tolist()
+    values = dict(zip(("train_loss", *part_names), means, strict=True)) | {"step": float(training.position)}
+    over = False
+    if not math.isfinite(means[0]):
+        span = f"between steps {training.position - (last - first) + 1} and {training.position}"
+        training.status, training.cause = "failed", f"the training loss became {means[0]} {span}"
+    elif (found := validate()) is None:  # the last update spoilt parameters whose losses were all finite
+        cause = f"the validation logits are no longer finite after step {training.position}"
+        training.status, training.cause = "failed", cause
+    else:
+        values |= found
+        _keep_best(config.select, training, found["val_bag_auc"], found[selection_loss])
+        over = last >= config.steps or bool(config.patience and training.since_best >= config.patience)
+    training.curve.append(values)
+    training.seconds += time.perf_counter() - begin
+    return over
+
+
+def _keep_best(select: str, training: Training, area: float, loss: float) -> None:
+    area = -math.inf if math.isnan(area) else area
+    rank = {"loss": (loss, 0.0), "auc": (-area, loss), "last": (-float(training.position), 0.0)}[select]
+    if rank < training.best_rank:
+        training.best_rank, training.best_step, training.since_best = rank, training.position, 0
+        training.best_params = {name: value.detach().clone() for name, value in training.params.items()}
+    else:
+        training.since_best += 1
