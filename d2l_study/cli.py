@@ -113,6 +113,30 @@ def _ui(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _list(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.existing import show_list
+
+    return show_list(arguments.root)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.existing import show_status
+
+    return show_status(arguments.study, arguments.root)
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.existing import sync_study
+
+    return sync_study(arguments.study, arguments.root, arguments.tracking_uri)
+
+
+def _trial(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.existing import run_one
+
+    return run_one(arguments.id, arguments.replicate, arguments.root)
+
+
 # ---- arguments
 
 
@@ -162,6 +186,20 @@ def _parser() -> argparse.ArgumentParser:
     plan = _command(commands, "plan", _plan, "show what a study would run and how long it takes; runs nothing")
     _add_study(plan)
 
+    _add_root(_command(commands, "list", _list, "list the studies that exist"))
+
+    status = _command(commands, "status", _status, "show how far a study is, from any terminal, while it runs or later")
+    _add_existing(status)
+
+    sync = _command(commands, "sync", _sync, "bring an MLflow store up to date with a study, from its results")
+    _add_existing(sync)
+    sync.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default as for run")
+
+    trial = _command(commands, "trial", _trial, "run one trial in this process, under a debugger if wished")
+    trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")
+    trial.add_argument("--replicate", type=_number, action="append", metavar="R", help="only this replicate")
+    _add_root(trial)
+
     _command(commands, "spaces", _spaces, "list the search spaces")
 
     data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
@@ -198,6 +236,11 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replicates", type=_positive, metavar="R", help="replicates of each configuration")
     parser.add_argument("--limit", type=_positive, metavar="N", help="run at most N trials this time")
     parser.add_argument("--max-concurrent", type=_positive, metavar="N", help="at most N trials at a time")
+    _add_root(parser)
+
+
+def _add_existing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="a study's name, or its folder")
     _add_root(parser)
 
 

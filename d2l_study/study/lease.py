@@ -25,11 +25,11 @@ def lease(folder: StudyFolder) -> Iterator[None]:
     """Hold the study while the block runs; `UserError` that names the other driver if there is one."""
     key = f"{folder.key}/lease.json"
     mark = uuid.uuid4().hex
-    stop = threading.Event()
+    stop, begun = threading.Event(), time.time()
 
     def content() -> bytes:
         return json.dumps(
-            {"mark": mark, "host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()}
+            {"mark": mark, "host": socket.gethostname(), "pid": os.getpid(), "begun": begun, "beat": time.time()}
         ).encode()
 
     def beat() -> None:
@@ -38,17 +38,17 @@ def lease(folder: StudyFolder) -> Iterator[None]:
                 folder.storage.put(key, content())
 
     if not folder.storage.put_if_absent(key, content()):
-        holder = _read(folder, key)
-        if holder is not None and _alive(holder):
+        other = holder(folder)
+        if other is not None:
             raise UserError(
-                f"study {folder.name!r} is being run by process {holder['pid']} on {holder['host']}; wait for it, "
+                f"study {folder.name!r} is being run by process {other['pid']} on {other['host']}; wait for it, "
                 "end that process, or give this one another name with --study"
             )
         folder.storage.put(key, content())
         # Of two drivers that find the same dead lease, the one whose mark stays goes on.
         time.sleep(0.2)
-        holder = _read(folder, key)
-        if holder is None or holder["mark"] != mark:
+        taken = _read(folder, key)
+        if taken is None or taken["mark"] != mark:
             raise UserError(f"study {folder.name!r} was taken up by another driver at this moment; try again")
     thread = threading.Thread(target=beat, name="lease", daemon=True)
     thread.start()
@@ -57,9 +57,15 @@ def lease(folder: StudyFolder) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        holder = _read(folder, key)
-        if holder is not None and holder["mark"] == mark:
+        mine = _read(folder, key)
+        if mine is not None and mine["mark"] == mark:
             folder.storage.delete(key)
+
+
+def holder(folder: StudyFolder) -> dict[str, Any] | None:
+    """The driver at work on a study (`pid`, `host`, `begun` and `beat` in seconds since 1970), or None."""
+    found = _read(folder, f"{folder.key}/lease.json")
+    return found if found is not None and _alive(found) else None
 
 
 def _read(folder: StudyFolder, key: str) -> dict[str, Any] | None:
@@ -69,13 +75,13 @@ def _read(folder: StudyFolder, key: str) -> dict[str, Any] | None:
         return None
 
 
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder["host"] == socket.gethostname():
+def _alive(driver: dict[str, Any]) -> bool:
+    if driver["host"] == socket.gethostname():
         try:
-            os.kill(int(holder["pid"]), 0)
+            os.kill(int(driver["pid"]), 0)
         except ProcessLookupError:
             return False
         except PermissionError:
             pass
     # A process number may have been given to somebody else since, so the beat decides.
-    return time.time() - float(holder["beat"]) < STALE_SECONDS
+    return time.time() - float(driver["beat"]) < STALE_SECONDS

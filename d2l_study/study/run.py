@@ -127,6 +127,7 @@ def run_study(request: Request) -> int:
     folder.storage.ensure_writable()
 
     from d2l_study.study.engine import check_address
+    from d2l_study.study.run_page import study_page
     from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
 
     check_address(request.address)
@@ -143,16 +144,11 @@ def run_study(request: Request) -> int:
         show_plan(study)
         print(f"  results: {_shown(folder.storage.path(folder.key))}; MLflow: {uri}", flush=True)
         tracker = Tracker(uri, study.name)
-        tags = study_tags(study, origin)
-        varied = list(plan.configurations[0].varied)
-        params = {"space": space.name, "replicates": plan.replicates, "configurations": plan.trials_total,
-                  "base_seed": space.base_seed}  # fmt: skip
-        resolved_text = folder.storage.read(f"{folder.key}/resolved.json")
-        tracker.start(tags, params, {"space.yaml": space.text.encode(), "resolved.json": resolved_text},
-                      varied=varied, description=space.description)  # fmt: skip
+        page = study_page(folder)
+        tracker.start(page.tags, page.params, page.artifacts, varied=page.varied, description=page.description)
         stopped = False
         try:
-            stopped = _train(study, entries, tracker, tags, origin)
+            stopped = _train(study, entries, tracker, page.tags, origin)
         finally:
             rows = folder.compact()
             if space.keep_weights == "best":
@@ -165,16 +161,6 @@ def run_study(request: Request) -> int:
                 problem = tracker.problems or "the tracking store is slow"
                 print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger")
     return conclude(study, stopped, failed, unfinished)
-
-
-def study_tags(study: Study, origin: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of the study's MLflow runs: where they come from."""
-    configuration = study.plan.configurations[0]
-    return {
-        "d2l.space": study.space.name, "d2l.data_checksum": configuration.data_checksum,
-        "d2l.base_seed": str(study.space.base_seed), "d2l.code_version": origin["code_version"],
-        "d2l.commit": origin["commit"] or "", "d2l.dirty": str(origin["dirty"]).lower(),
-    }  # fmt: skip
 
 
 def _train(
@@ -341,6 +327,10 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
         for (trial, cause), group in list(causes.groupby(["trial_id", "cause"]))[:10]:
             numbers = ", ".join(str(r) for r in group["replicate"])
             print(f"  {trial} ({group['method'].iloc[0]}), replicates {numbers}: {cause}")
+        first = causes.iloc[0]
+        print(
+            f"  one alone: python -m d2l_study trial --id {first['trial_id']} --replicate {first['replicate']}{where}"
+        )
         print(f"  logs: {_shown(study.folder.storage.path(f'{study.folder.key}/failures'))}")
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"

@@ -11,6 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,36 @@ def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> str:
     """A short hash of what the page of these rows shows."""
     content = [PAGE_VERSION, final_metrics(rows, params), outcome(rows)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """What a study's parent run shows; its tags are on the children too."""
+
+    tags: dict[str, str]
+    params: dict[str, Any]
+    artifacts: dict[str, bytes]
+    varied: list[str]
+    description: str
+
+
+def study_page(folder: StudyFolder) -> StudyPage:
+    """The parent run of a study, from its folder alone: where it comes from, the space as written and resolved."""
+    resolved, plan = folder.resolved(), folder.plan()
+    space, origin = resolved.get("space", {}), resolved.get("provenance", {})
+    tags = {
+        "d2l.space": str(space.get("name", "")), "d2l.base_seed": str(space.get("base_seed", "")),
+        "d2l.data_checksum": ", ".join(sorted({str(e.get("data_checksum", "")) for e in plan})),
+        "d2l.code_version": str(origin.get("code_version", "")), "d2l.commit": origin.get("commit") or "",
+        "d2l.dirty": str(origin.get("dirty", "")).lower(),
+    }  # fmt: skip
+    params = {
+        "space": space.get("name", ""), "replicates": max((len(e["replicates"]) for e in plan), default=0),
+        "configurations": len({e["config_id"] for e in plan}), "base_seed": space.get("base_seed", ""),
+    }  # fmt: skip
+    artifacts = {name: folder.storage.read(f"{folder.key}/{name}") for name in ("space.yaml", "resolved.json")}
+    varied = list(dict.fromkeys(key for e in plan for key in e["varied"]))
+    return StudyPage(tags, params, artifacts, varied, str(space.get("description", "")))
 
 
 def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:

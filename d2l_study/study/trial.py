@@ -72,6 +72,10 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     it would come again. Out of memory is raised, for the caller to try again.
     """
     folder = StudyFolder(LocalStorage(order.root), order.study)
+    folder.ledger.write_config(order.config_id, {
+        "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
+        "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
+    })  # fmt: skip
     there = folder.ledger.has_weights if order.keep_weights == "all" else folder.ledger.has
     missing = [r for r in order.replicates if not there(order.config_id, r)]
     try:
@@ -124,8 +128,6 @@ def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report
     })  # fmt: skip
     for problem, result in zip(problems, fitted, strict=True):
         row, files = run_results(order, problem, result, compute.device, now())
-        ledger.write_config(identity, {"stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
-                                       "data_checksum": order.checksum, "teachers": order.teachers})  # fmt: skip
         again = ledger.has(identity, result.replicate)  # made again for its weights
         ledger.commit(identity, result.replicate, row, files, attempt=uuid.uuid4().hex[:8], replace=again)
         folder.clear_failure(identity, result.replicate)

@@ -1,0 +1,74 @@
+"""`list`, `status`, `sync` and `trial`: about studies that exist."""
+
+import pytest
+from make_study import make_study
+from test_trial import order
+
+from d2l_study import cli
+from d2l_study.study import trial as trial_module
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.lease import lease
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import run_trial
+
+
+def test_list_shows_every_study_with_its_runs(tmp_path, capsys):
+    make_study(tmp_path, name="one", replicates=2, num_bags=(50,), bag_sizes=(10,), failed=((0, 1),))
+    make_study(tmp_path, name="two", replicates=1, num_bags=(50,), bag_sizes=(10,), missing=((0, 0),), seed=1)
+    assert cli.main(["list", "--root", str(tmp_path)]) == 0
+    one, two = capsys.readouterr().out.splitlines()
+    assert one.startswith("one  3 of 4 runs, 1 failed") and "made for a test" in one
+    assert two.startswith("two  1 of 2 runs") and "failed" not in two
+    assert cli.main(["list", "--root", str(tmp_path / "none")]) == 0
+    assert "no studies under" in capsys.readouterr().out
+
+
+def test_status_says_what_is_left_who_is_at_work_and_what_failed(tmp_path, capsys):
+    folder = make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,), failed=((0, 1),), missing=((1, 0),))
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "4 runs: 2 done, 1 failed, 1 missing" in out
+    assert "nobody is at work on it; 1 runs are left" in out and "failed × 1: ValueError: made to fail" in out
+    with lease(folder):
+        cli.main(["status", "made", "--root", str(tmp_path)])
+    assert "is at work on it" in capsys.readouterr().out
+    assert cli.main(["status", "mode", "--root", str(tmp_path)]) == 2
+    assert "did you mean 'made'" in capsys.readouterr().err
+
+
+def test_sync_fills_an_empty_store_and_then_changes_nothing(tmp_path, capsys):
+    make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,))
+    uri = f"sqlite:///{tmp_path}/other.db"
+    for words in ("2 configurations new in MLflow", "0 configurations new in MLflow, 0 brought up to date, 2 right"):
+        assert cli.main(["sync", "made", "--root", str(tmp_path), "--tracking-uri", uri]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
+    asked = order(tmp_path, replicates=(0,))
+
+    def broken(data):
+        raise ZeroDivisionError("made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "_pool", broken)
+        run_trial(asked)
+        assert cli.main(["trial", "--id", "abab", "--replicate", "0", "--root", str(tmp_path)]) == 1
+        assert "ZeroDivisionError" in capsys.readouterr().out
+    assert cli.main(["trial", "--id", "abab", "--replicate", "0", "--root", str(tmp_path)]) == 0
+    assert "r000: done" in capsys.readouterr().out
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    assert folder.ledger.has("ab" * 10, 0) and folder.failure("ab" * 10, 0) is None
+
+
+def test_an_unknown_or_ambiguous_id_is_named(tmp_path, capsys):
+    make_study(tmp_path, replicates=1, num_bags=(50, 100), bag_sizes=(10,))
+    for identity, words in (("zzz", "no trial of that id"), ("", "no trial of that id")):
+        assert cli.main(["trial", "--id", identity, "--root", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["sync", "a", "b"], ["trial"], ["list", "x"]])
+def test_missing_and_further_words_are_refused(arguments, capsys):
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
