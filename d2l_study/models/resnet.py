@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2l_study.errors import UserError
-from d2l_study.models.extractors import Masks, Params, linear_init, uniform
+from d2l_study.models.extractors import Masks, Params, channels_last, linear_init, uniform
 
 CHANNELS = (16, 32, 64)
 """Channels of the three stages, one residual block each; the second and third halve the sides."""
@@ -42,7 +42,7 @@ def resnet_maps(params: Params, x: Tensor, masks: Masks | None = None) -> Tensor
 
     x: (instances, C, H, W) in normalised units; masks.depth: (instances, 3). Returns (instances, flat).
     """
-    x = F.max_pool2d(F.relu(_conv(params, "stem", x)), 2)
+    x = F.relu(F.max_pool2d(_conv(params, "stem", channels_last(x)), 2))
     for i in range(1, len(CHANNELS) + 1):
         stride = 1 if i == 1 else 2
         branch = F.relu(_conv(params, f"block{i}.conv1", x, stride))
