@@ -50,7 +50,7 @@ def _tables(arguments: argparse.Namespace) -> None:
     if arguments.out is None:
         print(text, end="")
         return
-    path = results.writable_path(arguments.out)
+    path = results.writable_path(arguments.out, () if arguments.format else tuple(tables.SUFFIXES))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -94,15 +94,13 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
 
 
 def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
-    """The path, its folder made; UserError for another suffix than those allowed or a folder that cannot be."""
+    """The path; UserError for another suffix than those allowed, or a folder that is not there."""
     path = Path(out).expanduser()
     if suffixes and path.suffix.lower() not in suffixes:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UserError(f"--out {out}: {found} is not allowed; expected {listed(suffixes)}")
     if path.is_dir():
         raise UserError(f"--out {out}: this is a folder; a file name is needed")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot make the folder {path.parent}: {error.strerror or error}") from None
+    if not path.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {path.parent}")
     return path

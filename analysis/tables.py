@@ -172,6 +172,11 @@ def _widths(intervals: Iterable[Interval]) -> list[float]:
 def _asymmetric(interval: Interval, decimals: int) -> bool:
     below, above = interval.mean - interval.lower, interval.upper - interval.mean
     least = 0.5 * 10**-decimals
+    if (
+        interval.kind == "t on the logit"
+        and not 0 <= interval.mean - interval.half_width <= 1 - 2 * interval.half_width
+    ):
+        return True  # ± would leave the range of the metric
     return max(below, above) > ASYMMETRY * max(min(below, above), least) + least
 
 

@@ -153,7 +153,7 @@ class _Parser(argparse.ArgumentParser):
             name = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
         elif unknown and ("unrecognized" in message or "required" in message):
-            message = f"unknown option {unknown[0]}{nearest(unknown[0], known)}"
+            message = f"unknown option {unknown[0]}{nearest(unknown[0], known, 0.6)}"
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:

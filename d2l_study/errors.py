@@ -11,9 +11,9 @@ class UserError(ValueError):
     """Something the user gave is wrong; the message says what and where, and what would be right."""
 
 
-def nearest(name: object, valid: Iterable[object]) -> str:
-    """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string."""
-    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=0.5)
+def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
+    """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
+    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=alike)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -43,6 +43,9 @@ core of an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured,
 TRIAL_SECONDS = 2.0
 """A trial's own time: its worker, its data, writing its results."""
 
+LEAST_SECONDS = 2.0
+"""Runs that trained for less say nothing of longer ones: what surrounds the steps weighs too much."""
+
 ENOUGH_RUNS = 3
 """Earlier runs from which on an estimate is no longer called rough."""
 
@@ -203,7 +206,9 @@ def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, 
     say so, and whether they computed in the same precision."""
     ratios: dict[str, list[float]] = {}
     if rows is not None and {"train_seconds", "device", "config_id"} <= set(rows.columns):
-        done = rows[rows["device"].astype(str).str.startswith(resources.kind) & (rows["train_seconds"] > 0)]
+        done = rows[
+            rows["device"].astype(str).str.startswith(resources.kind) & (rows["train_seconds"] >= LEAST_SECONDS)
+        ]
         for values in done.to_dict("records"):
             try:
                 ran = values.get("steps_run")

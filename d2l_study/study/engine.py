@@ -69,7 +69,9 @@ def cluster(address: str) -> Iterator[Any]:
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        # Loopback, and never whatever cluster the temp folder remembers.
+        # Never whatever cluster the temp folder remembers; and on loopback only, which `_node_ip_address` alone does
+        # not give: Ray replaces 127.0.0.1 by the machine's address unless it believes that clusters are unsupported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         options |= {"address": address if address == "auto" or ":" in address else f"{address}:6379"}
@@ -88,17 +90,21 @@ def cluster(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def slots(ray: Any, resources: Resources) -> int:
-    """How many trials run side by side on the cluster as it is; `UserError` if not one fits."""
-    there = ray.cluster_resources()
-    cpus, gpus = float(there.get("CPU", 0)), float(there.get("GPU", 0))
+def check_fits(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many trials fit side by side on so much; `UserError` if not one does."""
     count = resources.slots(cpus, gpus)
     if count < 1:
         raise UserError(
             f"resources: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; "
-            f"the cluster has {cpus:g} and {gpus:g}"
+            f"there are {cpus:g} and {gpus:g}"
         )
     return count
+
+
+def slots(ray: Any, resources: Resources) -> int:
+    """How many trials run side by side on the cluster as it is; `UserError` if not one fits."""
+    there = ray.cluster_resources()
+    return check_fits(resources, float(there.get("CPU", 0)), float(there.get("GPU", 0)))
 
 
 def train_in_worker(config: dict[str, Any]) -> None:

@@ -103,8 +103,9 @@ def _check_scheme(uri: str, where: str) -> None:
 
 
 def _check_sqlite(path: Path, where: str) -> None:
+    if not path.parent.is_dir():
+        raise UserError(f"{where}: there is no folder {path.parent}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path, timeout=5)
         try:
             database.execute("BEGIN IMMEDIATE")

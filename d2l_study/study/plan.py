@@ -95,7 +95,10 @@ def make_plan(space: Space, checksum: Checksum, ledger: Ledger | None = None) ->
     """The plan of a space; what is done is read from the ledger, without one nothing is."""
     plan = Plan(configurations(space, checksum), space.replicates)
     if ledger is not None:
-        plan.done = {c.config_id: committed(ledger, c.config_id, c.teaches) for c in plan.configurations}
+        wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
+        for c in plan.configurations:
+            with_weights = wanted[c.config_id] and c.stage != "attention"  # which is no model of its own
+            plan.done[c.config_id] = committed(ledger, c.config_id, with_weights)
     return plan
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,10 +61,15 @@ class Study:
 def prepare(request: Request) -> Study:
     """Read and check everything that can be checked before anything is written: space, data, plan."""
     space = load_space(request.space, request.overrides, request.replicates)
-    name = request.study or study_name(space)
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
-        raise UserError(f"--study {name!r} is not allowed; expected a name without '/' that does not begin with '.'")
+    name = study_name(space) if request.study is None else request.study
+    if not name.strip() or any(c in name for c in "/\\\0") or name.startswith(".") or len(name.encode()) > 100:
+        raise UserError(
+            f"--study {name[:40]!r} is not allowed; expected a name of at most 100 letters without '/' that does not "
+            "begin with '.'"
+        )
     storage = LocalStorage(request.root)
+    if storage.root.exists() and not storage.root.is_dir():
+        raise UserError(f"--root {storage.root}: this is a file; expected a folder")
     plan = make_plan(space, DataChecksums(), Ledger(storage))
     return Study(request, space, StudyFolder(storage, name), plan)
 
@@ -96,7 +103,8 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
     print(f"  methods: {', '.join(methods)}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
     runs = sum(len(t.replicates) for t in todo)
     print(
-        f"  {plan.trials_total} trials × {plan.replicates} replicates = {plan.runs_total} runs: "
+        f"  {_count(plan.trials_total, 'trial')} × {_count(plan.replicates, 'replicate')} = "
+        f"{_count(plan.runs_total, 'run')}: "
         f"{plan.runs_done} there already, {runs} to run now"
         + (f" (--limit: {len(todo)} trials)" if request.limit is not None else "")
     )
@@ -109,12 +117,16 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
     return predicted
 
 
+def machine() -> tuple[int, int]:
+    """The processor cores that this process may use, and this machine's NVIDIA GPUs."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus, len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
 def local_slots(space: Space, request: Request) -> int:
     """How many trials this machine would run side by side (the cluster's own number is known once it is joined)."""
-    import os
-
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fits = space.resources.slots(cpus, math.inf) if space.resources.gpus else space.resources.slots(cpus)
+    cpus, gpus = machine()
+    fits = space.resources.slots(cpus, gpus or 1)  # a plan for a GPU can be made anywhere
     return max(1, min(fits, request.max_concurrent or fits))
 
 
@@ -126,11 +138,15 @@ def run_study(request: Request) -> int:
     check_extension(folder, plan.entries())
     folder.storage.ensure_writable()
 
-    from d2l_study.study.engine import check_address
+    from d2l_study.study.engine import check_address, check_fits
     from d2l_study.study.run_page import study_page
     from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
 
+    if request.tracking_uri == "":
+        raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
     check_address(request.address)
+    if request.address == "local":
+        check_fits(space.resources, *machine())
     uri = resolve_uri(request.tracking_uri, folder.storage.root)
     check_uri(uri)
 
@@ -316,10 +332,10 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
     from analysis.tables import render
 
     name, root = study.name, study.request.root
-    where = "" if root == "runs" else f" --root {root}"
+    where = "" if root == "runs" else f" --root {shlex.quote(root)}"
     rows = analysis.load(name, root)
     print()
-    if (rows["status"] == "done").any():
+    if (rows["status"] != "missing").any():
         print(render(rows, study.space.metric), end="")
     if failed:
         print(f"\n{failed} run{'s' if failed > 1 else ''} failed:")
@@ -335,9 +351,12 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         print(f"\n{'Stopped' if stopped else 'Not finished'}: {left}; the same command goes on from here.")
+    if not (rows["status"] == "done").any():
+        return 130 if stopped else 1
     pairs = " --kind pairs" if study.space.pairs else ""
+    name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
     print(
-        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {name}.png\n"
+        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
         f"      python -m analysis tables {name}{where} --metric {'bag_auc' if pairs else 'instance_auc'}\n"
         f"      python -m d2l_study ui{where}"
     )
@@ -349,6 +368,10 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _text(value: Any) -> str:

@@ -40,7 +40,7 @@ PAGE_VERSION = 1
 def run_name(method: str, stage: str, params: Mapping[str, Any], varied: Sequence[str] = ()) -> str:
     """For example `vat n=50 K=10 λ_adv=1`: the arm, the two main axes, then what else varies and is not off."""
     keys = ["num_bags", "mean_bag_size", *(k for k in varied if k not in ("num_bags", "mean_bag_size"))]
-    parts = [method] if stage == "teacher" else [stage, method]
+    parts = [method] if stage == "teacher" or method.startswith(stage) else [stage, method]
     for key in keys:
         value = params.get(key)
         if value is None or (key.startswith("lambda_") and value == 0):

@@ -76,7 +76,8 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
         "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
     })  # fmt: skip
-    there = folder.ledger.has_weights if order.keep_weights == "all" else folder.ledger.has
+    with_weights = order.keep_weights == "all" and order.stage != "attention"
+    there = folder.ledger.has_weights if with_weights else folder.ledger.has
     missing = [r for r in order.replicates if not there(order.config_id, r)]
     try:
         _train(order, missing, folder, report)

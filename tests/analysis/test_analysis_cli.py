@@ -33,7 +33,7 @@ def test_tables_prints_and_writes(root, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| vat − none |" in printed
     assert "(4 of 5)" in printed
-    out = tmp_path / "new" / "table.md"
+    out = tmp_path / "table.md"
     assert main(["tables", f"{root}/studies/made", "--out", str(out)]) == 0
     assert out.read_text() == printed
     for name, start in (("table.tex", "% needs"), ("table.csv", "study,metric")):

@@ -119,7 +119,7 @@ def test_looks_differ_without_colour():
 
 def test_each_format_is_what_its_suffix_says(made, tmp_path):
     figure = draw(made)
-    png, svg, pdf = (save(figure, tmp_path / "new" / f"auc.{s}").read_bytes() for s in ("png", "svg", "pdf"))
+    png, svg, pdf = (save(figure, tmp_path / f"auc.{s}").read_bytes() for s in ("png", "svg", "pdf"))
     with Image.open(io.BytesIO(png)) as image:
         assert image.width > 1000
         assert len(np.unique(np.asarray(image.convert("L")))) > 50

@@ -74,7 +74,7 @@ def test_a_run_without_predictions_is_named(root):
 
 def test_export_keeps_rows_and_values(root, tmp_path):
     rows = analysis.load("made", root)
-    for name, read in (("a/rows.parquet", pd.read_parquet), ("rows.csv", pd.read_csv)):
+    for name, read in (("rows.parquet", pd.read_parquet), ("rows.csv", pd.read_csv)):
         back = read(export(rows, tmp_path / name))
         assert list(back.columns) == list(rows.columns)
         assert back["config_id"].tolist() == rows["config_id"].tolist()

@@ -130,6 +130,7 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path):
     while not list(results.glob("*/*/*/commit.json")):
         assert driver.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
         time.sleep(0.02)
+    assert listening_beyond_loopback(session_members(driver.pid)) == []
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     end_ray_of(driver.pid)
@@ -152,6 +153,33 @@ def end_ray_of(session):
             for pid in members:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.2)
+
+
+LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+"""127.0.0.1, the same mapped into IPv6, and ::1, as /proc/net writes them."""
+
+
+def listening_beyond_loopback(pids):
+    """Listening TCP sockets of these processes at other addresses than loopback."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                target = str(link.readlink())
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found, seen = [], 0
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                seen += 1
+                if fields[1].rpartition(":")[0] not in LOOPBACK:
+                    found.append(fields[1])
+    assert seen >= 5  # Ray does listen
+    return found
 
 
 def session_members(session):
@@ -192,6 +220,13 @@ def test_a_failing_arm_is_marked_and_the_study_goes_on(tmp_path):
         (["plan", "--space", "smoke", "--set", "teacher.epsilon=[]"], ["teacher.epsilon", "empty"]),
         (["plan", "--space", "smoke", "--replicates", "0"], ["--replicates", "'0'"]),
         (["run", "--space", "smoke", "--study", "a/b"], ["--study 'a/b'"]),
+        (["run", "--space", "smoke", "--study", ""], ["--study ''"]),
+        (["run", "--space", "smoke", "--study", "a" * 300], ["--study", "at most 100"]),
+        (["run", "--space", "smoke", "--set", "resources.cpus=1000"], ["asks for 1000 CPUs"]),
+        (["run", "--space", "smoke", "--set", "resources.gpus=64"], ["64 GPUs"]),
+        (["plan", "--space", "smoke", "--root", "/proc/version"], ["--root /proc/version", "a file"]),
+        (["run", "--space", "smoke", "--tracking-uri", ""], ["--tracking-uri", "empty"]),
+        (["run", "--space", "smoke", "--tracking-uri", "sqlite:////nowhere/x.db"], ["no folder /nowhere"]),
         (["run", "--space", "smoke", "--root", "/proc/nothing"], ["--root /proc/nothing", "cannot write"]),
         (["run", "--space", "smoke", "--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "refused"]),
         (["run", "--space", "smoke", "--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "no Ray cluster"]),
