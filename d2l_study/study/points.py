@@ -15,6 +15,7 @@ from typing import Any
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
+from d2l_study.study.distributions import Distribution
 from d2l_study.study.ledger import config_id
 from d2l_study.study.space import Configuration, Space, flat_names, scientific
 
@@ -117,7 +118,9 @@ def _common_student(space: Space, arm: str, student: StudentConfig) -> StudentCo
         if key not in own:
             values[key] = getattr(student, key)
         else:
-            values[key] = written[0] if isinstance(written, tuple) else written
+            first = written[0] if isinstance(written, tuple) else written
+            drawn = isinstance(first, Distribution)
+            values[key] = first.draw(f"student.{key}", space.base_seed, 0) if drawn else first
     return StudentConfig(**values)
 
 
@@ -146,7 +149,8 @@ def _flat(sections: Mapping[str, Options], names: Mapping[tuple[str, str], str])
 
 def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:
     """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
-    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, tuple)]
+    varying = (tuple, Distribution)
+    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, varying)]
     own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]
     members = [("teacher", "member")] if space.pairs else []
     return list(dict.fromkeys(names.get(place, place[1]) for place in (*common, *own, *members)))

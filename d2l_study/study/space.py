@@ -1,7 +1,8 @@
 """From a space file to a checked study: every key is read, named and bounded before anything runs.
 
 A space is YAML: common sections (`data`, `teacher`, `student`), named arms (`methods`) that set or vary any key of
-any section, and the study's own keys. A list is an axis; each arm is the product of its axes. With a `student`
+any section, and the study's own keys. A list is an axis; each arm is the product of its axes. `{low, high, log}` is a
+distribution, from which `search` draws points. With a `student`
 section it is a space of students: `teachers` names the arms of the teacher, `methods` those of the student, and every
 method learns from every teacher. Sections take their
 keys, types and bounds from the option classes of `data` and `learning`, so there is one definition of each.
@@ -16,10 +17,11 @@ import json
 import math
 import os
 import re
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import d2l_study
 from d2l_study.data import DATASETS
@@ -27,6 +29,7 @@ from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, check_value, field_of, option
+from d2l_study.study.distributions import Distribution, SearchOptions, read_distribution
 from d2l_study.study.resources import Resources
 from d2l_study.study.space_yaml import parse_yaml, short
 
@@ -88,6 +91,7 @@ class Space:
     settings: dict[str, Any] = field(default_factory=dict)
     pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    search: SearchOptions | None = None
 
     @property
     def stage(self) -> str:
@@ -106,18 +110,27 @@ class Space:
         """The number of configurations, before any that turn out the same are dropped."""
         return sum(
             math.prod(len(v) for keys in self.written(method).values() for v in keys.values() if isinstance(v, tuple))
+            * self.draws(method)
             for method in self.methods
         )
+
+    def draws(self, method: str) -> int:
+        """How many points are drawn from the arm's distributions, at each point of its axes; 1 if it has none."""
+        values = [v for keys in self.written(method).values() for v in keys.values()]
+        found = any(isinstance(v, Distribution) for v in values)
+        return self.search.trials if found and self.search is not None else 1
 
     def points(self) -> Iterator[tuple[str, dict[str, Options]]]:
         """Every point of every arm: the arm's name and its sections, resolved. The last axis moves fastest."""
         built: dict[tuple[Any, ...], Options] = {}
         for method in self.methods:
             keys = [(s, k, v) for s, keys in self.written(method).items() for k, v in keys.items()]
-            for chosen in itertools.product(*(v if isinstance(v, tuple) else (v,) for _, _, v in keys)):
+            grid = itertools.product(*(v if isinstance(v, tuple) else (v,) for _, _, v in keys))
+            for chosen, number in itertools.product(grid, range(self.draws(method))):
                 values: dict[str, dict[str, Any]] = {name: {} for name in self.section_names}
                 for (section, key, _), value in zip(keys, chosen, strict=True):
-                    values[section][key] = value
+                    drawn = isinstance(value, Distribution)
+                    values[section][key] = value.draw(f"{section}.{key}", self.base_seed, number) if drawn else value
                 sections = {}
                 for name, given in values.items():
                     mark = (name, *sorted(given.items()))
@@ -134,6 +147,7 @@ class Space:
             **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
             "metric": self.metric, "references": list(self.references),
+            "search": self.search and self.search.to_dict(),
         }  # fmt: skip
 
 
@@ -289,14 +303,8 @@ def load_space(
     study["description"] = _one_line(study.get("description"), shown)
     options = StudyOptions(**study)
 
-    asked = {}
-    for place, written in leaves.items():
-        if place[0] == "resources":
-            asked[place[1]] = _checked(Resources, place[1], written, axis=False)
-    try:
-        resources = Resources(**asked)
-    except UserError as error:
-        raise _placed(f"resources.{error}", leaves, shown) from None
+    resources = _one_of_a_kind(Resources, "resources", leaves, shown)
+    search = _one_of_a_kind(SearchOptions, "search", leaves, shown) if any(k[0] == "search" for k in leaves) else None
 
     sections, arms = _typed(leaves, groups)
     pairs = {f"{t} → {m}": (t, m) for t in arms.get("teachers", {}) for m in arms["methods"]}
@@ -304,8 +312,9 @@ def load_space(
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
-        _settings(changed, options, sections, arms), pairs, references,
+        _settings(changed, options, sections, arms), pairs, references, search,
     )  # fmt: skip
+    _check_search(space, shown)
     if (count := space.count()) > MOST_CONFIGURATIONS:
         raise UserError(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
@@ -316,6 +325,32 @@ def load_space(
         except UserError as error:
             raise _placed(f"{error} (method {method})", leaves, shown) from None
     return space
+
+
+_Kind = TypeVar("_Kind", bound=Options)
+
+
+def _one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[_Key, _Written], shown: str) -> _Kind:
+    """A section that has no axes, such as `resources`."""
+    asked = {place[1]: _checked(cls, place[1], w, axis=False) for place, w in leaves.items() if place[0] == section}
+    try:
+        return cls(**asked)
+    except UserError as error:
+        raise _placed(f"{section}.{error}", leaves, shown) from None
+
+
+def _check_search(space: Space, shown: str) -> None:
+    drawn = [
+        f"{section}.{key}"
+        for method in space.methods
+        for section, keys in space.written(method).items()
+        for key, value in keys.items()
+        if isinstance(value, Distribution)
+    ]
+    if drawn and space.search is None:
+        raise UserError(f"{shown}: {drawn[0]}: a distribution needs a search, for example  search: {{trials: 20}}")
+    if space.search is not None and not drawn:
+        raise UserError(f"{shown}: search: no key has a distribution, for example  epsilon: {{low: 1, high: 8}}")
 
 
 def _placed(message: str, leaves: Mapping[_Key, _Written], shown: str) -> UserError:
@@ -355,11 +390,11 @@ def _leaves(
 ) -> tuple[dict[_Key, _Written], dict[str, list[str]]]:
     """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
     leaves: dict[_Key, _Written] = {}
-    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources")
+    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources", "search")
     for key, value in document.items():
         if has_key(StudyOptions, key):
             leaves[key,] = _Written(value, f"{shown}: {key}")
-        elif key in SECTIONS or key == "resources":
+        elif key in SECTIONS or key in ("resources", "search"):
             for name, inner in _mapping(value, f"{shown}: {key}").items():
                 leaves[key, name] = _Written(inner, f"{shown}: {key}.{name}")
         elif key not in GROUPS:
@@ -450,6 +485,11 @@ def _checked(cls: type[Options], key: str, written: _Written, axis: bool) -> Any
         except UserError as error:
             raise UserError(str(error).replace(repr(value), short(repr(value)))) from None
 
+    if axis and isinstance(written.value, dict):
+        (kind,) = [k for k in (typing.get_args(hint) or (hint,)) if k is not type(None)]
+        if not meta["scientific"]:
+            raise UserError(f"{written.where}: this key changes no result, so it has no distribution; give one value")
+        return read_distribution(written.value, written.where, kind, check)
     if not axis or not isinstance(written.value, list):
         return check(written.where, written.value)
     if not written.value:
@@ -549,7 +589,7 @@ def _place(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[st
                 return head, method, *_in_section(name, rest[len(method) + 1 :], allowed)
         raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
                         f"({head}: {listed(methods)}; expected {head}.NAME.SECTION.KEY)")  # fmt: skip
-    return _in_section(name, name, {**classes, "resources": Resources})
+    return _in_section(name, name, {**classes, "resources": Resources, "search": SearchOptions})
 
 
 def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> _Key:
@@ -654,4 +694,6 @@ def _shown(path: Path) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Distribution):
+        return value.to_dict()
     return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
