@@ -99,8 +99,13 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
     for name in varied:
         values = {c.values[name]: None for c in plan.configurations if name in c.values}
         axes.append(f"{name} ∈ {{{', '.join(_text(v) for v in values)}}}")
-    methods = list(dict.fromkeys(c.method for c in plan.configurations))
-    print(f"  methods: {', '.join(methods)}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    if space.pairs:
+        teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
+        arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
+        arms += f"; references: {', '.join(space.references)}" if space.references else ""
+    else:
+        arms = f"methods: {', '.join(dict.fromkeys(c.method for c in plan.configurations))}"
+    print(f"  {arms}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
     runs = sum(len(t.replicates) for t in todo)
     print(
         f"  {_count(plan.trials_total, 'trial')} × {_count(plan.replicates, 'replicate')} = "
