@@ -65,13 +65,15 @@ def check_address(address: str) -> None:
 def cluster(address: str) -> Iterator[Any]:
     """Ray, started here on loopback (`local`) or joined (`auto`, `HOST:PORT`); what was started here is ended here."""
     _quiet_environment()
+    if address == "local":
+        # On loopback only, which `_node_ip_address` alone does not give: Ray replaces 127.0.0.1 by the machine's own
+        # address unless it believes that clusters are unsupported here. It reads this when it is imported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        # Never whatever cluster the temp folder remembers; and on loopback only, which `_node_ip_address` alone does
-        # not give: Ray replaces 127.0.0.1 by the machine's address unless it believes that clusters are unsupported.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Never whatever cluster the temp folder remembers.
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         options |= {"address": address if address == "auto" or ":" in address else f"{address}:6379"}

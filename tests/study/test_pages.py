@@ -9,12 +9,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from make_study import make_study
+from test_tracking import copied_store
 
 from d2l_study.errors import UserError
 from d2l_study.study.pages import free_port, serve
 from d2l_study.study.tracking import sync
-from tests.make_study import make_study
-from tests.study.test_tracking import copied_store
 
 
 def test_without_a_store_it_names_the_command_that_makes_one(tmp_path):
@@ -48,7 +48,11 @@ def test_it_serves_the_study_on_loopback_until_ctrl_c(tmp_path, tmp_path_factory
         asked = taken.getsockname()[1]
         code = "from pathlib import Path; from d2l_study.study.pages import serve"
         code += f"; serve(Path({str(tmp_path)!r}), {uri!r}, {asked})"
-        ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        # A background job of a script starts with SIGINT ignored, and its children too: not a terminal's Ctrl-C.
+        ui = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         try:
             assert ui.stdout is not None
             said = [ui.stdout.readline() for _ in range(3)]

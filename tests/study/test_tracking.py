@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_study import make_study
 
 from d2l_study.errors import UserError
 from d2l_study.study import pages, run_page
 from d2l_study.study.mlflow_store import StudyRuns, check_uri, client, resolve_uri
 from d2l_study.study.tracking import Tracker, sync
-from tests.make_study import make_study
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
 
@@ -109,7 +109,7 @@ def test_the_flag_comes_before_the_variable_and_both_before_the_root(monkeypatch
         ("ftp://host/x", "expected http://"),
         ("sqlite://", "expected http://"),
         ("http://127.0.0.1:9", "connection refused"),
-        ("sqlite:////dev/null/mlflow.db", "cannot write /dev/null/mlflow.db"),
+        ("sqlite:////dev/null/mlflow.db", "there is no folder /dev/null"),
         ("sqlite:////proc/version", "cannot write /proc/version"),
     ],
 )
