@@ -17,7 +17,8 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.ledger import config_id
-from d2l_study.study.space import Configuration, Space, flat_names, scientific
+from d2l_study.study.space import Configuration, Space
+from d2l_study.study.space_keys import flat_names, scientific
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""

@@ -10,7 +10,6 @@ keys, types and bounds from the option classes of `data` and `learning`, so ther
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -24,47 +23,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import d2l_study
-from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.options import Options, check_value, field_of, option
+from d2l_study.options import Options, check_value, field_of
 from d2l_study.study.distributions import Distribution, SearchOptions, read_distribution
 from d2l_study.study.resources import Resources
+from d2l_study.study.space_keys import (
+    GROUPS,
+    METHOD_NAME,
+    MOST_BYTES,
+    MOST_CONFIGURATIONS,
+    REFERENCES,
+    SECTIONS,
+    Arms,
+    Key,
+    StudyOptions,
+    Written,
+    arm_sections,
+    datasets_of,
+    did_you_mean,
+    has_key,
+    home_of,
+    plain,
+    scientific,
+    section_class,
+)
+from d2l_study.study.space_overrides import override, settings_of
 from d2l_study.study.space_yaml import parse_yaml, short
-
-SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig, "student": StudentConfig}
-"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of
-students has `student`."""
-
-GROUPS = ("teachers", "methods")
-"""Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
-
-REFERENCES = ("bag_label", "attention", "oracle")
-"""The reference rows that a space of students may ask for (`references`)."""
-
-DEFAULT_DATASET = "mnist"
-MOST_CONFIGURATIONS = 10_000
-MOST_BYTES = 1_000_000
-METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
-
-TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
-"""What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
-
-
-@dataclass(frozen=True)
-class StudyOptions(Options):
-    """The keys at the top level of a space."""
-
-    description: str = option("", "what the study asks, in one line")
-    replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
-    base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
-    keep_weights: str = option("none", "weights that stay: all, none, or of each arm's best on validation",
-                               choices=("all", "best", "none"), scientific=False)  # fmt: skip
-    metric: str | None = option(
-        None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",
-        choices=TABLE_METRICS, scientific=False,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,7 +130,7 @@ class Space:
         return {
             "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
-            **{name: _plain(keys) for name, keys in self.sections.items()}, "methods": _plain(self.methods),
+            **{name: plain(keys) for name, keys in self.sections.items()}, "methods": plain(self.methods),
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
             "metric": self.metric, "references": list(self.references),
             "search": self.search and self.search.to_dict(),
@@ -184,30 +170,6 @@ class Configuration:
         }  # fmt: skip
 
 
-def section_class(section: str, dataset: Any = None) -> type[Options]:
-    """The option class of a section; for `data` that of the data set."""
-    return SECTIONS[section] or DATASETS[dataset or DEFAULT_DATASET]
-
-
-def has_key(cls: type[Options], key: str) -> bool:
-    keys = cls.keys()
-    return key in keys
-
-
-def scientific(section: Options) -> dict[str, Any]:
-    """The values that results may depend on."""
-    return {k: v for k, v in section.to_dict().items() if field_of(type(section), k)[1]["scientific"]}
-
-
-def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], str]:
-    """(section, key) -> its name as a column: the key, or `section_key` if an earlier section has that key."""
-    names: dict[tuple[str, str], str] = {}
-    for section, cls in sections.items():
-        taken, keys = set(names.values()), cls.keys()
-        names |= {(section, key): f"{section}_{key}" if key in taken else key for key in keys}
-    return names
-
-
 def study_name(space: Space) -> str:
     """The space's name, and 6 hex digits of the overrides if there are any.
 
@@ -216,7 +178,7 @@ def study_name(space: Space) -> str:
     stem = re.sub(r"[^A-Za-z0-9_.+-]+", "-", space.name).strip("-.") or "study"
     if not space.settings:
         return stem
-    text = json.dumps(_plain(space.settings), sort_keys=True)
+    text = json.dumps(plain(space.settings), sort_keys=True)
     return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
@@ -265,18 +227,6 @@ def list_spaces() -> list[tuple[str, str, Path]]:
 # ---- loading
 
 
-@dataclass(frozen=True)
-class _Written:
-    """A value as somebody wrote it, and how a message names the place."""
-
-    value: Any
-    where: str
-
-
-_Key = tuple[str, ...]
-"""("replicates",), ("resources", "cpus"), ("teacher", "epsilon") or ("methods", "vat", "teacher", "epsilon")."""
-
-
 def load_space(
     name_or_file: str | os.PathLike[str], overrides: Sequence[str] = (), replicates: int | None = None
 ) -> Space:
@@ -295,9 +245,9 @@ def load_space(
         document = {"teachers": {"teacher": {}}, **document}
     references = _references(document.pop("references", []), shown)
     leaves, groups = _leaves(document, shown, students)
-    changed = _override(leaves, groups, overrides, students)
+    changed = override(leaves, groups, overrides, students)
     if replicates is not None:
-        leaves["replicates",] = _Written(replicates, "--replicates")
+        leaves["replicates",] = Written(replicates, "--replicates")
 
     study = {k[0]: _checked(StudyOptions, k[0], written, axis=False) for k, written in leaves.items() if len(k) == 1}
     study["description"] = _one_line(study.get("description"), shown)
@@ -312,7 +262,7 @@ def load_space(
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
-        _settings(changed, options, sections, arms), pairs, references, search,
+        settings_of(changed, options, sections, arms), pairs, references, search,
     )  # fmt: skip
     _check_search(space, shown)
     if (count := space.count()) > MOST_CONFIGURATIONS:
@@ -330,7 +280,7 @@ def load_space(
 _Kind = TypeVar("_Kind", bound=Options)
 
 
-def _one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[_Key, _Written], shown: str) -> _Kind:
+def _one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[Key, Written], shown: str) -> _Kind:
     """A section that has no axes, such as `resources`."""
     asked = {place[1]: _checked(cls, place[1], w, axis=False) for place, w in leaves.items() if place[0] == section}
     try:
@@ -353,7 +303,7 @@ def _check_search(space: Space, shown: str) -> None:
         raise UserError(f"{shown}: search: no key has a distribution, for example  epsilon: {{low: 1, high: 8}}")
 
 
-def _placed(message: str, leaves: Mapping[_Key, _Written], shown: str) -> UserError:
+def _placed(message: str, leaves: Mapping[Key, Written], shown: str) -> UserError:
     """An error about keys taken together, under the place where the one it names was written."""
     name, _, rest = message.partition(": ")
     written = leaves.get(tuple(name.split(".")))
@@ -373,44 +323,35 @@ def _references(value: Any, shown: str) -> tuple[str, ...]:
     for name in value:
         if name not in REFERENCES:
             raise UserError(
-                f"{shown}: references: unknown reference {short(repr(name))}{_did_you_mean(name, REFERENCES)}"
+                f"{shown}: references: unknown reference {short(repr(name))}{did_you_mean(name, REFERENCES)}"
             )
     return tuple(dict.fromkeys(value))
 
 
-def _arm_sections(group: str, students: bool) -> tuple[str, ...]:
-    """The sections whose keys an arm may set."""
-    if not students:
-        return ("data", "teacher")
-    return ("teacher",) if group == "teachers" else ("student",)
-
-
-def _leaves(
-    document: Mapping[str, Any], shown: str, students: bool
-) -> tuple[dict[_Key, _Written], dict[str, list[str]]]:
+def _leaves(document: Mapping[str, Any], shown: str, students: bool) -> tuple[dict[Key, Written], dict[str, list[str]]]:
     """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
-    leaves: dict[_Key, _Written] = {}
+    leaves: dict[Key, Written] = {}
     top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources", "search")
     for key, value in document.items():
         if has_key(StudyOptions, key):
-            leaves[key,] = _Written(value, f"{shown}: {key}")
+            leaves[key,] = Written(value, f"{shown}: {key}")
         elif key in SECTIONS or key in ("resources", "search"):
             for name, inner in _mapping(value, f"{shown}: {key}").items():
-                leaves[key, name] = _Written(inner, f"{shown}: {key}.{name}")
+                leaves[key, name] = Written(inner, f"{shown}: {key}.{name}")
         elif key not in GROUPS:
-            raise UserError(f"{shown}: {short(key)}: unknown key{_home(key) or _did_you_mean(key, top)}")
+            raise UserError(f"{shown}: {short(key)}: unknown key{home_of(key) or did_you_mean(key, top)}")
     if "methods" not in document:
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
     groups = {group: _arms(group, document[group], leaves, shown, students) for group in GROUPS if group in document}
     return leaves, groups
 
 
-def _arms(group: str, value: Any, leaves: dict[_Key, _Written], shown: str, students: bool) -> list[str]:
+def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, students: bool) -> list[str]:
     """Put the keys of a group's arms among the leaves; returns the names of the arms."""
     arms = _mapping(value, f"{shown}: {group}")
     if not arms:
         raise UserError(f"{shown}: {group}: empty; name at least one arm, for example  {group}: {{none: {{}}}}")
-    allowed = _arm_sections(group, students)
+    allowed = arm_sections(group, students)
     for method, own in arms.items():
         where = f"{shown}: {group}.{short(method)}"
         if not METHOD_NAME.fullmatch(method):
@@ -419,27 +360,23 @@ def _arms(group: str, value: Any, leaves: dict[_Key, _Written], shown: str, stud
             if section not in allowed:
                 if students and section in SECTIONS:
                     raise UserError(f"{where}.{section}: in a space of students, {group} set keys of {allowed[0]} only")
-                hint = _home(section, f"{group}.{method}.", allowed) or _did_you_mean(section, allowed)
+                hint = home_of(section, f"{group}.{method}.", allowed) or did_you_mean(section, allowed)
                 raise UserError(f"{where}.{short(section)}: unknown section{hint}")
             for name, inner in _mapping(keys, f"{where}.{section}").items():
-                leaves[group, method, section, name] = _Written(inner, f"{where}.{section}.{name}")
+                leaves[group, method, section, name] = Written(inner, f"{where}.{section}.{name}")
     return list(arms)
 
 
-_Arms = dict[str, dict[str, dict[str, Any]]]
-"""Arm -> section -> key -> value."""
-
-
 def _typed(
-    leaves: Mapping[_Key, _Written], groups: Mapping[str, Iterable[str]]
-) -> tuple[dict[str, dict[str, Any]], dict[str, _Arms]]:
+    leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Arms]]:
     """Check every key of every section in its own type: the common sections, and those of each group's arms."""
-    common = _datasets(leaves.get(("data", "dataset")))
-    arms: dict[str, _Arms] = {group: {} for group in groups}
+    common = datasets_of(leaves.get(("data", "dataset")))
+    arms: dict[str, Arms] = {group: {} for group in groups}
     used: dict[str, None] = {}
     for group, method in ((g, m) for g, methods in groups.items() for m in methods):
         written = leaves.get((group, method, "data", "dataset"))
-        datasets = _datasets(written) if written else common
+        datasets = datasets_of(written) if written else common
         used |= dict.fromkeys(datasets)
         own: dict[str, dict[str, Any]] = {}
         for key, written in leaves.items():
@@ -454,18 +391,7 @@ def _typed(
     return sections, arms
 
 
-def _datasets(written: _Written | None) -> list[str]:
-    """The data sets that a `data.dataset` names, known ones only."""
-    if written is None:
-        return [DEFAULT_DATASET]
-    values = written.value if isinstance(written.value, list) else [written.value]
-    for value in values:
-        if not isinstance(value, str) or value not in DATASETS:
-            raise UserError(f"{written.where}: unknown data set {short(repr(value))}{_did_you_mean(value, DATASETS)}")
-    return values
-
-
-def _checked_in(section: str, key: str, datasets: Iterable[str], written: _Written) -> Any:
+def _checked_in(section: str, key: str, datasets: Iterable[str], written: Written) -> Any:
     """The typed value of a section's key; with several data sets it must suit each."""
     typed = None
     for cls in dict.fromkeys(section_class(section, name) for name in datasets):
@@ -473,10 +399,10 @@ def _checked_in(section: str, key: str, datasets: Iterable[str], written: _Writt
     return typed
 
 
-def _checked(cls: type[Options], key: str, written: _Written, axis: bool) -> Any:
+def _checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
     """A value, or the values of an axis as a tuple, in the key's type and bounds."""
     if not has_key(cls, key):
-        raise UserError(f"{written.where}: unknown key{_did_you_mean(key, cls.keys())}")
+        raise UserError(f"{written.where}: unknown key{did_you_mean(key, cls.keys())}")
     hint, meta = field_of(cls, key)
 
     def check(where: str, value: Any) -> Any:
@@ -541,99 +467,6 @@ def _check_together(sections: Mapping[str, Options]) -> None:
                             "each class needs at least one")  # fmt: skip
 
 
-# ---- overrides (--set)
-
-
-def _override(
-    leaves: dict[_Key, _Written], groups: Mapping[str, Sequence[str]], overrides: Iterable[str], students: bool
-) -> list[_Key]:
-    """Put each "key=value" in its place; returns the places."""
-    pairs = []
-    for given in overrides:
-        bare, equals, text = given.partition("=")
-        if not equals or not bare.strip():
-            raise UserError(f"--set {short(given)}: expected key=value, for example --set teacher.epsilon=2")
-        pairs.append((bare.strip(), text))
-    # The data set decides which keys `data` has, so it is set before bare keys are looked up.
-    pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
-    changed: list[_Key] = []
-    for name, text in pairs:
-        key = _place(name, groups, _datasets(leaves.get(("data", "dataset"))), students)
-        where = "--set " + ".".join(key)
-        if key in changed:
-            raise UserError(f"{where}: given twice")
-        leaves[key] = _Written(parse_yaml(text, where), where)
-        changed.append(key)
-    for place in changed:
-        for group, methods in groups.items():
-            own = [(group, method, *place) for method in methods]
-            if place[0] in SECTIONS and all(arm_place in leaves for arm_place in own):
-                paths = listed((".".join(arm_place) for arm_place in own), 4)
-                raise UserError(f"--set {'.'.join(place)}: every method sets this key itself, so the value would have "
-                                f"no effect; set it there: {paths}")  # fmt: skip
-    return changed
-
-
-def _place(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> _Key:
-    """The full key that a `--set` names, dotted or bare."""
-    sections = [section for section in SECTIONS if students or section != "student"]
-    classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
-    head, _, rest = name.partition(".")
-    if has_key(StudyOptions, name):
-        return (name,)
-    if head in groups and rest:
-        methods = groups[head]
-        for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
-            if rest.startswith(method + "."):
-                allowed = {section: classes[section] for section in _arm_sections(head, students)}
-                return head, method, *_in_section(name, rest[len(method) + 1 :], allowed)
-        raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
-                        f"({head}: {listed(methods)}; expected {head}.NAME.SECTION.KEY)")  # fmt: skip
-    return _in_section(name, name, {**classes, "resources": Resources, "search": SearchOptions})
-
-
-def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> _Key:
-    section, dot, key = inner.partition(".")
-    if dot and section in classes:
-        if not has_key(classes[section], key):
-            raise UserError(f"--set {short(name)}: unknown key{_did_you_mean(key, classes[section].keys())}")
-        return section, key
-    homes = [home for home, cls in classes.items() if has_key(cls, inner)]
-    if len(homes) == 1:
-        return homes[0], inner
-    if homes:
-        raise UserError(f"--set {short(name)}: several sections have this key: "
-                        f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
-    if inner in classes or inner in GROUPS:
-        raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
-    keys = {home: cls.keys() for home, cls in classes.items()}
-    known = [f"{home}.{key}" for home in keys for key in keys[home]]
-    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.6)
-    if bare:
-        hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
-    else:
-        hint = nearest(inner, known) or f" (expected SECTION.KEY; sections: {listed(classes)})"
-    raise UserError(f"--set {short(name)}: unknown key{hint}")
-
-
-def _settings(
-    changed: Iterable[_Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, _Arms]
-) -> dict[str, Any]:
-    """The overrides that can change what is trained, typed, by full key."""
-    settings = {}
-    for key in changed:
-        if key == ("base_seed",):
-            settings["base_seed"] = options.base_seed
-        elif key[0] in SECTIONS or key[0] in GROUPS:
-            holder = sections if key[0] in SECTIONS else arms[key[0]][key[1]]
-            section, name = key[-2:]
-            dataset = holder.get("data", {}).get("dataset") or sections.get("data", {}).get("dataset")
-            cls = section_class(section, dataset[0] if isinstance(dataset, tuple) else dataset)
-            if field_of(cls, name)[1]["scientific"]:
-                settings[".".join(key)] = holder[section][name]
-    return settings
-
-
 # ---- reading the file
 
 
@@ -670,30 +503,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-# ---- words
-
-
-def _did_you_mean(name: Any, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
-
-
-def _home(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
-    """A hint for a section's key that stands outside its section."""
-    homes = [section for section in sections if has_key(section_class(section), key)]
-    return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
-
-
 def _shown(path: Path) -> str:
     """The path as a message names it: relative if it lies below the working folder."""
     with_cwd = os.path.relpath(path) if path.is_absolute() else str(path)
     return str(path) if with_cwd.startswith("..") else with_cwd
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Distribution):
-        return value.to_dict()
-    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

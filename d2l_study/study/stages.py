@@ -12,7 +12,7 @@ from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
-from d2l_study.study.space import scientific
+from d2l_study.study.space_keys import scientific
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel

@@ -19,16 +19,9 @@ from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.options import Options, option
 from d2l_study.study.resources import Resources
-from d2l_study.study.space import (
-    Space,
-    StudyOptions,
-    find_space,
-    flat_names,
-    list_spaces,
-    load_space,
-    parse_yaml,
-    study_name,
-)
+from d2l_study.study.space import Space, find_space, list_spaces, load_space, study_name
+from d2l_study.study.space_keys import StudyOptions, flat_names
+from d2l_study.study.space_yaml import parse_yaml
 
 GOOD = """\
 description: a space for tests

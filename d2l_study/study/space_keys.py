@@ -1,0 +1,127 @@
+"""The keys that a space may have: its sections, its arms, and the study's own keys."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.data import DATASETS
+from d2l_study.errors import UserError, listed
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options, field_of, option
+from d2l_study.study.distributions import Distribution
+from d2l_study.study.space_yaml import short
+
+SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig, "student": StudentConfig}
+"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of
+students has `student`."""
+
+GROUPS = ("teachers", "methods")
+"""Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
+
+REFERENCES = ("bag_label", "attention", "oracle")
+"""The reference rows that a space of students may ask for (`references`)."""
+
+DEFAULT_DATASET = "mnist"
+MOST_CONFIGURATIONS = 10_000
+MOST_BYTES = 1_000_000
+METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
+
+TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
+"""What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
+
+
+@dataclass(frozen=True)
+class StudyOptions(Options):
+    """The keys at the top level of a space."""
+
+    description: str = option("", "what the study asks, in one line")
+    replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
+    base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
+    keep_weights: str = option("none", "weights that stay: all, none, or of each arm's best on validation",
+                               choices=("all", "best", "none"), scientific=False)  # fmt: skip
+    metric: str | None = option(
+        None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",
+        choices=TABLE_METRICS, scientific=False,
+    )  # fmt: skip
+
+
+def section_class(section: str, dataset: Any = None) -> type[Options]:
+    """The option class of a section; for `data` that of the data set."""
+    return SECTIONS[section] or DATASETS[dataset or DEFAULT_DATASET]
+
+
+def has_key(cls: type[Options], key: str) -> bool:
+    keys = cls.keys()
+    return key in keys
+
+
+def scientific(section: Options) -> dict[str, Any]:
+    """The values that results may depend on."""
+    return {k: v for k, v in section.to_dict().items() if field_of(type(section), k)[1]["scientific"]}
+
+
+def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], str]:
+    """(section, key) -> its name as a column: the key, or `section_key` if an earlier section has that key."""
+    names: dict[tuple[str, str], str] = {}
+    for section, cls in sections.items():
+        taken, keys = set(names.values()), cls.keys()
+        names |= {(section, key): f"{section}_{key}" if key in taken else key for key in keys}
+    return names
+
+
+@dataclass(frozen=True)
+class Written:
+    """A value as somebody wrote it, and how a message names the place."""
+
+    value: Any
+    where: str
+
+
+Key = tuple[str, ...]
+"""("replicates",), ("resources", "cpus"), ("teacher", "epsilon") or ("methods", "vat", "teacher", "epsilon")."""
+
+Arms = dict[str, dict[str, dict[str, Any]]]
+"""Arm -> section -> key -> value."""
+
+
+def arm_sections(group: str, students: bool) -> tuple[str, ...]:
+    """The sections whose keys an arm may set."""
+    if not students:
+        return ("data", "teacher")
+    return ("teacher",) if group == "teachers" else ("student",)
+
+
+def datasets_of(written: Written | None) -> list[str]:
+    """The data sets that a `data.dataset` names, known ones only."""
+    if written is None:
+        return [DEFAULT_DATASET]
+    values = written.value if isinstance(written.value, list) else [written.value]
+    for value in values:
+        if not isinstance(value, str) or value not in DATASETS:
+            raise UserError(f"{written.where}: unknown data set {short(repr(value))}{did_you_mean(value, DATASETS)}")
+    return values
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
+
+
+def home_of(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
+    """A hint for a section's key that stands outside its section."""
+    homes = [section for section in sections if has_key(section_class(section), key)]
+    return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, Distribution):
+        return value.to_dict()
+    return [plain(inner) for inner in value] if isinstance(value, tuple) else value
