@@ -9,13 +9,6 @@ from pathlib import Path
 from d2l_study.errors import UserError
 
 CACHE = "D2L_CACHE"
-DATA = "D2L_DATA"
-
-
-def data_root() -> Path | None:
-    """The folder that holds the user's data sets (`D2L_DATA`), or None."""
-    value = os.environ.get(DATA)
-    return Path(value).expanduser() if value else None
 
 
 def tracking_uri() -> str | None:

@@ -1,7 +1,6 @@
 """The environment: where data is sought and where caches go."""
 
 import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -42,11 +41,8 @@ def test_no_place_at_all_is_the_users_to_mend(tmp_path, monkeypatch):
     assert str(tmp_path / "file" / "cache") in str(error.value)
 
 
-def test_data_root_and_tracking_uri(monkeypatch):
-    for name in ("D2L_DATA", "MLFLOW_TRACKING_URI"):
-        monkeypatch.setenv(name, "")
-    assert environment.data_root() is None and environment.tracking_uri() is None
-    monkeypatch.setenv("D2L_DATA", "~/sets")
+def test_tracking_uri(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert environment.tracking_uri() is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert environment.data_root() == Path.home() / "sets"
     assert environment.tracking_uri() == "http://tracking:5000"
