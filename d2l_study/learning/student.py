@@ -37,7 +37,7 @@ from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predi
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.teacher import evaluation_sets
 from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
-from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.training import Fitted, Training, train_interval, trainable
 from d2l_study.models import MilModel, Params
 
 Metrics = dict[str, float]
@@ -54,7 +54,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class FittedStudent:
+class FittedStudent(Fitted):
     """A trained replicate of the last generation, at its selected snapshot.
 
     stage: `student`, or the name of a reference row; oracle: whether it learned from true instance labels. metrics,
@@ -62,17 +62,6 @@ class FittedStudent:
     best_step and steps_run count from the first generation's start; generations: all of them, in order.
     """
 
-    replicate: int
-    status: str
-    cause: str | None
-    params: Params
-    best_step: int
-    steps_run: int
-    train_seconds: float
-    eval_seconds: float
-    curve: list[dict[str, float]]
-    metrics: Metrics
-    logits: Logits
     stage: str = "student"
     oracle: bool = False
     generations: list[Generation] = field(default_factory=list)

@@ -24,31 +24,18 @@ from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
-from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.training import Fitted, Training, train_interval, trainable
 from d2l_study.models import MilModel
-from d2l_study.models.extractors import Params
 
 
 @dataclass(frozen=True)
-class FittedTeacher:
+class FittedTeacher(Fitted):
     """A trained replicate, at its selected snapshot.
 
     metrics: `bag_*` and `instance_*` on test, `val_bag_*` on validation, and the instance metrics `*_tuned` at
     `instance_threshold`, which is set on validation bags without instance labels; logits: (split, level) -> the logits
     of that split's bags or instances, in order; status: `done`, or `failed` with its cause (then no metrics).
     """
-
-    replicate: int
-    status: str
-    cause: str | None
-    params: Params
-    best_step: int
-    steps_run: int
-    train_seconds: float
-    eval_seconds: float
-    curve: list[dict[str, float]]
-    metrics: dict[str, float]
-    logits: dict[tuple[str, str], np.ndarray]
 
 
 def evaluation_sets(replicate: Replicate) -> dict[tuple[str, str], Bags]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,6 +57,23 @@ class Training:
         for f in dataclasses.fields(self):
             if f.name not in ("params", "optimizer"):
                 setattr(self, f.name, state[f.name])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What every trained replicate has, at its selected snapshot; `FittedTeacher` and `FittedStudent` say the rest."""
+
+    replicate: int
+    status: str
+    cause: str | None
+    params: Params
+    best_step: int
+    steps_run: int
+    train_seconds: float
+    eval_seconds: float
+    curve: list[dict[str, float]]
+    metrics: dict[str, float]
+    logits: dict[tuple[str, str], np.ndarray]
 
 
 def trainable(

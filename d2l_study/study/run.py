@@ -196,8 +196,10 @@ def _train(
     todo = plan.trials(request.limit)
     waiting = {trial.configuration.config_id for trial in todo}
     for entry in entries:
+        if entry["config_id"] in waiting:
+            continue
         rows = folder.rows_of(entry)
-        if entry["config_id"] not in waiting and any(row["status"] != "missing" for row in rows):
+        if any(row["status"] != "missing" for row in rows):
             makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, study.name)}
             tracker.publish(folder, entry, rows, tags, reused_from=", ".join(sorted(makers)) or None)
     if not todo:
