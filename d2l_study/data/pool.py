@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +41,8 @@ class Bags:
     offsets: (B + 1,) int64, bag b holds positions offsets[b]:offsets[b + 1] of the following arrays;
     instance: (I,) int64 indices into the pool; label: (B,) int8 bag labels as training sees them;
     instance_label: (I,) int8 truth, −1 unknown (evaluation only); true_label: (B,) int8 before label noise.
+    number: (B,) int64, where bags are given rather than drawn: each bag's index in the whole data set, for bags of
+    one that of the bag which the instance stands in; empty where bags are drawn.
     """
 
     offsets: np.ndarray
@@ -47,6 +50,7 @@ class Bags:
     label: np.ndarray
     instance_label: np.ndarray
     true_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
+    number: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -61,6 +65,26 @@ class Bags:
         """Each instance as a bag of its own, which is how a bag classifier labels instances."""
         label = instance_label.astype(np.int8)
         return cls(np.arange(len(instance) + 1), instance.astype(np.int64), label, label, label)
+
+    @property
+    def bag_of(self) -> np.ndarray:
+        """(I,) which bag, 0 … B − 1, each instance stands in."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def singles(self) -> Bags:
+        """Each instance as a bag of one, with the number of the bag that it stands in."""
+        number = self.number[self.bag_of] if len(self.number) else self.number
+        return dataclasses.replace(Bags.of_one(self.instance, self.instance_label), number=number)
+
+    def subset(self, bags: Sequence[int] | np.ndarray) -> Bags:
+        """The named bags alone, in that order."""
+        bags = np.asarray(bags, np.int64)
+        positions, _ = self.select(bags)
+        return Bags(
+            np.concatenate([[0], np.cumsum(self.sizes[bags])]).astype(np.int64), self.instance[positions],
+            self.label[bags], self.instance_label[positions], *(v[bags] if len(v) else v for v in
+            (self.true_label, self.number)),
+        )  # fmt: skip
 
     def select(self, bags: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The positions (into `instance`) of the named bags' instances in order, and (same length) which of
@@ -78,7 +102,8 @@ class Replicate:
     """One replicate of an experiment: new bags, new initialisation; a fold is a replicate too.
 
     mean, std: (C,) of the pixel values in units of 1/255, the input's normalisation (part of the method, since
-    ε and the noise are measured in normalised units). test_instances: bags of one, for the instance metrics.
+    ε and the noise are measured in normalised units). test_instances: bags of one, for the instance metrics;
+    test_truths: further instance truths by name, (test instances,) int8 each, −1 unknown.
     """
 
     number: int
@@ -92,3 +117,4 @@ class Replicate:
     streams: Streams
     repeat: int = 0
     fold: int | None = None
+    test_truths: Mapping[str, np.ndarray] = field(default_factory=dict)

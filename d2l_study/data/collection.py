@@ -1,0 +1,71 @@
+"""Data sets whose bags are given, not drawn: one bag per image or patient, instances at known places.
+
+    collection = ColonBags(root="/data").load_pool()
+    replicate = fold_replicate(collection, number=13, base_seed=1, folds=10)   # repeat 1, fold 3
+
+Whoever has such data makes a `BagCollection`; folds, normalisation and replicates follow from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from d2l_study.data.pool import Bags, Pool
+
+TRAIN, VAL, TEST = 0, 1, 2
+"""Parts of a split that the user has fixed (`BagCollection.part`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagCollection(Pool):
+    """A pool of instances with all bags of the data set; B bags, I instances in them.
+
+    bags: all of them, `number` is 0 … B − 1, instance labels are the primary truth (−1 unknown);
+    names: (B,) of the bags, unique; group: (B,) int64, bags of one group (patient, tissue core) share a fold;
+    group_names: of group 0, 1, …;
+    xy: (I, 2) float64 centre of each instance as (column, row) in 0-based pixels of its image, NaN where there is none;
+    images: paths of all images; image: (I,) int64 index into `images` of the one an instance comes from, −1 none;
+    truths: further instance truths by name, (I,) int8 each, −1 unknown;
+    sums: (N, 2, C) float64, over an instance's pixels the mean of x/255 and of (x/255)²;
+    fold: (B,) int64 folds 0 … F − 1 fixed by the user, or None; part: (B,) int8 of `TRAIN`, `VAL`, `TEST` fixed by the
+    user, or None (at most one of both).
+    """
+
+    bags: Bags
+    names: tuple[str, ...]
+    group: np.ndarray
+    group_names: tuple[str, ...]
+    xy: np.ndarray
+    images: tuple[Path, ...] = ()
+    image: np.ndarray
+    truths: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sums: np.ndarray
+    fold: np.ndarray | None = None
+    part: np.ndarray | None = None
+
+    def image_of(self, bag: int) -> Path | None:
+        """The image that all of a bag's instances come from; None if there is no such one."""
+        found = np.unique(self.image[self.bags.offsets[bag] : self.bags.offsets[bag + 1]])
+        return self.images[int(found[0])] if len(found) == 1 and found[0] >= 0 else None
+
+    def normalisation(self, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """mean and standard deviation per channel, (C,) each, of the pixels of these instances of the pool, in units
+        of 1/255; a constant channel has the standard deviation 1."""
+        mean, square = self.sums[instances].mean(axis=0)
+        std = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return mean, np.where(std > 1e-6, std, 1.0)
+
+    def keep(self, chosen: np.ndarray) -> BagCollection:
+        """Without the instances where `chosen`, (I,) bool, is False; the pool stays. Bags may become empty."""
+        sizes = np.bincount(self.bags.bag_of[chosen], minlength=len(self.bags))
+        bags = dataclasses.replace(
+            self.bags, offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            instance=self.bags.instance[chosen], instance_label=self.bags.instance_label[chosen],
+        )  # fmt: skip
+        truths = {name: truth[chosen] for name, truth in self.truths.items()}
+        return dataclasses.replace(self, bags=bags, xy=self.xy[chosen], image=self.image[chosen], truths=truths)

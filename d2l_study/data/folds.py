@@ -1,0 +1,147 @@
+"""Cross-validation of given bags: stratified by bag label, groups never split, another assignment per repeat.
+
+A fold is a replicate: replicate = repeat × folds + fold. The test fold is `fold`, the next one validates, the others
+train; more replicates are further repeats.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from d2l_study.data.collection import TEST, TRAIN, VAL, BagCollection
+from d2l_study.data.pool import Replicate
+from d2l_study.data.streams import Streams
+from d2l_study.errors import UserError, listed
+
+_DEALS = 8
+"""Random assignments of which the best stratified one is taken."""
+
+
+def grouped_stratified_folds(
+    label: np.ndarray, group: np.ndarray, folds: int, streams: Streams, repeat: int = 0
+) -> np.ndarray:
+    """(B,) fold 0 … folds − 1 of each bag.
+
+    label: (B,) 0 or 1; group: (B,) any whole numbers. No group is in two folds; the folds hold equally many groups,
+    give or take one, and classes as evenly as groups allow (exactly, to within one bag, where each bag is a group of
+    its own). Repeat r's assignment depends on the stream `folds` and r alone, and differs as a partition from those of
+    the earlier repeats while there is another. `UserError` if there are fewer groups than folds.
+    """
+    names, group = np.unique(group, return_inverse=True)
+    if len(names) < folds:
+        raise UserError(
+            f"data.folds: {folds} is more than the {len(names)} group{'s' if len(names) != 1 else ''} of bags that may "
+            "be separated (patients, tissue cores; a bag without a group is one of its own)"
+        )
+    counts = np.stack([np.bincount(group[label == c], minlength=len(names)) for c in (0, 1)], axis=1)
+    seen: set[frozenset[frozenset[int]]] = set()
+    fold_of_group = np.zeros(len(names), np.int64)
+    for r in range(repeat + 1):
+        for attempt in range(20):  # few groups have few partitions; then repeats share some
+            fold_of_group = _deal(counts, folds, streams.rng("folds", r * 20 + attempt))
+            partition = frozenset(frozenset(np.flatnonzero(fold_of_group == f).tolist()) for f in range(folds))
+            if partition not in seen:
+                break
+        seen.add(partition)
+    return fold_of_group[group]
+
+
+def _deal(counts: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """(groups,) fold of each group. counts: (groups, 2) bags of each class in it."""
+    if (counts.sum(axis=1) == 1).all():
+        dealt = np.concatenate([rng.permutation(np.flatnonzero(counts[:, c])) for c in (1, 0)])
+        fold = np.empty(len(counts), np.int64)
+        fold[dealt] = np.arange(len(dealt)) % folds  # the second class goes on where the first ended
+        return rng.permutation(folds)[fold]
+    share = counts / np.maximum(counts.sum(axis=0), 1)
+    most = -(-len(counts) // folds)
+    full = len(counts) - (most - 1) * folds  # that many folds hold `most` groups, the others one less
+    best, found = np.inf, np.zeros(len(counts), np.int64)
+    for _ in range(_DEALS):
+        fold, held, load = np.zeros(len(counts), np.int64), np.zeros(folds, np.int64), np.zeros((folds, 2))
+        for g in rng.permutation(len(counts)):
+            limit = most if np.sum(held == most) < full else most - 1
+            cost = np.where(held < limit, np.sum((load + share[g]) ** 2 - load**2, axis=1), np.inf)
+            f = int(rng.choice(np.flatnonzero(cost == cost.min())))
+            fold[g], held[f] = f, held[f] + 1
+            load[f] += share[g]
+        if (total := float(np.sum(load**2))) < best - 1e-12:
+            best, found = total, fold
+    return found
+
+
+def parts_of(
+    collection: BagCollection, number: int, base_seed: int, folds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Replicate `number`'s training, validation and test bags (indices, sorted), its repeat and its fold."""
+    label, group = collection.bags.label, collection.group
+    if collection.fold is not None:
+        folds = int(collection.fold.max()) + 1
+    if collection.part is not None:
+        repeat, fold = number, 0
+    else:
+        repeat, fold = divmod(number, folds)
+    streams = Streams(collection.name, base_seed, 0)
+    if collection.part is not None:
+        train, val, test = (np.flatnonzero(collection.part == part) for part in (TRAIN, VAL, TEST))
+        if not len(val):
+            held = grouped_stratified_folds(label[train], group[train], folds, streams, repeat) == 0
+            train, val = train[~held], train[held]
+        return train, val, test, repeat, fold
+    if collection.fold is not None:
+        fold_of = collection.fold
+    else:
+        fold_of = grouped_stratified_folds(label, group, folds, streams, repeat)
+    val_fold = (fold + 1) % folds
+    train = np.flatnonzero((fold_of != fold) & (fold_of != val_fold))
+    return train, np.flatnonzero(fold_of == val_fold), np.flatnonzero(fold_of == fold), repeat, fold
+
+
+def subsample(bags: np.ndarray, label: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
+    """The first `count` of the bags in an order in which every head is stratified, sorted; None: all of them.
+
+    bags: (n,) indices; label: of all bags. Smaller counts give subsets of larger ones.
+    """
+    if count is None:
+        return bags
+    shuffled = rng.permutation(bags)
+    place = np.empty(len(bags))
+    for c in (0, 1):
+        mine = label[shuffled] == c
+        place[mine] = (np.arange(mine.sum()) + 0.5) / max(1, mine.sum())
+    return np.sort(shuffled[np.argsort(place, kind="stable")][:count])
+
+
+def fold_replicate(
+    collection: BagCollection, number: int, base_seed: int, folds: int, num_bags: int | None = None
+) -> Replicate:
+    """One fold of one repeat as a replicate: normalised by its own training bags, which `num_bags` may thin out.
+
+    `UserError` if the training bags are of one class, or fewer than `num_bags`.
+    """
+    train, val, test, repeat, fold = parts_of(collection, number, base_seed, folds)
+    streams = Streams(collection.name, base_seed, number)
+    label = collection.bags.label
+    where = f"data set {collection.name}, repeat {repeat}, fold {fold}"
+    if num_bags is not None and num_bags > len(train):
+        raise UserError(f"data.num_bags: {num_bags} is more than the {len(train)} training bags of {where}")
+    train = subsample(train, label, num_bags, streams.rng("subsample"))
+    for name, part in (("training", train), ("validation", val), ("test", test)):
+        if not len(part):
+            raise UserError(f"{where}: no {name} bags")
+        empty = [collection.names[b] for b in part if collection.bags.sizes[b] == 0]
+        if empty:
+            raise UserError(f"{where}: {name} bags without an instance: {listed(empty)}")
+    if len(np.unique(label[train])) < 2:
+        only = "positive" if label[train[0]] else "negative"
+        raise UserError(
+            f"{where}: all {len(train)} training bags are {only}; fewer folds, or groups that hold both classes, are "
+            "needed"
+        )
+    train_bags, val_bags, test_bags = (collection.bags.subset(part) for part in (train, val, test))
+    mean, std = collection.normalisation(train_bags.instance)
+    positions, _ = collection.bags.select(test)
+    return Replicate(
+        number, collection, train_bags, val_bags, test_bags, test_bags.singles(), mean, std, streams, repeat, fold,
+        {name: truth[positions] for name, truth in collection.truths.items()},
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The `data` section of data sets whose bags are given: folds, subsampling, and checks before training."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.folds import fold_replicate
+from d2l_study.data.pool import Pool, Replicate
+from d2l_study.errors import UserError, listed
+from d2l_study.options import Options, option
+
+
+@dataclass(frozen=True)
+class GivenBags(Options):
+    """Keys that all such data sets have; a data set adds its own and says how it is loaded (`collect`)."""
+
+    dataset: str = option("", "the data set")
+    folds: int = option(10, "folds of cross-validation; replicate = repeat × folds + fold", least=3, most=1000)
+    num_bags: int | None = option(None, "training bags of a fold, a stratified part of them; null: all", least=2)
+    white_above: float | None = option(
+        None, "leave out patches whose mean intensity, in [0, 1], is above this; null: none", above=0.0, below=1.0
+    )
+    root: str | None = option(None, "folder that holds the data; null: that of D2L_DATA", scientific=False)
+
+    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root")
+    """The keys that the pool (its content, and so its checksum) depends on."""
+
+    def resolved(self) -> GivenBags:
+        """With the folder as seen from anywhere: a worker's current folder is not the user's."""
+        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        return dataclasses.replace(self, root=root)
+
+    def collect(self) -> BagCollection:
+        """The whole data set."""
+        raise NotImplementedError(f"{type(self).__name__}.collect")
+
+    def load_pool(self) -> BagCollection:
+        collection = self.collect()
+        if self.white_above is None:
+            return collection
+        brightness = collection.sums[:, 0].mean(axis=1)
+        kept = collection.keep(brightness[collection.bags.instance] <= self.white_above)
+        if empty := [kept.names[b] for b in range(len(kept.bags)) if kept.bags.sizes[b] == 0]:
+            raise UserError(f"data.white_above: {self.white_above:g} leaves no instance in {listed(empty)}")
+        return kept
+
+    def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
+        """The fold `number % folds` of repeat `number // folds`."""
+        assert isinstance(pool, BagCollection)
+        return fold_replicate(pool, number, base_seed, self.folds, self.num_bags)
+
+    def check(self, pool: Pool, replicates: int, base_seed: int) -> None:
+        """`UserError` if one of the replicates 0 … replicates − 1 cannot be made."""
+        for number in range(replicates):
+            self.replicate(pool, number, base_seed)
