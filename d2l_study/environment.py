@@ -9,11 +9,24 @@ from pathlib import Path
 from d2l_study.errors import UserError
 
 CACHE = "D2L_CACHE"
+DATA = "D2L_DATA"
 
 
 def tracking_uri() -> str | None:
     """MLflow's own variable for the address of the tracking store, or None."""
     return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def data_root(named: str | None = None) -> Path:
+    """The folder that holds archives of tissue images: the one named, else that of `D2L_DATA`; `UserError` if there is
+    neither, or no such folder."""
+    found = named or os.environ.get(DATA)
+    if not found:
+        raise UserError(f"data.root: not given; name the folder that holds the archives, or set {DATA} to it")
+    folder = Path(found).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{'data.root' if named else DATA}: {found!r} is not a folder")
+    return folder
 
 
 def cache_dir() -> Path:

@@ -3,10 +3,14 @@
 `DATASETS` maps a data set's name (`data.dataset` in a space) to the configuration of its bags.
 """
 
+from typing import Any
+
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.colon import ColonBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
 
-DATASETS = {"mnist": MnistBags}
+DATASETS: dict[str, Any] = {"mnist": MnistBags, "colon": ColonBags}
 
-__all__ = ["DATASETS", "Bags", "MnistBags", "Pool", "Replicate", "Streams"]
+__all__ = ["DATASETS", "BagCollection", "Bags", "ColonBags", "MnistBags", "Pool", "Replicate", "Streams"]
