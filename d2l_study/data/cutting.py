@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _VERSION = 1
 """Of the cache's format and of what cutting computes."""
@@ -57,20 +60,23 @@ class BagSource:
 
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB; `UserError` with file and reason if it cannot be read whole."""
+    return np.asarray(open_image(path, "RGB"))
+
+
+def open_image(path: Path, mode: str) -> Image.Image:
+    """The decoded image in a mode of Pillow (`RGB`, `L`); `UserError` with file and reason."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            if image.mode in ("I;16", "I", "F"):
+            if image.mode.startswith("I") or image.mode == "F":
                 raise UserError(f"{path}: pixels of more than 8 bits (mode {image.mode}); expected 8-bit RGB or grey")
-            return np.asarray(image.convert("RGB"))
+            return image.convert(mode)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too large an image: {error}") from None
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error …
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, its bomb error …
         raise UserError(f"{path}: cannot be read as an image: {str(error) or type(error).__name__}") from None
 
 
