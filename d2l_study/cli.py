@@ -103,13 +103,10 @@ def _label(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from d2l_study.study.pages import serve
     from d2l_study.study.tracking import resolve_uri
 
-    root = Path(arguments.root).expanduser()
-    serve(root, resolve_uri(arguments.tracking_uri, root), arguments.port)
+    serve(arguments.root, resolve_uri(arguments.tracking_uri, arguments.root), arguments.port)
     return 0
 
 

@@ -7,6 +7,7 @@ takes 3 (forward, and backward to weights and inputs), the method page's count.
 from __future__ import annotations
 
 import heapq
+import io
 import math
 import statistics
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from d2l_study.study.space import Configuration
 if TYPE_CHECKING:
     import pandas
 
-    from d2l_study.study.storage import LocalStorage
+    from d2l_study.study.storage import Storage
 
 PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
 """Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
@@ -169,14 +170,14 @@ def schedule(lengths: list[float], slots: int) -> float:
     return max(free)
 
 
-def earlier_rows(storage: LocalStorage) -> pandas.DataFrame | None:
+def earlier_rows(storage: Storage) -> pandas.DataFrame | None:
     """The rows of all studies under a root that have been compacted, each run once; None if there are none."""
     import pandas as pd
 
     frames = []
     for name in storage.list("studies"):
         try:
-            frames.append(pd.read_parquet(storage.path(f"studies/{name}/rows.parquet")))
+            frames.append(pd.read_parquet(io.BytesIO(storage.read(f"studies/{name}/rows.parquet"))))
         except (OSError, ValueError):  # not compacted yet, or damaged: an estimate does without
             continue
     if not frames:

@@ -14,13 +14,13 @@ from d2l_study.study.folder import StudyFolder, find_study, list_studies
 from d2l_study.study.lease import holder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.resources import Resources
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import Storage, open_storage
 from d2l_study.study.trial import TrialOrder, run_trial
 
 
 def show_list(root: str) -> int:
     """Print every study under the root: runs done, failed, in all, and what it asks."""
-    storage = LocalStorage(root)
+    storage = open_storage(root)
     names = list_studies(storage)
     if not names:
         print(f"no studies under {storage.root}")
@@ -83,7 +83,7 @@ def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
 
 def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
     """Run one trial in this process, where a debugger can follow it; what is committed already is not run again."""
-    storage = LocalStorage(root)
+    storage = open_storage(root)
     config = find_configuration(storage, identity)
     folder = StudyFolder(storage, f"trial-{trial_id(config)}")
     resolved = folder.ledger.read_config(config)
@@ -104,7 +104,7 @@ def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
     return int(any(status != "done" for status in statuses.values()))
 
 
-def find_configuration(storage: LocalStorage, identity: str) -> str:
+def find_configuration(storage: Storage, identity: str) -> str:
     """The config_id that begins with `identity`; `UserError` if there is none, or more than one."""
     known = [name for head in storage.list("results") for name in storage.list(f"results/{head}")]
     found = [name for name in known if identity and name.startswith(identity)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger import Ledger, trial_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas
@@ -36,7 +36,7 @@ LEADING_COLUMNS = (
 class StudyFolder:
     """One study on disk."""
 
-    def __init__(self, storage: LocalStorage, name: str) -> None:
+    def __init__(self, storage: Storage, name: str) -> None:
         self.storage = storage
         self.name = name
         self.ledger = Ledger(storage)
@@ -133,7 +133,7 @@ class StudyFolder:
         return frame
 
 
-def list_studies(storage: LocalStorage) -> list[str]:
+def list_studies(storage: Storage) -> list[str]:
     return [name for name in storage.list("studies") if StudyFolder(storage, name).exists()]
 
 
@@ -144,8 +144,8 @@ def find_study(study: str, root: str) -> StudyFolder:
     path = Path(study).expanduser()
     if path.name and (path / "plan.json").is_file():
         path = path.absolute()
-        return StudyFolder(LocalStorage(path.parent.parent), path.name)
-    storage = LocalStorage(root)
+        return StudyFolder(open_storage(path.parent.parent), path.name)
+    storage = open_storage(root)
     folder = StudyFolder(storage, study)
     if "/" not in study and folder.exists():
         return folder

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2l_study import SCIENCE_VERSION
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import Storage
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
@@ -46,7 +46,7 @@ def trial_id(config: str) -> str:
 class Ledger:
     """Reads and commits runs; a run is (config_id, replicate)."""
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
     @staticmethod

@@ -42,9 +42,13 @@ Content = bytes | str | Callable[[], bytes]
 
 
 # ---- the address
-def resolve_uri(flag: str | None, root: Path) -> str:
-    """The tracking address: the flag, else `MLFLOW_TRACKING_URI`, else `ROOT/mlflow.db`; sqlite paths absolute."""
-    uri = flag or environment.tracking_uri() or f"{SQLITE}{Path(root).expanduser().absolute() / 'mlflow.db'}"
+def resolve_uri(flag: str | None, root: Path | str) -> str:
+    """The tracking address: the flag, else `MLFLOW_TRACKING_URI`, else `ROOT/mlflow.db`; sqlite paths absolute.
+
+    A database file cannot live in a bucket: for such a root it is `runs/mlflow.db` of the current folder.
+    """
+    folder = Path("runs") if "://" in str(root) else Path(root).expanduser()
+    uri = flag or environment.tracking_uri() or f"{SQLITE}{folder.absolute() / 'mlflow.db'}"
     path = sqlite_path(uri)
     return uri if path is None else f"{SQLITE}{path}"
 

@@ -19,7 +19,7 @@ from typing import IO
 from d2l_study.errors import UserError
 from d2l_study.study.folder import list_studies
 from d2l_study.study.mlflow_store import check_uri, client, experiment_url, is_http, sqlite_path
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import open_storage
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -27,7 +27,7 @@ STOP_SECONDS = 10.0
 MOST_STUDIES = 10
 
 
-def serve(root: Path, uri: str, port: int = 5000) -> None:
+def serve(root: str | Path, uri: str, port: int = 5000) -> None:
     """Serve the pages of the store at `uri` on 127.0.0.1 until Ctrl-C or SIGTERM; prints the addresses.
 
     Another free port is taken if `port` is not free. A tracking server has pages of its own: its address is
@@ -67,8 +67,8 @@ def free_port(port: int) -> int:
     raise UserError(f"no free port on {HOST}")
 
 
-def _how_to_begin(root: Path, path: Path) -> str:
-    studies = list_studies(LocalStorage(root))
+def _how_to_begin(root: str | Path, path: Path) -> str:
+    studies = list_studies(open_storage(root))
     command = f"sync {studies[0]} --root {root}" if studies else f"run --space vat_quick --root {root}"
     return f"no MLflow store at {path} yet; `python -m d2l_study {command}` makes one"
 

@@ -19,7 +19,7 @@ from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger
 from d2l_study.study.plan import Plan, check_extension, extended, make_plan
 from d2l_study.study.space import Configuration, Space, load_space, study_name
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import open_storage
 from d2l_study.study.trial import TrialOrder, failure_of_worker
 
 if TYPE_CHECKING:
@@ -67,9 +67,8 @@ def prepare(request: Request) -> Study:
             f"--study {name[:40]!r} is not allowed; expected a name of at most 100 letters without '/' that does not "
             "begin with '.'"
         )
-    storage = LocalStorage(request.root)
-    if storage.root.exists() and not storage.root.is_dir():
-        raise UserError(f"--root {storage.root}: this is a file; expected a folder")
+    storage = open_storage(request.root)
+    storage.ensure_usable()
     plan = make_plan(space, DataChecksums(), Ledger(storage))
     return Study(request, space, StudyFolder(storage, name), plan)
 
@@ -163,7 +162,7 @@ def run_study(request: Request) -> int:
         resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin}
         folder.write(space.text, resolved, entries)
         show_plan(study)
-        print(f"  results: {_shown(folder.storage.path(folder.key))}; MLflow: {uri}", flush=True)
+        print(f"  results: {_shown(folder.storage.shown(folder.key))}; MLflow: {uri}", flush=True)
         tracker = Tracker(uri, study.name)
         page = study_page(folder)
         tracker.start(page.tags, page.params, page.artifacts, varied=page.varied, description=page.description)
@@ -354,7 +353,7 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
         print(
             f"  one alone: python -m d2l_study trial --id {first['trial_id']} --replicate {first['replicate']}{where}"
         )
-        print(f"  logs: {_shown(study.folder.storage.path(f'{study.folder.key}/failures'))}")
+        print(f"  logs: {_shown(study.folder.storage.shown(f'{study.folder.key}/failures'))}")
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         print(f"\n{'Stopped' if stopped else 'Not finished'}: {left}; the same command goes on from here.")
@@ -370,11 +369,11 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
     return 130 if stopped else 1 if failed else 0
 
 
-def _shown(path: Path) -> str:
+def _shown(place: str) -> str:
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(Path(place).relative_to(Path.cwd()))
     except ValueError:
-        return str(path)
+        return place
 
 
 def _count(number: int, what: str) -> str:

@@ -1,6 +1,6 @@
 """Where a study's objects live: bytes under keys, with atomic puts. Keys use `/`, whatever the system.
 
-The ledger asks for no rename, append or lock, so that an object store can serve as well as a folder.
+The ledger asks for no rename, append or lock, so that an object store (`object_storage`) serves as well as a folder.
 """
 
 from __future__ import annotations
@@ -8,17 +8,83 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from d2l_study.errors import UserError
+
+
+class Storage(Protocol):
+    """What a root offers, be it a folder or a bucket. Methods raise OSError where the disk or the network fails."""
+
+    @property
+    def root(self) -> Path | str:
+        """The folder, or the address of the bucket."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether `put_if_absent` lets exactly one of several simultaneous writers win."""
+
+    def shown(self, key: str) -> str:
+        """Where an object is, for people."""
+
+    def ensure_usable(self) -> None:
+        """`UserError` if this can be no root; writes nothing."""
+
+    def ensure_writable(self) -> None:
+        """`UserError` unless an object can be written."""
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes; FileNotFoundError if there is none."""
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes of each object in order, None for those that are not there."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the whole object or nothing; an older one is replaced."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write the whole object unless one is there; False if one was."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+
+    def list(self, prefix: str) -> list[str]:
+        """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
+
+
+def open_storage(root: str | Path) -> Storage:
+    """The storage at a root, a folder or an address such as s3://bucket/folder; `UserError` if it is unusable."""
+    from d2l_study.study.object_storage import ObjectStorage, is_address
+
+    return ObjectStorage(str(root)) if is_address(str(root)) else LocalStorage(root)
 
 
 class LocalStorage:
     """A folder, on a local disk or NFS."""
 
+    exclusive = True
+
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
+
+    def shown(self, key: str) -> str:
+        return str(self.path(key))
+
+    def ensure_usable(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"--root {self.root}: this is a file; expected a folder")
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        def one(key: str) -> bytes | None:
+            with contextlib.suppress(FileNotFoundError):
+                return self.read(key)
+            return None
+
+        return [one(key) for key in keys]
 
     def path(self, key: str) -> Path:
         return self.root / key

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, list_studies
 from d2l_study.study.ledger import ID_LENGTH, TRIAL_ID_LENGTH, WEIGHTS, Ledger, trial_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel
@@ -48,7 +48,7 @@ def find_model(root: str | Path, run: str, replicate: int | None = None, trackin
     """
     from d2l_study.inference.model_file import from_bytes
 
-    ledger = Ledger(LocalStorage(root))
+    ledger = Ledger(open_storage(root))
     if MLFLOW_ID.fullmatch(run.lower()):
         config = config_of_mlflow_run(run.lower(), tracking_uri, ledger.storage.root)
         if not ledger.storage.exists(Ledger.config_key(config)):
@@ -61,8 +61,8 @@ def find_model(root: str | Path, run: str, replicate: int | None = None, trackin
     key = record["files"][WEIGHTS]["key"]
     data = ledger.storage.read(key)
     if hashlib.sha256(data).hexdigest() != record["files"][WEIGHTS]["sha256"]:
-        raise UserError(f"{ledger.storage.path(key)}: damaged: its content is not what the run committed")
-    return FoundModel(config, chosen, choice, from_bytes(data, str(ledger.storage.path(key))))
+        raise UserError(f"{ledger.storage.shown(key)}: damaged: its content is not what the run committed")
+    return FoundModel(config, chosen, choice, from_bytes(data, ledger.storage.shown(key)))
 
 
 def config_of_prefix(ledger: Ledger, run: str) -> str:
@@ -91,7 +91,7 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     )
 
 
-def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path) -> str:
+def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:
     """The config id that an MLflow run shows; `UserError` if the store, the run or its tag is not there."""
     from d2l_study.study import mlflow_store
 
@@ -168,7 +168,7 @@ def _no_weights(
     )
 
 
-def again_command(storage: LocalStorage, study: str | None) -> str:
+def again_command(storage: Storage, study: str | None) -> str:
     """The command that trains a study's runs again whose weights are missing."""
     from d2l_study.study.space import find_space
 

@@ -19,7 +19,7 @@ from d2l_study.errors import UserError
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.stages import FITS, run_results
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.storage import open_storage
 
 Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
 
@@ -71,7 +71,7 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
     it would come again. Out of memory is raised, for the caller to try again.
     """
-    folder = StudyFolder(LocalStorage(order.root), order.study)
+    folder = StudyFolder(open_storage(order.root), order.study)
     folder.ledger.write_config(order.config_id, {
         "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
