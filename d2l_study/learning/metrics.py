@@ -34,14 +34,18 @@ def average_precision(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def log_loss(label: np.ndarray, logit: np.ndarray) -> float:
-    """Mean negative log likelihood in nats, from logits."""
+    """Mean negative log likelihood in nats, from logits. NaN of nothing."""
     label, logit = _checked(label, logit)
+    if not len(label):
+        return math.nan
     return float(np.mean(np.logaddexp(0.0, np.where(label == 1, -logit, logit))))
 
 
 def brier(label: np.ndarray, logit: np.ndarray) -> float:
-    """Mean squared difference of probability and label, between 0 and 1."""
+    """Mean squared difference of probability and label, between 0 and 1. NaN of nothing."""
     label, logit = _checked(label, logit)
+    if not len(label):
+        return math.nan
     return float(np.mean((probability(logit) - label) ** 2))
 
 

@@ -7,6 +7,7 @@ labels, the ceiling; marked in every result. Both are students of other soft lab
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import torch
 from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
+from d2l_study.learning.instance_metrics import ranking_metrics
 from d2l_study.learning.lockstep import Checkpoint, Report
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student import FittedStudent, Lesson, Metrics, fit_lessons
@@ -42,21 +44,42 @@ def fit_reference(
     """Train the instance classifier of `config` on bag labels (`bag_label`) or true instance labels (`oracle`).
 
     Selection is the student's; its distillation loss is here the cross-entropy with the same labels on validation
-    instances. `UserError` for an oracle where instance labels are unknown.
+    instances. An oracle leaves out training and validation instances of unknown label; `UserError` if it has none
+    of a class left.
     """
     if kind not in ("bag_label", "oracle"):
         raise UserError(f"reference: {kind!r} is not trained; expected bag_label or oracle")
     oracle = kind == "oracle"
     lessons = []
-    for replicate in replicates:
+    learned = [_labelled(replicate) for replicate in replicates] if oracle else replicates
+    for replicate in learned:
         train, val = (_labels(bags, oracle) for bags in (replicate.train, replicate.val))
-        if (train == UNKNOWN).any() or (val == UNKNOWN).any():
-            raise UserError(f"reference: oracle needs every instance label; replicate {replicate.number} lacks some")
         lessons.append(Lesson(train, val))
     return fit_lessons(
-        config.without_teacher(), replicates, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
-        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
+        config.without_teacher(), learned, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, evaluated=replicates,
     )  # fmt: skip
+
+
+def _labelled(replicate: Replicate) -> Replicate:
+    """The replicate with the training and validation instances alone whose label is known; bags without any go."""
+    parts = {}
+    for name, bags in (("train", replicate.train), ("val", replicate.val)):
+        known = bags.instance_label != UNKNOWN
+        if known.all():
+            continue
+        sizes = np.bincount(bags.bag_of[known], minlength=len(bags))
+        kept = dataclasses.replace(
+            bags, offsets=np.concatenate([[0], np.cumsum(sizes)]), instance=bags.instance[known],
+            instance_label=bags.instance_label[known],
+        ).subset(np.flatnonzero(sizes))  # fmt: skip
+        if (name == "train" and len(np.unique(kept.instance_label)) < 2) or not len(kept):
+            raise UserError(
+                f"reference: oracle needs instances of known label of both classes; the {name} bags of replicate "
+                f"{replicate.number} lack them"
+            )
+        parts[name] = kept
+    return dataclasses.replace(replicate, **parts) if parts else replicate
 
 
 def _labels(bags: Bags, oracle: bool) -> np.ndarray:
@@ -91,10 +114,10 @@ def attention_reference(
     raw, logit = terms.attention.cpu().numpy(), terms.logit.cpu().numpy()
     val, test, single = np.split(inverse, np.cumsum([len(bags.instance) for bags in sets])[:-1])
     label = replicate.test_instances.label
+    known = label != UNKNOWN
     found: Metrics = {
-        "instance_auc": metrics.auc(label, raw[single]),
-        "instance_ap": metrics.average_precision(label, raw[single]),
-        **tuned_metrics(label, raw[single], label_free_threshold(raw[val], replicate.val)),
+        **ranking_metrics(replicate, raw[single]),
+        **tuned_metrics(label[known], raw[single][known], label_free_threshold(raw[val], replicate.val)),
         **_in_bags(replicate.test, raw[test], logit[test]),
     }
     return FittedStudent(

@@ -32,11 +32,12 @@ from d2l_study.learning.distillation import (
     student_loss,
     teacher_targets,
 )
+from d2l_study.learning.instance_metrics import instance_metrics, warn_of_undefined
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.teacher import evaluation_sets
-from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Fitted, Training, train_interval, trainable
 from d2l_study.models import MilModel, Params
 
@@ -148,8 +149,12 @@ def fit_lessons(
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int = 0,
     resume: Mapping[int, bytes] | None = None,
+    evaluated: Sequence[Replicate] | None = None,
 ) -> list[FittedStudent]:
-    """`fit_student` from given soft labels, whatever their source."""
+    """`fit_student` from given soft labels, whatever their source.
+
+    evaluated: the replicates on which the results are measured, where those to learn from are parts of them.
+    """
     compute = compute or Compute()
     model = student_model(config, replicates[0])
     normalise = [Normalise.of(replicate, compute) for replicate in replicates]
@@ -169,7 +174,7 @@ def fit_lessons(
     )
     return [
         _evaluate(config, model, replicate, training, norm, compute, stage, oracle)
-        for replicate, training, norm in zip(replicates, trainings, normalise, strict=True)
+        for replicate, training, norm in zip(evaluated or replicates, trainings, normalise, strict=True)
     ]
 
 
@@ -317,8 +322,10 @@ def evaluate_classifier(
         return None
     scores: Metrics = {}
     for ((split, level), bags), logit in zip(sets.items(), found, strict=True):
-        scores |= bag_metrics(bags.label, logit, f"val_{level}" if split == "val" else level)
+        if level == "bag":
+            scores |= bag_metrics(bags.label, logit, "val_bag" if split == "val" else "bag")
     logits = dict(zip(sets, found, strict=True))
     threshold = label_free_threshold(val_scores, replicate.val)
-    scores |= tuned_metrics(replicate.test_instances.label, logits["test", "instance"], threshold)
+    scores |= instance_metrics(replicate, logits["test", "instance"], threshold)
+    warn_of_undefined(replicate)
     return scores, logits

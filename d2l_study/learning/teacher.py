@@ -20,10 +20,11 @@ from torch import Tensor
 from d2l_study.data.pool import Bags, Replicate
 from d2l_study.learning import metrics
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.instance_metrics import instance_metrics, warn_of_undefined
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
-from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Fitted, Training, train_interval, trainable
 from d2l_study.models import MilModel
 
@@ -143,9 +144,11 @@ def _evaluate(
         if all(np.isfinite(logit).all() for logit in found_logits):
             for ((split, level), bags), logit in zip(sets.items(), found_logits, strict=True):
                 logits[split, level] = logit
-                found |= bag_metrics(bags.label, logit, f"val_{level}" if split == "val" else level)
+                if level == "bag":
+                    found |= bag_metrics(bags.label, logit, "val_bag" if split == "val" else "bag")
             threshold = label_free_threshold(val_logit, replicate.val)
-            found |= tuned_metrics(replicate.test_instances.label, logits["test", "instance"], threshold)
+            found |= instance_metrics(replicate, logits["test", "instance"], threshold)
+            warn_of_undefined(replicate)
         else:
             training.status = "failed"
             training.cause = f"the logits of the snapshot of step {training.best_step} are not finite"

@@ -45,7 +45,7 @@ def label_free_threshold(instance_logits: np.ndarray, bags: Bags) -> float:
 def tuned_metrics(label: np.ndarray, logit: np.ndarray, threshold: float) -> dict[str, float]:
     """`instance_threshold` and `instance_{accuracy,precision,recall,f1}_tuned`: the instance metrics at a threshold;
     all NaN if it is."""
-    if math.isnan(threshold):
+    if math.isnan(threshold) or not len(label):
         found = dict.fromkeys(("accuracy", "precision", "recall", "f1"), math.nan)
     else:
         found = metrics.at_threshold(label, logit, threshold)

@@ -93,11 +93,14 @@ def run_results(
     order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The committed row of one run and its files."""
+    from d2l_study.learning.instance_metrics import undefined
+
     row = {
         "repeat": problem.repeat, "fold": problem.fold, "seed": order.base_seed, "status": result.status,
         "cause": result.cause, **result.metrics, "best_step": result.best_step, "steps_run": result.steps_run,
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
+        "warning": "; ".join(undefined(problem)) or None,
         "code_version": order.code_version, "made_by": order.study, "committed_at": at,
     }  # fmt: skip
     files = {"curve.json": json.dumps(result.curve).encode()}
@@ -139,7 +142,9 @@ def _network(order: TrialOrder, problem: Replicate) -> MilModel:
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
     """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, logit.
 
-    Of a split's bags the label is the true one, before label noise; −1 (unknown) becomes null.
+    Of a split's bags the label is the true one, before label noise; −1 (unknown) becomes null. Where bags are given,
+    bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
+    drawn, a bag's place in its split, and −1 of an instance.
     """
     import numpy as np
     import pyarrow as pa
@@ -153,13 +158,16 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
             continue
         count, bag = len(bags), level == "bag"
         label = bags.true_label
+        number = np.arange(count) if bag else np.full(count, -1)
+        if len(bags.number):
+            number = bags.number
         tables.append(
             pa.table({
                 "replicate": pa.array(np.full(count, problem.number, np.int32)),
                 "stage": pa.array([stage] * count).dictionary_encode(),
                 "split": pa.array([split] * count).dictionary_encode(),
                 "level": pa.array([level] * count).dictionary_encode(),
-                "bag_index": pa.array(np.arange(count, dtype=np.int32) if bag else np.full(count, -1, np.int32)),
+                "bag_index": pa.array(number.astype(np.int32)),
                 "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
                 "label": pa.array(label, mask=label < 0),
                 "logit": pa.array(result.logits[split, level].astype(np.float32)),
