@@ -12,12 +12,15 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from d2l_study.errors import UserError
 from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder
+
+if TYPE_CHECKING:
+    from d2l_study.study.run import Request
 
 
 class Watcher(Protocol):
@@ -103,10 +106,25 @@ def check_fits(resources: Resources, cpus: float, gpus: float) -> int:
     return count
 
 
-def slots(ray: Any, resources: Resources) -> int:
-    """How many trials run side by side on the cluster as it is; `UserError` if not one fits."""
+def slots(ray: Any, resources: Resources, request: Request) -> int:
+    """How many trials to run side by side: what fits on the cluster as it is, at most `max_concurrent`.
+
+    A cluster that starts its nodes on demand has none yet: then it is `max_concurrent`, for which it will grow.
+    `UserError` if not one trial fits and that is not given.
+    """
     there = ray.cluster_resources()
-    return check_fits(resources, float(there.get("CPU", 0)), float(there.get("GPU", 0)))
+    cpus, gpus = float(there.get("CPU", 0)), float(there.get("GPU", 0))
+    if request.address == "local":
+        fits = check_fits(resources, cpus, gpus)
+        return min(fits, request.max_concurrent or fits)
+    fits = resources.slots(cpus, gpus)
+    if fits < 1 and request.max_concurrent is None:
+        raise UserError(
+            f"--address {request.address}: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; the "
+            f"cluster has {cpus:g} and {gpus:g} now. If it starts nodes on demand, say how many trials at a time it "
+            "shall grow for: --max-concurrent N"
+        )
+    return request.max_concurrent or fits
 
 
 def train_in_worker(config: dict[str, Any]) -> None:

@@ -189,6 +189,7 @@ def _train(
     """Publish what is there, run what is missing; True if Ctrl-C stopped it."""
     from d2l_study.study.display import Display, stdout
     from d2l_study.study.engine import cluster, run_orders, slots
+    from d2l_study.study.nodes import check_nodes
     from d2l_study.study.queue import OrderQueue
 
     space, plan, request, folder = study.space, study.plan, study.request, study.folder
@@ -204,8 +205,11 @@ def _train(
     if not todo:
         return False
     with cluster(request.address) as ray:
-        concurrent = slots(ray, space.resources)
-        concurrent = min(concurrent, request.max_concurrent or concurrent)
+        if request.address != "local":
+            data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
+            count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
+            print(f"  cluster: {_count(count, 'node')} for trials", flush=True)
+        concurrent = slots(ray, space.resources, request)
         orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
         display = Display(stdout(), weights, concurrent)
         watch = StudyWatch(study, entries, orders, tracker, display, tags)

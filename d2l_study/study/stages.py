@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,7 @@ def run_results(
         "cause": result.cause, **result.metrics, "best_step": result.best_step, "steps_run": result.steps_run,
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
+        "host": platform.node(),
         "warning": "; ".join(undefined(problem)) or None,
         "code_version": order.code_version, "made_by": order.study, "committed_at": at,
     }  # fmt: skip
