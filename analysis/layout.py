@@ -1,19 +1,22 @@
 """Rows of runs arranged as a table: which configuration stands in which cell, and what its replicates say.
 
 Tables and figures are both drawn from a `Layout`. A cell never mixes configurations: keys that vary within an
-arm and have no axis of their own become part of its label, as in `adv (lambda_adv=1)`.
+arm and have no axis of their own become part of its label, as in `adv (lambda_adv=1)`. With `METRICS` as the column
+key the columns are several metrics, those of the bags and those of the instances in panels of their own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from analysis import stages
 from analysis.intervals import Interval, mean_interval
-from analysis.metrics import Metric, describe, find_metric
+from analysis.metrics import Metric, describe, find_metric, level_of
 from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +30,11 @@ RUN_COLUMNS = frozenset({
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
     "instance_threshold",
 })  # fmt: skip
+
+METRICS = "metric"
+"""The column key of a table whose columns are metrics."""
+LEVEL = "level"
+"""The key that sets apart the panels of bag and instance metrics."""
 
 TEACHER_FAILED = "its teacher"
 """How the cause of a run begins that was never started because its teacher failed."""
@@ -48,7 +56,10 @@ class Label:
     @property
     def text(self) -> str:
         parts = [self.stage] if self.stage and self.names_stage else []
-        parts += [f"{key}={show(value)}" for key, value in self.keys]
+        parts += [f"{key}={show(value)}" for key, value in self.keys if key != LEVEL]
+        level = next((f"{value} level" for key, value in self.keys if key == LEVEL), "")
+        if level:
+            return ", ".join(filter(None, [axis_text(self.key, self.value), level]))
         mark = f" {stages.MARK}" if stages.ORACLE in (self.stage, self.value if self.key == "stage" else None) else ""
         return axis_text(self.key, self.value) + (f" ({', '.join(parts)})" if parts else "") + mark
 
@@ -76,13 +87,16 @@ class Cell:
     """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all; `not run`: its
     teacher failed; `no such metric`: its stage has none of it, while others have."""
     origin: Origin
+    metric: Metric
+    test_train_ratio: float | None = None
+    """Of folds of one data set, for corrected intervals and tests; None for independent replicates."""
 
 
 @dataclass
 class Layout:
     """`cells[panel, row, column]`; a combination that was not planned has no cell."""
 
-    metric: Metric
+    metrics: list[Metric]
     study: str
     row_key: str
     column_key: str
@@ -93,57 +107,74 @@ class Layout:
     cells: dict[tuple[Label, Label, Label], Cell]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def metric(self) -> Metric:
+        """The first metric; the only one unless the columns are metrics."""
+        return self.metrics[0]
+
+    @property
+    def folds(self) -> bool:
+        """Whether replicates are folds of one data set."""
+        return any(cell.test_train_ratio is not None for cell in self.cells.values())
+
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""
-        return [r for r in self.rows if any((panel, r, c) in self.cells for c in self.columns)]
+        there = {row for where, row, _ in self.cells if where == panel}
+        return [r for r in self.rows if r in there]
 
     def columns_of(self, panel: Label) -> list[Label]:
-        return [c for c in self.columns if any((panel, r, c) in self.cells for r in self.rows)]
+        there = {column for where, _, column in self.cells if where == panel}
+        return [c for c in self.columns if c in there]
 
 
 def arrange(
     rows: pandas.DataFrame,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     row_key: str = "method",
     column_key: str = "num_bags",
     panel_key: str | None = "mean_bag_size",
+    *,
+    test_train_ratio: float | None = None,
 ) -> Layout:
-    """Arrange the rows of a study (`analysis.load`).
+    """Arrange the rows of one or more studies (`analysis.load`).
 
-    metric: by default `stages.default_metric`
+    metric: by default `stages.default_metric`; several only where `column_key` is `METRICS`
+    test_train_ratio: of the folds of one data set; by default 1 / (folds − 2), since one fold validates
     UserError for an unknown metric or key, a key used twice, or a table without rows.
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
-    metric = metric or stages.default_metric(rows)
-    measure = find_metric(rows, metric)
+    names = [metric or stages.default_metric(rows)] if metric is None or isinstance(metric, str) else [*metric]
+    measures = [find_metric(rows, name) for name in dict.fromkeys(names)]
+    if len(measures) > 1 and column_key != METRICS:
+        raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
     _check_axes(rows, row_key, column_key, panel_key)
     if panel_key is not None and rows[panel_key].isna().all():
         panel_key = None  # the default panel, in a study of another kind of bags
-    study = str(rows.attrs.get("study") or _only(rows["study"]) or "")
+    study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
     notes: list[str] = []
     pruned = rows["status"] == "pruned"
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
     frame = rows[~pruned] if not pruned.all() else rows
+    frame = _each_run_once(frame)
 
-    axes = [key for key in (row_key, column_key, panel_key) if key is not None]
+    axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
     label_key = "method" if "method" in axes else row_key
     others = [key for key in axes if key != label_key]
-    extra = _label_keys(frame, rows.attrs.get("varied"), label_key, others, notes)
+    configurations = _configurations(frame, label_key)
+    extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes)
     staged = "stage" not in axes
-    stages_of = frame.groupby(label_key, dropna=False)["stage"].nunique()
+    stages_of = configurations.groupby(label_key, dropna=False)["stage"].nunique()
     ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
-    lacking = _stages_without(frame, metric)
-    notes += [f"{stage} has no {measure.title}." for stage in sorted(lacking, key=stages.place)]
+    lacking = {measure.name: _stages_without(frame, measure.name) for measure in measures}
+    if column_key != METRICS:
+        notes += [f"{stage} has no {measures[0].title}." for stage in sorted(lacking[names[0]], key=stages.place)]
 
-    named_keys = [key for keys in extra.values() for key in keys]
-    described = [key for key in ("cause", "teacher_id", "teacher_method", "student_method") if key in frame]
-    columns = [*dict.fromkeys([*axes, "stage", "config_id", *named_keys, "replicate", "status", metric, *described])]
-    runs: dict[tuple[Label, Label, Label], dict[int, tuple[str, float]]] = {}
-    origins: dict[tuple[Label, Label, Label], Origin] = {}
-    for run in frame[columns].to_dict("records"):
-        labels = {}
+    places: list[tuple[Label, Label, Label]] = []
+    origins: list[Origin] = []
+    for run in configurations.to_dict("records"):
+        labels = {METRICS: Label(None, None)}
         for key in axes:
             value = _plain(run[key])
             if key != label_key:
@@ -152,21 +183,47 @@ def arrange(
             named = extra[value, _plain(run["stage"])]
             keys = tuple((k, _plain(run[k])) for k in named if not _absent(run[k]))
             labels[key] = Label(key, value, str(run["stage"]) if staged else None, keys, value in ambiguous)
-        place = (labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key])
-        runs.setdefault(place, {})[int(run["replicate"])] = (_status(run), float(run[metric]))
-        if place not in origins:
-            arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
-            origins[place] = Origin(str(run["config_id"]), str(run["stage"]), *arms)
-    cells = {
-        place: _cell(by_replicate, measure, origins[place], origins[place].stage in lacking)
-        for place, by_replicate in runs.items()
-    }
+        places.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
+        arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
+        origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
+
+    ratios = _ratios(configurations, frame, test_train_ratio)
+    by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
+    levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
+    cells: dict[tuple[Label, Label, Label], Cell] = {}
+    merged: dict[tuple[Label, Label, Label], tuple[dict[int, Any], Origin, float | None]] = {}
+    for place, origin, ratio, runs in zip(places, origins, ratios, by_configuration, strict=True):
+        merged.setdefault(place, ({}, origin, ratio))[0].update(runs)
+    for (panel, row, column), (runs, origin, ratio) in merged.items():
+        for i, measure in enumerate(measures):
+            by_replicate = {r: (status, values[i]) for r, (status, values) in runs.items()}
+            where, head = panel, column
+            if column_key == METRICS:
+                head = Label(METRICS, measure.name)
+                if len(levels) > 1:
+                    where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),))
+            cells[where, row, head] = _cell(by_replicate, measure, origin, origin.stage in lacking[measure.name], ratio)
+    if column_key == METRICS:
+        cells = _without_empty_rows(cells)
 
     ordered = [[*dict.fromkeys(place[i] for place in cells)] for i in range(3)]
     panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
-    if frame["fold"].notna().any():
-        notes.append("Folds of one data set are not independent: the intervals are too narrow.")
-    return Layout(measure, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes)
+    if column_key == METRICS:
+        column_labels = [Label(METRICS, measure.name) for measure in measures]
+    return Layout(measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes)
+
+
+def default_columns(rows: pandas.DataFrame) -> str:
+    """The slides' layouts: methods × number of bags for drawn bags, methods × metrics for folds of given ones."""
+    folds = "fold" in rows and rows["fold"].notna().any()
+    return METRICS if folds or "num_bags" not in rows or rows["num_bags"].isna().all() else "num_bags"
+
+
+def default_panel(rows: pandas.DataFrame) -> str | None:
+    """A table per bag size for drawn bags, per data set where there are several."""
+    if default_columns(rows) == METRICS:
+        return "dataset" if rows["dataset"].nunique() > 1 else None
+    return "mean_bag_size"
 
 
 def axis_text(key: str | None, value: Any) -> str:
@@ -187,11 +244,10 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _status(run: Mapping[Any, Any]) -> str:
+def _status(status: Any, cause: Any) -> str:
     """A run's status, with `not run` for one that its teacher's failure left without a start."""
-    status = str(run["status"])
-    waited = status == "failed" and str(run.get("cause") or "").startswith(TEACHER_FAILED)
-    return "not run" if waited else status
+    waited = status == "failed" and str(cause or "").startswith(TEACHER_FAILED)
+    return "not run" if waited else str(status)
 
 
 def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
@@ -201,7 +257,68 @@ def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
     return {str(stage) for stage in held.index[~held]} if held.any() else set()
 
 
-def _cell(by_replicate: Mapping[int, tuple[str, float]], metric: Metric, origin: Origin, lacking: bool) -> Cell:
+def _each_run_once(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """A run that two of the studies share, under one name, counts once; the finished one where one is not."""
+    keys = ["config_id", "method", "stage", "replicate"]
+    return _first_finished(frame, keys) if frame.duplicated(keys).any() else frame
+
+
+def _configurations(frame: pandas.DataFrame, label_key: str) -> pandas.DataFrame:
+    """One row for each configuration under each of its names."""
+    return _first_finished(frame, [*dict.fromkeys(["config_id", "stage", "method", label_key])])
+
+
+def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
+    """For each combination of the keys, in order of appearance, its first finished row: that of a run which is not
+    finished lacks what only a run can tell. Without a finished one the first row."""
+    group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    order = (frame["status"] != "done").to_numpy().argsort(kind="stable")
+    _, first = np.unique(group[order], return_index=True)
+    return frame.iloc[order[first]]
+
+
+def _runs(
+    frame: pandas.DataFrame, configurations: pandas.DataFrame, label_key: str, names: list[str]
+) -> list[dict[int, tuple[str, tuple[float, ...]]]]:
+    """For each configuration, in order, replicate -> (status, values of the metrics)."""
+    keys = [*dict.fromkeys(["config_id", "stage", "method", label_key])]
+    place = {key: i for i, key in enumerate(zip(*(configurations[k].map(_plain) for k in keys), strict=True))}
+    found: list[dict[int, tuple[str, tuple[float, ...]]]] = [{} for _ in place]
+    causes = frame["cause"] if "cause" in frame else [None] * len(frame)
+    columns = [*(frame[k].map(_plain) for k in keys), frame["replicate"], frame["status"], causes]
+    for *key, replicate, status, cause, values in zip(
+        *columns, zip(*(frame[n].astype(float) for n in names), strict=True), strict=True
+    ):
+        found[place[tuple(key)]][int(replicate)] = (_status(status, cause), values)
+    return found
+
+
+def _ratios(configurations: pandas.DataFrame, frame: pandas.DataFrame, given: float | None) -> list[float | None]:
+    """For each configuration the ratio of test to training bags of its folds; None where it has none."""
+    if "fold" not in frame or frame["fold"].isna().all():
+        return [None] * len(configurations)
+    last = frame.groupby("dataset", dropna=False)["fold"].max() if "dataset" in frame else None
+    found: list[float | None] = []
+    for run in configurations.to_dict("records"):
+        count = run.get("folds")
+        if _absent(count) and last is not None and not _absent(run["dataset"]):
+            count = last[run["dataset"]] + 1
+        if _absent(count):
+            found.append(None)
+        else:
+            found.append(given if given is not None else 1 / max(1.0, float(str(count)) - 2))
+    return found
+
+
+def _without_empty_rows(cells: dict[tuple[Label, Label, Label], Cell]) -> dict[tuple[Label, Label, Label], Cell]:
+    """Without the rows of a panel whose stage has none of its metrics."""
+    some = {(panel, row) for (panel, row, _), cell in cells.items() if cell.status != "no such metric"}
+    return {place: cell for place, cell in cells.items() if place[:2] in some}
+
+
+def _cell(
+    by_replicate: Mapping[int, tuple[str, float]], metric: Metric, origin: Origin, lacking: bool, ratio: float | None
+) -> Cell:
     done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
     values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
     states = {status for status, _ in by_replicate.values()}
@@ -218,8 +335,8 @@ def _cell(by_replicate: Mapping[int, tuple[str, float]], metric: Metric, origin:
         status = "not run"
     else:
         status = "pruned" if states == {"pruned"} else "missing"
-    interval = mean_interval(values.values(), unit_interval=metric.unit_interval)
-    return Cell(interval, values, len(by_replicate), status, origin)
+    interval = mean_interval(values.values(), unit_interval=metric.unit_interval, test_train_ratio=ratio)
+    return Cell(interval, values, len(by_replicate), status, origin, metric, ratio)
 
 
 def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:
@@ -228,7 +345,9 @@ def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key
     for axis, key in given.items():
         if key is None or key in known or (axis == "panel" and key in rows and key in SYMBOLS):
             continue
-        hint = f"{nearest(key, known)} (keys: {listed(known, 40)})"
+        if axis == "columns" and key == METRICS:
+            continue
+        hint = f"{nearest(key, known)} (keys: {listed(known, 40)}{f', {METRICS}' if axis == 'columns' else ''})"
         raise UserError(f"--{axis} {key}: the study has no such key{hint}")
     used = [key for key in given.values() if key is not None]
     for key in used:
@@ -239,9 +358,10 @@ def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key
 def _label_keys(
     frame: pandas.DataFrame, varied: list[str] | None, label_key: str, others: list[str], notes: list[str]
 ) -> dict[tuple[Any, Any], list[str]]:
-    """For each arm (value of the label key, stage) the keys its labels have to name: those that vary within it,
-    and whatever else sets apart two configurations that would share a cell."""
+    """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
+    those that vary within it, and whatever else sets apart two configurations that would share a cell."""
     settings = [str(c) for c in frame if _is_setting(str(c)) and c not in (label_key, *others, "stage")]
+    settings = [key for key in settings if frame[key].nunique(dropna=False) > 1]
     if label_key != "method" and "method" in settings:
         settings.sort(key=lambda key: key != "method")
     named = {*(varied or ()), "generation", "dataset", "method"}
@@ -255,8 +375,8 @@ def _label_keys(
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
         for key in [*(k for k in settings if k not in keys), "trial_id"]:
             cell = [*others, *keys]
-            mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1]
-            if mixed.empty:
+            mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
+            if mixed.empty or mixed["config_id"].nunique() == 1:
                 break
             if _varies(mixed, key, cell) and not _varies(mixed, key, ["config_id"]):
                 keys.append(key)
@@ -271,6 +391,8 @@ def _is_setting(column: str) -> bool:
 
 def _varies(frame: pandas.DataFrame, key: str, within: list[str]) -> bool:
     """Whether the key takes several values (missing is one) where those of `within` are equal."""
+    if not within:
+        return bool(frame[key].nunique(dropna=False) > 1)
     return bool((frame.groupby(within, dropna=False)[key].nunique(dropna=False) > 1).any())
 
 
@@ -298,8 +420,3 @@ def _plain(value: Any) -> Any:
 
 def _absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _only(column: pandas.Series) -> Any:
-    values = column.dropna().unique()
-    return values[0] if len(values) == 1 else None

@@ -22,7 +22,11 @@ _LOWER_IS_BETTER = {
     "nll": "negative log likelihood", "brier": "Brier score", "ece": "calibration error", "loss": "loss",
     "seconds": "time (s)",
 }  # fmt: skip
-_OTHER_WORDS = {"val": "", "test": "", "bag": "bag", "instance": "instance", "distill": "distillation"}
+_OTHER_WORDS = {
+    "val": "", "test": "", "bag": "bag", "instance": "instance", "distill": "distillation", "within": "within images",
+}  # fmt: skip
+BAG_METRICS = ("bag_accuracy", "bag_precision", "bag_recall", "bag_f1", "bag_auc")
+"""Of the tables of colon and breast at the level of bags, in the order of Ilse et al. 2018."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,18 @@ def find_metric(rows: pandas.DataFrame, name: str) -> Metric:
             f"metric {name!r}: not in this study{nearest(name, known)} (metrics there: {listed(known, 40)})"
         )
     return known[name]
+
+
+def level_of(name: str) -> str:
+    """What a metric is about: `bag`, `instance`, or `run` (times and losses)."""
+    words = name.split("_")
+    return next((level for level in ("bag", "instance") if level in words), "run")
+
+
+def histology_metrics(rows: pandas.DataFrame) -> list[str]:
+    """The metrics of the tables of colon and breast that the rows have: of the bags accuracy, precision, recall and
+    F1 at 0.5 and the AUC; of the instances the AUCs (pooled, within images) and the average precision."""
+    known = metrics_of(rows)
+    held = [name for name in known if rows[name].notna().any()]
+    instance = [name for name in held if name.startswith("instance_") and "auc" in name.split("_")]
+    return [name for name in (*BAG_METRICS, *instance, "instance_ap") if name in held]
