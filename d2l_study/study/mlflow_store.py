@@ -33,6 +33,7 @@ BATCH_BYTES = 900_000
 STUDY, CONFIG, TRIAL, KIND = "d2l.study", "d2l.config_id", "d2l.trial_id", "d2l.kind"
 REPLICATES, REUSED, CAUSE, CONTENT = "d2l.replicates", "d2l.reused_from", "d2l.cause", "d2l.content"
 CURVE_REPLICATES = "d2l.curve_replicates"
+ROWS, VARIED = "d2l.rows", "d2l.varied"
 TEACHER, TEACHER_RUN = "d2l.teacher_id", "d2l.teacher_run"
 PARENT = ""
 """The key of the parent run; a child's key is its config_id."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
-from d2l_study.study.mlflow_store import TEACHER
+from d2l_study.study.mlflow_store import TEACHER, VARIED
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,7 @@ SHORT = {
     "num_bags": "n", "mean_bag_size": "K", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
     "epsilon": "ε", "learning_rate": "lr",
 }  # fmt: skip
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 """Raised when pages show something new, so that `sync` writes the old ones again."""
 
 
@@ -87,6 +87,30 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, str | None]:
     return status, f"{states.count('done')} of {len(states)}", cause
 
 
+ROW_FACTS = (
+    "replicate",
+    "status",
+    "repeat",
+    "fold",
+    "seed",
+    "generation",
+    "teacher_method",
+    "student_method",
+    "oracle",
+)
+
+
+def row_facts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the rows say besides params and metrics, as JSON, so that MLflow alone gives the rows back: each fact once
+    if it is the same in all rows, else a list by replicate; a fact that no row has is left out."""
+    facts: dict[str, Any] = {}
+    for name in ROW_FACTS:
+        values = [row.get(name) for row in rows]
+        if any(value is not None for value in values):
+            facts[name] = values[0] if name != "replicate" and len(set(values)) == 1 else values
+    return json.dumps(facts, separators=(",", ":"), default=str)
+
+
 def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> str:
     """A short hash of what the page of these rows shows."""
     content = [PAGE_VERSION, final_metrics(rows, params), outcome(rows)]
@@ -124,8 +148,9 @@ def study_page(folder: StudyFolder) -> StudyPage:
 
 
 def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:
-    """The tag that says from which teachers (their config_ids) the configuration of a plan's entry learns."""
-    return {TEACHER: entry["teacher_id"]} if entry.get("teacher_id") else {}
+    """The tags that say which keys vary in the arm of a plan's entry, and from which teachers (their config_ids) it
+    learns."""
+    return {VARIED: ",".join(entry["varied"])} | ({TEACHER: entry["teacher_id"]} if entry.get("teacher_id") else {})
 
 
 # ---- files

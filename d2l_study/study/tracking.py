@@ -24,6 +24,7 @@ from d2l_study.study.mlflow_store import (
     PARENT,
     REPLICATES,
     REUSED,
+    ROWS,
     TRIAL,
     Content,
     Page,
@@ -158,7 +159,7 @@ class Tracker:
         with self._lock:
             page = self._pages[config_id]
             page.metrics = run_page.final_metrics(rows, page.params)
-            page.tags |= {REPLICATES: count, CAUSE: cause or ""}
+            page.tags |= {REPLICATES: count, CAUSE: cause or "", ROWS: run_page.row_facts(rows)}
             if reused_from:
                 page.tags[REUSED] = reused_from
             page.status = status
