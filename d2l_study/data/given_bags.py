@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -53,7 +54,22 @@ class GivenBags(Options):
         assert isinstance(pool, BagCollection)
         return fold_replicate(pool, number, base_seed, self.folds, self.num_bags)
 
+    def counts(self) -> dict[str, float]:
+        """What a typical fold holds: `train_bags`, and `train_instances`, `val_instances` and `test_instances`; for the
+        estimate of costs."""
+        pool = _loaded(self)
+        bags = len(pool.bags) * (self.folds - 2) / self.folds
+        size = len(pool.bags.instance) / max(1, len(pool.bags))
+        fold = len(pool.bags) / self.folds * size
+        bags = bags if self.num_bags is None else min(bags, self.num_bags)
+        return {"train_bags": bags, "train_instances": bags * size, "val_instances": fold, "test_instances": fold}
+
     def check(self, pool: Pool, replicates: int, base_seed: int) -> None:
         """`UserError` if one of the replicates 0 … replicates − 1 cannot be made."""
         for number in range(replicates):
             self.replicate(pool, number, base_seed)
+
+
+@lru_cache(maxsize=8)
+def _loaded(data: GivenBags) -> BagCollection:
+    return data.load_pool()

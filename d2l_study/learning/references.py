@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def fit_reference(
 
 def _labelled(replicate: Replicate) -> Replicate:
     """The replicate with the training and validation instances alone whose label is known; bags without any go."""
-    parts = {}
+    parts: dict[str, Any] = {}
     for name, bags in (("train", replicate.train), ("val", replicate.val)):
         known = bags.instance_label != UNKNOWN
         if known.all():

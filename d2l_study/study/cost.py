@@ -27,8 +27,8 @@ PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
 """Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
 bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
 
-NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0}
-"""The cost of a student's network against the teacher's."""
+NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5}
+"""The cost of a network against the LeNet's on digits."""
 
 SUBSET = 0.05
 """Passes that R_ent adds: another pooling of the features of the clean pass."""
@@ -74,7 +74,13 @@ class Work:
 
 def work(configuration: Configuration) -> float:
     """Predicted arithmetic of one run, in passes of one instance through the feature extractor."""
-    return work_of(configuration.values, stage=configuration.stage).passes
+    return work_of(_known(configuration), stage=configuration.stage).passes
+
+
+def _known(configuration: Configuration) -> Mapping[str, Any]:
+    """The flat values of a configuration; where bags are given, with what a fold of them holds."""
+    data = configuration.sections["data"]
+    return configuration.values | (data.counts() if hasattr(data, "counts") else {})
 
 
 def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
@@ -85,7 +91,7 @@ def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = 
     if stage != "teacher":
         return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
-    size = float(values["mean_bag_size"])
+    size, distinct, test = _sizes(values)
     each = PLAIN
     if values["lambda_adv"] > 0 and values["direction"] == "power":
         each += POWER_DIRECTION + POWER_ITERATION * (values["power_iterations"] - 1)
@@ -95,16 +101,27 @@ def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = 
         each += PLAIN * values["noise_rate"]
     if values["lambda_ent"] > 0:
         each += SUBSET
-    # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
-    distinct = VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES)
+    factor = NETWORK_PASSES.get(values.get("extractor", "lenet"), 1.0)
     validation = math.ceil(steps / values["eval_every"]) * distinct
-    return Work(steps, steps * values["batch_bags"] * size * each, validation, distinct + TEST_IMAGES)
+    training = steps * values["batch_bags"] * size * each
+    return Work(steps, training * factor, validation * factor, (distinct + test) * factor)
+
+
+def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Instances of a mean training bag, distinct ones of the validation bags, and test instances."""
+    if "mean_bag_size" not in values or values["mean_bag_size"] != values["mean_bag_size"]:  # given bags, not drawn
+        size = values["train_instances"] / values["train_bags"]
+        return float(size), float(values["val_instances"]), float(values["test_instances"])
+    size = float(values["mean_bag_size"])
+    # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
+    return size, VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES), TEST_IMAGES
 
 
 def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
     """The same of an instance classifier; of attention scores, which need no training, the evaluation."""
-    size = float(values["mean_bag_size"])
-    test = values["test_bags"] * size + TEST_IMAGES
+    size, val, test = _sizes(values)
+    if "train_instances" not in values:  # drawn bags: instances of bags, and each test image once
+        val, test = min(values["val_bags"] * size, VAL_IMAGES), values["test_bags"] * size + TEST_IMAGES
     if stage == "attention":
         return Work(0.0, 0.0, 0.0, test)
     if steps is None:
@@ -112,7 +129,7 @@ def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) ->
     bags = steps * values["student_batch_bags"]
     each = PLAIN * (2.0 if values["student_mixup"] > 0 else 1.0) * NETWORK_PASSES[values["network"]]
     validations = steps // values["student_eval_every"] + 1
-    validation = validations * min(values["val_bags"] * size, VAL_IMAGES)
+    validation = validations * val
     return Work(steps, bags * size * each, validation * NETWORK_PASSES[values["network"]], test)
 
 
@@ -147,7 +164,7 @@ def estimate(
     together = plan.replicates if len(trials) >= slots else math.ceil(missing / slots)
     lengths = []
     for trial in trials:
-        one = scale * work_of(trial.configuration.values, stage=trial.configuration.stage).seconds(resources.kind)
+        one = scale * work_of(_known(trial.configuration), stage=trial.configuration.stage).seconds(resources.kind)
         left = len(trial.replicates)
         pieces = [min(together, left - first) for first in range(0, left, together)]
         lengths += [TRIAL_SECONDS + one * count for count in pieces]

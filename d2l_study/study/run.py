@@ -69,7 +69,10 @@ def prepare(request: Request) -> Study:
         )
     storage = open_storage(request.root)
     storage.ensure_usable()
-    plan = make_plan(space, DataChecksums(), Ledger(storage))
+    checksums = DataChecksums()
+    plan = make_plan(space, checksums, Ledger(storage))
+    for data in dict.fromkeys(configuration.sections["data"] for configuration in plan.configurations):
+        checksums.check(data, space)
     return Study(request, space, StudyFolder(storage, name), plan)
 
 
@@ -80,10 +83,16 @@ class DataChecksums:
         self._known: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, data: Options) -> str:
-        key = tuple(getattr(data, name, None) for name in ("dataset", "root", "verify"))
+        names = getattr(data, "POOL_KEYS", ("dataset", "root", "verify"))
+        key = tuple(getattr(data, name, None) for name in names)
         if key not in self._known:
             self._known[key] = data.load_pool().checksum  # type: ignore[attr-defined]
         return self._known[key]
+
+    def check(self, data: Options, space: Space) -> None:
+        """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class."""
+        if hasattr(data, "check"):
+            data.check(data.load_pool(), space.replicates, space.base_seed)  # type: ignore[attr-defined]
 
 
 def show_plan(study: Study, slots: int | None = None, list_all: bool = False) -> Estimate:

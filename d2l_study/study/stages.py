@@ -102,7 +102,7 @@ def run_results(
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
         "host": platform.node(),
-        "warning": "; ".join(undefined(problem)) or None,
+        **_counts(problem), "warning": "; ".join(undefined(problem)) or None,
         "code_version": order.code_version, "made_by": order.study, "committed_at": at,
     }  # fmt: skip
     files = {"curve.json": json.dumps(result.curve).encode()}
@@ -114,6 +114,15 @@ def run_results(
     if order.keeps_weights and result.status == "done" and order.stage != "attention":
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files
+
+
+def _counts(problem: Replicate) -> dict[str, int]:
+    """How much a fold of given bags holds; of drawn bags the keys of the data section say it."""
+    if problem.fold is None:
+        return {}
+    sizes = {f"{name}_instances": len(bags.instance) for name, bags in
+             (("train", problem.train), ("val", problem.val), ("test", problem.test))}  # fmt: skip
+    return {"train_bags": len(problem.train), "test_bags": len(problem.test), **sizes}
 
 
 def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
@@ -146,7 +155,7 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
 
     Of a split's bags the label is the true one, before label noise; −1 (unknown) becomes null. Where bags are given,
     bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
-    drawn, a bag's place in its split, and −1 of an instance.
+    drawn, a bag's place in its split, and −1 of an instance. Further instance truths are columns label_NAME.
     """
     import numpy as np
     import pyarrow as pa
@@ -173,6 +182,8 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
                 "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
                 "label": pa.array(label, mask=label < 0),
                 "logit": pa.array(result.logits[split, level].astype(np.float32)),
+                **({f"label_{name}": pa.array(truth, mask=truth < 0) for name, truth in problem.test_truths.items()}
+                   if (split, level) == ("test", "instance") else {}),
             })
         )  # fmt: skip
     out = io.BytesIO()
