@@ -8,10 +8,19 @@ from typing import Any
 from d2l_study.data.breast import BreastBags
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.colon import ColonBags
+from d2l_study.data.colon_synthetic import SyntheticColonBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
 
-DATASETS: dict[str, Any] = {"mnist": MnistBags, "colon": ColonBags, "breast": BreastBags}
+DATASETS: dict[str, Any] = {
+    "mnist": MnistBags,
+    "colon": ColonBags,
+    "breast": BreastBags,
+    "colon_synthetic": SyntheticColonBags,
+}
 
-__all__ = ["DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "MnistBags", "Pool", "Replicate", "Streams"]
+__all__ = [
+    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "MnistBags", "Pool", "Replicate", "Streams",
+    "SyntheticColonBags",
+]  # fmt: skip

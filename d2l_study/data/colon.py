@@ -128,8 +128,8 @@ def describe(images: Sequence[ColonImage]) -> list[BagSource]:
     return sources
 
 
-def load(root: Path) -> BagCollection:
-    """All colon images below a folder, cut once per machine."""
+def load(root: Path, name: str = "colon") -> BagCollection:
+    """All colon images below a folder, cut once per machine; name: that of the data set."""
     images = find_images(root)
     files = [path for image in images for path in (image.image, *image.nuclei.values())]
-    return cached_collection("colon", files, {"classes": list(CLASSES)}, lambda: describe(images), PATCH)
+    return cached_collection(name, files, {"classes": list(CLASSES)}, lambda: describe(images), PATCH)

@@ -1,0 +1,54 @@
+"""A data set of synthetic colon images: written into the cache folder, then read as the archive would be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from d2l_study.data import colon
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.given_bags import GivenBags
+from d2l_study.environment import cache_dir
+from d2l_study.options import option
+
+_DRAWING = 1
+"""Of what `synthetic_tissue` draws: part of the address of the images in the cache."""
+
+
+@dataclass(frozen=True)
+class SyntheticColonBags(GivenBags):
+    """The `data` section of a space for synthetic colon images, which needs no archive."""
+
+    dataset: str = option("colon_synthetic", "the data set", choices=("colon_synthetic",))
+    images: int = option(40, "number of images, every other one positive", least=6, most=1000)
+    side: int = option(160, "side of an image in pixels", least=27, most=2000)
+    nuclei: float = option(20.0, "mean number of nuclei in an image", least=1.0, most=2000.0)
+    witnesses: float = option(0.3, "share of epithelial nuclei in a positive image", above=0.0, most=1.0)
+    drawing: int = option(0, "seed of the images, the same for all replicates", least=0)
+
+    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "images", "side", "nuclei", "witnesses", "drawing")
+
+    def collect(self) -> BagCollection:
+        return colon.load(self._written(), "colon_synthetic")
+
+    def _written(self) -> Path:
+        """The folder of the images; several processes may write them at once, and the first is kept."""
+        from d2l_study.data.synthetic_tissue import write_colon
+
+        values = {key: getattr(self, key) for key in self.POOL_KEYS} | {"version": _DRAWING}
+        mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache_dir() / f"colon_synthetic-images-{mark}"
+        if not folder.is_dir():
+            temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
+            write_colon(temporary, self.images, side=self.side, nuclei=self.nuclei, witnesses=self.witnesses,
+                        seed=self.drawing)  # fmt: skip
+            try:
+                temporary.rename(folder)
+            except OSError:  # another process was first
+                shutil.rmtree(temporary, ignore_errors=True)
+        return folder
