@@ -136,6 +136,17 @@ class Ledger:
         """Withdraw a commit (`--fresh`); the data of the old attempt stays until the new one is committed."""
         self.storage.delete(f"{self.run_key(config, replicate)}/commit.json")
 
+    # ---- runs that a study ended early; their checkpoints stay, so that another study can go on with them
+    def write_pruned(self, config: str, replicate: int, study: str, record: Mapping[str, Any]) -> None:
+        """Keep that a study ended the run early: `cause`, `step`, `value` (mean validation AUC there), `curve`."""
+        self.storage.put(f"{self.run_key(config, replicate)}/pruned-{study}.json", _json(record))
+
+    def pruned(self, config: str, replicate: int, study: str) -> dict[str, Any] | None:
+        """That record, or None if this study did not end the run."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads(self.storage.read(f"{self.run_key(config, replicate)}/pruned-{study}.json"))
+        return None
+
     # ---- checkpoints of unfinished runs
     def save_checkpoint(self, config: str, replicate: int, data: bytes) -> None:
         self.storage.put(f"{self.run_key(config, replicate)}/checkpoint.pt", data)
