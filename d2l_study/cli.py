@@ -76,7 +76,7 @@ def _spaces(arguments: argparse.Namespace) -> int:
 def _data(arguments: argparse.Namespace) -> int:
     from d2l_study.data.inventory import show_data
 
-    return show_data(arguments.mnist)
+    return show_data(arguments.mnist, arguments.root)
 
 
 def _label(arguments: argparse.Namespace) -> int:
@@ -201,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
     data.add_argument("--mnist", metavar="DIR", help="check a folder of MNIST IDX files of your own")
+    data.add_argument("--root", metavar="DIR", help="folder with the archives of tissue images; default: D2L_DATA")
 
     label = _command(commands, "label", _label, "label instances with a stored model of a study")
     label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",

@@ -62,12 +62,18 @@ class BreastImage:
     mask: Path | None
 
 
-def find_images(root: Path) -> list[BreastImage]:
+def image_folder(root: Path) -> Path | None:
+    """The archive's folder, in either layout, below one that holds it, or is it; None if there is none."""
+    return find_folder(root, (ARCHIVE, FLAT, "."), lambda folder: bool(_pictures(folder)))
+
+
+def find_images(root: Path, problems: list[str] | None = None) -> list[BreastImage]:
     """The images below a folder that holds the archive in either layout, or is it; sorted by name.
 
-    `UserError` if there are none, or a file's name says neither benign nor malignant.
+    `UserError` if there are none, or a file's name says neither benign nor malignant; with `problems` that is noted
+    there and the image left out.
     """
-    folder = find_folder(root, (ARCHIVE, FLAT, "."), lambda f: bool(_pictures(f)))
+    folder = image_folder(root)
     if folder is None:
         raise UserError(
             f"data.root: {root} holds no breast images (looked for {ARCHIVE}/Images/*_ccd.tif and {FLAT}/*_ccd.tif); "
@@ -79,9 +85,11 @@ def find_images(root: Path) -> list[BreastImage]:
     for key, path in _pictures(folder).items():
         name = _NAME.fullmatch(key)
         if name is None:
-            raise UserError(
-                f"{path}: its name says neither benign nor malignant; expected ytmaNN_MMDDYY_benignK_ccd.tif"
-            )
+            problem = f"{path}: its name says neither benign nor malignant (as in ytma10_010704_benign1_ccd.tif)"
+            if problems is None:
+                raise UserError(problem)
+            problems.append(problem)
+            continue
         mask = next((masks[key + end] for end in (".tif", ".tiff") if key + end in masks), None)
         found.append(BreastImage(key, name["core"], name["class"] == "malignant", path, mask))
     return found

@@ -24,10 +24,10 @@ from d2l_study.options import option
 ARCHIVE = "CRCHistoPhenotypes_2016_04_28"
 CLASSES = ("epithelial", "fibroblast", "inflammatory", "others")
 POSITIVE = "epithelial"
-IMAGES = 100
-"""Images of the whole archive."""
+IMAGES, NUCLEI = 100, 22_444
+"""Images of the whole archive, and nuclei with a class, by its Readme."""
 PATCH = (27, 27)
-WHERE_FROM = "https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe (CRCHistoPhenotypes)"
+WHERE_FROM = "https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe"
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,18 @@ class ColonImage:
     nuclei: dict[str, Path]
 
 
-def find_images(root: Path) -> list[ColonImage]:
+def image_folder(root: Path) -> Path | None:
+    """The folder of the folders img1, img2, … below one that holds the archive, or is it; None if there is none."""
+    return find_folder(root, (f"{ARCHIVE}/Classification", "Classification", "."), _holds_images)
+
+
+def find_images(root: Path, problems: list[str] | None = None) -> list[ColonImage]:
     """The images below a folder that holds the archive, or is it, or its `Classification`; sorted by number.
 
-    `UserError` if there is no such folder, or an image lacks a file.
+    `UserError` if there is no such folder, or an image lacks a file; with `problems` that is noted there and the image
+    left out.
     """
-    folder = find_folder(root, (f"{ARCHIVE}/Classification", "Classification", "."), _holds_images)
+    folder = image_folder(root)
     if folder is None:
         raise UserError(
             f"data.root: {root} holds no colon images (looked for {ARCHIVE}/Classification/img1/img1.bmp and the "
@@ -69,7 +75,11 @@ def find_images(root: Path) -> list[ColonImage]:
         missing = [] if image else [f"{name}.bmp"]
         missing += [f"{name}_{kind}.mat" for kind in CLASSES if kind not in nuclei]
         if missing or image is None:
-            raise UserError(f"{sub}: no {listed(missing)}")
+            problem = f"{sub}: no {listed(missing)}"
+            if problems is None:
+                raise UserError(problem)
+            problems.append(problem)
+            continue
         found.append(ColonImage(name, image, nuclei))
     return found
 

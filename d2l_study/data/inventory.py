@@ -2,20 +2,125 @@
 
 from __future__ import annotations
 
-from d2l_study.data import mnist
-from d2l_study.environment import cache_dir
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from d2l_study.data import breast, colon, mnist
+from d2l_study.data.cutting import BagSource, read_image
+from d2l_study.data.pool import UNKNOWN
+from d2l_study.environment import DATA, cache_dir, data_root
+from d2l_study.errors import UserError, listed
 
 
-def show_data(mnist_folder: str | None = None) -> int:
-    """Print MNIST's files (the embedded ones, or those of a folder) with their verification.
+def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
+    """Print MNIST's files (the embedded ones, or those of a folder) with their verification, and what there is of the
+    tissue archives below `root`, or the folder of `D2L_DATA`. Returns 1 if an image is unreadable, else 0.
 
-    `UserError` names a file that is missing or damaged.
+    `UserError` names a file of MNIST that is missing or damaged, or a root that is no folder.
     """
-    files = mnist.find_files(mnist_folder)
-    print(f"mnist: {'the embedded copy' if mnist_folder is None else mnist_folder} (data.dataset: mnist)")
+    _show_mnist(mnist_folder)
+    try:
+        folder = data_root(root)
+    except UserError:
+        if root is not None:
+            raise
+        print(f"colon, breast: no folder named; --root DIR or {DATA} says which holds the archives")
+        print(f"  {colon.WHERE_FROM}\n  {breast.WHERE_FROM}")
+        return 0
+    problems = _show_colon(folder) + _show_breast(folder)
+    print(f"decoded and cut once into {cache_dir()}")
+    return 1 if problems else 0
+
+
+def _show_mnist(folder: str | None) -> None:
+    files = mnist.find_files(folder)
+    print(f"mnist: {'the embedded copy' if folder is None else folder} (data.dataset: mnist)")
     for name, path in files.items():
         array = mnist.read_idx(path, name)
         shape = "×".join(str(n) for n in array.shape)
         print(f"  {path}  {shape}, md5 {mnist.FILES[name][0]} verified")
-    print(f"  decoded once into {cache_dir()}")
-    return 0
+
+
+def _show_colon(root: Path) -> list[str]:
+    folder = colon.image_folder(root)
+    if folder is None:
+        print(f"colon: not below {root} (looked for {colon.ARCHIVE})\n  to be had from {colon.WHERE_FROM}")
+        return []
+    print(f"colon: {folder} (data.dataset: colon)")
+    problems: list[str] = []
+    images = colon.find_images(root, problems)
+    numbers = {int(image.name[3:]) for image in images}
+    found = list(_described(images, colon.describe, problems))
+    _counts(found, colon.IMAGES, "negative", "positive")
+    sizes = [len(source.cuts[0].xy) for _, source in found]
+    kinds = dict.fromkeys(colon.CLASSES, 0)
+    for image, _ in found:
+        for kind in kinds:
+            kinds[kind] += len(colon.read_nuclei(image.nuclei[kind]))
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    if sizes:
+        print(f"  {sum(sizes):,} nuclei, {min(sizes)} to {max(sizes)} in an image: {by_kind}")
+        print(f"    (positive: {colon.POSITIVE}; the archive's Readme has {colon.NUCLEI:,} in {colon.IMAGES} images)")
+    missing = [f"img{n}" for n in range(1, colon.IMAGES + 1) if n not in numbers]
+    _rest(len(missing), listed(missing, 24), colon.WHERE_FROM, problems)
+    return problems
+
+
+def _show_breast(root: Path) -> list[str]:
+    folder = breast.image_folder(root)
+    if folder is None:
+        print(f"breast: not below {root} (looked for {breast.ARCHIVE} and {breast.FLAT})")
+        print(f"  to be had from {breast.WHERE_FROM}")
+        return []
+    print(f"breast: {folder} (data.dataset: breast)")
+    problems: list[str] = []
+    images = breast.find_images(root, problems)
+    found = list(_described(images, breast.describe, problems))
+    _counts(found, breast.IMAGES, "benign", "malignant")
+    if found:
+        cores = {source.group for _, source in found}
+        truths = [
+            np.concatenate([source.cuts[0].label for _, source in found]),
+            np.concatenate([source.cuts[0].truths["wide"] for _, source in found]),
+        ]
+        print(f"  {len(truths[0]):,} patches of {len(cores)} tissue cores; their truth")
+        for name, truth in zip(("nuclei of malignant against benign images", "wide"), truths, strict=True):
+            positive, negative, unknown = (int(np.sum(truth == value)) for value in (1, 0, UNKNOWN))
+            print(f"    {name}: {positive:,} positive, {negative:,} negative, {unknown:,} unknown")
+    bare = [image.name for image, _ in found if image.mask is None]
+    if bare:
+        print(f"  {len(bare)} image{'s' if len(bare) > 1 else ''} without a mask: {listed(bare)}")
+    _rest(breast.IMAGES - len(images), "", breast.WHERE_FROM, problems)
+    return problems
+
+
+_Image = TypeVar("_Image", colon.ColonImage, breast.BreastImage)
+
+
+def _described(
+    images: Iterable[_Image], describe: Callable[[Sequence[_Image]], list[BagSource]], problems: list[str]
+) -> Iterable[tuple[_Image, BagSource]]:
+    """Each image that can be read whole, with its bag; the others become problems."""
+    for image in images:
+        try:
+            (source,) = describe([image])
+            read_image(image.image)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        yield image, source
+
+
+def _counts(found: Sequence[tuple[object, BagSource]], whole: int, negative: str, positive: str) -> None:
+    positives = sum(source.label for _, source in found)
+    print(f"  {len(found)} of {whole} images: {positives} {positive}, {len(found) - positives} {negative}")
+
+
+def _rest(missing: int, names: str, where: str, problems: Sequence[str]) -> None:
+    if missing > 0:
+        print(f"  {missing} not here{f' ({names})' if names else ''}: {where}")
+    for problem in problems:
+        print(f"  unreadable: {problem}")
