@@ -1,0 +1,141 @@
+"""A real `ray up` over SSH on three hosts: a study spreads, survives a lost host and a lost head, and uses a bucket.
+
+    python -m pytest -m soak tests/cluster            # as root; about ten minutes on two cores
+
+D2L_CLUSTER_LOG=FILE keeps what was said.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import hosts as network
+from ray_cluster import CREDENTIALS, REPOSITORY, RayCluster
+
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(network.why_not() is not None, reason=f"no hosts can be made here: {network.why_not()}"),
+]
+
+STUDY = "--space vat_quick --set teacher.steps=600 teacher.eval_every=20 data.test_bags=200 --replicates 2"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with network.Hosts(3) as hosts:
+        made = RayCluster(hosts, tmp_path_factory.mktemp("laptop"))
+        try:
+            made.up()
+            yield made
+        finally:
+            if "D2L_CLUSTER_LOG" in os.environ:
+                shutil.copy(made.log, os.environ["D2L_CLUSTER_LOG"])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The same study on one machine, uninterrupted."""
+    root = tmp_path_factory.mktemp("alone")
+    command = [sys.executable, "-m", "d2l_study", "run", *STUDY.split(), "--root", str(root)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    return rows_of(root)
+
+
+def rows_of(root: Path) -> pd.DataFrame:
+    (file,) = root.glob("studies/*/rows.parquet")
+    return pd.read_parquet(file).sort_values(["config_id", "replicate"], ignore_index=True)
+
+
+def assert_same(rows: pd.DataFrame, alone: pd.DataFrame) -> None:
+    """Number for number."""
+    columns = ["config_id", "replicate", "status", "bag_auc", "instance_auc", "val_bag_auc", "best_step"]
+    pd.testing.assert_frame_equal(rows[columns], alone[columns], check_exact=True)
+
+
+def test_a_root_that_workers_do_not_see_is_refused(cluster: RayCluster) -> None:
+    assert cluster.study(f"run {STUDY} --address auto --root ~/runs").returncode != 0
+    said = cluster.log.read_text()
+    assert "does not see it" in said and "s3://BUCKET/FOLDER" in said
+    assert not cluster.hosts.run(0, "ls ~/runs/results", check=False).stdout
+
+
+def test_a_study_spreads_and_survives_a_lost_host(cluster: RayCluster, alone: pd.DataFrame) -> None:
+    root = cluster.hosts.shared / "runs"
+    process = cluster.study(f"run {STUDY} --address auto --root {root}", wait=False)
+    deadline = time.monotonic() + 300
+    while len(list(root.glob("results/*/*/r*/checkpoint.pt"))) < 3:  # in the middle of the work, on both workers
+        assert process.poll() is None and time.monotonic() < deadline, cluster.log.read_text()[-3000:]
+        time.sleep(0.5)
+    cluster.note("the link of the last host is taken down and its processes are ended")
+    cluster.hosts.cut(cluster.hosts.count - 1)
+    assert process.wait(timeout=600) == 0, cluster.log.read_text()[-3000:]
+    rows = rows_of(root)
+    assert (rows["status"] == "done").all() and len(rows) == len(alone)
+    pd.testing.assert_frame_equal(
+        rows[["config_id", "replicate", *METRICS]], alone[["config_id", "replicate", *METRICS]]
+    )
+    assert "d2l-host1" in set(rows["host"])
+
+
+def test_a_lost_head_is_started_again_and_the_same_command_goes_on(cluster: RayCluster, alone: pd.DataFrame) -> None:
+    root = cluster.hosts.shared / "second"
+    process = cluster.study(f"run {STUDY} --address auto --root {root}", wait=False)
+    deadline = time.monotonic() + 300
+    while not list(root.glob("results/*/*/r*/commit.json")):
+        assert process.poll() is None and time.monotonic() < deadline, cluster.log.read_text()[-3000:]
+        time.sleep(0.5)
+    cluster.note("the head is lost, with the driver on it")
+    cluster.hosts.cut(0)
+    process.kill()
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in root.glob("results/*/*/r*/commit.json")}
+    assert 0 < len(done) < len(alone)
+    for host in (0, cluster.hosts.count - 1):
+        if host == 0 or cluster.hosts.run(host, "true", check=False).returncode:
+            cluster.hosts.join(host)
+    cluster.up()
+    time.sleep(50)  # the lost driver's lease names another process; it is stale after 45 s
+    assert cluster.study(f"run {STUDY} --address auto --root {root}").returncode == 0, cluster.log.read_text()[-3000:]
+    rows = rows_of(root)
+    pd.testing.assert_frame_equal(
+        rows[["config_id", "replicate", *METRICS]], alone[["config_id", "replicate", *METRICS]]
+    )
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # nothing was done twice
+    assert {"d2l-host1", "d2l-host2"} <= set(rows["host"])
+
+
+def test_a_study_in_a_bucket(cluster: RayCluster) -> None:
+    moto = pytest.importorskip("moto.server")
+    import boto3
+    import pyarrow.fs as fs
+
+    server = moto.ThreadedMotoServer(ip_address=network.GATEWAY, port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        boto3.client(
+            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
+            aws_access_key_id="test", aws_secret_access_key="test",
+        ).create_bucket(Bucket="studies")  # fmt: skip
+        root = f"s3://studies/d2l?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+        run = f"run --space smoke --address auto --root '{root}' --tracking-uri sqlite:////root/mlflow.db"
+        assert cluster.study(run).returncode == 0, cluster.log.read_text()[-3000:]
+        assert cluster.study(run).returncode == 0
+        assert "0 to run now" in cluster.log.read_text()
+        os.environ.update(CREDENTIALS)
+        files, base = fs.FileSystem.from_uri(root)
+        kept = files.get_file_info(fs.FileSelector(f"{base}/results", recursive=True))
+        assert any(info.path.endswith("commit.json") for info in kept)
+        assert not any(info.path.endswith("checkpoint.pt") for info in kept)
+    finally:
+        server.stop()
