@@ -81,9 +81,7 @@ def test_a_study_spreads_and_survives_a_lost_host(cluster: RayCluster, alone: pd
     assert process.wait(timeout=600) == 0, cluster.log.read_text()[-3000:]
     rows = rows_of(root)
     assert (rows["status"] == "done").all() and len(rows) == len(alone)
-    pd.testing.assert_frame_equal(
-        rows[["config_id", "replicate", *METRICS]], alone[["config_id", "replicate", *METRICS]]
-    )
+    assert_same(rows, alone)
     assert "d2l-host1" in set(rows["host"])
 
 
@@ -107,9 +105,7 @@ def test_a_lost_head_is_started_again_and_the_same_command_goes_on(cluster: RayC
     time.sleep(50)  # the lost driver's lease names another process; it is stale after 45 s
     assert cluster.study(f"run {STUDY} --address auto --root {root}").returncode == 0, cluster.log.read_text()[-3000:]
     rows = rows_of(root)
-    pd.testing.assert_frame_equal(
-        rows[["config_id", "replicate", *METRICS]], alone[["config_id", "replicate", *METRICS]]
-    )
+    assert_same(rows, alone)
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # nothing was done twice
     assert {"d2l-host1", "d2l-host2"} <= set(rows["host"])
 
