@@ -1,4 +1,4 @@
-"""`python -m analysis`: the tables, the figure and the rows of a study, from its stored results."""
+"""`python -m analysis`: tables, tests, figures and rows of studies, from their stored results."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    import pandas
+
 # Said here again, so that --help and wrong options are answered without the libraries behind the commands.
-FORMATS = ("markdown", "csv", "latex")
+FORMATS = ("markdown", "csv", "latex", "html", "parquet")
+TESTS = ("paired", "delong", "clusters")
+AUTO = "auto"
 SCALES = ("linear", "logit")
 KINDS = ("curves", "pairs")
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-DESCRIPTION = "Tables, figures and rows of a study, from its stored results. Nothing is trained."
-STUDY_HELP = "a study's name, or its folder ROOT/studies/<name>"
+DESCRIPTION = "Tables, tests, figures and rows of studies, from their stored results. Nothing is trained."
+STUDY_HELP = (
+    "a study's name, its folder ROOT/studies/<name>, an exported .parquet or .csv file, or mlflow:URI#NAME; several "
+    "are shown together"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
-        {"tables": _tables, "figure": _figure, "export": _export}[arguments.command](arguments)
+        command = {"tables": _tables, "compare": _compare, "figure": _figure, "export": _export}[arguments.command]
+        command(arguments)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -38,31 +47,103 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> None:
+    from analysis import tables
+
+    format, path = _format_and_path(arguments)
+    rows = _load(arguments)
+    made = tables.table(
+        rows, _metrics(arguments), row_key=arguments.rows, column_key=arguments.columns, panel_key=_panel(arguments),
+        test_train_ratio=arguments.test_train_ratio, pooled=None if arguments.no_pooled else _pooled(rows, arguments),
+        with_published=arguments.published,
+    )  # fmt: skip
+    if arguments.published and not made.published:
+        raise UserError(f"--published: no published figures of {', '.join(made.layout.datasets)} are kept")
+    _put_out(made, format, path)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from analysis import compare
+
+    format, path = _format_and_path(arguments)
+    made = compare.compare(
+        _load(arguments), _keys(arguments.baseline), _metrics(arguments), test=arguments.test,
+        column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
+        replicates=arguments.replicate,
+    )  # fmt: skip
+    _put_out(made, format, path)
+
+
+def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
+    """The format asked for, or that of the suffix of --out, and where to write; checked before the work."""
     from analysis import results, tables
 
-    format = arguments.format
-    if format is None:
-        format = tables.SUFFIXES.get(Path(arguments.out).suffix.lower(), "markdown") if arguments.out else "markdown"
-    text = tables.render(
-        results.load(arguments.study, arguments.root), arguments.metric, format,
-        row_key=arguments.rows, column_key=arguments.columns, panel_key=_panel(arguments),
-    )  # fmt: skip
     if arguments.out is None:
-        print(text, end="")
-        return
+        if arguments.format == "parquet":
+            raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
+        return arguments.format or "markdown", None
     path = results.writable_path(arguments.out, () if arguments.format else tuple(tables.SUFFIXES))
+    return arguments.format or tables.SUFFIXES[path.suffix.lower()], path
+
+
+def _put_out(made: Any, format: str, path: Path | None) -> None:
+    """Print a `Table` or `Comparison`, or write it."""
+    if path is None:
+        print(made.text(format), end="")
+        return
     try:
-        path.write_text(text, encoding="utf-8")
+        if format == "parquet":
+            made.frame().to_parquet(path, index=False)
+        else:
+            path.write_text(made.text(format), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
     print(f"wrote {path}")
+
+
+def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
+    from analysis import results
+
+    study = arguments.study
+    only = study[0] if isinstance(study, list) and len(study) == 1 else study
+    return results.load(only, arguments.root, tracking_uri=arguments.tracking_uri)
+
+
+def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.DataFrame | None:
+    """Pooled out-of-fold rows, where there are folds and the predictions are at hand."""
+    from analysis import layout, results
+
+    columns = layout.default_columns(rows) if arguments.columns == AUTO else arguments.columns
+    folds = "fold" in rows and rows["fold"].notna().any()
+    if columns != layout.METRICS or not folds or not rows.attrs.get(results.FOLDERS):
+        return None
+    from analysis import out_of_fold
+
+    return out_of_fold.pooled_rows(rows)
+
+
+def _metrics(arguments: argparse.Namespace) -> str | list[str] | None:
+    """`--metric a,b` and `--metric a --metric b` are two metrics."""
+    if arguments.metric is None:
+        return None
+    names = [name for one in arguments.metric for name in one.split(",") if name]
+    return names[0] if len(names) == 1 else names
+
+
+def _keys(texts: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise UserError(f"--baseline {text}: expected KEY=VALUE, for example method=none")
+        found[key] = value
+    return found
 
 
 def _figure(arguments: argparse.Namespace) -> None:
     from analysis import figures, pairs, results
 
     results.writable_path(arguments.out, figures.SUFFIXES)  # before the work, not after it
-    rows = results.load(arguments.study, arguments.root)
+    rows = _load(arguments)
     if arguments.kind == "pairs":
         if arguments.scale != "linear":
             raise UserError(f"--scale {arguments.scale}: the differences of --kind pairs are drawn on a linear scale")
@@ -76,7 +157,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from analysis import results
 
     results.writable_path(arguments.out, results.EXPORT_SUFFIXES)
-    rows = results.load(arguments.study, arguments.root)
+    rows = _load(arguments)
     print(f"wrote {results.export(rows, arguments.out)} ({len(rows)} rows)")
 
 
@@ -106,8 +187,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         added = commands.add_parser(
             name, help=text, description=text[0].upper() + text[1:] + ".", epilog=epilog, allow_abbrev=False
         )
-        added.add_argument("study", metavar="STUDY", help=STUDY_HELP)
+        added.add_argument("study", metavar="STUDY", nargs="+", help=STUDY_HELP)
         added.add_argument("--root", default="runs", help="the folder that holds results and studies (default: runs)")
+        added.add_argument("--tracking-uri", metavar="URI", help="read the studies of this MLflow store, and no folder")
         by_name[name] = added
         return added
 
@@ -115,12 +197,34 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "tables", "print a table with intervals, counts and paired differences",
         "Example: python -m analysis tables vat_quick --metric instance_auc --format latex --out table.tex",
     )  # fmt: skip
-    _add_metric(tables)
+    _add_metrics(tables)
     tables.add_argument("--rows", default="method", metavar="KEY", help="key of the rows (default: method)")
-    tables.add_argument("--columns", default="num_bags", metavar="KEY", help="key of the columns (default: num_bags)")
-    _add_panel(tables, "one table for each of its values")
-    tables.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else markdown")
-    tables.add_argument("--out", metavar="FILE", help="write there instead of printing")
+    _add_axes(tables)
+    tables.add_argument("--published", action="store_true", help="with published figures of the same data sets")
+    tables.add_argument(
+        "--no-pooled", action="store_true", help="without the pooled out-of-fold figures of studies with folds"
+    )
+    _add_output(tables)
+
+    compared = command(
+        "compare", "test every method against one of them: paired by replicate, or two models on one test set",
+        "Example: python -m analysis compare vat_quick --baseline method=none --metric instance_auc",
+    )  # fmt: skip
+    compared.add_argument(
+        "--baseline", nargs="+", default=["method=none"], metavar="KEY=VALUE",
+        help="what the others are compared with (default: method=none)",
+    )  # fmt: skip
+    compared.add_argument(
+        "--test", choices=TESTS, default="paired",
+        help="paired: differences by replicate, t and Wilcoxon, for folds the corrected t (default); delong: two "
+        "models on the test bags of one replicate; clusters: on its instances, by image",
+    )  # fmt: skip
+    compared.add_argument(
+        "--replicate", type=int, nargs="+", metavar="R", help="only these replicates (of delong and clusters)"
+    )
+    _add_metrics(compared)
+    _add_axes(compared)
+    _add_output(compared)
 
     figure = command(
         "figure", "draw a metric against the number of bags, or students against their teachers",
@@ -152,6 +256,45 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         what = "unknown option" if found.startswith("-") else "unexpected argument"
         raise UserError(f"{what} {found}{nearest(found, options)} (options: {', '.join(options)})")
     return arguments
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metric", action="append",
+        help="a metric of the runs, or several: a,b (default: instance_auc in a study of students, else bag_auc; in "
+        "one with folds those of the bags and of the instances)",
+    )  # fmt: skip
+
+
+def _add_axes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--columns", default=AUTO, metavar="KEY",
+        help="key of the columns, or metric (default: num_bags; metric where there are folds or several metrics)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--panel", default=AUTO, metavar="KEY",
+        help="one table for each of its values (default: mean_bag_size, or dataset where there are several; none for "
+        "no panels)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--test-train-ratio", type=_ratio, metavar="X",
+        help="of folds: test over training bags, for the corrected intervals and tests (default: 1 / (folds − 2))",
+    )  # fmt: skip
+
+
+def _ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, for example 0.125")
+    return value
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else markdown")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of printing")
 
 
 def _add_metric(parser: argparse.ArgumentParser) -> None:

@@ -70,16 +70,18 @@ def delong_test(label: np.ndarray, first: np.ndarray, second: np.ndarray, confid
     from scipy.special import ndtr, ndtri
 
     auc, covariance = delong_covariance(label, np.stack([np.asarray(first), np.asarray(second)]))
-    difference = float(auc[0] - auc[1])
+    a, b = map(float, auc)
+    difference = a - b
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    counts = int(np.sum(np.asarray(label) == 1)), int(np.sum(np.asarray(label) == 0))
+    positives = int(np.sum(np.asarray(label) == 1))
+    counts = positives, len(np.asarray(label)) - positives
     if math.isnan(variance):
-        return DeLong(*map(float, auc), difference, math.nan, math.nan, math.nan, math.nan, *counts)
+        return DeLong(a, b, difference, math.nan, math.nan, math.nan, math.nan, *counts)
     if variance <= 1e-20:  # the same ranks: no difference, and no doubt; rounding leaves about 1e-34
         z = 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
-        return DeLong(*map(float, auc), difference, difference, difference, z, float(2 * ndtr(-abs(z))), *counts)
+        return DeLong(a, b, difference, difference, difference, z, float(2 * ndtr(-abs(z))), *counts)
     deviation = math.sqrt(variance)
     half = float(ndtri(0.5 + confidence / 2)) * deviation
     z = difference / deviation
-    return DeLong(*map(float, auc), difference, difference - half, difference + half, z, float(2 * ndtr(-abs(z))),
+    return DeLong(a, b, difference, difference - half, difference + half, z, float(2 * ndtr(-abs(z))),
                   *counts)  # fmt: skip

@@ -7,7 +7,7 @@ stands in the table. What the intervals say and assume is in `intervals`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,20 +36,32 @@ class Difference:
         return f"{who} − {self.baseline}"
 
 
+def difference_of(cell: Cell, other: Cell) -> Interval:
+    """cell − other, paired by replicate, with the interval that folds of one data set ask for."""
+    return paired_difference(cell.values, other.values, test_train_ratio=cell.test_train_ratio)
+
+
 def differences(layout: Layout, panel: Label) -> list[Difference]:
     """All differences of a panel that have a pair: methods minus `none` first, then students minus their teachers."""
     return [*_to_baseline(layout, panel), *_to_teacher(layout, panel)]
 
 
-def teachers_by_id(layout: Layout) -> dict[str, Cell]:
-    """The cells by configuration, for `teacher_of`. A configuration that two arms share is the same runs in both."""
-    return {cell.origin.config_id: cell for cell in layout.cells.values()}
+ById = Mapping[tuple[str, str], Cell]
+"""(config_id, metric) -> cell."""
 
 
-def teacher_of(cell: Cell, by_id: Mapping[str, Cell]) -> Cell | None:
+def teachers_by_id(layout: Layout) -> ById:
+    """The cells by configuration and metric, for `teacher_of`. A configuration that two arms share is the same runs in
+    both."""
+    return {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
+
+
+def teacher_of(cell: Cell, by_id: ById) -> Cell | None:
     """The cell of the teacher that a student's cell learned from; None for what is no student, or has none here."""
     origin = cell.origin
-    return by_id.get(origin.teacher_id) if origin.stage == STUDENT and origin.teacher_id is not None else None
+    if origin.stage != STUDENT or origin.teacher_id is None:
+        return None
+    return by_id.get((origin.teacher_id, cell.metric.name))
 
 
 def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
@@ -58,17 +70,20 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
     if layout.row_key != "method":
         return []
     rows = layout.rows_of(panel)
-    baselines = [row for row in rows if row.value == BASELINE]
+    by_stage: dict[str | None, list[Label]] = {}
+    for row in rows:
+        if row.value == BASELINE:
+            by_stage.setdefault(row.stage, []).append(row)
     found = []
     for row in rows:
-        baseline = _baseline_of(row, baselines)
+        baseline = baseline_for(row, by_stage.get(row.stage, []))
         if baseline is None:
             continue
         by_column = {}
         for column in layout.columns_of(panel):
             ours, theirs = layout.cells.get((panel, row, column)), layout.cells.get((panel, baseline, column))
             if ours is not None and theirs is not None:
-                by_column[column] = paired_difference(ours.values, theirs.values)
+                by_column[column] = difference_of(ours, theirs)
         if any(i.count for i in by_column.values()):
             found.append(Difference(TO_BASELINE, row, baseline.text, by_column))
     return found
@@ -83,17 +98,20 @@ def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
             cell = layout.cells.get((panel, row, column))
             teacher = teacher_of(cell, by_id) if cell is not None else None
             if cell is not None and teacher is not None:
-                by_column[column] = paired_difference(cell.values, teacher.values)
+                by_column[column] = difference_of(cell, teacher)
         if any(i.count for i in by_column.values()):
             found.append(Difference(TO_TEACHER, row, "its teacher", by_column))
     return found
 
 
-def _baseline_of(row: Label, baselines: list[Label]) -> Label | None:
-    if row.value == BASELINE:
+def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:
+    """The one of the baselines that a row is compared with: of the row's own stage where there is one, else of the
+    others; of several, the one that agrees with the row in every key that both labels name. None for a baseline, and
+    where none or more than one is left."""
+    if row in baselines:
         return None
     ours = dict(row.keys)
-    same_stage = [b for b in baselines if b.stage == row.stage]
-    if len(same_stage) > 1:
-        same_stage = [b for b in same_stage if all(ours.get(k, v) == v for k, v in b.keys)]
-    return same_stage[0] if len(same_stage) == 1 else None
+    left = [b for b in baselines if b.stage == row.stage] or [*baselines]
+    if len(left) > 1:
+        left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys)]
+    return left[0] if len(left) == 1 else None

@@ -106,6 +106,13 @@ class Layout:
     panels: list[Label]
     cells: dict[tuple[Label, Label, Label], Cell]
     notes: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+
+    def metric_of(self, column: Label) -> Metric:
+        """The metric of a column; the only one unless the columns are metrics."""
+        if self.column_key != METRICS:
+            return self.metric
+        return next(metric for metric in self.metrics if metric.name == column.value)
 
     @property
     def metric(self) -> Metric:
@@ -210,7 +217,10 @@ def arrange(
     panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
     if column_key == METRICS:
         column_labels = [Label(METRICS, measure.name) for measure in measures]
-    return Layout(measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes)
+    datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
+    return Layout(
+        measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets
+    )
 
 
 def default_columns(rows: pandas.DataFrame) -> str:
@@ -232,6 +242,9 @@ def axis_text(key: str | None, value: Any) -> str:
         return ""
     if key == "method":
         return show(value)
+    if key == METRICS:
+        metric = describe(str(value))
+        return metric.title if metric is not None else str(value)
     return f"{SYMBOLS.get(key, key)} = {show(value)}"
 
 

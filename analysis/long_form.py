@@ -1,4 +1,4 @@
-"""A table in long form, for programs: one CSV line per planned cell and per paired difference."""
+"""A table in long form, for programs: one row per planned cell and per paired difference."""
 
 from __future__ import annotations
 
@@ -6,52 +6,100 @@ import csv
 import io
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis.differences import differences
+from analysis.best import is_tied
 from analysis.intervals import Interval
-from analysis.layout import Label, Layout
+from analysis.layout import METRICS, Cell, Label, Layout
 
-VALUE = "value"
+if TYPE_CHECKING:
+    import pandas
+
+    from analysis.tables import Table
+
+VALUE, POOLED = "value", "pooled_out_of_fold"
 NUMBERS = ("mean", "lower", "upper", "half_width", "count", "planned", "status", "interval", "baseline")
+TESTS = ("best", "not_told_from_best", "p_to_best", "p_to_best_holm")
+_NUMERIC = ("mean", "lower", "upper", "half_width", "p_to_best", "p_to_best_holm")
 
 
-def long_csv(layout: Layout) -> str:
-    """One line per planned cell (kind `value`), then the differences; empty fields where there is no number.
+def long_rows(table: Table) -> tuple[list[str], list[dict[str, Any]]]:
+    """The names of the columns, and a dictionary per row: the cells (kind `value`), the pooled ones, the differences.
 
     A difference has the keys of the cell that `baseline` was subtracted from, and its kind says which sort it is
-    (`differences`).
+    (`differences`). Numbers that are not there are NaN.
     """
-    keys = [k for k in (layout.panel_key, layout.row_key, layout.column_key) if k is not None]
-    named = (k for labels in (layout.rows, layout.columns) for one in labels for k, _ in one.keys)
+    layout = table.layout
+    keys = [k for k in (layout.panel_key, layout.row_key, layout.column_key) if k is not None and k != METRICS]
+    named = (k for labels in (layout.rows, layout.columns, layout.panels) for one in labels for k, _ in one.keys)
     stated = ("study", "metric", "split", "kind", "row", *keys, "stage", "teacher_method", "student_method", *named)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*dict.fromkeys([*stated, *NUMBERS])], lineterminator="\n")
-    writer.writeheader()
-
-    def write(place: tuple[Label, Label, Label], kind: str, interval: Interval, status: str, baseline: str) -> None:
-        cell, labels = layout.cells[place], [one for one in place if one.key is not None]
-        own: dict[Any, Any] = {one.key: one.value for one in labels} | {k: v for one in labels for k, v in one.keys}
-        writer.writerow({
-            **own, "study": layout.study, "metric": layout.metric.name, "split": layout.metric.split, "kind": kind,
-            "row": place[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
-            "student_method": cell.origin.student_method, "mean": _number(interval.mean),
-            "lower": _number(interval.lower), "upper": _number(interval.upper),
-            "half_width": _number(interval.half_width), "count": interval.count, "planned": cell.planned,
-            "status": status, "interval": interval.kind, "baseline": baseline,
-        })  # fmt: skip
-
+    rows: list[dict[str, Any]] = []
     for place in itertools.product(layout.panels, layout.rows, layout.columns):
-        if place in layout.cells:
-            write(place, VALUE, layout.cells[place].interval, layout.cells[place].status, "")
+        cell = layout.cells.get(place)
+        if cell is None:
+            continue
+        test = table.tested.get(place)
+        row = _row(layout, place, cell, VALUE, cell.interval, cell.status, "")
+        row |= {"best": place in table.best, "not_told_from_best": None if test is None else is_tied(test),
+                "p_to_best": math.nan if test is None else test.p,
+                "p_to_best_holm": math.nan if test is None else test.p_holm}  # fmt: skip
+        rows.append(row)
+    if table.pooled is not None:
+        for place, cell in table.pooled.cells.items():
+            rows.append(_row(table.pooled, place, cell, POOLED, cell.interval, cell.status, ""))
     for panel in layout.panels:
-        for one in differences(layout, panel):
+        for one in table.compared[panel]:
             for column, interval in one.by_column.items():
-                planned = layout.cells[panel, one.row, column].planned
-                status = "done" if interval.count == planned else "partial" if interval.count else "missing"
-                write((panel, one.row, column), one.kind, interval, status, one.baseline)
+                cell = layout.cells[panel, one.row, column]
+                status = "done" if interval.count == cell.planned else "partial" if interval.count else "missing"
+                place = (panel, one.row, column)
+                rows.append(_row(layout, place, cell, one.kind, interval, status, one.baseline))
+    return [*dict.fromkeys([*stated, *NUMBERS, *TESTS])], rows
+
+
+def long_frame(table: Table) -> pandas.DataFrame:
+    """The rows as a DataFrame."""
+    import pandas as pd
+
+    columns, rows = long_rows(table)
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("best", "not_told_from_best"):
+        frame[name] = frame[name].astype("boolean")
+    return frame
+
+
+def long_csv(table: Table) -> str:
+    """The rows as CSV, numbers unrounded; empty fields where there is no number."""
+    columns, rows = long_rows(table)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        texts: dict[Any, Any] = {name: _number(row[name]) for name in _NUMERIC if name in row}
+        texts |= {name: "" if row.get(name) is None else str(row[name]).lower() for name in TESTS[:2]}
+        writer.writerow({**row, **texts})
     return out.getvalue()
 
 
+def _row(
+    layout: Layout,
+    place: tuple[Label, Label, Label],
+    cell: Cell,
+    kind: str,
+    interval: Interval,
+    status: str,
+    baseline: str,
+) -> dict[str, Any]:
+    labels = [one for one in place if one.key is not None and one.key != METRICS]
+    own: dict[str, Any] = {str(one.key): one.value for one in labels} | {k: v for one in place for k, v in one.keys}
+    return {
+        **own, "study": layout.study, "metric": cell.metric.name, "split": cell.metric.split, "kind": kind,
+        "row": place[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
+        "student_method": cell.origin.student_method, "mean": interval.mean, "lower": interval.lower,
+        "upper": interval.upper, "half_width": interval.half_width, "count": interval.count, "planned": cell.planned,
+        "status": status, "interval": interval.kind, "baseline": baseline,
+    }  # fmt: skip
+
+
 def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else ""
+    return repr(float(value)) if math.isfinite(value) else ""

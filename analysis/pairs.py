@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import style
-from analysis.differences import teacher_of, teachers_by_id
+from analysis.differences import difference_of, teacher_of, teachers_by_id
 from analysis.figures import PANELS_PER_ROW, marks_of
-from analysis.intervals import paired_difference
 from analysis.layout import Cell, Label, Layout, arrange
 from analysis.stages import STUDENT
 from d2l_study.errors import UserError
@@ -107,7 +106,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
                       fontsize=7, style="italic",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         return
-    interval = paired_difference(cell.values, teacher.values)
+    interval = difference_of(cell, teacher)
     dots = [cell.values[r] - teacher.values[r] for r in both]
     axis.plot(dots, [position + DOTS_BELOW] * len(dots), "o", color=mark.colour, markersize=3.2, alpha=0.45,
               markeredgewidth=0, zorder=2)  # fmt: skip

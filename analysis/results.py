@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import UserError, listed, nearest
-from d2l_study.study.folder import find_study
+from d2l_study.study.folder import LEADING_COLUMNS, StudyFolder, find_study
+from d2l_study.study.storage import open_storage
 
 if TYPE_CHECKING:
     import pandas
@@ -16,18 +19,88 @@ PREDICTIONS = "predictions.parquet"
 SPLITS = ("val", "test")
 LEVELS = ("bag", "instance")
 EXPORT_SUFFIXES = (".parquet", ".csv")
+MLFLOW = "mlflow:"
+FOLDERS = "folders"
+"""The attribute that says where the studies of loaded rows lie, study -> root; predictions are read from there."""
 
 
-def load(study: str | Path, root: str | Path = "runs") -> pandas.DataFrame:
-    """The rows of a study, one per planned run, whatever its status (done, failed, missing, pruned).
+def load(
+    study: str | Path | Sequence[str | Path], root: str | Path = "runs", *, tracking_uri: str | None = None
+) -> pandas.DataFrame:
+    """The rows of one or several studies, one per planned run, whatever its status (done, failed, missing, pruned).
 
-    `study` is a name under `root` or the study's folder. `attrs["study"]` holds the name and
-    `attrs["varied"]` the keys that vary. UserError if there is no such study or its plan is empty.
+    study: a name under `root`, a study's folder, an exported `.parquet` or `.csv` file, or `mlflow:URI#NAME` (without
+        `#NAME` where the store holds one study); or a list of those
+    tracking_uri: an MLflow store in which names are looked up instead of under `root`; nothing else is read
+
+    `attrs["study"]` holds the name (or names) and `attrs["varied"]` the keys that vary. UserError if there is no such
+    study or its plan is empty.
     """
-    frame = find_study(str(study), str(root)).rows()
-    if frame.empty:
-        raise UserError(f"study {frame.attrs.get('study', study)!r} has no runs in its plan")
+    import pandas as pd
+
+    names = [study] if isinstance(study, str | Path) else [*study]
+    if not names:
+        raise UserError("no study was named")
+    frames = [_load_one(str(name), root, tracking_uri) for name in names]
+    if len(frames) == 1:
+        return frames[0]
+    frame = pd.concat([one.dropna(axis="columns", how="all") for one in frames], ignore_index=True)
+    order = dict.fromkeys(column for one in frames for column in one.columns)
+    for column in order:  # a column that all studies leave empty
+        if column not in frame:
+            frame[column] = None
+    frame = frame[[*order]]
+    frame.attrs = _together([one.attrs for one in frames])
     return frame
+
+
+def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
+    if name.startswith(MLFLOW) or tracking_uri is not None:
+        from analysis.mlflow_rows import load_from_mlflow
+
+        uri, _, study = name.removeprefix(MLFLOW).partition("#") if name.startswith(MLFLOW) else ("", "", name)
+        return load_from_mlflow(uri or str(tracking_uri), study or None)
+    path = Path(name).expanduser()
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        return _load_file(path)
+    folder = find_study(name, str(root))
+    frame = folder.rows()
+    if frame.empty:
+        raise UserError(f"study {frame.attrs.get('study', name)!r} has no runs in its plan")
+    frame.attrs[FOLDERS] = {folder.name: str(folder.storage.root)}
+    return frame
+
+
+def _load_file(path: Path) -> pandas.DataFrame:
+    """The rows of an exported file, or of a study's `rows.parquet`."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, low_memory=False) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # pyarrow and pandas each raise their own
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be read as rows of a study: {text}") from None
+    needed = [c for c in ("study", "config_id", "stage", "method", "replicate", "status") if c not in frame]
+    if needed:
+        raise UserError(f"{path}: not an export of a study's rows, it lacks the columns {listed(needed)}")
+    if frame.empty:
+        raise UserError(f"{path}: holds no rows")
+    for column in LEADING_COLUMNS:  # what nothing fills may have been left out
+        if column not in frame:
+            frame[column] = math.nan
+    frame.attrs.setdefault("study", listed(frame["study"].dropna().unique()))
+    return frame
+
+
+def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The attributes of several studies as those of one."""
+    attrs: dict[str, Any] = {"study": listed(dict.fromkeys(one.get("study", "") for one in found))}
+    if all("varied" in one for one in found):
+        attrs["varied"] = sorted({key for one in found for key in one["varied"]})
+    attrs[FOLDERS] = {name: place for one in found for name, place in one.get(FOLDERS, {}).items()}
+    return attrs
 
 
 def load_predictions(
@@ -64,25 +137,45 @@ def load_predictions(
     # One configuration may stand in two arms: its runs are then listed, and returned, for each.
     parts = []
     for run in chosen[["config_id", "method", "replicate"]].to_dict("records"):
-        try:
-            data = folder.ledger.read_file(run["config_id"], int(run["replicate"]), PREDICTIONS)
-        except (KeyError, FileNotFoundError):
-            name = f"{run['config_id'][:10]} r{int(run['replicate']):03d}"
-            raise UserError(f"study {folder.name!r}: run {name} kept no {PREDICTIONS}") from None
-        part = pd.read_parquet(io.BytesIO(data))
-        if split is not None:
-            part = part[part["split"] == split]
-        if level is not None:
-            part = part[part["level"] == level]
+        part = run_predictions(folder, run["config_id"], int(run["replicate"]), split=split, level=level)
         part.insert(0, "config_id", run["config_id"])
         part.insert(1, "method", run["method"])
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
+def run_predictions(
+    folder: StudyFolder, config_id: str, replicate: int, *, split: str | None = None, level: str | None = None
+) -> pandas.DataFrame:
+    """The stored predictions of one finished run, columns as of `load_predictions` without the first two. UserError
+    if it kept none."""
+    import pandas as pd
+
+    try:
+        data = folder.ledger.read_file(config_id, replicate, PREDICTIONS)
+    except (KeyError, FileNotFoundError):
+        raise UserError(f"study {folder.name!r}: run {config_id[:10]} r{replicate:03d} kept no {PREDICTIONS}") from None
+    part = pd.read_parquet(io.BytesIO(data))
+    if split is not None:
+        part = part[part["split"] == split]
+    if level is not None:
+        part = part[part["level"] == level]
+    return part
+
+
+def folders_of(rows: pandas.DataFrame) -> dict[str, StudyFolder]:
+    """The folders of loaded rows by study; UserError where they came from a file or MLflow, without predictions."""
+    places = rows.attrs.get(FOLDERS) or {}
+    if not places:
+        raise UserError("predictions are in a study's folder; these rows came from a file or from MLflow alone")
+    return {name: StudyFolder(open_storage(root), name) for name, root in places.items()}
+
+
 def export(rows: pandas.DataFrame, out: str | Path) -> Path:
     """Write the rows as they are to a .parquet or .csv file; returns its path."""
     path = writable_path(out, EXPORT_SUFFIXES)
+    rows = rows.copy(deep=False)
+    rows.attrs = {key: value for key, value in rows.attrs.items() if key != FOLDERS}  # the folders of this machine
     try:
         if path.suffix.lower() == ".csv":
             rows.to_csv(path, index=False)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from make_study import make_distillation, make_study
 
-from analysis.cli import FORMATS, KINDS, SCALES, main
+from analysis.cli import AUTO, FORMATS, KINDS, SCALES, TESTS, main
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def run(*arguments, **options):
 
 
 def test_the_choices_are_those_of_the_functions_behind():
-    from analysis import figures, tables
+    from analysis import compare, figures, tables
 
+    assert (TESTS, AUTO) == (compare.TESTS, tables.AUTO)
     assert FORMATS == tables.FORMATS
     assert SCALES == figures.SCALES
 
@@ -82,7 +83,7 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
         (["tables", "made", "--format", "latx"], ["latx", "did you mean 'latex'"]),
         (["tables", "made", "--metric", "bag_acu"], ["bag_acu", "did you mean 'bag_auc'"]),
         (["tables", "mad"], ["'mad'", "did you mean 'made'"]),
-        (["tables", "made", "again"], ["unexpected argument again"]),
+        (["tables", "made", "mad"], ["'mad'", "did you mean 'made'"]),
         (["figure", "made", "--out", "a.jpg"], [".jpg", ".png, .svg, .pdf"]),
         (["figure", "made"], ["--out"]),
         (["figure", "made", "--kind", "pair", "--out", "a.png"], ["pair", "did you mean 'pairs'"]),

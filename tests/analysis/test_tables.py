@@ -11,7 +11,8 @@ from make_study import make_study
 
 from analysis.intervals import mean_interval
 from analysis.layout import arrange
-from analysis.tables import escape_latex, render
+from analysis.tables import render
+from analysis.write_latex import escape_latex
 from d2l_study.errors import UserError
 
 KEYS = {"study": "s", "dataset": "mnist", "mean_bag_size": 10, "lambda_adv": 0.0, "generation": 0, "seed": 1,
@@ -263,7 +264,8 @@ def test_a_study_without_bag_counts_or_sizes_still_makes_a_table():
         ({"row_key": "metod"}, "did you mean 'method'"),
         ({"column_key": "replicate"}, "--columns replicate: the study has no such key"),
         ({"column_key": "method"}, "two axes"),
-        ({"format": "html"}, "formats: markdown, csv, latex"),
+        ({"format": "htlm"}, "did you mean 'html'.*formats: markdown, csv, latex, html, parquet"),
+        ({"format": "parquet"}, "name a file with --out"),
     ],
 )
 def test_what_cannot_be_asked_for(made, arguments, message):

@@ -1,0 +1,124 @@
+"""The sentences under a table: what the numbers are, and what they do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from analysis import stages
+from analysis.best import TESTED_FROM, Place, ToBest, is_tied
+from analysis.differences import TO_TEACHER, Difference
+from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Layout
+from analysis.number_style import NumberStyle
+
+SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
+
+
+def caption(
+    layout: Layout,
+    styles: Mapping[str, NumberStyle],
+    compared: Iterable[Difference],
+    best: set[Place],
+    tested: Mapping[Place, ToBest],
+) -> list[str]:
+    """The sentences, in the order in which a reader needs them."""
+    cells = [c for c in layout.cells.values() if c.values]
+    bounds = any(style.bounds for style in styles.values())
+    sentences = [_what(layout, bounds)]
+    kinds = _interval_kinds(cells)
+    if kinds:
+        sentences.append(f"Interval: {kinds}.")
+    if any(style.asymmetric for style in styles.values()) and not bounds:
+        sentences.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
+    if any(c.interval.count == 1 for c in cells):
+        sentences.append("A single replicate has no interval.")
+    sentences += _spread(layout)
+    splits = {metric.split for metric in layout.metrics}
+    if "validation" in splits:
+        sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
+    else:
+        sentences.append("Nothing was chosen on test data.")
+    if any("tuned" in metric.name.split("_") for metric in layout.metrics):
+        sentences.append("Tuned: at a threshold set on validation bags, without instance labels.")
+    sentences += _marks(layout, cells, best, tested)
+    found = list(compared)
+    if found:
+        kind = "corrected t" if layout.folds else "t"
+        by = "fold and repeat" if layout.folds else "replicate"
+        sentences.append(f"Differences are paired by {by}, with a {kind} interval on the differences.")
+    if any(difference.kind == TO_TEACHER for difference in found):
+        sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
+    sentences += _states(layout)
+    present = {c.origin.stage for c in layout.cells.values()}
+    sentences += [f"{meaning}." for stage, meaning in stages.MEANINGS.items() if stage in present]
+    used = [SYMBOL_MEANINGS[k] for k in (layout.column_key, layout.row_key, layout.panel_key) if k in SYMBOL_MEANINGS]
+    if used:
+        sentences.append("; ".join(used) + ".")
+    return sentences + layout.notes
+
+
+def _what(layout: Layout, bounds: bool) -> str:
+    shown = "[lower, upper bound]" if bounds else "± half-width"
+    planned = sorted({c.planned for c in layout.cells.values()})
+    count = f"{planned[0]}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
+    noun = "folds (of all repeats)" if layout.folds else "replicate" if planned == [1] else "replicates"
+    splits = {metric.split for metric in layout.metrics}
+    only = next(iter(splits)) if len(splits) == 1 else ""
+    where = {"test": " on the test split", "validation": " on the validation split"}.get(only, "")
+    if layout.column_key == METRICS and len(layout.metrics) > 1:
+        where = f"{where.strip()[:1].upper()}{where.strip()[1:]}: mean" if where else "Mean"
+        return f"{where} {shown} of the 95 % interval (count); {count} {noun} planned per cell."
+    title = layout.metric.title[:1].upper() + layout.metric.title[1:]
+    return f"{title}{where}: mean {shown} of the 95 % interval (count); {count} {noun} planned per cell."
+
+
+def _interval_kinds(cells: Iterable[Cell]) -> str:
+    found = {c.interval.kind for c in cells}
+    texts = {
+        "t": "t",
+        "t on the logit": "t on the logit, transformed back",
+        "BCa bootstrap": "BCa bootstrap from 20 replicates",
+        "corrected t": "t, corrected for folds",
+        "corrected t on the logit": "t on the logit, corrected for folds, transformed back",
+        "no spread": "none (zero width) where all replicates are equal",
+    }
+    return "; ".join(text for kind, text in texts.items() if kind in found)
+
+
+def _spread(layout: Layout) -> list[str]:
+    if not layout.folds:
+        return ["The spread is over bags and initialisations, not over data sets."]
+    ratios = sorted({c.test_train_ratio for c in layout.cells.values() if c.test_train_ratio is not None})
+    ratio = " and ".join(f"{r:.3g}" for r in ratios)
+    sentences = [
+        f"Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes {ratio} test for "
+        "each training bag. The spread is over partitions of one data set, not over data sets."
+    ]
+    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets]
+
+
+def _marks(layout: Layout, cells: list[Cell], best: set[Place], tested: Mapping[Place, ToBest]) -> list[str]:
+    if not best:
+        return []
+    line = "row" if layout.column_key == "method" else "column"
+    marked = f", {stages.MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
+    better = {metric.better for metric in layout.metrics}
+    which = f"{next(iter(better))} is better" if len(better) == 1 else "lower is better for losses"
+    sentences = [f"Bold: best mean of a {line} ({which}{marked})."]
+    if tested:
+        test = "corrected t tests" if layout.folds else "t tests"
+        some = any(map(is_tied, tested.values()))
+        which = "Italic or underlined: cannot be told from the best" if some else "All others can be told from the best"
+        sentences.append(
+            f"{which} (paired {test} against it at 0.05, Holm-corrected over the {len(tested)} of the table, from "
+            f"{TESTED_FROM} pairs on; the best was picked by the same data)."
+        )
+    return sentences
+
+
+def _states(layout: Layout) -> list[str]:
+    present = {c.status for c in layout.cells.values()}
+    meanings = {
+        "not run": "Not run: its teacher failed.",
+        "undefined": "Undefined: the metric is not defined for any of the runs that are done.",
+    }
+    return [text for status, text in meanings.items() if status in present]

@@ -1,0 +1,104 @@
+"""A cross-validated study without training, for tests of what reads results: invented predictions, true metrics.
+
+Images are bags with 3 to 12 patches. Bag and patch scores are drawn from stated distributions with a fixed seed;
+every metric of a row is computed from the predictions that are stored beside it.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2l_study.learning import metrics
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import config_id
+from d2l_study.study.storage import LocalStorage
+
+
+def make_folds(
+    root: str | Path,
+    name: str = "folded",
+    dataset: str = "colon",
+    methods: tuple[str, ...] = ("none", "vat"),
+    images: int = 60,
+    folds: int = 5,
+    repeats: int = 3,
+    failed: tuple[tuple[int, int], ...] = (),
+    oracle: bool = False,
+    seed: int = 0,
+) -> StudyFolder:
+    """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
+
+    Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
+    """
+    folder = StudyFolder(LocalStorage(root), name)
+    rng = np.random.default_rng(seed)
+    label = np.arange(images) % 2
+    patches = [rng.integers(0, 2, rng.integers(3, 13)) * y for y in label]
+    plan: list[dict[str, Any]] = []
+    for method in (*methods, *(("oracle",) if oracle else ())):
+        stage = "oracle" if method == "oracle" else "teacher"
+        values = {"dataset": dataset, "num_bags": None, "folds": folds, "pooling": "attention",
+                  "lambda_adv": float(method == "vat")}  # fmt: skip
+        identity = config_id(stage, {"data": {**values, "method": method}}, "no data", seed)
+        plan.append({"config_id": identity, "stage": stage, "method": method, "values": values,
+                     "varied": ["lambda_adv"], "replicates": list(range(folds * repeats))})  # fmt: skip
+    folder.write("description: made for a test\n", {"space": {"description": "made for a test"}}, plan)
+    order = [rng.permutation(images) for _ in range(repeats)]
+    hard = rng.normal(0, 1, (repeats, images))
+    for i, entry in enumerate(plan):
+        for r in entry["replicates"]:
+            if (i, r) in failed:
+                folder.write_failure(entry["config_id"], r, {"cause": "ValueError: made to fail", "log": "…"})
+                continue
+            repeat, fold = divmod(r, folds)
+            run = np.random.default_rng([seed, i, r])
+            test = order[repeat][fold::folds]
+            gain = 2.0 if entry["method"] == "oracle" else 1.0 + 0.5 * (entry["method"] == "vat")
+            frames = []
+            for number in test:
+                shift = hard[repeat, number]
+                y, own = label[number], patches[number]
+                frames.append(
+                    _frame(r, "bag", [number], [number], [y], [gain * (2 * y - 1) + shift + run.normal(0, 0.5)])
+                )
+                logit = gain * (2 * own - 1) + shift + run.normal(0, 0.5, len(own))
+                frames.append(
+                    _frame(r, "instance", [number] * len(own), 100 * number + np.arange(len(own)), own, logit)
+                )
+            predictions = pd.concat(frames)
+            bag, instance = (predictions[predictions["level"] == level] for level in ("bag", "instance"))
+            row = {"repeat": repeat, "fold": fold, "seed": seed, "status": "done", "cause": None,
+                   **_metrics("bag", bag), **_metrics("instance", instance), "instance_auc_within": _within(instance),
+                   "train_seconds": 2.5, "device": "cpu", "precision": "float32", "code_version": "test"}  # fmt: skip
+            if entry["stage"] == "oracle":
+                row = {k: v for k, v in row.items() if not k.startswith("bag_")}
+            out = io.BytesIO()
+            predictions.to_parquet(out, index=False)
+            folder.ledger.write_config(entry["config_id"], {"values": entry["values"]})
+            folder.ledger.commit(entry["config_id"], r, row, {"predictions.parquet": out.getvalue()})
+    return folder
+
+
+def _frame(replicate: int, level: str, bag: Any, index: Any, label: Any, logit: Any) -> pd.DataFrame:
+    return pd.DataFrame({
+        "replicate": replicate, "stage": "teacher", "split": "test", "level": level, "bag_index": bag, "index": index,
+        "label": pd.array(np.asarray(label), dtype="Int8"), "logit": np.asarray(logit, "float32"),
+    })  # fmt: skip
+
+
+def _metrics(level: str, frame: pd.DataFrame) -> dict[str, float]:
+    label, logit = frame["label"].to_numpy(int), frame["logit"].to_numpy(float)
+    found = {"auc": metrics.auc(label, logit), "ap": metrics.average_precision(label, logit),
+             **metrics.at_threshold(label, logit)}  # fmt: skip
+    return {f"{level}_{name}": value for name, value in found.items()}
+
+
+def _within(frame: pd.DataFrame) -> float:
+    areas = [metrics.auc(own["label"].to_numpy(int), own["logit"].to_numpy(float))
+             for _, own in frame.groupby("bag_index") if own["label"].nunique() == 2]  # fmt: skip
+    return float(np.mean(areas)) if areas else float("nan")
