@@ -11,7 +11,7 @@ POOLINGS = (
     "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
 )  # fmt: skip
 
-NETWORKS = ("lenet", "lenet_wide", "resnet")
+NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class TeacherConfig(Options):
     extractor: str = option("lenet", "feature extractor f", choices=NETWORKS)
     pooling: str = option("attention", "how instances become a bag", choices=POOLINGS)
     attention_width: int = option(128, "rows of V (and U) of the attention", least=1, most=4096)
-    feature_width: int = option(500, "length of an instance's feature vector h", least=1, most=8192)
+    feature_width: int = option(
+        500, "length of an instance's feature vector h; of lenet_histology also the units of the layer before "
+        "(published: 512)", least=1, most=8192,
+    )  # fmt: skip
 
     lambda_adv: float = option(0.0, "weight of the adversarial regularizer R_adv", least=0.0)
     lambda_noise: float = option(0.0, "weight of the noise-instance regularizer R_noise", least=0.0)
@@ -62,6 +65,14 @@ class TeacherConfig(Options):
         0.0, "a of the Beta(a, a) that mixes bag embeddings and labels within a batch; 0: off",
         least=0.0, most=100.0, neutral=0.0,
     )  # fmt: skip
+    augment: str = option(
+        "none", "what training sees of a patch: none: as it is; dihedral: flipped and turned by quarters, each "
+        "instance on its own; histology: also in another H&E stain, each bag on its own",
+        choices=("none", "dihedral", "histology"), neutral="none",
+    )  # fmt: skip
+    stain_jitter: float = option(
+        0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
+    )
     member: int = option(
         0, "which member of an ensemble: other initial weights and draws on the same bags", least=0, neutral=0
     )
@@ -91,6 +102,8 @@ class TeacherConfig(Options):
             idle |= {"ramp_steps"}
         if "attention" not in self.pooling:
             idle |= {"attention_width"}
+        if self.augment != "histology":
+            idle |= {"stain_jitter"}
         return idle
 
 

@@ -21,6 +21,7 @@ from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
+from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.noising import draw_masks, draw_mix, mix, move
 from d2l_study.learning.objective import batch_bags
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
@@ -146,8 +147,8 @@ def draw_student_batch(
     chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
     positions, bag_of = train.select(chosen)
     device, count = normalise.mean.device, len(positions)
-    x = normalise(replicate.pool.instances[train.instance[positions]])
-    if config.augment != "none":
+    x = normalise(augmented(config, replicate.pool.instances[train.instance[positions]], bag_of, streams, step))
+    if config.augment in ("shift", "affine"):
         draws = streams.rng("augment", step).uniform(-1, 1, (count, 3)).astype(np.float32)
         degrees = config.rotation_degrees if config.augment == "affine" else 0.0
         x = move(x, torch.from_numpy(draws).to(device), config.shift_pixels, degrees)

@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
+from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noising import draw_masks, draw_mix, mix, split_masks
 from d2l_study.learning.prediction import Compute, Normalise
@@ -66,7 +67,7 @@ def draw_batch(
     chosen = batch_bags(streams, len(train), config.batch_bags, step)
     positions, bag_of = train.select(chosen)
     device = normalise.mean.device
-    patches = pool.instances[train.instance[positions]]
+    patches = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)
     bag_index = torch.from_numpy(bag_of).to(device)
     start = noise = noise_bag = keep = None
     if config.lambda_adv > 0 and config.direction == "power":

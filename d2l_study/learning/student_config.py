@@ -27,7 +27,7 @@ class StudentConfig(Options):
     consistency: str = option("max", "how instance scores become a bag's score", choices=("max", "noisy_or"))
 
     network: str = option("lenet", "the instance classifier's network", choices=NETWORKS)
-    feature_width: int = option(500, "length of an instance's feature vector h", least=1, most=8192)
+    feature_width: int = option(500, "length of an instance's feature vector h, as of the teacher", least=1, most=8192)
     start: str = option(
         "fresh", "initial weights: new ones, or the teacher's (of an ensemble, the first member's)",
         choices=("fresh", "teacher"),
@@ -40,9 +40,12 @@ class StudentConfig(Options):
         0.0, "standard deviation of Gaussian noise on the input, in normalised units", least=0.0, most=100.0
     )
     augment: str = option(
-        "affine", "random motion of the input: none, shift, or affine (shift and rotation)",
-        choices=("none", "shift", "affine"),
+        "affine", "what training sees of an instance: none: as it is; shift; affine (shift and rotation); dihedral and "
+        "histology as of the teacher", choices=("none", "shift", "affine", "dihedral", "histology"),
     )  # fmt: skip
+    stain_jitter: float = option(
+        0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
+    )
     shift_pixels: float = option(2.0, "largest shift to either side (augment: shift, affine)", least=0.0, most=100.0)
     rotation_degrees: float = option(10.0, "largest rotation to either side (augment: affine)", least=0.0, most=180.0)
     stochastic_depth: float = option(
@@ -74,10 +77,12 @@ class StudentConfig(Options):
     def idle_keys(self) -> set[str]:
         """A rotation that never happens makes no difference."""
         idle: set[str] = set()
-        if self.augment == "none":
+        if self.augment not in ("shift", "affine"):
             idle |= {"shift_pixels"}
         if self.augment != "affine":
             idle |= {"rotation_degrees"}
+        if self.augment != "histology":
+            idle |= {"stain_jitter"}
         return idle
 
     def without_teacher(self) -> StudentConfig:

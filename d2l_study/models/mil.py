@@ -16,12 +16,14 @@ from d2l_study.models.extractors import (
     lenet_maps,
     lenet_wide_init,
 )
+from d2l_study.models.lenet_histology import lenet_histology_init, lenet_histology_maps
 from d2l_study.models.pooling import Terms, pool, pooling_init, terms
 from d2l_study.models.resnet import CHANNELS, resnet_init, resnet_maps
 
 EXTRACTORS = {
     "lenet": Extractor(lenet_init, lenet_maps),
     "lenet_wide": Extractor(lenet_wide_init, lenet_maps),
+    "lenet_histology": Extractor(lenet_histology_init, lenet_histology_maps),
     "resnet": Extractor(resnet_init, resnet_maps, len(CHANNELS)),
 }
 
