@@ -1,0 +1,156 @@
+"""cluster.yaml and clusters/*: read by Ray's own code, and sent as far as a mock of EC2."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FILES = ("cluster.yaml", "clusters/onprem.yaml")
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((REPOSITORY / name).read_text())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_accepts_the_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(REPOSITORY)
+    prepared = prepare_config(read(name))
+    validate_config(prepared)
+    head = prepared["available_node_types"][prepared["head_node_type"]]
+    assert head["resources"].get("CPU") == 0 or "--num-cpus=0" in " ".join(prepared["head_start_ray_commands"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_start_command_demands_the_token_and_every_node_gets_it(name: str) -> None:
+    config = read(name)
+    starts = [
+        c for key in ("head_start_ray_commands", "worker_start_ray_commands") for c in config[key] if "ray start" in c
+    ]
+    assert len(starts) == 2 and all("RAY_AUTH_MODE=token" in command for command in starts)
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "0.0.0.0" not in (REPOSITORY / name).read_text()
+    assert not any("--force" in c for key in config if key.endswith("commands") for c in config[key])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_checkout_arrives_whole_but_without_data_and_results(name: str, tmp_path: Path) -> None:
+    """By rsync itself, with the file's own patterns: `data` alone would also leave d2l_study/data behind."""
+    import shutil
+
+    if shutil.which("rsync") is None:
+        pytest.skip("rsync is not installed")
+    source, target = tmp_path / "checkout", tmp_path / "node"
+    for path in ("d2l_study/data/pool.py", "data/private.bmp", "runs/results/x", ".git/config", ".venv/bin/python",
+                 "search_spaces/smoke.yaml", "analysis/__pycache__/x.pyc"):  # fmt: skip
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text("x")
+    excludes = [word for pattern in read(name)["rsync_exclude"] for word in ("--exclude", pattern)]
+    subprocess.run(["rsync", "-a", *excludes, f"{source}/", f"{target}/"], check=True)
+    arrived = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+    assert arrived == ["d2l_study/data/pool.py", "search_spaces/smoke.yaml"]
+
+
+def test_python_packages_are_pinned() -> None:
+    pinned = (REPOSITORY / "constraints.txt").read_text()
+    assert re.search(r"^ray==", pinned, re.MULTILINE) and re.search(r"^torch==", pinned, re.MULTILINE)
+    for name in FILES:
+        installs = [command for command in read(name)["setup_commands"] if "pip install" in command]
+        assert installs and all("-c ~/d2l_study/constraints.txt" in command for command in installs)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A mock of AWS that speaks HTTP, for this process and its children; its address."""
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-west-2", "HOME": str(tmp_path),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_the_instances_asked_for_are_the_ones_meant(aws: str) -> None:
+    import boto3
+    from ray.autoscaler._private.commands import _bootstrap_config
+    from ray.autoscaler._private.providers import _get_node_provider
+    from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME, TAG_RAY_USER_NODE_TYPE
+
+    iam = boto3.client("iam", region_name="us-west-2")
+    trust = '{"Version": "2012-10-17", "Statement": []}'
+    iam.create_role(RoleName="d2l-study", AssumeRolePolicyDocument=trust)
+    iam.create_instance_profile(InstanceProfileName="d2l-study")
+    iam.add_role_to_instance_profile(InstanceProfileName="d2l-study", RoleName="d2l-study")
+    ec2 = boto3.client("ec2", region_name="us-west-2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+
+    config = read("cluster.yaml")
+    for kind in config["available_node_types"].values():
+        assert kind["node_config"]["ImageId"].startswith("resolve:ssm:/aws/service/")
+        kind["node_config"]["ImageId"] = image  # the mock knows no parameters
+    config = _bootstrap_config(config, no_config_cache=True)
+    provider = _get_node_provider(config["provider"], config["cluster_name"])
+    for kind, node in config["available_node_types"].items():
+        tags = {TAG_RAY_NODE_KIND: "head" if kind == "head" else "worker", TAG_RAY_USER_NODE_TYPE: kind,
+                TAG_RAY_NODE_NAME: f"ray-d2l-study-{kind}"}  # fmt: skip
+        provider.create_node(node["node_config"], tags, 1)
+    found = {}
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for instance in reservation["Instances"]:
+            tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+            assert tags["ray-cluster-name"] == "d2l-study"
+            found[tags[TAG_RAY_USER_NODE_TYPE]] = instance
+    assert {kind: i["InstanceType"] for kind, i in found.items()} == {
+        "head": "m6i.xlarge", "gpu_spot": "g6.xlarge", "gpu_reserve": "g6.2xlarge",
+    }  # fmt: skip
+    assert {kind for kind, i in found.items() if i.get("InstanceLifecycle") == "spot"} == {"gpu_spot"}
+    for instance in found.values():
+        assert instance["ImageId"] == image
+        assert instance["KeyName"].startswith("ray-autoscaler")
+        assert instance["IamInstanceProfile"]["Arn"].endswith("/d2l-study")
+        (group,) = ec2.describe_security_groups(GroupIds=[g["GroupId"] for g in instance["SecurityGroups"]])[
+            "SecurityGroups"
+        ]
+        public = [r for r in group["IpPermissions"] if any(span["CidrIp"] == "0.0.0.0/0" for span in r["IpRanges"])]
+        open_ports = {rule.get("FromPort") for rule in public}
+        assert open_ports == {22}
+
+
+def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_time(aws: str) -> None:
+    import boto3
+
+    command = Path(sys.executable).with_name("aws")
+    if not command.exists():
+        pytest.skip("the aws command (pip install awscli) is not installed")
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", str(REPOSITORY / "clusters/aws_setup.sh"), "us-west-2", "my-studies"],
+            env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "s3://my-studies" in done.stdout
+    iam = boto3.client("iam", region_name="us-west-2")
+    (role,) = iam.get_instance_profile(InstanceProfileName="d2l-study")["InstanceProfile"]["Roles"]
+    policy = iam.get_role_policy(RoleName="d2l-study", PolicyName="d2l-study")["PolicyDocument"]
+    reach = [resource for s in policy["Statement"] if "s3:GetObject" in s["Action"] for resource in [s["Resource"]]]
+    assert role["RoleName"] == "d2l-study" and reach == ["arn:aws:s3:::my-studies/*"]
+    block = boto3.client("s3", region_name="us-west-2").get_public_access_block(Bucket="my-studies")
+    assert all(block["PublicAccessBlockConfiguration"].values())
