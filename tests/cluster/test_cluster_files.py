@@ -154,3 +154,22 @@ def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_t
     assert role["RoleName"] == "d2l-study" and reach == ["arn:aws:s3:::my-studies/*"]
     block = boto3.client("s3", region_name="us-west-2").get_public_access_block(Bucket="my-studies")
     assert all(block["PublicAccessBlockConfiguration"].values())
+
+
+def test_the_kubernetes_job_names_the_pinned_ray_and_a_command_that_parses() -> None:
+    from d2l_study.cli import _parser
+
+    volume, job = yaml.safe_load_all((REPOSITORY / "clusters/kuberay.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    assert f"\nray=={cluster['rayVersion']}\n" in (REPOSITORY / "constraints.txt").read_text()
+    assert cluster["authOptions"] == {"mode": "token"}
+    words = job["spec"]["entrypoint"].split()
+    assert words[:3] == ["python", "-m", "d2l_study"]
+    asked = _parser().parse_args(words[3:])
+    assert asked.max_concurrent  # the cluster has no worker yet when the study begins
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        mounts = {mount["name"]: mount["mountPath"] for c in pod["containers"] for mount in c["volumeMounts"]}
+        claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]}
+        assert mounts == {"results": asked.root} and claims == {"results": volume["metadata"]["name"]}

@@ -135,3 +135,41 @@ def test_a_study_in_a_bucket(cluster: RayCluster) -> None:
         assert not any(info.path.endswith("checkpoint.pt") for info in kept)
     finally:
         server.stop()
+
+
+SRUN = """#!/bin/sh
+# srun as far as clusters/slurm.sh uses it: the command on every node of the allocation, with this environment.
+shift  # --export=ALL
+for host in $SLURM_JOB_NODELIST; do
+  env | grep -E '^(RAY_|SLURM_|OMP_|PYTHONPATH)' | sed 's/=/="/; s/$/"; /; s/^/export /' | tr -d '\\n' > /tmp/env-$$
+  ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR root@$host \\
+    "$(cat /tmp/env-$$) cd /root/d2l_study && $*" &
+done
+wait
+"""
+
+
+def test_the_slurm_script_runs_a_study_over_an_allocation(cluster: RayCluster, tmp_path: Path) -> None:
+    """The script itself, with `srun` and `scontrol` played by SSH to the two hosts that stand for the nodes."""
+    hosts = cluster.hosts
+    nodes = [hosts.address(host) for host in (1, 2)]
+    for host in range(hosts.count):
+        hosts.run(host, "RAY_AUTH_MODE=token ~/d2l_venv/bin/ray stop", check=False)
+    for name, text in {
+        "srun": SRUN.replace("{key}", str(hosts.key)),
+        "scontrol": '#!/bin/sh\nfor host in $SLURM_JOB_NODELIST; do echo "$host"; done\n',
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    root = hosts.shared / "slurm"
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "12345",
+        "SLURM_JOB_NODELIST": " ".join(nodes), "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "2",
+        "PYTHONPATH": "/root/d2l_study",
+    }  # fmt: skip
+    words = ["bash", "clusters/slurm.sh", "run", *STUDY.split(), "--root", str(root)]
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    cluster.note(f"$ {' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = rows_of(root)
+    assert (rows["status"] == "done").all() and set(rows["host"]) == {"d2l-host1", "d2l-host2"}

@@ -1,0 +1,101 @@
+"""The ledger in a bucket, against a server that speaks S3 over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from d2l_study.errors import UserError
+from d2l_study.study.folder import StudyFolder, find_study
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.object_storage import ObjectStorage
+from d2l_study.study.storage import LocalStorage, open_storage
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    moto = pytest.importorskip("moto.server")
+    import boto3
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="studies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield f"s3://studies/d2l?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    server.stop()
+
+
+@pytest.fixture
+def storage(bucket: str, request: pytest.FixtureRequest) -> ObjectStorage:
+    opened = open_storage(bucket.replace("/d2l?", f"/{request.node.name}?"))
+    assert isinstance(opened, ObjectStorage)
+    return opened
+
+
+def test_objects_are_put_read_listed_and_removed(storage: ObjectStorage) -> None:
+    storage.ensure_writable()
+    assert storage.list("") == [] and not storage.exists("a/b")
+    storage.put("a/b", b"1")
+    storage.put("a/b", b"2")
+    storage.put("a/c/d", b"3")
+    assert storage.read("a/b") == b"2" and storage.exists("a/b") and not storage.exists("a")
+    assert storage.list("a") == ["b", "c"]
+    assert storage.read_many(["a/c/d", "nothing", "a/b"]) == [b"3", None, b"2"]
+    storage.delete("a/b")
+    storage.delete("a/b")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b")
+
+
+def test_the_first_commit_stays(storage: ObjectStorage) -> None:
+    ledger = Ledger(storage)
+    config = "ab" * 10
+    assert ledger.commit(config, 3, {"status": "done", "bag_auc": 0.5}, {"curve.json": b"[]"}, attempt="first")
+    assert not ledger.commit(config, 3, {"status": "done", "bag_auc": 0.9}, {"curve.json": b"[1]"}, attempt="second")
+    record = ledger.read(config, 3)
+    assert record is not None and record["row"]["bag_auc"] == 0.5
+    assert ledger.read_file(config, 3, "curve.json") == b"[]"
+    assert sorted(storage.list(ledger.run_key(config, 3))) == ["commit.json", "first.curve.json"]
+
+
+def test_a_study_is_found_in_a_bucket_as_in_a_folder(storage: ObjectStorage) -> None:
+    folder = StudyFolder(storage, "mine")
+    entry = {"config_id": "cd" * 10, "stage": "teacher", "method": "none", "values": {"num_bags": 50}, "varied": [],
+             "replicates": [0, 1]}  # fmt: skip
+    folder.write("methods: {none: {}}\n", {"space": {}}, [entry])
+    folder.ledger.commit("cd" * 10, 0, {"status": "done", "bag_auc": 0.75}, {})
+    folder.write_failure("cd" * 10, 1, {"cause": "lost"})
+    rows = find_study("mine", storage.address).compact()
+    assert list(rows["status"]) == ["done", "failed"] and rows["bag_auc"][0] == 0.75
+    assert storage.exists("studies/mine/rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s4://bucket/x", "did you mean 's3'"),
+        ("s3:///x", "names no bucket"),
+        ("s3://key:secret@bucket/x", "holds credentials"),
+        ("https://example.org/x", "s3://"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(address: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        open_storage(address)
+    assert said in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_a_bucket_that_is_not_there_shows_before_any_work(bucket: str) -> None:
+    with pytest.raises(UserError, match="cannot write there"):
+        open_storage(bucket.replace("studies", "other")).ensure_writable()
+
+
+def test_a_path_is_a_folder(tmp_path: object) -> None:
+    assert isinstance(open_storage(str(tmp_path)), LocalStorage)
