@@ -9,6 +9,7 @@ from d2l_study.data.breast import BreastBags
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.colon import ColonBags
 from d2l_study.data.colon_synthetic import SyntheticColonBags
+from d2l_study.data.manifest import ManifestBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
@@ -18,9 +19,10 @@ DATASETS: dict[str, Any] = {
     "colon": ColonBags,
     "breast": BreastBags,
     "colon_synthetic": SyntheticColonBags,
+    "manifest": ManifestBags,
 }
 
 __all__ = [
-    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "MnistBags", "Pool", "Replicate", "Streams",
-    "SyntheticColonBags",
+    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "ManifestBags", "MnistBags", "Pool", "Replicate",
+    "Streams", "SyntheticColonBags",
 ]  # fmt: skip
