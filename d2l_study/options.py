@@ -106,6 +106,8 @@ def field_of(cls: type[Options], key: str) -> tuple[Any, Mapping[str, Any]]:
 
 def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     """The value in its own type, or a `UserError` that names the key, the value and what is allowed."""
+    if typing.get_origin(hint) is tuple:
+        return _check_list(name, value, typing.get_args(hint)[0], meta)
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     optional = types.NoneType in kinds
     (kind,) = [k for k in kinds if k is not types.NoneType]
@@ -132,6 +134,13 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     if kind in (int, float) and not _within(value, meta):
         raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
     return value
+
+
+def _check_list(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name}: {value!r} is not allowed; expected a list, each {_allowed(hint, False, meta)}")
+    many = len(value)
+    return tuple(check_value(f"{name} (entry {i} of {many})", one, hint, meta) for i, one in enumerate(value, start=1))
 
 
 def _as_float(value: Any) -> Any:

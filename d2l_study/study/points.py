@@ -42,73 +42,104 @@ class _Point:
     student_method: str | None = None
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How the configurations of a space are shown: the flat names of its keys, those that vary in the study, and
+    (stage, method) -> those that vary within the arm."""
+
+    names: Mapping[tuple[str, str], str]
+    varied: tuple[str, ...]
+    within: Mapping[tuple[str, str], tuple[str, ...]]
+
+
 def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
     """Every configuration of a space: by stage, then in the order of the arms, the last axis moving fastest.
 
     Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
-    appears in both, with one id.
+    appears in both, with one id. Of a search whose sampler chooses the points, draws that stand for them.
     """
+    points = _unique(
+        point for method, sections in space.points() for point in _points(space, method, sections, checksum)
+    )
+    return _framed(space, _frame(space, points), points)
+
+
+def frame_of(space: Space, checksum: Checksum) -> Frame:
+    """The frame of a space whose points are not known beforehand, from draws that stand for them."""
+    points = (point for method, sections in space.points() for point in _points(space, method, sections, checksum))
+    return _frame(space, _unique(points))
+
+
+def trial_configurations(
+    space: Space, frame: Frame, method: str, sections: dict[str, Options], checksum: Checksum
+) -> list[Configuration]:
+    """What one point of an arm trains: its teachers, if it has any, and last the point itself."""
+    return _framed(space, frame, _unique(_points(space, method, sections, checksum)))
+
+
+def _unique(points: Iterable[_Point]) -> list[_Point]:
     unique: dict[tuple[str, str, str], _Point] = {}
-    for point in _points(space, checksum):
+    for point in points:
         unique.setdefault((point.stage, point.method, point.config_id), point)
-    points = sorted(unique.values(), key=lambda point: STAGES.index(point.stage))
+    return sorted(unique.values(), key=lambda point: STAGES.index(point.stage))
+
+
+def _frame(space: Space, points: list[_Point]) -> Frame:
     names = flat_names(_classes(points))
-    values = [_flat(point.sections, names) for point in points]
     everywhere: dict[str, set[Any]] = {}
     within: dict[tuple[str, str], dict[str, set[Any]]] = {}  # (stage, method) -> flat name -> its values
-    for point, flat in zip(points, values, strict=True):
-        for name, value in flat.items():
+    for point in points:
+        for name, value in _flat(point.sections, names).items():
             everywhere.setdefault(name, set()).add(value)
             within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
     varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
+    told = {arm: tuple(n for n in varied if len(own.get(n, ())) > 1) for arm, own in within.items()}
+    return Frame(names, varied, told)
+
+
+def _framed(space: Space, frame: Frame, points: Iterable[_Point]) -> list[Configuration]:
+    points = list(points)
     taught = {teacher for point in points for teacher in point.teachers}
     found = []
-    for point, flat in zip(points, values, strict=True):
-        own = within[point.stage, point.method]
-        label = _label(point.method, flat, [name for name in varied if len(own.get(name, ())) > 1])
+    for point in points:
+        flat = _flat(point.sections, frame.names)
+        label = _label(point.method, flat, frame.within.get((point.stage, point.method), ()))
         found.append(
             Configuration(
-                point.config_id, point.stage, point.method, point.sections, varied, flat, label, point.checksum,
+                point.config_id, point.stage, point.method, point.sections, frame.varied, flat, label, point.checksum,
                 space.base_seed, point.teachers, point.teacher_method, point.student_method, point.config_id in taught,
             )
         )  # fmt: skip
     return found
 
 
-def _points(space: Space, checksum: Checksum) -> Iterator[_Point]:
-    for method, sections in space.points():
-        data = _data_checksum(checksum, sections["data"])
+def _points(space: Space, method: str, sections: dict[str, Options], checksum: Checksum) -> Iterator[_Point]:
+    data = _data_checksum(checksum, sections["data"])
 
-        def point(stage: str, method: str, sections: dict[str, Options], data: str = data, **more: Any) -> _Point:
-            identity = {name: section.identity() for name, section in sections.items()}
-            return _Point(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
+    def point(stage: str, method: str, sections: dict[str, Options], **more: Any) -> _Point:
+        identity = {name: section.identity() for name, section in sections.items()}
+        return _Point(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
 
-        if not space.pairs:
-            yield point("teacher", method, sections)
-            continue
-        teacher, student = sections["teacher"], sections["student"]
-        assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
-        teacher_arm, student_arm = space.pairs[method]
-        members = [
-            point("teacher", teacher_arm, {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)})
-            for m in range(student.teachers)
-        ]
-        yield from members
-        origin: dict[str, Any] = {
-            "teachers": tuple(member.config_id for member in members),
-            "teacher_method": teacher_arm,
-        }
-        yield point("student", method, sections, **origin, student_method=student_arm)
-        classifier: dict[str, Options] = {
-            "data": sections["data"],
-            "student": _common_student(space, student_arm, student).without_teacher(),
-        }
-        for reference in space.references:
-            if reference != "attention":
-                yield point(reference, reference, classifier)
-            elif "attention" in teacher.pooling:
-                origin["teachers"] = origin["teachers"][:1]
-                yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
+    if not space.pairs:
+        yield point("teacher", method, sections)
+        return
+    teacher, student = sections["teacher"], sections["student"]
+    assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
+    teacher_arm, student_arm = space.pairs[method]
+    members = [
+        point("teacher", teacher_arm, {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)})
+        for m in range(student.teachers)
+    ]
+    yield from members
+    origin: dict[str, Any] = {"teachers": tuple(member.config_id for member in members), "teacher_method": teacher_arm}
+    yield point("student", method, sections, **origin, student_method=student_arm)
+    for reference in space.references:
+        if reference != "attention":
+            common = _common_student(space, student_arm, student).without_teacher()
+            yield point(reference, reference, {"data": sections["data"], "student": common})
+        elif "attention" in teacher.pooling:
+            origin["teachers"] = origin["teachers"][:1]
+            yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
 
 
 def _common_student(space: Space, arm: str, student: StudentConfig) -> StudentConfig:

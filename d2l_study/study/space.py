@@ -29,6 +29,7 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, check_value, field_of
 from d2l_study.study.distributions import Distribution, SearchOptions, read_distribution
 from d2l_study.study.resources import Resources
+from d2l_study.study.search_checks import check_schedule, check_search
 from d2l_study.study.space_keys import (
     GROUPS,
     METHOD_NAME,
@@ -78,6 +79,8 @@ class Space:
     pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     search: SearchOptions | None = None
+    schedule: str = "none"
+    log_images: bool | None = None
 
     @property
     def stage(self) -> str:
@@ -106,24 +109,38 @@ class Space:
         found = any(isinstance(v, Distribution) for v in values)
         return self.search.trials if found and self.search is not None else 1
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether a sampler chooses the points, so that they are not known beforehand (`points` are then draws)."""
+        return self.search is not None and self.search.adaptive
+
+    def grid(self, method: str) -> Iterator[dict[Key, Any]]:
+        """The points of an arm's axes: (section, key) -> value, or the distribution. The last axis moves fastest."""
+        keys = [((s, k), v) for s, keys in self.written(method).items() for k, v in keys.items()]
+        for chosen in itertools.product(*(v if isinstance(v, tuple) else (v,) for _, v in keys)):
+            yield dict(zip((place for place, _ in keys), chosen, strict=True))
+
     def points(self) -> Iterator[tuple[str, dict[str, Options]]]:
-        """Every point of every arm: the arm's name and its sections, resolved. The last axis moves fastest."""
+        """Every point of every arm: the arm's name and its sections, resolved."""
         built: dict[tuple[Any, ...], Options] = {}
         for method in self.methods:
-            keys = [(s, k, v) for s, keys in self.written(method).items() for k, v in keys.items()]
-            grid = itertools.product(*(v if isinstance(v, tuple) else (v,) for _, _, v in keys))
-            for chosen, number in itertools.product(grid, range(self.draws(method))):
-                values: dict[str, dict[str, Any]] = {name: {} for name in self.section_names}
-                for (section, key, _), value in zip(keys, chosen, strict=True):
-                    drawn = isinstance(value, Distribution)
-                    values[section][key] = value.draw(f"{section}.{key}", self.base_seed, number) if drawn else value
-                sections = {}
-                for name, given in values.items():
-                    mark = (name, *sorted(given.items()))
-                    if mark not in built:
-                        built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
-                    sections[name] = built[mark]
-                yield method, sections
+            for values, number in itertools.product(self.grid(method), range(self.draws(method))):
+                drawn = {
+                    place: v.draw(".".join(place), self.base_seed, number) if isinstance(v, Distribution) else v
+                    for place, v in values.items()
+                }
+                yield method, self.resolve(drawn, built)
+
+    def resolve(self, values: Mapping[Key, Any], built: dict[tuple[Any, ...], Options]) -> dict[str, Options]:
+        """The sections of a point, (section, key) -> value; `built` remembers those that were made already."""
+        sections = {}
+        for name in self.section_names:
+            given = {place[1]: value for place, value in values.items() if place[0] == name}
+            mark = (name, *sorted(given.items()))
+            if mark not in built:
+                built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
+            sections[name] = built[mark]
+        return sections
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `resolved.json`."""
@@ -133,7 +150,8 @@ class Space:
             **{name: plain(keys) for name, keys in self.sections.items()}, "methods": plain(self.methods),
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
             "metric": self.metric, "references": list(self.references),
-            "search": self.search and self.search.to_dict(),
+            "search": self.search and self.search.to_dict(), "schedule": self.schedule,
+            "log_images": self.log_images,
         }  # fmt: skip
 
 
@@ -262,9 +280,10 @@ def load_space(
     space = Space(
         path.stem, path, text, options.description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
-        settings_of(changed, options, sections, arms), pairs, references, search,
+        settings_of(changed, options, sections, arms, search), pairs, references, search, options.schedule,
+        options.log_images,
     )  # fmt: skip
-    _check_search(space, shown)
+    check_search(space, ("search", "trials") in leaves, shown)
     if (count := space.count()) > MOST_CONFIGURATIONS:
         raise UserError(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
@@ -272,6 +291,7 @@ def load_space(
     for method, point in _points(space, shown):
         try:
             _check_together(point)
+            check_schedule(space.schedule, point)
         except UserError as error:
             raise _placed(f"{error} (method {method})", leaves, shown) from None
     return space
@@ -287,20 +307,6 @@ def _one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[Key, Written]
         return cls(**asked)
     except UserError as error:
         raise _placed(f"{section}.{error}", leaves, shown) from None
-
-
-def _check_search(space: Space, shown: str) -> None:
-    drawn = [
-        f"{section}.{key}"
-        for method in space.methods
-        for section, keys in space.written(method).items()
-        for key, value in keys.items()
-        if isinstance(value, Distribution)
-    ]
-    if drawn and space.search is None:
-        raise UserError(f"{shown}: {drawn[0]}: a distribution needs a search, for example  search: {{trials: 20}}")
-    if space.search is not None and not drawn:
-        raise UserError(f"{shown}: search: no key has a distribution, for example  epsilon: {{low: 1, high: 8}}")
 
 
 def _placed(message: str, leaves: Mapping[Key, Written], shown: str) -> UserError:

@@ -48,6 +48,14 @@ class StudyOptions(Options):
         None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",
         choices=TABLE_METRICS, scientific=False,
     )  # fmt: skip
+    log_images: bool | None = option(
+        None, "whether pictures of instances and images go to MLflow; null: unless the data set is a manifest",
+        scientific=False,
+    )  # fmt: skip
+    schedule: str = option(
+        "none", "whether trials that fall behind on validation AUC are ended early: by successive halving, by the "
+        "median of the others, or not", choices=("asha", "median", "none"), scientific=False,
+    )  # fmt: skip
 
 
 def section_class(section: str, dataset: Any = None) -> type[Options]:

@@ -99,13 +99,16 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
 
 
 def settings_of(
-    changed: Iterable[Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Arms]
-) -> dict[str, Any]:
-    """The overrides that can change what is trained, typed, by full key."""
+    changed: Iterable[Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Arms],
+    search: SearchOptions | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The overrides that can change what is trained, typed, by full key. More trials of a search are its extension."""
     settings = {}
     for key in changed:
         if key == ("base_seed",):
             settings["base_seed"] = options.base_seed
+        elif key[0] == "search" and key[1] not in ("trials", "oracle"):
+            settings[".".join(key)] = getattr(search, key[1])
         elif key[0] in SECTIONS or key[0] in GROUPS:
             holder = sections if key[0] in SECTIONS else arms[key[0]][key[1]]
             section, name = key[-2:]

@@ -67,7 +67,7 @@ def test_an_override_may_be_a_distribution_and_names_the_study(load):
     changed = load(overrides=["teacher.epsilon={low: 1, high: 8}"])
     assert len({p["teacher"].epsilon for m, p in changed.points() if m == "vat"}) == 5
     assert study_name(changed) != study_name(load())
-    assert changed.to_dict()["search"] == {"method": "random", "trials": 5}
+    assert {"method": "random", "trials": 5}.items() <= changed.to_dict()["search"].items()
     assert changed.to_dict()["teacher"]["epsilon"] == {"low": 1.0, "high": 8.0, "log": False}
 
 
@@ -85,7 +85,7 @@ def test_an_override_may_be_a_distribution_and_names_the_study(load):
         ("batch_bags: {low: 1, high: 4}", "pooling: {low: 1, high: 4}", ["teacher.pooling", "only numbers"]),
         ("search: {trials: 5}", "", ["learning_rate", "needs a search"]),
         ("trials: 5", "trials: 0", ["search.trials", "≥ 1"]),
-        ("trials: 5", "method: tpe", ["search.method", "'tpe'", "random"]),
+        ("trials: 5", "method: tpa", ["search.method", "'tpa'", "random"]),
         ("trials: 5", "trials: 9000", ["configurations", "10,000"]),
     ],
 )

@@ -104,7 +104,7 @@ BAD = [  # what is changed in GOOD, and what the message must hold
     ("mean_bag_size: 10", "prevalence: 0.01", ["data.prevalence: 0.01", "num_bags", "method none"]),
     ("replicates: 3", "replicates: 0", ["replicates: 0 is not allowed", "≥ 1"]),
     ("replicates: 3", "replicates: [1, 2]", ["replicates: [1, 2] is not allowed"]),
-    ("replicates: 3", "search: {method: tpe}", ["search.method", "expected one of random"]),
+    ("replicates: 3", "search: {method: tpa}", ["search.method", "did you mean 'tpe'"]),
     ("replicates: 3", "epsilon: 2", ["epsilon: unknown key", "teacher.epsilon"]),
     ("replicates: 3", "replicate: 2", ["replicate: unknown key", "'replicates'"]),
     ("replicates: 3", "base_seed: 1.5", ["base_seed: 1.5 is not allowed"]),

@@ -1,0 +1,154 @@
+"""Which trials are ended early: by asynchronous successive halving, or by the median of the others.
+
+`asha` (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"): a trial that reaches a rung (1/9 and
+1/3 of its steps) goes on if it is among the best third of those that have reached it.
+`median` (Golovin et al. 2017, "Google Vizier", section 3.2.2): a trial is ended if its best value so far is below the
+median of the others' running averages up to the same point; not before a third of its steps.
+
+Both look at the mean over replicates of the validation AUC, compare only trials of one group (one arm at one point of
+the data), and end nobody before three others have got as far. What they know is the curves, so it is read again from
+the ledger when a study goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RULES = ("asha", "median")
+FACTOR = 3
+RUNGS = (1 / 9, 1 / 3)
+"""Shares of a trial's own steps at which `asha` judges it."""
+
+WARM_UP = 1 / 3
+"""Share of its steps before which `median` judges no trial."""
+
+LEAST_OTHERS = 3
+METRIC = "val_bag_auc"
+
+
+def first_judgement(rule: str, steps: int, every: int) -> int | None:
+    """The first step at which a trial can be ended, or None if it is validated too seldom for that."""
+    shares = RUNGS if rule == "asha" else (WARM_UP,)
+    for share in shares:
+        # A rung before the first validation would be judged together with the next one.
+        step = max(every, math.ceil(share * steps / every) * every)
+        if step < steps and (share == shares[-1] or share * steps >= every):
+            return step
+    return None
+
+
+@dataclass
+class Curve:
+    """Validation AUC of one configuration, by replicate: step -> value. steps: of a whole run."""
+
+    group: str
+    steps: int
+    points: dict[int, dict[int, float]] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+
+    def best(self, share: float) -> float | None:
+        """The mean over replicates of the best value up to a share of the steps; None if one is not that far."""
+        values = []
+        for points in self.points.values():
+            there = [value for step, value in points.items() if step <= share * self.steps + 1e-9]
+            if not there:
+                return None
+            values.append(max(there))
+        return sum(values) / len(values) if values else None
+
+    def average(self, share: float) -> float | None:
+        """The mean over replicates of the running average up to a share of the steps."""
+        values = []
+        for points in self.points.values():
+            there = [value for step, value in points.items() if step <= share * self.steps + 1e-9]
+            if not there:
+                return None
+            values.append(sum(there) / len(there))
+        return sum(values) / len(values) if values else None
+
+    @property
+    def reached(self) -> float:
+        """The share of its steps that every replicate has done; one that stopped by itself has done all."""
+        last = (self.steps if r in self.done else max(points, default=0) for r, points in self.points.items())
+        return min(last, default=0) / self.steps
+
+
+class Pruner:
+    """Hears the curves of all trials and says which to end."""
+
+    def __init__(self, rule: str) -> None:
+        if rule not in RULES:
+            raise ValueError(f"unknown rule {rule!r}")
+        self.rule = rule
+        self._curves: dict[str, Curve] = {}
+        self._rungs: dict[str, int] = {}  # config -> rungs that it has passed
+
+    def expect(self, config: str, group: str, steps: int) -> None:
+        """A trial that may report: its group, and the optimizer steps of each of its runs."""
+        self._curves.setdefault(config, Curve(group, steps))
+
+    def heard(self, config: str, replicate: int, points: Sequence[Mapping[str, Any]], done: bool = False) -> None:
+        """Points of a run's curve; done: there are no more."""
+        known = self._curves[config].points.setdefault(replicate, {})
+        if done:
+            self._curves[config].done.add(replicate)
+        for point in points:
+            value = float(point.get(METRIC, math.nan))
+            if math.isfinite(value):
+                known[int(point["step"])] = value
+
+    def curve(self, config: str) -> Curve:
+        return self._curves[config]
+
+    def judge(self, config: str, replicates: Sequence[int], step: int, values: Mapping[int, Mapping[str, float]]) -> (
+        str | None
+    ):  # fmt: skip
+        """Hear a report of the replicates at work; returns why the trial is to be ended, or None."""
+        curve = self._curves.get(config)
+        if curve is None:
+            return None
+        for replicate, found in values.items():
+            self.heard(config, replicate, [{"step": int(found.get("step", step)), **found}])
+        share = step / curve.steps
+        if share >= 1 or any(not curve.points.get(r) for r in replicates):
+            return None
+        return self._halving(config, curve, share) if self.rule == "asha" else self._median(config, curve, share)
+
+    def _others(self, config: str, curve: Curve, share: float) -> list[Curve]:
+        """The curves of the group, but this one, that have got as far."""
+        group = [c for name, c in self._curves.items() if name != config and c.group == curve.group]
+        return [c for c in group if c.points and c.reached >= share - 1e-9]
+
+    def _halving(self, config: str, curve: Curve, share: float) -> str | None:
+        passed = sum(share >= rung - 1e-9 for rung in RUNGS)
+        if passed <= self._rungs.get(config, 0):
+            return None
+        self._rungs[config] = passed
+        mine = curve.best(share)
+        found = [best for c in self._others(config, curve, share) if (best := c.best(share)) is not None]
+        if mine is None or len(found) < LEAST_OTHERS:
+            return None
+        better = sum(value > mine for value in found)
+        keep = math.ceil((len(found) + 1) / FACTOR)
+        if better < keep:
+            return None
+        return (
+            f"validation AUC {mine:.3f} after {share:.0%} of the steps: {better} of {len(found)} others were better "
+            f"there, the best {keep} of {len(found) + 1} go on"
+        )
+
+    def _median(self, config: str, curve: Curve, share: float) -> str | None:
+        if share < WARM_UP - 1e-9:
+            return None
+        mine = curve.best(share)
+        found = [a for c in self._others(config, curve, share) if (a := c.average(share)) is not None]
+        if mine is None or len(found) < LEAST_OTHERS or mine >= (middle := statistics.median(found)):
+            return None
+        return (
+            f"validation AUC {mine:.3f} after {share:.0%} of the steps, below {middle:.3f}, the median of "
+            f"{len(found)} others"
+        )
