@@ -194,9 +194,10 @@ def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
             f"{where}: {' and '.join(found)}; expected the tensors of {model.extractor} with {model.pooling} "
             f"pooling: {listed(sorted(expected), 40)}"
         )
-    wanted = (model.feature_width, *expected["fc.weight"][1:])
-    held = tuple(tensors["fc.weight"].shape) == wanted
-    expected = _shapes(model) if held else {"fc.weight": wanted}
+    wide = "fc1.weight" if "fc1.weight" in expected else "fc.weight"  # the first tensor that the width enters
+    wanted = (model.feature_width, *expected[wide][1:])
+    held = tuple(tensors[wide].shape) == wanted
+    expected = _shapes(model) if held else {wide: wanted}
     for name, shape in expected.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:

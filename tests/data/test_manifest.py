@@ -201,7 +201,7 @@ SPLIT = {n: ("train" if n < 14 else "val" if n < 18 else "test") for n in range(
         ({"split": SPLIT, "group": dict.fromkeys((2, 3, 20, 21), "p")}, "group 'p' is in test (bag 'b9') and in train"),
         ({"split": {n: "train" if (n - 2) // 2 % 2 else "test" for n in range(2, 22)}},
          "column split: all bags in train have label 1; both classes are needed"),
-        ({"label": dict.fromkeys(range(2, 22), "1")}, "column label: all 10 bags have label 1; both classes are needed"),
+        ({"label": dict.fromkeys(range(2, 22), "1")}, "column label: all 10 bags have label 1; both classes are"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_row_and_column(folder, changes, expected):

@@ -50,6 +50,7 @@ def logits(model, params, shape):
         ("resnet", "gated_attention", (3, 17, 17)),
         ("lenet", "attention", (3, 27, 27)),
         ("lenet", "embedding_max", (1, 16, 16)),
+        ("lenet_histology", "attention", (3, 27, 27)),
     ],
 )
 def test_a_model_comes_back_bit_for_bit(extractor, pooling, shape):
