@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import StorageError, UserError, nearest
 
 if TYPE_CHECKING:
     from d2l_study.study.run import Request
@@ -25,8 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        said = error.strerror or str(error)
+        print(f"error: cannot write to {error.filename}: {said}; what was committed is safe. "
+              "Make room, then give the same command.", file=sys.stderr)  # fmt: skip
+        return 1
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print("\nStopped; what was committed is safe, and the same command goes on from there.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
@@ -44,12 +49,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.plan import check_extension
-    from d2l_study.study.run import prepare, show_plan
+    from d2l_study.study.run import check_same, prepare, show_plan
 
     study = prepare(_request(arguments))
     show_plan(study, list_all=True)
-    check_extension(study.folder, study.plan.entries())
+    check_same(study)
     return 0
 
 
@@ -59,7 +63,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     return Request(
         space=arguments.space, study=arguments.study, overrides=tuple(arguments.set), replicates=arguments.replicates,
         limit=arguments.limit, max_concurrent=arguments.max_concurrent, address=getattr(arguments, "address", "local"),
-        root=arguments.root, tracking_uri=getattr(arguments, "tracking_uri", None),
+        root=arguments.root, tracking_uri=getattr(arguments, "tracking_uri", None), fresh=arguments.fresh,
+        extend=arguments.extend, fail_fast=getattr(arguments, "fail_fast", False),
     )  # fmt: skip
 
 
@@ -122,6 +127,12 @@ def _status(arguments: argparse.Namespace) -> int:
     return show_status(arguments.study, arguments.root)
 
 
+def _stop(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.existing import stop_study
+
+    return stop_study(arguments.study, arguments.root)
+
+
 def _sync(arguments: argparse.Namespace) -> int:
     from d2l_study.study.existing import sync_study
 
@@ -132,6 +143,12 @@ def _trial(arguments: argparse.Namespace) -> int:
     from d2l_study.study.existing import run_one
 
     return run_one(arguments.id, arguments.replicate, arguments.root)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.reproduce import reproduce
+
+    return reproduce(arguments.trial, arguments.replicate, arguments.root)
 
 
 # ---- arguments
@@ -177,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(run)
     where = "the Ray cluster: local (started here), auto (the one this machine is in), or HOST[:PORT]"
     run.add_argument("--address", default="local", metavar="local|auto|HOST", help=where)
+    run.add_argument("--fail-fast", action="store_true", help="end the study at the first run that fails")
     run.add_argument("--tracking-uri", metavar="URI",
                      help="MLflow store; default: MLFLOW_TRACKING_URI, else ROOT/mlflow.db")  # fmt: skip
 
@@ -188,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     status = _command(commands, "status", _status, "show how far a study is, from any terminal, while it runs or later")
     _add_existing(status)
 
+    stop = _command(commands, "stop", _stop, "end a running study cleanly, from any terminal or machine")
+    _add_existing(stop)
+
     sync = _command(commands, "sync", _sync, "bring an MLflow store up to date with a study, from its results")
     _add_existing(sync)
     sync.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default as for run")
@@ -196,6 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")
     trial.add_argument("--replicate", type=_number, action="append", metavar="R", help="only this replicate")
     _add_root(trial)
+
+    again = _command(commands, "reproduce", _reproduce, "train a trial again from its record, and compare")
+    again.add_argument("trial", metavar="TRIAL", help="a trial's id, as in plan, tables and MLflow")
+    again.add_argument("--replicate", type=_number, action="append", metavar="R", help="only this replicate")
+    _add_root(again)
 
     _command(commands, "spaces", _spaces, "list the search spaces")
 
@@ -234,6 +260,10 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replicates", type=_positive, metavar="R", help="replicates of each configuration")
     parser.add_argument("--limit", type=_positive, metavar="N", help="run at most N trials this time")
     parser.add_argument("--max-concurrent", type=_positive, metavar="N", help="at most N trials at a time")
+    parser.add_argument("--extend", action="store_true",
+                        help="go on with a study whose space has changed; only what is new is trained")  # fmt: skip
+    parser.add_argument("--fresh", action="store_true",
+                        help="use no results of other studies; train their runs again and replace them")  # fmt: skip
     _add_root(parser)
 
 

@@ -11,6 +11,11 @@ class UserError(ValueError):
     """Something the user gave is wrong; the message says what and where, and what would be right."""
 
 
+class StorageError(OSError):
+    """The root of results takes nothing more: the disk is full, over quota or read-only, the bucket refuses. What was
+    committed is safe; there is no use in going on."""
+
+
 def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
     """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
     found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=alike)

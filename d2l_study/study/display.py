@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -34,7 +34,8 @@ class Display:
 
     def __init__(self, console: Console, work: Mapping[str, float], concurrent: int) -> None:
         self.console, self.concurrent = console, concurrent
-        self._work, self._total = dict(work), max(sum(work.values()), 1e-9)
+        self._work = dict(work)
+        self._later, self._later_work = 0, 0.0
         self._running: dict[str, Running] = {}
         self._done_work = 0.0
         self.done = self.failed = 0
@@ -55,6 +56,15 @@ class Display:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
+    # ---- what is not known at the beginning
+    def expect(self, count: int, work: float) -> None:
+        """So many trials will be added, of so much work each."""
+        self._later, self._later_work = count, work
+
+    def add(self, key: str, work: float) -> None:
+        self._work[key] = work
+        self._later = max(0, self._later - 1)
+
     # ---- events
     def started(self, key: str, order: TrialOrder) -> None:
         self._running[key] = Running(order.label, max(order.steps, 1), len(order.replicates))
@@ -64,6 +74,14 @@ class Display:
         running.step, running.area = step, area
         if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
             self._say(f"{running.label}: step {step} of {running.steps}, validation AUC {area:.3f}")
+
+    def again(self, key: str, order: TrialOrder, cause: str, keys: Sequence[str]) -> None:
+        """A trial was lost and is run again, in the pieces of these keys."""
+        self._running.pop(key, None)
+        weight = self._work.pop(key, 0.0)
+        self._work |= {piece: weight / len(keys) for piece in keys}
+        if self._live is None:
+            self._say(f"{order.label}: {cause}; attempt {order.attempt + 1}" + (", in halves" if len(keys) > 1 else ""))
 
     def ended(self, key: str, order: TrialOrder, failed: int, area: float | None) -> None:
         """A trial has ended; `failed` of its runs have failed, `area` is the mean validation AUC of the others."""
@@ -79,6 +97,15 @@ class Display:
         if self._live is None:
             self._say(f"{order.label}: " + ", ".join(part for part in (shown, result, took) if part))
 
+    def progress(self) -> dict[str, Any]:
+        """What others may see of it while it runs: trials by state, those at work, predicted seconds left."""
+        running = [
+            {"label": r.label, "step": r.step, "steps": r.steps, "replicates": r.replicates}
+            for r in list(self._running.values())
+        ]
+        return {"done": self.done, "failed": self.failed, "trials": len(self._work) + self._later,
+                "running": running, "left": self.left()}  # fmt: skip
+
     # ---- pictures
     @property
     def elapsed(self) -> float:
@@ -87,13 +114,13 @@ class Display:
     def left(self) -> float | None:
         """Predicted seconds left, from the share of the work that is done; None before there is anything to go by."""
         partly = sum(self._work.get(k, 0.0) * r.step / r.steps for k, r in self._running.items())
-        share = (self._done_work + partly) / self._total
+        share = (self._done_work + partly) / max(sum(self._work.values()) + self._later * self._later_work, 1e-9)
         return self.elapsed * (1 - share) / share if share > 0.02 else None
 
     def _counts(self) -> str:
         left = self.left()
         parts = [
-            f"{self.done} of {len(self._work)} trials done",
+            f"{self.done} of {len(self._work) + self._later} trials done",
             f"{len(self._running)} running",
             f"{self.failed} failed",
             f"{human_seconds(self.elapsed)} elapsed",

@@ -11,7 +11,8 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from d2l_study.errors import UserError
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Hears of trials, in the driver. `blocked`: an order will not be run, since a teacher it needs has failed."""
+    """Hears of trials, in the driver. `blocked`: an order will not be run, since a teacher it needs has failed;
+    `lost`: an order's worker, node or memory failed, and what is returned is to be run in its place."""
 
     def started(self, order: TrialOrder) -> None: ...
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None: ...
     def ended(self, order: TrialOrder) -> None: ...
-    def lost(self, order: TrialOrder, cause: str, log: str) -> None: ...
+    def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]: ...
     def blocked(self, order: TrialOrder) -> None: ...
 
 
@@ -140,9 +142,18 @@ def train_in_worker(config: dict[str, Any]) -> None:
     tune.report({"statuses": {str(r): status for r, status in statuses.items()}})
 
 
-def run_orders(queue: OrderQueue, resources: Resources, concurrent: int, watcher: Watcher) -> None:
-    """Run every order of the queue, `concurrent` at a time. Returns when all have ended or at Ctrl-C."""
+Judge = Callable[[TrialOrder, int, Mapping[int, Mapping[str, float]]], bool]
+"""Hears a report (step, replicate -> values); True ends the trial early."""
+
+
+def run_orders(
+    queue: OrderQueue, resources: Resources, concurrent: int, watcher: Watcher, judge: Judge | None = None,
+    ending: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Run every order of the queue, `concurrent` at a time. Returns when all have ended, at Ctrl-C, or soon after
+    `ending` was set: trials at work are then ended, and go on from their last checkpoint another time."""
     from ray import tune
+    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
     by_trial: dict[str, TrialOrder] = {}
@@ -157,11 +168,13 @@ def run_orders(queue: OrderQueue, resources: Resources, concurrent: int, watcher
             return True
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+            if ending is not None and ending.is_set():
+                return Searcher.FINISHED
             order = queue.next()
             while queue.blocked:
                 watcher.blocked(queue.blocked.pop())
             if order is None:
-                return None if len(queue) else Searcher.FINISHED
+                return Searcher.FINISHED if queue.idle else None
             by_trial[trial_id] = order
             return {"order": order.to_dict()}
 
@@ -174,6 +187,18 @@ def run_orders(queue: OrderQueue, resources: Resources, concurrent: int, watcher
         def save(self, checkpoint_path: str) -> None: ...
 
         def restore(self, checkpoint_path: str) -> None: ...
+
+    class Ending(FIFOScheduler):
+        """Tune's schedulers compare single values of single trials; ours are means, compared within an arm."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+            order, values = by_trial.get(trial.trial_id), _values_of(result)
+            if judge is not None and order is not None and values and judge(order, int(result["step"]), values):
+                return FIFOScheduler.STOP
+            return FIFOScheduler.CONTINUE
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (FIFOScheduler, ())
 
     class Hearing(tune.Callback):
         def __reduce__(self) -> tuple[Any, ...]:
@@ -192,23 +217,47 @@ def run_orders(queue: OrderQueue, resources: Resources, concurrent: int, watcher
             watcher.ended(by_trial[trial.trial_id])
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            log = _error_text(trial)
-            queue.settled(by_trial[trial.trial_id])
-            watcher.lost(by_trial[trial.trial_id], _cause(log), log)
+            order = by_trial[trial.trial_id]
+            again = watcher.lost(order, _error_text(trial))  # writes the failure that the queue then reads
+            if again:
+                queue.again(again)
+            else:
+                queue.settled(order)
+
+    class Ender(tune.Stopper):
+        def __call__(self, trial_id: str, result: dict) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return ending is not None and ending.is_set()
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tune.stopper.NoopStopper, ())
 
     with tempfile.TemporaryDirectory(prefix="d2l_study-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=OrderSearcher(), num_samples=-1, max_concurrent_trials=concurrent,
+                search_alg=OrderSearcher(), scheduler=Ending(), num_samples=-1, max_concurrent_trials=concurrent,
                 reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="study", storage_path=scratch, callbacks=[Hearing()], verbose=0, log_to_file=False,
-                failure_config=tune.FailureConfig(max_failures=resources.retries),
+                stop=Ender(), failure_config=tune.FailureConfig(max_failures=0),  # `losses` decides
             ),
         )  # fmt: skip
         tuner.fit()
+
+
+def _values_of(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """The replicates' values of a report as Tune flattens it: "values/3/val_bag_auc"."""
+    values: dict[int, dict[str, float]] = {}
+    for key, value in result.items():
+        head, _, rest = key.partition("/")
+        replicate, _, name = rest.partition("/")
+        if head == "values" and name:
+            values.setdefault(int(replicate), {})[name] = value
+    return values
 
 
 def _error_text(trial: Any) -> str:
@@ -217,14 +266,3 @@ def _error_text(trial: Any) -> str:
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read()
     return ""
-
-
-def _cause(log: str) -> str:
-    """One line for people from Ray's long report of a lost worker."""
-    low = log.lower()
-    if "outofmemory" in low or "out of memory" in low:
-        return "the worker ran out of memory"
-    if "actordied" in low or "died unexpectedly" in low or "worker" in low:
-        return "the worker process was lost"
-    lines = [line for line in log.strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "the worker was lost"

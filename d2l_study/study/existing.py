@@ -1,21 +1,23 @@
-"""Commands about studies that exist: `list`, `status`, `sync`, `trial`. They read the ledger; only `trial` computes."""
+"""Commands about studies that exist: `list`, `status`, `stop`, `sync`, `trial`. Only `trial` computes."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.study import provenance
 from d2l_study.study.cost import human_seconds
 from d2l_study.study.folder import StudyFolder, find_study, list_studies
-from d2l_study.study.lease import holder
-from d2l_study.study.ledger import trial_id
+from d2l_study.study.lease import ask_to_stop, holder
+from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.resources import Resources
 from d2l_study.study.storage import Storage, open_storage
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.trial import TrialOrder, compute_runs, run_trial
 
 
 def show_list(root: str) -> int:
@@ -42,8 +44,10 @@ def show_status(study: str, root: str) -> int:
     counts = _counts(folder, rows)
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     print(f"{folder.name}: {folder.resolved().get('space', {}).get('description', '')}")
-    print(f"  {len(rows)} runs: {states}")
     driver = holder(folder)
+    progress = (driver or {}).get("progress") or {}
+    running = progress.get("running", [])
+    print(f"  {_trial_states(rows, len(running))}; {len(rows)} runs: {states}")
     if driver is None:
         left = counts["missing"]
         print("  nobody is at work on it" + (f"; {left} runs are left: run it again to go on" if left else ""))
@@ -53,8 +57,17 @@ def show_status(study: str, root: str) -> int:
         recent = sum(row.get("committed_at", "") >= _iso(begun) for row in rows)
         if recent:
             speed = recent / (now - begun)
-            rest = human_seconds(counts["missing"] / speed)
-            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; {rest} left")
+            left = progress.get("left") or counts["missing"] / speed
+            ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
+            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; about {human_seconds(left)} left "
+                  f"(until {ends:%d %b %H:%M})")  # fmt: skip
+        for trial in running[:10]:
+            print(f"    {trial['label']}: step {trial['step']} of {trial['steps']}, {trial['replicates']} replicates")
+        if len(running) > 10:
+            print(f"    … and {len(running) - 10} more")
+    lost = len(folder.storage.list(f"{folder.key}/attempts"))
+    if lost:
+        print(f"  {lost} runs lost an attempt with their worker, node or memory")
     causes: dict[str, int] = {}
     for row in rows:
         if row["status"] == "failed":
@@ -62,6 +75,42 @@ def show_status(study: str, root: str) -> int:
     for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:10]:
         print(f"  failed × {count}: {cause}")
     return 0
+
+
+def stop_study(study: str, root: str, wait_seconds: float = 180.0) -> int:
+    """Ask the driver of a study, wherever it runs, to end it cleanly; waits until it has."""
+    folder = find_study(study, root)
+    driver = holder(folder)
+    if driver is None:
+        print(f"{folder.name}: nobody is at work on it")
+        return 0
+    print(f"{folder.name}: asking process {driver['pid']} on {driver['host']} to end it …", flush=True)
+    if not ask_to_stop(folder, driver, wait_seconds):
+        print(f"{folder.name}: it has not ended after {wait_seconds:g} s; it is still asked to")
+        return 1
+    counts = _counts(folder)
+    print(f"{folder.name}: stopped, {counts['done']} of {sum(counts.values())} runs done")
+    command = folder.resolved().get("provenance", {}).get("command")
+    if counts["missing"] and command:
+        print(f"  to go on: {command}")
+    return 0
+
+
+def _trial_states(rows: list[dict[str, Any]], running: int) -> str:
+    """Trials (configurations) by state: `84 trials: 31 done, 2 running, 51 waiting`."""
+    states: dict[str, set[str]] = {}
+    for row in rows:
+        states.setdefault(row["config_id"], set()).add(row["status"])
+    counts = {"done": 0, "failed": 0, "pruned": 0, "waiting": 0}
+    for found in states.values():
+        state = "waiting" if "missing" in found else "failed" if "failed" in found else "pruned" if "pruned" in found \
+            else "done"  # fmt: skip
+        counts[state] += 1
+    at_work = min(running, counts["waiting"])
+    counts["waiting"] -= at_work
+    parts = [("done", counts["done"]), ("running", at_work), ("failed", counts["failed"]),
+             ("pruned", counts["pruned"]), ("waiting", counts["waiting"])]  # fmt: skip
+    return f"{len(states)} trials: " + ", ".join(f"{count} {name}" for name, count in parts if count)
 
 
 def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
@@ -85,23 +134,41 @@ def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
     """Run one trial in this process, where a debugger can follow it; what is committed already is not run again."""
     storage = open_storage(root)
     config = find_configuration(storage, identity)
-    folder = StudyFolder(storage, f"trial-{trial_id(config)}")
-    resolved = folder.ledger.read_config(config)
-    known = [int(name[1:]) for name in storage.list(folder.ledger.config_key(config)) if name[1:].isdecimal()]
-    order = TrialOrder(
-        root=str(storage.root), study=str(resolved.get("study", folder.name)), config_id=config, label=trial_id(config),
-        stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates or known or [0]),
-        base_seed=resolved["base_seed"], checksum=resolved["data_checksum"], resources=Resources().to_dict(),
-        keep_weights="none", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
-    )  # fmt: skip
+    ledger = Ledger(storage)
+    known = [int(name[1:]) for name in storage.list(ledger.config_key(config)) if name[1:].isdecimal()]
+    order = alone(ledger, config, replicates or known or [0])
     print(f"trial {trial_id(config)} ({order.stage}), replicates {', '.join(map(str, order.replicates))}")
     folder = StudyFolder(storage, order.study)
-    statuses = run_trial(order, lambda step, values: print(f"  step {step}: {_line(values)}", flush=True))
+
+    def report(step: int, values: Any) -> None:
+        print(f"  step {step}: {_line(values)}", flush=True)
+
+    there = {r: record["row"] for r in order.replicates if (record := ledger.read(config, r)) is not None}
+    again = [r for r, row in there.items() if row["status"] != "done"]
+    for replicate, row, _ in compute_runs(order, again, folder, report):  # committed as failed, and stays so
+        print(f"  r{replicate:03d}: {row['status']} again" + (f": {row['cause']}" if row["cause"] else ""))
+    for replicate in there.keys() - set(again):
+        print(f"  r{replicate:03d}: done already; `reproduce {trial_id(config)}` trains it again and compares")
+    if not (left := [r for r in order.replicates if r not in there]):
+        return int(bool(again))
+    order = dataclasses.replace(order, replicates=tuple(left))
+    statuses = run_trial(order, report)
     for replicate, status in statuses.items():
         record, failure = folder.ledger.read(config, replicate), folder.failure(config, replicate)
         said = record["row"].get("cause") if record else (failure or {}).get("log")
         print(f"  r{replicate:03d}: {status}" + (f": {said}" if status != "done" and said else ""))
-    return int(any(status != "done" for status in statuses.values()))
+    return int(bool(again) or any(status != "done" for status in statuses.values()))
+
+
+def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:
+    """The order that runs replicates of a known configuration in this process."""
+    resolved = ledger.read_config(config)
+    return TrialOrder(
+        root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
+        label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),
+        base_seed=resolved["base_seed"], checksum=resolved["data_checksum"], resources=Resources().to_dict(),
+        keep_weights="none", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
+    )  # fmt: skip
 
 
 def find_configuration(storage: Storage, identity: str) -> str:

@@ -4,6 +4,7 @@
                        resolved.json     the space as resolved, overrides, command line, provenance
                        plan.json         the configurations of the study, in order
                        failures/<trial_id>-r007.json   the last failure of a run that is not committed
+                       attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node
                        lease.json        the driver at work on it
                        rows.parquet      all rows, compacted at the end of each command
 
@@ -56,6 +57,10 @@ class StudyFolder:
         self.storage.put(f"{self.key}/resolved.json", _json(resolved))
         self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
 
+    def write_plan(self, plan: list[dict[str, Any]]) -> None:
+        """The plan as it is now: a search adds to it as it goes."""
+        self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
+
     def resolved(self) -> dict[str, Any]:
         return json.loads(self.storage.read(f"{self.key}/resolved.json"))
 
@@ -73,6 +78,22 @@ class StudyFolder:
 
     def clear_failure(self, config: str, replicate: int) -> None:
         self.storage.delete(self._failure_key(config, replicate))
+
+    def write_lost_attempt(self, config: str, replicate: int, attempt: dict[str, Any]) -> None:
+        """Count an attempt that ended with its worker, its node or its memory: `cause`, `kind`, `at`, `replicates`."""
+        self.storage.put(
+            self._attempts_key(config, replicate), _json([*self.lost_attempts(config, replicate), attempt])
+        )
+
+    def lost_attempts(self, config: str, replicate: int) -> list[dict[str, Any]]:
+        """The lost attempts of a run in this study, over all commands, in order."""
+        try:
+            return json.loads(self.storage.read(self._attempts_key(config, replicate)))
+        except FileNotFoundError:
+            return []
+
+    def _attempts_key(self, config: str, replicate: int) -> str:
+        return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"
 
     def _failure_key(self, config: str, replicate: int) -> str:
         return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
@@ -107,6 +128,9 @@ class StudyFolder:
         record = self.ledger.read(config, replicate)
         if record is not None:
             return {**record["row"], **row}
+        pruned = self.ledger.pruned(config, replicate, self.name)
+        if pruned is not None:
+            return {**row, "status": "pruned", "cause": pruned["cause"], "steps_run": pruned["step"]}
         failure = self.failure(config, replicate) if f"{trial_id(config)}-r{replicate:03d}.json" in failed else None
         return {**row, "status": "failed" if failure else "missing", "cause": failure and failure["cause"]}
 

@@ -78,7 +78,8 @@ class Ledger:
         replace: bool = False,
     ) -> bool:
         """Store a run's files, then its commit. False if the run was there already (then ours are removed), unless
-        `replace`: a run made again, for weights that were not kept, takes the place of the first."""
+        `replace`: a run made again, for weights that were not kept or with `--fresh`, takes the place of the first,
+        whose record stays as `replaced-ATTEMPT.json` and whose data stays too."""
         attempt = attempt or uuid.uuid4().hex[:8]
         base = self.run_key(config, replicate)
         stored = {}
@@ -94,6 +95,9 @@ class Ledger:
             "files": stored,
         }
         if replace:
+            before = self.read(config, replicate)
+            if before is not None:
+                self.storage.put(f"{base}/replaced-{before['attempt']}.json", _json(before))
             self.storage.put(f"{base}/commit.json", _json(record))
             return True
         won = self.storage.put_if_absent(f"{base}/commit.json", _json(record))
@@ -119,6 +123,15 @@ class Ledger:
         entry = record["files"].get(WEIGHTS)
         return record["row"]["status"] != "done" or (entry is not None and self.storage.exists(entry["key"]))
 
+    def serves(self, config: str, replicate: int, with_weights: bool = False, made_by: str | None = None) -> bool:
+        """Whether a run need not be trained: committed, its weights kept if they are asked for, and made by that study
+        if one is named."""
+        if made_by is None:
+            return (self.has_weights if with_weights else self.has)(config, replicate)
+        record = self.read(config, replicate)
+        mine = record is not None and record["row"].get("made_by") == made_by
+        return mine and (not with_weights or self.has_weights(config, replicate))
+
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
         """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped."""
         record = self.read(config, replicate)
@@ -132,10 +145,6 @@ class Ledger:
         if record is not None and name in record["files"]:
             self.storage.delete(record["files"][name]["key"])
 
-    def forget(self, config: str, replicate: int) -> None:
-        """Withdraw a commit (`--fresh`); the data of the old attempt stays until the new one is committed."""
-        self.storage.delete(f"{self.run_key(config, replicate)}/commit.json")
-
     # ---- runs that a study ended early; their checkpoints stay, so that another study can go on with them
     def write_pruned(self, config: str, replicate: int, study: str, record: Mapping[str, Any]) -> None:
         """Keep that a study ended the run early: `cause`, `step`, `value` (mean validation AUC there), `curve`."""
@@ -147,17 +156,24 @@ class Ledger:
             return json.loads(self.storage.read(f"{self.run_key(config, replicate)}/pruned-{study}.json"))
         return None
 
-    # ---- checkpoints of unfinished runs
-    def save_checkpoint(self, config: str, replicate: int, data: bytes) -> None:
-        self.storage.put(f"{self.run_key(config, replicate)}/checkpoint.pt", data)
+    def forget_pruned(self, config: str, replicate: int, study: str) -> None:
+        self.storage.delete(f"{self.run_key(config, replicate)}/pruned-{study}.json")
 
-    def load_checkpoint(self, config: str, replicate: int) -> bytes | None:
+    # ---- checkpoints of unfinished runs
+    def save_checkpoint(self, config: str, replicate: int, data: bytes, owner: str | None = None) -> None:
+        """owner: the one study that may go on from it (`--fresh`); without it any may."""
+        self.storage.put(self._checkpoint_key(config, replicate, owner), data)
+
+    def load_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> bytes | None:
         with contextlib.suppress(FileNotFoundError):
-            return self.storage.read(f"{self.run_key(config, replicate)}/checkpoint.pt")
+            return self.storage.read(self._checkpoint_key(config, replicate, owner))
         return None
 
-    def drop_checkpoint(self, config: str, replicate: int) -> None:
-        self.storage.delete(f"{self.run_key(config, replicate)}/checkpoint.pt")
+    def drop_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> None:
+        self.storage.delete(self._checkpoint_key(config, replicate, owner))
+
+    def _checkpoint_key(self, config: str, replicate: int, owner: str | None) -> str:
+        return f"{self.run_key(config, replicate)}/checkpoint{'' if owner is None else f'-{owner}'}.pt"
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import StorageError, UserError, nearest
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
@@ -105,8 +105,11 @@ class ObjectStorage:
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""
-        with self._files.open_output_stream(self._path(key)) as stream:
-            stream.write(data)
+        try:
+            with self._files.open_output_stream(self._path(key)) as stream:
+                stream.write(data)
+        except OSError as error:
+            raise StorageError(error.errno, _line(error), self.shown(key)) from error
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write the object unless one is there; False if one was. See the module for two writers at once."""

@@ -91,22 +91,37 @@ class Plan:
         ]
 
 
-def make_plan(space: Space, checksum: Checksum, ledger: Ledger | None = None) -> Plan:
-    """The plan of a space; what is done is read from the ledger, without one nothing is."""
-    plan = Plan(configurations(space, checksum), space.replicates)
+def make_plan(
+    space: Space,
+    checksum: Checksum,
+    ledger: Ledger | None = None,
+    asked: list[Configuration] | None = None,
+    pruned_by: str | None = None,
+    made_by: str | None = None,
+) -> Plan:
+    """The plan of a space; what is done is read from the ledger, without one nothing is.
+
+    asked: the configurations of a search so far, instead of those of the space; pruned_by: the study whose runs that
+    were ended early count as done; made_by: the one study whose runs count as done (`--fresh`).
+    """
+    plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
     if ledger is not None:
         wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
         for c in plan.configurations:
             with_weights = wanted[c.config_id] and c.stage != "attention"  # which is no model of its own
-            plan.done[c.config_id] = committed(ledger, c.config_id, with_weights)
+            plan.done[c.config_id] = committed(ledger, c.config_id, with_weights, made_by)
+            if pruned_by is not None:
+                missing = plan.missing(c)
+                plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
     return plan
 
 
-def committed(ledger: Ledger, config: str, with_weights: bool = False) -> set[int]:
-    """The replicates of a configuration that are committed; of a teacher for students, with its weights."""
+def committed(ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None) -> set[int]:
+    """The replicates of a configuration that are committed (by one study, if it is named); of a teacher for students,
+    with its weights."""
     names = ledger.storage.list(Ledger.config_key(config))
     replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
-    return {r for r in replicates if (ledger.has_weights if with_weights else ledger.has)(config, r)}
+    return {r for r in replicates if ledger.serves(config, r, with_weights, made_by)}
 
 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
@@ -121,7 +136,8 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
     raise UserError(
         f"study {folder.name!r} was started with another plan:\n"
         + "".join(f"  {line}\n" for line in lines)
-        + "To keep both, give the new one a name of its own: --study NEWNAME (runs that both contain are reused)"
+        + "To keep both apart, give the new one a name of its own: --study NEWNAME (runs that both contain are "
+        "reused); to go on with this study, of which only the new runs are trained: --extend"
     )
 
 

@@ -1,13 +1,20 @@
-"""The order of work: teachers before their students, without a barrier for anybody else (architecture, decision 4)."""
+"""The order of work: teachers before their students, without a barrier for anybody else (architecture, decision 4).
+
+A search adds its orders as it goes: each time there is a place for a trial, a point is asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.trial import TrialOrder, now
+
+if TYPE_CHECKING:
+    from d2l_study.study.search import Search, Trial
 
 
 class OrderQueue:
@@ -26,6 +33,11 @@ class OrderQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def add(self, orders: Sequence[TrialOrder]) -> None:
+        """More work, behind what is there."""
+        self._waiting.extend(orders)
+        self._at_work |= {(order.config_id, r) for order in orders for r in order.replicates}
+
     def next(self) -> TrialOrder | None:
         """The next order that can be run now; None if each one left waits for a teacher, or none is left."""
         for order in list(self._waiting):
@@ -38,6 +50,15 @@ class OrderQueue:
             self._settle(order)
             self.blocked.append(order)
         return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting and nothing is at work; as long as something is, it may come back."""
+        return not len(self) and not self._at_work
+
+    def again(self, orders: Sequence[TrialOrder]) -> None:
+        """An order that was lost, to be handed out once more before all others, whole or in pieces."""
+        self._waiting[:0] = orders
 
     def settled(self, order: TrialOrder) -> None:
         """An order that was handed out has ended, well or badly: its students need not wait any more."""
@@ -68,3 +89,43 @@ class OrderQueue:
         if record["row"]["status"] != "done":
             return f"{name} failed: {record['row']['cause']}"
         return None
+
+
+class SearchQueue(OrderQueue):
+    """Hands out the open trials of a search, and asks for another whenever none is ready and there is a place.
+
+    make_orders: a trial just asked -> the orders of what it needs that is neither committed nor at work; planned:
+    config_id -> the replicates of every configuration asked, which `make_orders` extends; concurrent: at most so many
+    trials are asked and not told; limit: at most so many are asked this time.
+    """
+
+    def __init__(
+        self, search: Search, orders: Sequence[TrialOrder], folder: StudyFolder,
+        make_orders: Callable[[Trial], Sequence[TrialOrder]], planned: dict[str, list[int]], concurrent: int,
+        limit: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(orders, folder)
+        self._search, self._make, self._planned, self._concurrent = search, make_orders, planned, concurrent
+        self._may_ask = search.left if limit is None else min(search.left, limit)
+
+    def __len__(self) -> int:
+        return super().__len__() + self._may_ask
+
+    def next(self) -> TrialOrder | None:
+        while True:
+            order = super().next()
+            for gone in self.blocked:  # a teacher of theirs failed: a point that is told as failed
+                self._search.settle(self._planned, gone.config_id)
+            if order is not None or not self._may_ask or len(self._search.open) >= self._concurrent:
+                return order
+            trial = self._search.ask()
+            if trial is None:
+                self._may_ask = 0
+                return None
+            self._may_ask -= 1
+            self.add(self._make(trial))
+            self._search.settle(self._planned, trial.config_id)  # the runs may be there, of this study or another
+
+    def settled(self, order: TrialOrder) -> None:
+        super().settled(order)
+        self._search.settle(self._planned, order.config_id)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import UserError
+from d2l_study.errors import StorageError, UserError
 from d2l_study.options import Options
-from d2l_study.study import provenance
+from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
+from d2l_study.study.failure_report import show_failures
 from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.plan import Plan, check_extension, extended, make_plan
+from d2l_study.study.plan import Checksum, Plan, make_plan
+from d2l_study.study.search import Search
+from d2l_study.study.search_results import pictures_of, search_summary
+from d2l_study.study.search_run import (
+    begin_search,
+    estimate_search,
+    forget_pruned,
+    judge_of,
+    search_queue,
+    show_search,
+    typical_work,
+    varied_keys,
+    write_fixed,
+)
 from d2l_study.study.space import Configuration, Space, load_space, study_name
 from d2l_study.study.storage import open_storage
-from d2l_study.study.trial import TrialOrder, failure_of_worker
+from d2l_study.study.trial import TrialOrder
 
 if TYPE_CHECKING:
     import pandas
 
     from d2l_study.study.display import Display
+    from d2l_study.study.lease import Lease
     from d2l_study.study.tracking import Tracker
 
 
@@ -42,6 +60,9 @@ class Request:
     address: str = "local"
     root: str = "runs"
     tracking_uri: str | None = None
+    fresh: bool = False
+    extend: bool = False
+    fail_fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,8 @@ class Study:
     space: Space
     folder: StudyFolder
     plan: Plan
+    checksum: Checksum = ""
+    search: Search | None = None
 
     @property
     def name(self) -> str:
@@ -70,10 +93,19 @@ def prepare(request: Request) -> Study:
     storage = open_storage(request.root)
     storage.ensure_usable()
     checksums = DataChecksums()
-    plan = make_plan(space, checksums, Ledger(storage))
+    folder = StudyFolder(storage, name)
+    search = Search(space, folder, checksums) if space.adaptive else None
+    asked = search.configurations if search else None
+    if request.fresh and search is not None:
+        raise UserError(
+            f"--fresh: not allowed with a search by {space.search and space.search.method}, which is told what the "
+            "ledger holds; give it a ledger of its own with --root"
+        )
+    pruned_by = name if space.schedule != "none" else None
+    plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
     for data in dict.fromkeys(configuration.sections["data"] for configuration in plan.configurations):
         checksums.check(data, space)
-    return Study(request, space, StudyFolder(storage, name), plan)
+    return Study(request, space, folder, plan, checksums, search)
 
 
 class DataChecksums:
@@ -99,6 +131,10 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
     """Print what the study will do and how long that takes."""
     space, plan, request = study.space, study.plan, study.request
     concurrent = slots or local_slots(space, request)
+    if study.search is not None:
+        predicted = estimate_search(study, concurrent)
+        show_search(study, concurrent, predicted, list_all)
+        return predicted
     predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent, space.resources, request.limit)
     todo = plan.trials(request.limit)
     print(f"{study.name}: {space.description}")
@@ -143,12 +179,18 @@ def local_slots(space: Space, request: Request) -> int:
     return max(1, min(fits, request.max_concurrent or fits))
 
 
+def check_same(study: Study) -> None:
+    """`UserError` if the folder holds another study. A search has been compared when it was read."""
+    if study.search is None or not study.search.trials:
+        extension.check_same(study.folder, study.plan.entries(), study.space, study.request.extend)
+
+
 def run_study(request: Request) -> int:
     """Run what is missing of a study; prints plan, progress, table and where to look next. Returns the exit code:
-    0, or 1 if a run failed, or 130 if stopped by Ctrl-C."""
+    0, or 1 if a run failed or the root takes no more, or 130 if it was stopped before its end."""
     study = prepare(request)
     folder, space, plan = study.folder, study.space, study.plan
-    check_extension(folder, plan.entries())
+    check_same(study)
     folder.storage.ensure_writable()
 
     from d2l_study.study.engine import check_address, check_fits
@@ -165,37 +207,72 @@ def run_study(request: Request) -> int:
 
     from d2l_study.study.lease import lease
 
-    with lease(folder):
+    with lease(folder) as held:
         origin = provenance.collect()
-        entries = extended(folder, plan.entries())
+        forget_pruned(study)
+        show_found(study)
+        entries = extension.merged(folder, plan.entries())
         resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin}
         folder.write(space.text, resolved, entries)
         show_plan(study)
         print(f"  results: {_shown(folder.storage.shown(folder.key))}; MLflow: {uri}", flush=True)
         tracker = Tracker(uri, study.name)
         page = study_page(folder)
-        tracker.start(page.tags, page.params, page.artifacts, varied=page.varied, description=page.description)
+        tracker.start(
+            page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied), description=page.description
+        )
         stopped = False
         try:
-            stopped = _train(study, entries, tracker, page.tags, origin)
+            stopped = _train(study, entries, tracker, page.tags, origin, held)
+        except StorageError as error:
+            held.end(storage_reason(folder, error))
+            stopped = True
         finally:
-            rows = folder.compact()
-            if space.keep_weights == "best":
-                keep_best_weights(folder, rows)
+            try:
+                rows = folder.compact()
+                if space.keep_weights == "best":
+                    keep_best_weights(folder, rows)
+            except StorageError as error:
+                held.end(storage_reason(folder, error))
+                rows = folder.rows()
             unfinished = int((rows["status"] == "missing").sum())
+            if study.search is not None:
+                unfinished += study.search.left * plan.replicates
+            elif space.search is not None:
+                write_fixed(space, folder, study.checksum)
             failed = int((rows["status"] == "failed").sum())
             outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
-            tracker.end(outcome, {}, {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"})
+            tracker.end(
+                outcome,
+                pictures_of(folder) if space.search else {},
+                {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"},
+            )
             if not tracker.close():
                 problem = tracker.problems or "the tracking store is slow"
                 print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger")
-    return conclude(study, stopped, failed, unfinished)
+    return conclude(study, stopped, failed, unfinished, held.reason)
+
+
+def show_found(study: Study) -> None:
+    """Say what there is already of a study that is taken up again."""
+    plan, folder = study.plan, study.folder
+    if folder.exists() and study.search is None:
+        partly = sum(bool(plan.done.get(t.configuration.config_id)) for t in plan.trials())
+        some = f", {partly} in part" if partly else ""
+        going = "resuming" if plan.trials() else "nothing left to run"
+        print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")
+
+
+def storage_reason(folder: StudyFolder, error: BaseException | str) -> str:
+    said = getattr(error, "strerror", None) or str(error)
+    return f"cannot write to {folder.storage.root}: {said}"
 
 
 def _train(
-    study: Study, entries: list[dict[str, Any]], tracker: Tracker, tags: Mapping[str, str], origin: Mapping[str, Any]
-) -> bool:
-    """Publish what is there, run what is missing; True if Ctrl-C stopped it."""
+    study: Study, entries: list[dict[str, Any]], tracker: Tracker, tags: Mapping[str, str], origin: Mapping[str, Any],
+    held: Lease,
+) -> bool:  # fmt: skip
+    """Publish what is there, run what is missing; True if it was stopped before its end."""
     from d2l_study.study.display import Display, stdout
     from d2l_study.study.engine import cluster, run_orders, slots
     from d2l_study.study.nodes import check_nodes
@@ -209,11 +286,11 @@ def _train(
             continue
         rows = folder.rows_of(entry)
         if any(row["status"] != "missing" for row in rows):
-            makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, study.name)}
-            tracker.publish(folder, entry, rows, tags, reused_from=", ".join(sorted(makers)) or None)
-    if not todo:
+            tracker.publish(folder, entry, rows, tags, reused_from=reused_from(rows, study.name))
+    begin_search(study)
+    if not todo and not (study.search is not None and study.search.left):
         return False
-    with cluster(request.address) as ray:
+    with cluster(request.address) as ray, ended_by_sigterm(held):
         if request.address != "local":
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
@@ -221,13 +298,41 @@ def _train(
         concurrent = slots(ray, space.resources, request)
         orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
         display = Display(stdout(), weights, concurrent)
-        watch = StudyWatch(study, entries, orders, tracker, display, tags)
+        watch = StudyWatch(study, entries, orders, tracker, display, tags, held)
+        held.progress = display.progress
+        queue = OrderQueue(orders, folder)
+        if study.search is not None:
+            display.expect(min(study.search.left, request.limit or study.search.left), typical_work(study))
+
+            def make_order(c: Configuration, replicates: Sequence[int]) -> TrialOrder:
+                return _order(study, c, replicates, str(origin["code_version"]))
+
+            queue = search_queue(study, orders, concurrent, make_order, watch.added)
         with display:
             try:
-                run_orders(OrderQueue(orders, folder), space.resources, concurrent, watch)
+                run_orders(queue, space.resources, concurrent, watch, judge_of(study), held.ending)
             except KeyboardInterrupt:
                 return True
         return watch.open_orders > 0
+
+
+@contextlib.contextmanager
+def ended_by_sigterm(held: Lease) -> Iterator[None]:
+    """A batch system that takes the machine away says so first: the study then ends as by `stop`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: held.end("SIGTERM"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def reused_from(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    """The other studies that made these runs."""
+    makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, name)}
+    return ", ".join(sorted(makers)) or None
 
 
 def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[TrialOrder], dict[str, float]]:
@@ -239,7 +344,9 @@ def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[
     plan = study.plan
     trials = plan.trials(study.request.limit)
     runs = sum(len(t.replicates) for t in trials)
-    together = plan.replicates if len(trials) >= concurrent else max(1, math.ceil(runs / concurrent))
+    # A search is told the mean of all replicates, and a schedule compares it: they stay together.
+    whole = len(trials) >= concurrent or study.search is not None or study.space.schedule != "none"
+    together = plan.replicates if whole else max(1, math.ceil(runs / concurrent))
     orders: list[tuple[float, TrialOrder]] = []
     for trial in trials:
         c = trial.configuration
@@ -257,6 +364,7 @@ def _order(study: Study, c: Configuration, replicates: Sequence[int], code_versi
         sections={name: section.to_dict() for name, section in c.sections.items()}, replicates=tuple(replicates),
         base_seed=space.base_seed, checksum=c.data_checksum, resources=space.resources.to_dict(),
         keep_weights="all" if c.teaches else space.keep_weights, code_version=code_version, teachers=c.teachers,
+        fresh=study.request.fresh,
     )  # fmt: skip
 
 
@@ -269,9 +377,10 @@ class StudyWatch:
 
     def __init__(
         self, study: Study, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder], tracker: Tracker,
-        display: Display, tags: Mapping[str, str],
+        display: Display, tags: Mapping[str, str], held: Lease,
     ) -> None:  # fmt: skip
         self.folder, self.tracker, self.display, self.tags = study.folder, tracker, display, tags
+        self._held, self._fail_fast = held, study.request.fail_fast
         self._entries = {entry["config_id"]: entry for entry in entries}
         self._open: dict[str, int] = {}
         self._replicates: dict[str, list[int]] = {}  # of all orders of a configuration
@@ -279,6 +388,22 @@ class StudyWatch:
             self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
             self._replicates.setdefault(order.config_id, []).extend(order.replicates)
         self._begun: set[str] = set()
+        self._typical_work = typical_work(study) if study.search is not None else 0.0
+
+    def added(self, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder]) -> None:
+        """A search has asked for more: new entries of the plan, and the orders for them."""
+        self._entries |= {entry["config_id"]: entry for entry in entries if entry["config_id"] not in self._entries}
+        for order in orders:
+            self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
+            self._replicates.setdefault(order.config_id, []).extend(order.replicates)
+            self.display.add(order_key(order), self._typical_work)
+        trained = {order.config_id for order in orders}
+        for entry in entries:
+            if entry["config_id"] not in trained and entry["config_id"] not in self._replicates:
+                rows = self.folder.rows_of(entry)  # it was there
+                self.tracker.publish(
+                    self.folder, entry, rows, self.tags, reused_from=reused_from(rows, self.folder.name)
+                )
 
     @property
     def open_orders(self) -> int:
@@ -307,11 +432,23 @@ class StudyWatch:
     def ended(self, order: TrialOrder) -> None:
         self._settle(order)
 
-    def lost(self, order: TrialOrder, cause: str, log: str) -> None:
-        for replicate in order.replicates:
-            if not self.folder.ledger.has(order.config_id, replicate):
-                self.folder.write_failure(order.config_id, replicate, failure_of_worker(order, cause, log))
-        self._settle(order)
+    def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]:
+        """What is to be run in the place of a lost order; nothing if it was its last attempt."""
+        loss = losses.loss_of(log)
+        if loss.kind == losses.STORAGE:
+            self._held.end(storage_reason(self.folder, loss.cause))
+            return [order]
+        try:
+            again = losses.next_attempt(order, loss, self.folder)
+        except StorageError as error:
+            self._held.end(storage_reason(self.folder, error))
+            return [order]
+        if not again:
+            self._settle(order)
+            return []
+        self._open[order.config_id] += len(again) - 1
+        self.display.again(order_key(order), order, loss.cause, [order_key(piece) for piece in again])
+        return again
 
     def blocked(self, order: TrialOrder) -> None:
         self._settle(order)
@@ -322,6 +459,8 @@ class StudyWatch:
         areas = [row["val_bag_auc"] for row in mine if row["status"] == "done" and "val_bag_auc" in row]
         failed = sum(row["status"] == "failed" for row in mine)
         self.display.ended(order_key(order), order, failed, sum(areas) / len(areas) if areas else None)
+        if failed and self._fail_fast:
+            self._held.end(f"--fail-fast, after a run of {order.label} failed")
         self._open[order.config_id] -= 1
         if not self._open[order.config_id]:
             if order.config_id not in self._begun:  # it never ran
@@ -345,41 +484,57 @@ def keep_best_weights(folder: StudyFolder, rows: pandas.DataFrame) -> None:
         folder.ledger.drop_file(config_id, replicate, "weights.safetensors")
 
 
-def conclude(study: Study, stopped: bool, failed: int, unfinished: int) -> int:
+def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None = None) -> int:
     """Print the table, the failures and where to look next; returns the exit code."""
     import analysis
     from analysis.tables import render
 
     name, root = study.name, study.request.root
     where = "" if root == "runs" else f" --root {shlex.quote(root)}"
-    rows = analysis.load(name, root)
     print()
-    if (rows["status"] != "missing").any():
+    if study.search is not None and not study.search.trials:
+        print("Stopped before the first trial; the same command goes on from here.")
+        return 130
+    rows = analysis.load(name, root)
+    if study.space.search is not None:
+        print(search_summary(study.folder, rows), end="")
+    elif (rows["status"] != "missing").any():
         print(render(rows, study.space.metric), end="")
+    show_made_again(study, rows)
     if failed:
-        print(f"\n{failed} run{'s' if failed > 1 else ''} failed:")
-        causes = rows[rows["status"] == "failed"]
-        for (trial, cause), group in list(causes.groupby(["trial_id", "cause"]))[:10]:
-            numbers = ", ".join(str(r) for r in group["replicate"])
-            print(f"  {trial} ({group['method'].iloc[0]}), replicates {numbers}: {cause}")
-        first = causes.iloc[0]
-        print(
-            f"  one alone: python -m d2l_study trial --id {first['trial_id']} --replicate {first['replicate']}{where}"
-        )
-        print(f"  logs: {_shown(study.folder.storage.shown(f'{study.folder.key}/failures'))}")
+        show_failures(study.folder, rows, where)
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
-        print(f"\n{'Stopped' if stopped else 'Not finished'}: {left}; the same command goes on from here.")
+        why = f" ({reason})" if reason else ""
+        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; the same command goes on from here.")
+    broken = reason is not None and (reason.startswith(("cannot write", "--fail-fast", "another driver")))
+    code = 1 if broken else 130 if stopped else 1 if failed else 0
+    if broken and reason is not None and reason.startswith("cannot write"):
+        print(f"error: {reason}; what was committed is safe. Make room, then give the same command.", file=sys.stderr)
     if not (rows["status"] == "done").any():
-        return 130 if stopped else 1
-    pairs = " --kind pairs" if study.space.pairs else ""
+        return code or 1
+    pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
     name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
+    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else "instance_auc"
     print(
         f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
-        f"      python -m analysis tables {name}{where} --metric {'bag_auc' if pairs else 'instance_auc'}\n"
+        f"      python -m analysis tables {name}{where} --metric {shown}\n"
         f"      python -m d2l_study ui{where}"
     )
-    return 130 if stopped else 1 if failed else 0
+    return code
+
+
+def show_made_again(study: Study, rows: pandas.DataFrame) -> None:
+    """After `--fresh`: whether the runs of other studies came out the same."""
+    if not study.request.fresh or "replaces" not in rows:
+        return
+    again = rows[(rows["made_by"] == study.name) & rows["replaces"].notna()]
+    if len(again):
+        same = int((again["replaces_difference"] == 0).sum())
+        most = again["replaces_difference"].max()
+        differing = "" if same == len(again) else f"; the largest difference of a metric is {most:.3g}"
+        print(f"\n--fresh: {_count(len(again), 'run')} of other studies trained again, {same} with identical results"
+              + differing)  # fmt: skip
 
 
 def _shown(place: str) -> str:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from d2l_study.errors import UserError
+from d2l_study.errors import StorageError, UserError
 
 
 class Storage(Protocol):
-    """What a root offers, be it a folder or a bucket. Methods raise OSError where the disk or the network fails."""
+    """What a root offers, be it a folder or a bucket. Methods raise OSError where the disk or the network fails, those
+    that write `StorageError`."""
 
     @property
     def root(self) -> Path | str:
@@ -125,7 +126,10 @@ class LocalStorage:
         return True
 
     def delete(self, key: str) -> None:
-        self.path(key).unlink(missing_ok=True)
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(error.errno, error.strerror, str(self.path(key))) from error
 
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (files and folders), sorted; empty if there is no such prefix."""
@@ -137,14 +141,17 @@ class LocalStorage:
     @contextlib.contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, target
-        except BaseException:
-            temporary.unlink(missing_ok=True)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise StorageError(error.errno, error.strerror, str(target)) from error
             raise

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import datetime
 import io
+import math
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from d2l_study.data import DATASETS, Pool
-from d2l_study.errors import UserError
+from d2l_study.errors import StorageError, UserError
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.stages import FITS, run_results
@@ -44,6 +45,10 @@ class TrialOrder:
     keep_weights: str
     code_version: str
     teachers: tuple[str, ...] = ()
+    fresh: bool = False
+    """Train also what another study has committed, and put it in that one's place."""
+    attempt: int = 1
+    """Counted in one command, as its worker or node is lost."""
 
     @property
     def keeps_weights(self) -> bool:
@@ -69,7 +74,7 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     """Train, evaluate and commit the order's runs that are not committed yet.
 
     Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
-    it would come again. Out of memory is raised, for the caller to try again.
+    it would come again. Out of memory and a root that takes no more results are raised, for the caller to act.
     """
     folder = StudyFolder(open_storage(order.root), order.study)
     folder.ledger.write_config(order.config_id, {
@@ -77,16 +82,17 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
     })  # fmt: skip
     with_weights = order.keep_weights == "all" and order.stage != "attention"
-    there = folder.ledger.has_weights if with_weights else folder.ledger.has
-    missing = [r for r in order.replicates if not there(order.config_id, r)]
+    made_by = order.study if order.fresh else None
+    missing = [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, made_by)]
     try:
         _train(order, missing, folder, report)
     except Exception as error:
-        if out_of_memory(error):
+        if out_of_memory(error) or isinstance(error, StorageError):
             raise
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         failure = {"cause": cause.splitlines()[0] if cause else type(error).__name__,
-                   "log": traceback.format_exc()[-LOG_TAIL:], "kind": "exception", "at": now()}  # fmt: skip
+                   "log": traceback.format_exc()[-LOG_TAIL:], "kind": "exception", "at": now(),
+                   "attempt": order.attempt}  # fmt: skip
         for replicate in missing:
             if not folder.ledger.has(order.config_id, replicate):
                 folder.write_failure(order.config_id, replicate, failure)
@@ -104,6 +110,30 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report: Report | None) -> None:
+    """Train and commit; every finished step of it outlives this process, by commit or by checkpoint."""
+    ledger, identity = folder.ledger, order.config_id
+    owner = order.study if order.fresh else None  # a checkpoint of another study is not fresh
+    for replicate, row, files in compute_runs(order, replicates, folder, report, {
+        "checkpoint": lambda replicate, state: ledger.save_checkpoint(identity, replicate, state, owner),
+        "checkpoint_every": order.resources["checkpoint_every"],
+        "resume": _checkpoints(ledger, identity, replicates, owner),
+    }):  # fmt: skip
+        before = ledger.read(identity, replicate)  # made again for its weights, or because of `--fresh`
+        row |= {"attempts": order.attempt, **difference(row, before)}
+        attempt = uuid.uuid4().hex[:8]
+        ledger.commit(identity, replicate, row, files, attempt=attempt, replace=before is not None)
+        folder.clear_failure(identity, replicate)
+        ledger.drop_checkpoint(identity, replicate, owner)
+
+
+def compute_runs(
+    order: TrialOrder, replicates: list[int], folder: StudyFolder, report: Report | None = None,
+    checkpoints: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[int, dict[str, Any], dict[str, bytes]]]:  # fmt: skip
+    """Train and evaluate runs of an order, wherever they are committed: replicate, row and files of each.
+
+    checkpoints: `checkpoint`, `checkpoint_every` and `resume` of the fitting functions; without it, from the start.
+    """
     if not replicates:
         return
     import torch
@@ -119,35 +149,54 @@ def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report
     pool = _pool(data)
     if pool.checksum != order.checksum:
         raise UserError(f"data set {pool.name}: checksum {pool.checksum} on this node; the study has {order.checksum}")
-    ledger, identity = folder.ledger, order.config_id
     problems = [data.replicate(pool, r, order.base_seed) for r in replicates]
-    fitted = FITS[order.stage](order, problems, ledger, {
-        "compute": compute, "report": report,
-        "checkpoint": lambda replicate, state: ledger.save_checkpoint(identity, replicate, state),
-        "checkpoint_every": order.resources["checkpoint_every"],
-        "resume": _checkpoints(ledger, identity, replicates),
-    })  # fmt: skip
+    how = {"compute": compute, "report": report, **(checkpoints or {})}
+    fitted = FITS[order.stage](order, problems, folder.ledger, how)
     for problem, result in zip(problems, fitted, strict=True):
-        row, files = run_results(order, problem, result, compute.device, now())
-        again = ledger.has(identity, result.replicate)  # made again for its weights
-        ledger.commit(identity, result.replicate, row, files, attempt=uuid.uuid4().hex[:8], replace=again)
-        folder.clear_failure(identity, result.replicate)
-        ledger.drop_checkpoint(identity, result.replicate)
+        yield result.replicate, *run_results(order, problem, result, compute.device, now())
 
 
-def _checkpoints(ledger: Ledger, config: str, replicates: list[int]) -> dict[int, bytes]:
+def difference(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of a run made again: whose result it replaces, and the largest difference between the metrics of the two."""
+    if before is None:
+        return {}
+    return {"replaces": before["row"].get("made_by"), "replaces_difference": largest_difference(row, before["row"])}
+
+
+def largest_difference(row: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The largest absolute difference between the metrics of two rows of one run; infinite if one has a metric (or a
+    status) that the other has not."""
+    if row["status"] != other["status"]:
+        return math.inf
+    largest = 0.0
+    for name in row.keys() | other.keys():
+        if not name.endswith(METRICS):
+            continue
+        values = [None if v is None or math.isnan(v) else float(v) for v in (row.get(name), other.get(name))]
+        if values[0] is None or values[1] is None:
+            largest = max(largest, 0.0 if values[0] is values[1] else math.inf)
+        else:
+            largest = max(largest, abs(values[0] - values[1]))
+    return largest
+
+
+METRICS = ("_auc", "_nll", "_brier", "_accuracy", "_precision", "_recall", "_f1", "_ap", "best_step", "steps_run")
+"""Endings of the columns that say what a run found, and not how long it took or where."""
+
+
+def _checkpoints(ledger: Ledger, config: str, replicates: list[int], owner: str | None = None) -> dict[int, bytes]:
     """The checkpoints that can be read; a damaged one, or one of another version, costs its run a new start."""
     import torch
 
     found = {}
     for replicate in replicates:
-        state = ledger.load_checkpoint(config, replicate)
+        state = ledger.load_checkpoint(config, replicate, owner)
         if state is None:
             continue
         try:
             torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)["step"]
         except Exception:  # torch, pickle and zipfile each raise their own
-            ledger.drop_checkpoint(config, replicate)
+            ledger.drop_checkpoint(config, replicate, owner)
         else:
             found[replicate] = state
     return found
@@ -166,6 +215,7 @@ def failure_of_worker(order: TrialOrder, cause: str, log: str) -> dict[str, Any]
         "log": log[-LOG_TAIL:],
         "kind": "worker",
         "at": now(),
+        "attempt": order.attempt,
         "trial_id": trial_id(order.config_id),
     }
 

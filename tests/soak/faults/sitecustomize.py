@@ -1,0 +1,53 @@
+"""Faults for the workers of a study under test: with this folder on PYTHONPATH, training fails as D2L_FAULTS says.
+
+D2L_FAULTS = "exit:2 memory:1 raise:9 …": a kind, and on how many attempts it strikes. Which trial meets which kind is
+decided by a hash of its id alone (`kind_of`), so that a test can tell beforehand.
+"""
+
+import importlib.util
+import os
+import sys
+
+
+def kind_of(config_id, faults):
+    """The fault that a configuration meets, and on how many attempts: (kind, count), or ("none", 0)."""
+    known = [("none", 0), *((word.split(":")[0], int(word.split(":")[1])) for word in faults.split())]
+    return known[int(config_id, 16) % len(known)]
+
+
+def strike(order):
+    kind, count = kind_of(order.config_id, os.environ["D2L_FAULTS"])
+    if order.attempt > count:
+        return
+    if kind == "exit":
+        os._exit(1)
+    if kind == "memory" and len(order.replicates) > 1:
+        raise MemoryError("made to run out of memory")
+    if kind == "raise":
+        raise ZeroDivisionError("made to fail")
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name != "d2l_study.study.trial":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            train = module._train
+
+            def faulty(order, *arguments):
+                strike(order)
+                return train(order, *arguments)
+
+            module._train = faulty
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if os.environ.get("D2L_FAULTS"):
+    sys.meta_path.insert(0, Finder())

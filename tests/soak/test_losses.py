@@ -1,0 +1,109 @@
+"""Workers, memory and nodes lost: retries, as the space says; what is deterministic is not tried again."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from studies import FAULTY, Place, end_session, workers
+
+import analysis
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.storage import LocalStorage
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+from sitecustomize import kind_of
+
+pytestmark = pytest.mark.soak
+
+FAULTS = "exit:1 exit:2 exit:9 memory:9 raise:9"
+MANY = "lambda_adv: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], epsilon: [1.0, 2.0]"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("undisturbed"), steps=600, replicates=2)
+    place.run()
+    return place
+
+
+def test_faults_by_a_hash_of_the_id_are_retried_as_often_as_the_space_says(tmp_path):
+    faulty = {"PYTHONPATH": FAULTY, "D2L_FAULTS": FAULTS}
+    place = Place(tmp_path / "faulty", steps=20, replicates=4, retries=2, **faulty)
+    space = place.folder / "few.yaml"
+    space.write_text(space.read_text().replace("lambda_adv: [0.5, 1.0], epsilon: [1.0, 2.0]", MANY))
+    out = place.run(code=1)
+    rows = analysis.load("few", place.root)
+    folder = StudyFolder(LocalStorage(place.root), "few")
+    seen = set()
+    for config, mine in rows.groupby("config_id"):
+        kind, count = kind_of(config, FAULTS)
+        seen.add((kind, count))
+        lost = [len(folder.lost_attempts(config, r)) for r in range(4)]
+        failures = [folder.failure(config, r) for r in range(4)]
+        expected = {
+            ("none", 0): (["done"] * 4, [0] * 4), ("exit", 1): (["done"] * 4, [1] * 4),
+            ("exit", 2): (["done"] * 4, [2] * 4), ("exit", 9): (["failed"] * 4, [3] * 4),
+            ("memory", 9): (["done"] * 4, [2] * 4), ("raise", 9): (["failed"] * 4, [0] * 4),
+        }[kind, count]  # fmt: skip
+        assert (list(mine["status"]), lost) == expected, (kind, count)
+        if kind == "raise":
+            assert failures[0]["cause"] == "ZeroDivisionError: made to fail" and "in strike" in failures[0]["log"]
+            assert failures[0]["attempt"] == 1
+        elif count == 9 and kind == "exit":
+            assert failures[0]["cause"] == "the worker process was lost (3 attempts)"
+        else:
+            assert failures == [None] * 4
+            assert list(mine["attempts"]) == [lost[0] + 1] * 4
+    assert len(seen) == 6, f"not every fault was met: {seen}"
+    assert "ZeroDivisionError: made to fail" in out and "python -m d2l_study trial --id" in out
+    failed = rows[rows["status"] == "failed"]
+    mine, _ = place.children()
+    states = {run.data.tags["d2l.config_id"]: run.info.status for run in mine}
+    assert states == {c: "FAILED" if c in set(failed["config_id"]) else "FINISHED" for c in rows["config_id"]}
+    # Once the cause is gone, the same command runs what failed, and nothing else.
+    place.environment.pop("D2L_FAULTS")
+    before = {path: path.stat().st_mtime_ns for path in place.committed()}
+    assert f"{len(failed)} to run now" in place.run()
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    assert {row["status"] for row in place.rows()} == {"done"}
+
+
+def test_a_killed_worker_is_a_retry_from_its_checkpoint(undisturbed, tmp_path):
+    place = Place(tmp_path / "killed", steps=600, replicates=2)
+    driver = place.start()
+    place.until(lambda: list((place.root / "results").glob("*/*/*/checkpoint.pt")), driver, "checkpoint")
+    killed = workers(driver)
+    assert killed, "no worker with a trial"
+    os.kill(killed[0], signal.SIGKILL)
+    assert place.wait(driver) == 0, place.said()
+    assert "the worker process was lost; attempt 2" in place.said()
+    assert place.rows() == undisturbed.rows()
+    assert sorted(analysis.load("few", place.root)["attempts"].unique()) == [1, 2]
+
+
+@pytest.mark.skipif(shutil.which("ray") is None and not Path(sys.executable).with_name("ray").exists(), reason="no ray")
+def test_a_lost_node_is_a_retry_on_another(undisturbed, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    place = Place(tmp_path / "node", steps=600, replicates=2, retries=3)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        driver = place.start("--address", cluster.address)
+        at_work = place.root / "studies" / "few" / "lease.json"
+        place.until(
+            lambda: at_work.exists() and at_work.read_text().count('"label"') == 2
+            and len(list((place.root / "results").glob("*/*/*/checkpoint.pt"))) >= 3, driver, "two trials at work",
+        )  # fmt: skip
+        cluster.remove_node(second, allow_graceful=False)
+        assert place.wait(driver, 400) == 0, place.said()
+        end_session(driver)
+        assert "lost; attempt 2" in place.said()
+        assert place.rows() == undisturbed.rows()
+    finally:
+        cluster.shutdown()
