@@ -74,13 +74,13 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
     for row in rows:
         if row.value == BASELINE:
             by_stage.setdefault(row.stage, []).append(row)
-    found = []
+    columns, found = layout.columns_of(panel), []
     for row in rows:
         baseline = baseline_for(row, by_stage.get(row.stage, []))
         if baseline is None:
             continue
         by_column = {}
-        for column in layout.columns_of(panel):
+        for column in columns:
             ours, theirs = layout.cells.get((panel, row, column)), layout.cells.get((panel, baseline, column))
             if ours is not None and theirs is not None:
                 by_column[column] = difference_of(ours, theirs)
@@ -90,11 +90,13 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
 
 
 def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
+    if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
+        return []
     by_id = teachers_by_id(layout)
-    found = []
+    columns, found = layout.columns_of(panel), []
     for row in layout.rows_of(panel):
         by_column = {}
-        for column in layout.columns_of(panel):
+        for column in columns:
             cell = layout.cells.get((panel, row, column))
             teacher = teacher_of(cell, by_id) if cell is not None else None
             if cell is not None and teacher is not None:

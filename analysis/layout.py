@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -126,12 +127,19 @@ class Layout:
 
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""
-        there = {row for where, row, _ in self.cells if where == panel}
-        return [r for r in self.rows if r in there]
+        return [r for r in self.rows if r in self._there[panel][0]]
 
     def columns_of(self, panel: Label) -> list[Label]:
-        there = {column for where, _, column in self.cells if where == panel}
-        return [c for c in self.columns if c in there]
+        return [c for c in self.columns if c in self._there[panel][1]]
+
+    @cached_property
+    def _there(self) -> dict[Label, tuple[set[Label], set[Label]]]:
+        """The rows and the columns of each panel."""
+        found: dict[Label, tuple[set[Label], set[Label]]] = {panel: (set(), set()) for panel in self.panels}
+        for panel, row, column in self.cells:
+            found[panel][0].add(row)
+            found[panel][1].add(column)
+        return found
 
 
 def arrange(

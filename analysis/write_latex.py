@@ -17,7 +17,8 @@ _LATEX = {
     "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ξ": r"$\xi$", "ρ": r"$\rho$",
 }  # fmt: skip
 COLUMNS_BEFORE_SMALL = 3
-COLUMNS_BEFORE_SHRUNK = 5
+WIDE = 60
+"""A tabular of more characters in a line is shrunk where it is wider than the line."""
 PAGE_LINES = 45
 """A longer table is a `longtable`, which may run over pages."""
 
@@ -33,18 +34,17 @@ def write_latex(sheet: Sheet) -> str:
     count = sum(len(group.lines) + bool(group.heading) for panel in sheet.panels for group in panel.groups)
     if count > PAGE_LINES:
         return _long(parts, caption, label)
-    widest = max(len(panel.columns) for panel in sheet.panels)
-    lines = [r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if _shrunk(widest) else "")]
+    graphics = any(_is_wide(panels) for panels in parts)
+    lines = [r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if graphics else "")]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
-    if widest > COLUMNS_BEFORE_SMALL:
+    if max(len(panel.columns) for panel in sheet.panels) > COLUMNS_BEFORE_SMALL:
         lines += [r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"]
     for i, panels in enumerate(parts):
-        width = len(panels[0].columns)
         lines += [r"\par\medskip"] if i else []
-        lines += [r"\resizebox{\linewidth}{!}{%"] if _shrunk(width) else []
-        lines += [rf"\begin{{tabular}}{{l{'r' * width}}}", r"\toprule", _heads(panels[0])]
+        lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"] if _is_wide(panels) else []
+        lines += [rf"\begin{{tabular}}{{l{'r' * len(panels[0].columns)}}}", r"\toprule", _heads(panels[0])]
         lines += [line for panel in panels for line in _body(panel)]
-        lines += [r"\bottomrule", r"\end{tabular}" + ("}" if _shrunk(width) else "")]
+        lines += [r"\bottomrule", r"\end{tabular}" + ("}" if _is_wide(panels) else "")]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -97,8 +97,10 @@ def _long(parts: list[list[Panel]], caption: str, label: str) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _shrunk(columns: int) -> bool:
-    return columns > COLUMNS_BEFORE_SHRUNK
+def _is_wide(panels: list[Panel]) -> bool:
+    lines = [line for panel in panels for group in panel.groups for line in group.lines]
+    widths = [max((len(line.entries[i].text) for line in lines), default=0) for i in range(len(panels[0].columns))]
+    return sum(widths) + max((len(head_text(line.head)) for line in lines), default=0) > WIDE
 
 
 def _heads(panel: Panel) -> str:
