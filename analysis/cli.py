@@ -20,7 +20,8 @@ FORMATS = ("markdown", "csv", "latex", "html", "parquet")
 TESTS = ("paired", "delong", "clusters")
 AUTO = "auto"
 SCALES = ("linear", "logit")
-KINDS = ("curves", "pairs")
+SEARCH_KINDS = ("best", "importances", "parallel")
+KINDS = ("curves", "pairs", *SEARCH_KINDS)
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 DESCRIPTION = "Tables, tests, figures and rows of studies, from their stored results. Nothing is trained."
 STUDY_HELP = (
@@ -62,10 +63,10 @@ def _tables(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from analysis import compare
+    from analysis import comparison
 
     format, path = _format_and_path(arguments)
-    made = compare.compare(
+    made = comparison.compare(
         _load(arguments), _keys(arguments.baseline), _metrics(arguments), test=arguments.test,
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
@@ -143,6 +144,9 @@ def _figure(arguments: argparse.Namespace) -> None:
     from analysis import figures, pairs, results
 
     results.writable_path(arguments.out, figures.SUFFIXES)  # before the work, not after it
+    if arguments.kind in SEARCH_KINDS:
+        print(f"wrote {figures.save(_search_figure(arguments), arguments.out)}")
+        return
     rows = _load(arguments)
     if arguments.kind == "pairs":
         if arguments.scale != "linear":
@@ -151,6 +155,16 @@ def _figure(arguments: argparse.Namespace) -> None:
     else:
         figure = figures.draw(rows, arguments.metric, panel_key=_panel(arguments), scale=arguments.scale)
     print(f"wrote {figures.save(figure, arguments.out)}")
+
+
+def _search_figure(arguments: argparse.Namespace) -> Any:
+    from analysis import search_figures
+
+    if len(arguments.study) > 1:
+        raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
+    if arguments.metric is not None:
+        raise UserError(f"--metric: --kind {arguments.kind} shows what the search looked at; leave it out")
+    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind)
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -227,13 +241,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     _add_output(compared)
 
     figure = command(
-        "figure", "draw a metric against the number of bags, or students against their teachers",
+        "figure", "draw a metric against the number of bags, students against their teachers, or a search",
         "Example: python -m analysis figure vat_quick --out auc.pdf",
     )  # fmt: skip
     figure.add_argument(
         "--kind", choices=KINDS, default="curves",
         help="curves: the metric against the number of bags with 95 %% bands (default); pairs: each student minus its "
-        "teacher, replicate by replicate",
+        "teacher, replicate by replicate; of a search: best (so far, by trial), importances (of its keys), parallel "
+        "(each trial over its keys)",
     )  # fmt: skip
     _add_metric(figure)
     _add_panel(figure, "one panel for each of its values")

@@ -86,7 +86,7 @@ def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
                 shown = f"{interval.mean:.3f}{around} ({interval.count})"
             lines.append([
                 name, str(trial["trial_id"]), *([f"{number} of {len(front)}"] if several else []),
-                settings_text(trial["params"]), *(value_text(v) for v in trial["values"]), shown,
+                settings_text(trial["params"]), *(figure_text(v) for v in trial["values"]), shown,
             ])  # fmt: skip
     widths = [max(len(line[i]) for line in lines if line is not lines[1]) for i in range(len(lines[0]))]
     text = "\n".join(_row(line, widths, lines[1]) for line in lines)
@@ -121,6 +121,10 @@ def settings_text(params: Mapping[str, Any]) -> str:
 
 def value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def figure_text(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int], rule: Sequence[str]) -> str:
