@@ -1,13 +1,48 @@
-"""From the stored results of a study to tables, intervals and figures. Reads results, never trains.
+"""From the stored results of studies to tables, tests, intervals and figures. Reads results, never trains.
 
     import analysis
-    rows = analysis.load("vat_quick")                            # one row per run, as a DataFrame
+    rows = analysis.load("vat_quick")                  # one row per run, as a DataFrame; several studies: a list
+    rows = analysis.load("vat_quick", tracking_uri="http://127.0.0.1:5000")   # from MLflow alone
+    rows = analysis.load("rows.parquet")               # from an exported file
+    analysis.table(rows, "instance_auc")               # shows itself in a notebook; .text("latex"), .frame()
+    analysis.compare(rows, {"method": "none"})         # paired tests; .frame() has the p-values
     scores = analysis.load_predictions("vat_quick", method="vat", split="test", level="bag")
 
-The commands are in `python -m analysis --help`; behind them stand `tables.render`, `figures.draw` and
-`intervals`. Nothing heavy is imported here.
+Behind them: `mean_interval`, `paired_difference`, `delong_test`, `cluster_bootstrap`, `corrected_t`, `paired_t`,
+`wilcoxon`, `holm`, `pooled_rows`. The commands are in `python -m analysis --help`. Nothing heavy is imported here.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from analysis.results import load, load_predictions
 
-__all__ = ["load", "load_predictions"]
+if TYPE_CHECKING:
+    from analysis.clusters import cluster_bootstrap
+    from analysis.comparison import compare
+    from analysis.delong import delong_test
+    from analysis.intervals import mean_interval, paired_difference
+    from analysis.out_of_fold import pooled_rows
+    from analysis.paired_tests import corrected_t, holm, paired_t, wilcoxon
+    from analysis.tables import render, table
+
+_LAZY = {
+    "cluster_bootstrap": "clusters", "compare": "comparison", "delong_test": "delong",
+    "mean_interval": "intervals", "paired_difference": "intervals", "pooled_rows": "out_of_fold",
+    "corrected_t": "paired_tests", "holm": "paired_tests", "paired_t": "paired_tests", "wilcoxon": "paired_tests",
+    "render": "tables", "table": "tables",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(f"analysis.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+
+
+__all__ = [
+    "cluster_bootstrap", "compare", "corrected_t", "delong_test", "holm", "load", "load_predictions", "mean_interval",
+    "paired_difference", "paired_t", "pooled_rows", "render", "table", "wilcoxon",
+]  # fmt: skip

@@ -56,7 +56,7 @@ def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[Place]:
     return found
 
 
-def tests_to_best(layout: Layout) -> dict[Place, ToBest]:
+def versus_best(layout: Layout) -> dict[Place, ToBest]:
     """Every cell that shares `TESTED_FROM` replicates with the best of its line, and the test against it."""
     tested = []
     for line in _lines(layout):

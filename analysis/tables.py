@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from analysis import published, stages
-from analysis.best import Place, ToBest, best_cells, is_tied, tests_to_best
+from analysis.best import Place, ToBest, best_cells, is_tied, versus_best
 from analysis.caption import caption
 from analysis.differences import Difference, differences
 from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, arrange, default_columns, default_panel
@@ -118,7 +118,7 @@ def table(
             lacking = {name: math.nan for name in names if name not in pooled}
             below = arrange(pooled.assign(**lacking), names, row_key, columns, panel)
     figures = published.figures(layout.datasets) if with_published else []
-    return Table(layout, compared, best, tests_to_best(layout), below, figures)
+    return Table(layout, compared, best, versus_best(layout), below, figures)
 
 
 def render(

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.cluster_bootstrap import cluster_bootstrap
+from analysis.clusters import cluster_bootstrap
 from analysis.delong import delong_covariance, delong_test
 from analysis.intervals import mean_difference, mean_interval
 from analysis.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon, wilcoxon

@@ -8,7 +8,7 @@ Three questions, three tests (`TESTS`):
     delong     do these two trained models differ on the population of bags that one test set was drawn from?
                DeLong's test (`delong`), replicate by replicate, from the stored predictions of the test bags. It says
                nothing of another training.
-    clusters   the same for the instances of given bags: images drawn with all their patches (`cluster_bootstrap`),
+    clusters   the same for the instances of given bags: images drawn with all their patches (`clusters`),
                since patches of one image are not independent.
 
 Holm's correction is over all comparisons of the table, for each test on its own. The oracle is left out.
@@ -263,7 +263,7 @@ def _delong(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -> _Ma
 
 
 def _clusters(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -> _Made:
-    from analysis.cluster_bootstrap import cluster_bootstrap
+    from analysis.clusters import cluster_bootstrap
 
     test = cluster_bootstrap(ours[2], ours[3], theirs[3], ours[0], resamples=RESAMPLES)
     interval = Interval(test.difference, test.lower, test.upper, test.clusters, "t")

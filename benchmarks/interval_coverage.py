@@ -1,0 +1,66 @@
+"""How often the 95 % intervals of tables hold the truth, by simulation: 5, 10 and 20 replicates.
+
+mean        E AUC, replicates sigmoid(N(2.5, s)) for s = 0.4 and 1.0 (skewed): `mean_interval`, which is t on the
+            logit below 20 replicates and BCa from 20 on
+difference  of two methods that share their bags: sigmoid(2.5 + e + N(0, 0.3) + 0.3 [method]), e ~ N(0, s):
+            `paired_difference`
+folds       10 folds, R repeats, correlated as Nadeau and Bengio assume (0.1 between any two): plain and corrected
+
+python benchmarks/interval_coverage.py [--draws 4000] [--bca-draws 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from scipy.special import expit
+
+from analysis.intervals import mean_difference, mean_interval, paired_difference
+
+
+def mean_coverage(count: int, spread: float, draws: int) -> float:
+    truth = expit(np.random.default_rng(1).normal(2.5, spread, 2_000_000)).mean()
+    samples = expit(np.random.default_rng(count).normal(2.5, spread, (draws, count)))
+    return float(np.mean([i.lower <= truth <= i.upper for i in map(mean_interval, samples)]))
+
+
+def difference_coverage(count: int, spread: float, draws: int) -> float:
+    def sample(rng: np.random.Generator, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        shared = 2.5 + rng.normal(0, spread, size)
+        return expit(shared + 0.3 + rng.normal(0, 0.3, size)), expit(shared + rng.normal(0, 0.3, size))
+
+    first, second = sample(np.random.default_rng(1), (2_000_000,))
+    truth = float(np.mean(first - second))
+    found = 0
+    for a, b in zip(*sample(np.random.default_rng(count), (draws, count)), strict=True):
+        interval = paired_difference(dict(enumerate(a)), dict(enumerate(b)))
+        found += interval.lower <= truth <= interval.upper
+    return found / draws
+
+
+def fold_coverage(count: int, ratio: float | None, draws: int, correlation: float = 0.1) -> float:
+    rng = np.random.default_rng(count)
+    common = rng.normal(0, correlation**0.5, (draws, 1))
+    values = common + rng.normal(0, (1 - correlation) ** 0.5, (draws, count))
+    intervals = [mean_difference(one, test_train_ratio=ratio) for one in values]
+    return float(np.mean([i.lower <= 0 <= i.upper for i in intervals]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=4000)
+    parser.add_argument("--bca-draws", type=int, default=1000)
+    arguments = parser.parse_args()
+    for spread in (0.4, 1.0):
+        for count in (5, 10, 20):
+            draws = arguments.bca_draws if count >= 20 else arguments.draws
+            mean, difference = mean_coverage(count, spread, draws), difference_coverage(count, spread, arguments.draws)
+            print(f"s = {spread}, {count:2} replicates: mean {mean:.3f}, difference {difference:.3f}", flush=True)
+    for repeats in (1, 5):
+        plain, corrected = (fold_coverage(10 * repeats, ratio, arguments.draws) for ratio in (None, 1 / 9))
+        print(f"10 folds × {repeats} repeats: plain {plain:.3f}, corrected {corrected:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Comparisons: which cell is paired with which, what the tests are given, and what the table says of them."""
+
+import numpy as np
+import pytest
+from make_folds import make_folds
+from make_study import make_distillation, make_study
+from scipy import stats
+
+import analysis
+from analysis.best import is_tied, versus_best
+from analysis.cli import main
+from analysis.comparison import compare
+from analysis.delong import delong_test
+from analysis.layout import arrange
+from analysis.paired_tests import corrected_t, holm
+from analysis.tables import render, table
+from d2l_study.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_study(root, num_bags=(50, 100), bag_sizes=(10,), missing=((2, 1),), with_predictions=True)
+    make_study(root, "twelve", num_bags=(50, 100), bag_sizes=(10,), replicates=12, seed=3)
+    make_distillation(root, num_bags=(50,))
+    make_folds(root)
+    return root
+
+
+def test_pairs_tests_and_holm_are_those_of_scipy_by_hand(root):
+    rows = analysis.load("made", root)
+    found = compare(rows).frame().set_index(["num_bags", "test"])
+    p = {"t": [], "Wilcoxon": []}
+    for n in (50, 100):
+        own = rows[rows["num_bags"] == n].pivot(index="replicate", columns="method", values="bag_auc").dropna()
+        d = (own["vat"] - own["none"]).to_numpy()
+        p["t"].append(stats.ttest_rel(own["vat"], own["none"]).pvalue)
+        p["Wilcoxon"].append(stats.wilcoxon(d).pvalue)
+        assert found.loc[(n, "t"), "difference"] == pytest.approx(d.mean())
+        assert found.loc[(n, "t"), "count"] == len(d) == (4 if n == 50 else 5)
+        assert found.loc[(n, "Wilcoxon"), "smallest_p"] == 2.0 ** (1 - len(d))
+        assert found.loc[(n, "t"), "baseline_mean"] == pytest.approx(own["none"].mean())
+    for test, wanted in p.items():
+        assert [found.loc[(n, test), "p"] for n in (50, 100)] == pytest.approx(wanted)
+        assert [found.loc[(n, test), "p_holm"] for n in (50, 100)] == pytest.approx(holm(wanted))
+
+
+def test_the_table_says_what_its_tests_cannot(root):
+    text = " ".join(compare(analysis.load("made", root)).text().split())
+    assert "0.125 at 4, 0.0625 at 5 pairs, after Holm over this table 0.125" in text
+    assert "can reject nothing here at 0.05" in text
+    assert "can reject nothing" not in compare(analysis.load("twelve", root)).text()
+
+
+def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):
+    rows = analysis.load("distilled", root)
+    found = compare(rows, {"method": "vat → noisy"}).frame()
+    assert set(found["baseline"]) == {"vat → noisy"}
+    assert "oracle" not in set(found["method"])
+    assert "attention of vat" in set(found["method"])
+    turned = compare(rows, {"method": "none → noisy"}).frame().set_index(["method", "test"])
+    there = found.set_index(["method", "test"])
+    assert turned.loc[("vat → noisy", "t"), "difference"] == -there.loc[("none → noisy", "t"), "difference"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"baseline": {"method": "nome"}}, r"--baseline method=nome: nothing .* \(rows: none, vat\)"),
+        ({"test": "delon"}, "did you mean 'delong'"),
+        ({"test": "delong", "metric": "instance_auc"}, "about bag_auc"),
+        ({"test": "clusters"}, "does not say which image"),
+    ],
+)
+def test_what_cannot_be_compared(root, arguments, message):
+    with pytest.raises(UserError, match=message):
+        compare(analysis.load("made", root), **arguments)
+
+
+def test_delong_is_given_the_bags_of_one_replicate(root):
+    found = compare(analysis.load("made", root), test="delong", replicates=[0, 1]).frame()
+    assert sorted(zip(found["num_bags"], found["replicate"], strict=True)) == [(50, 0), (100, 0), (100, 1)]
+    by_method = [analysis.load_predictions("made", root, split="test", level="bag", num_bags=100, replicate=1, method=m)
+                 for m in ("vat", "none")]  # fmt: skip
+    wanted = delong_test(by_method[0]["label"].to_numpy(int), *(p["logit"].to_numpy() for p in by_method))
+    (line,) = found[(found["num_bags"] == 100) & (found["replicate"] == 1)].to_dict("records")
+    assert (line["statistic"], line["p"]) == (pytest.approx(wanted.z), pytest.approx(wanted.p))
+    assert (line["lower"], line["upper"]) == (pytest.approx(wanted.lower), pytest.approx(wanted.upper))
+    assert line["units"] == "100 + 100 bags"
+
+
+def test_predictions_are_asked_for_where_there_are_none(root, tmp_path):
+    rows = analysis.load("made", root)
+    rows.attrs.pop("folders")
+    with pytest.raises(UserError, match="these rows came from a file or from MLflow"):
+        compare(rows, test="delong")
+
+
+def test_folds_get_the_corrected_test_alone_and_images_are_the_clusters(root):
+    rows = analysis.load("folded", root)
+    found = compare(rows, metric="instance_auc")
+    (line,) = found.frame().to_dict("records")
+    own = rows.pivot(index="replicate", columns="method", values="instance_auc")
+    wanted = corrected_t((own["vat"] - own["none"]).to_numpy(), 1 / 3)
+    assert (line["test"], line["p"]) == ("corrected t", pytest.approx(wanted.p))
+    assert "Wilcoxon's test, which cannot be, is left out" in " ".join(found.text().split())
+    (line,) = compare(rows, test="clusters", replicates=[0]).frame().to_dict("records")
+    assert line["units"].startswith("12 images, ")
+    assert line["lower"] <= line["difference"] <= line["upper"]
+
+
+def test_what_cannot_be_told_from_the_best_is_marked_from_ten_replicates_on(root):
+    rows = analysis.load("twelve", root)
+    near = rows["num_bags"] == 100
+    noise = np.random.default_rng(0).normal(0, 0.01, len(rows))
+    vat = rows["method"] == "vat"
+    partner = rows[~vat].set_index(["num_bags", "replicate"])["bag_auc"]
+    for i in rows.index[near & vat]:  # at n = 100 the arms differ by noise alone
+        rows.loc[i, "bag_auc"] = min(1.0, partner[100, rows.loc[i, "replicate"]] + noise[i])
+    made = table(rows)
+    tests = {place[2].value: test for place, test in made.tested.items()}
+    own = rows.pivot(index="replicate", columns=["num_bags", "method"], values="bag_auc")
+    p = [stats.ttest_rel(own[n]["vat"], own[n]["none"]).pvalue for n in (50, 100)]
+    assert [tests[n].p for n in (50, 100)] == pytest.approx(p)
+    assert [tests[n].p_holm for n in (50, 100)] == pytest.approx(holm(p))
+    assert [is_tied(tests[n]) for n in (50, 100)] == [False, True]
+    text = render(rows)
+    assert "cannot be told from the best" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if line.startswith(("| none ", "| vat ")) and " *0." in line)
+    assert line.count(" *0.") == 1
+    assert r"\underline{0." in render(rows, format="latex")
+    assert versus_best(arrange(rows[rows["replicate"] < 9])) == {}
+
+
+def test_the_command_prints_and_writes(root, tmp_path, capsys):
+    at = ["compare", "made", "--root", str(root)]
+    assert main([*at, "--baseline", "method=vat"]) == 0
+    assert "none − vat" in capsys.readouterr().out
+    for name in ("c.csv", "c.tex", "c.html", "c.parquet"):
+        assert main([*at, "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 300
+    capsys.readouterr()
+    assert main([*at, "--baseline", "vat"]) == 2
+    assert "expected KEY=VALUE" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""The same rows from the ledger, from an exported file and from MLflow alone; and what is no source."""
+
+import pytest
+from make_study import make_distillation, make_study
+
+import analysis
+from analysis.results import export
+from analysis.tables import render
+from d2l_study.errors import UserError
+from d2l_study.study import run_page, tracking
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_study(root, num_bags=(50, 100), bag_sizes=(10,), missing=((0, 1),), failed=((2, 2),))
+    make_distillation(root, num_bags=(50,), replicates=2, failed=(("vat", 1),))
+    return root
+
+
+@pytest.fixture(scope="module")
+def uri(root):
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    for name in ("made", "distilled"):
+        folder = analysis.results.find_study(name, str(root))
+        page = run_page.study_page(folder)
+        tracking.sync(folder, uri, tags=page.tags, params=page.params)
+    return uri
+
+
+@pytest.mark.parametrize("name", ["made", "distilled"])
+def test_mlflow_alone_gives_the_rows_back(root, uri, name):
+    ledger, there = analysis.load(name, root), analysis.load(name, tracking_uri=uri)
+    keys = ["config_id", "method", "replicate"]
+    ledger, there = (one.sort_values(keys).reset_index(drop=True) for one in (ledger, there))
+    for column in ("stage", "status", "num_bags", "mean_bag_size", "lambda_adv", "bag_auc", "instance_auc", "repeat",
+                   "seed", "teacher_id", "cause"):  # fmt: skip
+        wanted, found = (one[column].astype(object).where(one[column].notna(), None) for one in (ledger, there))
+        if column == "cause":  # MLflow keeps the first cause of a configuration
+            wanted, found = wanted.notna(), found.notna()
+        assert found.tolist() == wanted.tolist(), column
+    assert there.attrs["varied"] == ledger.attrs["varied"]
+    assert render(analysis.load(f"mlflow:{uri}#{name}")).splitlines()[4:8] == render(
+        analysis.load(name, root)).splitlines()[4:8]  # fmt: skip
+
+
+def test_studies_of_a_store_are_named_where_none_or_a_wrong_one_is(uri):
+    with pytest.raises(UserError, match=r"holds 2 studies.*distilled, made"):
+        analysis.load(f"mlflow:{uri}")
+    with pytest.raises(UserError, match="did you mean 'made'"):
+        analysis.load("mad", tracking_uri=uri)
+
+
+def test_an_exported_file_is_a_study_and_holds_no_path_of_this_machine(root, tmp_path):
+    rows = analysis.load("made", root)
+    path = export(rows, tmp_path / "rows.parquet")
+    back = analysis.load(path)
+    assert render(back) == render(rows)
+    assert back.attrs["varied"] == rows.attrs["varied"]
+    assert "folders" not in back.attrs and "folders" in rows.attrs
+    assert str(root).encode() not in path.read_bytes()
+    assert render(analysis.load(export(rows, tmp_path / "rows.csv"))) == render(rows)
+
+
+def test_a_study_shown_beside_itself_counts_each_run_once(root, tmp_path):
+    path = export(analysis.load("made", root), tmp_path / "rows.parquet")
+    assert render(analysis.load(["made", path], root)).splitlines()[4:] == render(
+        analysis.load("made", root)).splitlines()[4:]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.parquet", None, "no such file"),
+        ("bad.parquet", b"no parquet", "cannot be read"),
+        ("other.csv", b"a,b\n1,2\n", "lacks the columns study, config_id"),
+        ("empty.csv", b"study,config_id,stage,method,replicate,status\n", "holds no rows"),
+    ],
+)
+def test_files_that_hold_no_rows_are_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        analysis.load(tmp_path / name)
+    assert name in str(error.value)
