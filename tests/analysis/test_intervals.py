@@ -127,7 +127,13 @@ def test_coverage_of_the_expected_auc_is_what_the_module_says(count, spread, cov
     assert _coverage(count, spread, expected) == pytest.approx(coverage, abs=0.016)
 
 
-@pytest.mark.parametrize("count", [5, 10])
+def test_coverage_of_the_bootstrap_at_twenty_replicates_is_what_the_module_says():
+    expected = expit(np.random.default_rng(1).normal(2.5, 0.4, 400_000)).mean()
+    # Three standard errors over 250 draws.
+    assert _coverage(20, 0.4, expected, draws=250) == pytest.approx(0.911, abs=0.054)
+
+
+@pytest.mark.parametrize("count", [5, 10, 20])
 def test_coverage_of_a_paired_difference(count):
     rng = np.random.default_rng(count)
     hit = 0

@@ -83,3 +83,9 @@ def test_files_that_hold_no_rows_are_named(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as error:
         analysis.load(tmp_path / name)
     assert name in str(error.value)
+
+
+def test_what_notebooks_use_is_there():
+    assert all(callable(getattr(analysis, name)) for name in analysis.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'tabel'"):
+        _ = analysis.tabel
