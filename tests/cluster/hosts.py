@@ -91,10 +91,14 @@ class Hosts:
         _call("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
         _call("ip", "link", "set", link, "master", BRIDGE, "up")
         for words in (
-            ["addr", "add", f"{self.address(host)}/24", "dev", "eth0"], ["link", "set", "eth0", "up"],
-            ["link", "set", "lo", "up"], ["route", "add", "default", "via", GATEWAY],
-        ):  # fmt: skip
-            _call("ip", "netns", "exec", name, "ip", *words)
+            # The same at every join: neighbours remember for half a minute where an address was.
+            f"link set eth0 address 02:00:00:00:00:{host + 1:02x}",
+            f"addr add {self.address(host)}/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            f"route add default via {GATEWAY}",
+        ):
+            _call("ip", "netns", "exec", name, "ip", *words.split())
         self._init[host] = subprocess.Popen(
             ["ip", "netns", "exec", name, "unshare", "--pid", "--mount", "--uts", "--fork", "--kill-child",
              "--mount-proc", "bash", "-euc", self._boot(host)],
