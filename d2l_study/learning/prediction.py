@@ -21,14 +21,30 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how to compute; in no configuration's identity."""
+    """Where and how to compute; in no configuration's identity.
+
+    packed: whether a configuration's replicates are trained with stacked parameters, in lockstep, rather than by turns;
+    None: on a GPU. pack: most replicates in one stack (None: all), for a device whose memory holds no more.
+    formulation: of the stacked network, `grouped` or `matmul` (None: the faster one); graphs: CUDA graphs, where there
+    is CUDA.
+    """
 
     device: str = "cpu"
     precision: str = "float32"
+    packed: bool | None = None
+    pack: int | None = None
+    formulation: str | None = None
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision: {self.precision!r} is not allowed; expected float32 or bfloat16")
+        if self.pack is not None and self.pack < 1:
+            raise ValueError(f"pack: {self.pack!r} is not allowed; expected a whole number ≥ 1 or None")
+
+    @property
+    def packs(self) -> bool:
+        return self.device.startswith("cuda") if self.packed is None else self.packed
 
     def autocast(self) -> Any:
         """bfloat16 for the extractor where asked for; logits, KL and losses stay in float32."""

@@ -51,7 +51,7 @@ def power_direction(
     clean_logit: Tensor,
     start: Tensor,
     logits: Callable[[Tensor], Tensor],
-    xi: float,
+    xi: float | Tensor,
     iterations: int,
 ) -> Tensor:
     """`direction: power` (Miyato et al. 2018, algorithm 1): d ← ∇_d KL( p̂(X) ‖ p(X + ξ d) ), normalised.

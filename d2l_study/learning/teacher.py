@@ -77,6 +77,13 @@ def fit_teacher(
     called at the first interval's end after every `checkpoint_every` steps (0: never).
     """
     compute = compute or Compute()
+    if compute.packs:
+        from d2l_study.learning.packed import fit_pack
+
+        return fit_pack(
+            [(config, replicate) for replicate in replicates], [replicate.number for replicate in replicates],
+            compute, report, checkpoint, checkpoint_every, resume,
+        )  # fmt: skip
     replicates = [of_member(replicate, config.member) for replicate in replicates]
     model = teacher_model(config, replicates[0])
     normalise = [Normalise.of(replicate, compute) for replicate in replicates]
@@ -119,28 +126,46 @@ def _interval(
 
     def validate() -> dict[str, float] | None:
         (logit,) = predict_bags(model, training.params, replicate.pool, [replicate.val], normalise, compute)
-        if not np.isfinite(logit).all():
-            return None
-        label = replicate.val.label
-        return {"val_bag_auc": metrics.auc(label, logit), "val_bag_nll": metrics.log_loss(label, logit)}
+        return validation(replicate, logit)
 
     if train_interval(config, training, PARTS, loss_of, validate, "val_bag_nll"):
         training.status = "done"
+
+
+def validation(replicate: Replicate, logit: np.ndarray) -> dict[str, float] | None:
+    """The figures of the validation bags' logits, (bags,); None if one is not finite."""
+    if not np.isfinite(logit).all():
+        return None
+    label = replicate.val.label
+    return {"val_bag_auc": metrics.auc(label, logit), "val_bag_nll": metrics.log_loss(label, logit)}
+
+
+def evaluation_bags(replicate: Replicate) -> list[Bags]:
+    """What the selected snapshot predicts: `evaluation_sets`, and the validation instances as bags of one, on which
+    the threshold is set."""
+    val_instances = Bags.of_one(replicate.val.instance, replicate.val.instance_label)
+    return [*evaluation_sets(replicate).values(), val_instances]
 
 
 def _evaluate(
     model: MilModel, replicate: Replicate, training: Training, normalise: Normalise, compute: Compute
 ) -> FittedTeacher:
     begin = time.perf_counter()
+    found: list[np.ndarray] = []
+    if training.status == "done":
+        sets = evaluation_bags(replicate)
+        found = predict_bags(model, training.best_params, replicate.pool, sets, normalise, compute)
+    return fitted(replicate, training, found, begin)
+
+
+def fitted(replicate: Replicate, training: Training, predicted: Sequence[np.ndarray], begin: float) -> FittedTeacher:
+    """The result of a training that is over. predicted: the logits of its `evaluation_bags`, none if it failed;
+    begin: when (`time.perf_counter`) their prediction began."""
     found: dict[str, Any] = {}
     logits: dict[tuple[str, str], np.ndarray] = {}
     if training.status == "done":
-        params = training.best_params
+        *found_logits, val_logit = predicted
         sets = evaluation_sets(replicate)
-        val_instances = Bags.of_one(replicate.val.instance, replicate.val.instance_label)
-        *found_logits, val_logit = predict_bags(
-            model, params, replicate.pool, [*sets.values(), val_instances], normalise, compute
-        )
         if all(np.isfinite(logit).all() for logit in found_logits):
             for ((split, level), bags), logit in zip(sets.items(), found_logits, strict=True):
                 logits[split, level] = logit

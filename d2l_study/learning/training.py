@@ -123,13 +123,29 @@ def train_interval(
         training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         training.optimizer.step()
         sums += torch.cat([loss.detach()[None], parts])
-    training.step = last
     means = (sums / (last - first)).tolist()
-    values = dict(zip(("train_loss", *part_names), means, strict=True)) | {"step": float(training.position)}
+    over = close_interval(config, training, last, dict(zip(("train_loss", *part_names), means, strict=True)), validate,
+                          selection_loss)  # fmt: skip
+    training.seconds += time.perf_counter() - begin
+    return over
+
+
+def close_interval(
+    config: TeacherConfig | StudentConfig,
+    training: Training,
+    last: int,
+    means: Mapping[str, float],
+    validate: Callable[[], Mapping[str, float] | None],
+    selection_loss: str,
+) -> bool:
+    """Settle an interval whose steps, up to `last`, are done; see `train_interval`. means: of `train_loss` and the
+    parts over its steps."""
+    first, training.step = training.step, last
+    values = {**means, "step": float(training.position)}
     over = False
-    if not math.isfinite(means[0]):
+    if not math.isfinite(means["train_loss"]):
         span = f"between steps {training.position - (last - first) + 1} and {training.position}"
-        training.status, training.cause = "failed", f"the training loss became {means[0]} {span}"
+        training.status, training.cause = "failed", f"the training loss became {means['train_loss']} {span}"
     elif (found := validate()) is None:  # the last update spoilt parameters whose losses were all finite
         cause = f"the validation logits are no longer finite after step {training.position}"
         training.status, training.cause = "failed", cause
@@ -138,7 +154,6 @@ def train_interval(
         _keep_best(config.select, training, found["val_bag_auc"], found[selection_loss])
         over = last >= config.steps or bool(config.patience and training.since_best >= config.patience)
     training.curve.append(values)
-    training.seconds += time.perf_counter() - begin
     return over
 
 

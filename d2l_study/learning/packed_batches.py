@@ -1,0 +1,207 @@
+"""The steps ahead of a pack as blocks of arrays: which instances, in which bags, and every random draw, padded alike.
+
+The draws are those of `objective.draw_batch`, stream by stream and step by step; only their layout differs. Bags are
+unequal, so each replicate has room for I instances a step; what is left over is padding, in a bag of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from d2l_study.data.pool import Replicate
+from d2l_study.data.streams import Streams
+from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.noising import draw_masks, draw_mix
+from d2l_study.learning.objective import _noise
+from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.regularizers import subset
+from d2l_study.learning.training import learning_rate
+from d2l_study.models.resnet import CHANNELS
+
+Block = dict[str, np.ndarray]
+"""Arrays of T steps and R replicates, (T, R, …), by name."""
+
+BLOCK_BYTES = 256 * 2**20
+"""Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
+
+_EXACT_STEPS = 200_000
+"""Steps up to which the largest batch is looked for in the order itself."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One replicate with the configuration that it is trained by, and its streams (`teacher.of_member`)."""
+
+    config: TeacherConfig
+    replicate: Replicate
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Room for each replicate in one step: bags (beside the one of padding), instances, noise instances."""
+
+    bags: int
+    instances: int
+    noise: int
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> Capacity:
+        """The room that every step of every problem fits in, with one instance of padding at least."""
+        batch = problems[0].config.batch_bags
+        instances = noise = 0
+        for problem in problems:
+            sizes = problem.replicate.train.sizes
+            extra = noise_counts(problem.config, sizes)
+            if problem.config.steps <= _EXACT_STEPS:
+                chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps)
+                instances = max(instances, int(sizes[chosen].sum(1).max()))
+                noise = max(noise, int(extra[chosen].sum(1).max()))
+            else:
+                instances = max(instances, batch * int(sizes.max()))
+                noise = max(noise, batch * int(extra.max()))
+        return cls(batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0)
+
+
+def orders(streams: Streams, bags: int, batch: int, first: int, last: int) -> np.ndarray:
+    """(last − first, batch): `objective.batch_bags` of the steps first … last − 1, with each epoch shuffled once."""
+    position = np.arange(first * batch, last * batch)
+    epoch = position // bags
+    shuffled = np.stack([streams.rng("order", int(e)).permutation(bags) for e in range(epoch[0], epoch[-1] + 1)])
+    return shuffled[epoch - epoch[0], position % bags].reshape(last - first, batch)
+
+
+def noise_counts(config: TeacherConfig, sizes: np.ndarray) -> np.ndarray:
+    """⌈ρ k⌉ noise instances for bags of k instances, at least one."""
+    # 0.28 · 25 is 7.000000000000001 in floating point, and ⌈ρ k⌉ should be 7.
+    return np.ceil(np.round(config.noise_rate * sizes, 9)).astype(np.int64).clip(1)
+
+
+def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Block:
+    """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
+    they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
+    (T, R, 3), `rate` (T, R) the learning rate, and where asked for `start`, `noise`, `keep`, `dropout` and `depth` of
+    instances and then noise instances, `mix_weight` and `mix_partner`."""
+    config, replicates = problems[0].config, len(problems)
+    shape = problems[0].replicate.pool.shape
+    lead = (steps, replicates)
+    padding = (np.arange(replicates) * (room.bags + 1) + room.bags)[None, :, None]  # each replicate's last bag
+    block: Block = {
+        "bag": np.tile(padding, (steps, 1, room.instances)),
+        "label": np.zeros((*lead, room.bags), np.float32),
+        "weights": np.zeros((*lead, 3)),
+        "rate": np.zeros(lead),
+    }
+    if config.augment == "none":
+        block["instance"] = np.zeros((*lead, room.instances), np.int64)
+    else:
+        block["patches"] = np.zeros((*lead, room.instances, *shape), np.uint8)
+    if config.lambda_adv > 0 and config.direction == "power":
+        block["start"] = np.zeros((*lead, room.instances, *shape), np.float32)
+    if config.lambda_noise > 0:
+        block["noise"] = np.zeros((*lead, room.noise, *shape), np.float32)
+        block["noise_bag"] = np.tile(padding, (steps, 1, room.noise))
+    if config.lambda_ent > 0:
+        block["keep"] = np.ones((*lead, room.instances), np.bool_)
+    if config.dropout > 0:
+        block["dropout"] = np.ones((*lead, room.instances + room.noise, config.feature_width), np.float32)
+    if config.stochastic_depth > 0:
+        block["depth"] = np.ones((*lead, room.instances + room.noise, len(CHANNELS)), np.float32)
+    if config.mixup > 0:
+        block["mix_weight"] = np.ones((*lead, room.bags), np.float32)
+        block["mix_partner"] = np.zeros((*lead, room.bags), np.int64)
+    return block
+
+
+def block_steps(problems: Sequence[Problem], room: Capacity) -> int:
+    """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
+    one = sum(values.nbytes for values in empty_block(problems, room, 1).values())
+    return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
+
+
+def draw_block(problems: Sequence[Problem], room: Capacity, first: int, last: int) -> Block:
+    """The steps first … last − 1 of every problem; see `empty_block`."""
+    block = empty_block(problems, room, last - first)
+    for r, problem in enumerate(problems):
+        _draw(problem, {name: values[:, r] for name, values in block.items()}, room, first, r * (room.bags + 1))
+    return block
+
+
+def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag: int) -> None:
+    """One replicate's part of a block, (T, …)."""
+    config, replicate = problem.config, problem.replicate
+    train, streams = replicate.train, replicate.streams
+    steps = len(block["rate"])
+    chosen = orders(streams, len(train), config.batch_bags, first, first + steps)
+    sizes = train.sizes[chosen]  # (T, B)
+    block["label"][:] = train.label[chosen]
+    for t in range(steps):
+        step = first + t
+        ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
+        block["weights"][t] = [ramp * w for w in (config.lambda_adv, config.lambda_noise, config.lambda_ent)]
+        block["rate"][t] = learning_rate(config, step)
+    # All steps' instances at once: step t's bags are t·B … t·B + B − 1 of the row.
+    positions, row = train.select(chosen.ravel())
+    total = sizes.sum(1)
+    t_of = np.repeat(np.arange(steps), total)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(total) - total, total)
+    block["bag"][t_of, place] = first_bag + row % config.batch_bags
+    if "instance" in block:
+        block["instance"][t_of, place] = train.instance[positions]
+    if "keep" in block:
+        draws = np.concatenate([streams.rng("subset", first + t).random(total[t]) for t in range(steps)])
+        kept = subset(torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate)
+        block["keep"][t_of, place] = kept.numpy()
+    _draw_steps(problem, block, room, first, first_bag, train.instance[positions], row % config.batch_bags, sizes)
+
+
+def _draw_steps(
+    problem: Problem, block: Block, room: Capacity, first: int, first_bag: int, instance: np.ndarray,
+    bag_of: np.ndarray, sizes: np.ndarray,
+) -> None:  # fmt: skip
+    """The draws that are made step by step. instance, bag_of: of all steps' instances; sizes: (T, B) of their bags."""
+    config, pool, streams = problem.config, problem.replicate.pool, problem.replicate.streams
+    if not {"patches", "start", "noise", "dropout", "depth", "mix_weight"} & block.keys():
+        return
+    normalise = Normalise.of(problem.replicate, Compute())
+    begin = 0
+    for t, count in enumerate(sizes.sum(1).tolist()):
+        step, mine = first + t, slice(begin, begin + count)
+        begin += count
+        patches = None
+        if "patches" in block or config.noise_kind == "shuffled":
+            patches = augmented(config, pool.instances[instance[mine]], bag_of[mine], streams, step)
+        if "patches" in block:
+            block["patches"][t, :count] = patches
+        if "start" in block:
+            block["start"][t, :count] = streams.rng("vat", step).standard_normal((count, *pool.shape), np.float32)
+        extra = 0
+        if "noise" in block:
+            owner = np.repeat(np.arange(sizes.shape[1]), noise_counts(config, sizes[t]))
+            extra = len(owner)
+            seen = np.empty((count, *pool.shape), np.uint8) if patches is None else patches
+            rng = streams.rng("noise", step)
+            block["noise"][t, :extra] = _noise(config.noise_kind, rng, owner, seen, bag_of[mine], normalise)
+            block["noise_bag"][t, :extra] = first_bag + owner
+        masks = draw_masks(
+            streams, step, (count + extra, config.feature_width), config.dropout, config.stochastic_depth,
+            torch.device("cpu"),
+        )  # fmt: skip
+        for name in ("dropout", "depth"):
+            if name in block:
+                values = getattr(masks, name).numpy()
+                block[name][t, :count] = values[:count]
+                block[name][t, room.instances : room.instances + extra] = values[count:]
+        if "mix_weight" in block:
+            weight, partner = draw_mix(streams, step, sizes.shape[1], config.mixup, torch.device("cpu"))
+            block["mix_weight"][t], block["mix_partner"][t] = weight, partner
+
+
+def padding_share(problems: Sequence[Problem], room: Capacity) -> float:
+    """The share of instance places that hold padding, in the mean over training."""
+    mean = [p.config.batch_bags * float(p.replicate.train.sizes.mean()) for p in problems]
+    return 1.0 - float(np.mean(mean)) / room.instances

@@ -1,0 +1,174 @@
+"""The bag classifier for R replicates at once: parameters stacked along a replicate axis, (R, …).
+
+Two formulations of the extractor behind one interface, which `benchmarks/packed.py` compares:
+
+- `grouped`: `torch.func.vmap` of the plain model, whose convolutions become grouped ones. It knows every network.
+- `matmul`: batched matrix products (`baddbmm`) of unfolded patches, for the LeNets. The four outputs that a pooling
+  window compares are four filters on the same (k+1)×(k+1) pixels, so convolution and 2×2 pooling are one product of
+  stride 2 with four times the filters and the maximum of its four blocks: 1.44 times the multiplications (k = 5), on
+  columns 2.8 times smaller.
+
+Instances and bags are flat, replicate by replicate: R·I instances, and R·(bags + 1) bags, of which the last of each
+replicate holds its padding. So pooling is that of the plain model, and a replicate's values reach no other's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2l_study.learning.prediction import Compute
+from d2l_study.models import Masks, MilModel, Params, Terms
+from d2l_study.models.pooling import pool, terms
+
+FORMULATIONS = ("grouped", "matmul")
+
+MATMUL_NETWORKS = ("lenet", "lenet_wide", "lenet_histology")
+
+
+def formulation_of(model: MilModel, compute: Compute) -> str:
+    """The formulation asked for, or by itself batched products wherever they are written for the network.
+
+    `ValueError` for one that is not known.
+    """
+    asked = compute.formulation
+    if asked is not None and asked not in FORMULATIONS:
+        raise ValueError(f"formulation: {asked!r} is not allowed; expected one of {', '.join(FORMULATIONS)}")
+    return (asked or "matmul") if model.extractor in MATMUL_NETWORKS else "grouped"
+
+
+@dataclass(frozen=True)
+class StackedModel:
+    """Says how stacked parameters are used, as `MilModel` does for one replicate's; holds none.
+
+    replicates: R. The extractor alone computes in bfloat16 where asked for; pooling, logits and losses in float32.
+    """
+
+    model: MilModel
+    replicates: int
+    compute: Compute
+
+    @property
+    def formulation(self) -> str:
+        return formulation_of(self.model, self.compute)
+
+    def terms(self, params: Params, x: Tensor, masks: Masks | None = None, precise: bool = False) -> Terms:
+        """x: (R·I, C, H, W) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each.
+
+        precise: without bfloat16, as a power iteration needs.
+        """
+        stacked = x.unflatten(0, (self.replicates, -1))
+        masks = None if masks is None else Masks(*(m if m is None else m.unflatten(0, stacked.shape[:2])
+                                                   for m in masks))  # fmt: skip
+        if self.formulation == "matmul":
+            low = self.compute.precision == "bfloat16" and not precise
+            return self._matmul_terms(params, stacked, masks, torch.bfloat16 if low else x.dtype)
+        if precise:
+            return self._grouped_terms(params, stacked, masks)
+        with self.compute.autocast():
+            return self._grouped_terms(params, stacked, masks)
+
+    def _grouped_terms(self, params: Params, x: Tensor, masks: Masks | None) -> Terms:
+        names = [name for name, mask in (masks or Masks())._asdict().items() if mask is not None]
+
+        def one(values: Params, x: Tensor, *found: Tensor) -> tuple[Tensor, ...]:
+            own = Masks(**dict(zip(names, found, strict=True))) if names else None
+            return _present(self.model.terms(values, x, own))
+
+        return self._flat(torch.func.vmap(one)(params, x, *(getattr(masks, name) for name in names)))
+
+    def _matmul_terms(self, params: Params, x: Tensor, masks: Masks | None, dtype: torch.dtype) -> Terms:
+        def layer(name: str, inputs: Tensor) -> Tensor:
+            weight, bias = (params[f"{name}.{kind}"].to(dtype) for kind in ("weight", "bias"))
+            return torch.relu(torch.baddbmm(bias[:, None], inputs, weight.mT))
+
+        maps = x.to(dtype).permute(0, 1, 3, 4, 2)  # (R, I, H, W, C)
+        for name in ("conv1", "conv2"):
+            maps = conv_relu_pool(maps, params[f"{name}.weight"].to(dtype), params[f"{name}.bias"].to(dtype))
+        h = maps.permute(0, 1, 4, 2, 3).flatten(2)  # the next layer reads them as (filters, rows, columns)
+        for name in ("fc1", "fc") if "fc1.weight" in params else ("fc",):
+            h = layer(name, h)  # (R, I, feature)
+        if masks is not None and masks.dropout is not None:
+            h = h * masks.dropout.to(dtype)
+        return self._flat(torch.func.vmap(lambda p, h: _present(terms(p, self.model.pooling, h)))(params, h))
+
+    def _flat(self, found: tuple[Tensor, ...]) -> Terms:
+        kinds = ["logit"]
+        if "attention" in self.model.pooling:
+            kinds.append("attention")
+        if self.model.pooling == "embedding_max":
+            kinds.append("embedding")
+        return Terms(**{kind: term.flatten(0, 1) for kind, term in zip(kinds, found, strict=True)})
+
+    def pool(self, params: Params, terms: Terms, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
+        """The logits of all bags, (bags,); bag_index: (R·I,) of 0 … bags − 1, replicate by replicate."""
+        if self.model.pooling != "embedding_max":
+            return pool(params, self.model.pooling, terms, bag_index, bags, keep)
+        assert terms.embedding is not None
+        h = terms.embedding
+        if keep is not None:
+            h = torch.where(keep[:, None], h, torch.full_like(h, -torch.inf))
+        z = h.new_full((bags, h.shape[1]), -torch.inf)
+        z = z.scatter_reduce(0, bag_index[:, None].expand_as(h), h, "amax")
+        z = z.unflatten(0, (self.replicates, -1))
+        weight, bias = params["classifier.weight"], params["classifier.bias"]
+        return torch.baddbmm(bias[:, None], z, weight.mT).flatten()
+
+
+def _present(terms: Terms) -> tuple[Tensor, ...]:
+    """What `vmap` can hand on: tensors only."""
+    return tuple(term for term in terms if term is not None)
+
+
+def conv_relu_pool(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ReLU(max_pool2d(conv2d(x, weight, bias), 2)) of every replicate, as one batched product.
+
+    x: (R, I, H, W, C); weight: (R, F, C, k, k); bias: (R, F). Returns (R, I, (H − k + 1) // 2, (W − k + 1) // 2, F).
+    Where several places of a window are highest the gradient goes to the first, as in PyTorch's pooling.
+    """
+    replicates, filters, channels, k, _ = weight.shape
+    windows = x.unfold(2, k + 1, 2).unfold(3, k + 1, 2)  # (R, I, rows, columns, C, k + 1, k + 1)
+    rows, columns = windows.shape[2:4]
+    inputs = (k + 1) ** 2 * channels
+    unfolded = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(replicates, -1, inputs)
+    # The filters at their four places in the window, in the order in which pooling breaks ties.
+    placed = torch.stack([F.pad(weight, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)], dim=1)
+    placed = placed.permute(0, 4, 5, 3, 1, 2).reshape(replicates, inputs, 4 * filters)
+    blocks = torch.bmm(unfolded, placed).unflatten(2, (4, filters)).unbind(2)
+    upper, lower = _first_maximum(blocks[0], blocks[1]), _first_maximum(blocks[2], blocks[3])
+    found = torch.relu(_first_maximum(upper, lower) + bias[:, None])
+    return found.unflatten(1, (-1, rows, columns))
+
+
+def _first_maximum(a: Tensor, b: Tensor) -> Tensor:
+    """The larger one elementwise, with the gradient; of equals `a`, where `torch.maximum` would share it out."""
+    return torch.where(a >= b, a, b)
+
+
+def forward_flops(model: MilModel) -> float:
+    """Floating-point operations of one instance's forward pass, 2 for a multiplication and its addition, counted from
+    the plain layers (convolutions at every place, linear layers); pooling and nonlinearities are not counted.
+
+    `ValueError` for a network without a count.
+    """
+    layers = {"lenet": ((20, 5), (50, 5)), "lenet_wide": ((40, 5), (100, 5)), "lenet_histology": ((36, 4), (48, 3))}
+    if model.extractor not in layers:
+        raise ValueError(f"no count of operations for the extractor {model.extractor!r}")
+    channels, height, width = model.shape
+    total = 0.0
+    for filters, k in layers[model.extractor]:
+        height, width = height - k + 1, width - k + 1
+        total += 2 * height * width * filters * channels * k**2
+        channels, height, width = filters, height // 2, width // 2
+    inputs = channels * height * width
+    if model.extractor == "lenet_histology":
+        total += 2 * inputs * model.feature_width
+        inputs = model.feature_width
+    total += 2 * inputs * model.feature_width + 2 * model.feature_width
+    if "attention" in model.pooling:
+        branches = 2 if model.pooling == "gated_attention" else 1
+        total += 2 * model.attention_width * (branches * model.feature_width + 1)
+    return total
