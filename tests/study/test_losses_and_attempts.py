@@ -1,0 +1,88 @@
+"""What is tried again after a loss, and how often; deterministic failures are in test_trial."""
+
+import dataclasses
+
+import pytest
+from test_trial import order
+
+from d2l_study.errors import StorageError
+from d2l_study.study import trial as trial_module
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.losses import MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
+from d2l_study.study.resources import Resources
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import run_trial
+
+
+@pytest.mark.parametrize(
+    ("log", "kind", "words"),
+    [
+        ("ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task", WORKER, "process"),
+        ("ray.exceptions.ActorDiedError: The actor died because its node has died.\nnode died", WORKER, "node"),
+        ("ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory", MEMORY, "memory"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", MEMORY, "memory"),
+        ("ray::ImplicitFunc.train()\nMemoryError: no", MEMORY, "memory"),
+        ("x\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'", STORAGE, "No space left"),
+        ("", WORKER, "lost"),
+    ],
+)
+def test_a_loss_is_told_by_its_log(log, kind, words):
+    found = loss_of(log)
+    assert found.kind == kind and words in found.cause and "\n" not in found.cause
+
+
+def lost(tmp_path, replicates, retries, kinds):
+    """The pieces handed out after each loss, following the first piece, and the folder."""
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    asked = dataclasses.replace(order(tmp_path, replicates), resources=Resources(retries=retries).to_dict())
+    pieces = []
+    for kind in kinds:
+        again = next_attempt(asked, Loss(kind, "gone", "log"), folder)
+        pieces.append([(piece.attempt, piece.replicates) for piece in again])
+        if again:
+            asked = again[0]
+    return pieces, folder
+
+
+def test_a_lost_worker_is_tried_again_as_often_as_the_space_says(tmp_path):
+    pieces, folder = lost(tmp_path, (0, 1), 2, [WORKER] * 3)
+    assert pieces == [[(2, (0, 1))], [(3, (0, 1))], []]
+    assert [a["attempt"] for a in folder.lost_attempts("ab" * 10, 1)] == [1, 2, 3]
+    assert folder.failure("ab" * 10, 1)["cause"] == "gone (3 attempts)"
+
+
+def test_without_retries_the_first_loss_is_a_failure(tmp_path):
+    pieces, folder = lost(tmp_path, (0,), 0, [WORKER])
+    assert pieces == [[]] and folder.failure("ab" * 10, 0)["cause"] == "gone"
+
+
+def test_out_of_memory_halves_the_replicates(tmp_path):
+    pieces, _ = lost(tmp_path, (0, 1, 2, 3, 4), 3, [MEMORY, MEMORY, WORKER])
+    assert pieces == [[(2, (0, 1, 2)), (2, (3, 4))], [(3, (0, 1)), (3, (2,))], [(4, (0, 1))]]
+
+
+def test_what_was_committed_before_the_loss_is_not_run_again(tmp_path):
+    run_trial(order(tmp_path, (0,)))
+    pieces, folder = lost(tmp_path, (0, 1), 1, [WORKER])
+    assert pieces == [[(2, (1,))]] and folder.lost_attempts("ab" * 10, 0) == []
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("CUDA out of memory"), StorageError(28, "full")])
+def test_memory_and_storage_are_no_failures_of_the_run(error, tmp_path, monkeypatch):
+    def broken(data):
+        raise error
+
+    monkeypatch.setattr(trial_module, "_pool", broken)
+    with pytest.raises(type(error)):
+        run_trial(order(tmp_path, (0,)))
+    assert StudyFolder(LocalStorage(tmp_path), "s").failure("ab" * 10, 0) is None
+
+
+def test_a_root_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        LocalStorage(tmp_path).put("a/b", b"x")
+    assert list((tmp_path / "a").iterdir()) == []
