@@ -6,6 +6,8 @@ as an argument, so that a step stays a pure function of its draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -49,6 +51,15 @@ def split_masks(masks: Masks | None, first: int) -> tuple[Masks | None, Masks | 
         return None, None
     head = Masks(*(None if m is None else m[:first] for m in masks))
     return head, Masks(*(None if m is None else m[first:] for m in masks))
+
+
+def join_masks(parts: Sequence[Masks | None]) -> Masks | None:
+    """The masks of several sets of instances that go through the network together; all have some, or none has."""
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    rates = zip(*present, strict=True)
+    return Masks(*(None if any(m is None for m in rate) else torch.cat(rate) for rate in rates))
 
 
 def draw_mix(streams: Streams, step: int, count: int, a: float, device: torch.device) -> tuple[Tensor, Tensor]:

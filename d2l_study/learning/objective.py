@@ -1,11 +1,12 @@
 """The teacher's loss on one batch: L = BCE + λ_adv R_adv + λ_noise R_noise + λ_ent R_ent (method page).
 
-The features of the clean pass serve the noise and the entropy term: only noise instances and adversarial
-instances go through the extractor again.
+The features of the clean pass serve the noise and the entropy term; adversarial and noise instances go through the
+extractor in one further pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noising import draw_masks, draw_mix, mix, split_masks
+from d2l_study.learning.noising import draw_masks, draw_mix, join_masks, mix, split_masks
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,
@@ -128,11 +129,6 @@ def teacher_loss(
     by_logit = adversarial and config.direction == "logit"
     x = batch.x.detach().requires_grad_(by_logit)
 
-    def bag_logits(instances: Tensor) -> Tensor:
-        with compute.autocast():
-            terms = model.terms(params, instances, batch.masks)
-        return model.pool(params, terms, batch.bag_index, bags)
-
     with compute.autocast():
         clean_terms = model.terms(params, x, batch.masks)
     logit = model.pool(params, clean_terms, batch.bag_index, bags)
@@ -143,27 +139,50 @@ def teacher_loss(
         bce = binary_cross_entropy_with_logits(mix(logit, *batch.mix), mix(batch.label, *batch.mix))
     zero = torch.zeros((), device=logit.device)
     r_adv = r_noise = r_ent = zero
+    further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
         if by_logit:
             direction = boundary_direction(x, logit, batch.bag_index)
         else:
             assert batch.start is not None
-            frozen = {name: value.detach() for name, value in params.items()}
             direction = power_direction(
-                batch.x, fixed, batch.start,
-                lambda moved: model.logits(frozen, moved, batch.bag_index, bags, batch.masks),
-                config.xi, config.power_iterations,
+                batch.x, clean_logit(model, params, batch, fixed, compute), batch.start,
+                frozen_logits(model, params, batch), config.xi, config.power_iterations,
             )  # fmt: skip
-        moved = batch.x.detach() + config.epsilon * direction
-        r_adv = bernoulli_kl(fixed, bag_logits(moved)).mean()
+        further.append(batch.x.detach() + config.epsilon * direction)
+        masks.append(batch.masks)
     if config.lambda_noise > 0:
-        assert batch.noise is not None and batch.noise_bag is not None
+        assert batch.noise is not None
+        further.append(batch.noise)
+        masks.append(batch.noise_masks)
+    if further:
         with compute.autocast():
-            noise_terms = model.terms(params, batch.noise, batch.noise_masks)
-        where = torch.cat([batch.bag_index, batch.noise_bag])
-        r_noise = bernoulli_kl(fixed, model.pool(params, Terms.joined([clean_terms, noise_terms]), where, bags)).mean()
+            further_terms = model.terms(params, torch.cat(further), join_masks(masks))
+        moved, noise = further_terms.split(len(batch.x) if adversarial else 0)
+        if adversarial:
+            r_adv = bernoulli_kl(fixed, model.pool(params, moved, batch.bag_index, bags)).mean()
+        if config.lambda_noise > 0:
+            assert batch.noise_bag is not None
+            where = torch.cat([batch.bag_index, batch.noise_bag])
+            r_noise = bernoulli_kl(fixed, model.pool(params, Terms.joined([clean_terms, noise]), where, bags)).mean()
     if config.lambda_ent > 0:
         subset_logit = model.pool(params, clean_terms, batch.bag_index, bags, batch.keep)
         r_ent = bernoulli_entropy(subset_logit).mean()
     loss = bce + ramp * (config.lambda_adv * r_adv + config.lambda_noise * r_noise + config.lambda_ent * r_ent)
     return loss, torch.stack([bce.detach(), r_adv.detach(), r_noise.detach(), r_ent.detach()])
+
+
+def frozen_logits(model: MilModel, params: Params, batch: Batch) -> Callable[[Tensor], Tensor]:
+    """Instances -> the bags' logits, in float32 at least, with parameters that take no gradient."""
+    frozen = {name: value.detach() for name, value in params.items()}
+    bags = len(batch.label)
+    return lambda instances: model.logits(frozen, instances, batch.bag_index, bags, batch.masks)
+
+
+@torch.no_grad()
+def clean_logit(model: MilModel, params: Params, batch: Batch, logit: Tensor, compute: Compute) -> Tensor:
+    """The clean bags' logits in the precision of the power iteration's own passes, (bags,).
+
+    The iteration follows a difference of order ξ between two logits, which the rounding of a bfloat16 pass exceeds.
+    """
+    return logit if compute.precision == "float32" else frozen_logits(model, params, batch)(batch.x)

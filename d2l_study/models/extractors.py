@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2l_study.errors import UserError
+from d2l_study.models.convolution import conv_relu_pool
 
 Params = dict[str, Tensor]
 
@@ -91,24 +92,10 @@ def lenet(params: Params, x: Tensor) -> Tensor:
     return head(params, lenet_maps(params, x))
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """The same patches, (instances, C, H, W), with strides that say "channels last" even where C is 1.
-
-    For one channel both layouts lie alike in memory and PyTorch takes the strides for the plain one; the convolutions
-    then write plain maps, on which pooling on a CPU is ten times slower.
-    """
-    n, channels, height, width = x.shape
-    if channels == 1:
-        return x.reshape(n, height, width, 1).permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def lenet_maps(params: Params, x: Tensor, masks: Masks | None = None) -> Tensor:
     """The convolutional part of `lenet`, (instances, flat); the number of filters is that of the parameters."""
-    x = channels_last(x)
     for name in ("conv1", "conv2"):
-        # ReLU after the pool: the same function (both are monotone), a quarter of the work.
-        x = F.relu(F.max_pool2d(F.conv2d(x, params[f"{name}.weight"], params[f"{name}.bias"]), 2))
+        x = conv_relu_pool(x, params[f"{name}.weight"], params[f"{name}.bias"])
     return x.flatten(1)
 
 

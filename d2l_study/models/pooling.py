@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from d2l_study.models.extractors import Params, linear_init
@@ -43,6 +44,11 @@ class Terms(NamedTuple):
         logits, attentions, embeddings = zip(*parts, strict=True)
         return Terms(torch.cat(logits), join(attentions), join(embeddings))
 
+    def split(self, first: int) -> tuple[Terms, Terms]:
+        """The terms of the first instances and of those after them."""
+        parts = [(None, None) if term is None else (term[:first], term[first:]) for term in self]
+        return Terms(*(a for a, _ in parts)), Terms(*(b for _, b in parts))  # type: ignore[arg-type]
+
     def at(self, index: Tensor) -> Terms:
         """The terms of the instances at `index`."""
 
@@ -67,16 +73,20 @@ def terms(params: Params, pooling: str, h: Tensor) -> Terms:
     """h: (instances, feature) -> the instances' terms (Ilse et al. 2018, eq. 8 and 9 for the attention)."""
 
     def linear(name: str, inputs: Tensor) -> Tensor:
-        return torch.nn.functional.linear(inputs, params[f"{name}.weight"], params.get(f"{name}.bias"))
+        weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+        return F.linear(inputs, weight.to(inputs.dtype), None if bias is None else bias.to(inputs.dtype))
 
-    logit = _full(linear("classifier", h).squeeze(-1))
     attention = None
-    if pooling in ("attention", "gated_attention"):
-        hidden = torch.tanh(linear("attention.V", h))
-        if pooling == "gated_attention":
-            hidden = hidden * torch.sigmoid(linear("attention.U", h))
-        attention = _full(linear("attention.w", hidden).squeeze(-1))
-    return Terms(logit, attention, h if pooling == "embedding_max" else None)
+    # In full precision, which costs nothing here: the layers are so small that converting them would cost more.
+    with torch.autocast(h.device.type, enabled=False):
+        full = h.to(torch.promote_types(h.dtype, torch.float32))
+        logit = linear("classifier", full).squeeze(-1)
+        if pooling in ("attention", "gated_attention"):
+            hidden = torch.tanh(linear("attention.V", full))
+            if pooling == "gated_attention":
+                hidden = hidden * torch.sigmoid(linear("attention.U", full))
+            attention = linear("attention.w", hidden).squeeze(-1)
+    return Terms(logit, attention, full if pooling == "embedding_max" else None)
 
 
 def pool(
@@ -96,16 +106,16 @@ def pool(
     if pooling == "embedding_max":
         assert terms.embedding is not None
         z = _max(terms.embedding, bag_index, bags, keep)
-        logit = torch.nn.functional.linear(z, params["classifier.weight"], params["classifier.bias"])
-        return _full(logit.squeeze(-1))
+        logit = F.linear(z, params["classifier.weight"].to(z.dtype), params["classifier.bias"].to(z.dtype))
+        return logit.squeeze(-1)
     present = torch.ones_like(terms.logit) if keep is None else keep.to(terms.logit.dtype)
     count = _sum(present, bag_index, bags)
     if pooling == "embedding_mean":
         return _sum(present * terms.logit, bag_index, bags) / count
     if pooling == "instance_mean":
         # The mean of the probabilities p̄, as a logit: log Σ σ(s_j) − log Σ σ(−s_j), the counts cancelling.
-        positive = _log_sum_exp(torch.nn.functional.logsigmoid(terms.logit), bag_index, bags, keep)
-        negative = _log_sum_exp(torch.nn.functional.logsigmoid(-terms.logit), bag_index, bags, keep)
+        positive = _log_sum_exp(F.logsigmoid(terms.logit), bag_index, bags, keep)
+        negative = _log_sum_exp(F.logsigmoid(-terms.logit), bag_index, bags, keep)
         return positive - negative
     if pooling == "noisy_or":  # of a student's instance scores
         return noisy_or(terms.logit, bag_index, bags, keep)
@@ -118,7 +128,7 @@ def noisy_or(logit: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = 
     logit: (instances,). Returns (bags,). Computed from A = Σ log(1 + e^{s_j}) as log(e^A − 1), exact where p is
     within rounding of 0 or 1; the bag {x_j} has the logit s_j.
     """
-    softplus = torch.nn.functional.softplus(logit)
+    softplus = F.softplus(logit)
     small = logit < -15  # there log(softplus(s)) is s, and softplus may have underflowed
     log_softplus = torch.where(small, logit, torch.log(torch.where(small, torch.ones_like(softplus), softplus)))
     log_total = _log_sum_exp(log_softplus, bag_index, bags, keep)
@@ -134,11 +144,6 @@ def attention_weights(attention: Tensor, bag_index: Tensor, bags: int, keep: Ten
     if keep is not None:
         weight = torch.where(keep, weight, torch.zeros_like(weight))
     return weight / _sum(weight, bag_index, bags)[bag_index]
-
-
-def _full(values: Tensor) -> Tensor:
-    """float32 at least: what autocast made bfloat16 is raised, float64 stays."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _sum(values: Tensor, bag_index: Tensor, bags: int) -> Tensor:

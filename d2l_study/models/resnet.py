@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2l_study.errors import UserError
-from d2l_study.models.extractors import Masks, Params, channels_last, linear_init, uniform
+from d2l_study.models.convolution import channels_last
+from d2l_study.models.extractors import Masks, Params, linear_init, uniform
 
 CHANNELS = (16, 32, 64)
 """Channels of the three stages, one residual block each; the second and third halve the sides."""
