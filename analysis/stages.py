@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     import pandas
 
 TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
-REFERENCES = ("bag_label", "attention", ORACLE)
+REFERENCES = ("bag_label", "attention", "cam", "peak", ORACLE)
 MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 
 MEANINGS = {
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
     "attention": "attention: the teacher's attention as the score of an instance",
+    "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",
+    "peak": "peak: such a map, trained by its peaks",
     ORACLE: f"{MARK} oracle: trained on the true instance labels, which no other row has seen; a ceiling, not compared",
 }
 _ORDER = (TEACHER, STUDENT, None, *REFERENCES)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.study.plan import Plan
 from d2l_study.study.resources import Resources
 from d2l_study.study.space import Configuration
+from d2l_study.study.space_keys import CLASS_MAPS
 
 if TYPE_CHECKING:
     import pandas
@@ -29,6 +30,9 @@ bag; the power direction a forward pass more, each further iteration a forward a
 
 NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5}
 """The cost of a network against the LeNet's on digits."""
+
+CLASS_MAP = 110.0
+"""A pass of the class map network over a colon image, against one of the LeNet over a digit."""
 
 SUBSET = 0.05
 """Passes that R_ent adds: another pooling of the features of the clean pass."""
@@ -124,6 +128,11 @@ def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) ->
         val, test = min(values["val_bags"] * size, VAL_IMAGES), values["test_bags"] * size + TEST_IMAGES
     if stage == "attention":
         return Work(0.0, 0.0, 0.0, test)
+    if stage in CLASS_MAPS:
+        steps = float(values["student_steps"]) if steps is None else steps
+        val, test = val / size, test / size  # images
+        training = steps * values["student_batch_bags"] * PLAIN * CLASS_MAP
+        return Work(steps, training, (steps // values["student_eval_every"] + 1) * val * CLASS_MAP, test * CLASS_MAP)
     if steps is None:
         steps = float(values["student_steps"] * values["generations"])
     bags = steps * values["student_batch_bags"]

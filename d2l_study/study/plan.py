@@ -14,6 +14,7 @@ from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.points import Checksum, configurations, text_of
 from d2l_study.study.space import Configuration, Space, study_name
+from d2l_study.study.space_keys import WITHOUT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def make_plan(
     if ledger is not None:
         wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
         for c in plan.configurations:
-            with_weights = wanted[c.config_id] and c.stage != "attention"  # which is no model of its own
+            with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
             plan.done[c.config_id] = committed(ledger, c.config_id, with_weights, made_by)
             if pruned_by is not None:
                 missing = plan.missing(c)

@@ -24,7 +24,7 @@ Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
 
 SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
-STAGES = ("teacher", "student", "bag_label", "attention", "oracle")
+STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle")
 """The stages of a plan, in its order."""
 
 

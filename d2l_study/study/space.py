@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import d2l_study
+from d2l_study.data import DATASETS
+from d2l_study.data.given_bags import GivenBags
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
@@ -31,6 +33,7 @@ from d2l_study.study.distributions import Distribution, SearchOptions, read_dist
 from d2l_study.study.resources import Resources
 from d2l_study.study.search_checks import check_schedule, check_search
 from d2l_study.study.space_keys import (
+    CLASS_MAPS,
     GROUPS,
     METHOD_NAME,
     MOST_BYTES,
@@ -290,6 +293,10 @@ def load_space(
         )
     for method, point in _points(space, shown):
         try:
+            _check_references(space.references, point["data"])
+        except UserError as error:
+            raise UserError(f"{shown}: references: {error}") from None
+        try:
             _check_together(point)
             check_schedule(space.schedule, point)
         except UserError as error:
@@ -453,6 +460,20 @@ def _one_line(description: Any, shown: str) -> str:
 def _resolve(section: Options) -> Options:
     """With defaults that depend on other keys made explicit, for sections that have such."""
     return section.resolved() if hasattr(section, "resolved") else section
+
+
+def _check_references(references: Iterable[str], data: Options) -> None:
+    """Class maps are trained on whole images."""
+    for reference in references:
+        if reference not in CLASS_MAPS:
+            continue
+        if not isinstance(data, GivenBags):
+            having = [name for name, cls in DATASETS.items() if issubclass(cls, GivenBags)]
+            raise UserError(f"{reference} is trained on whole images, which data set {getattr(data, 'dataset', '')!r} "
+                            f"has not (these have: {listed(having)})")  # fmt: skip
+        if getattr(data, "cut", None) == "whole":
+            raise UserError(f"{reference} reads instances at their place in a larger image, which data.cut: whole "
+                            "does not say")  # fmt: skip
 
 
 def _check_together(sections: Mapping[str, Options]) -> None:

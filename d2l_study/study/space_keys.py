@@ -23,8 +23,14 @@ students has `student`."""
 GROUPS = ("teachers", "methods")
 """Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
 
-REFERENCES = ("bag_label", "attention", "oracle")
+CLASS_MAPS = ("cam", "peak")
+"""The reference rows that read whole images, which not every data set has."""
+
+REFERENCES = ("bag_label", "attention", *CLASS_MAPS, "oracle")
 """The reference rows that a space of students may ask for (`references`)."""
+
+WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
+"""Stages that leave no instance classifier: nothing to store."""
 
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, list_studies
 from d2l_study.study.ledger import ID_LENGTH, TRIAL_ID_LENGTH, WEIGHTS, Ledger, trial_id
+from d2l_study.study.space_keys import CLASS_MAPS
 from d2l_study.study.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ def _no_weights(
     if content.get("stage") == "attention":
         teachers = listed(trial_id(t) for t in content.get("teachers", ()))
         return UserError(f"{which}: the attention of a teacher, no model of its own; label with its teacher {teachers}")
+    if content.get("stage") in CLASS_MAPS:
+        return UserError(f"{which}: a class map of whole images ({content['stage']}), which labels no patches; label "
+                         "with a teacher or a student")  # fmt: skip
     others = f" (replicates with weights: {listed(stored)})" if stored else ""
     return UserError(
         f"{which}: its weights are not stored{others}. A space keeps weights with `keep_weights: best` (of each arm's "

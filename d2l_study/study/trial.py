@@ -19,6 +19,7 @@ from d2l_study.data import DATASETS, Pool
 from d2l_study.errors import StorageError, UserError
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.space_keys import WITHOUT_WEIGHTS
 from d2l_study.study.stages import FITS, run_results
 from d2l_study.study.storage import open_storage
 
@@ -81,7 +82,7 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
         "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
     })  # fmt: skip
-    with_weights = order.keep_weights == "all" and order.stage != "attention"
+    with_weights = order.keep_weights == "all" and order.stage not in WITHOUT_WEIGHTS
     made_by = order.study if order.fresh else None
     missing = [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, made_by)]
     try:
