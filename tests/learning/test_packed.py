@@ -1,0 +1,227 @@
+"""Packed training: equal to training one by one, whatever shares the stack, stops early, fails or is resumed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from d2l_study.learning import fit_teacher, teacher
+from d2l_study.learning.config import POOLINGS
+from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
+from d2l_study.learning.packed import Pack, fit_teachers
+from d2l_study.learning.packed_batches import Capacity, Problem, draw_block, orders, padding_share
+from d2l_study.learning.packed_model import FORMULATIONS, conv_relu_pool, forward_flops
+from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.teacher import teacher_model
+
+ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
+PACKED = Compute(packed=True)
+
+
+def assert_close(a, b):
+    """Equal within the rounding of float32 over a dozen steps."""
+    assert (a.replicate, a.status, a.best_step, a.steps_run) == (b.replicate, b.status, b.best_step, b.steps_run)
+    assert len(a.curve) == len(b.curve) > 0
+    for one, other in zip(a.curve, b.curve, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-5, nan_ok=True), name
+    for name in ("bag_auc", "instance_auc", "val_bag_auc"):
+        assert a.metrics[name] == pytest.approx(b.metrics[name], abs=1e-9)
+    for name, value in a.params.items():
+        torch.testing.assert_close(value, b.params[name], rtol=1e-3, atol=1e-4)
+
+
+def in_float64(batch):
+    values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    return Batch(**values | {n: v.double() for n, v in values.items() if torch.is_tensor(v) and v.is_floating_point()})
+
+
+def losses_one_by_one(config, replicate, steps):
+    """Loss and parts of each step in float64, by the plain loss and PyTorch's plain Adam."""
+    model = teacher_model(config, replicate)
+    params = {n: v.double().requires_grad_(True) for n, v in model.init(replicate.streams.rng("init")).items()}
+    optimizer = torch.optim.Adam(params.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    normalise, found = Normalise.of(replicate, Compute()), []
+    for step in range(steps):
+        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
+        ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
+        loss, parts = teacher_loss(model, params, in_float64(batch), config, ramp, Compute())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append([loss.item(), *parts.tolist()])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize(
+    ("pooling", "direction", "kind"),
+    [*((pooling, "logit", "gaussian") for pooling in POOLINGS), ("attention", "power", "shuffled")],
+)
+def test_losses_of_the_first_steps_agree_to_1e8_in_float64(make_replicate, tiny, formulation, pooling, direction, kind):
+    config = dataclasses.replace(
+        tiny, **ALL, pooling=pooling, direction=direction, noise_kind=kind, eval_every=1, steps=4, ramp_steps=3
+    )
+    replicates = [make_replicate(r, train=8 + r) for r in range(3)]
+    pack = Pack([Problem(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64)
+    for _ in range(4):
+        for i in range(3):
+            pack.advance(i)
+    for training, replicate in zip(pack.trainings, replicates, strict=True):
+        packed = [[c[n] for n in ("train_loss", "bce", "r_adv", "r_noise", "r_ent")] for c in training.curve]
+        np.testing.assert_allclose(packed, losses_one_by_one(config, replicate, 4), rtol=0, atol=1e-8)
+
+
+def test_the_residual_network_packs_too(make_replicate, tiny):
+    """In float64: after some steps its GroupNorm has blown up the rounding of float32."""
+    config = dataclasses.replace(tiny, extractor="resnet", stochastic_depth=0.3, lambda_adv=0.5, eval_every=1, steps=4)
+    replicates = [make_replicate(r, train=8 + r) for r in range(3)]
+    pack = Pack([Problem(config, r) for r in replicates], PACKED, torch.float64)
+    for _ in range(4):
+        for i in range(3):
+            pack.advance(i)
+    for training, replicate in zip(pack.trainings, replicates, strict=True):
+        packed = [[c[n] for n in ("train_loss", "bce", "r_adv", "r_noise", "r_ent")] for c in training.curve]
+        np.testing.assert_allclose(packed, losses_one_by_one(config, replicate, 4), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [{}, ALL, {**ALL, "dropout": 0.3, "mixup": 0.5, "decay": "cosine"}, {**ALL, "augment": "dihedral"},
+     ],
+)  # fmt: skip
+def test_packed_equals_one_by_one(make_replicate, tiny, arm):
+    config = dataclasses.replace(tiny, **arm)
+    replicates = [make_replicate(r, train=8 + r) for r in range(3)]
+    for a, b in zip(fit_teacher(config, replicates), fit_teacher(config, replicates, compute=PACKED), strict=True):
+        assert_close(a, b)
+
+
+def test_a_small_stack_takes_the_replicates_in_turns(make_replicate, tiny):
+    config = dataclasses.replace(tiny, **ALL)
+    replicates = [make_replicate(r) for r in range(3)]
+    reports = []
+    found = fit_teacher(config, replicates, compute=dataclasses.replace(PACKED, pack=2),
+                        report=lambda step, values: reports.append((step, sorted(values))))  # fmt: skip
+    for a, b in zip(fit_teacher(config, replicates), found, strict=True):
+        assert_close(a, b)
+    assert reports == [(4, [0, 1, 2]), (8, [0, 1, 2]), (12, [0, 1, 2])]
+
+
+def test_arms_that_differ_in_scalars_share_a_pack_and_others_do_not(make_replicate, tiny, monkeypatch):
+    base = dataclasses.replace(tiny, lambda_adv=0.5)
+    arms = [base, dataclasses.replace(base, learning_rate=1e-3, epsilon=2.0, decay="linear"), tiny,
+            dataclasses.replace(base, lambda_adv=1.0, ramp_steps=5, select="last", member=1)]  # fmt: skip
+    problems = [(config, make_replicate(r)) for config in arms for r in range(2)]
+    sizes = []
+    real = Pack.__init__
+    monkeypatch.setattr(Pack, "__init__", lambda self, own, *rest: (sizes.append(len(own)), real(self, own, *rest))[1])
+    found = fit_teachers(problems)
+    assert sizes == [6, 2]
+    for (config, replicate), result in zip(problems, found, strict=True):
+        assert_close(fit_teacher(config, [replicate])[0], result)
+
+
+@pytest.mark.parametrize(("first", "second"), [(Compute(), PACKED), (PACKED, Compute()), (PACKED, PACKED)])
+def test_a_run_goes_on_packed_or_unpacked(make_replicate, tiny, first, second):
+    config = dataclasses.replace(tiny, **ALL, patience=3)
+    replicates = [make_replicate(r) for r in range(2)]
+    saved = []
+    undisturbed = fit_teacher(config, replicates, compute=first, checkpoint_every=4,
+                              checkpoint=lambda *state: saved.append(state))  # fmt: skip
+    assert [number for number, _ in saved] == [0, 1, 0, 1]
+    for chosen in (saved[:2], [saved[2], saved[1]], saved[:1]):  # also from different steps, and one from the start
+        resumed = fit_teacher(config, replicates, compute=second, resume=dict(chosen))
+        for a, b in zip(undisturbed, resumed, strict=True):
+            assert_close(a, b)
+
+
+def test_a_replicate_that_diverges_is_frozen_and_the_others_go_on(make_replicate, tiny, monkeypatch):
+    replicates = [make_replicate(r) for r in range(3)]
+    start = Pack._start
+
+    def spoilt(self, i):
+        training = start(self, i)
+        if i == 1:
+            with torch.no_grad():
+                training.params["conv1.weight"].fill_(torch.nan)
+        return training
+
+    undisturbed = fit_teacher(tiny, replicates)
+    monkeypatch.setattr(Pack, "_start", spoilt)
+    found = fit_teacher(tiny, replicates, compute=PACKED)
+    assert [r.status for r in found] == ["done", "failed", "done"]
+    assert "nan" in found[1].cause and found[1].metrics == {} and found[1].steps_run == 4
+    for i in (0, 2):
+        assert_close(undisturbed[i], found[i])
+
+
+def test_one_replicate_stops_early_without_the_others(make_replicate, tiny):
+    """A learning rate that makes validation worse at once stops one arm; the other trains on, as it does alone."""
+    patient = dataclasses.replace(tiny, patience=1, select="loss", eval_every=2)
+    arms = [dataclasses.replace(patient, learning_rate=0.3), dataclasses.replace(patient, learning_rate=1e-4)]
+    replicate = make_replicate(0, train=20, val=20)
+    alone = [fit_teacher(config, [replicate])[0] for config in arms]
+    together = fit_teachers([(config, replicate) for config in arms])
+    assert alone[0].steps_run < alone[1].steps_run
+    for a, b in zip(alone, together, strict=True):
+        assert (a.steps_run, a.best_step, a.status) == (b.steps_run, b.best_step, b.status)
+
+
+def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
+    replicates = [make_replicate(r, train=7 + r) for r in range(2)]
+    problems = [Problem(dataclasses.replace(tiny, batch_bags=3), r) for r in replicates]
+    room = Capacity.of(problems)
+    block = draw_block(problems, room, 5, 9)
+    for r, replicate in enumerate(replicates):
+        train = replicate.train
+        expected = np.stack([batch_bags(replicate.streams, len(train), 3, step) for step in range(5, 9)])
+        assert np.array_equal(orders(replicate.streams, len(train), 3, 5, 9), expected)
+        for t, chosen in enumerate(expected):
+            assert np.array_equal(block["label"][t, r], train.label[chosen])
+            for b, bag in enumerate(chosen):
+                mine = block["bag"][t, r] == r * 4 + b
+                assert np.array_equal(
+                    block["instance"][t, r][mine], train.instance[train.offsets[bag] : train.offsets[bag + 1]]
+                )
+            assert (block["bag"][t, r] == r * 4 + 3).sum() == room.instances - train.sizes[chosen].sum() >= 1
+    assert 0 < padding_share(problems, room) < 1
+
+
+@pytest.mark.parametrize("side", [5, 4, 3])
+def test_the_batched_layer_is_convolution_pooling_and_relu_with_their_gradients(side):
+    rng = torch.Generator().manual_seed(0)
+    # Whole numbers, so that many places of a window are equally high.
+    x = torch.randint(0, 2, (2, 3, 2, 13, 12), generator=rng).double().requires_grad_(True)
+    weight = torch.randint(-1, 2, (2, 4, 2, side, side), generator=rng).double().requires_grad_(True)
+    bias = torch.randn(2, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    expected = torch.stack([F.relu(F.max_pool2d(F.conv2d(*own), 2)) for own in zip(x, weight, bias, strict=True)])
+    found = conv_relu_pool(x.permute(0, 1, 3, 4, 2), weight, bias).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(found, expected)
+    way = torch.randn(expected.shape, generator=rng, dtype=torch.float64)
+    for a, b in zip(torch.autograd.grad((found * way).sum(), [x, weight, bias]),
+                    torch.autograd.grad((expected * way).sum(), [x, weight, bias]), strict=True):  # fmt: skip
+        torch.testing.assert_close(a, b)
+
+
+def test_bfloat16_changes_precision_not_meaning(make_replicate, tiny):
+    replicates = [make_replicate(r) for r in range(2)]
+    config = dataclasses.replace(tiny, **ALL, eval_every=1, steps=1)
+    found = [fit_teacher(config, replicates, compute=dataclasses.replace(PACKED, precision=p))[0].curve[0]["train_loss"]
+             for p in ("float32", "bfloat16")]  # fmt: skip
+    assert found[0] != found[1] and found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def test_operations_are_counted_from_the_layers(make_replicate, tiny):
+    model = dataclasses.replace(teacher_model(teacher.TeacherConfig(), make_replicate(0)), shape=(1, 28, 28))
+    # conv1 24²·20·25, conv2 8²·50·500, fc 800·500, classifier 500, attention 128·501, each twice
+    assert forward_flops(model) == 2 * (576 * 20 * 25 + 64 * 50 * 500 + 800 * 500 + 500 + 128 * 501)
+
+
+def test_unknown_ways_of_computing_are_refused():
+    with pytest.raises(ValueError, match="pack"):
+        Compute(pack=0)
+    assert not Compute().packs and Compute(device="cuda").packs and not Compute(device="cuda", packed=False).packs
