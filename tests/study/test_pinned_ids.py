@@ -1,0 +1,44 @@
+"""The ids of shipped spaces, written down: a changed default, or a change of how an id is made, shows here.
+
+If this fails, results that exist are no longer found. Give a new key a `neutral=` value. If a default was changed on
+purpose, the ids of the spaces that rely on it change, as they must: then write down the new ones. If an unchanged
+configuration gives other results than before, raise SCIENCE_VERSION (which changes all of them).
+"""
+
+import hashlib
+
+import pytest
+
+from d2l_study.study.plan import make_plan
+from d2l_study.study.space import load_space
+
+PINNED = {
+    "smoke": "2:4f83e70063f0",
+    "vat_quick": "4:d8b6b90cfe0d",
+    "vat_grid": "189:a50b5159bee8",
+    "distill_quick": "10:0a0a19d044ce",
+    "distill_grid": "126:66e7e07173d8",
+    "regularizers": "20:5de99d8c535d",
+    "vat_tuning": "24:a43840a8c235",
+    "reg_tuning": "9:3d94ff814d3c",
+    "student_tuning": "48:6a71b4bd54ce",
+    "distill_confirm": "16:1a8f479265c9",
+}
+"""Of each space a hash of its configurations' ids, for a data set of checksum "pinned"."""
+
+
+def fingerprint(name):
+    plan = make_plan(load_space(name, []), lambda data: "pinned")
+    ids = sorted({c.config_id for c in plan.configurations})
+    return f"{len(ids)}:{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}"
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_the_ids_of_a_shipped_space_are_what_they_were(name):
+    assert fingerprint(name) == PINNED[name]
+
+
+def test_a_changed_value_or_default_changes_the_id():
+    plans = [make_plan(load_space("smoke", words), lambda data: "pinned") for words in ([], ["teacher.epsilon=3.5"])]
+    first, second = ({c.config_id for c in plan.configurations} for plan in plans)
+    assert len(first - second) >= 1
