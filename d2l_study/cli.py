@@ -12,7 +12,11 @@ from d2l_study import __version__
 from d2l_study.errors import StorageError, UserError, nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from d2l_study.inference.inputs import Input
     from d2l_study.study.run import Request
+    from d2l_study.study.stored_models import FoundModel
 
 ROOT = "runs"
 
@@ -85,15 +89,54 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
+    from d2l_study.inference.dense_label import split_inputs
     from d2l_study.inference.inputs import open_inputs
-    from d2l_study.inference.label import label_inputs
     from d2l_study.study.stored_models import find_model
 
     found = find_model(arguments.root, arguments.run, arguments.replicate, arguments.tracking_uri)
     card, shape = found.stored.card, found.stored.model.shape
     print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
           f"{found.choice}")  # fmt: skip
-    inputs = open_inputs(arguments.inputs, shape)
+    images, others = split_inputs(arguments.inputs, shape)
+    inputs = open_inputs(others, shape) if others else []
+    if not images and (arguments.stride is not None or arguments.data is not None):
+        option = "--stride" if arguments.stride is not None else "--data"
+        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
+    if images:
+        _label_images(arguments, found, images)
+    if inputs:
+        _label_patches(arguments, found, inputs)
+    return 0
+
+
+def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list[Path]) -> None:
+    import math
+
+    from d2l_study.inference.dense_label import INSTANCES, label_images
+    from d2l_study.study.dense_maps import KnownImages
+    from d2l_study.study.ledger import Ledger
+    from d2l_study.study.storage import open_storage
+
+    truth = KnownImages.of_model(Ledger(open_storage(arguments.root)), found.config_id, found.replicate, arguments.data)
+    known = 0
+    for made in label_images(found.stored, images, arguments.out, arguments.stride, truth):
+        grid, name = made.grid, made.path.name.removesuffix(".logits.npy")
+        line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}, {made.share:.1%} of score > 0.5"
+        if made.instances:
+            known += made.instances
+            area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
+            line += f"; {made.instances} true instances{area}"
+        print(f"  {line}", flush=True)
+    print(f"maps:     {arguments.out}: NAME.logits.npy, NAME.json (geometry), NAME.overlay.png"
+          + (f"; {INSTANCES}: scores of {known:,} true instances" if known else ""))  # fmt: skip
+    if not known:
+        print(f"          no true instances are known here{': ' + truth.reason if truth.reason else ''}")
+
+
+def _label_patches(arguments: argparse.Namespace, found: FoundModel, inputs: Sequence[Input]) -> None:
+    from d2l_study.inference.label import label_inputs
+
+    card, shape = found.stored.card, found.stored.model.shape
     summary = label_inputs(found.stored, inputs, arguments.out)
     sources = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
@@ -104,7 +147,6 @@ def _label(arguments: argparse.Namespace) -> int:
         print(f"          {summary.tuned_positive:,} ({summary.tuned_positive / summary.count:.1%}) above the model's "
               f"own threshold, logit {card.instance_threshold:.3f} (label_tuned)")  # fmt: skip
     print(f"scores:   {summary.path}")
-    return 0
 
 
 def _ui(arguments: argparse.Namespace) -> int:
@@ -233,8 +275,13 @@ def _parser() -> argparse.ArgumentParser:
     label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",
                        help="a trial's id, or its first digits, or the id of its MLflow run")  # fmt: skip
     label.add_argument("inputs", nargs="+", metavar="INPUT",
-                       help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images")  # fmt: skip
-    label.add_argument("--out", required=True, metavar="DIR", help="folder for scores.parquet")
+                       help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images; over an "
+                            "image larger than a patch the model is slid")  # fmt: skip
+    label.add_argument("--out", required=True, metavar="DIR", help="folder for scores.parquet, or the maps of images")
+    label.add_argument("--stride", type=_positive, metavar="S",
+                       help="pixels between patches in a large image; default: a quarter of a patch")  # fmt: skip
+    label.add_argument("--data", metavar="DIR",
+                       help="folder of the model's data set, for true instances; default: as trained")  # fmt: skip
     label.add_argument("--replicate", type=_number, metavar="R", help="default: the best on validation")
     label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
     _add_root(label)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.mlflow_store import TEACHER, VARIED
@@ -111,9 +112,12 @@ def row_facts(rows: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(facts, separators=(",", ":"), default=str)
 
 
-def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> str:
-    """A short hash of what the page of these rows shows."""
-    content = [PAGE_VERSION, final_metrics(rows, params), outcome(rows)]
+def seal(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any], artifacts: Iterable[str] = ()) -> str:
+    """A short hash of what the page of these rows shows; of the artifacts' names those of overlays count, which a
+    study may allow later."""
+    content: list[Any] = [PAGE_VERSION, final_metrics(rows, params), outcome(rows)]
+    if overlays := sorted(name for name in artifacts if name.startswith("overlays/")):
+        content.append(overlays)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -159,12 +163,18 @@ def artifacts_of(
 ) -> dict[str, Callable[[], bytes]]:
     """The artifacts of a configuration's page, each read or drawn when called: the resolved configuration
     (`config.yaml`) and, where predictions are kept, `roc.png`, `bag_predictions.csv` and, of a student, the test
-    instances that it and its teacher rank highest and lowest (`rankings.png`)."""
+    instances that it and its teacher rank highest and lowest (`rankings.png`); of tissue, maps of some test images
+    (`overlays/1.png` …). What shows instances or images is left out where the study's `log_images` says so."""
     artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id)}
     kept = [r for r in _done(rows) if _has(folder, config_id, r, PREDICTIONS)]
     stage = str(rows[0]["stage"]) if rows else ""
-    if kept and stage == "student":
-        teacher = str(rows[0]["teacher_id"]).split(",")[0]
+    pictures = bool(_done(rows)) and dense_maps.images_allowed(
+        folder.resolved().get("space", {}), folder.ledger.read_config(config_id).get("sections", {}).get("data", {})
+    )
+    teacher = str(rows[0]["teacher_id"]).split(",")[0] if stage == "student" else None
+    if pictures and stage in dense_maps.STAGES:
+        artifacts |= dense_maps.map_pictures(folder, config_id, teacher, dense_maps.REPLICATE)
+    if kept and pictures and teacher is not None:
         artifacts["rankings.png"] = partial(_rankings, folder, config_id, teacher, kept[0])
     if kept and stage != "attention":  # attention scores instances only
         artifacts["roc.png"] = partial(_roc_of, folder, config_id, kept)

@@ -12,11 +12,12 @@ from d2l_study.data import DATASETS, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.study import dense_maps
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
-from d2l_study.study.space_keys import WITHOUT_WEIGHTS, scientific
+from d2l_study.study.space_keys import scientific
 
 if TYPE_CHECKING:
-    from d2l_study.inference.model_file import StoredModel
+    from d2l_study.inference.model_file import ModelCard, StoredModel
     from d2l_study.learning.student import FittedStudent
     from d2l_study.learning.teacher import FittedTeacher
     from d2l_study.models import MilModel
@@ -69,14 +70,6 @@ def _fit_reference(
     return fit_reference(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
 
 
-def _fit_class_map(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
-) -> Sequence[Fitted]:
-    from d2l_study.learning.class_maps import fit_class_map
-
-    return fit_class_map(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
-
-
 def _score_attention(
     order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
@@ -95,8 +88,6 @@ FITS: dict[str, Fit] = {
     "bag_label": _fit_reference,
     "oracle": _fit_reference,
     "attention": _score_attention,
-    "cam": _fit_class_map,
-    "peak": _fit_class_map,
 }
 
 
@@ -121,7 +112,19 @@ def run_results(
     generations = getattr(result, "generations", [])
     if len(generations) > 1:
         files["generations.json"] = json.dumps([vars(generation) for generation in generations]).encode()
-    if order.keeps_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
+    if order.stage in dense_maps.STAGES and problem.number == dense_maps.REPLICATE and result.status == "done":
+        from d2l_study.inference.model_file import StoredModel
+        from d2l_study.learning.prediction import Compute
+
+        stored = StoredModel(_network(order, problem), result.params, _card(order, problem, result))
+        try:
+            maps = dense_maps.run_maps(stored, problem, Compute(device, order.resources["precision"]))
+        except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
+            maps = None
+            row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
+        if maps is not None:
+            files[dense_maps.MAPS] = maps
+    if order.keeps_weights and result.status == "done" and order.stage != "attention":
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files
 
@@ -136,13 +139,18 @@ def _counts(problem: Replicate) -> dict[str, int]:
 
 
 def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
-    from d2l_study.inference.model_file import ModelCard, to_bytes
+    from d2l_study.inference.model_file import to_bytes
 
-    card = ModelCard(
+    return to_bytes(_network(order, problem), result.params, _card(order, problem, result))
+
+
+def _card(order: TrialOrder, problem: Replicate, result: Fitted) -> ModelCard:
+    from d2l_study.inference.model_file import ModelCard
+
+    return ModelCard(
         order.stage, scientific_sections(order), tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
         problem.number, result.metrics.get("instance_threshold"),
     )  # fmt: skip
-    return to_bytes(_network(order, problem), result.params, card)
 
 
 def scientific_sections(order: TrialOrder) -> dict[str, dict[str, Any]]:

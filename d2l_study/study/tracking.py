@@ -164,7 +164,7 @@ class Tracker:
                 page.tags[REUSED] = reused_from
             page.status = status
             page.artifacts |= artifacts
-            page.seal = run_page.seal(rows, page.params)
+            page.seal = run_page.seal(rows, page.params, artifacts)
             if curves is not None:
                 self._curves[config_id] = curves
             self._changed[config_id] = None
@@ -421,7 +421,9 @@ def sync(
             counts["unchanged"] += 1
         elif all(row["status"] == "missing" for row in mine):
             counts["not_run"] += 1
-        elif there is not None and there.tags.get(CONTENT) == run_page.seal(mine, entry["values"]):
+        elif there is not None and there.tags.get(CONTENT) == run_page.seal(
+            mine, entry["values"], run_page.artifacts_of(folder, config, mine)
+        ):
             counts["unchanged"] += 1
         else:
             counts["created" if there is None else "updated"] += 1

@@ -1,0 +1,228 @@
+"""Pictures of score maps over tissue: the image with its true nuclei, and beside it each model's probabilities.
+
+The tissue under a map is shown grey, so that pink and purple do not mix with the map's colours, which are viridis:
+rising in lightness and told apart by every common colour vision. They follow the logit, from a probability of 0.01 to
+one of 0.99: a bag classifier's instance probabilities need not be calibrated, and on a scale of probabilities all below
+0.1 would look alike. A line surrounds what lies above the model's own threshold. Drawn with Pillow alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from d2l_study.inference.dense import Grid
+
+VIRIDIS = (
+    "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26",
+    "#fde725",
+)  # fmt: skip
+"""Of Smith and van der Walt (matplotlib), at 0, 0.1 … 1."""
+FAINT, STRONG = 0.3, 0.6
+"""Weight of the map over the tissue, at the low and at the high end: where nothing is found, tissue is to be seen."""
+END = 4.595
+"""The logit of 0.99; beyond it, and beyond its negative, colours do not change."""
+TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
+INK, WHITE, MUTED = (20, 20, 20), (255, 255, 255), (90, 90, 90)
+ABOVE = (213, 94, 0)
+"""Vermillion of Okabe and Ito's palette: not in viridis, and darker than what it runs through."""
+SHARP = 2
+"""Drawn at this multiple and reduced, which smooths lines and letters."""
+MARGIN, GAP, HEAD, LINE, LEGEND, BAR = 14, 12, 30, 16, 26, 76
+"""Pixels: around, between panels, the title, a line of text, the legend, the colour bar with its numbers."""
+POSITIVE, NEGATIVE = 1, 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Known places in an image: xy (k, 2) centres (column, row) in 0-based pixels; label (k,) 1, 0, or −1 (unknown),
+    which is not drawn."""
+
+    xy: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A map to be shown: logits (rows, columns) on its grid; note: a second line below the name; threshold: the logit
+    above which the model calls an instance positive, if it has one of its own."""
+
+    logits: np.ndarray
+    grid: Grid
+    note: str = ""
+    threshold: float | None = None
+
+
+def overlay_picture(
+    tissue: np.ndarray,
+    size: tuple[int, int],
+    panels: Mapping[str, Panel],
+    *,
+    shrink: int = 1,
+    places: Places | None = None,
+    positive: str = "positive",
+    negative: str = "negative",
+    title: str = "",
+    side: int = 560,
+) -> bytes:
+    """A PNG: the tissue, and for each name its map over the tissue, with a colour bar of the probability and a legend.
+
+    tissue: (h, w, 1 or 3) uint8, the image reduced by the whole factor `shrink` (`TissueImage.reduced`); size: (width,
+    height) of the image in full; places: true instances, a ring about a positive one, a dot on a negative one;
+    positive, negative: what they are called; side: pixels of a panel's longer side.
+    """
+    from PIL import Image, ImageDraw
+
+    width, height = size
+    scale = side / max(width, height)
+    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    shown = Image.fromarray(tissue[..., 0] if tissue.shape[2] == 1 else tissue).convert("RGB").resize(
+        (wide * SHARP, high * SHARP), Image.Resampling.BICUBIC, box=(0, 0, width / shrink, height / shrink)
+    )  # fmt: skip
+    views: dict[str, tuple[Any, str]] = {"tissue": (shown, _counted(places, positive, negative))}
+    lined = False
+    for name, panel in panels.items():
+        logits = map_at(panel, size, (wide * SHARP, high * SHARP))
+        blended = blend(np.asarray(shown), logits)
+        if panel.threshold is not None:
+            edge = border(logits > panel.threshold)
+            blended[edge] = ABOVE
+            lined = lined or bool(edge.any())
+        views[name] = (Image.fromarray(blended), panel.note)
+    noted = any(note for _, note in views.values())
+    marks = places is not None and bool(np.isin(places.label, (POSITIVE, NEGATIVE)).any())
+    head = (HEAD if title else 0) + LINE * (1 + noted) + 6
+    legend = LEGEND if marks or lined else 0
+    full = (2 * MARGIN + len(views) * (wide + GAP) + BAR, 2 * MARGIN + head + high + legend)
+    canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
+    pen = _Pen(ImageDraw.Draw(canvas), scale, min(next(iter(panels.values())).grid.patch) if panels else 27)
+    pen.text(MARGIN, MARGIN - 2, title, 16)
+    top, left = MARGIN + head, MARGIN
+    for name, (picture, note) in views.items():
+        canvas.paste(picture, (left * SHARP, top * SHARP))
+        pen.text(left, top - LINE * (1 + noted) - 5, name, 14)
+        pen.text(left, top - LINE - 4, note, 12, MUTED)
+        if places is not None:
+            for label in (NEGATIVE, POSITIVE):
+                for x, y in (places.xy[places.label == label] + 0.5) * scale:
+                    if 0 <= x <= wide and 0 <= y <= high:
+                        pen.mark(left + x, top + y, label)
+        left += wide + GAP
+    _colour_bar(pen, canvas, left, top, high)
+    if legend:
+        _legend(pen, top + high + LEGEND / 2 + 4, places, positive, negative, lined)
+    out = io.BytesIO()
+    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
+    return out.getvalue()
+
+
+def map_at(panel: Panel, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """A map's logits at the pixels of a picture of the whole image, (shape[1], shape[0]) float32.
+
+    size: (width, height) of the image; shape: of the picture. Between centres it is interpolated linearly, beyond the
+    outermost ones continued.
+    """
+    grid, values = panel.grid, panel.logits.astype(np.float32)
+    for axis, start, full, wanted in ((0, grid.y0, size[1], shape[1]), (1, grid.x0, size[0], shape[0])):
+        pixel = (np.arange(wanted) + 0.5) * full / wanted - 0.5  # of the image, where the picture has its pixels
+        place = np.clip((pixel - start) / grid.stride, 0, values.shape[axis] - 1)
+        low = np.minimum(place.astype(np.int64), max(0, values.shape[axis] - 2))
+        part = (place - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        high = np.minimum(low + 1, values.shape[axis] - 1)
+        values = np.take(values, low, axis) * (1 - part) + np.take(values, high, axis) * part
+    return values
+
+
+def blend(tissue: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The colours of logits over grey tissue. tissue: (h, w, 3) uint8; logits: (h, w)."""
+    grey = tissue @ np.array([0.299, 0.587, 0.114], np.float32)
+    level = np.clip((logits + END) / (2 * END), 0, 1)
+    weight = (FAINT + (STRONG - FAINT) * level)[..., None]
+    mixed = weight * colours(level) + (1 - weight) * grey[..., None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """RGB, (…, 3) float32 in [0, 255], of values in [0, 1]; those beyond have the colour of the end."""
+    stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in VIRIDIS], np.float32)
+    table = np.stack([np.interp(np.linspace(0, 10, 256), np.arange(11), stops[:, i]) for i in range(3)], axis=1)
+    return table.astype(np.float32)[np.rint(np.clip(values, 0, 1) * 255).astype(np.int64)]
+
+
+def border(inside: np.ndarray) -> np.ndarray:
+    """(h, w) bool: the pixels on both sides of the line about what is inside, three pixels wide at most."""
+    edge = np.zeros_like(inside)
+    for axis in (0, 1):
+        changes = np.diff(inside.astype(np.int8), axis=axis) != 0
+        before, after = [(0, 1), (0, 0)][:: 1 if axis == 0 else -1], [(1, 0), (0, 0)][:: 1 if axis == 0 else -1]
+        edge |= np.pad(changes, before) | np.pad(changes, after)
+    return edge
+
+
+# ---- drawing
+class _Pen:
+    """Draws at `SHARP` times the size that is given. scale: of the picture to the image; patch: side in the image."""
+
+    def __init__(self, draw: Any, scale: float, patch: int) -> None:
+        self.draw = draw
+        self.ring = min(9.0, max(3.2, 0.22 * patch * scale))
+        self.dot = min(3.4, max(1.9, 0.09 * patch * scale))
+
+    def text(
+        self, x: float, y: float, text: str, size: int, colour: tuple[int, ...] = INK, anchor: str = "la"
+    ) -> float:
+        """Returns its width."""
+        from PIL import ImageFont
+
+        font = ImageFont.load_default(size * SHARP)
+        self.draw.text((x * SHARP, y * SHARP), text, fill=colour, font=font, anchor=anchor)
+        return font.getlength(text) / SHARP
+
+    def circle(self, x: float, y: float, radius: float, **how: Any) -> None:
+        self.draw.ellipse([(v + d) * SHARP for d in (-radius, radius) for v in (x, y)], **how)
+
+    def mark(self, x: float, y: float, label: int) -> None:
+        """A white ring with dark rims leaves a positive instance to be seen; a black dot with a white rim is small."""
+        if label == POSITIVE:
+            self.circle(x, y, self.ring + 0.8, outline=INK, width=round(3.4 * SHARP))
+            self.circle(x, y, self.ring, outline=WHITE, width=round(1.8 * SHARP))
+        else:
+            self.circle(x, y, self.dot + 1, fill=WHITE)
+            self.circle(x, y, self.dot, fill=INK)
+
+
+def _counted(places: Places | None, positive: str, negative: str) -> str:
+    if places is None or not len(places.xy):
+        return ""
+    return ", ".join(f"{int((places.label == label).sum())} {word}" for label, word in ((1, positive), (0, negative)))
+
+
+def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int) -> None:
+    from PIL import Image
+
+    wide = 16
+    logits = np.linspace(END, -END, high * SHARP, dtype=np.float32)[:, None].repeat(wide * SHARP, 1)
+    bright = np.full((*logits.shape, 3), 205, np.uint8)  # as light as tissue usually is
+    canvas.paste(Image.fromarray(blend(bright, logits)), (left * SHARP, top * SHARP))
+    for value in TICKS:
+        y = top + (0.5 - np.log(value / (1 - value)) / (2 * END)) * high
+        pen.draw.line([((left + wide) * SHARP, y * SHARP), ((left + wide + 4) * SHARP, y * SHARP)], fill=INK, width=2)
+        anchor = "ls" if value == TICKS[0] else "lt" if value == TICKS[-1] else "lm"
+        sign = "< " if value == TICKS[0] else "> " if value == TICKS[-1] else ""
+        pen.text(left + wide + 7, y, f"{sign}{value:g}", 12, anchor=anchor)
+    pen.text(left, top - LINE - 4, "probability", 12, MUTED)
+
+
+def _legend(pen: _Pen, middle: float, places: Places | None, positive: str, negative: str, lined: bool) -> None:
+    left = float(MARGIN)
+    for label, word in ((POSITIVE, positive), (NEGATIVE, negative)):
+        if places is not None and (places.label == label).any():
+            pen.mark(left + 9, middle, label)
+            left += 24 + pen.text(left + 24, middle, f"{word} (truth)", 13, anchor="lm") + 24
+    if lined:
+        pen.draw.line([(left * SHARP, middle * SHARP), ((left + 20) * SHARP, middle * SHARP)], fill=ABOVE, width=4)
+        pen.text(left + 26, middle, "within: above the model's own threshold", 13, anchor="lm")
