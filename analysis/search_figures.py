@@ -97,7 +97,7 @@ def _best(document: Mapping[str, Any]) -> Figure:
         done = [trial for trial in trials if trial["state"] == COMPLETE]
         startup = min(int(document["definition"].get("startup", 0)), len(trials))
         if 0 < startup < len(trials):
-            axis.axvspan(0.5, startup + 0.5, color="#F1F1F1", zorder=0)
+            axis.axvspan(0.5, startup + 0.5, color="#F1F1F1", zorder=0, label="drawn at random")
         x, y = [t["trial"] + 1 for t in done], [t["values"][0] for t in done]
         axis.plot(x, y, linestyle="none", marker=mark.marker, color=mark.colour, alpha=0.45, label="a trial")
         if done:
@@ -121,9 +121,10 @@ def _best(document: Mapping[str, Any]) -> Figure:
         axis.set_visible(False)
     for line in grid:
         line[0].set_ylabel(_heading(metrics[0]))
-    axes[0].legend(loc="lower right" if goals[0] == "max" else "upper right", handlelength=1.6)
-    if any(0 < int(document["definition"].get("startup", 0)) < len(trials) for _, trials in searches):
-        figure.supxlabel("grey: drawn at random, before the sampler learns", fontsize=7.5, color=style.GREY)
+    named = {
+        text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+    }  # over the points there is no free corner that one could count on
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), columnspacing=1.2)
     return figure
 
 
