@@ -14,7 +14,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study import dense_maps
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
-from d2l_study.study.space_keys import scientific
+from d2l_study.study.space_keys import WITHOUT_WEIGHTS, scientific
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
@@ -70,6 +70,14 @@ def _fit_reference(
     return fit_reference(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
 
 
+def _fit_class_map(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.class_maps import fit_class_map
+
+    return fit_class_map(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+
+
 def _score_attention(
     order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
@@ -88,6 +96,8 @@ FITS: dict[str, Fit] = {
     "bag_label": _fit_reference,
     "oracle": _fit_reference,
     "attention": _score_attention,
+    "cam": _fit_class_map,
+    "peak": _fit_class_map,
 }
 
 
@@ -124,7 +134,7 @@ def run_results(
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
         if maps is not None:
             files[dense_maps.MAPS] = maps
-    if order.keeps_weights and result.status == "done" and order.stage != "attention":
+    if order.keeps_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files
 
