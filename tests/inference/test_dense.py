@@ -1,0 +1,117 @@
+"""A map holds the scores of the patches that the loader would cut, where it says that they lie."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d2l_study.data.cutting import cut_patches
+from d2l_study.errors import UserError
+from d2l_study.inference import dense
+from d2l_study.inference.dense import Grid, bands, place_logits, place_patches, score_map
+from d2l_study.inference.dense_label import Truth, label_images, split_inputs
+from d2l_study.inference.label import label_instances
+from d2l_study.inference.model_file import ModelCard, StoredModel
+from d2l_study.inference.overlay import Panel, Places, map_at
+from d2l_study.inference.tissue_image import TissueImage, open_tissue
+from d2l_study.models import MilModel
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def stored(patch=(17, 17)):
+    network = MilModel((3, *patch), "attention", 8, 4)
+    card = ModelCard("teacher", {}, (0.5,) * 3, (0.2,) * 3, "s", "ab" * 10, 1, 0.0)
+    return StoredModel(network, network.init(np.random.default_rng(3)), card)
+
+
+def pixels(height=61, width=74):
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("patch", "stride"), [((17, 17), 1), ((17, 17), 4), ((16, 16), 4), ((16, 18), 5)])
+def test_every_patch_of_a_grid_is_the_one_that_the_loader_cuts(patch, stride, monkeypatch):
+    monkeypatch.setattr(dense, "BAND_BYTES", 74 * 3 * 40)  # several bands
+    image = TissueImage.of_array("a", pixels())
+    grid = Grid.over(74, 61, patch, stride)
+    x, y = np.meshgrid(grid.x, grid.y)
+    expected = cut_patches(pixels(), np.stack([x.ravel(), y.ravel()], axis=1), patch)
+    found = [windows.reshape(-1, 3, *patch) for _, windows in bands(image, grid)]
+    assert len(found) > 1
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize("patch", [(17, 17), (16, 16)])
+def test_places_are_cut_in_parts_as_from_the_whole_image(patch, monkeypatch):
+    monkeypatch.setattr(dense, "BAND_BYTES", 1)
+    xy = np.random.default_rng(2).integers(-1, [75, 62], (90, 2)).astype(float)
+    found = np.empty((90, 3, *patch), np.uint8)
+    for chosen, patches in place_patches(TissueImage.of_array("a", pixels()), xy, patch):
+        found[chosen] = patches
+    np.testing.assert_array_equal(found, cut_patches(pixels(), xy, patch))
+
+
+def test_the_map_at_a_nucleus_is_the_score_of_its_patch():
+    model, image = stored(), TissueImage.of_array("a", pixels())
+    logits = score_map(model, image, Grid.over(74, 61, (17, 17), 1))
+    assert logits.shape == (61, 74)
+    xy = np.array([[0, 0], [73, 60], [30, 5], [2, 59]])
+    expected = label_instances(model, cut_patches(pixels(), xy, (17, 17))).logit
+    np.testing.assert_allclose(logits[xy[:, 1], xy[:, 0]], expected, atol=1e-5)
+    np.testing.assert_allclose(place_logits(model, image, xy.astype(float)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_the_picture_shows_a_score_where_its_patch_lies(stride):
+    grid = Grid.over(90, 60, (17, 17), stride)
+    logits = np.add.outer(grid.y, 100 * grid.x).astype(np.float32).reshape(grid.rows, grid.columns)
+    shown = map_at(Panel(logits, grid), (90, 60), (180, 120))  # two pixels for one of the image
+    y, x = (np.arange(120) + 0.5) / 2 - 0.5, (np.arange(180) + 0.5) / 2 - 0.5
+    inner = np.ix_((y >= grid.y[0]) & (y <= grid.y[-1]), (x >= grid.x[0]) & (x <= grid.x[-1]))
+    np.testing.assert_allclose(shown[inner], np.add.outer(y, 100 * x)[inner], rtol=1e-4)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"])
+def test_a_tiff_read_in_parts_is_the_image(tmp_path, compression):
+    smooth = np.asarray(Image.fromarray(pixels(20, 25)).resize((300, 400)))
+    Image.fromarray(smooth).save(tmp_path / "a.tif", compression=compression, strip_size=40_000)
+    expected = np.asarray(Image.open(tmp_path / "a.tif").convert("RGB"))
+    image = open_tissue(tmp_path / "a.tif", 3)
+    found = np.concatenate([image.rows(first, min(400, first + 37)) for first in range(0, 400, 37)])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_files_of_an_image_say_what_they_hold(tmp_path):
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    truth = Truth(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
+    images, others = split_inputs([tmp_path / "a.png"], (3, 17, 17))
+    assert not others
+    (made,) = label_images(stored(), images, tmp_path / "out", 4, lambda path: truth)
+    about = json.loads((tmp_path / "out" / "a.json").read_text())
+    logits = np.load(made.path)
+    i, j = 7, 3
+    centre = np.array([[about["x0"] + j * about["stride"], about["y0"] + i * about["stride"]]])
+    expected = label_instances(stored(), cut_patches(pixels(), centre, (17, 17))).logit[0]
+    assert logits[i, j] == pytest.approx(expected, abs=1e-5)
+    assert Image.open(tmp_path / "out" / "a.overlay.png").size[0] > 2 * 74
+    assert (tmp_path / "out" / "instances.csv").read_text().count("\n") == 3
+
+
+def test_mistakes_are_named_before_anything_is_labelled(tmp_path):
+    Image.fromarray(pixels(12, 74)).save(tmp_path / "small.png")
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"small.png: 74×12 pixels .* smaller than the model's patch of 17×17"):
+        list(label_images(stored(), [tmp_path / "small.png"], tmp_path / "out"))
+    for stride in (0, 62):
+        with pytest.raises(UserError, match=rf"--stride {stride} is not allowed.*from 1 to 61"):
+            list(label_images(stored(), [tmp_path / "a.png"], tmp_path / "out", stride))
+    with pytest.raises(UserError, match="given twice"):
+        list(label_images(stored(), [tmp_path / "a.png"] * 2, tmp_path / "out"))
+    with pytest.raises(UserError, match=r"--out .*file: cannot write there"):
+        list(label_images(stored(), [tmp_path / "a.png"], tmp_path / "file"))
