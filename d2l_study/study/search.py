@@ -117,7 +117,8 @@ class Search:
 
     # ---- the document
     def _definition(self) -> dict[str, Any]:
-        searches, sums = [], {}
+        searches: list[dict[str, Any]] = []
+        sums: dict[str, None] = {}
         for problem in self.problems:
             first = {
                 place: v.draw(".".join(place), self.space.base_seed, 0) if isinstance(v, Distribution) else v

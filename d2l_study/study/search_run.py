@@ -235,7 +235,8 @@ def write_fixed(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
     """`search.json` of `method: random` or `grid`, from the ledger, in the form of `search`."""
     assert space.search is not None and not space.adaptive
     options, frame, built = space.search, frame_of(space, checksum), {}  # type: ignore[var-annotated]
-    searches, trials = [], []
+    searches: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan()}
     grid = options.method == "grid"
     problems = [replace(p, at={}) if grid else p for p in problems_of(space)]

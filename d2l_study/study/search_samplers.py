@@ -74,7 +74,8 @@ class Sampler:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        seed, few = self.seed(number), {"n_startup_trials": LEAST_KNOWN}
+        seed = self.seed(number)
+        few: dict[str, Any] = {"n_startup_trials": LEAST_KNOWN}
         if self.method == "tpe":  # multivariate, and with constant liar: trials at work count as bad ones
             return optuna.samplers.TPESampler(seed=seed, **few)
         if self.method == "gp":
@@ -85,7 +86,7 @@ class Sampler:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions = ["maximize" if goal == "max" else "minimize" for goal in self.goals]
+        directions: list[Any] = ["maximize" if goal == "max" else "minimize" for goal in self.goals]
         return optuna.create_study(directions=directions, sampler=sampler)
 
     def optuna_distributions(self) -> dict[str, Any]:

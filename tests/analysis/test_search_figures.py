@@ -16,7 +16,7 @@ def document(count=20, metrics=("val_bag_auc",), goals=("max",), oracle=False):
         state = {3: "failed", 5: "pruned"}.get(k, "complete")
         values = [0.6 + 0.3 * params["teacher.x"], params["teacher.y"]][: len(metrics)] if state == "complete" else None
         trials.append({"number": k, "search": 0, "trial": k, "arm": "vat", "at": {}, "params": params, "state": state,
-                       "values": values, "config_id": f"{k:020d}", "trial_id": f"{k:010d}", "label": "vat"})  # fmt: skip
+                       "values": values, "config_id": f"{k:020d}", "trial_id": f"{k:010d}"})  # fmt: skip
     ways = {"teacher.x": {"low": 0, "high": 1, "log": False}, "teacher.y": {"low": 1, "high": 8, "log": True},
             "teacher.kind": {"choices": ["a", "b"]}}  # fmt: skip
     searches = [{"arm": "vat", "at": {}, "distributions": ways, "fixed": {}}]
@@ -56,7 +56,7 @@ def test_every_complete_trial_is_a_line_over_its_keys():
 
 
 def test_too_few_trials_have_no_importances_and_the_page_says_so():
-    with pytest.raises(UserError, match="importances.*8 complete"):
+    with pytest.raises(UserError, match=r"importances.*8 complete"):
         search_figures.draw(document(6), "importances", "s")
     assert search_figures.picture(document(6), "importances", "s").startswith(b"\x89PNG")
     empty = document(0)

@@ -150,7 +150,8 @@ def test_more_trials_and_replicates_extend_a_search_and_another_one_is_refused(m
     more = make(replicates=3)
     more.reopen([t.config_id for t in more.trials])
     assert len(more.open) == 6
-    for change in ("high: 3}", "high: 5}"), ("epsilon: 2", "epsilon: 4"), ("tpe", "gp"), ("description: a", "base_seed: 7\ndescription: a"):  # fmt: skip
+    changes = [("high: 3}", "high: 5}"), ("epsilon: 2", "epsilon: 4"), ("tpe", "gp")]
+    for change in (*changes, ("description: a", "base_seed: 7\ndescription: a")):
         with pytest.raises(UserError, match="was started with another search") as error:
             make(SPACE.replace(*change))
         assert "->" in str(error.value) and "--study" in str(error.value)

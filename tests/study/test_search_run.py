@@ -1,0 +1,81 @@
+"""Searches with real Ray: trials ended early, and a driver that is killed in the middle."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from test_run import children, command, end_ray_of, run
+
+import analysis
+from d2l_study.study.folder import find_study
+from d2l_study.study.search import read_document
+
+pytestmark = pytest.mark.ray
+
+SPACE = """
+description: a search of a few seconds
+data: {num_bags: 12, mean_bag_size: 3, test_bags: 50}
+teacher: {steps: 36, eval_every: 4, feature_width: 16, attention_width: 8}
+methods:
+  vat: {teacher: {lambda_adv: {low: 0.1, high: 3}, learning_rate: {low: 1e-6, high: 1e-2, log: true}}}
+replicates: 2
+base_seed: 3
+search: {method: tpe, trials: 8, startup: 4}
+schedule: asha
+resources: {checkpoint_every: 4}
+"""
+
+
+def searched(folder):
+    return read_document(find_study("few", str(folder / "runs")))
+
+
+def test_a_search_ends_trials_early_and_reports_the_best(tmp_path):
+    (tmp_path / "few.yaml").write_text(SPACE)
+    out = run(tmp_path)
+    document = searched(tmp_path)
+    states = [trial["state"] for trial in document["trials"]]
+    assert len(states) == 8 and set(states) == {"complete", "pruned"}
+    rows = analysis.load("few", tmp_path / "runs").set_index("config_id")
+    for trial in document["trials"]:
+        wanted = "done" if trial["state"] == "complete" else "pruned"
+        assert set(rows.loc[trial["config_id"], "status"]) == {wanted}
+    complete = [t for t in document["trials"] if t["state"] == "complete"]
+    best = max(complete, key=lambda t: t["values"][0])
+    assert best["trial_id"] in out and f"{len(complete)} complete, {8 - len(complete)} ended early" in out
+    mine, runs = children(tmp_path, "few")
+    assert len(mine) == 8 and "RUNNING" not in {r.info.status for r in runs}
+    again = run(tmp_path)  # nothing is left: the same trials, the same words
+    assert searched(tmp_path) == document and "8 trials told, 0 to go on with, 0 to ask" in again
+
+
+@pytest.mark.soak
+def test_a_killed_search_goes_on_with_its_sampler_and_budget(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+        (folder / "few.yaml").write_text(SPACE.replace("schedule: asha\n", ""))
+    run(whole, "--max-concurrent", 1)
+    for kill_at in (2, 5):
+        with (cut / "log").open("w") as log:
+            driver = subprocess.Popen(
+                command("run", "--space", cut / "few.yaml", "--root", cut / "runs", "--max-concurrent", 1),
+                stdout=log, stderr=log, cwd=cut, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while len(list((cut / "runs" / "results").glob("*/*/r001/commit.json"))) < kill_at:
+            assert driver.poll() is None and time.monotonic() < deadline, (cut / "log").read_text()
+            time.sleep(0.02)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        end_ray_of(driver.pid)
+    committed = {p: p.stat().st_mtime_ns for p in (cut / "runs" / "results").glob("*/*/*/commit.json")}
+    run(cut, "--max-concurrent", 1)
+    assert all(p.stat().st_mtime_ns == at for p, at in committed.items())  # nothing was trained twice
+    kept = ("number", "params", "config_id", "values", "state")
+    first, second = ([{k: t[k] for k in kept} for t in searched(f)["trials"]] for f in (whole, cut))
+    assert first == second  # one at a time: the very same search
+    mine, runs = children(cut, "few")
+    assert len(mine) == 8 and {r.info.status for r in runs} == {"FINISHED"}
