@@ -7,6 +7,7 @@
 
 #SBATCH --job-name=d2l_study
 #SBATCH --nodes=2                 # CHANGE
+#SBATCH --exclusive
 #SBATCH --ntasks-per-node=1       # one Ray per node; it shares the node out among trials
 #SBATCH --cpus-per-task=16        # CHANGE
 #SBATCH --gpus-per-task=1         # CHANGE; leave out without GPUs
@@ -19,6 +20,9 @@ case $PYTHON in /*) ;; *) PYTHON=$PWD/$PYTHON ;; esac
 [ $# -gt 0 ] || { echo "usage: sbatch clusters/slurm.sh run --space NAME --root SHARED_FOLDER" >&2; exit 2; }
 [ -x "$PYTHON" ] || { echo "error: no Python at $PYTHON (set PYTHON, or submit from the checkout)" >&2; exit 2; }
 
+export PATH="$(dirname "$PYTHON"):$PATH"  # symmetric-run calls `ray`, and ends with `ray stop`: this login's Ray on
+                                         # these nodes, so let two jobs share no node (--exclusive)
+
 # A token of this job's own, handed on in the environment and written nowhere: others on the same nodes cannot use or
 # disturb this Ray.
 RAY_AUTH_TOKEN=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
@@ -26,9 +30,9 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THRE
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(getent ahostsv4 "$head" | awk 'NR == 1 {print $1}')
-port=$((20000 + SLURM_JOB_ID % 20000))  # two jobs on one node do not meet
+port=$((20000 + SLURM_JOB_ID % 20000))
 
-srun --export=ALL "$PYTHON" -m ray.scripts.scripts symmetric-run \
+srun --export=ALL ray symmetric-run \
   --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$SLURM_CPUS_PER_TASK" \
   -- "$PYTHON" -m d2l_study "$@" --address "$address:$port" &
 trap 'kill -INT %1' INT
