@@ -42,6 +42,7 @@ def _quiet_environment() -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_DEDUP_LOGS": "1",
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -89,8 +90,9 @@ def cluster(address: str) -> Iterator[Any]:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({reason}); start one, or use --address local"
         ) from None
-    for name in ("ray.tune", "ray.train", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of trials are told by us, once
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         yield ray
     finally:

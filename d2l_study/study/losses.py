@@ -8,6 +8,7 @@ results ends the study.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,8 @@ def loss_of(log: str) -> Loss:
     last = lines[-1] if lines else "the worker was lost"
     if "StorageError" in log:
         said = next((line for line in reversed(lines) if "StorageError: " in line), last)
-        return Loss(STORAGE, said.partition("StorageError: ")[2] or said, log)
+        said = said.partition("StorageError: ")[2] or said
+        return Loss(STORAGE, re.sub(r"^\[Errno \d+\] |: '[^']*'$", "", said), log)
     if "outofmemory" in low or "out of memory" in low or "MemoryError" in log:
         return Loss(MEMORY, "the worker ran out of memory", log)
     if "nodedied" in low or "node died" in low or "node is dead" in low or "node was dead" in low:

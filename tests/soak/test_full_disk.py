@@ -17,7 +17,7 @@ def disk(tmp_path):
     point = tmp_path / "disk"
     point.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(point)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(point)], capture_output=True, text=True
     )
     if made.returncode != 0:
         pytest.skip(f"no right to mount a tmpfs here: {made.stderr.strip()}")

@@ -31,6 +31,11 @@ def test_a_loss_is_told_by_its_log(log, kind, words):
     assert found.kind == kind and words in found.cause and "\n" not in found.cause
 
 
+def test_a_storage_error_is_told_without_number_and_place():
+    log = "RayTaskError\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'"
+    assert loss_of(log).cause == "No space left on device"
+
+
 def lost(tmp_path, replicates, retries, kinds):
     """The pieces handed out after each loss, following the first piece, and the folder."""
     folder = StudyFolder(LocalStorage(tmp_path), "s")
