@@ -1,5 +1,6 @@
 """Ten kills of the driver at random moments, and two drivers at once: nothing lost, nothing done twice."""
 
+import contextlib
 import os
 import random
 import signal
@@ -27,11 +28,17 @@ def test_ten_kills_leave_the_table_of_an_undisturbed_study(undisturbed, tmp_path
     kept: dict = {}
     while kills < KILLS:
         driver = place.start()
-        begun = time.monotonic()
-        # From the first milliseconds (plan, lease, Ray) until well into training.
-        moment = moments.choice([moments.uniform(0.5, 8), moments.uniform(8, 20)])
-        while driver.poll() is None and time.monotonic() < begun + moment:
-            time.sleep(0.02)
+        # While it plans, takes the lease and starts Ray; or well into training, counted in checkpoints, so that a
+        # busy machine only takes longer.
+        early, delay = moments.random() < 0.4, moments.uniform(0.2, 6)
+        if early:
+            moment = f"{delay:.1f} s"
+            time.sleep(delay)
+        else:
+            count = moments.randint(3, 10)
+            moment = f"{count} checkpoints and {delay / 10:.1f} s"
+            wait_for_checkpoints(place, driver, count)
+            time.sleep(delay / 10)
         restarts += 1
         assert restarts < 4 * KILLS
         if driver.poll() is not None:
@@ -43,7 +50,7 @@ def test_ten_kills_leave_the_table_of_an_undisturbed_study(undisturbed, tmp_path
         for path, at in kept.items():
             assert path.stat().st_mtime_ns == at, f"{path} was made twice"
         kept = {path: path.stat().st_mtime_ns for path in place.committed()}
-        print(f"kill {kills} after {moment:.1f} s: {len(kept)} runs committed", flush=True)
+        print(f"kill {kills} after {moment}: {len(kept)} runs committed", flush=True)
     assert 0 < len(kept) < 20
     out = place.run()
     assert "trials done" in out and "resuming" in out
@@ -64,6 +71,18 @@ def test_ten_kills_leave_the_table_of_an_undisturbed_study(undisturbed, tmp_path
             k: v for k, v in other.data.metrics.items() if k not in timed
         }
         assert _curve(place, run) == _curve(undisturbed, other)
+
+
+def wait_for_checkpoints(place, driver, count, timeout=400):
+    """Until so many more checkpoints of one run have been written, whichever run gets there first."""
+    seen: dict = {}
+    deadline = time.monotonic() + timeout
+    while max(map(len, seen.values()), default=0) <= count:
+        assert driver.poll() is None and time.monotonic() < deadline, place.said()
+        for path in (place.root / "results").glob("*/*/*/checkpoint.pt"):
+            with contextlib.suppress(FileNotFoundError):
+                seen.setdefault(path, set()).add(path.stat().st_mtime_ns)
+        time.sleep(0.02)
 
 
 def _curve(place, run):
