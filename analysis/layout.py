@@ -168,6 +168,8 @@ def arrange(
         panel_key = None  # the default panel, in a study of another kind of bags
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
     notes: list[str] = []
+    if rows.attrs.get("search", {}).get("oracle"):
+        notes.append(f"{stages.MARK} ORACLE: the settings were searched for with true instance labels.")
     pruned = rows["status"] == "pruned"
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")

@@ -99,6 +99,9 @@ def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     attrs: dict[str, Any] = {"study": listed(dict.fromkeys(one.get("study", "") for one in found))}
     if all("varied" in one for one in found):
         attrs["varied"] = sorted({key for one in found for key in one["varied"]})
+    searches = [one["search"] for one in found if "search" in one]
+    if searches:
+        attrs["search"] = {"metric": searches[0]["metric"], "oracle": any(one["oracle"] for one in searches)}
     attrs[FOLDERS] = {name: place for one in found for name, place in one.get(FOLDERS, {}).items()}
     return attrs
 

@@ -37,5 +37,8 @@ def group(stage: str | None) -> str:
 
 
 def default_metric(rows: pandas.DataFrame) -> str:
-    """What a study is about: the instance AUC where it has students, the bag AUC otherwise."""
+    """What a study is about: the instance AUC where it has students, the bag AUC otherwise; of a search what it looked
+    at, since its test figures choose nothing."""
+    if rows.attrs.get("search", {}).get("metric") in rows:
+        return str(rows.attrs["search"]["metric"])
     return "instance_auc" if "instance_auc" in rows and (rows["stage"] == STUDENT).any() else "bag_auc"

@@ -136,7 +136,8 @@ class StudyFolder:
 
     def rows(self) -> pandas.DataFrame:
         """All rows of the study as a table, `LEADING_COLUMNS` first; columns that nothing fills are left out
-        except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name."""
+        except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name,
+        `attrs["search"]` of a search the metric that chose, and whether it saw true instance labels."""
         import pandas as pd
 
         frame = pd.DataFrame(list(self.iter_rows()))
@@ -146,6 +147,9 @@ class StudyFolder:
         frame = frame[[*LEADING_COLUMNS, *(c for c in frame if c not in LEADING_COLUMNS)]]
         frame.attrs["study"] = self.name
         frame.attrs["varied"] = sorted({key for entry in self.plan() for key in entry["varied"]})
+        if self.storage.exists(f"{self.key}/search.json"):
+            searched = json.loads(self.storage.read(f"{self.key}/search.json"))["definition"]
+            frame.attrs["search"] = {"metric": searched["metrics"][0], "oracle": bool(searched.get("oracle"))}
         return frame
 
     def compact(self) -> pandas.DataFrame:
