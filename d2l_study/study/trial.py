@@ -145,7 +145,7 @@ def compute_runs(
     device = order.resources["device"]
     if device == "auto":
         device = "cuda" if order.resources["gpus"] > 0 else "cpu"
-    compute = Compute(device, order.resources["precision"])
+    compute = Compute(device, order.resources["precision"], pack=order.resources.get("pack"))
     data = DATASETS[order.sections["data"]["dataset"]](**order.sections["data"])
     pool = _pool(data)
     if pool.checksum != order.checksum:

@@ -1,0 +1,196 @@
+"""Packed training: one replicate against many in one process, formulations, arithmetic rate, and what a grid takes.
+
+    python benchmarks/packed.py [--device cuda|cpu] [--replicates 20] [--seconds 2] [--out packed.json]
+
+Needs torch and numpy only. For n = 100 bags of K = 10 and K = 100 digits, plain and with R_adv, every row is measured
+in this one run: milliseconds per step (median of intervals; on CUDA wall time after synchronising, on a CPU processor
+time) of a stack of one and of many replicates, for `grouped` and `matmul`, with and without CUDA graphs. Then the
+achieved rate (operations counted from the plain layers: 3 forward passes a step, 7 with R_adv) against the measured
+rate of batched matrix products of the very shapes and of large squares, the share of padding, the host's time to draw a
+step, and `vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2l_study.data import MnistBags
+from d2l_study.data.pool import Replicate
+from d2l_study.learning import TeacherConfig
+from d2l_study.learning.objective import draw_batch, teacher_loss
+from d2l_study.learning.packed import Pack
+from d2l_study.learning.packed_batches import Problem, draw_block, padding_share
+from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, forward_flops
+from d2l_study.learning.packed_prediction import StackedSets, on_host
+from d2l_study.learning.packed_stack import Stack, means_and_stds
+from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.training import trainable
+
+ARMS = {"plain": ({}, 3.0), "adv": ({"lambda_adv": 0.5}, 7.0)}
+"""Overrides and forward passes of a step."""
+STEPS = {"cuda": 50, "cpu": 5}
+"""Steps of a timed interval."""
+
+
+def seconds_of(function: Callable[[], object], device: str, least: float) -> float:
+    """The median time of one call, over calls that take `least` seconds together, three at least."""
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    function()
+    wait()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < least:
+        begin = clock()
+        function()
+        wait()
+        times.append(clock() - begin)
+    return statistics.median(times)
+
+
+def stack_of(config: TeacherConfig, replicates: list[Replicate], compute: Compute) -> tuple[Stack, Pack]:
+    pack = Pack([Problem(config, r) for r in replicates], compute)
+    stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.images)
+    stack.load(pack.problems, pack.trainings)
+    return stack, pack
+
+
+def step_seconds(stack: Stack, pack: Pack, least: float) -> float:
+    steps = STEPS[stack.device.type]
+    stack.put_block(draw_block(pack.problems, pack.room, 0, steps))
+
+    def interval() -> None:
+        stack._at.zero_()
+        stack.run(steps)
+
+    return seconds_of(interval, stack.device.type, least) / steps
+
+
+def loop_seconds(config: TeacherConfig, replicate: Replicate, compute: Compute, least: float) -> float:
+    """One step of one replicate as the loop takes it, drawing included."""
+    pack = Pack([Problem(config, replicate)], compute)
+    normalise = Normalise.of(replicate, compute)
+    params, optimizer = trainable(config, pack.model.init(replicate.streams.rng("init")), compute)
+    leaves, at = list(params.values()), iter(range(10**9))
+
+    def step() -> None:
+        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, next(at), normalise)
+        loss, _ = teacher_loss(pack.model, params, batch, config, 1.0, compute)
+        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
+            leaf.grad = gradient
+        optimizer.step()
+
+    return seconds_of(step, compute.device, least)
+
+
+def product_rates(replicates: int, instances: int, device: str, dtype: torch.dtype, least: float) -> dict[str, float]:
+    """TFLOP/s of batched products: of the LeNet's shapes as `matmul` has them, and of large squares."""
+    large = 4096 if device == "cuda" else 512
+    shapes = {
+        "conv1": (replicates, instances * 144, 36, 80), "conv2": (replicates, instances * 16, 720, 200),
+        "fc": (replicates, instances, 800, 500), "square": (4 if device == "cuda" else 1, large, large, large),
+    }  # fmt: skip
+    rates = {}
+    for name, (batch, rows, inner, columns) in shapes.items():
+        a = torch.randn(batch, rows, inner, device=device).to(dtype)
+        b = torch.randn(batch, inner, columns, device=device).to(dtype)
+        calls = 20 if device == "cuda" else 1
+        taken = seconds_of(lambda a=a, b=b, calls=calls: [torch.bmm(a, b) for _ in range(calls)], device, least) / calls
+        rates[name] = 2.0 * batch * rows * inner * columns / taken / 1e12
+    counted = {"conv1": 144 * 36 * 80, "conv2": 16 * 720 * 200, "fc": 800 * 500}
+    rates["layers"] = sum(counted.values()) / sum(count / rates[name] for name, count in counted.items())
+    return rates
+
+
+def validation_seconds(stack: Stack, pack: Pack, least: float) -> float:
+    sets = StackedSets([[p.replicate.val] for p in pack.problems], stack.device)
+    norm = means_and_stds(pack.problems).to(stack.device)
+    return seconds_of(
+        lambda: on_host(sets.logits(stack.model, stack.params, stack.images, norm)), stack.device.type, least
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--replicates", type=int)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"))
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--out", help="JSON file for the raw values")
+    args = parser.parse_args()
+    device, cuda = args.device, args.device == "cuda"
+    torch.set_num_threads(1)
+    many = args.replicates or (20 if cuda else 4)
+    precision = args.precision or ("bfloat16" if cuda else "float32")
+    least = args.seconds or (2.0 if cuda else 1.0)
+    name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    print(f"{name}, torch {torch.__version__}, {precision}, {many} replicates, least {least:g} s a value")
+    rows: list[dict[str, Any]] = []
+    fastest: dict[tuple[int, str], tuple[float, float, float]] = {}
+    for size in (10, 100) if cuda else (10,):
+        data = MnistBags(num_bags=100, mean_bag_size=size)
+        pool = data.load_pool()
+        replicates = [data.replicate(pool, r, base_seed=1) for r in range(many)]
+        for arm, (overrides, passes) in ARMS.items():
+            config = TeacherConfig(**overrides, eval_every=STEPS[device])
+            for formulation in FORMULATIONS:
+                for graphs in (True, False) if cuda else (False,):
+                    compute = Compute(device, precision, packed=True, formulation=formulation, graphs=graphs)
+                    row: dict[str, Any] = {"K": size, "arm": arm, "formulation": formulation}
+                    for count in (1, many):
+                        stack, pack = stack_of(config, replicates[:count], compute)
+                        row[f"ms_{count}"] = 1e3 * step_seconds(stack, pack, least)
+                    row["graphs"] = stack.eager_reason or "replayed"
+                    row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
+                    row["padding"] = padding_share(pack.problems, pack.room)
+                    useful = many * float(np.mean([p.replicate.train.sizes.mean() for p in pack.problems]))
+                    row["tflops"] = useful * passes * forward_flops(pack.model) / row[f"ms_{many}"] / 1e9
+                    row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
+                    begin = time.process_time()
+                    draw_block(pack.problems, pack.room, 0, 50)
+                    row["draw_ms"] = 1e3 * (time.process_time() - begin) / 50
+                    if not cuda:
+                        row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)
+                    rows.append(row)
+                    print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+                    step = max(row[f"ms_{many}"], row["draw_ms"])
+                    if (size, arm) not in fastest or step < fastest[size, arm][0]:
+                        fastest[size, arm] = (step, row["val_ms"], row["tflops"])
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        rates = product_rates(many, size, device, dtype, least)
+        print(f"K {size}: batched products, TFLOP/s: " + ", ".join(f"{k} {v:.3g}" for k, v in rates.items()))
+        for arm in ARMS:
+            reached = fastest[size, arm][2]
+            print(f"K {size} {arm}: {reached:.3g} TFLOP/s, {reached / rates['layers']:.0%} of the rate of the layers' "
+                  f"products, {reached / rates['square']:.0%} of large squares'")  # fmt: skip
+        rows.append({"K": size, "rates": rates})
+    if cuda:
+        # 7 values of n, 2500 steps and 25 validations of 50 bags; K = 50 as half of K = 100; five arms of nine as the
+        # plain one, four as R_adv; data, test evaluation and writing as 0.15 s a run. Early stopping would save some of
+        # it; noise instances, drawn on the host, are not in it.
+        total = 0.0
+        for measured, share in ((10, 1.0), (100, 0.5), (100, 1.0)):
+            for arm, arms in (("plain", 5), ("adv", 4)):
+                step, val, _ = fastest[measured, arm]
+                total += 7 * arms * share * (2500 * step + 25 * val) / 1e3
+        total += 189 * many * 0.15
+        print(f"vat_grid with {many} replicates: about {total / 60:.0f} min by these rows")
+    if args.out:
+        Path(args.out).write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
