@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test lint soak clean
+.PHONY: study test lint soak bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space vat_quick
@@ -19,6 +19,13 @@ lint: $(VENV)/.installed-dev
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
+
+# The claims of speed, in a short version (minutes); each script's --help says how to run it in full.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/first_layer.py
+	$(BIN)/python benchmarks/regularizer_cost.py --rounds 10
+	$(BIN)/python benchmarks/plain_loop.py --seeds 2
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -3,8 +3,8 @@
     python benchmarks/first_layer.py [--repeats 30]
 
 Prints milliseconds of processor time (the least of the repeats, one thread, float32) for 10 and 40 MNIST-sized
-instances, and their ratio: `layers, plain` in PyTorch's default layout, `layers` channels last (d2l_study's way where no
-gradient of the pixels is asked for), `product` (its way where one is).
+instances, and their ratio: `layers, plain` in PyTorch's default layout, `layers` channels last (d2l_study's way where
+no gradient of the pixels is asked for), `product` (its way where one is).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -28,6 +29,10 @@ def least(function: Callable[[], object], repeats: int) -> float:
         function()
         times.append(time.process_time() - begin)
     return 1e3 * min(times)
+
+
+def gradients(way: Callable[..., torch.Tensor], leaves: list[torch.Tensor], asked: list[torch.Tensor]) -> object:
+    return torch.autograd.grad(way(*leaves).sum(), asked)
 
 
 def main() -> None:
@@ -47,10 +52,7 @@ def main() -> None:
         for of in ("pixels", "pixels, filters"):
             leaves = [v.clone().requires_grad_(True) for v in (x, weight, bias)]
             asked = leaves[:1] if of == "pixels" else leaves
-            found = {
-                name: least(lambda way=way: torch.autograd.grad(way(*leaves).sum(), asked), repeats)  # type: ignore[misc]
-                for name, way in ways.items()
-            }
+            found = {name: least(partial(gradients, way, leaves, asked), repeats) for name, way in ways.items()}
             ratio = found["layers"] / found["product"]
             print(f"{count:9d}  {of:18s} " + "".join(f"{value:16.2f}" for value in found.values()) + f"{ratio:17.2f}")
 

@@ -5,7 +5,8 @@
 A step is drawing the batch, the loss, its gradient and Adam, on MNIST bags (n = 100, K = 10), one thread. Each round
 times every arm once on the same bags, so that a disturbance of the machine falls on all of them; printed are the median
 processor time of a step and the median over rounds of its ratio to the plain step of the same round.
-Counted in passes, all three with the direction from the logit are 2.5 plain steps at ρ = 0.2, with a power iteration 2.9.
+Counted in passes, all three with the direction from the logit are 2.5 plain steps at ρ = 0.2, with a power iteration
+2.9.
 """
 
 from __future__ import annotations
