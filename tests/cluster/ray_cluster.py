@@ -56,7 +56,7 @@ class RayCluster:
 
     def up(self) -> None:
         """`ray up`, then wait until every worker is there."""
-        self._ray("up", str(self.file), "-y", "--no-config-cache")
+        self.ray("up", str(self.file), "-y", "--no-config-cache")
         self.wait(self.hosts.count - 1)
 
     def wait(self, workers: int, seconds: float = 120) -> None:
@@ -82,7 +82,7 @@ class RayCluster:
             process.wait(timeout=900)
         return process
 
-    def _ray(self, *words: str) -> None:
+    def ray(self, *words: str) -> None:
         self.note(f"$ ray {' '.join(words)}")
         with self.log.open("ab") as log:
             subprocess.run([RAY, *words], cwd=REPOSITORY, env=self._environment(), stdout=log,

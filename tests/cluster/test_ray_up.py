@@ -85,6 +85,21 @@ def test_a_study_spreads_and_survives_a_lost_host(cluster: RayCluster, alone: pd
     assert "d2l-host1" in set(rows["host"])
 
 
+def test_a_job_runs_by_the_dashboard_and_results_come_home(cluster: RayCluster, alone: pd.DataFrame) -> None:
+    root = cluster.hosts.shared / "runs"  # of the test before: the job finds everything done
+    inner = f"cd ~/d2l_study && ~/d2l_venv/bin/python -m d2l_study run {STUDY} --address auto --root {root}"
+    job = f"RAY_AUTH_MODE=token ~/d2l_venv/bin/ray job submit --address http://127.0.0.1:8265 -- bash -c '{inner}'"
+    said = cluster.hosts.run(0, job, check=False)
+    cluster.note(f"$ {job}\n{said.stdout}")
+    assert said.returncode == 0 and "0 to run now" in said.stdout, said.stdout + said.stderr
+    home = cluster.home / "runs"
+    cluster.ray("rsync-down", str(cluster.file), f"{root}/", f"{home}/")
+    assert_same(rows_of(home), alone)
+    command = [sys.executable, "-m", "analysis", "tables", rows_of(home)["study"][0], "--root", str(home)]
+    table = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    assert "| vat" in table
+
+
 def test_a_lost_head_is_started_again_and_the_same_command_goes_on(cluster: RayCluster, alone: pd.DataFrame) -> None:
     root = cluster.hosts.shared / "second"
     process = cluster.study(f"run {STUDY} --address auto --root {root}", wait=False)
@@ -137,15 +152,18 @@ def test_a_study_in_a_bucket(cluster: RayCluster) -> None:
         server.stop()
 
 
-SRUN = """#!/bin/sh
+SRUN = """#!/bin/bash
 # srun as far as clusters/slurm.sh uses it: the command on every node of the allocation, with this environment.
 shift  # --export=ALL
+names=$(compgen -e | grep -E '^(PATH|PYTHONPATH|RAY_.*|SLURM_.*|OMP_.*)$')
+environment=$(for name in $names; do printf 'export %s=%q; ' "$name" "${!name}"; done)
 for host in $SLURM_JOB_NODELIST; do
-  env | grep -E '^(RAY_|SLURM_|OMP_|PYTHONPATH)' | sed 's/=/="/; s/$/"; /; s/^/export /' | tr -d '\\n' > /tmp/env-$$
-  ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR root@$host \\
-    "$(cat /tmp/env-$$) cd /root/d2l_study && $*" &
+  ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "root@$host" \\
+    "$environment cd /root/d2l_study && $*" &
 done
-wait
+status=0
+for job in $(jobs -p); do wait "$job" || status=$?; done
+exit $status
 """
 
 
