@@ -97,7 +97,7 @@ def _open_whole(path: Path, channels: int) -> TissueImage:
     def rows(first: int, last: int) -> np.ndarray:
         if not pixels:
             with _large_is_fine():
-                pixels.append(np.ascontiguousarray(read_image(path, channels).transpose(1, 2, 0)))
+                pixels.append(read_image(path, channels).transpose(1, 2, 0))
         return pixels[0][first:last]
 
     with _large_is_fine(), _image(path, channels) as image:

@@ -1,0 +1,79 @@
+"""Maps of test images are kept with the run, drawn for its page, and kept from MLflow where images are private."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d2l_study.data import SyntheticColonBags
+from d2l_study.inference.label import label_instances
+from d2l_study.inference.model_file import from_bytes
+from d2l_study.learning import TeacherConfig
+from d2l_study.study.dense_maps import MAPS, KnownImages, _maps, images_allowed, map_pictures
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import WEIGHTS
+from d2l_study.study.resources import Resources
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import TrialOrder, run_trial
+
+CONFIG = "ab" * 10
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE", str(tmp_path_factory.mktemp("cache")))
+        data = SyntheticColonBags(images=9, side=60, folds=3).resolved()
+        config = TeacherConfig(steps=4, eval_every=2, feature_width=16)
+        order = TrialOrder(
+            root=str(tmp_path_factory.mktemp("root")), study="s", config_id=CONFIG, label="none", stage="teacher",
+            sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(0, 1), base_seed=5,
+            checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
+            code_version="test",
+        )  # fmt: skip
+        assert set(run_trial(order).values()) == {"done"}
+        yield StudyFolder(LocalStorage(order.root), "s"), data.load_pool()
+
+
+def test_the_first_replicate_keeps_maps_and_its_scores_of_true_instances(study):
+    folder, pool = study
+    assert MAPS not in folder.ledger.read(CONFIG, 1)["files"]
+    metas, arrays = _maps(folder.ledger, CONFIG, 0)
+    assert {pool.bags.label[meta["bag"]] for meta in metas} == {0, 1}
+    stored = from_bytes(folder.ledger.read_file(CONFIG, 0, WEIGHTS))
+    for k, meta in enumerate(metas):
+        mine = pool.bags.instance[pool.image == meta["image"]]
+        np.testing.assert_allclose(
+            arrays[f"places{k}"], label_instances(stored, np.asarray(pool.instances[mine])).logit, atol=1e-5
+        )
+        assert arrays[f"logits{k}"].shape == (meta["grid"]["rows"], meta["grid"]["columns"])
+
+
+def test_pictures_are_drawn_from_what_is_kept(study):
+    folder, _ = study
+    pictures = map_pictures(folder, CONFIG, None, 0)
+    assert set(pictures) == {f"overlays/{k + 1}.png" for k in range(len(_maps(folder.ledger, CONFIG, 0)[0]))}
+    assert Image.open(io.BytesIO(pictures["overlays/1.png"]())).size[1] > 560
+    assert map_pictures(folder, CONFIG, None, 1) == {}
+
+
+def test_label_knows_the_truth_and_the_part_of_an_image_of_its_data_set(study, tmp_path):
+    folder, pool = study
+    known = KnownImages.of_model(folder.ledger, CONFIG, 0, None)
+    metas, _ = _maps(folder.ledger, CONFIG, 0)
+    truth = known(pool.images[metas[0]["image"]])
+    assert truth.note == "a test image of this model"
+    np.testing.assert_array_equal(truth.places.label, pool.bags.instance_label[pool.image == metas[0]["image"]])
+    assert known(tmp_path / "other.png") is None
+
+
+@pytest.mark.parametrize(
+    ("log_images", "dataset", "allowed"),
+    [(None, "colon", True), (None, "mnist", True), (None, "manifest", False), (True, "manifest", True),
+     (False, "colon", False)],
+)  # fmt: skip
+def test_private_images_stay_out_of_mlflow_unless_the_space_says_so(log_images, dataset, allowed):
+    assert images_allowed({"log_images": log_images}, {"dataset": dataset}) is allowed
