@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
-        command = {"tables": _tables, "compare": _compare, "figure": _figure, "export": _export}[arguments.command]
+        command = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}[
+            arguments.command
+        ]
         command(arguments)
         sys.stdout.flush()
     except UserError as error:
@@ -167,6 +169,21 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
     return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind)
 
 
+def _report(arguments: argparse.Namespace) -> None:
+    from analysis import report, results
+
+    results.writable_path(arguments.out, report.SUFFIXES)
+    if len(arguments.study) > 1:
+        raise UserError(f"a report is about one study, found {len(arguments.study)}")
+    rows = _load(arguments)
+    uri = arguments.tracking_uri
+    if uri is None and rows.attrs.get(results.FOLDERS):
+        from d2l_study.study.mlflow_store import resolve_uri
+
+        uri = resolve_uri(None, next(iter(rows.attrs[results.FOLDERS].values())))
+    print(f"wrote {report.write_report(rows, arguments.out, root=arguments.root, uri=uri)}")
+
+
 def _export(arguments: argparse.Namespace) -> None:
     from analysis import results
 
@@ -256,6 +273,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--scale", choices=SCALES, default="linear", help="of the metric; logit spreads what lies near 1"
     )
     figure.add_argument("--out", required=True, metavar="FILE", help=".png, .svg or .pdf")
+
+    report = command(
+        "report", "write a study's report: one HTML file with tables, tests, figures, failures and provenance",
+        "Example: python -m analysis report vat_quick --out report.html",
+    )  # fmt: skip
+    report.add_argument("--out", default="report.html", metavar="FILE", help=".html (default: report.html)")
 
     export = command(
         "export", "write the rows of a study, one per run",

@@ -1,0 +1,290 @@
+"""What a report says in words and small tables: summary, best trials, failures, provenance."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis import report_page as html
+from analysis.best import TASK
+from analysis.chosen import CHOICE, ranked
+from analysis.intervals import mean_interval
+from analysis.layout import METRICS, SYMBOLS, Label, show
+from analysis.metrics import describe
+from analysis.mlflow_links import Pages
+from analysis.number_style import styles_of
+from analysis.stages import default_metric
+from d2l_study.study.failure_report import log_tail
+
+if TYPE_CHECKING:
+    import pandas
+
+    from analysis.tables import Table
+    from d2l_study.study.folder import StudyFolder
+
+BEST_PER_TASK, MOST_TASKS = 5, 12
+MOST_CAUSES, IDS_SHOWN = 20, 6
+FINDINGS = 8
+
+
+# ---- summary
+def counts(rows: pandas.DataFrame) -> str:
+    """Runs by how they ended, configurations, time."""
+    states = rows["status"].value_counts()
+    total = len(rows)
+    found: list[tuple[str, str, bool]] = [(f"{int(states.get('done', 0)):,}", f"of {total:,} runs done", False)]
+    names = {"failed": "failed", "pruned": "ended early", "missing": "not run yet"}
+    found += [(f"{int(states[s]):,}", word, s == "failed") for s, word in names.items() if states.get(s, 0)]
+    if "failed" not in states:
+        found.append(("0", "failed", False))
+    found.append((f"{rows['config_id'].nunique():,}", "configurations", False))
+    seconds = sum(float(rows[name].sum()) for name in ("train_seconds", "eval_seconds") if name in rows)
+    if seconds > 0:
+        found.append((duration(seconds), "of training and testing, summed over runs", False))
+    return html.numbers(found)
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def span(rows: pandas.DataFrame) -> str:
+    """From the first to the last commit, to the minute; empty where rows do not say."""
+    if "committed_at" not in rows:
+        return ""
+    times = rows["committed_at"].dropna().astype(str)
+    if times.empty:
+        return ""
+    first, last = times.min()[:16].replace("T", " "), times.max()[:16].replace("T", " ")
+    return f"{first} UTC" if first == last else f"{first} to {last} UTC"
+
+
+def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
+    """What was varied and how often, as facts."""
+    arms = list(dict.fromkeys(f"{m}" for m in rows["method"].dropna()))
+    shown = ", ".join(arms[:12]) + (f" and {len(arms) - 12} more" if len(arms) > 12 else "")
+    found: list[tuple[str, str | html.Text]] = [(f"{len(arms)} arm{'s' if len(arms) != 1 else ''}", shown)]
+    keys = dict.fromkeys([*(k for k in TASK if k in rows), *rows.attrs.get("varied", [])])
+    for key in keys:
+        values = rows[key].dropna().unique() if key in rows else []
+        if not len(values):
+            continue
+        name = SYMBOLS.get(key, key)
+        name = key if name == key else f"{key} {name}"
+        numeric = all(isinstance(v, int | float) or hasattr(v, "item") for v in values) and rows[key].dtype != bool
+        values = sorted(values) if numeric else list(values)
+        if len(values) > 12 and numeric:
+            found.append((name, f"{len(values)} values from {values[0]:.3g} to {values[-1]:.3g}"))
+        else:
+            found.append((name, ", ".join(show(v.item() if hasattr(v, "item") else v) for v in values[:12])))
+    per = rows.groupby(["config_id", "method"])["replicate"].nunique()
+    low, high = int(per.min()), int(per.max())
+    folds = "fold" in rows and rows["fold"].notna().any()
+    what = "folds and repeats of one data set" if folds else "replicates: new bags, new initialisation"
+    found.append(("replicates", f"{low if low == high else f'{low} to {high}'} ({what})"))
+    return found
+
+
+def findings(made: Table, rows: pandas.DataFrame) -> list[str]:
+    """The headline: in each task what validation chose, with its test figure, then the paired differences."""
+    layout, lines = made.layout, []
+    styles = styles_of(layout, (d for found in made.compared.values() for d in found))
+    order = ranked(rows)
+    place = {one: i for i, one in enumerate(zip(order["config_id"], order["method"], strict=True))}
+    for panel in layout.panels:
+        for column in layout.columns_of(panel):
+            if layout.column_key == METRICS and column.value != _headline_metric(made, rows):
+                continue
+            cells = [(layout.cells[panel, row, column], row) for row in layout.rows_of(panel)
+                     if (panel, row, column) in layout.cells]  # fmt: skip
+            cells = [(place[c.origin.config_id, r.value], c, r) for c, r in cells
+                     if c.values and (c.origin.config_id, r.value) in place]  # fmt: skip
+            if not cells:
+                continue
+            _, cell, row = min(cells, key=lambda one: one[0])
+            style = styles[cell.metric.name]
+            mean, around = style.mean(cell.interval), style.around(cell.interval)
+            lines.append(
+                f"{_where(panel, column)}{row.text} has the highest validation AUC of {len(cells)}; "
+                f"its {cell.metric.heading}: {mean} {around} ({_count(cell.interval.count)})."
+            )
+    for panel, found in made.compared.items():
+        for one in found:
+            for column, interval in one.by_column.items():
+                metric = layout.metric_of(column)
+                if not interval.has_bounds or (
+                    layout.column_key == METRICS and metric.name != _headline_metric(made, rows)
+                ):
+                    continue
+                mean, around = styles[metric.name].difference(interval)
+                holds = interval.lower <= 0 <= interval.upper
+                verdict = "the interval holds 0: not told apart" if holds else "the interval leaves out 0"
+                lines.append(f"{_where(panel, column)}{one.text}: {mean} {around} {metric.title} "
+                             f"({_count(interval.count, 'pair')}); {verdict}.")  # fmt: skip
+    more = len(lines) - FINDINGS
+    return lines[:FINDINGS] + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
+
+
+def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:
+    names = [metric.name for metric in made.layout.metrics]
+    wanted = default_metric(rows)
+    return wanted if wanted in names else names[0]
+
+
+def _where(panel: Label, column: Label) -> str:
+    parts = [panel.text, "" if column.key == METRICS else column.text]
+    text = ", ".join(filter(None, parts))
+    return f"{text}: " if text else ""
+
+
+def _count(number: int, what: str = "replicate") -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+# ---- the best trials
+def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
+    """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page."""
+    order = ranked(rows)
+    if order.empty:
+        return []
+    tasks = [key for key in TASK if key in order]
+    test = default_metric(rows)
+    shown = order.groupby(tasks, sort=False, dropna=False).head(BEST_PER_TASK) if tasks else order.head(BEST_PER_TASK)
+    number = shown.groupby(tasks, sort=False, dropna=False).ngroups if tasks else 1
+    shown = shown.head(BEST_PER_TASK * MOST_TASKS)
+    by_config = dict(iter(rows[rows["config_id"].isin(set(shown["config_id"]))].groupby("config_id")))
+    several = [key for key in tasks if order[key].nunique() > 1]
+    varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
+    lines: list[list[Any]] = []
+    for one in shown.to_dict("records"):
+        mine = by_config[one["config_id"]]
+        mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
+        chosen = mean_interval(mine[CHOICE])
+        tested = mean_interval(mine[test]) if test in mine else None
+        settings = ", ".join(f"{k}={_value(mine[k].iloc[0])}" for k in varied if mine[k].notna().any())
+        address = pages.by_config.get(one["config_id"])
+        trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
+        count = f"{one['count']}" if one["complete"] else f"{one['count']} of {one['planned']}"
+        lines.append([
+            *(html.Number(show(one[key]), float(one[key])) if key != "dataset" else str(one[key]) for key in several),
+            trial, str(one["method"]), settings or "–", _interval(chosen),
+            _interval(tested) if tested is not None else "–", html.Number(count, float(one["count"])),
+        ])  # fmt: skip
+    heads = [*(SYMBOLS.get(key, key) for key in several), "trial", "arm", "settings"]
+    described = describe(test)
+    heads += ["validation bag AUC", described.heading if described else test, "runs"]
+    note = (
+        f"By mean validation AUC over replicates, the oracle left out: the best {BEST_PER_TASK} of "
+        f"{len(order):,} configurations"
+        + (" in each task" if number > 1 else "")
+        + ". What is the best of many on validation "
+        "looks better there than it is; the test figures chose nothing. Mean [95 % interval]."
+    )
+    if number > MOST_TASKS:
+        note += f" The first {MOST_TASKS} of {number} tasks."
+    pieces = [html.table(heads, lines, ids=[len(several)]), html.paragraph(note, "note")]
+    return [*pieces, html.paragraph(pages.note, "note")] if pages.by_config and pages.note else pieces
+
+
+def _interval(interval: Any) -> html.Number:
+    around = f" [{interval.lower:.3f}, {interval.upper:.3f}]" if interval.has_bounds else ""
+    return html.Number(f"{interval.mean:.3f}{around}" if interval.count else "–", interval.mean)
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else show(value.item() if hasattr(value, "item") else value)
+
+
+# ---- failures
+def failures(rows: pandas.DataFrame, folder: StudyFolder | None, root: str) -> list[str]:
+    """Failed runs by cause: how many, which, the end of one log, and the command that runs that one alone."""
+    failed = rows[rows["status"] == "failed"]
+    if failed.empty:
+        return []
+    causes = failed["cause"].fillna("no cause recorded") if "cause" in failed else failed["status"]
+    groups = sorted(failed.groupby(causes, sort=False), key=lambda item: -len(item[1]))
+    where = "" if root == "runs" else f" --root {shlex.quote(root)}"
+    pieces = []
+    for cause, group in groups[:MOST_CAUSES]:
+        first = group.iloc[0]
+        names = [f"{t} r{int(r):03d} ({m})" for t, r, m in zip(group["trial_id"], group["replicate"], group["method"],
+                                                              strict=True)]  # fmt: skip
+        more = f" and {len(names) - IDS_SHOWN:,} more" if len(names) > IDS_SHOWN else ""
+        pieces.append(f"<h3>{len(group):,} run{'s' if len(group) > 1 else ''}: {html.code(str(cause)).html}</h3>")
+        pieces.append(html.paragraph(", ".join(names[:IDS_SHOWN]) + more))
+        if folder is not None:
+            lines = log_tail(folder, str(first["config_id"]), int(first["replicate"]))
+            command = f"python -m d2l_study trial --id {first['trial_id']} --replicate {int(first['replicate'])}{where}"
+            pieces += [html.pre("\n".join(lines))] if lines else []
+            pieces.append(html.paragraph(html.Text(f"Alone: {html.code(command).html}")))
+    if len(groups) > MOST_CAUSES:
+        pieces.append(html.paragraph(f"… and {len(groups) - MOST_CAUSES} more causes.", "note"))
+    return pieces
+
+
+# ---- provenance
+def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages) -> list[str]:
+    """Where the results come from: code, seeds, data, machine, precision, and the space as written."""
+    resolved = folder.resolved() if folder is not None else {}
+    space, origin = resolved.get("space", {}), resolved.get("provenance", {})
+    checksums = sorted({str(e["data_checksum"]) for e in folder.plan() if e.get("data_checksum")}) if folder else []
+    done = rows[rows["status"] == "done"]
+    made_by = sorted({str(name) for name in _values(done, "made_by")} - {str(rows.attrs.get("study"))})
+    versions = origin.get("packages", {})
+    dirty = " (tree with changes)" if origin.get("dirty") else ""
+    pieces = [
+        html.facts([
+            ("space", f"{space.get('name', '')}" + _overrides(space)),
+            ("command", html.code(origin["command"]) if origin.get("command") else ""),
+            ("code", f"{origin.get('code_version', '')}{dirty}" if origin.get("code_version") else ""),
+            ("code of the runs", ", ".join(_values(done, "code_version"))),
+            ("commit", html.code(origin["commit"]) if origin.get("commit") else ""),
+            ("science version", str(origin.get("science_version", ""))),
+            ("base seed", str(space.get("base_seed", "")) or ", ".join(_values(rows, "base_seed"))),
+            ("data", ", ".join(_values(rows, "dataset"))),
+            ("data checksum", html.code(", ".join(checksums)) if checksums else ""),
+            ("device", ", ".join(_values(done, "device"))),
+            ("precision", ", ".join(_values(done, "precision"))),
+            ("threads", ", ".join(_values(done, "threads"))),
+            ("host", ", ".join(str(origin[k]) for k in ("host", "processor", "system") if origin.get(k))),
+            ("Python and packages", ", ".join([f"Python {origin['python']}"] * bool(origin.get("python"))
+                                              + [f"{k} {v}" for k, v in versions.items()])),
+            ("results", span(rows)),
+            ("runs of other studies", f"some runs were made by {', '.join(made_by)}" if made_by else ""),
+            ("MLflow", html.link(pages.study, "the study's page") if pages.study else ""),
+        ]),
+    ]  # fmt: skip
+    if folder is not None:
+        text = folder.storage.read(f"{folder.key}/space.yaml").decode("utf-8", "replace")
+        pieces.append(html.folded("The space as written", html.pre(text)))
+    else:
+        pieces.append(
+            html.paragraph(
+                "These rows came without their study's folder: its space, machine and seeds are not known here.", "note"
+            )
+        )
+    return pieces
+
+
+def _overrides(space: Mapping[str, Any]) -> str:
+    overrides = space.get("overrides") or []
+    return f", with {' '.join(map(str, overrides))}" if overrides else ""
+
+
+def _values(rows: pandas.DataFrame, key: str) -> list[str]:
+    return (
+        [show(v.item() if hasattr(v, "item") else v) for v in rows[key].dropna().unique()[:12]] if key in rows else []
+    )
+
+
+def states_text(rows: pandas.DataFrame) -> Iterator[str]:
+    """Sentences about what a reader must know of the runs before the numbers."""
+    states = rows["status"].value_counts()
+    if states.get("missing", 0):
+        yield f"{int(states['missing']):,} planned runs are not there yet: this is a report of an unfinished study."
+    if states.get("pruned", 0):
+        yield f"{int(states['pruned']):,} runs were ended early by the study's rule; they enter no table."
