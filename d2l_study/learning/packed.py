@@ -1,11 +1,12 @@
 """Packed training: all replicates of a configuration in one process, with parameters stacked along a replicate axis.
 
-    fitted = fit_teacher(config, replicates, compute=Compute("cuda"))
+    fitted = fit_teacher(config, replicates, compute=Compute("cuda", pack=20))
     fitted = fit_teachers([(TeacherConfig(lambda_adv=v), replicate) for v in (0.5, 1.0) for replicate in replicates])
 
 The draws, the formulas and the selection are those of training one by one, so that results agree within rounding, and
 a run may go on packed or unpacked from the same checkpoint. One small network leaves a GPU idle; a pack of twenty fills
-it. On a CPU taking turns is faster (`benchmarks/packed.py`), and the default there.
+it. It has been tested on a CPU, where taking turns was faster in what was measured (`benchmarks/README.md`), and not
+been run on a GPU yet; so it is asked for (`Compute.pack` on a GPU, `Compute.packed` anywhere) and no device's default.
 
 Networks: all, the residual one by grouped convolutions. Regularizers, poolings, dropout, stochastic depth, mixup and
 augmentation: all. Students are not packed: they are trained by turns on every device.

@@ -24,7 +24,8 @@ class Compute:
     """Where and how to compute; in no configuration's identity.
 
     packed: whether a configuration's replicates are trained with stacked parameters, in lockstep, rather than by turns;
-    None: on a GPU. pack: most replicates in one stack (None: all), for a device whose memory holds no more.
+    None: on a GPU, if `pack` is given. pack: most replicates in one stack; None: by turns, or all in one stack where
+    `packed` is True. Packed training is tested on a CPU and has not been run on a GPU yet, so nobody gets it unasked.
     formulation: of the stacked network, `grouped` or `matmul` (None: the faster one); graphs: CUDA graphs, where there
     is CUDA.
     """
@@ -44,7 +45,9 @@ class Compute:
 
     @property
     def packs(self) -> bool:
-        return self.device.startswith("cuda") if self.packed is None else self.packed
+        if self.packed is None:
+            return self.pack is not None and self.device.startswith("cuda")
+        return self.packed
 
     def autocast(self) -> Any:
         """bfloat16 for the extractor where asked for; logits, KL and losses stay in float32."""

@@ -2,8 +2,9 @@
 
     fitted = fit_teacher(TeacherConfig(lambda_adv=1.0), replicates)
 
-On a CPU the replicates take turns, one interval (`eval_every` steps) each; every draw is addressed by replicate
-and step, so the result is that of training them one by one, and that of a run resumed from a checkpoint.
+The replicates take turns, one interval (`eval_every` steps) each, unless `compute` asks for packed training; every
+draw is addressed by replicate and step, so the result is that of training them one by one, and that of a run resumed
+from a checkpoint.
 """
 
 from __future__ import annotations

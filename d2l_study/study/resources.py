@@ -26,8 +26,9 @@ class Resources(Options):
     max_concurrent: int | None = option(None, "most trials at a time; null: as many as fit", least=1, scientific=False)
     retries: int = option(1, "further attempts after a lost worker or node", least=0, most=100, scientific=False)
     pack: int | None = option(
-        None, "on a GPU, most replicates trained as one stack; null: all of a trial's", least=1, scientific=False
-    )
+        None, "train a trial's replicates on a GPU as stacks of at most so many; null: one by one", least=1,
+        scientific=False,
+    )  # fmt: skip
     checkpoint_every: int = option(
         500, "optimizer steps between checkpoints of a run; 0: never", least=0, scientific=False
     )
