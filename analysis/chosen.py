@@ -6,10 +6,13 @@ as much as by merit. The mean validation AUC over replicates picks; test figures
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from analysis.best import TASK
+from analysis.layout import show
 from analysis.stages import ORACLE
+from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -51,4 +54,20 @@ def chosen_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     keys = best.set_index(["config_id", "method"]).index
     kept = rows[rows.set_index(["config_id", "method"]).index.isin(keys)].copy()
     kept.attrs = {**rows.attrs, "varied": [key for key in rows.attrs.get("varied", []) if key in tasks]}
+    return kept
+
+
+def where(rows: pandas.DataFrame, wanted: Mapping[str, str]) -> pandas.DataFrame:
+    """The rows that have these values, as texts. UserError for a key that is not there, or a value that no row has."""
+    kept = rows
+    for key, value in wanted.items():
+        if key not in rows:
+            raise UserError(f"--where {key}={value}: the study has no such key{nearest(key, [str(c) for c in rows])}")
+        texts = kept[key].map(lambda v: show(v.item() if hasattr(v, "item") else v))
+        if not (texts == value).any():
+            there = list(dict.fromkeys(texts))
+            raise UserError(
+                f"--where {key}={value}: no run has it{nearest(value, there)} (there: {listed(there[:12])})"
+            )
+        kept = kept[texts == value]
     return kept

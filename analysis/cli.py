@@ -21,7 +21,10 @@ TESTS = ("paired", "delong", "clusters")
 AUTO = "auto"
 SCALES = ("linear", "logit")
 SEARCH_KINDS = ("best", "importances", "parallel")
-KINDS = ("curves", "pairs", *SEARCH_KINDS)
+SCORE_KINDS = ("roc", "pr", "reliability")
+KINDS = ("curves", "pairs", "heatmap", *SCORE_KINDS, "learning", *SEARCH_KINDS)
+LEVELS = ("bag", "instance")
+SIZES = ("column", "page", "slide")
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 DESCRIPTION = "Tables, tests, figures and rows of studies, from their stored results. Nothing is trained."
 STUDY_HELP = (
@@ -132,31 +135,66 @@ def _metrics(arguments: argparse.Namespace) -> str | list[str] | None:
     return names[0] if len(names) == 1 else names
 
 
-def _keys(texts: Sequence[str]) -> dict[str, str]:
+def _keys(texts: Sequence[str], option: str = "--baseline") -> dict[str, str]:
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key or not value:
-            raise UserError(f"--baseline {text}: expected KEY=VALUE, for example method=none")
+            raise UserError(f"{option} {text}: expected KEY=VALUE, for example method=none")
         found[key] = value
     return found
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, pairs, results
+    from analysis import figures, results
 
     results.writable_path(arguments.out, figures.SUFFIXES)  # before the work, not after it
-    if arguments.kind in SEARCH_KINDS:
-        print(f"wrote {figures.save(_search_figure(arguments), arguments.out)}")
-        return
-    rows = _load(arguments)
-    if arguments.kind == "pairs":
-        if arguments.scale != "linear":
-            raise UserError(f"--scale {arguments.scale}: the differences of --kind pairs are drawn on a linear scale")
-        figure = pairs.draw_pairs(rows, arguments.metric, panel_key=_panel(arguments))
-    else:
-        figure = figures.draw(rows, arguments.metric, panel_key=_panel(arguments), scale=arguments.scale)
+    _check_figure_options(arguments)
+    figure = _search_figure(arguments) if arguments.kind in SEARCH_KINDS else _figure_of_rows(arguments)
     print(f"wrote {figures.save(figure, arguments.out)}")
+
+
+FIGURE_OPTIONS = {
+    "scale": ("curves",), "level": SCORE_KINDS, "rows": ("heatmap",), "columns": ("heatmap",),
+    "metric": ("curves", "pairs", "heatmap", "learning"),
+    "where": tuple(kind for kind in KINDS if kind not in SEARCH_KINDS),
+}  # fmt: skip
+"""Which kinds of figures take an option; the others take all."""
+
+
+def _check_figure_options(arguments: argparse.Namespace) -> None:
+    kind = arguments.kind
+    for option, kinds in FIGURE_OPTIONS.items():
+        given = getattr(arguments, option)
+        if given in (None, []) or kind in kinds:
+            continue
+        if option == "scale" and given == "linear":
+            continue
+        why = {"pairs": "its differences are drawn on a linear scale"}.get(kind, "") if option == "scale" else (
+            "it shows what the search looked at" if kind in SEARCH_KINDS and option == "metric" else "")  # fmt: skip
+        text = " ".join(map(str, given)) if isinstance(given, list) else given
+        raise UserError(
+            f"--{option} {text}: not of --kind {kind}{'; ' + why if why else ''} (it is of {', '.join(kinds)})"
+        )
+
+
+def _figure_of_rows(arguments: argparse.Namespace) -> Any:
+    from analysis import figures, heatmap, learning_figure, pairs, reliability_figure, roc_figure
+    from analysis.chosen import where
+
+    rows = where(_load(arguments), _keys(arguments.where, "--where"))
+    kind, size, metric, level = arguments.kind, arguments.size, arguments.metric, arguments.level or "bag"
+    if kind == "pairs":
+        return pairs.draw_pairs(rows, metric, panel_key=_panel(arguments), size=size)
+    if kind == "heatmap":
+        return heatmap.draw_heatmap(rows, metric, row_key=arguments.rows, column_key=arguments.columns, size=size)
+    if kind in roc_figure.KINDS:
+        return roc_figure.draw_roc(rows, kind, level, size=size)
+    if kind == "reliability":
+        return reliability_figure.Reliability.of(rows, level).draw(size)
+    if kind == "learning":
+        return learning_figure.draw_learning(rows, metric, size=size)
+    return figures.draw(rows, metric, panel_key=_panel(arguments), scale=arguments.scale or "linear", size=size)
 
 
 def _search_figure(arguments: argparse.Namespace) -> Any:
@@ -164,9 +202,7 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
 
     if len(arguments.study) > 1:
         raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
-    if arguments.metric is not None:
-        raise UserError(f"--metric: --kind {arguments.kind} shows what the search looked at; leave it out")
-    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind)
+    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size)
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -258,20 +294,31 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     _add_output(compared)
 
     figure = command(
-        "figure", "draw a metric against the number of bags, students against their teachers, or a search",
+        "figure", "draw a figure: curves, students against teachers, a heat map, ROC, reliability, learning, a search",
         "Example: python -m analysis figure vat_quick --out auc.pdf",
     )  # fmt: skip
     figure.add_argument(
         "--kind", choices=KINDS, default="curves",
         help="curves: the metric against the number of bags with 95 %% bands (default); pairs: each student minus its "
-        "teacher, replicate by replicate; of a search: best (so far, by trial), importances (of its keys), parallel "
+        "teacher, replicate by replicate; heatmap: over two keys; roc, pr, reliability: of the stored test scores; "
+        "learning: curves of the training; of a search: best (so far, by trial), importances (of its keys), parallel "
         "(each trial over its keys)",
     )  # fmt: skip
     _add_metric(figure)
     _add_panel(figure, "one panel for each of its values")
+    figure.add_argument("--rows", metavar="KEY", help="of a heat map (default: num_bags, lambda_adv, or what varies)")
     figure.add_argument(
-        "--scale", choices=SCALES, default="linear", help="of the metric; logit spreads what lies near 1"
+        "--columns", metavar="KEY", help="of a heat map (default: mean_bag_size, epsilon, or what varies)"
     )
+    figure.add_argument("--level", choices=LEVELS, help="of roc, pr and reliability (default: bag)")
+    figure.add_argument(
+        "--where", nargs="+", default=[], metavar="KEY=VALUE", help="only runs with these values, such as num_bags=50"
+    )
+    figure.add_argument(
+        "--size", choices=SIZES, default="page",
+        help="column: 3.4 inches wide; page: 7 inches (default); slide: 13.3 inches, with larger letters",
+    )  # fmt: skip
+    figure.add_argument("--scale", choices=SCALES, help="of the metric; logit spreads what lies near 1")
     figure.add_argument("--out", required=True, metavar="FILE", help=".png, .svg or .pdf")
 
     report = command(

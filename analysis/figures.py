@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import stages, style
-from analysis.layout import SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange
+from analysis.layout import METRICS, SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange, default_columns
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 SCALES = ("linear", "logit")
 LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-PANELS_PER_ROW = 3
 LEGEND_ABOVE = 4
 """Up to so many curves the legend stands above the panels, beyond it on their right."""
 LABEL_WIDTH = 32
@@ -44,19 +43,24 @@ def draw(
     x_key: str = "num_bags",
     panel_key: str | None = "mean_bag_size",
     scale: str = "linear",
+    size: str = "page",
 ) -> Figure:
     """The figure of a study's rows (`analysis.load`), on Agg, independent of any display.
 
     metric: by default the instance AUC where the study has students, the bag AUC otherwise
+    size: column, page or slide; where the figure is to stand
     scale: of the metric; `logit` gives the differences near 1 their room, for metrics in [0, 1] only
     UserError for an unknown metric, key or scale, an x axis that is not numeric or not positive, or no result.
     """
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if x_key == "num_bags" and default_columns(rows) == METRICS:  # given bags: one point per row
+        x_key = METRICS
+    if panel_key is not None and panel_key not in rows and panel_key == "mean_bag_size":
+        panel_key = None
     layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, panel_key))
-    if any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
+    if x_key != METRICS and any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
         raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
     if not any(cell.values for cell in layout.cells.values()):
         raise UserError(
@@ -71,19 +75,24 @@ def draw(
             f"--scale logit: a mean of {layout.metric.name} is exactly 0 or 1, which has no place on it; use linear"
         )
     curves = len(layout.columns) > 1
-    across = min(len(layout.panels), PANELS_PER_ROW)
-    down = math.ceil(len(layout.panels) / across)
     marks = marks_of(layout)
 
-    with mpl.rc_context(style.RC):
+    with style.use(size) as chosen:
+        across = chosen.columns(len(layout.panels))
+        down = math.ceil(len(layout.panels) / across)
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
         many = len(layout.rows) > LEGEND_ABOVE
         height = style.PANEL_HEIGHT * (1.25 if many else 1) if curves else 0.8 + 0.26 * len(layout.rows)
-        beside = (_text_inches(layout) + 0.7 if many else 0.4) if curves else _text_inches(layout, 1000)
+        right = many and across < chosen.across  # else there is no room for the legend there
+        beside = (_text_inches(layout) + 0.7 if right else 0.0) if curves else _text_inches(layout, 1000)
+        legend_rows = len(layout.rows) if curves and many and not right else 0
+        # Long names beside the panels of points make the figure wider: shortened they would not tell arms apart.
+        width = chosen.panel_width(len(layout.panels), beside) * across + beside
         figure.set_size_inches(
-            style.PANEL_WIDTH * across + beside, height * down + (0.6 if curves and not many else 0.3)
+            width * chosen.scale,
+            (height * down + (0.6 if curves and not many else 0.3) + 0.17 * legend_rows) * chosen.scale,
         )
         for i, axis in enumerate(axes.flat):
             if i >= len(layout.panels):
@@ -100,8 +109,8 @@ def draw(
             if curves and i % across == 0:
                 axis.set_ylabel(layout.metric.heading)
         if curves and len(layout.rows) > 1:
-            _draw_legend(figure, layout, marks, many)
-        figure.supxlabel(_note(layout), fontsize=6.5, color=style.GREY)
+            _draw_legend(figure, layout, marks, right)
+        style.footnote(figure, _note(layout))
         _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
         if curves:
             _set_ticks(figure, axes, layout)
@@ -184,7 +193,7 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
         if cell is None or not cell.values:
             if cell is not None:  # on the axes' own left edge, so that it moves no limit
                 axis.annotate(cell.status, (0.02, position), xycoords=("axes fraction", "data"), va="center",
-                              color=style.GREY, fontsize=7, style="italic")  # fmt: skip
+                              color=style.GREY, fontsize="small", style="italic")  # fmt: skip
             continue
         interval, mark = cell.interval, marks[row]
         if interval.has_bounds:
@@ -197,8 +206,7 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
         if stages.group(before.stage) != stages.group(after.stage):
             axis.axhline(position + 0.5, color="#BBBBBB", lw=0.7)
     axis.grid(False, axis="y")
-    title = " · ".join(filter(None, [panel.text, column.text]))
-    axis.set_title(title)
+    axis.set_title(" · ".join(filter(None, [panel.text, "" if column.key == METRICS else column.text])))
 
 
 def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label, Cell]]]:
@@ -225,9 +233,7 @@ def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark],
     if right:
         figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
     else:
-        widest = max(len(row.text) for row in layout.rows)
-        columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / (4.6 * widest + 48))))
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3.2)
+        style.legend(figure, handles, max(min(len(row.text), LABEL_WIDTH) for row in layout.rows))
 
 
 def _wrapped(text: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis import style
 from analysis.differences import difference_of, teacher_of, teachers_by_id
-from analysis.figures import PANELS_PER_ROW, marks_of
+from analysis.figures import marks_of
 from analysis.layout import Cell, Label, Layout, arrange
 from analysis.stages import STUDENT
 from d2l_study.errors import UserError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABEL_WIDTH = 44
+PANEL_WITH_NUMBERS = 2.5
+"""The least room for differences and the means beside them, in inches."""
 ROW_HEIGHT = 0.42
 """Of one student, in inches; its label has at most two lines."""
 DOTS_BELOW = 0.27
@@ -38,13 +40,13 @@ def draw_pairs(
     *,
     column_key: str = "num_bags",
     panel_key: str | None = "mean_bag_size",
+    size: str = "page",
 ) -> Figure:
     """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table.
 
     metric: by default the instance AUC
     UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
     """
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -59,19 +61,20 @@ def draw_pairs(
         )
     students = [row for row in layout.rows if any(row == place[1] for place in taught)]
     panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
-    across = min(len(layout.columns), PANELS_PER_ROW, len(panels))
-    down = math.ceil(len(panels) / across)
     marks = marks_of(layout)
     labels = [_wrapped(row.text) for row in students]
 
-    with mpl.rc_context(style.RC):
+    with style.use(size) as chosen:
+        # The numbers on the right and the names on the left leave a page room for one panel and a half.
+        across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
+        down = math.ceil(len(panels) / across)
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         longest = max(len(line) for label in labels for line in label.split("\n"))
-        figure.set_size_inches(
-            style.PANEL_WIDTH * 1.1 * across + 0.064 * longest, (ROW_HEIGHT * len(students) + 0.7) * down + 0.3
-        )
+        names = 0.064 * longest
+        width = max(PANEL_WITH_NUMBERS * across, min(chosen.width - names, 3.6 * across)) + names
+        figure.set_size_inches(width * chosen.scale, ((ROW_HEIGHT * len(students) + 0.7) * down + 0.5) * chosen.scale)
         for i, axis in enumerate(axes.flat):
             if i >= len(panels):
                 axis.set_visible(False)
@@ -83,7 +86,7 @@ def draw_pairs(
                 place = (panel, row, column)
                 if place in taught:
                     _draw_student(axis, position, taught[place], teachers[place], marks[row])
-            axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize=6.5, va="bottom",
+            axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
                           color=style.GREY)  # fmt: skip
             axis.set_yticks(range(len(students)), labels)
             axis.set_ylim(len(students) - 0.4, -0.6)
@@ -93,8 +96,8 @@ def draw_pairs(
                 axis.tick_params(axis="x", labelbottom=True)
                 axis.set_xlabel(f"difference of {layout.metric.title}")
             _separate_teachers(axis, layout, students)
-        figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize=9)
-        figure.supxlabel(_note(layout, taught), fontsize=6.5, color=style.GREY)
+        figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize="large")
+        style.footnote(figure, _note(layout, taught))
     return figure
 
 
@@ -103,7 +106,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
     if teacher is None or not both:
         text = cell.status if not cell.values else "teacher not here" if teacher is None else "no pair"
         axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), va="center", color=style.GREY,
-                      fontsize=7, style="italic",
+                      fontsize="small", style="italic",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         return
     interval = difference_of(cell, teacher)
@@ -118,7 +121,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean([one.values[r] for r in both])) for one in (teacher, cell))
     axis.annotate(f"{before:.4f} → {after:.4f} ({len(both)})", (1.02, position), xycoords=("axes fraction", "data"),
-                  va="center", fontsize=6.5, annotation_clip=False)  # fmt: skip
+                  va="center", fontsize="small", annotation_clip=False)  # fmt: skip
 
 
 def _pairs(cell: Cell, teacher: Cell | None) -> list[int]:

@@ -102,8 +102,8 @@ def _summary(rows: pandas.DataFrame, tables: list[Table], reduced: bool, folder:
     pieces = [report_facts.counts(rows)]
     pieces += [html.paragraph(text) for text in report_facts.states_text(rows)]
     if folder is not None and report_figures.is_oracle_search(folder):
-        pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may see; "
-                                     "not a result of weak labels."))  # fmt: skip
+        pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may "
+                                     "see; not a result of weak labels."))  # fmt: skip
     if tables:
         pieces.append(html.items(report_facts.findings(tables[0], rows)))
         pieces.append(html.paragraph(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis import report_page as html
@@ -39,19 +40,52 @@ def pictures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolde
             )
             continue
         pieces.append(_embedded(figure, caption))
+    return pieces + reliability(shown)
+
+
+def reliability(shown: pandas.DataFrame) -> list[str]:
+    """Figure and table of the reliability of bag and instance scores, where there are stored predictions."""
+    from analysis.reliability_figure import Reliability
+    from analysis.write_html import html_fragment
+
+    pieces = []
+    for level in ("bag", "instance"):
+        try:
+            found = Reliability.of(shown, level)
+            text = f"Reliability of {level} scores: how far a score can be read as a probability."
+            pieces += [_embedded(found.draw(), text), html_fragment(found.sheet())]
+        except UserError:
+            continue
+        except Exception as error:
+            text = f"The reliability of {level} scores could not be shown: {type(error).__name__}: {error}"
+            pieces.append(html.paragraph(text, "note"))
     return pieces
 
 
 def _plan(
     rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolder | None
 ) -> Iterator[tuple[str, Callable[[], Figure], str]]:
-    from analysis import figures, pairs
+    from analysis import figures, heatmap, learning_figure, pairs, roc_figure
 
     yield "curves", lambda: figures.draw(shown), "Mean over replicates with its 95 % interval."
     if (shown["stage"] == "student").any():
         yield "pairs", lambda: pairs.draw_pairs(shown), "Each student minus its own teacher, replicate by replicate."
+    yield (
+        "heatmap",
+        lambda: heatmap.draw_heatmap(rows),
+        "Mean over replicates, over the two keys that vary most visibly.",
+    )
     if folder is None:
         return
+    for level in ("bag", "instance"):
+        for kind, name in (("roc", "ROC"), ("pr", "Precision-recall")):
+            text = f"{name} curves of the test {level}s, from the stored predictions."
+            yield f"{kind} of {level}s", partial(roc_figure.draw_roc, shown, kind, level), text
+    yield (
+        "learning",
+        lambda: learning_figure.draw_learning(shown),
+        "Learning curves, from the stored curves of the runs.",
+    )
     document = _search(folder)
     if document is not None:
         from analysis import search_figures

@@ -35,25 +35,23 @@ SYMBOLS = {
 ORACLE_NOTE = "† ORACLE: this search looked at true instance labels"
 
 
-def draw_search(study: str, root: str, kind: str) -> Figure:
+def draw_search(study: str, root: str, kind: str, size: str = "page") -> Figure:
     """The picture of a study's search; `UserError` if it has none, or none of this kind can be drawn."""
     folder = find_study(study, root)
     document = read_document(folder)
     if document is None:
         raise UserError(f"--kind {kind}: study {folder.name!r} is no search (its space has no section search)")
-    return draw(document, kind, folder.name)
+    return draw(document, kind, folder.name, size)
 
 
-def draw(document: Mapping[str, Any], kind: str, name: str) -> Figure:
+def draw(document: Mapping[str, Any], kind: str, name: str, size: str = "page") -> Figure:
     """A picture of kind best, importances or parallel. `UserError` if no trial is complete."""
-    import matplotlib as mpl
-
     if not any(trial["state"] == COMPLETE for trial in document["trials"]):
         raise UserError(f"--kind {kind}: study {name!r} has no complete trial yet")
-    with mpl.rc_context(style.RC):
+    with style.use(size):
         figure = {"best": _best, "importances": _importances, "parallel": _parallel}[kind](document)
         if document["definition"].get("oracle"):
-            figure.text(0.995, 0.005, ORACLE_NOTE, ha="right", va="bottom", fontsize=7, color="#A00000")
+            figure.text(0.995, 0.005, ORACLE_NOTE, ha="right", va="bottom", fontsize="small", color="#A00000")
     return figure
 
 
@@ -76,7 +74,8 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # not pyplot, whose state is not for threads
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    scale = style.current().scale
+    figure = Figure(figsize=(width * scale, height * scale), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -87,9 +86,10 @@ def _best(document: Mapping[str, Any]) -> Figure:
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     if len(metrics) > 1:
         return _fronts(document)
-    columns = min(3, len(searches))
+    size = style.current()
+    columns = size.columns(len(searches))
     rows = math.ceil(len(searches) / columns)
-    figure = _figure(style.PANEL_WIDTH * columns + 0.4, style.PANEL_HEIGHT * rows + 0.25)
+    figure = _figure(max(3.4, size.panel_width(len(searches)) * columns), style.PANEL_HEIGHT * rows + 0.45)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     axes = [axis for line in grid for axis in line]
     marks = style.marks([name for name, _ in searches])
@@ -124,7 +124,13 @@ def _best(document: Mapping[str, Any]) -> Figure:
     named = {
         text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }  # over the points there is no free corner that one could count on
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), columnspacing=1.2)
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=min(len(named), 2 if figure.get_figwidth() < 5 * size.scale else len(named)),
+        columnspacing=1.2,
+    )
     return figure
 
 
@@ -132,7 +138,7 @@ def _fronts(document: Mapping[str, Any]) -> Figure:
     """Several objectives: the first two of each trial, and the Pareto front of all of them."""
     searches = by_search(document)
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
-    figure = _figure(style.PANEL_WIDTH + 1.6, style.PANEL_HEIGHT + 0.7)
+    figure = _figure(min(4.6, style.current().width), style.PANEL_HEIGHT + 0.9)
     axis = figure.subplots()
     for (name, trials), mark in zip(searches, style.marks([name for name, _ in searches]), strict=True):
         done, front = [t for t in trials if t["state"] == COMPLETE], pareto_front(trials, goals)
@@ -200,7 +206,7 @@ def _importances(document: Mapping[str, Any]) -> Figure:
             f"--kind importances: no search has two keys or more and {LEAST_FOR_IMPORTANCES} complete trials"
         )
     heights = [len(shares) for _, _, shares in found]
-    figure = _figure(style.PANEL_WIDTH + 1.6, 0.3 * sum(heights) + 0.75 * len(found) + 0.3)
+    figure = _figure(min(4.6, style.current().width), 0.3 * sum(heights) + 0.75 * len(found) + 0.3)
     axes = figure.subplots(len(found), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights])[:, 0]
     names = [name for name, _ in by_search(document)]
     marks = dict(zip(names, style.marks(names), strict=True))
@@ -208,7 +214,7 @@ def _importances(document: Mapping[str, Any]) -> Figure:
         keys = list(shares)[::-1]
         axis.barh(range(len(keys)), [shares[key] for key in keys], color=marks[name].colour, alpha=0.75, height=0.62)
         for place, key in enumerate(keys):
-            axis.text(shares[key] + 0.012, place, f"{shares[key]:.0%}", va="center", fontsize=7.5)
+            axis.text(shares[key] + 0.012, place, f"{shares[key]:.0%}", va="center", fontsize="medium")
         axis.set_yticks(range(len(keys)), [_short(key) for key in keys])
         axis.set(title=f"{name}: {count} complete trials", xlim=(0, 1.08))
         axis.grid(axis="y", visible=False)
@@ -229,7 +235,7 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
         raise UserError("--kind parallel: no search has a key that varies and a complete trial")
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     widest = max(len(ways) for _, _, ways in searches) + len(metrics)
-    figure = _figure(max(4.2, 1.25 * widest), 2.7 * len(searches) + 0.2)
+    figure = _figure(max(style.current().width, 0.8 * widest), 2.7 * len(searches) + 0.2)
     axes = figure.subplots(len(searches), 1, squeeze=False)[:, 0]
     colours = mpl.colormaps["cividis"]  # for colour-blind readers, and even in grey
     for axis, (name, done, ways) in zip(axes, searches, strict=True):
@@ -254,9 +260,10 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
         for x, scale in enumerate(scales):
             axis.axvline(x, color=style.GREY, linewidth=0.8, zorder=1)
             for value, text in scale.ticks:
-                axis.annotate(text, (x, scale.place(value)), xytext=(3, 0), textcoords="offset points", fontsize=6.5,
-                              va="center", zorder=9, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75,
-                                                           "pad": 0.6})  # fmt: skip
+                axis.annotate(
+                    text, (x, scale.place(value)), xytext=(3, 0), textcoords="offset points", fontsize="small",
+                    va="center", zorder=9, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+                )  # fmt: skip
         axis.set_xticks(range(len(scales)), [scale.name for scale in scales])
         axis.set(xlim=(-0.1, len(scales) - 1 + 0.45), ylim=(-0.06, 1.06), yticks=[])
         axis.set_title(f"{name}: {len(done)} complete trials, the darker the better", loc="left")

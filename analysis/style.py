@@ -3,10 +3,15 @@ and line styles that differ as well, so that a print in grey reads the same."""
 
 from __future__ import annotations
 
+import contextlib
+import textwrap
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.stages import ORACLE, REFERENCES
+from d2l_study.errors import UserError, nearest
 
 # Okabe and Ito's palette without its yellow, which vanishes on white, and with Paul Tol's wine and a grey, so that
 # nine arms have nine colours; black first, for the baseline.
@@ -42,9 +47,134 @@ RC: Any = {
     "svg.hashsalt": "d2l_study",  # the same figure twice is the same file
 }
 
-PANEL_WIDTH = 3.0
-PANEL_HEIGHT = 2.6
-"""Size of one panel, in inches."""
+PANEL_HEIGHT = 2.4
+"""Of one panel, in inches on paper."""
+WIDEST_PANEL = 3.4
+
+
+@dataclass(frozen=True)
+class Size:
+    """Where a figure is to stand: its width in inches on paper, how many panels go beside each other, and by how much
+    all of it, letters too, is enlarged."""
+
+    name: str
+    width: float
+    across: int
+    scale: float = 1.0
+
+    def columns(self, panels: int, most: int = 9) -> int:
+        """How many of so many panels stand beside each other, at most `most`."""
+        return max(1, min(panels, self.across, most))
+
+    def panel_width(self, panels: int, beside: float = 0.0, most: int = 9) -> float:
+        """Inches on paper for one of so many panels; beside: what stands beside all of them."""
+        across = self.columns(panels, most)
+        return min(WIDEST_PANEL, max(1.6, (self.width - beside) / across))
+
+
+SIZES = {
+    "column": Size("column", 3.4, 1),
+    "page": Size("page", 7.0, 3),
+    "slide": Size("slide", 8.3, 3, scale=1.6),  # 13.3 inches wide
+}
+_current: ContextVar[Size] = ContextVar("size", default=SIZES["page"])
+
+
+def current() -> Size:
+    """The size that figures are drawn at now."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def use(size: str = "page") -> Iterator[Size]:
+    """Draw in this style and size. UserError for a size that is not known."""
+    import matplotlib as mpl
+
+    if size not in SIZES:
+        raise UserError(f"--size {size}: not known{nearest(size, SIZES)} (sizes: {', '.join(SIZES)})")
+    chosen = SIZES[size]
+    scaled = {key: value * chosen.scale for key, value in RC.items() if key in _LENGTHS}
+    token = _current.set(chosen)
+    try:
+        with mpl.rc_context({**RC, **scaled}):
+            yield chosen
+    finally:
+        _current.reset(token)
+
+
+def panels(
+    count: int, height: float = PANEL_HEIGHT, *, beside: float = 0.0, around: float = 0.3, most: int = 9, **shared: Any
+) -> Any:
+    """A figure on Agg with so many panels, and their axes in order.
+
+    height: of a panel; beside, around: room beside and above or below all panels, all in inches on paper; most: panels
+    beside each other; shared: `sharex` and `sharey`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = current()
+    across = size.columns(count, most)
+    down = -(-count // across)
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    width = size.panel_width(count, beside, most) * across + beside
+    figure.set_size_inches(width * size.scale, (height * down + around) * size.scale)
+    axes = list(figure.subplots(down, across, squeeze=False, **shared).flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def legend(figure: Any, handles: list[Any], characters: int) -> None:
+    """A legend above all panels, in as many columns as the longest of its labels leaves room for."""
+    per = 4.9 * characters + 52
+    columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / current().scale / per)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3.2)
+
+
+def wrapped(text: str, width: int = 32) -> str:
+    """A label in lines that leave the panels their room."""
+    return "\n".join(textwrap.wrap(text, width, subsequent_indent="   ", break_long_words=False))
+
+
+FEW = 4
+"""Up to so many curves the legend stands above the panels, and bands can be told apart."""
+
+
+def panels_with_legend(
+    count: int, height: float, names: list[str], most: int = 9, **shared: Any
+) -> tuple[Any, Any, Any]:
+    """`panels` with room for a legend of these names: above them, or beside where there are many names and there is
+    room. Returns the figure, the axes, and a function that takes the handles of the legend."""
+    size = current()
+    many = len(names) > FEW
+    longest = max(min(len(name), 32) for name in names)
+    beside = 0.064 * longest + 0.6 if many and size.columns(count, most) < size.across else 0.0
+    lines = 0 if beside else len(names) if many else 1
+    figure, axes = panels(count, height, beside=beside, around=0.4 + 0.18 * lines, most=most, **shared)
+
+    def draw(handles: list[Any]) -> None:
+        if len(handles) < 2:
+            return
+        if beside:
+            figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
+        else:
+            legend(figure, handles, longest)
+
+    return figure, axes, draw
+
+
+def footnote(figure: Any, text: str) -> None:
+    """A sentence below all panels, in lines that fit the figure."""
+    width = figure.get_figwidth() * 72 / current().scale / 3.7
+    figure.supxlabel("\n".join(textwrap.wrap(text, max(30, int(width)))), fontsize="small", color=GREY)
+
+
+_LENGTHS = frozenset({
+    "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
+    "axes.linewidth", "grid.linewidth", "lines.linewidth", "lines.markersize",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

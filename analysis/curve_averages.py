@@ -1,0 +1,52 @@
+"""ROC and precision-recall curves averaged over replicates, vertically, on a fixed grid (Fawcett 2006, "An
+introduction to ROC analysis", section 8). Pointwise bands say how a curve varies at one rate; they are not a band that
+holds a whole curve.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GRID = np.linspace(0, 1, 101)
+"""False positive rates of averaged ROC curves."""
+RECALL_GRID = np.linspace(0.01, 1, 100)
+
+
+def roc_points(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates from (0, 0) to (1, 1), one point per distinct logit.
+
+    labels: (scores,) of 0 and 1, both present; logits: (scores,), finite.
+    """
+    positives, negatives = _counts(labels, logits)
+    return np.append(0.0, negatives / negatives[-1]), np.append(0.0, positives / positives[-1])
+
+
+def roc_on_grid(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """True positive rate at each rate of `GRID`, (101,): linear between the points of the curve, and 0 at 0 (where
+    the curve rises upright, its foot)."""
+    false, true = roc_points(labels, logits)
+    found = np.interp(GRID, false, true)
+    found[0] = 0.0
+    return found
+
+
+def precision_on_grid(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Precision at each recall of `RECALL_GRID`, (100,): that of the highest threshold which reaches the recall. No
+    line is drawn between points, which would flatter (Davis & Goadrich 2006)."""
+    positives, negatives = _counts(labels, logits)
+    recall, precision = positives / positives[-1], positives / (positives + negatives)
+    return precision[np.searchsorted(recall, RECALL_GRID - 1e-12)]
+
+
+def sensitivity_at(labels: np.ndarray, logits: np.ndarray, specificity: float) -> float:
+    """The highest sensitivity of a threshold whose specificity is at least the one given, without interpolation."""
+    false, true = roc_points(labels, logits)
+    return float(true[false <= 1 - specificity + 1e-12].max())
+
+
+def _counts(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives at or above each distinct logit, from the highest down."""
+    order = np.argsort(-logits, kind="stable")
+    hit = labels[order] == 1
+    last = np.append(np.diff(logits[order]) != 0, True)
+    return np.cumsum(hit)[last].astype(float), np.cumsum(~hit)[last].astype(float)

@@ -1,0 +1,165 @@
+"""Reliability of bag or instance scores: share of positives against score, before and after temperature scaling, and
+the numbers that go with it (`calibration`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis import style
+from analysis.calibration import BINS, SPECIFICITY, bins_of, by_replicate, sigmoid
+from analysis.figures import marks_of
+from analysis.intervals import Interval, mean_interval
+from analysis.layout import Layout
+from analysis.number_style import NumberStyle
+from analysis.scored import Scored, panels_of, scored_cells
+from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEAST = 5
+"""Scores of a replicate in a bin below which its share says nothing."""
+COLUMNS = (
+    ("temperature", "temperature", False), ("ece", "calibration error", True), ("ece_scaled", "scaled", True),
+    ("brier", "Brier score", True), ("brier_scaled", "scaled", True),
+    ("sensitivity", f"sensitivity at specificity {SPECIFICITY:g}", True),
+)  # fmt: skip
+
+
+@dataclass
+class Reliability:
+    """A study's cells with their scores, to be drawn or tabled."""
+
+    layout: Layout
+    cells: list[Scored]
+    level: str
+
+    @classmethod
+    def of(cls, rows: pandas.DataFrame, level: str = "bag") -> Reliability:
+        """UserError where no finished run kept predictions of the level."""
+        layout, cells = scored_cells(rows, level, "reliability")
+        return cls(layout, cells, level)
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per run: its temperature, calibration errors, Brier scores and sensitivity."""
+        import pandas as pd
+
+        found = [
+            {"panel": one.panel.text, "column": one.column.text, "row": one.row.text,
+             "config_id": one.cell.origin.config_id, "replicate": r, **vars(values)}
+            for one in self.cells
+            for r, values in by_replicate(one.test, one.validation).items()
+        ]  # fmt: skip
+        return pd.DataFrame(found)
+
+    def sheet(self) -> Sheet:
+        """The numbers as a table: mean with its interval over replicates."""
+        panels = []
+        for title, mine in panels_of(self.layout, self.cells):
+            lines = []
+            for one in mine:
+                runs = list(by_replicate(one.test, one.validation).values())
+                entries = []
+                for name, _, unit in COLUMNS:
+                    values = [getattr(run, name) for run in runs]
+                    ratio = one.cell.test_train_ratio
+                    if name == "temperature":  # a factor: its logarithm is what varies evenly
+                        entries.append(
+                            _factor(mean_interval(np.log(values), unit_interval=False, test_train_ratio=ratio))
+                        )
+                        continue
+                    entries.append(_entry(mean_interval(values, unit_interval=unit, test_train_ratio=ratio)))
+                lines.append(Line(one.row, entries))
+            panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
+        caption = [
+            f"Test {self.level}s; mean [95 % interval] (runs). Calibration error over {BINS} bins of equal width, "
+            "of the probability of the positive class; lower is better for it and for the Brier score.",
+            "Scaled: logits divided by a temperature that was fitted to the labels of validation bags only"
+            + " (geometric mean over runs)" + (", since instances have none" if self.level == "instance" else "") + ".",
+            "The threshold of the sensitivity is read off the test scores, so it is that of the curve, not of a "
+            "threshold that was set beforehand.",
+        ]  # fmt: skip
+        return Sheet(
+            f"{self.layout.study}: reliability of {self.level} scores",
+            f"{self.layout.study}-reliability-{self.level}",
+            panels,
+            caption,
+        )
+
+    def draw(self, size: str = "page") -> Figure:
+        marks = marks_of(self.layout)
+        shown = panels_of(self.layout, self.cells)
+        names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
+        scaled = any(one.validation for one in self.cells)
+        kinds = (False, True) if scaled else (False,)
+        with style.use(size):
+            from matplotlib.lines import Line2D
+
+            count = len(shown) * len(kinds)
+            figure, axes, legend = style.panels_with_legend(
+                count, 2.45, [r.text for r in names], len(kinds), sharex=True, sharey=True
+            )
+            order = [(title, mine, after) for title, mine in shown for after in kinds]
+            for i, (axis, (title, mine, after)) in enumerate(zip(axes, order, strict=True)):
+                axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
+                for one in mine:
+                    _draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW)
+                axis.set_title(", ".join(filter(None, [title, "after scaling" if after else "as trained"])))
+                across = style.current().columns(count, len(kinds))
+                axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+                if i + across >= count:
+                    axis.set_xlabel("score (probability)")
+                    axis.tick_params(axis="x", labelbottom=True)
+                if i % across == 0:
+                    axis.set_ylabel(f"share of positive {self.level}s")
+            legend([Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, marker=marks[r].marker,
+                           label=style.wrapped(r.text)) for r in names])  # fmt: skip
+            style.footnote(figure, self._note(scaled))
+        return figure
+
+    def _note(self, scaled: bool) -> str:
+        text = (f"test {self.level}s in {BINS} bins of equal width, all replicates together; bars: from the least to "
+                f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
+        return text + ("; scaled by a temperature fitted to validation bags" if scaled else "")
+
+
+def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> None:
+    temperatures = {r: v.temperature for r, v in by_replicate(one.test, one.validation).items()} if after else {}
+    runs = []
+    for r, (labels, logits) in one.test.items():
+        if after and np.isnan(temperatures[r]):
+            continue
+        runs.append((labels, sigmoid(logits / temperatures[r] if after else logits)))
+    if not runs:
+        return
+    labels, scores = (np.concatenate([run[i] for run in runs]) for i in (0, 1))
+    count, score, share = bins_of(labels, scores)
+    full = count >= LEAST
+    each = [bins_of(*run) for run in runs]
+    shares = np.array([np.where(c >= LEAST, s, np.nan) for c, _, s in each])
+    axis.plot(score[full], share[full], color=mark.colour, linestyle=mark.line, marker=mark.marker,
+              markersize=3.4 * style.current().scale, zorder=3)  # fmt: skip
+    for b in np.flatnonzero(full) if bars else ():
+        known = shares[:, b][~np.isnan(shares[:, b])]
+        if len(known) > 1:
+            axis.plot([score[b]] * 2, [known.min(), known.max()], color=mark.colour, alpha=0.4, lw=0.9, zorder=2)
+
+
+def _factor(interval: Interval) -> Entry:
+    if not interval.count:
+        return NOTHING
+    mean, lower, upper = (float(np.exp(v)) for v in (interval.mean, interval.lower, interval.upper))
+    around = f"[{lower:.2g}, {upper:.2g}]" if interval.has_bounds else ""
+    return Entry(f"{mean:.2f}", around, f"({interval.count})", value=mean)
+
+
+def _entry(interval: Interval) -> Entry:
+    if not interval.count:
+        return NOTHING
+    number = NumberStyle(3, True, True, 3)
+    return Entry(number.mean(interval), number.around(interval), f"({interval.count})", value=interval.mean)
