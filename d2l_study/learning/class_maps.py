@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from d2l_study.data.collection import BagCollection
-from d2l_study.data.pool import Bags, Replicate
+from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
@@ -40,6 +40,28 @@ MOST_PIXELS = 2_000_000
 """Of an image after reduction: the network sees it whole."""
 
 PARTS = ("bce",)
+
+
+def check_images(pool: Pool) -> None:
+    """`UserError` if a bag is not one image, its instances have no places in it, or an image is too small or too
+    large for the network; decodes nothing."""
+    from d2l_study.data.cutting import image_size
+
+    if not isinstance(pool, BagCollection):
+        raise UserError(f"class maps need images; data set {pool.name} has none")
+    for bag, name in enumerate(pool.names):
+        path = pool.image_of(bag)
+        if path is None:
+            raise UserError(f"class maps need bags of one image each; bag {name!r} is not")
+        if not np.isfinite(pool.xy[pool.bags.offsets[bag] : pool.bags.offsets[bag + 1]]).all():
+            raise UserError(f"class maps need the places of instances; bag {name!r} has none (data.cut: whole)")
+        width, height = image_size(path)
+        columns, rows = width // REDUCTION, height // REDUCTION
+        if min(columns, rows) < LEAST_SIDE or columns * rows > MOST_PIXELS:
+            raise UserError(
+                f"{path}: {width}×{height} pixels; class maps need a side of at least {LEAST_SIDE * REDUCTION} and at "
+                f"most {MOST_PIXELS * REDUCTION**2:,} in all"
+            )
 
 
 def fit_class_map(
@@ -88,8 +110,8 @@ class _Images:
 
     def __init__(self, replicates: Sequence[Replicate]) -> None:
         pool = replicates[0].pool
-        if not isinstance(pool, BagCollection):
-            raise UserError(f"reference: class maps need images; data set {pool.name} has none")
+        check_images(pool)
+        assert isinstance(pool, BagCollection)
         self.pool = pool
         sets = [bags for r in replicates for bags in (r.train, r.val, r.test)]
         self.image = {int(b): self._read(int(b)) for b in np.unique(np.concatenate([bags.number for bags in sets]))}
@@ -97,20 +119,10 @@ class _Images:
     def _read(self, bag: int) -> np.ndarray:
         from d2l_study.data.cutting import read_image
 
-        path, name = self.pool.image_of(bag), self.pool.names[bag]
-        if path is None:
-            raise UserError(f"reference: class maps need bags of one image each; bag {name!r} is not")
-        if not np.isfinite(self.places(bag).numpy()).all():
-            raise UserError(
-                f"reference: class maps need the places of instances; bag {name!r} has none (data.cut: whole)"
-            )
+        path = self.pool.image_of(bag)
+        assert path is not None
         pixels = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1)[None].float()
         reduced = F.avg_pool2d(pixels, REDUCTION)
-        if min(reduced.shape[-2:]) < LEAST_SIDE or reduced[0, 0].numel() > MOST_PIXELS:
-            raise UserError(
-                f"{path}: {pixels.shape[-1]}×{pixels.shape[-2]} pixels; class maps need a side of at least "
-                f"{LEAST_SIDE * REDUCTION} and at most {MOST_PIXELS * REDUCTION**2:,} in all"
-            )
         return reduced.round().to(torch.uint8).numpy()
 
     def places(self, bag: int) -> Tensor:

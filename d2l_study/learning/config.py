@@ -13,6 +13,9 @@ POOLINGS = (
 
 NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
 
+LEAST_PATCH = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8}
+"""Pixels a side of the smallest patch that a network takes."""
+
 
 @dataclass(frozen=True)
 class TeacherConfig(Options):

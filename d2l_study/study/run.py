@@ -19,9 +19,11 @@ from d2l_study.errors import StorageError, UserError
 from d2l_study.options import Options
 from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
+from d2l_study.study.data_checks import check_data
 from d2l_study.study.failure_report import show_failures
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Checksum, Plan, make_plan
+from d2l_study.study.points import configurations
 from d2l_study.study.search import Search
 from d2l_study.study.search_results import pictures_of, search_summary
 from d2l_study.study.search_run import (
@@ -103,8 +105,7 @@ def prepare(request: Request) -> Study:
         )
     pruned_by = name if space.schedule != "none" else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
-    for data in dict.fromkeys(configuration.sections["data"] for configuration in plan.configurations):
-        checksums.check(data, space)
+    check_data(plan.configurations or configurations(space, checksums), space)
     return Study(request, space, folder, plan, checksums, search)
 
 
@@ -120,11 +121,6 @@ class DataChecksums:
         if key not in self._known:
             self._known[key] = data.load_pool().checksum  # type: ignore[attr-defined]
         return self._known[key]
-
-    def check(self, data: Options, space: Space) -> None:
-        """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class."""
-        if hasattr(data, "check"):
-            data.check(data.load_pool(), space.replicates, space.base_seed)  # type: ignore[attr-defined]
 
 
 def show_plan(study: Study, slots: int | None = None, list_all: bool = False) -> Estimate:

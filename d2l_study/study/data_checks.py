@@ -1,0 +1,79 @@
+"""What only the data can tell of a configuration, checked before any trial starts: whether its patches are large enough
+for its networks and in colour where colour is asked for, and whether its reference rows can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data import BagCollection
+from d2l_study.data.pool import UNKNOWN, Pool
+from d2l_study.errors import UserError
+from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options
+from d2l_study.study.space import Configuration, Space
+from d2l_study.study.space_keys import CLASS_MAPS
+
+
+def check_data(configurations: Sequence[Configuration], space: Space) -> None:
+    """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
+    configuration does not go with its data."""
+    for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
+        mine = [c for c in configurations if c.sections["data"] == data]
+        pool: Pool = data.load_pool()  # type: ignore[attr-defined]
+        check_sections([section for c in mine for section in c.sections.values()], pool)
+        if hasattr(data, "check"):
+            data.check(pool, space.replicates, space.base_seed)
+            _check_references({c.stage for c in mine}, data, pool, space)
+
+
+def check_sections(sections: Sequence[Options], pool: Pool) -> None:
+    """`UserError` for a network that needs larger patches than those of the pool, or an augmentation that needs colour
+    where there is none."""
+    channels, height, width = pool.shape
+    for section in sections:
+        if not isinstance(section, (TeacherConfig, StudentConfig)):
+            continue
+        where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
+        network = getattr(section, key)
+        least = LEAST_PATCH[network]
+        if min(height, width) < least:
+            raise UserError(
+                f"{where}.{key}: {network} needs patches of at least {least}×{least} pixels; those of data set "
+                f"{pool.name} have {width}×{height}"
+            )
+        if section.augment == "histology" and channels != 3:
+            raise UserError(
+                f"{where}.augment: histology needs colour patches (3 channels); those of data set {pool.name} have "
+                f"{channels}; dihedral goes with any"
+            )
+
+
+def _check_references(stages: set[str], data: Any, pool: Pool, space: Space) -> None:
+    assert isinstance(pool, BagCollection)
+    if maps := sorted(stages & set(CLASS_MAPS)):
+        from d2l_study.learning.class_maps import check_images
+
+        try:
+            check_images(pool)
+        except UserError as error:
+            raise UserError(f"references: {maps[0]}: {error}") from None
+    if "oracle" not in stages:
+        return
+    for number in range(space.replicates):
+        replicate = data.replicate(pool, number, space.base_seed)
+        for part, bags, classes in (("training", replicate.train, 2), ("validation", replicate.val, 1)):
+            known = np.unique(bags.instance_label[bags.instance_label != UNKNOWN])
+            if len(known) < classes:
+                lacking = "instances of known label" if not len(known) else "instances of both classes"
+                raise UserError(
+                    f"references: oracle is trained on true instance labels, and the {part} bags of repeat "
+                    f"{replicate.repeat}, fold {replicate.fold or 0} of data set {pool.name} have no {lacking}; leave "
+                    "oracle out of `references`"
+                )
+
+
+__all__ = ["check_data", "check_sections"]

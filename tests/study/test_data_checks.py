@@ -1,0 +1,98 @@
+"""What only the data can tell of a configuration is said by `plan`, before anything is trained."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2l_study.cli import main
+from d2l_study.errors import UserError
+from d2l_study.learning.config import LEAST_PATCH, NETWORKS
+from d2l_study.models.mil import EXTRACTORS
+
+SPACE = """\
+description: own images
+data: {{dataset: manifest, path: own.csv, patch_size: {patch}, folds: 3}}
+teacher: {{extractor: {extractor}, augment: histology, steps: 2, eval_every: 2}}
+student: {{network: {network}, steps: 2, eval_every: 2}}
+teachers: {{none: {{}}}}
+methods: {{student: {{}}}}
+references: [{references}]
+replicates: 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nine images with three points each, and the instance labels that a test writes."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for bag in range(9):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"i{bag}.png")
+    return tmp_path
+
+
+def _plan(
+    folder: Path, known: bool = True, patch: int = 16, extractor: str = "lenet_histology", network: str = "resnet",
+    references: str = "bag_label",
+) -> int:  # fmt: skip
+    with (folder / "own.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["bag", "label", "path", "x", "y", "instance_label"])
+        for bag in range(9):
+            for k in range(3):
+                truth = int(bag % 2 and k == 0)
+                writer.writerow([f"b{bag}", bag % 2, f"i{bag}.png", 10 + 10 * k, 20, truth if known else ""])
+    (folder / "own.yaml").write_text(
+        SPACE.format(patch=patch, extractor=extractor, network=network, references=references)
+    )
+    return main(["plan", "--space", "own.yaml"])
+
+
+def test_the_least_patch_is_that_of_the_network() -> None:
+    assert set(LEAST_PATCH) == set(NETWORKS) == set(EXTRACTORS)
+    for name, least in LEAST_PATCH.items():
+        EXTRACTORS[name].init(np.random.default_rng(0), (3, least, least), 4)
+        with pytest.raises(UserError, match=f"at least {least}×{least}"):
+            EXTRACTORS[name].init(np.random.default_rng(0), (3, least - 1, least), 4)
+
+
+def test_a_plan_that_fits_its_data(own: Path) -> None:
+    assert _plan(own, references="bag_label, attention, cam, oracle") == 0
+
+
+def test_patches_too_small_for_a_network(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _plan(own, patch=10) == 2
+    assert (
+        "teacher.extractor: lenet_histology needs patches of at least 11×11 pixels; those of data set manifest have "
+        "10×10" in capsys.readouterr().err
+    )
+    assert _plan(own, patch=12, network="lenet") == 2
+    assert "student.network: lenet needs patches of at least 16×16" in capsys.readouterr().err
+
+
+def test_stains_of_grey_patches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--space", "smoke", "--set", "teacher.augment=histology"]) == 2
+    assert "teacher.augment: histology needs colour patches (3 channels); those of data set mnist have 1" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_oracle_without_known_instances(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _plan(own, known=False) == 0
+    assert _plan(own, known=False, references="bag_label, oracle") == 2
+    said = capsys.readouterr().err
+    assert "the training bags of repeat 0, fold 0 of data set manifest have no instances of known label" in said
+
+
+def test_class_maps_of_images_too_small(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (41, 30)).save(own / "i4.png")
+    assert _plan(own, references="peak") == 2
+    said = capsys.readouterr().err
+    assert "references: peak:" in said and "i4.png: 41×30 pixels; class maps need a side of at least 32" in said
