@@ -1,10 +1,12 @@
-"""What failed in a study: cause, attempts, the end of the log, and the command that runs it alone."""
+"""What failed in a study: cause, attempts, the end of the log, and the command that runs it alone; and what is not
+defined."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
+from d2l_study.errors import listed
 from d2l_study.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -41,3 +43,29 @@ def log_tail(folder: StudyFolder, config: str, replicate: int) -> list[str]:
     if lines and lines[-1].endswith(str(failure["cause"])):
         lines.pop()
     return lines[-LOG_LINES:]
+
+
+UNDEFINED_SHOWN = ("bag_auc", "instance_auc")
+
+
+def show_undefined(rows: pandas.DataFrame) -> None:
+    """Say which finished runs have a metric that is not defined, such as the AUC of a test fold with one class; tables
+    leave them out. A metric that no run has, as where no instance labels are known, is said in a line of its own."""
+    done = rows[rows["status"] == "done"]
+    for metric in UNDEFINED_SHOWN:
+        if metric not in done:
+            continue
+        # Attention scores instances alone.
+        mine = done[done["stage"] != "attention"] if metric == "bag_auc" and "stage" in done else done
+        bare = mine[mine[metric].isna()]
+        if not len(bare):
+            continue
+        level = metric.removesuffix("_auc")
+        if len(bare) == len(mine):
+            print(f"\n{metric} is not defined for any run: no test part has {level}s of both classes")
+            continue
+        which = sorted({int(r) for r in bare["replicate"]})
+        print(
+            f"\n{metric} is not defined (NaN) for {len(bare)} of {len(mine)} runs, those of replicate {listed(which)}: "
+            f"the test {level}s are of one class; means over runs leave them out"
+        )

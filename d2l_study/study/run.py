@@ -20,7 +20,7 @@ from d2l_study.options import Options
 from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.data_checks import check_data
-from d2l_study.study.failure_report import show_failures
+from d2l_study.study.failure_report import show_failures, show_undefined
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Checksum, Plan, make_plan
 from d2l_study.study.points import configurations
@@ -496,6 +496,7 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
         print(search_summary(study.folder, rows), end="")
     elif (rows["status"] != "missing").any():
         print(render(rows, study.space.metric), end="")
+    show_undefined(rows)
     show_made_again(study, rows)
     if failed:
         show_failures(study.folder, rows, where)
