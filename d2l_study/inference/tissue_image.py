@@ -4,7 +4,7 @@
     image.rows(0, 512)                       # (512, width, 3) uint8
 
 TIFF files of 8 bits a channel are decoded strip by strip or tile by tile, `.npy` arrays (height, width, 3) are mapped;
-other images (PNG, JPEG, BMP, rarer TIFFs) Pillow can only decode whole, to 3 bytes a pixel.
+other images (PNG, JPEG, BMP, rarer TIFFs) Pillow can only decode whole, to 4 bytes a pixel.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from d2l_study.errors import UserError
-from d2l_study.inference.inputs import _image, _npy_header, _readable, read_image
+from d2l_study.inference.inputs import _image, _npy_header, _readable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CACHED_BYTES = 64 * 2**20
 """Decoded strips and tiles that are kept, since neighbouring bands of rows share some."""
@@ -91,18 +94,36 @@ def open_tissue(path: str | Path, channels: int) -> TissueImage:
 
 
 def _open_whole(path: Path, channels: int) -> TissueImage:
-    """An image that is decoded when its first rows are asked for."""
-    pixels: list[np.ndarray] = []
+    """An image that is decoded when its first rows are asked for, and held once, as Pillow decoded it."""
+    decoded: list[Image.Image] = []
+    mode = "L" if channels == 1 else "RGB"
 
     def rows(first: int, last: int) -> np.ndarray:
-        if not pixels:
-            with _large_is_fine():
-                pixels.append(read_image(path, channels).transpose(1, 2, 0))
-        return pixels[0][first:last]
+        if not decoded:
+            with _large_is_fine(), _image(path, channels) as image:
+                image.load()
+                _check_opaque(path, image)
+            decoded.append(image)
+        band = decoded[0].crop((0, first, width, last))
+        if "transparency" in band.info:  # of a palette or a colour, found to be unused
+            band = band.convert("RGBA")
+        return np.asarray(band.convert(mode)).reshape(last - first, width, channels)
 
     with _large_is_fine(), _image(path, channels) as image:
         width, height = image.size
     return TissueImage(str(path), width, height, channels, rows)
+
+
+def _check_opaque(path: Path, image: Image.Image) -> None:
+    """`UserError` for transparent pixels, looked for band by band."""
+    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
+        return
+    step = max(1, 2**22 // image.width)
+    for first in range(0, image.height, step):
+        band = image.crop((0, first, image.width, min(image.height, first + step))).convert("RGBA")
+        least: Any = band.getchannel("A").getextrema()[0]
+        if least < 255:
+            raise UserError(f"{path}: has transparent pixels; expected an opaque image")
 
 
 @contextmanager

@@ -115,3 +115,28 @@ def test_mistakes_are_named_before_anything_is_labelled(tmp_path):
         list(label_images(stored(), [tmp_path / "a.png"] * 2, tmp_path / "out"))
     with pytest.raises(UserError, match=r"--out .*file: cannot write there"):
         list(label_images(stored(), [tmp_path / "a.png"], tmp_path / "file"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "P, transparent colour unused"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_held_by_pillow_is_read_by_rows(tmp_path, mode, channels):
+    image = Image.fromarray(pixels()).convert(mode.split(",")[0])
+    if "," in mode:
+        image = Image.fromarray(pixels() % 8 * 30).quantize(64)
+        image.info["transparency"] = 200
+    image.save(tmp_path / "a.png")
+    found = open_tissue(tmp_path / "a.png", channels)
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGB").convert("L" if channels == 1 else "RGB"))
+    if image.mode == "L":
+        expected = np.asarray(image if channels == 1 else image.convert("RGB"))
+    assert (found.width, found.height) == (74, 61)
+    rows = np.concatenate([found.rows(a, min(61, a + 20)) for a in range(0, 61, 20)])
+    np.testing.assert_array_equal(rows, expected.reshape(61, 74, channels))
+
+
+def test_a_transparent_pixel_anywhere_is_named(tmp_path):
+    image = Image.fromarray(pixels()).convert("RGBA")
+    image.putpixel((70, 60), (1, 2, 3, 254))
+    image.save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="transparent pixels"):
+        open_tissue(tmp_path / "a.png", 3).rows(0, 5)

@@ -17,8 +17,8 @@ def test_a_fold_of_one_class_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     show_undefined(_rows(replicate=[0, 1, 2, 0, 1, 2], bag_auc=areas, instance_auc=[0.5] * 6))
     said = capsys.readouterr().out.strip()
     assert said == (
-        "bag_auc is not defined (NaN) for 2 of 6 runs, those of replicate 1: the test bags are of one class; means over "
-        "runs leave them out"
+        "bag_auc is not defined (NaN) for 2 of 6 runs, those of replicate 1: the test bags are of one class; means "
+        "over runs leave them out"
     )
 
 
