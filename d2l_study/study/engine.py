@@ -46,6 +46,7 @@ def _quiet_environment() -> None:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its state, which nobody reads, grows with the trials
         "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     }.items():
         os.environ.setdefault(name, value)

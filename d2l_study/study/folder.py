@@ -41,6 +41,7 @@ class StudyFolder:
         self.storage = storage
         self.name = name
         self.ledger = Ledger(storage)
+        self._resolved: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -55,6 +56,7 @@ class StudyFolder:
         `stage`, `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
         self.storage.put(f"{self.key}/space.yaml", space_text.encode())
         self.storage.put(f"{self.key}/resolved.json", _json(resolved))
+        self._resolved = None
         self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
 
     def write_plan(self, plan: list[dict[str, Any]]) -> None:
@@ -62,7 +64,10 @@ class StudyFolder:
         self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
 
     def resolved(self) -> dict[str, Any]:
-        return json.loads(self.storage.read(f"{self.key}/resolved.json"))
+        """Read once: the page of every configuration asks for it, and it grows with the space."""
+        if self._resolved is None:
+            self._resolved = json.loads(self.storage.read(f"{self.key}/resolved.json"))
+        return self._resolved
 
     def plan(self) -> list[dict[str, Any]]:
         return json.loads(self.storage.read(f"{self.key}/plan.json"))["configurations"]
@@ -107,16 +112,17 @@ class StudyFolder:
 
     def rows_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
         """The rows of one configuration of the plan."""
-        return list(self._rows_of(entry, self._failed()))
+        return list(self._rows_of(entry))
 
     def _failed(self) -> set[str]:
         return set(self.storage.list(f"{self.key}/failures"))
 
-    def _rows_of(self, entry: dict[str, Any], failed: set[str]) -> Iterator[dict[str, Any]]:
+    def _rows_of(self, entry: dict[str, Any], failed: set[str] | None = None) -> Iterator[dict[str, Any]]:
+        """failed: the names of all failures, which for many rows is faster than to look for each."""
         for replicate in entry["replicates"]:
             yield self._row(entry, replicate, failed)
 
-    def _row(self, entry: dict[str, Any], replicate: int, failed: set[str]) -> dict[str, Any]:
+    def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None) -> dict[str, Any]:
         config = entry["config_id"]
         row = {
             **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),
@@ -131,7 +137,8 @@ class StudyFolder:
         pruned = self.ledger.pruned(config, replicate, self.name)
         if pruned is not None:
             return {**row, "status": "pruned", "cause": pruned["cause"], "steps_run": pruned["step"]}
-        failure = self.failure(config, replicate) if f"{trial_id(config)}-r{replicate:03d}.json" in failed else None
+        may = failed is None or f"{trial_id(config)}-r{replicate:03d}.json" in failed
+        failure = self.failure(config, replicate) if may else None
         return {**row, "status": "failed" if failure else "missing", "cause": failure and failure["cause"]}
 
     def rows(self) -> pandas.DataFrame:

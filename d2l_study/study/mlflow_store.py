@@ -6,6 +6,7 @@ that writing the same thing twice changes nothing. Nothing here runs in a thread
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -27,8 +28,9 @@ SQLITE = "sqlite:///"
 DATABASES = ("postgresql", "mysql", "mssql")
 CHECK_SECONDS = 8.0
 TAG_LENGTH, PARAM_LENGTH, KEY_LENGTH = 5000, 6000, 250
-BATCH_BYTES = 900_000
-"""Below MLflow's 1 MB per request; the other limits of `log_batch` are 1000 metrics, 100 params, 100 tags."""
+BATCH_BYTES = 300_000
+"""Of metrics, params and tags each, which share a request of at most 1 MB; the other limits of `log_batch` are 1000
+metrics, 100 params, 100 tags."""
 
 STUDY, CONFIG, TRIAL, KIND = "d2l.study", "d2l.config_id", "d2l.trial_id", "d2l.kind"
 REPLICATES, REUSED, CAUSE, CONTENT = "d2l.replicates", "d2l.reused_from", "d2l.cause", "d2l.content"
@@ -253,8 +255,8 @@ class StudyRuns:
 
     def write(self, key: str, page: Page) -> None:
         """Bring a run to a page's state, artifacts and seal excepted."""
-        known = self.known.get(key) or self._create(key, page)
         wished = _texts({**page.tags, **self._origin(page)}, TAG_LENGTH)
+        known = self.known.get(key) or self._create(key, page, wished)
         tags = {k: v for k, v in wished.items() if known.tags.get(k, "") != v}
         # a parameter cannot be changed in MLflow; the ones of a configuration do not, but their defaults may be added
         params = {k: v for k, v in _texts(page.params, PARAM_LENGTH).items() if k not in known.params}
@@ -266,9 +268,8 @@ class StudyRuns:
         if page.name != known.name:
             self._client.update_run(known.run_id, name=page.name)
             known.name = page.name
-        self._log(known, params=params, tags=tags)
-        self._log(known, metrics=self._points(key, known, page))
-        self._log(known, metrics=[(k, v, _now(), 0) for k, v in metrics.items()])
+        points = self._points(key, known, page, {**known.tags, **tags}.get(CURVE_REPLICATES, ""))
+        self._log(known, [*points, *((k, v, _now(), 0) for k, v in metrics.items())], params, tags)
         known.metrics.update(metrics)
         if known.status != page.status:
             self._set_status(known, page.status)
@@ -277,7 +278,8 @@ class StudyRuns:
 
     def _origin(self, page: Page) -> dict[str, str]:
         """Tags that lead from a student's run to that of its (first) teacher, once that one is there."""
-        teacher = self.known.get(page.tags.get(TEACHER, "").split(",")[0])
+        key = page.tags.get(TEACHER, "").split(",")[0]
+        teacher = self.known.get(key) if key else None  # "" is the key of the parent run
         if teacher is None:
             return {}
         link = f"#/experiments/{self._experiment}/runs/{teacher.run_id}"
@@ -299,15 +301,17 @@ class StudyRuns:
             if any(Path(folder).iterdir()):
                 self._client.log_artifacts(known.run_id, folder)
         if page.seal is not None and known.tags.get(CONTENT) != page.seal:
-            self._log(known, tags={CONTENT: page.seal})
+            self._client.set_tag(known.run_id, CONTENT, page.seal)
+            known.tags[CONTENT] = page.seal
         return problems
 
     def url(self) -> str | None:
         """The page of the experiment on a tracking server; None for a database."""
         return experiment_url(self.uri, self._experiment) if is_http(self.uri) else None
 
-    def _create(self, key: str, page: Page) -> Known:
-        tags = {STUDY: self.study, KIND: "study" if key == PARENT else "configuration",
+    def _create(self, key: str, page: Page, wished: Mapping[str, str]) -> Known:
+        tags = {**{k: v for k, v in wished.items() if v},
+                STUDY: self.study, KIND: "study" if key == PARENT else "configuration",
                 "mlflow.source.name": "d2l_study", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}  # fmt: skip
         if key != PARENT:
             tags |= {CONFIG: key, "mlflow.parentRunId": self.known[PARENT].run_id}
@@ -316,15 +320,15 @@ class StudyRuns:
         self.known[key] = Known(info.run_id, info.start_time, info.status, page.name, dict(run.data.tags), {}, {})
         return self.known[key]
 
-    def _points(self, key: str, known: Known, page: Page) -> list[tuple[str, float, int, int]]:
+    def _points(self, key: str, known: Known, page: Page, averaged: str) -> list[tuple[str, float, int, int]]:
         """The metrics of a page's reports: each replicate's curve, and the mean of the curves.
 
-        The mean at a step comes when all replicates of the curve have reported it or stopped before, at the
-        latest when the run ends. The replicates of the mean stay those it began with: MLflow cannot take points
-        back, and a second mean at the same steps would draw a zigzag. The time of a point follows from its
-        step, so that a point written twice is the same point to the store.
+        The mean at a step comes when all replicates of the curve (`averaged`, as its tag names them) have reported
+        it or stopped before, at the latest when the run ends. The replicates of the mean stay those it began with:
+        MLflow cannot take points back, and a second mean at the same steps would draw a zigzag. The time of a point
+        follows from its step, so that a point written twice is the same point to the store.
         """
-        owners = {int(r) for r in known.tags[CURVE_REPLICATES].split(",")} if page.reports else set()
+        owners = {int(r) for r in averaged.split(",")} if page.reports else set()
         so_far = self._curves.setdefault(key, {})
         points, touched = [], set()
         for step, values in page.reports:
@@ -358,16 +362,18 @@ class StudyRuns:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        """In as few requests as their limits allow: each costs a store several transactions."""
         from mlflow.entities import Metric, Param, RunTag
 
-        for part in _chunks(list((tags or {}).items()), 100):
-            self._client.log_batch(known.run_id, tags=[RunTag(k, v) for k, v in part])
-            known.tags.update(part)
-        for part in _chunks(list((params or {}).items()), 100):
-            self._client.log_batch(known.run_id, params=[Param(k, v) for k, v in part])
-            known.params.update(part)
-        for points in _chunks(list(dict.fromkeys(metrics)), 1000):
-            self._client.log_batch(known.run_id, metrics=[Metric(*point) for point in points])
+        parts = (_chunks(list((tags or {}).items()), 100), _chunks(list((params or {}).items()), 100),
+                 _chunks(list(dict.fromkeys(metrics)), 1000))  # fmt: skip
+        for some_tags, some_params, points in itertools.zip_longest(*parts, fillvalue=()):
+            self._client.log_batch(
+                known.run_id, tags=[RunTag(k, v) for k, v in some_tags],
+                params=[Param(k, v) for k, v in some_params], metrics=[Metric(*point) for point in points],
+            )  # fmt: skip
+            known.tags.update(some_tags)
+            known.params.update(some_params)
 
     def _set_status(self, known: Known, status: str) -> None:
         if status == "RUNNING":

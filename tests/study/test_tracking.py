@@ -332,6 +332,7 @@ def test_sync_fills_an_empty_store_and_then_changes_nothing(uri, tmp_path):
             assert run.data.metrics["bag_auc"] == pytest.approx(np.mean([r["bag_auc"] for r in rows]), abs=0)
             names = {a.path for a in client(uri).list_artifacts(run.info.run_id)}
             assert names == {"config.yaml", "roc.png", "bag_predictions.csv"}
+    assert not any("d2l.teacher_run" in r.data.tags for runs in children.values() for r in runs)  # teachers have none
     before = everything(uri)
     second = sync(folder, uri, tags={"d2l.commit": "abc"})
     assert (second.created, second.updated, second.unchanged, second.not_run) == (0, 0, 3, 1)
