@@ -17,13 +17,13 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("undisturbed"), steps=600)
+    place = Place(tmp_path_factory.mktemp("undisturbed"), steps=400)
     place.run()
     return place
 
 
 def test_ten_kills_leave_the_table_of_an_undisturbed_study(undisturbed, tmp_path):
-    place, moments = Place(tmp_path / "killed", steps=600), random.Random(SEED)
+    place, moments = Place(tmp_path / "killed", steps=400), random.Random(SEED)
     kills = restarts = 0
     kept: dict = {}
     while kills < KILLS:
@@ -35,7 +35,7 @@ def test_ten_kills_leave_the_table_of_an_undisturbed_study(undisturbed, tmp_path
             moment = f"{delay:.1f} s"
             time.sleep(delay)
         else:
-            count = moments.randint(3, 10)
+            count = moments.randint(6, 14)  # in all enough to finish some runs, and too few for all
             moment = f"{count} checkpoints and {delay / 10:.1f} s"
             wait_for_checkpoints(place, driver, count)
             time.sleep(delay / 10)
@@ -90,7 +90,7 @@ def _curve(place, run):
 
     client = MlflowClient(f"sqlite:///{place.root}/mlflow.db")
     points = {(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "curve/val_bag_auc/r001")}
-    assert len(points) == 30
+    assert len(points) == 20
     return points
 
 
