@@ -36,7 +36,7 @@ def draw_heatmap(
     size: str = "page",
 ) -> Figure:
     """row_key, column_key: of the study; by default bag count × bag size or λ × ε where they vary, else the first two
-    numbers that vary. Arms in which neither varies are shown too, where they have values at both keys.
+    numbers that vary. Arms in which only one of them varies are left out.
 
     UserError if there are no two such keys, a key has more levels than can be read (as drawn by a search), or another
     key varies too, which `--where` can fix.
@@ -51,13 +51,15 @@ def draw_heatmap(
     kept = rows[rows[[key for key in (row_key, column_key) if key in rows]].notna().all(axis=1)]
     layout = arrange(kept, metric, row_key, column_key, "method")
     panels = [p for p in layout.panels if p.stage != ORACLE and _filled(layout, p)]
-    # An arm in which a key is off has one column of values: it says nothing over two axes, unless all are so.
+    # An arm in which a key is off has one column of values: it says nothing over two axes.
     wide = [p for p in panels if len(layout.rows_of(p)) > 1 and len(layout.columns_of(p)) > 1]
-    panels = wide or panels
     if not panels:
         raise UserError(
             f"study {layout.study!r} has no finished run with {layout.metric.name}: there is nothing to draw"
         )
+    if not wide:
+        raise UserError(f"--kind heatmap: no arm has several values of both {row_key} and {column_key}")
+    panels = wide
     if len(panels) > MOST_PANELS:
         other = listed(dict.fromkeys(key for p in panels for key, _ in p.keys))
         raise UserError(f"--kind heatmap: {len(panels)} panels are too many, since {other or 'many arms'} vary too; "

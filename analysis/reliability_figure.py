@@ -27,7 +27,7 @@ LEAST = 5
 COLUMNS = (
     ("temperature", "temperature", False), ("ece", "calibration error", True), ("ece_scaled", "scaled", True),
     ("brier", "Brier score", True), ("brier_scaled", "scaled", True),
-    ("sensitivity", f"sensitivity at specificity {SPECIFICITY:g}", True),
+    ("sensitivity", "sensitivity", True),
 )  # fmt: skip
 
 
@@ -81,8 +81,8 @@ class Reliability:
             "of the probability of the positive class; lower is better for it and for the Brier score.",
             "Scaled: logits divided by a temperature that was fitted to the labels of validation bags only"
             + " (geometric mean over runs)" + (", since instances have none" if self.level == "instance" else "") + ".",
-            "The threshold of the sensitivity is read off the test scores, so it is that of the curve, not of a "
-            "threshold that was set beforehand.",
+            f"Sensitivity at a specificity of {SPECIFICITY:g}; its threshold is read off the test scores, so it is "
+            "that of the curve, not of a threshold that was set beforehand.",
         ]  # fmt: skip
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",

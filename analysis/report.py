@@ -108,7 +108,8 @@ def _summary(rows: pandas.DataFrame, tables: list[Table], reduced: bool, folder:
         pieces.append(html.items(report_facts.findings(tables[0], rows)))
         pieces.append(html.paragraph(
             "Mean with its 95 % interval over replicates, count in brackets; validation chose, test figures chose "
-            "nothing. The spread is over bags and initialisations (or folds) of these data, not over data sets.",
+            "nothing. The spread is over bags and initialisations (or folds) of these data, not over data sets. "
+            "These intervals are not corrected for their number; Holm's p-values are under Comparisons.",
             "note",
         ))  # fmt: skip
     elif not _has_results(rows):

@@ -178,11 +178,9 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
     described = describe(test)
     heads += ["validation bag AUC", described.heading if described else test, "runs"]
     note = (
-        f"By mean validation AUC over replicates, the oracle left out: the best {BEST_PER_TASK} of "
-        f"{len(order):,} configurations"
-        + (" in each task" if number > 1 else "")
-        + ". What is the best of many on validation "
-        "looks better there than it is; the test figures chose nothing. Mean [95 % interval]."
+        f"By mean validation AUC over replicates, the oracle left out: the best of {len(order):,} configurations, "
+        f"at most {BEST_PER_TASK}" + (" in each task" if number > 1 else "") + ". What is the best of many on "
+        "validation looks better there than it is; the test figures chose nothing. Mean [95 % interval]."
     )
     if number > MOST_TASKS:
         note += f" The first {MOST_TASKS} of {number} tasks."

@@ -10,11 +10,17 @@ from d2l_study.errors import UserError
 
 CACHE = "D2L_CACHE"
 DATA = "D2L_DATA"
+REPORT = "D2L_REPORT"
 
 
 def tracking_uri() -> str | None:
     """MLflow's own variable for the address of the tracking store, or None."""
     return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def reports_wanted() -> bool:
+    """Whether a study writes its report at its end: unless `D2L_REPORT` is `no` or `0`."""
+    return os.environ.get(REPORT, "").lower() not in ("no", "0", "false")
 
 
 def data_root(named: str | None = None) -> Path:

@@ -14,12 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from d2l_study.errors import UserError
 from d2l_study.study.folder import list_studies
-from d2l_study.study.mlflow_store import check_uri, client, experiment_url, is_http, sqlite_path
+from d2l_study.study.mlflow_store import KIND, check_uri, client, experiment_url, is_http, sqlite_path
 from d2l_study.study.storage import open_storage
+from d2l_study.study.study_report import NAME as REPORT
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -48,8 +49,10 @@ def serve(root: str | Path, uri: str, port: int = 5000) -> None:
         address = f"http://{HOST}:{chosen}"
         _wait_until_up(process, address, log)
         print(f"MLflow: {address}  (Ctrl-C ends it)", flush=True)
-        for name, page in _study_pages(uri, address):
+        for name, page, report in _study_pages(uri, address):
             print(f"  {name}: {page}", flush=True)
+            if report:
+                print(f"    report: {report}", flush=True)
         code = process.wait()
         raise UserError(f"the MLflow server ended by itself (exit code {code}): {_last_line(log)}")
 
@@ -128,10 +131,23 @@ def _wait_until_up(process: subprocess.Popen, address: str, log: IO[bytes]) -> N
     raise UserError(f"the MLflow server did not start within {START_SECONDS:g} s: {_last_line(log)}")
 
 
-def _study_pages(uri: str, address: str) -> list[tuple[str, str]]:
-    """The newest studies and their pages."""
-    found = client(uri).search_experiments(order_by=["last_update_time DESC"], max_results=MOST_STUDIES + 1)
-    return [(e.name, experiment_url(address, e.experiment_id)) for e in found if e.name != "Default"][:MOST_STUDIES]
+def _study_pages(uri: str, address: str) -> list[tuple[str, str, str]]:
+    """The newest studies: name, page, and the page of the report, empty where there is none."""
+    store = client(uri)
+    found = store.search_experiments(order_by=["last_update_time DESC"], max_results=MOST_STUDIES + 1)
+    found = [e for e in found if e.name != "Default"][:MOST_STUDIES]
+    return [
+        (e.name, experiment_url(address, e.experiment_id), _report_page(store, e.experiment_id, address)) for e in found
+    ]
+
+
+def _report_page(store: Any, experiment: str, address: str) -> str:
+    """Where MLflow shows the report of a study's parent run."""
+    with contextlib.suppress(Exception):  # a link is a courtesy
+        for run in store.search_runs([experiment], f"tags.`{KIND}` = 'study'", max_results=1):
+            if any(file.path == REPORT for file in store.list_artifacts(run.info.run_id)):
+                return f"{address}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/{REPORT}"
+    return ""
 
 
 def _last_line(log: IO[bytes]) -> str:

@@ -39,6 +39,7 @@ from d2l_study.study.search_run import (
 )
 from d2l_study.study.space import Configuration, Space, load_space, study_name
 from d2l_study.study.storage import open_storage
+from d2l_study.study.study_report import NAME as REPORT_NAME
 from d2l_study.study.trial import TrialOrder
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def run_study(request: Request) -> int:
 
     from d2l_study.study.engine import check_address, check_fits
     from d2l_study.study.run_page import study_page
+    from d2l_study.study.study_report import report_of
     from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
 
     if request.tracking_uri == "":
@@ -238,9 +240,11 @@ def run_study(request: Request) -> int:
                 write_fixed(space, folder, study.checksum)
             failed = int((rows["status"] == "failed").sum())
             outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
+            # Not for one who wants to stop now, or where something else went wrong: `sync` makes it as well.
+            report = {} if stopped or sys.exc_info()[0] else report_of(folder, uri, request.root)
             tracker.end(
                 outcome,
-                pictures_of(folder) if space.search else {},
+                {**(pictures_of(folder) if space.search else {}), **report},
                 {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"},
             )
             if not tracker.close():
@@ -518,6 +522,8 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
         f"      python -m analysis tables {name}{where} --metric {shown}\n"
         f"      python -m d2l_study ui{where}"
     )
+    if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
+        print(f"      report: {_shown(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
     return code
 
 

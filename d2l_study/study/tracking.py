@@ -34,6 +34,7 @@ from d2l_study.study.mlflow_store import (
     resolve_uri,
     table_view,
 )  # fmt: skip
+from d2l_study.study.study_report import outcomes_digest, report_artifact
 
 __all__ = ["SyncResult", "Tracker", "check_uri", "resolve_uri", "sync"]
 
@@ -404,7 +405,9 @@ def sync(
     states = {row["status"] for row in rows}
     page = tracker._pages[PARENT]
     page.status = "FAILED" if "failed" in states else "FINISHED" if states <= {"done"} else "KILLED"
-    page.seal = hashlib.sha256(b"".join(artifacts.values())).hexdigest()[:16]
+    page.seal = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
+    if "done" in states:
+        page.artifacts |= report_artifact(folder, uri)
     try:
         tracker._open()
     except Exception as error:
