@@ -88,7 +88,7 @@ def driver(space: str, root: str, profile: str | None) -> None:
         finally:
             spent["mlflow"] = time.thread_time()
 
-    Tracker._loop = timed  # type: ignore[method-assign]
+    Tracker._loop = timed  # type: ignore[assignment,method-assign]
     cli.main(["spaces"])
     begun, before, main = time.perf_counter(), time.process_time(), time.thread_time()
     code = _profiled(lambda: cli.main(["run", "--space", space, "--root", root]), profile, "main")
@@ -130,7 +130,8 @@ def main() -> None:
     parser.add_argument("--driver", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.driver:
-        driver(*arguments.driver, arguments.profile)
+        space, root = arguments.driver
+        driver(space, root, arguments.profile)
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:

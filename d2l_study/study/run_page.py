@@ -309,7 +309,8 @@ def roc_picture(replicates: Mapping[int, tuple[np.ndarray, np.ndarray]], title: 
     replicates: number -> (labels (bags,), logits (bags,)); one with a single class or a NaN has no curve.
     """
     grid = np.linspace(0, 1, 201)
-    curves, areas, artists = [], [], []
+    curves, areas = [], []
+    artists: list[Any] = []
     with _drawing:
         frame = _roc_axes()
         axes = frame.axes
