@@ -124,15 +124,15 @@ class DataChecksums:
         return self._known[key]
 
 
-def show_plan(study: Study, slots: int | None = None, list_all: bool = False) -> Estimate:
+def show_plan(study: Study, list_all: bool = False) -> Estimate:
     """Print what the study will do and how long that takes."""
     space, plan, request = study.space, study.plan, study.request
-    concurrent = slots or local_slots(space, request)
+    concurrent = known_slots(space, request)
     if study.search is not None:
-        predicted = estimate_search(study, concurrent)
-        show_search(study, concurrent, predicted, list_all)
+        predicted = estimate_search(study, concurrent or 1)
+        show_search(study, duration(concurrent, predicted), list_all)
         return predicted
-    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent, space.resources, request.limit)
+    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, request.limit)
     todo = plan.trials(request.limit)
     print(f"{study.name}: {space.description}")
     varied = plan.configurations[0].varied
@@ -154,7 +154,7 @@ def show_plan(study: Study, slots: int | None = None, list_all: bool = False) ->
         f"{plan.runs_done} there already, {runs} to run now"
         + (f" (--limit: {len(todo)} trials)" if request.limit is not None else "")
     )
-    print(f"  {concurrent} trial{'s' if concurrent > 1 else ''} at a time: {predicted.text}")
+    print(f"  {duration(concurrent, predicted)}")
     if list_all:
         for configuration in plan.configurations:
             missing = len(plan.missing(configuration))
@@ -169,8 +169,18 @@ def machine() -> tuple[int, int]:
     return cpus, len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
-def local_slots(space: Space, request: Request) -> int:
-    """How many trials this machine would run side by side (the cluster's own number is known once it is joined)."""
+def duration(concurrent: int | None, predicted: Estimate) -> str:
+    """The time predicted for so many trials at a time; None: for one at a time on a cluster that is not known yet."""
+    if concurrent is None:
+        return f"as many trials at a time as the cluster holds; one after the other {predicted.text}"
+    return f"{_count(concurrent, 'trial')} at a time: {predicted.text}"
+
+
+def known_slots(space: Space, request: Request) -> int | None:
+    """How many trials would run side by side here, or where a cluster is named what was asked for; None without that:
+    a cluster's own number is known once it is joined."""
+    if request.address != "local":
+        return request.max_concurrent
     cpus, gpus = machine()
     fits = space.resources.slots(cpus, gpus or 1)  # a plan for a GPU can be made anywhere
     return max(1, min(fits, request.max_concurrent or fits))
@@ -296,6 +306,8 @@ def _train(
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
             print(f"  cluster: {_count(count, 'node')} for trials", flush=True)
         concurrent = slots(ray, space.resources, request)
+        if known_slots(space, request) is None:
+            print(f"  {_count(concurrent, 'trial')} at a time", flush=True)
         orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
         display = Display(stdout(), weights, concurrent)
         watch = StudyWatch(study, entries, orders, tracker, display, tags, held)

@@ -174,7 +174,7 @@ def estimate_search(study: Study, concurrent: int) -> Estimate:
     return estimate(left, rows, concurrent, study.space.resources, study.request.limit)
 
 
-def show_search(study: Study, concurrent: int, predicted: Estimate, list_all: bool) -> None:
+def show_search(study: Study, duration: str, list_all: bool) -> None:
     """Print what a search will do, how, and how far it is."""
     search, options, plan = study.search, study.space.search, study.plan
     assert search is not None and options is not None
@@ -200,7 +200,7 @@ def show_search(study: Study, concurrent: int, predicted: Estimate, list_all: bo
         f"{len(search.open)} to go on with, {search.left} to ask"
         + (f" (--limit: {study.request.limit} trials)" if study.request.limit is not None else "")
     )
-    print(f"  {concurrent} trial{'s' if concurrent > 1 else ''} at a time: {predicted.text}")
+    print(f"  {duration}")
     if list_all:
         for trial in search.trials:
             values = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""

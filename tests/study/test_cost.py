@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from d2l_study.study.cost import (
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Plan, make_plan
 from d2l_study.study.resources import Resources
+from d2l_study.study.run import Request, prepare, show_plan
 from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 
@@ -184,3 +186,13 @@ def test_earlier_rows_are_read_from_all_studies_each_run_once(plan: Plan, tmp_pa
 )  # fmt: skip
 def test_times_are_written_for_people(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+def test_a_plan_for_a_cluster_says_nothing_of_this_machine(tmp_path, capsys):
+    def last_line(**options):
+        show_plan(prepare(Request("smoke", root=str(tmp_path / "runs"), **options)))
+        return capsys.readouterr().out.splitlines()[-1]
+
+    assert re.match(r"  \d+ trials? at a time: ", last_line())
+    assert last_line(address="10.0.0.1:6379").startswith("  as many trials at a time as the cluster holds; one after")
+    assert last_line(address="auto", max_concurrent=7).startswith("  7 trials at a time: ")
