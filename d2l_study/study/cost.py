@@ -253,6 +253,6 @@ def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, 
                 continue
             if math.isfinite(predicted) and predicted > 0:
                 ratios.setdefault(str(values.get("precision")), []).append(values["train_seconds"] / predicted)
-    alike = resources.precision in ratios or not ratios
+    alike = resources.precision in (*ratios, "auto") or not ratios
     found = ratios.get(resources.precision) or [ratio for some in ratios.values() for ratio in some]
     return (statistics.median(found) if found else 1.0), len(found), alike

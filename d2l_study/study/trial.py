@@ -5,6 +5,7 @@ Knows the ledger, not Ray: `run_trial` is what a Tune worker runs, and what a de
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import io
 import math
@@ -139,17 +140,22 @@ def compute_runs(
         return
     import torch
 
+    from d2l_study.learning.precision import faster_precision
     from d2l_study.learning.prediction import Compute
 
     torch.set_num_threads(order.resources["threads"])
     device = order.resources["device"]
     if device == "auto":
         device = "cuda" if order.resources["gpus"] > 0 else "cpu"
-    compute = Compute(device, order.resources["precision"], pack=order.resources.get("pack"))
     data = DATASETS[order.sections["data"]["dataset"]](**order.sections["data"])
     pool = _pool(data)
     if pool.checksum != order.checksum:
         raise UserError(f"data set {pool.name}: checksum {pool.checksum} on this node; the study has {order.checksum}")
+    if order.resources["precision"] == "auto":  # from here on the one that is used, which rows then say
+        order = dataclasses.replace(
+            order, resources={**order.resources, "precision": faster_precision(pool.shape, device)}
+        )
+    compute = Compute(device, order.resources["precision"], pack=order.resources.get("pack"))
     problems = [data.replicate(pool, r, order.base_seed) for r in replicates]
     how = {"compute": compute, "report": report, **(checkpoints or {})}
     fitted = FITS[order.stage](order, problems, folder.ledger, how)

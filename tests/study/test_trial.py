@@ -66,6 +66,17 @@ def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     assert ledger.read_config("ab" * 10)["sections"]["data"]["num_bags"] == 6
 
 
+def test_a_row_says_which_precision_a_trial_probed_and_used(tmp_path, monkeypatch):
+    from d2l_study.learning import precision
+
+    asked = dataclasses.replace(order(tmp_path), resources=Resources(precision="auto").to_dict())
+    probed = []
+    monkeypatch.setattr(precision, "faster_precision", lambda *of: probed.append(of) or "bfloat16")
+    assert run_trial(asked) == {0: "done", 1: "done"}
+    assert probed == [((1, 28, 28), "cpu")]  # once, for all replicates
+    assert {ledger_of(tmp_path).read("ab" * 10, r)["row"]["precision"] for r in (0, 1)} == {"bfloat16"}
+
+
 def test_what_is_committed_is_not_trained_again(tmp_path):
     run_trial(order(tmp_path, replicates=(0,)))
     before = ledger_of(tmp_path).read("ab" * 10, 0)
