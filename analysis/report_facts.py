@@ -232,7 +232,8 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
     checksums = sorted({str(e["data_checksum"]) for e in folder.plan() if e.get("data_checksum")}) if folder else []
     done = rows[rows["status"] == "done"]
     made_by = sorted({str(name) for name in _values(done, "made_by")} - {str(rows.attrs.get("study"))})
-    versions = origin.get("packages", {})
+    versions = {"Python": origin["python"]} if "python" in origin else {}
+    versions |= origin.get("packages", {})
     dirty = " (tree with changes)" if origin.get("dirty") else ""
     pieces = [
         html.facts([
@@ -249,8 +250,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
             ("precision", ", ".join(_values(done, "precision"))),
             ("threads", ", ".join(_values(done, "threads"))),
             ("host", ", ".join(str(origin[k]) for k in ("host", "processor", "system") if origin.get(k))),
-            ("Python and packages", ", ".join([f"Python {origin['python']}"] * bool(origin.get("python"))
-                                              + [f"{k} {v}" for k, v in versions.items()])),
+            ("Python and packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
             ("results", span(rows)),
             ("runs of other studies", f"some runs were made by {', '.join(made_by)}" if made_by else ""),
             ("MLflow", html.link(pages.study, "the study's page") if pages.study else ""),

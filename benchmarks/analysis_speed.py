@@ -6,6 +6,7 @@ distribution with a fixed seed, without training anything. Processor seconds (an
     load            the rows from the ledger, file by file, and from the exported Parquet file
     arrange, table  the table of the methods × n, a panel per K, settings as rows of their own (10,000 cells)
     markdown …      its formats
+    report          the report of the whole study, from its ledger, as a command, start-up included
     10,000 rows     `analysis tables` as a command, on an export of 10,000 rows, start-up included
 
     python benchmarks/analysis_speed.py [--root FOLDER] [--trials 10000] [--out raw.json]
@@ -130,16 +131,18 @@ def main() -> None:
         small = root / "rows10000.parquet"
         kept = rows["config_id"].drop_duplicates().iloc[: 10_000 // 5]
         export(rows[rows["config_id"].isin(kept)], small)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        wall = time.perf_counter()
-        command = [sys.executable, "-m", "analysis", "tables", str(small), "--out", str(root / "table.md")]
-        subprocess.run(command, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        measure.found["analysis tables, 10,000 rows"] = seconds, time.perf_counter() - wall
-        print(
-            f"{'analysis tables, 10,000 rows':34} {seconds:6.2f} s processor, {time.perf_counter() - wall:6.2f} s wall"
-        )
+        commands = {
+            "analysis tables, 10,000 rows": ["tables", str(small), "--out", str(root / "table.md")],
+            "analysis tables, 50,000 rows": ["tables", NAME, "--root", str(root), "--out", str(root / "table.md")],
+            "analysis report, 50,000 rows": ["report", NAME, "--root", str(root), "--out", str(root / "report.html")],
+        }
+        for name, command in commands.items():
+            before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            subprocess.run([sys.executable, "-m", "analysis", *command], check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            measure.found[name] = seconds, time.perf_counter() - wall
+            print(f"{name:34} {seconds:6.2f} s processor, {measure.found[name][1]:6.2f} s wall", flush=True)
         if arguments.out:
             arguments.out.write_text(json.dumps(measure.found, indent=1))
 

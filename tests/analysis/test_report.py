@@ -1,0 +1,223 @@
+"""The report: its tables and pictures are there and right, it needs no network, and nothing of it fails a study."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from make_study import make_distillation, make_study
+
+import analysis
+from analysis import chosen
+from analysis.cli import main
+from analysis.mlflow_links import find_pages
+from analysis.report import make_report
+from analysis.tables import table
+from d2l_study.errors import UserError
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed by its own tag."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tables, self.resources, self.links, self.ids, self.heads = [], [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        self.resources += [found[k] for k in ("src", "srcset", "data", "poster") if k in found]
+        if tag == "link":
+            self.resources.append(found.get("href", ""))
+        if tag == "a":
+            self.links.append(found["href"])
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.heads.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    found = tmp_path_factory.mktemp("runs")
+    make_study(found, "made", num_bags=(50, 100), bag_sizes=(10,), with_predictions=True, failed=((0, 1), (2, 2)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def text(root):
+    return make_report(analysis.load("made", root), root=str(root))
+
+
+def test_the_page_is_well_formed_and_needs_no_network(text):
+    page = Page(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert len(page.resources) >= 5  # the figures
+    assert all(one.startswith("data:image/") for one in page.resources)
+    assert not re.search(r"""(url\(|@import|src=['"]?https?:|<link|<iframe|<object)""", text)
+    assert all(link.startswith("#") for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    wanted = ["Summary", "Tables", "Comparisons", "Figures", "Best trials by validation", "Failures", "Provenance"]
+    assert [head for head in page.heads if head in wanted] == wanted
+
+
+def test_its_tables_are_those_of_the_commands(root, text):
+    rows = analysis.load("made", root)
+    tables = Page(text).tables
+    for metric in ("bag_auc", "instance_auc"):
+        for line in table(rows, metric).sheet().panels[0].groups[0].lines:
+            wanted = [entry.text for entry in line.entries]
+            assert any(row[1:] == wanted for one in tables for row in one), wanted
+    compared = analysis.compare(rows).frame()
+    p = f"{compared['p'].iloc[0]:.4f}" if compared["p"].iloc[0] < 0.1 else f"{compared['p'].iloc[0]:.2f}"
+    assert any(p in row for one in tables for row in one)
+
+
+def test_the_summary_counts_and_says_what_validation_chose(root, text):
+    rows = analysis.load("made", root)
+    assert "<b>18</b><span>of 20 runs done</span>" in text
+    assert "<b>2</b><span>failed</span>" in text
+    done = rows[rows["status"] == "done"]
+    means = done[done["num_bags"] == 50].groupby("method")["val_bag_auc"].mean()
+    assert f"K = 10, n = 50: {means.idxmax()} has the highest validation AUC of 2" in text
+    difference = analysis.paired_difference(
+        *({int(r): a for r, a in done[(done.method == m) & (done.num_bags == 100)][["replicate", "bag_auc"]].to_numpy()}
+          for m in ("vat", "none"))
+    )  # fmt: skip
+    verdict = "holds 0" if difference.lower <= 0 <= difference.upper else "leaves out 0"
+    assert re.search(rf"n = 100: vat − none: .* \({difference.count} pairs\); the interval {verdict}", text)
+
+
+def test_failures_have_their_cause_and_the_command_that_repeats_them(root, text):
+    failed = analysis.load("made", root).query("status == 'failed'")
+    assert "2 runs: <code>ValueError: made to fail</code>" in text
+    command = f"python -m d2l_study trial --id {failed.trial_id.iloc[0]} --replicate {failed.replicate.iloc[0]} --root"
+    assert command in text
+
+
+def test_a_large_study_shows_what_validation_chose(tmp_path):
+    rows = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), methods=("vat",), replicates=3).rows()
+    rng = np.random.default_rng(0)
+    parts = []
+    for i in range(70):
+        moved = rows.assign(config_id=f"c{i:02d}", trial_id=f"c{i:02d}", learning_rate=float(i))
+        parts.append(moved.assign(val_bag_auc=rng.uniform(0.5, 0.9, 3), bag_auc=rng.uniform(0.5, 0.9, 3)))
+    import pandas as pd
+
+    many = pd.concat(parts, ignore_index=True)
+    many.attrs = {"study": "made", "varied": ["learning_rate"]}
+    best = many.groupby("config_id")["val_bag_auc"].mean().idxmax()
+    assert chosen.chosen_rows(many)["config_id"].unique().tolist() == [best]
+    page = Page(make_report(many))
+    assert any(row[0] == best for one in page.tables for row in one)
+    value = f"{many[many.config_id == best]['bag_auc'].mean():.3f}"
+    cells = [row for one in page.tables for row in one if row and row[0] == "vat"]
+    assert [row[1].split()[0] for row in cells][:1] == [value]
+
+
+def test_the_oracle_is_never_among_the_best(tmp_path):
+    order = chosen.ranked(make_distillation(tmp_path, replicates=3).rows())
+    assert "oracle" not in set(order["stage"])
+    assert {"teacher", "student"} <= set(order["stage"])
+
+
+def test_an_unfinished_study_has_a_report_too(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=1, missing=((0, 0), (1, 0)))
+    page = make_report(analysis.load("made", tmp_path))
+    assert "No run is finished" in page
+    assert "2 planned runs are not there yet" in page
+    Page(page)
+
+
+def test_text_of_a_study_is_escaped(tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2, failed=((0, 0),))
+    entry = folder.plan()[0]
+    folder.write_failure(entry["config_id"], 0, {"cause": "<script>alert(1)</script>", "log": "<b>"})
+    resolved = folder.resolved() | {"space": {"description": "a <b> & c"}}
+    folder.write("a: <script>\n", resolved, folder.plan())
+    page = make_report(analysis.load("made", tmp_path))
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)" in page
+    assert "a &lt;b&gt; &amp; c" in page
+    Page(page)
+
+
+def test_links_lead_to_the_pages_of_a_local_store(tmp_path):
+    import sqlite3
+
+    database = sqlite3.connect(tmp_path / "mlflow.db")
+    database.executescript(
+        "CREATE TABLE experiments (experiment_id, name); CREATE TABLE runs (run_uuid, experiment_id, lifecycle_stage);"
+        "CREATE TABLE tags (key, value, run_uuid); INSERT INTO experiments VALUES (3, 'made'), (4, 'other');"
+        "INSERT INTO runs VALUES ('r1', 3, 'active'), ('r2', 3, 'deleted'), ('r3', 4, 'active'), ('p', 3, 'active');"
+        "INSERT INTO tags VALUES ('d2l.config_id', 'a', 'r1'), ('d2l.config_id', 'b', 'r2'),"
+        "('d2l.config_id', 'c', 'r3'), ('d2l.kind', 'study', 'p');"
+    )
+    database.commit()
+    pages = find_pages("made", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert pages.by_config == {"a": "http://127.0.0.1:5000/#/experiments/3/runs/r1"}
+    assert pages.study.endswith("/runs/p")
+    assert find_pages("made", f"sqlite:///{tmp_path / 'no.db'}").by_config == {}
+    (tmp_path / "broken.db").write_text("no database")
+    assert find_pages("made", f"sqlite:///{tmp_path / 'broken.db'}").by_config == {}
+
+
+def test_the_command_writes_a_file_and_answers_mistakes(root, tmp_path, capsys):
+    out = tmp_path / "r.html"
+    make_study(tmp_path, "small", num_bags=(50,), bag_sizes=(10,), replicates=2)
+    assert main(["report", "small", "--root", str(tmp_path), "--out", str(out)]) == 0
+    Page(out.read_text())
+    for arguments, words in (
+        (["report", "mdae", "--root", str(root), "--out", str(out)], "did you mean 'made'"),
+        (["report", "made", "--root", str(root), "--out", "r.pdf"], "expected .html"),
+        (["report", "made", "made", "--root", str(root), "--out", str(out)], "about one study, found 2"),
+        (["figure", "made", "--kind", "rco", "--out", "f.png"], "did you mean 'roc'"),
+        (["figure", "made", "--kind", "roc", "--rows", "n", "--out", "f.png"], "not of --kind roc"),
+        (["figure", "made", "--level", "bag", "--out", "f.png"], "not of --kind curves (it is of roc, pr, reliab"),
+        (["figure", "made", "--root", str(root), "--where", "num_bags=51", "--out", "f.png"], "there: 50, 100"),
+        (["figure", "made", "--root", str(root), "--where", "num_bgs=50", "--out", "f.png"], "did you mean 'num_bags'"),
+        (["figure", "made", "--size", "pag", "--out", "f.png"], "did you mean 'page'"),
+    ):  # fmt: skip
+        assert main(arguments) == 2
+        assert words in capsys.readouterr().err, arguments
+
+
+def test_several_studies_have_no_report(root):
+    rows = analysis.load("made", root)
+    with pytest.raises(UserError, match="found 2: made, other"):
+        make_report(rows.assign(study=["made", "other"] * (len(rows) // 2)))
+
+
+def test_a_report_that_cannot_be_made_costs_a_warning(tmp_path, capsys, monkeypatch):
+    from d2l_study.study import study_report
+
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
+    assert study_report.report_of(folder, "") == {}  # the tests' own wish, in conftest
+    monkeypatch.setenv("D2L_REPORT", "yes")
+    (data,) = study_report.report_of(folder, "").values()
+    assert folder.storage.read(f"{folder.key}/report.html") == data
+    Page(data.decode())
+    monkeypatch.setattr("analysis.report.make_report", lambda *a, **k: 1 / 0)
+    assert study_report.report_of(folder, "") == {}
+    assert "warning: the report of made could not be made: ZeroDivisionError" in capsys.readouterr().err
+    assert b"No report" in study_report.report_artifact(folder, "")["report.html"]()
