@@ -99,10 +99,13 @@ def findings(made: Table, rows: pandas.DataFrame) -> list[str]:
         for column in layout.columns_of(panel):
             if layout.column_key == METRICS and column.value != _headline_metric(made, rows):
                 continue
-            cells = [(layout.cells[panel, row, column], row) for row in layout.rows_of(panel)
-                     if (panel, row, column) in layout.cells]  # fmt: skip
-            cells = [(place[c.origin.config_id, r.value], c, r) for c, r in cells
-                     if c.values and (c.origin.config_id, r.value) in place]  # fmt: skip
+            cells = [
+                (place[cell.origin.config_id, row.value], cell, row)
+                for row in layout.rows_of(panel)
+                if (cell := layout.cells.get((panel, row, column))) is not None
+                and cell.values
+                and (cell.origin.config_id, row.value) in place
+            ]
             if not cells:
                 continue
             _, cell, row = min(cells, key=lambda one: one[0])

@@ -95,7 +95,7 @@ def _plan(
             ("importances", "Share of each key in the variation of the validation value (PED-ANOVA)."),
             ("parallel", "Each trial of the search as a line over its keys, the darker the better on validation."),
         ):
-            yield kind, lambda kind=kind: search_figures.draw(document, kind, folder.name), caption
+            yield kind, partial(search_figures.draw, document, kind, folder.name), caption
 
 
 def _embedded(figure: Figure, caption: str) -> str:
@@ -163,8 +163,8 @@ def _caption(one: dict[str, Any]) -> str:
 def _small(data: bytes) -> bytes:
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        image = image.convert("RGB")
+    with Image.open(io.BytesIO(data)) as stored:
+        image = stored.convert("RGB")
         if image.width > MAP_WIDTH:
             image = image.resize((MAP_WIDTH, round(image.height * MAP_WIDTH / image.width)))
         out = io.BytesIO()

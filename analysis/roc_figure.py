@@ -3,7 +3,7 @@ averaged vertically, with a pointwise band (`curve_averages`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
         drawn = "default" if kind == "roc" else "steps-pre"
         axis.plot(grid, mean, color=mark.colour, linestyle=mark.line, drawstyle=drawn, zorder=3 + z / 100)
         if np.isfinite(lower).any() and len(mine) <= style.FEW:  # many bands on each other hide what they say
-            step = None if kind == "roc" else "pre"
+            step: Literal["pre"] | None = None if kind == "roc" else "pre"
             axis.fill_between(grid, lower, upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.015), xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
     for ticks in (axis.set_xticklabels, axis.set_yticklabels):
