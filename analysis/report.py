@@ -71,7 +71,7 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
         Part("Tables", _table_pieces(tables, reduced)),
         Part("Comparisons", _comparisons(shown) if tables else []),
         Part("Figures", report_figures.pictures(rows, shown, folder) if tables else []),
-        Part("Best trials by validation", report_facts.best_trials(rows, pages)),
+        Part("Best trials by validation", report_facts.best_trials(rows, pages, _ratio(tables))),
         Part("Score maps of tissue", report_figures.overlays(rows, folder)),
         Part("Failures", report_facts.failures(rows, folder, root)),
         Part("Provenance", report_facts.provenance(rows, folder, pages)),
@@ -79,6 +79,12 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     return html.page(
         f"Study {names[0]}", description, f"Report made {now} from stored results; nothing was trained.", parts
     )
+
+
+def _ratio(tables: list[Table]) -> float | None:
+    """Of test to training bags, where replicates are folds of one data set."""
+    found = (cell.test_train_ratio for made in tables for cell in made.layout.cells.values())
+    return next((ratio for ratio in found if ratio is not None), None)
 
 
 def _is_large(rows: pandas.DataFrame, folder: StudyFolder | None) -> bool:

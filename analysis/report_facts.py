@@ -149,8 +149,11 @@ def _count(number: int, what: str = "replicate") -> str:
 
 
 # ---- the best trials
-def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
-    """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page."""
+def best_trials(rows: pandas.DataFrame, pages: Pages, ratio: float | None = None) -> list[str]:
+    """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page.
+
+    ratio: of test to training bags of folds, for intervals as in the tables
+    """
     order = ranked(rows)
     if order.empty:
         return []
@@ -166,8 +169,8 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
     for one in shown.to_dict("records"):
         mine = by_config[one["config_id"]]
         mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
-        chosen = mean_interval(mine[CHOICE])
-        tested = mean_interval(mine[test]) if test in mine else None
+        chosen = mean_interval(mine[CHOICE], test_train_ratio=ratio)
+        tested = mean_interval(mine[test], test_train_ratio=ratio) if test in mine else None
         settings = ", ".join(f"{k}={_value(mine[k].iloc[0])}" for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])

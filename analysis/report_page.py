@@ -49,7 +49,7 @@ th[aria-sort=ascending]::after { content: " ▲"; font-size: .75em; }
 th[aria-sort=descending]::after { content: " ▼"; font-size: .75em; }
 figure { margin: 1.2em 0 1.8em; }
 figure .wide { max-width: 100%; }
-figure img { display: block; width: auto; max-width: 100%; height: auto; }
+figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .4em; }
 pre, code { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre { background: #f5f5f5; padding: .7em .9em; overflow-x: auto; margin: .4em 0 1em; }
@@ -58,7 +58,7 @@ details > summary { cursor: pointer; color: var(--accent); margin: .4em 0; }
 .d2l-sheet > h2 { font-size: 1.05rem; margin: 1.4em 0 .2em; }
 @media (max-width: 640px) {
   body { padding: .8rem .8rem 3rem; } h1 { font-size: 1.35rem; }
-  figure img { min-width: 560px; max-width: none; }
+  figure img { max-width: none; }
   table.facts th { white-space: normal; padding-right: .6em; } table.plain th, table.plain td { padding: .25em .5em; }
 }
 @page { size: A4; margin: 14mm 13mm; }
@@ -67,9 +67,10 @@ details > summary { cursor: pointer; color: var(--accent); margin: .4em 0; }
   a { color: inherit; text-decoration: none; }
   h1 { font-size: 17pt; } .part > h2 { font-size: 13pt; margin-top: 1.5em; }
   .part > h2, h3, .d2l-sheet > h2 { break-after: avoid; } figure, .numbers, table.plain tr { break-inside: avoid; }
-  figure img { max-width: 100%; max-height: 235mm; } .wide { overflow: visible; }
+  figure img { max-width: 100%; max-height: 235mm; } .wide { overflow: visible; break-inside: avoid; }
   table.plain { font-size: 8.5pt; } .d2l-sheet table { font-size: 8.5pt; }
   .d2l-sheet th, .d2l-sheet td { white-space: normal; padding: .2em .5em; }
+  .d2l-sheet tbody th { white-space: nowrap; } .d2l-sheet h3 { break-after: avoid; }
   pre, code { font-size: 8pt; white-space: pre-wrap; }
 }
 """.strip()
