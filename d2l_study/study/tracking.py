@@ -412,6 +412,7 @@ def sync(
         tracker._open()
     except Exception as error:
         raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
+    tracker._gaps.discard(PARENT)  # it has no curves, and its seal says what it shows
     known = dict(tracker._runs.known)
     if live and PARENT in known:
         page.status = known[PARENT].status
