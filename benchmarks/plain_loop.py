@@ -6,12 +6,14 @@ Both train attention MIL on the LeNet on the same n = 100 MNIST bags (K = 10, ba
 test bags; a seed is a replicate of base seed 7000, on which nothing was chosen. Processor time, one thread:
 - plain loop (https://github.com/AMLab-Amsterdam/AttentionDeepMIL, re-written): one bag per step, Adam 5e-4 with weight
   decay 1e-4, 20 epochs, float32, layers in PyTorch's default layout and order, the last parameters. As in the published
-  code a second forward pass of every step computes its training error; `lean` leaves that out. Loading is not counted:
-  the bags are tensors before the clock starts.
-- `fit_teacher`: drawing and normalising the batches, all steps, and the validations on 50 further labelled bags that
-  choose the snapshot. Scoring the test bags is counted for neither.
-Written after every seed, so an interrupted run goes on where it was (same --out and settings). The interval of the AUC
-difference is a paired t interval over seeds.
+  code a second forward pass of every step computes its training error; `lean` is the time without those passes, which
+  change no parameter (they are timed apart in the same run). Loading is not counted: the bags are tensors before the
+  clock starts.
+- `fit_teacher` in each of `SETTINGS`: drawing and normalising the batches, all steps, and the validations on 50 further
+  labelled bags that choose the snapshot. Scoring the test bags is counted for neither.
+Written after every seed, so an interrupted run goes on where it was (same --out, base seed and precision); a setting
+that a stored seed lacks is filled in, and its time then is not compared, since nothing ran beside it. The interval of
+the AUC difference is a paired t interval over seeds.
 """
 
 from __future__ import annotations
@@ -31,6 +33,12 @@ from d2l_study.learning import Compute, TeacherConfig, fit_teacher
 from d2l_study.learning.metrics import auc
 
 BASE_SEED = 7000
+
+SETTINGS = {
+    "prototype": {"batch_bags": 4, "steps": 250, "eval_every": 25},
+    "patient": {"batch_bags": 4, "steps": 400, "eval_every": 25, "patience": 4},
+}
+"""Keys of the teacher's configuration that are not its defaults."""
 
 
 class PlainAttention(nn.Module):
@@ -56,14 +64,14 @@ def tensors(pool: Pool, bags: Bags) -> list[torch.Tensor]:
     return [x[a:b][None] for a, b in zip(bags.offsets[:-1], bags.offsets[1:], strict=True)]
 
 
-def plain(replicate: Replicate, lean: bool) -> tuple[float, float]:
-    """(processor seconds of training, test AUC)."""
+def plain(replicate: Replicate) -> tuple[float, float, float]:
+    """(processor seconds of training, those of them outside the second forward passes, test AUC)."""
     torch.manual_seed(replicate.number)
     model = PlainAttention()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-4)
     bags = tensors(replicate.pool, replicate.train)
     labels = [torch.tensor([[float(label)]]) for label in replicate.train.label]
-    begin = time.process_time()
+    begin, second = time.process_time(), 0.0
     for _ in range(20):
         train_loss = train_error = 0.0
         for i in torch.randperm(len(bags)).tolist():
@@ -71,14 +79,15 @@ def plain(replicate: Replicate, lean: bool) -> tuple[float, float]:
             p = model(bags[i]).clamp(1e-5, 1 - 1e-5)
             loss = -(labels[i] * p.log() + (1 - labels[i]) * (1 - p).log())
             train_loss += loss.item()
-            if not lean:
-                train_error += 1 - (model(bags[i]).ge(0.5).float() == labels[i]).float().mean().item()
+            mark = time.process_time()
+            train_error += 1 - (model(bags[i]).ge(0.5).float() == labels[i]).float().mean().item()
+            second += time.process_time() - mark
             loss.backward()
             optimizer.step()
     seconds = time.process_time() - begin
     with torch.no_grad():
         score = [model(bag).item() for bag in tensors(replicate.pool, replicate.test)]
-    return seconds, auc(replicate.test.label, np.array(score))
+    return seconds, seconds - second, auc(replicate.test.label, np.array(score))
 
 
 def ours(config: TeacherConfig, replicate: Replicate, precision: str) -> tuple[float, float]:
@@ -106,62 +115,81 @@ def faster_precision() -> str:
     return "bfloat16" if best[torch.float32] > 1.5 * best[torch.bfloat16] else "float32"
 
 
+def measure(row: dict[str, float], replicate: Replicate, names: list[str], precision: str) -> None:
+    """Fill in what the row of a seed lacks."""
+    beside = "plain_auc" not in row
+    if beside:
+        row["plain_seconds"], row["lean_seconds"], row["plain_auc"] = plain(replicate)
+    for name in names:
+        if f"{name}_auc" not in row:
+            row[f"{name}_seconds"], row[f"{name}_auc"] = ours(TeacherConfig(**SETTINGS[name]), replicate, precision)
+            row[f"{name}_beside"] = float(beside)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--base-seed", type=int, default=BASE_SEED)
-    parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--batch-bags", type=int, default=4)
-    parser.add_argument("--eval-every", type=int, default=25)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["prototype"])
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    precision = faster_precision() if options.precision == "auto" else options.precision
-    keys = {"steps": options.steps, "batch_bags": options.batch_bags, "eval_every": options.eval_every,
-            "learning_rate": options.learning_rate}  # fmt: skip
-    config = TeacherConfig(**keys)
-    settings = {**keys, "precision": precision, "base_seed": options.base_seed, "torch": torch.__version__}
-    data = MnistBags(num_bags=100)
-    pool = data.load_pool()
     rows: list[dict[str, float]] = []
+    asked: dict[str, object] = {"precision": options.precision, "base_seed": options.base_seed}
     if options.out and options.out.exists():
         found = json.loads(options.out.read_text())
-        if found["settings"] != settings:
-            parser.error(f"{options.out} holds other settings: {found['settings']}")
+        if asked["precision"] == "auto":
+            asked["precision"] = found["precision"]
+        if any(found[key] != value for key, value in asked.items()):
+            parser.error(f"{options.out} holds other values: { ({key: found[key] for key in asked}) }")
         rows = found["rows"]
-    print(f"fit_teacher: {settings}")
-    for seed in range(len(rows), options.seeds):
-        replicate = data.replicate(pool, seed, options.base_seed)
-        row: dict[str, float] = {"seed": seed}
-        runs = {
-            "plain": lambda r: plain(r, lean=False), "lean": lambda r: plain(r, lean=True),
-            "ours": lambda r: ours(config, r, precision),
-        }  # fmt: skip
-        for name, run in runs.items():
-            row[f"{name}_seconds"], row[f"{name}_auc"] = run(replicate)
-        rows.append(row)
-        print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-        if options.out:
-            options.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
-    summary(rows)
+    if asked["precision"] == "auto":
+        asked["precision"] = faster_precision()
+    precision = str(asked["precision"])
+    print(f"{precision}, torch {torch.__version__}, settings { ({name: SETTINGS[name] for name in options.settings}) }")
+    data = MnistBags(num_bags=100)
+    pool = data.load_pool()
+    for seed in range(options.seeds):
+        if seed == len(rows):
+            rows.append({"seed": float(seed)})
+        before = len(rows[seed])
+        measure(rows[seed], data.replicate(pool, seed, options.base_seed), options.settings, precision)
+        if len(rows[seed]) > before:
+            print("  ".join(f"{key} {value:.4g}" for key, value in rows[seed].items()), flush=True)
+            if options.out:
+                text = {**asked, "torch": torch.__version__, "settings": SETTINGS, "rows": rows}
+                options.out.write_text(json.dumps(text, indent=1))
+    for name in options.settings:
+        print(summary(name, rows[: options.seeds]))
 
 
-def summary(rows: list[dict[str, float]]) -> None:
-    column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    for name in ("plain", "lean", "ours"):
-        seconds, area = column[f"{name}_seconds"], column[f"{name}_auc"]
+def summary(name: str, rows: list[dict[str, float]]) -> str:
+    """Times, quality, and the two comparisons of one setting, in words."""
+
+    def column(key: str, rows: list[dict[str, float]] = rows) -> np.ndarray:
+        return np.array([row[key] for row in rows])
+
+    beside = [row for row in rows if row[f"{name}_beside"]]
+    lines = []
+    for which in ("plain", name):
+        area = column(f"{which}_auc")
         spread = area.std(ddof=1) if len(rows) > 1 else np.nan
-        print(f"{name:6s} {seconds.mean():6.2f} s of processor time, test AUC {area.mean():.4f} ± {spread:.4f} (sd)")
-    for name in ("plain", "lean"):
-        ratio = column[f"{name}_seconds"].sum() / column["ours_seconds"].sum()
-        difference = column["ours_auc"] - column[f"{name}_auc"]
-        text = f"{name}: {ratio:.1f} × the time of ours; AUC ours − {name} {difference.mean():+.4f}"
-        if len(rows) > 1:
-            half = stats.t.ppf(0.975, len(rows) - 1) * difference.std(ddof=1) / len(rows) ** 0.5
-            text += f", 95 % interval {difference.mean() - half:+.4f} to {difference.mean() + half:+.4f}"
-        print(f"{text} ({len(rows)} seeds)")
+        lines.append(f"{which}: test AUC {area.mean():.4f} ± {spread:.4f} (sd), {len(rows)} seeds")
+    for which in ("plain", "lean") if beside else ():
+        seconds = column(f"{which}_seconds", beside)
+        ratio = seconds / column(f"{name}_seconds", beside)
+        low, middle, high = np.percentile(ratio, (25, 50, 75))
+        lines.append(
+            f"{which} loop {seconds.mean():.2f} s, {middle:.2f} × the time of {name} (median; quartiles {low:.2f} to "
+            f"{high:.2f}; all {ratio.min():.2f} to {ratio.max():.2f}; {len(beside)} seeds)"
+        )
+    difference = column(f"{name}_auc") - column("plain_auc")
+    text = f"AUC {name} − plain {difference.mean():+.4f}"
+    if len(rows) > 1:
+        half = stats.t.ppf(0.975, len(rows) - 1) * difference.std(ddof=1) / len(rows) ** 0.5
+        text += f", paired 95 % interval {difference.mean() - half:+.4f} to {difference.mean() + half:+.4f}"
+    return "\n  ".join([*lines, text])
 
 
 if __name__ == "__main__":
