@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from d2l_study.data import colon
 from d2l_study.data.collection import BagCollection
+from d2l_study.data.cutting import one_at_a_time
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.environment import cache_dir
 from d2l_study.options import option
@@ -38,17 +39,22 @@ class SyntheticColonBags(GivenBags):
 
     def _written(self) -> Path:
         """The folder of the images; several processes may write them at once, and the first is kept."""
-        from d2l_study.data.synthetic_tissue import write_colon
-
         values = {key: getattr(self, key) for key in self.POOL_KEYS} | {"version": _DRAWING}
         mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_dir() / f"colon_synthetic-images-{mark}"
         if not folder.is_dir():
-            temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
-            write_colon(temporary, self.images, side=self.side, nuclei=self.nuclei, witnesses=self.witnesses,
-                        seed=self.drawing)  # fmt: skip
-            try:
-                temporary.rename(folder)
-            except OSError:  # another process was first
-                shutil.rmtree(temporary, ignore_errors=True)
+            with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+                if not folder.is_dir():
+                    self._draw(folder)
         return folder
+
+    def _draw(self, folder: Path) -> None:
+        from d2l_study.data.synthetic_tissue import write_colon
+
+        temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
+        write_colon(temporary, self.images, side=self.side, nuclei=self.nuclei, witnesses=self.witnesses,
+                    seed=self.drawing)  # fmt: skip
+        try:
+            temporary.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(temporary, ignore_errors=True)

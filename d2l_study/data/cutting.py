@@ -12,8 +12,9 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,16 +150,32 @@ def cached_collection(
         content.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     entry = f"{name}-{content.hexdigest()[:16]}"
     folder = cache_dir() / entry
-    try:
-        collection = _open(name, folder, files)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        _cut(name, about, list(files), describe(), patch, read, folder)
-        collection = _open(name, folder, files)
     index.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(index.with_name(f"{entry}.lock")):
+        try:
+            collection = _open(name, folder, files)
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            _cut(name, about, list(files), describe(), patch, read, folder)
+            collection = _open(name, folder, files)
     temporary = index.with_name(f"{index.name}-{uuid.uuid4().hex[:8]}")
     temporary.write_text(json.dumps({"entry": entry}))
     temporary.replace(index)
     return collection
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Held by one process (or thread) of the machine; the others wait, so that what all need is made once.
+
+    path: of a lock file, which stays. The system frees the lock of a process that is gone. Where there are no such
+    locks, nobody waits: then several make the same, and the first is kept.
+    """
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):  # no such locks here, or the file is another user's
+            import fcntl
+
+            fcntl.flock(held.enter_context(path.open("w")), fcntl.LOCK_EX)
+        yield
 
 
 def _open(name: str, folder: Path, files: Sequence[Path]) -> BagCollection:
