@@ -489,6 +489,8 @@ def keep_best_weights(folder: StudyFolder, rows: pandas.DataFrame) -> None:
     AUC. Those of teachers of students, and those made by another study, are left alone."""
     teachers = {name for names in rows["teacher_id"].dropna() for name in names.split(",")}
     done = rows[(rows["status"] == "done") & rows["val_bag_auc"].notna() & ~rows["config_id"].isin(teachers)]
+    if done.empty:  # stopped before the first result: then there are not even the columns of one
+        return
     means = done.groupby(["method", "config_id"])["val_bag_auc"].mean()
     best = {method_and_id[1] for method_and_id in means.groupby("method").idxmax()}
     others = done[(done["made_by"] == folder.name) & ~done["config_id"].isin(best)]

@@ -74,7 +74,9 @@ def test_a_reference_is_a_student_without_teacher():
 
 def test_unknown_instance_labels_have_no_oracle(replicates):
     hidden = with_labels(replicates[0], lambda bags: np.full(len(bags.instance), -1, np.int8))
-    with pytest.raises(UserError, match="oracle needs instances of known label of both classes; the train bags of replicate 0"):
+    with pytest.raises(
+        UserError, match="oracle needs instances of known label of both classes; the train bags of replicate 0"
+    ):
         fit_reference("oracle", CONFIG, [hidden])
     assert fit_reference("bag_label", CONFIG, [hidden])[0].status == "done"
     with pytest.raises(UserError, match="'attention' is not trained; expected bag_label or oracle"):

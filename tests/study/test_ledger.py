@@ -154,3 +154,14 @@ def test_only_the_best_weights_of_each_arm_are_kept(tmp_path):
         except FileNotFoundError:
             continue
     assert set(kept) == {("none", 400), ("vat", 400), ("vat", 50)}
+
+
+def test_a_study_stopped_before_its_first_result_has_no_weights_to_choose_from(tmp_path):
+    from d2l_study.study.run import keep_best_weights
+
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    entry = {"config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [],
+             "replicates": [0]}  # fmt: skip
+    folder.write("", {}, [entry])
+    keep_best_weights(folder, folder.rows())
+    assert list(folder.rows()["status"]) == ["missing"]
