@@ -39,7 +39,11 @@ MOST_PLACES, MOST_PIXELS = 10_000, 25_000_000
 """Patches of a map, beyond which its stride grows; pixels of an image, beyond which it gets no map in a trial."""
 PRIVATE = ("manifest",)
 """Data sets whose images go into MLflow only where the space says `log_images: true`."""
-WORDS = {"colon": ("epithelial", "other nuclei"), "colon_synthetic": ("epithelial", "other nuclei")}
+WORDS = {
+    "colon": ("epithelial", "other nuclei"),
+    "colon_synthetic": ("epithelial", "other nuclei"),
+    "breast": ("nuclei, malignant image", "nuclei, benign image"),
+}
 
 
 def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
