@@ -7,6 +7,7 @@ D2L_CLUSTER_LOG=FILE keeps what was said.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -125,6 +126,11 @@ def test_a_lost_head_is_started_again_and_the_same_command_goes_on(cluster: RayC
     assert {"d2l-host1", "d2l-host2"} <= set(rows["host"])
 
 
+STUDENTS = (
+    "distill_quick --set teacher.steps=100 student.steps=20 student.eval_every=10 data.test_bags=100 --replicates 4"
+)
+
+
 def test_a_study_in_a_bucket(cluster: RayCluster) -> None:
     moto = pytest.importorskip("moto.server")
     import boto3
@@ -143,11 +149,27 @@ def test_a_study_in_a_bucket(cluster: RayCluster) -> None:
         assert cluster.study(run).returncode == 0, cluster.log.read_text()[-3000:]
         assert cluster.study(run).returncode == 0
         assert "0 to run now" in cluster.log.read_text()
+        students = run.replace("smoke", STUDENTS)
+        assert cluster.study(students).returncode == 0, cluster.log.read_text()[-3000:]
         os.environ.update(CREDENTIALS)
         files, base = fs.FileSystem.from_uri(root)
         kept = files.get_file_info(fs.FileSelector(f"{base}/results", recursive=True))
         assert any(info.path.endswith("commit.json") for info in kept)
         assert not any(info.path.endswith("checkpoint.pt") for info in kept)
+        tables = [
+            pd.read_parquet(io.BytesIO(files.open_input_stream(info.path).read()))
+            for info in files.get_file_info(fs.FileSelector(f"{base}/studies", recursive=True))
+            if info.path.endswith("rows.parquet")
+        ]
+        rows = next(table for table in tables if (table["stage"] == "student").any())
+        assert (rows["status"] == "done").all() and set(rows["host"]) == {"d2l-host1", "d2l-host2"}
+        runs = rows.set_index(["config_id", "replicate"])["host"]
+        taught = rows[rows["stage"] == "student"]
+        elsewhere = [
+            runs[teacher, r] != host for teacher, r, host in taught[["teacher_id", "replicate", "host"]].values
+        ]
+        cluster.note(f"{sum(elsewhere)} of {len(taught)} students were trained on another host than their teacher")
+        assert any(elsewhere)
     finally:
         server.stop()
 
