@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except UnreadableError as error:
+        print(f"error: cannot read {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which would complain again.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
-from d2l_study.errors import StorageError, UserError, nearest
+from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = error.strerror or str(error)
         print(f"error: cannot write to {error.filename}: {said}; what was committed is safe. "
               "Make room, then give the same command.", file=sys.stderr)  # fmt: skip
+        return 1
+    except UnreadableError as error:
+        print(f"error: cannot read {error.filename}: {error.strerror}; what was committed is safe.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped; what was committed is safe, and the same command goes on from there.", file=sys.stderr)

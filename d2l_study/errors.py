@@ -16,6 +16,10 @@ class StorageError(OSError):
     committed is safe; there is no use in going on."""
 
 
+class UnreadableError(OSError):
+    """A bucket that cannot be read: the network, its name, or the right to."""
+
+
 def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
     """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
     found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=alike)

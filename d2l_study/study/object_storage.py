@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from d2l_study.errors import StorageError, UserError, nearest
+from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
@@ -84,7 +84,7 @@ class ObjectStorage:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
-        with self._files.open_input_stream(self._path(key)) as stream:
+        with self._reading(key), self._files.open_input_stream(self._path(key)) as stream:
             return stream.read()
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -101,7 +101,8 @@ class ObjectStorage:
     def exists(self, key: str) -> bool:
         from pyarrow import fs
 
-        return self._files.get_file_info(self._path(key)).type == fs.FileType.File
+        with self._reading(key):
+            return self._files.get_file_info(self._path(key)).type == fs.FileType.File
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""
@@ -130,7 +131,17 @@ class ObjectStorage:
         from pyarrow import fs
 
         selector = fs.FileSelector(self._path(prefix).rstrip("/"), recursive=False, allow_not_found=True)
-        return self._files.get_file_info(selector)
+        with self._reading(prefix):
+            return self._files.get_file_info(selector)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UnreadableError(error.errno, _line(error), self.shown(key)) from error
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"

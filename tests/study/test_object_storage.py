@@ -99,3 +99,16 @@ def test_a_bucket_that_is_not_there_shows_before_any_work(bucket: str) -> None:
 
 def test_a_path_is_a_folder(tmp_path: object) -> None:
     assert isinstance(open_storage(str(tmp_path)), LocalStorage)
+
+
+def test_a_bucket_that_does_not_answer_is_told_without_a_traceback(
+    bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from analysis.cli import main as analyse
+    from d2l_study.cli import main
+
+    address = "s3://studies/d2l?scheme=http&endpoint_override=127.0.0.1:1&region=us-east-1"
+    assert main(["list", "--root", address]) == 1
+    assert analyse(["tables", "smoke", "--root", address]) == 2
+    said = capsys.readouterr().err
+    assert said.count("error: cannot read s3://studies/d2l/") == 2 and "NETWORK_CONNECTION" in said
