@@ -8,11 +8,12 @@ computed the same run, and the data of both stays), and whoever needs to be alon
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
@@ -20,6 +21,11 @@ from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
 """Requests in flight when many objects are read: a request takes tens of milliseconds, nearly all of them waiting."""
+
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between the attempts at a bucket that has ceased to answer."""
+
+Result = TypeVar("Result")
 
 
 def is_address(root: str) -> bool:
@@ -57,6 +63,7 @@ class ObjectStorage:
         except (ArrowInvalid, OSError, ValueError, NotImplementedError) as error:
             raise UserError(f"--root {address}: {_line(error)}") from None
         self._base = base.rstrip("/")
+        self._answered = False
 
     @property
     def root(self) -> str:
@@ -84,8 +91,13 @@ class ObjectStorage:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
-        with self._reading(key), self._files.open_input_stream(self._path(key)) as stream:
-            return stream.read()
+
+        def whole() -> bytes:
+            with self._files.open_input_stream(self._path(key)) as stream:
+                return stream.read()
+
+        with self._reading(key):
+            return self._patiently(whole)
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes of each object in order, None for those that are not there."""
@@ -102,13 +114,17 @@ class ObjectStorage:
         from pyarrow import fs
 
         with self._reading(key):
-            return self._files.get_file_info(self._path(key)).type == fs.FileType.File
+            return self._patiently(lambda: self._files.get_file_info(self._path(key))).type == fs.FileType.File
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""
-        try:
+
+        def whole() -> None:
             with self._files.open_output_stream(self._path(key)) as stream:
                 stream.write(data)
+
+        try:
+            self._patiently(whole)
         except OSError as error:
             raise StorageError(error.errno, _line(error), self.shown(key)) from error
 
@@ -121,7 +137,7 @@ class ObjectStorage:
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._files.delete_file(self._path(key))
+            self._patiently(lambda: self._files.delete_file(self._path(key)))
 
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
@@ -132,7 +148,25 @@ class ObjectStorage:
 
         selector = fs.FileSelector(self._path(prefix).rstrip("/"), recursive=False, allow_not_found=True)
         with self._reading(prefix):
-            return self._files.get_file_info(selector)
+            return self._patiently(lambda: self._files.get_file_info(selector))
+
+    def _patiently(self, request: Callable[[], Result]) -> Result:
+        """Ask again for about a minute if a bucket that has answered before does not: a study outlasts that. What it
+        refuses is not asked again, nor is one that never answered."""
+        for pause in PAUSES:
+            try:
+                result = request()
+            except FileNotFoundError:
+                self._answered = True
+                raise
+            except OSError as error:
+                if not self._answered or "ACCESS_DENIED" in str(error):
+                    raise
+                time.sleep(pause)
+            else:
+                self._answered = True
+                return result
+        return request()
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -112,3 +113,30 @@ def test_a_bucket_that_does_not_answer_is_told_without_a_traceback(
     assert analyse(["tables", "smoke", "--root", address]) == 2
     said = capsys.readouterr().err
     assert said.count("error: cannot read s3://studies/d2l/") == 2 and "NETWORK_CONNECTION" in said
+
+
+def test_a_bucket_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto.server")
+    import boto3
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="away")
+    storage = open_storage(f"s3://away/d2l?scheme=http&endpoint_override={host}:{port}&region=us-east-1")
+    storage.put("before", b"1")
+    server.stop()
+    back = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    timer = threading.Timer(3.0, back.start)
+    timer.start()
+    try:
+        storage.put("while", b"2")
+        assert timer.finished.is_set() and storage.read("before") == b"1" and storage.read("while") == b"2"
+    finally:
+        timer.join()
+        back.stop()
+    monkeypatch.setattr("d2l_study.study.object_storage.PAUSES", (0.01,))
+    with pytest.raises(OSError, match="away"):  # away for good
+        storage.put("after", b"3")
