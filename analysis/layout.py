@@ -305,10 +305,10 @@ def _runs(
 ) -> list[dict[int, tuple[str, tuple[float, ...]]]]:
     """For each configuration, in order, replicate -> (status, values of the metrics)."""
     keys = [*dict.fromkeys(["config_id", "stage", "method", label_key])]
-    place = {key: i for i, key in enumerate(zip(*(configurations[k].map(_plain) for k in keys), strict=True))}
+    place = {key: i for i, key in enumerate(zip(*(map(_plain, configurations[k]) for k in keys), strict=True))}
     found: list[dict[int, tuple[str, tuple[float, ...]]]] = [{} for _ in place]
     causes = frame["cause"] if "cause" in frame else [None] * len(frame)
-    columns = [*(frame[k].map(_plain) for k in keys), frame["replicate"], frame["status"], causes]
+    columns = [*(map(_plain, frame[k]) for k in keys), frame["replicate"], frame["status"], causes]
     for *key, replicate, status, cause, values in zip(
         *columns, zip(*(frame[n].astype(float) for n in names), strict=True), strict=True
     ):
