@@ -248,6 +248,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
             ("code", f"{origin.get('code_version', '')}{dirty}" if origin.get("code_version") else ""),
             ("code of the runs", ", ".join(_values(done, "code_version"))),
             ("commit", html.code(origin["commit"]) if origin.get("commit") else ""),
+            ("local difference", _difference_text(origin)),
             ("science version", str(origin.get("science_version", ""))),
             ("base seed", str(space.get("base_seed", "")) or ", ".join(_values(rows, "base_seed"))),
             ("data", ", ".join(_values(rows, "dataset"))),
@@ -272,6 +273,12 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
             )
         )
     return pieces
+
+
+def _difference_text(origin: Mapping[str, Any]) -> str:
+    found = origin.get("local_difference") or {}
+    cut = ", cut" if found.get("cut") else ""
+    return f"{found['file']} in the study's folder ({found['bytes']:,} bytes{cut})" if found else ""
 
 
 def _overrides(space: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     ROOT/studies/<name>/space.yaml       the space as written
                        resolved.json     the space as resolved, overrides, command line, provenance
+                       local-1a2b3c4d.diff   what the checkout had that its commit had not, if anything
                        plan.json         the configurations of the study, in order
                        failures/<trial_id>-r007.json   the last failure of a run that is not committed
                        attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node

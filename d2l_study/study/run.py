@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import shlex
@@ -220,7 +221,11 @@ def run_study(request: Request) -> int:
         forget_pruned(study)
         show_found(study)
         entries = extension.merged(folder, plan.entries())
-        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin}
+        known = folder.resolved() if folder.exists() else {}
+        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin,
+                    "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
+        if (changes := provenance.local_difference()) is not None:
+            folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
         folder.write(space.text, resolved, entries)
         show_plan(study)
         print(f"  results: {_shown(folder.storage.shown(folder.key))}; MLflow: {uri}", flush=True)

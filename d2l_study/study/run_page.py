@@ -142,6 +142,7 @@ def study_page(folder: StudyFolder) -> StudyPage:
         "d2l.data_checksum": ", ".join(sorted({str(e.get("data_checksum", "")) for e in plan})),
         "d2l.code_version": str(origin.get("code_version", "")), "d2l.commit": origin.get("commit") or "",
         "d2l.dirty": str(origin.get("dirty", "")).lower(),
+        "d2l.local_difference": (origin.get("local_difference") or {}).get("file", ""),
     }  # fmt: skip
     params = {
         "space": space.get("name", ""), "replicates": max((len(e["replicates"]) for e in plan), default=0),
