@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import report_page as html
 from analysis import style
 from analysis.chosen import ranked
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +32,9 @@ def pictures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolde
     for name, make, caption in _plan(rows, shown, folder):
         try:
             figure = make()
+        except DamagedError as error:
+            pieces.append(html.paragraph(f"The figure {name} could not be drawn: {error}", "note"))
+            continue
         except UserError:
             continue  # a study that lacks what a figure needs is told so by `figure`; here it is left out
         except Exception as error:  # one figure less is better than no report
@@ -54,6 +57,8 @@ def reliability(shown: pandas.DataFrame) -> list[str]:
             found = Reliability.of(shown, level)
             text = f"Reliability of {level} scores: how far a score can be read as a probability."
             pieces += [_embedded(found.draw(), text), html_fragment(found.sheet())]
+        except DamagedError as error:
+            pieces.append(html.paragraph(f"The reliability of {level} scores could not be shown: {error}", "note"))
         except UserError:
             continue
         except Exception as error:

@@ -12,7 +12,7 @@ from analysis.intervals import Interval, mean_difference
 from analysis.layout import METRICS as METRIC_COLUMNS
 from analysis.layout import Cell, Label, Layout, arrange, default_columns, default_panel
 from analysis.results import folders_of, run_predictions
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import DamagedError, UserError, listed
 
 if TYPE_CHECKING:
     import pandas
@@ -90,6 +90,8 @@ def _of_run(folder: StudyFolder, config: str, replicate: int) -> dict[tuple[str,
     """(split, level) -> scores of a run; None if it kept no predictions."""
     try:
         frame = run_predictions(folder, config, replicate)
+    except DamagedError:
+        raise  # to leave it out would change a figure without a word
     except UserError:
         return None
     frame = frame[frame["label"].notna() & (frame["label"] >= 0)]

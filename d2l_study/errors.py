@@ -11,13 +11,18 @@ class UserError(ValueError):
     """Something the user gave is wrong; the message says what and where, and what would be right."""
 
 
+class DamagedError(UserError):
+    """A stored file is not what was written: cut short, overwritten, or not ours. The message names the file, and what
+    to do with it."""
+
+
 class StorageError(OSError):
     """The root of results takes nothing more: the disk is full, over quota or read-only, the bucket refuses. What was
     committed is safe; there is no use in going on."""
 
 
 class UnreadableError(OSError):
-    """A bucket that cannot be read: the network, its name, or the right to."""
+    """A root that cannot be read: the network, a bucket's name, the right to, a folder where a file should be."""
 
 
 def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:

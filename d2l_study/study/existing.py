@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.study import provenance
 from d2l_study.study.cost import human_seconds
 from d2l_study.study.folder import StudyFolder, find_study, list_studies
@@ -23,16 +23,20 @@ from d2l_study.study.trial import TrialOrder, compute_runs, run_trial
 def show_list(root: str) -> int:
     """Print every study under the root: runs done, failed, in all, and what it asks."""
     storage = open_storage(root)
+    storage.ensure_usable()
     names = list_studies(storage)
     if not names:
         print(f"no studies under {storage.root}")
     width = max((len(name) for name in names), default=0)
     for name in names:
         folder = StudyFolder(storage, name)
-        counts = _counts(folder)
+        try:
+            counts, description = _counts(folder), folder.resolved().get("space", {}).get("description", "")
+        except DamagedError as error:
+            print(f"{name:<{width}}  cannot be read: {error}")
+            continue
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         at_work = ", running" if holder(folder) else ""
-        description = folder.resolved().get("space", {}).get("description", "")
         print(f"{name:<{width}}  {counts['done']} of {sum(counts.values())} runs{failed}{at_work}  {description}")
     return 0
 
@@ -68,6 +72,7 @@ def show_status(study: str, root: str) -> int:
     lost = len(folder.storage.list(f"{folder.key}/attempts"))
     if lost:
         print(f"  {lost} runs lost an attempt with their worker, node or memory")
+    show_damaged(folder.ledger)
     causes: dict[str, int] = {}
     for row in rows:
         if row["status"] == "failed":
@@ -75,6 +80,14 @@ def show_status(study: str, root: str) -> int:
     for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:10]:
         print(f"  failed × {count}: {cause}")
     return 0
+
+
+def show_damaged(ledger: Ledger) -> None:
+    """Say which results are there and cannot be read."""
+    for place in list(ledger.damaged)[:5]:
+        print(f"  warning: {place} is damaged: the run counts as missing, and is trained again")
+    if len(ledger.damaged) > 5:
+        print(f"  … and {len(ledger.damaged) - 5} more")
 
 
 def stop_study(study: str, root: str, wait_seconds: float = 180.0) -> int:

@@ -15,14 +15,15 @@ of the run. A run in neither ledger nor failures has status `missing`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger import Ledger, trial_id
-from d2l_study.study.storage import Storage, open_storage
+from d2l_study.study.storage import Storage, open_storage, read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -67,11 +68,20 @@ class StudyFolder:
     def resolved(self) -> dict[str, Any]:
         """Read once: the page of every configuration asks for it, and it grows with the space."""
         if self._resolved is None:
-            self._resolved = json.loads(self.storage.read(f"{self.key}/resolved.json"))
+            self._resolved = read_json(
+                self.storage, f"{self.key}/resolved.json", "remove it and give the study's `run` command again: it is "
+                "written anew, and no finished run is repeated",
+            )  # fmt: skip
         return self._resolved
 
     def plan(self) -> list[dict[str, Any]]:
-        return json.loads(self.storage.read(f"{self.key}/plan.json"))["configurations"]
+        remedy = "remove it and give the study's `run` command again: it is made anew, and no finished run is repeated"
+        found = read_json(self.storage, f"{self.key}/plan.json", remedy).get("configurations")
+        if not isinstance(found, list):
+            raise DamagedError(
+                f"{self.storage.shown(f'{self.key}/plan.json')}: damaged, it has no configurations; {remedy}"
+            )
+        return found
 
     # ---- failures and attempts
     def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
@@ -80,7 +90,13 @@ class StudyFolder:
 
     def failure(self, config: str, replicate: int) -> dict[str, Any] | None:
         key = self._failure_key(config, replicate)
-        return json.loads(self.storage.read(key)) if self.storage.exists(key) else None
+        try:
+            found = read_json(self.storage, key, "")
+        except FileNotFoundError:
+            return None
+        except DamagedError:
+            found = {}
+        return {"cause": f"not known: {self.storage.shown(key)} is damaged", "log": "", **found}
 
     def clear_failure(self, config: str, replicate: int) -> None:
         self.storage.delete(self._failure_key(config, replicate))
@@ -93,10 +109,11 @@ class StudyFolder:
 
     def lost_attempts(self, config: str, replicate: int) -> list[dict[str, Any]]:
         """The lost attempts of a run in this study, over all commands, in order."""
-        try:
-            return json.loads(self.storage.read(self._attempts_key(config, replicate)))
-        except FileNotFoundError:
-            return []
+        with contextlib.suppress(FileNotFoundError, ValueError):  # a damaged one counts none
+            found = json.loads(self.storage.read(self._attempts_key(config, replicate)))
+            if isinstance(found, list):
+                return found
+        return []
 
     def _attempts_key(self, config: str, replicate: int) -> str:
         return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"
@@ -182,6 +199,7 @@ def find_study(study: str, root: str) -> StudyFolder:
         path = path.absolute()
         return StudyFolder(open_storage(path.parent.parent), path.name)
     storage = open_storage(root)
+    storage.ensure_usable()
     folder = StudyFolder(storage, study)
     if "/" not in study and folder.exists():
         return folder

@@ -4,7 +4,8 @@
     ROOT/results/<config_id[:2]>/<config_id>/r007/<attempt>.<name> the data of one attempt
     ROOT/results/<config_id[:2]>/<config_id>/r007/commit.json      one small put; the run exists when this does
 
-The worker commits, so a dying driver loses nothing; the first commit wins, so two workers on one run agree.
+The worker commits, so a dying driver loses nothing; the first valid commit wins, so two workers on one run agree. A
+commit that cannot be read is none: its run is trained again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2l_study import SCIENCE_VERSION
-from d2l_study.study.storage import Storage
+from d2l_study.errors import DamagedError
+from d2l_study.study.storage import Storage, read_json
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
@@ -44,10 +46,11 @@ def trial_id(config: str) -> str:
 
 
 class Ledger:
-    """Reads and commits runs; a run is (config_id, replicate)."""
+    """Reads and commits runs; a run is (config_id, replicate). `damaged` are the commits that could not be read."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.damaged: dict[str, None] = {}
 
     @staticmethod
     def config_key(config: str) -> str:
@@ -61,11 +64,17 @@ class Ledger:
     def write_config(self, config: str, resolved: Mapping[str, Any]) -> None:
         """Keep what an id stands for; written once."""
         key = f"{self.config_key(config)}/config.json"
-        if not self.storage.exists(key):
+        try:
+            self.read_config(config)
+        except FileNotFoundError:
             self.storage.put_if_absent(key, _json(resolved))
+        except DamagedError:
+            self.storage.put(key, _json(resolved))
 
     def read_config(self, config: str) -> dict[str, Any]:
-        return json.loads(self.storage.read(f"{self.config_key(config)}/config.json"))
+        """What an id stands for; FileNotFoundError, or `DamagedError`."""
+        return read_json(self.storage, f"{self.config_key(config)}/config.json",
+                         "remove it, and a study that trains this configuration writes it again")  # fmt: skip
 
     # ---- runs
     def commit(
@@ -101,19 +110,32 @@ class Ledger:
             self.storage.put(f"{base}/commit.json", _json(record))
             return True
         won = self.storage.put_if_absent(f"{base}/commit.json", _json(record))
+        if not won and self.read(config, replicate) is None:  # what is there is damaged
+            self.storage.put(f"{base}/damaged-{attempt}.json", self.storage.read(f"{base}/commit.json"))
+            self.storage.put(f"{base}/commit.json", _json(record))
+            return True
         if not won:
             for entry in stored.values():
                 self.storage.delete(str(entry["key"]))
         return won
 
     def read(self, config: str, replicate: int) -> dict[str, Any] | None:
-        """The commit record (`row`, `files`, `attempt`) of a run, or None if it is not there."""
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads(self.storage.read(f"{self.run_key(config, replicate)}/commit.json"))
-        return None
+        """The commit record (`row`, `files`, `attempt`) of a run, or None if it is not there or damaged."""
+        key = f"{self.run_key(config, replicate)}/commit.json"
+        try:
+            record = read_json(self.storage, key, "")
+        except FileNotFoundError:
+            return None
+        except DamagedError:
+            record = {}
+        row = record.get("row")
+        if not isinstance(row, dict) or "status" not in row or not isinstance(record.get("files"), dict):
+            self.damaged[self.storage.shown(key)] = None
+            return None
+        return record
 
     def has(self, config: str, replicate: int) -> bool:
-        return self.storage.exists(f"{self.run_key(config, replicate)}/commit.json")
+        return self.read(config, replicate) is not None
 
     def has_weights(self, config: str, replicate: int) -> bool:
         """Whether the run is committed and its weights are still there; a run that failed never had any."""
@@ -133,11 +155,20 @@ class Ledger:
         return mine and (not with_weights or self.has_weights(config, replicate))
 
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
-        """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped."""
+        """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped,
+        `DamagedError` if it is not what was committed."""
         record = self.read(config, replicate)
         if record is None:
             raise FileNotFoundError(f"no committed run {trial_id(config)} r{replicate:03d}")
-        return self.storage.read(record["files"][name]["key"])
+        entry = record["files"][name]
+        data = self.storage.read(entry["key"])
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            shown, run = self.storage.shown(entry["key"]), self.storage.shown(self.run_key(config, replicate))
+            raise DamagedError(
+                f"{shown}: damaged: {len(data)} bytes that are not the {entry['bytes']} that were committed; remove "
+                f"{run}, and the study's command trains this run again"
+            )
+        return data
 
     def drop_file(self, config: str, replicate: int, name: str) -> None:
         """Remove one file of a committed run, if it has it; the commit still tells what it was."""
@@ -152,8 +183,8 @@ class Ledger:
 
     def pruned(self, config: str, replicate: int, study: str) -> dict[str, Any] | None:
         """That record, or None if this study did not end the run."""
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads(self.storage.read(f"{self.run_key(config, replicate)}/pruned-{study}.json"))
+        with contextlib.suppress(FileNotFoundError, DamagedError):
+            return read_json(self.storage, f"{self.run_key(config, replicate)}/pruned-{study}.json", "")
         return None
 
     def forget_pruned(self, config: str, replicate: int, study: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.study import provenance
-from d2l_study.study.existing import alone, find_configuration
+from d2l_study.study.existing import alone, find_configuration, show_damaged
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.storage import open_storage
@@ -31,6 +31,7 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             f"trial {identity!r}: replicate {', '.join(map(str, missing)) or 0} is not committed, so there is nothing "
             f"to compare with; committed: {', '.join(map(str, records)) or 'none'}"
         )
+    show_damaged(ledger)
     chosen = list(dict.fromkeys(replicates or records))
     order = alone(ledger, config, chosen)
     first = records[chosen[0]]["row"]
@@ -44,7 +45,13 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
         logits = _logit_difference(ledger, config, replicate, files)
         same = same and most == 0 and not logits
         said = "identical" if most == 0 else f"metrics differ by at most {most:.3g}"
-        said += "" if logits is None else ", predictions too" if logits == 0 == most else f", logits by {logits:.3g}"
+        said += (
+            "; its predictions are not kept"
+            if logits is None
+            else ", predictions too"
+            if logits == 0 == most
+            else f", logits by {logits:.3g}"
+        )
         print(f"  r{replicate:03d}: {said}")
         if most:
             for name, (old, new) in _differing(before["row"], row).items():

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import d2l_study
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
@@ -35,6 +35,7 @@ from d2l_study.study.points import Checksum, frame_of, trial_configurations
 from d2l_study.study.search_samplers import Sampler, Told
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import Key, plain, scientific
+from d2l_study.study.storage import read_json
 
 DOCUMENT = "search.json"
 OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
@@ -283,10 +284,15 @@ def outcome_of(
 
 
 def read_document(folder: StudyFolder) -> dict[str, Any] | None:
-    key = f"{folder.key}/{DOCUMENT}"
-    if not folder.storage.exists(key):
+    remedy = "remove it and give the study's `run` command again: the search asks anew, and no finished run is repeated"
+    try:
+        found = read_json(folder.storage, f"{folder.key}/{DOCUMENT}", remedy)
+    except FileNotFoundError:
         return None
-    return json.loads(folder.storage.read(key))
+    if not isinstance(found.get("definition"), dict) or not isinstance(found.get("trials"), list):
+        shown = folder.storage.shown(f"{folder.key}/{DOCUMENT}")
+        raise DamagedError(f"{shown}: damaged, it has no definition and trials; {remedy}")
+    return found
 
 
 def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:

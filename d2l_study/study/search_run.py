@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.errors import DamagedError
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.plan import Plan, committed, extended
@@ -156,7 +157,7 @@ def forget_pruned(study: Study) -> None:
 def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:
     try:
         return json.loads(folder.ledger.read_file(config, replicate, "curve.json"))
-    except (KeyError, FileNotFoundError):
+    except (KeyError, FileNotFoundError, DamagedError):
         return []
 
 

@@ -6,13 +6,14 @@ The ledger asks for no rename, append or lock, so that an object store (`object_
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from d2l_study.errors import StorageError, UserError
+from d2l_study.errors import DamagedError, StorageError, UnreadableError, UserError
 
 
 class Storage(Protocol):
@@ -64,13 +65,31 @@ def open_storage(root: str | Path) -> Storage:
     return ObjectStorage(str(root)) if is_address(str(root)) else LocalStorage(root)
 
 
+def read_json(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
+    """A JSON object that we wrote. FileNotFoundError if there is none; `DamagedError`, which names the file and says
+    the remedy, if it is not one."""
+    data = storage.read(key)
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DamagedError(f"{storage.shown(key)}: damaged, expected a JSON object, found {len(data)} bytes; {remedy}")
+    return found
+
+
 class LocalStorage:
     """A folder, on a local disk or NFS."""
 
     exclusive = True
 
     def __init__(self, root: str | Path) -> None:
+        """`UserError` if this can be no folder."""
+        if not str(root).strip() or "\0" in str(root):
+            raise UserError(f"--root {str(root)!r} is not allowed; expected a folder, or an address such as "
+                            "s3://BUCKET/FOLDER")  # fmt: skip
         self.root = Path(root).expanduser().absolute()
+        self.ensure_usable()
 
     def shown(self, key: str) -> str:
         return str(self.path(key))
@@ -104,7 +123,12 @@ class LocalStorage:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
-        return self.path(key).read_bytes()
+        try:
+            return self.path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(str(self.path(key))) from None
+        except OSError as error:
+            raise UnreadableError(error.errno, error.strerror, str(self.path(key))) from error
 
     def exists(self, key: str) -> bool:
         return self.path(key).exists()
