@@ -6,6 +6,7 @@ that writing the same thing twice changes nothing. Nothing here runs in a thread
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -15,6 +16,8 @@ import re
 import sqlite3
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,8 +71,13 @@ def is_http(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
+class StoreAway(UserError):
+    """The address is one, and nothing answers there in time: a server that is not running now, or not yet."""
+
+
 def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
-    """Create the store if it is a new sqlite file and ask it one question; `UserError` if it cannot serve.
+    """Create the store if it is a new sqlite file and ask it one question; `UserError` if it cannot serve, `StoreAway`
+    if it is a server or a database that does not answer.
 
     Bounded by `seconds` whatever the store does: MLflow and the database drivers would retry for minutes.
     Several processes that open a new sqlite store at once fail, so this comes before anything else writes.
@@ -83,6 +91,8 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
 
     def ask() -> None:
         try:
+            if path is not None and not path.exists():
+                _create_sqlite(path)
             client(uri).search_experiments(max_results=1)
         except BaseException as error:  # whatever it is, it is the answer
             failure.append(error)
@@ -90,11 +100,12 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()
     thread.join(seconds if path is None else 10 * seconds)  # a new sqlite store is 50 migrations: slow, but local
+    kind = StoreAway if path is None else UserError
     if thread.is_alive():
-        raise UserError(f"{where}: no answer within {seconds:g} s")
+        raise kind(f"{where}: no answer within {seconds:g} s")
     if failure:
         hint = "; is the server running?" if is_http(uri) else ""
-        raise UserError(f"{where}: {one_line(failure[0])}{hint}") from None
+        raise kind(f"{where}: {one_line(failure[0])}{hint}") from None
 
 
 def _check_scheme(uri: str, where: str) -> None:
@@ -109,9 +120,27 @@ def _check_scheme(uri: str, where: str) -> None:
     raise UserError(f"{where}: not an address we can write to; {allowed}")
 
 
+def _create_sqlite(path: Path) -> None:
+    """Make a new store under another name and put it in its place whole: two processes that make it at once, or one
+    that is killed in the middle of MLflow's fifty migrations, would leave it in pieces."""
+    for old in path.parent.glob(f".{path.name}.*.part*"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        client(f"{SQLITE}{made}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
 def _check_sqlite(path: Path, where: str) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{where}: there is no folder {path.parent}")
+    if not path.exists():
+        return
     try:
         database = sqlite3.connect(path, timeout=5)
         try:
@@ -430,8 +459,6 @@ def _same(a: float, b: float) -> bool:
 
 
 def _now() -> int:
-    import time
-
     return int(time.time() * 1000)
 
 

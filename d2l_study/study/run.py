@@ -21,6 +21,7 @@ from d2l_study.options import Options
 from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.data_checks import check_data
+from d2l_study.study.existing import show_damaged
 from d2l_study.study.failure_report import show_failures, show_undefined
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Checksum, Plan, make_plan
@@ -89,10 +90,11 @@ def prepare(request: Request) -> Study:
     """Read and check everything that can be checked before anything is written: space, data, plan."""
     space = load_space(request.space, request.overrides, request.replicates)
     name = study_name(space) if request.study is None else request.study
-    if not name.strip() or any(c in name for c in "/\\\0") or name.startswith(".") or len(name.encode()) > 100:
+    wrong = not name.strip() or any(c in name for c in "/\\") or not name.isprintable() or name.startswith(".")
+    if wrong or name != name.strip() or len(name.encode()) > 100:
         raise UserError(
             f"--study {name[:40]!r} is not allowed; expected a name of at most 100 letters without '/' that does not "
-            "begin with '.'"
+            "begin with '.' and holds no invisible letters"
         )
     storage = open_storage(request.root)
     storage.ensure_usable()
@@ -128,6 +130,7 @@ class DataChecksums:
 def show_plan(study: Study, list_all: bool = False) -> Estimate:
     """Print what the study will do and how long that takes."""
     space, plan, request = study.space, study.plan, study.request
+    show_damaged(study.folder.ledger)
     concurrent = known_slots(space, request)
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)
@@ -204,7 +207,7 @@ def run_study(request: Request) -> int:
     from d2l_study.study.engine import check_address, check_fits
     from d2l_study.study.run_page import study_page
     from d2l_study.study.study_report import report_of
-    from d2l_study.study.tracking import Tracker, check_uri, resolve_uri
+    from d2l_study.study.tracking import StoreAway, Tracker, check_uri, resolve_uri
 
     if request.tracking_uri == "":
         raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
@@ -212,7 +215,12 @@ def run_study(request: Request) -> int:
     if request.address == "local":
         check_fits(space.resources, *machine())
     uri = resolve_uri(request.tracking_uri, folder.storage.root)
-    check_uri(uri)
+    try:
+        check_uri(uri)
+    except StoreAway as error:
+        if not folder.exists():  # most likely a slip of the pen, which nothing has been lost by yet
+            raise
+        print(f"warning: {error}; the study goes on without it, and `sync` brings it up to date")
 
     from d2l_study.study.lease import lease
 

@@ -28,6 +28,7 @@ from d2l_study.study.mlflow_store import (
     TRIAL,
     Content,
     Page,
+    StoreAway,
     StudyRuns,
     check_uri,
     one_line,
@@ -36,7 +37,7 @@ from d2l_study.study.mlflow_store import (
 )  # fmt: skip
 from d2l_study.study.study_report import outcomes_digest, report_artifact
 
-__all__ = ["SyncResult", "Tracker", "check_uri", "resolve_uri", "sync"]
+__all__ = ["StoreAway", "SyncResult", "Tracker", "check_uri", "resolve_uri", "sync"]
 
 MAX_BUFFERED = 200_000
 """Values of curves kept while the store is away (some 20 MB); beyond it the oldest are given up for `sync`."""

@@ -96,6 +96,13 @@ def test_the_same_command_trains_nothing_and_more_replicates_only_the_new_ones(f
     assert {r.data.tags["d2l.replicates"] for r in mine} == {"3 of 3"}
 
 
+def test_a_tracking_server_that_is_away_does_not_keep_a_study_from_going_on(few):
+    out = run(few[0], "--replicates", 3, "--tracking-uri", "http://127.0.0.1:9")
+    assert "warning: tracking URI 'http://127.0.0.1:9'" in out and "connection refused" in out
+    assert "the study goes on without it" in out and "warning: MLflow is not up to date" in out
+    assert list(analysis.load("few", few[0] / "runs")["status"]) == ["done"] * 9
+
+
 def test_another_study_reuses_runs_and_says_whose(few):
     folder, _ = few
     run(folder)
@@ -233,6 +240,8 @@ def test_a_failing_arm_is_marked_and_the_study_goes_on(tmp_path):
         (["plan", "--space", "smoke", "--set", "data.root=/nowhere"], ["data.root", "/nowhere"]),
         (["data", "--mnist", "/nowhere"], ["/nowhere", "not a folder"]),
         (["ui", "--port", "99999"], ["--port", "99999"]),
+        (["run", "--space", "smoke", "--root", ""], ["--root ''"]),
+        (["run", "--space", "smoke", "--study", "two\nlines"], ["--study 'two\\nlines'", "invisible"]),
     ],
 )
 def test_wrong_commands_are_answered_in_a_line_or_two(arguments, words, capsys, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from make_study import make_study
 
 from d2l_study.errors import UserError
 from d2l_study.study import pages, run_page
-from d2l_study.study.mlflow_store import StudyRuns, check_uri, client, resolve_uri
+from d2l_study.study.mlflow_store import StudyRuns, _create_sqlite, check_uri, client, resolve_uri
 from d2l_study.study.tracking import Tracker, sync
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
@@ -117,6 +117,23 @@ def test_an_address_that_cannot_serve_is_named_before_anything_runs(bad, told):
     with pytest.raises(UserError) as caught:
         check_uri(bad)
     assert told in str(caught.value) and bad in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_of_two_processes_that_make_a_store_at_once_the_first_one_stays(tmp_path, monkeypatch):
+    path, made = tmp_path / "mlflow.db", []
+
+    class Client:
+        def __init__(self, uri):
+            self.path = Path(uri.removeprefix("sqlite:///"))
+
+        def search_experiments(self, max_results):
+            made.append(self.path)
+            self.path.write_text("ours")
+            path.write_text("theirs")
+
+    monkeypatch.setattr("d2l_study.study.mlflow_store.client", Client)
+    _create_sqlite(path)
+    assert path.read_text() == "theirs" and made[0] != path and [*tmp_path.iterdir()] == [path]
 
 
 def test_a_file_that_is_no_store_is_left_as_it_was(tmp_path):
