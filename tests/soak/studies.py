@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import gzip
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import analysis
 
 SPACE = """
 description: a study of half a minute
-data: {{num_bags: 6, mean_bag_size: 3, test_bags: 50}}
+data: {{num_bags: 6, mean_bag_size: 3, test_bags: 50{digits}}}
 teacher: {{steps: {steps}, eval_every: 20, feature_width: 16, attention_width: 8, patience: 0}}
 methods:
   none: {{}}
@@ -30,13 +36,39 @@ FAULTY = os.pathsep.join([str(Path(__file__).parent / "faults"), *filter(None, [
 """PYTHONPATH of a study whose workers fail as `faults/sitecustomize.py` says."""
 
 
-class Place:
-    """A folder with a space `few.yaml` and a root `runs`."""
+@cache
+def digits() -> Path:
+    """MNIST's files with the first 400 test digits only: a run is measured on all of them, and 10,000 would take most
+    of the time of these studies."""
+    from d2l_study.data.mnist import find_files
 
-    def __init__(self, folder: Path, steps: int = 100, replicates: int = 4, retries: int = 1, **environment: str):
+    target = Path(tempfile.mkdtemp(prefix="d2l_study-digits-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    for name, path in find_files().items():
+        if name.startswith("train"):
+            shutil.copy(path, target / path.name)
+            continue
+        data = gzip.decompress(path.read_bytes())
+        axes = data[3]  # of an IDX file: two zeros, the type, the number of axes, their lengths
+        shape = (400, *struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])[1:])
+        values = 400 if axes == 1 else 400 * shape[1] * shape[2]
+        head = data[:4] + struct.pack(f">{axes}I", *shape)
+        (target / name).write_bytes(head + data[4 + 4 * axes : 4 + 4 * axes + values])
+    return target
+
+
+DIGITS = ", root: {folder}, verify: false"
+
+
+class Place:
+    """A folder with a space `few.yaml` and a root `runs`. whole: measured on all 10,000 test digits."""
+
+    def __init__(self, folder: Path, steps: int = 100, replicates: int = 4, retries: int = 1, whole: bool = False,
+                 **environment: str):  # fmt: skip
         self.folder, self.root = folder, folder / "runs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "few.yaml").write_text(SPACE.format(steps=steps, replicates=replicates, retries=retries))
+        few = "" if whole else DIGITS.format(folder=digits())
+        (folder / "few.yaml").write_text(SPACE.format(steps=steps, replicates=replicates, retries=retries, digits=few))
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
 
     def command(self, *words: object) -> list[str]:
@@ -63,8 +95,10 @@ class Place:
     def start(self, *words: object) -> subprocess.Popen:
         """`run` as a process with a session of its own."""
         with (self.folder / "log").open("w") as log:
-            return subprocess.Popen(self.run_words(*words), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
-                                    env=self.environment, start_new_session=True)  # fmt: skip
+            return subprocess.Popen(
+                self.run_words(*words), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env=self.environment,
+                start_new_session=True, preexec_fn=hear_interrupts,
+            )  # fmt: skip
 
     def wait(self, driver: subprocess.Popen, timeout: float = 300) -> int:
         try:
@@ -97,6 +131,11 @@ class Place:
         client = MlflowClient(uri or f"sqlite:///{self.root}/mlflow.db")
         runs = client.search_runs([client.get_experiment_by_name("few").experiment_id], max_results=1000)
         return [r for r in runs if "mlflow.parentRunId" in r.data.tags], runs
+
+
+def hear_interrupts() -> None:
+    """Ctrl-C, which a process that a shell started in the background ignores, and its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def workers(driver: subprocess.Popen) -> list[int]:

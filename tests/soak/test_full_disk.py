@@ -35,7 +35,7 @@ def remount(point, options):
 
 
 def test_a_full_disk_stops_the_study_clearly_and_it_goes_on_with_more_room(disk, tmp_path):
-    place = Place(tmp_path / "study", steps=100, replicates=4)
+    place = Place(tmp_path / "study", steps=100, replicates=4, whole=True)
     place.root = disk / "runs"
     store = ("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
     out = place.run(*store, code=1)
@@ -47,14 +47,14 @@ def test_a_full_disk_stops_the_study_clearly_and_it_goes_on_with_more_room(disk,
     remount(disk, "size=200m")
     assert "resuming" in place.run(*store)
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
-    whole = Place(tmp_path / "whole", steps=100, replicates=4)
+    whole = Place(tmp_path / "whole", steps=100, replicates=4, whole=True)
     whole.run()
     assert place.rows() == whole.rows()
     assert {run.info.status for run in place.children(store[1])[1]} == {"FINISHED"}
 
 
 def test_a_disk_full_from_the_start_is_said_in_a_line(disk, tmp_path):
-    place = Place(tmp_path / "study", steps=100, replicates=2)
+    place = Place(tmp_path / "study", steps=100, replicates=2, whole=True)
     place.root = disk / "runs"
     with contextlib.suppress(OSError), (disk / "filler").open("wb") as filler:
         while True:
@@ -66,7 +66,7 @@ def test_a_disk_full_from_the_start_is_said_in_a_line(disk, tmp_path):
 
 def test_a_root_that_becomes_read_only_stops_the_study_and_it_goes_on_later(disk, tmp_path):
     remount(disk, "size=200m")
-    place = Place(tmp_path / "study", steps=400, replicates=2)
+    place = Place(tmp_path / "study", steps=400, replicates=2, whole=True)
     place.root = disk / "runs"
     store = ("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
     driver = place.start(*store)

@@ -24,7 +24,7 @@ MANY = "lambda_adv: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], epsilon: [1.0, 2.0
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("undisturbed"), steps=600, replicates=2)
+    place = Place(tmp_path_factory.mktemp("undisturbed"), steps=400, replicates=2)
     place.run()
     return place
 
@@ -72,7 +72,7 @@ def test_faults_by_a_hash_of_the_id_are_retried_as_often_as_the_space_says(tmp_p
 
 
 def test_a_killed_worker_is_a_retry_from_its_checkpoint(undisturbed, tmp_path):
-    place = Place(tmp_path / "killed", steps=600, replicates=2)
+    place = Place(tmp_path / "killed", steps=400, replicates=2)
     driver = place.start()
     place.until(lambda: list((place.root / "results").glob("*/*/*/checkpoint.pt")), driver, "checkpoint")
     killed = workers(driver)
@@ -89,7 +89,7 @@ def test_a_lost_node_is_a_retry_on_another(undisturbed, tmp_path):
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    place = Place(tmp_path / "node", steps=600, replicates=2, retries=3)
+    place = Place(tmp_path / "node", steps=400, replicates=2, retries=3)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)

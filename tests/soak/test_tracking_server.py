@@ -71,7 +71,7 @@ def complete(place, uri):
 
 
 def test_a_server_that_is_stopped_and_returns_ends_up_complete(server, tmp_path):
-    place = Place(tmp_path / "study", steps=600, replicates=3)
+    place = Place(tmp_path / "study", steps=400, replicates=3)
     driver = place.start("--tracking-uri", server.uri)
     place.until(lambda: len(place.committed()) >= 3, driver, "three runs")
     server.stop()
@@ -85,7 +85,7 @@ def test_a_server_that_is_stopped_and_returns_ends_up_complete(server, tmp_path)
 
 
 def test_a_server_that_dies_holds_nothing_up_and_sync_brings_the_rest(server, tmp_path):
-    place = Place(tmp_path / "study", steps=600, replicates=3)
+    place = Place(tmp_path / "study", steps=400, replicates=3)
     driver = place.start("--tracking-uri", server.uri)
     place.until(lambda: len(place.committed()) >= 1, driver, "a run")
     server.stop()

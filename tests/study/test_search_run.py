@@ -1,12 +1,7 @@
-"""Searches with real Ray: trials ended early, and a driver that is killed in the middle."""
-
-import os
-import signal
-import subprocess
-import time
+"""A search with real Ray whose trials are ended early. Those that are killed are in `tests/soak`."""
 
 import pytest
-from test_run import children, command, end_ray_of, run
+from test_run import children, run
 
 import analysis
 from d2l_study.study.folder import find_study
@@ -49,33 +44,3 @@ def test_a_search_ends_trials_early_and_reports_the_best(tmp_path):
     assert len(mine) == 8 and "RUNNING" not in {r.info.status for r in runs}
     again = run(tmp_path)  # nothing is left: the same trials, the same words
     assert searched(tmp_path) == document and "8 trials told, 0 to go on with, 0 to ask" in again
-
-
-@pytest.mark.soak
-def test_a_killed_search_goes_on_with_its_sampler_and_budget(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for folder in (whole, cut):
-        folder.mkdir()
-        (folder / "few.yaml").write_text(SPACE.replace("schedule: asha\n", ""))
-    run(whole, "--max-concurrent", 1)
-    for kill_at in (2, 5):
-        with (cut / "log").open("w") as log:
-            driver = subprocess.Popen(
-                command("run", "--space", cut / "few.yaml", "--root", cut / "runs", "--max-concurrent", 1),
-                stdout=log, stderr=log, cwd=cut, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + 300
-        while len(list((cut / "runs" / "results").glob("*/*/r001/commit.json"))) < kill_at:
-            assert driver.poll() is None and time.monotonic() < deadline, (cut / "log").read_text()
-            time.sleep(0.02)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-        end_ray_of(driver.pid)
-    committed = {p: p.stat().st_mtime_ns for p in (cut / "runs" / "results").glob("*/*/*/commit.json")}
-    run(cut, "--max-concurrent", 1)
-    assert all(p.stat().st_mtime_ns == at for p, at in committed.items())  # nothing was trained twice
-    kept = ("number", "params", "config_id", "values", "state")
-    first, second = ([{k: t[k] for k in kept} for t in searched(f)["trials"]] for f in (whole, cut))
-    assert first == second  # one at a time: the very same search
-    mine, runs = children(cut, "few")
-    assert len(mine) == 8 and {r.info.status for r in runs} == {"FINISHED"}
