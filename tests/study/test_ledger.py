@@ -121,8 +121,10 @@ def test_find_study_by_name_and_by_folder(tmp_path):
 
 def test_an_unwritable_root_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--root .*file: cannot write there"):
-        LocalStorage(tmp_path / "file").ensure_writable()
+    with pytest.raises(UserError, match=r"--root .*file: this is a file"):
+        LocalStorage(tmp_path / "file")
+    with pytest.raises(UserError, match=r"--root .*below: cannot write there"):
+        LocalStorage(tmp_path / "file" / "below").ensure_writable()
 
 
 def test_a_plan_is_kept_as_it_was_written(tmp_path):
