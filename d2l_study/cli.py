@@ -76,7 +76,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _spaces(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.space import list_spaces
+    from d2l_study.study.space_files import list_spaces
 
     spaces = list_spaces()
     width = max((len(name) for name, _, _ in spaces), default=0)

@@ -4,8 +4,9 @@ A space is YAML: common sections (`data`, `teacher`, `student`), named arms (`me
 any section, and the study's own keys. A list is an axis; each arm is the product of its axes. `{low, high, log}` is a
 distribution, from which `search` draws points. With a `student`
 section it is a space of students: `teachers` names the arms of the teacher, `methods` those of the student, and every
-method learns from every teacher. Sections take their
-keys, types and bounds from the option classes of `data` and `learning`, so there is one definition of each.
+method learns from every teacher. Sections take their keys, types and bounds from the option classes of `data` and
+`learning`, so there is one definition of each. `space_files` finds and reads the file, `space_reading` checks each key
+by itself; here is what a space is, and what its keys must fulfil together.
 """
 
 from __future__ import annotations
@@ -16,45 +17,35 @@ import json
 import math
 import os
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import d2l_study
 from d2l_study.data import DATASETS
 from d2l_study.data.given_bags import GivenBags
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.options import Options, check_value, field_of
-from d2l_study.study.distributions import Distribution, SearchOptions, read_distribution
+from d2l_study.options import Options
+from d2l_study.study.distributions import Distribution, SearchOptions
 from d2l_study.study.resources import Resources
 from d2l_study.study.search_checks import check_schedule, check_search
+from d2l_study.study.space_files import document_of, find_space, read_text, shown_path
 from d2l_study.study.space_keys import (
     CLASS_MAPS,
-    GROUPS,
-    METHOD_NAME,
-    MOST_BYTES,
     MOST_CONFIGURATIONS,
-    REFERENCES,
     SECTIONS,
-    Arms,
     Key,
     StudyOptions,
     Written,
-    arm_sections,
-    datasets_of,
-    did_you_mean,
-    has_key,
-    home_of,
     plain,
     scientific,
     section_class,
 )
 from d2l_study.study.space_overrides import override, settings_of
-from d2l_study.study.space_yaml import parse_yaml, short
+from d2l_study.study.space_reading import checked, leaves_of, one_line, one_of_a_kind, placed, references_of, typed
 
 
 @dataclass(frozen=True)
@@ -203,48 +194,6 @@ def study_name(space: Space) -> str:
     return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-# ---- finding
-
-
-def space_folders() -> list[Path]:
-    """Where named spaces are looked up: the checkout's `search_spaces`, then those inside the package."""
-    package = Path(d2l_study.__file__).parent
-    folders = [package / "search_spaces"]
-    if (package.parent / "pyproject.toml").is_file():
-        folders.insert(0, package.parent / "search_spaces")
-    return [f for f in folders if f.is_dir()]
-
-
-def find_space(name_or_file: str | os.PathLike[str]) -> Path:
-    """The file of a space given by name or as a file; `UserError` with the nearest name if there is none."""
-    given = os.fspath(name_or_file)
-    path = Path(given)
-    named = {p.stem: p for folder in reversed(space_folders()) for p in folder.glob("*.yaml")}
-    is_file = path.suffix in (".yaml", ".yml") or os.sep in given or "/" in given
-    if not is_file and given in named:
-        return named[given]
-    if "\0" not in given and given.strip() and os.path.exists(given):  # noqa: PTH110 -- Path.exists may raise
-        return path
-    if is_file:
-        hint = f"; there is a space named {path.stem!r}" if path.stem in named else nearest(path.stem, named)
-        raise UserError(f"--space {short(given, 200)}: no such file{hint}")
-    raise UserError(f"--space {short(given)}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))})")
-
-
-def list_spaces() -> list[tuple[str, str, Path]]:
-    """(name, description, file) of every space that can be named. One that cannot be read says why."""
-    found: dict[str, tuple[str, str, Path]] = {}
-    for folder in space_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            try:
-                document = _document(_read_text(path, path.name), path.name)
-                description = str(document.get("description", "")).strip()
-            except UserError as error:
-                description = f"cannot be read: {error}"
-            found.setdefault(path.stem, (path.stem, description, path))
-    return [found[name] for name in sorted(found)]
-
-
 # ---- loading
 
 
@@ -256,28 +205,28 @@ def load_space(
     `UserError` names the file (or `--set`), the dotted key, the value found and what is allowed.
     """
     path = find_space(name_or_file)
-    shown = _shown(path)
-    text = _read_text(path, shown)
-    document = _document(text, shown)
+    shown = shown_path(path)
+    text = read_text(path, shown)
+    document = document_of(text, shown)
     students = "student" in document or "teachers" in document
     if not students and "references" in document:
         raise UserError(f"{shown}: references: only a space of students has them (it has a section student)")
     if students:
         document = {"teachers": {"teacher": {}}, **document}
-    references = _references(document.pop("references", []), shown)
-    leaves, groups = _leaves(document, shown, students)
+    references = references_of(document.pop("references", []), shown)
+    leaves, groups = leaves_of(document, shown, students)
     changed = override(leaves, groups, overrides, students)
     if replicates is not None:
         leaves["replicates",] = Written(replicates, "--replicates")
 
-    study = {k[0]: _checked(StudyOptions, k[0], written, axis=False) for k, written in leaves.items() if len(k) == 1}
-    study["description"] = _one_line(study.get("description"), shown)
+    study = {k[0]: checked(StudyOptions, k[0], written, axis=False) for k, written in leaves.items() if len(k) == 1}
+    study["description"] = one_line(study.get("description"), shown)
     options = StudyOptions(**study)
 
-    resources = _one_of_a_kind(Resources, "resources", leaves, shown)
-    search = _one_of_a_kind(SearchOptions, "search", leaves, shown) if any(k[0] == "search" for k in leaves) else None
+    resources = one_of_a_kind(Resources, "resources", leaves, shown)
+    search = one_of_a_kind(SearchOptions, "search", leaves, shown) if any(k[0] == "search" for k in leaves) else None
 
-    sections, arms = _typed(leaves, groups)
+    sections, arms = typed(leaves, groups)
     pairs = {f"{t} → {m}": (t, m) for t in arms.get("teachers", {}) for m in arms["methods"]}
     methods = {p: arms["teachers"][t] | arms["methods"][m] for p, (t, m) in pairs.items()} or arms["methods"]
     space = Space(
@@ -300,27 +249,8 @@ def load_space(
             _check_together(point)
             check_schedule(space.schedule, point)
         except UserError as error:
-            raise _placed(f"{error} (method {method})", leaves, shown) from None
+            raise placed(f"{error} (method {method})", leaves, shown) from None
     return space
-
-
-_Kind = TypeVar("_Kind", bound=Options)
-
-
-def _one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[Key, Written], shown: str) -> _Kind:
-    """A section that has no axes, such as `resources`."""
-    asked = {place[1]: _checked(cls, place[1], w, axis=False) for place, w in leaves.items() if place[0] == section}
-    try:
-        return cls(**asked)
-    except UserError as error:
-        raise _placed(f"{section}.{error}", leaves, shown) from None
-
-
-def _placed(message: str, leaves: Mapping[Key, Written], shown: str) -> UserError:
-    """An error about keys taken together, under the place where the one it names was written."""
-    name, _, rest = message.partition(": ")
-    written = leaves.get(tuple(name.split(".")))
-    return UserError(f"{written.where if written else f'{shown}: {name}'}: {rest}")
 
 
 def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]]:
@@ -328,133 +258,6 @@ def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]
         yield from space.points()
     except UserError as error:
         raise UserError(f"{shown}: {error}") from None
-
-
-def _references(value: Any, shown: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise UserError(f"{shown}: references: expected a list of {listed(REFERENCES)}")
-    for name in value:
-        if name not in REFERENCES:
-            raise UserError(
-                f"{shown}: references: unknown reference {short(repr(name))}{did_you_mean(name, REFERENCES)}"
-            )
-    return tuple(dict.fromkeys(value))
-
-
-def _leaves(document: Mapping[str, Any], shown: str, students: bool) -> tuple[dict[Key, Written], dict[str, list[str]]]:
-    """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
-    leaves: dict[Key, Written] = {}
-    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources", "search")
-    for key, value in document.items():
-        if has_key(StudyOptions, key):
-            leaves[key,] = Written(value, f"{shown}: {key}")
-        elif key in SECTIONS or key in ("resources", "search"):
-            for name, inner in _mapping(value, f"{shown}: {key}").items():
-                leaves[key, name] = Written(inner, f"{shown}: {key}.{name}")
-        elif key not in GROUPS:
-            raise UserError(f"{shown}: {short(key)}: unknown key{home_of(key) or did_you_mean(key, top)}")
-    if "methods" not in document:
-        raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
-    groups = {group: _arms(group, document[group], leaves, shown, students) for group in GROUPS if group in document}
-    return leaves, groups
-
-
-def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, students: bool) -> list[str]:
-    """Put the keys of a group's arms among the leaves; returns the names of the arms."""
-    arms = _mapping(value, f"{shown}: {group}")
-    if not arms:
-        raise UserError(f"{shown}: {group}: empty; name at least one arm, for example  {group}: {{none: {{}}}}")
-    allowed = arm_sections(group, students)
-    for method, own in arms.items():
-        where = f"{shown}: {group}.{short(method)}"
-        if not METHOD_NAME.fullmatch(method):
-            raise UserError(f"{where}: not a method's name; allowed are letters, digits and _ . + - (at most 60)")
-        for section, keys in _mapping(own, where).items():
-            if section not in allowed:
-                if students and section in SECTIONS:
-                    raise UserError(f"{where}.{section}: in a space of students, {group} set keys of {allowed[0]} only")
-                hint = home_of(section, f"{group}.{method}.", allowed) or did_you_mean(section, allowed)
-                raise UserError(f"{where}.{short(section)}: unknown section{hint}")
-            for name, inner in _mapping(keys, f"{where}.{section}").items():
-                leaves[group, method, section, name] = Written(inner, f"{where}.{section}.{name}")
-    return list(arms)
-
-
-def _typed(
-    leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Arms]]:
-    """Check every key of every section in its own type: the common sections, and those of each group's arms."""
-    common = datasets_of(leaves.get(("data", "dataset")))
-    arms: dict[str, Arms] = {group: {} for group in groups}
-    used: dict[str, None] = {}
-    for group, method in ((g, m) for g, methods in groups.items() for m in methods):
-        written = leaves.get((group, method, "data", "dataset"))
-        datasets = datasets_of(written) if written else common
-        used |= dict.fromkeys(datasets)
-        own: dict[str, dict[str, Any]] = {}
-        for key, written in leaves.items():
-            if key[:2] == (group, method):
-                own.setdefault(key[2], {})[key[3]] = _checked_in(key[2], key[3], datasets, written)
-        arms[group][method] = own
-    sections: dict[str, dict[str, Any]] = {}
-    for section in SECTIONS:
-        keys = {k[1]: w for k, w in leaves.items() if k[0] == section}
-        if keys:
-            sections[section] = {k: _checked_in(section, k, used or common, w) for k, w in keys.items()}
-    return sections, arms
-
-
-def _checked_in(section: str, key: str, datasets: Iterable[str], written: Written) -> Any:
-    """The typed value of a section's key; with several data sets it must suit each."""
-    typed = None
-    for cls in dict.fromkeys(section_class(section, name) for name in datasets):
-        typed = _checked(cls, key, written, axis=True)
-    return typed
-
-
-def _checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
-    """A value, or the values of an axis as a tuple, in the key's type and bounds."""
-    if not has_key(cls, key):
-        raise UserError(f"{written.where}: unknown key{did_you_mean(key, cls.keys())}")
-    hint, meta = field_of(cls, key)
-
-    def check(where: str, value: Any) -> Any:
-        try:
-            return check_value(where, value, hint, meta)
-        except UserError as error:
-            raise UserError(str(error).replace(repr(value), short(repr(value)))) from None
-
-    if axis and isinstance(written.value, dict):
-        (kind,) = [k for k in (typing.get_args(hint) or (hint,)) if k is not type(None)]
-        if not meta["scientific"]:
-            raise UserError(f"{written.where}: this key changes no result, so it has no distribution; give one value")
-        return read_distribution(written.value, written.where, kind, check)
-    if not axis or not isinstance(written.value, list):
-        return check(written.where, written.value)
-    if not written.value:
-        raise UserError(f"{written.where}: the axis is empty; give at least one value")
-    if not meta["scientific"] and len(written.value) > 1:
-        raise UserError(f"{written.where}: this key changes no result, so it cannot be an axis; give one value")
-    values: list[Any] = []
-    seen: set[Any] = set()
-    for number, value in enumerate(written.value, start=1):
-        typed = check(f"{written.where} (entry {number} of {len(written.value)})", value)
-        if typed in seen:
-            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {short(repr(typed))} "
-                            "is in the axis twice")  # fmt: skip
-        seen.add(typed)
-        values.append(typed)
-    return tuple(values)
-
-
-def _one_line(description: Any, shown: str) -> str:
-    text = (description or "").strip()
-    if not text:
-        raise UserError(f"{shown}: description: missing; say in one line what the study asks")
-    if "\n" in text or len(text) > 300:
-        raise UserError(f"{shown}: description: {len(text)} characters, {text.count(chr(10)) + 1} lines; "
-                        "expected one line of at most 300 characters")  # fmt: skip
-    return text
 
 
 def _resolve(section: Options) -> Options:
@@ -492,45 +295,3 @@ def _check_together(sections: Mapping[str, Options]) -> None:
         if not 0 < positive < data[key]:
             raise UserError(f"data.prevalence: {prevalence:g} makes {positive} of {data[key]} bags ({key}) positive; "
                             "each class needs at least one")  # fmt: skip
-
-
-# ---- reading the file
-
-
-def _document(text: str, shown: str) -> dict[str, Any]:
-    document = parse_yaml(text, shown)
-    if document is None:
-        raise UserError(f"{shown}: the file is empty; a space needs at least description and methods")
-    return _mapping(document, shown)
-
-
-def _read_text(path: Path, shown: str) -> str:
-    try:
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise UserError(f"{shown}: a folder; expected a YAML file") from None
-    except OSError as error:
-        raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    if len(data) > MOST_BYTES:
-        raise UserError(f"{shown}: {len(data):,} bytes; a space has at most {MOST_BYTES:,}")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{shown}: line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    """The value as a mapping; nothing at all (`teacher:`) is an empty one."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        kind = "a list" if isinstance(value, list) else "a single value"
-        raise UserError(f"{where}: expected keys with values (key: value), found {kind} {short(repr(value))}")
-    return value
-
-
-def _shown(path: Path) -> str:
-    """The path as a message names it: relative if it lies below the working folder."""
-    with_cwd = os.path.relpath(path) if path.is_absolute() else str(path)
-    return str(path) if with_cwd.startswith("..") else with_cwd

@@ -19,7 +19,8 @@ from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.options import Options, option
 from d2l_study.study.resources import Resources
-from d2l_study.study.space import Space, find_space, list_spaces, load_space, study_name
+from d2l_study.study.space import Space, load_space, study_name
+from d2l_study.study.space_files import find_space, list_spaces
 from d2l_study.study.space_keys import StudyOptions, flat_names
 from d2l_study.study.space_yaml import parse_yaml
 
