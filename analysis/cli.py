@@ -217,7 +217,7 @@ def _report(arguments: argparse.Namespace) -> None:
     rows = _load(arguments)
     uri = arguments.tracking_uri
     if uri is None and rows.attrs.get(results.FOLDERS):
-        from d2l_study.study.mlflow_store import resolve_uri
+        from d2l_study.study.mlflow_address import resolve_uri
 
         uri = resolve_uri(None, next(iter(rows.attrs[results.FOLDERS].values())))
     print(f"wrote {report.write_report(rows, arguments.out, root=arguments.root, uri=uri)}")

@@ -26,7 +26,7 @@ def find_pages(study: str, uri: str | None) -> Pages:
     there is no store, it cannot be asked, or it does not hold the study."""
     if not uri:
         return Pages()
-    from d2l_study.study.mlflow_store import is_http, sqlite_path
+    from d2l_study.study.mlflow_address import is_http, sqlite_path
 
     path = sqlite_path(uri)
     with contextlib.suppress(Exception):  # a link is a courtesy: no store may hold a report up
@@ -43,7 +43,7 @@ def find_pages(study: str, uri: str | None) -> Pages:
 
 
 def _of_server(study: str, uri: str) -> tuple[dict[str, str], str]:
-    from d2l_study.study.mlflow_store import check_uri, client
+    from d2l_study.study.mlflow_address import check_uri, client
 
     check_uri(uri)
     store = client(uri)

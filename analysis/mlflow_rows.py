@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import LEADING_COLUMNS
 from d2l_study.study.ledger import trial_id
+from d2l_study.study.mlflow_address import check_uri, client, one_line
 from d2l_study.study.mlflow_store import (
     CAUSE,
     CONFIG,
@@ -26,9 +27,6 @@ from d2l_study.study.mlflow_store import (
     STUDY,
     TEACHER,
     VARIED,
-    check_uri,
-    client,
-    one_line,
 )  # fmt: skip
 
 if TYPE_CHECKING:

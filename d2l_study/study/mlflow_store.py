@@ -1,4 +1,4 @@
-"""The MLflow store of a study: its address, whether it can be written, and how its runs are found and written.
+"""What an MLflow store holds of a study: how its runs are found, and written. `mlflow_address` is where it is.
 
 One experiment per study; in it one parent run and one child run per configuration, found again by tags, so
 that writing the same thing twice changes nothing. Nothing here runs in a thread; `tracking` does.
@@ -6,30 +6,20 @@ that writing the same thing twice changes nothing. Nothing here runs in a thread
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import logging
 import math
-import os
 import re
-import sqlite3
 import tempfile
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from d2l_study import environment
-from d2l_study.errors import UserError
+from d2l_study.study.mlflow_address import client, is_http, one_line, sqlite_path
 
-SQLITE = "sqlite:///"
-DATABASES = ("postgresql", "mysql", "mssql")
-CHECK_SECONDS = 8.0
 TAG_LENGTH, PARAM_LENGTH, KEY_LENGTH = 5000, 6000, 250
 BATCH_BYTES = 300_000
 """Of metrics, params and tags each, which share a request of at most 1 MB; the other limits of `log_batch` are 1000
@@ -45,148 +35,6 @@ PARENT = ""
 
 Content = bytes | str | Callable[[], bytes]
 """An artifact, or how to make it; a callable is called when it is written, so that waiting costs no memory."""
-
-
-# ---- the address
-def resolve_uri(flag: str | None, root: Path | str) -> str:
-    """The tracking address: the flag, else `MLFLOW_TRACKING_URI`, else `ROOT/mlflow.db`; sqlite paths absolute.
-
-    A database file cannot live in a bucket: for such a root it is `runs/mlflow.db` of the current folder.
-    """
-    folder = Path("runs") if "://" in str(root) else Path(root).expanduser()
-    uri = flag or environment.tracking_uri() or f"{SQLITE}{folder.absolute() / 'mlflow.db'}"
-    path = sqlite_path(uri)
-    return uri if path is None else f"{SQLITE}{path}"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a sqlite address, absolute; None for every other address and for sqlite in memory."""
-    if not uri.startswith(SQLITE) or not uri[len(SQLITE) :].strip("/:"):
-        return None
-    name = uri[len(SQLITE) :]
-    return None if name.startswith(":memory:") else Path(name).expanduser().absolute()
-
-
-def is_http(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-class StoreAway(UserError):
-    """The address is one, and nothing answers there in time: a server that is not running now, or not yet."""
-
-
-def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
-    """Create the store if it is a new sqlite file and ask it one question; `UserError` if it cannot serve, `StoreAway`
-    if it is a server or a database that does not answer.
-
-    Bounded by `seconds` whatever the store does: MLflow and the database drivers would retry for minutes.
-    Several processes that open a new sqlite store at once fail, so this comes before anything else writes.
-    """
-    where = f"tracking URI {uri!r} (--tracking-uri or MLFLOW_TRACKING_URI)"
-    _check_scheme(uri, where)
-    path = sqlite_path(uri)
-    if path is not None:
-        _check_sqlite(path, where)
-    failure: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            if path is not None and not path.exists():
-                _create_sqlite(path)
-            client(uri).search_experiments(max_results=1)
-        except BaseException as error:  # whatever it is, it is the answer
-            failure.append(error)
-
-    thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
-    thread.start()
-    thread.join(seconds if path is None else 10 * seconds)  # a new sqlite store is 50 migrations: slow, but local
-    kind = StoreAway if path is None else UserError
-    if thread.is_alive():
-        raise kind(f"{where}: no answer within {seconds:g} s")
-    if failure:
-        hint = "; is the server running?" if is_http(uri) else ""
-        raise kind(f"{where}: {one_line(failure[0])}{hint}") from None
-
-
-def _check_scheme(uri: str, where: str) -> None:
-    scheme = uri.split("://")[0] if "://" in uri else ""
-    if (is_http(uri) and urlsplit(uri).hostname) or sqlite_path(uri) or scheme.split("+")[0] in DATABASES:
-        return
-    allowed = "expected http://HOST:PORT, https://HOST, sqlite:///FILE.db or the address of a database"
-    if re.fullmatch(r"[\w.-]+:\d+/?", uri):
-        allowed += f"; did you mean 'http://{uri}'?"
-    elif scheme in ("", "file"):
-        allowed += " (MLflow's store of plain files is no longer supported)"
-    raise UserError(f"{where}: not an address we can write to; {allowed}")
-
-
-def _create_sqlite(path: Path) -> None:
-    """Make a new store under another name and put it in its place whole: two processes that make it at once, or one
-    that is killed in the middle of MLflow's fifty migrations, would leave it in pieces."""
-    for old in path.parent.glob(f".{path.name}.*.part*"):  # of a process that was killed
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 3600:
-                old.unlink()
-    made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        client(f"{SQLITE}{made}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # another process was first
-            os.link(made, path)
-    finally:
-        made.unlink(missing_ok=True)
-
-
-def _check_sqlite(path: Path, where: str) -> None:
-    if not path.parent.is_dir():
-        raise UserError(f"{where}: there is no folder {path.parent}")
-    if not path.exists():
-        return
-    try:
-        database = sqlite3.connect(path, timeout=5)
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("CREATE TABLE d2l_probe (x)")  # rolled back: a lock alone does not show a read-only file
-            database.rollback()
-        finally:
-            database.close()
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{where}: cannot write {path}: {one_line(error)}") from None
-
-
-def client(uri: str) -> Any:
-    """An `MlflowClient`; one attempt per request, no telemetry and no chatter unless the user's variables say so."""
-    for name, value in (
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
-        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
-        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),  # the tracker retries, and without holding anybody up
-        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
-    ):
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    level = os.environ["MLFLOW_LOGGING_LEVEL"].upper()
-    for name in ("mlflow", "alembic"):  # where something else had imported MLflow before
-        logging.getLogger(name).setLevel(level)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def one_line(error: BaseException, most: int = 160) -> str:
-    """The gist of an error: its first line, of a failed connection its cause only."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}, which is not installed"
-    text = str(error).strip() or type(error).__name__
-    if "Connection refused" in text:
-        return "connection refused"
-    if "Name or service not known" in text or "Failed to resolve" in text or "getaddrinfo" in text:
-        return "no such host"
-    if "timed out" in text:
-        return "timed out"
-    if "out-of-date database schema" in text:
-        return "made by another MLflow version; `mlflow db upgrade` brings it up to date (make a copy first)"
-    first = text.splitlines()[0]
-    return first if len(first) <= most else first[: most - 1] + "…"
 
 
 # ---- what a run is to show

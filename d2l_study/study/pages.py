@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from d2l_study.errors import UserError
 from d2l_study.study.folder import list_studies
-from d2l_study.study.mlflow_store import KIND, check_uri, client, experiment_url, is_http, sqlite_path
+from d2l_study.study.mlflow_address import check_uri, client, is_http, sqlite_path
+from d2l_study.study.mlflow_store import KIND, experiment_url
 from d2l_study.study.storage import open_storage
 from d2l_study.study.study_report import NAME as REPORT
 

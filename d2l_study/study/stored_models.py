@@ -94,18 +94,18 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
 
 def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:
     """The config id that an MLflow run shows; `UserError` if the store, the run or its tag is not there."""
-    from d2l_study.study import mlflow_store
+    from d2l_study.study import mlflow_address, mlflow_store
 
-    uri = mlflow_store.resolve_uri(tracking_uri, root)
-    path = mlflow_store.sqlite_path(uri)
+    uri = mlflow_address.resolve_uri(tracking_uri, root)
+    path = mlflow_address.sqlite_path(uri)
     if path is not None and not path.exists():  # to look into a store is not to make one
         raise UserError(f"--run {run_id}: an MLflow run, but there is no MLflow store {path} (--tracking-uri)")
-    mlflow_store.check_uri(uri)
-    store = mlflow_store.client(uri)
+    mlflow_address.check_uri(uri)
+    store = mlflow_address.client(uri)
     try:
         run = store.get_run(run_id)
     except Exception as error:  # MLflow's own, or its database driver's
-        raise UserError(f"--run {run_id}: not in the MLflow store {uri}: {mlflow_store.one_line(error)}") from None
+        raise UserError(f"--run {run_id}: not in the MLflow store {uri}: {mlflow_address.one_line(error)}") from None
     tags = run.data.tags
     if mlflow_store.CONFIG in tags:
         return str(tags[mlflow_store.CONFIG])
@@ -174,7 +174,7 @@ def _no_weights(
 
 def again_command(storage: Storage, study: str | None) -> str:
     """The command that trains a study's runs again whose weights are missing."""
-    from d2l_study.study.space import find_space
+    from d2l_study.study.space_files import find_space
 
     space, overrides, replicates = "SPACE", [], []
     with contextlib.suppress(OSError, KeyError, json.JSONDecodeError):

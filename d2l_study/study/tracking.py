@@ -18,6 +18,7 @@ from d2l_study.errors import UserError
 from d2l_study.study import run_page
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
+from d2l_study.study.mlflow_address import StoreAway, check_uri, one_line, resolve_uri
 from d2l_study.study.mlflow_store import (
     CAUSE,
     CONTENT,
@@ -28,11 +29,7 @@ from d2l_study.study.mlflow_store import (
     TRIAL,
     Content,
     Page,
-    StoreAway,
     StudyRuns,
-    check_uri,
-    one_line,
-    resolve_uri,
     table_view,
 )  # fmt: skip
 from d2l_study.study.study_report import outcomes_digest, report_artifact

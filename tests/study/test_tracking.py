@@ -20,7 +20,8 @@ from make_study import make_study
 
 from d2l_study.errors import UserError
 from d2l_study.study import pages, run_page
-from d2l_study.study.mlflow_store import StudyRuns, _create_sqlite, check_uri, client, resolve_uri
+from d2l_study.study.mlflow_address import _create_sqlite, check_uri, client, resolve_uri
+from d2l_study.study.mlflow_store import StudyRuns
 from d2l_study.study.tracking import Tracker, sync
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
@@ -131,7 +132,7 @@ def test_of_two_processes_that_make_a_store_at_once_the_first_one_stays(tmp_path
             self.path.write_text("ours")
             path.write_text("theirs")
 
-    monkeypatch.setattr("d2l_study.study.mlflow_store.client", Client)
+    monkeypatch.setattr("d2l_study.study.mlflow_address.client", Client)
     _create_sqlite(path)
     assert path.read_text() == "theirs" and made[0] != path and [*tmp_path.iterdir()] == [path]
 
