@@ -73,6 +73,10 @@ class TeacherConfig(Options):
         "instance on its own; histology: also in another H&E stain, each bag on its own",
         choices=("none", "dihedral", "histology"), neutral="none",
     )  # fmt: skip
+    instances_per_bag: int | None = option(
+        None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
+        "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
+    )  # fmt: skip
     stain_jitter: float = option(
         0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
     )

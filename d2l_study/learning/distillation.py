@@ -23,7 +23,7 @@ from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.noising import draw_masks, draw_mix, mix, move
-from d2l_study.learning.objective import batch_bags
+from d2l_study.learning.objective import batch_bags, batch_instances
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.models import Masks, MilModel, Params
@@ -138,14 +138,14 @@ class StudentBatch:
 def draw_student_batch(
     config: StudentConfig, replicate: Replicate, streams: Streams, target: np.ndarray, step: int, normalise: Normalise
 ) -> StudentBatch:
-    """Whole bags with their targets and the noise of one step, each draw from its own stream.
+    """Bags with their targets and the noise of one step, each draw from its own stream.
 
     target: (instances of the training bags,) soft labels. The teacher saw clean instances; the student sees noised
     ones ("noisy student", Xie et al. 2020).
     """
     train = replicate.train
     chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
-    positions, bag_of = train.select(chosen)
+    positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device, count = normalise.mean.device, len(positions)
     x = normalise(augmented(config, replicate.pool.instances[train.instance[positions]], bag_of, streams, step))
     if config.augment in ("shift", "affine"):

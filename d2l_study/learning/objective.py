@@ -61,12 +61,30 @@ def batch_bags(streams: Streams, bags: int, batch: int, step: int, stream: str =
     return np.array([epochs[p // bags][p % bags] for p in position])
 
 
+def batch_instances(
+    limit: int | None, bags: Bags, chosen: np.ndarray, streams: Streams, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The instances that make up a step: `Bags.select` of the chosen bags, thinned to `limit` of each larger bag.
+
+    Without replacement, in their order; drawn from the stream `sample`, addressed by the step. A sample of a positive
+    bag may miss its positive instances, so the limit should leave enough of them.
+    """
+    positions, bag_of = bags.select(chosen)
+    if limit is None or bags.sizes[chosen].max() <= limit:
+        return positions, bag_of
+    draws = streams.rng("sample", step).random(len(positions))
+    by_draw = np.lexsort((draws, bag_of))  # bag by bag, each in the order of its draws
+    first = np.cumsum(bags.sizes[chosen]) - bags.sizes[chosen]
+    kept = np.sort(by_draw[np.arange(len(by_draw)) - first[bag_of] < limit])
+    return positions[kept], bag_of[kept]
+
+
 def draw_batch(
     config: TeacherConfig, pool: Pool, train: Bags, streams: Streams, step: int, normalise: Normalise
 ) -> Batch:
     """The bags and the random draws of one step, each from its own stream, addressed by the step."""
     chosen = batch_bags(streams, len(train), config.batch_bags, step)
-    positions, bag_of = train.select(chosen)
+    positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device = normalise.mean.device
     patches = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)
     bag_index = torch.from_numpy(bag_of).to(device)
@@ -75,7 +93,7 @@ def draw_batch(
         start = torch.from_numpy(streams.rng("vat", step).standard_normal(patches.shape, np.float32)).to(device)
     if config.lambda_noise > 0:
         # 0.28 · 25 is 7.000000000000001 in floating point, and ⌈ρ k⌉ should be 7.
-        count = np.ceil(np.round(config.noise_rate * train.sizes[chosen], 9)).astype(np.int64).clip(1)
+        count = np.ceil(np.round(config.noise_rate * np.bincount(bag_of), 9)).astype(np.int64).clip(1)
         owner = np.repeat(np.arange(len(chosen)), count)
         noise = _noise(config.noise_kind, streams.rng("noise", step), owner, patches, bag_of, normalise)
         noise_bag = torch.from_numpy(owner).to(device)

@@ -17,7 +17,7 @@ from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noising import draw_masks, draw_mix
-from d2l_study.learning.objective import _noise
+from d2l_study.learning.objective import _noise, batch_instances
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import subset
 from d2l_study.learning.training import learning_rate
@@ -55,7 +55,7 @@ class Capacity:
         batch = problems[0].config.batch_bags
         instances = noise = 0
         for problem in problems:
-            sizes = problem.replicate.train.sizes
+            sizes = sizes_seen(problem)
             extra = noise_counts(problem.config, sizes)
             if problem.config.steps <= _EXACT_STEPS:
                 chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps)
@@ -73,6 +73,12 @@ def orders(streams: Streams, bags: int, batch: int, first: int, last: int) -> np
     epoch = position // bags
     shuffled = np.stack([streams.rng("order", int(e)).permutation(bags) for e in range(epoch[0], epoch[-1] + 1)])
     return shuffled[epoch - epoch[0], position % bags].reshape(last - first, batch)
+
+
+def sizes_seen(problem: Problem) -> np.ndarray:
+    """(bags,) instances that a step sees of each training bag."""
+    sizes, limit = problem.replicate.train.sizes, problem.config.instances_per_bag
+    return sizes if limit is None else np.minimum(sizes, limit)
 
 
 def noise_counts(config: TeacherConfig, sizes: np.ndarray) -> np.ndarray:
@@ -137,7 +143,7 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
     train, streams = replicate.train, replicate.streams
     steps = len(block["rate"])
     chosen = orders(streams, len(train), config.batch_bags, first, first + steps)
-    sizes = train.sizes[chosen]  # (T, B)
+    sizes = sizes_seen(problem)[chosen]  # (T, B)
     block["label"][:] = train.label[chosen]
     for t in range(steps):
         step = first + t
@@ -145,7 +151,13 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
         block["weights"][t] = [ramp * w for w in (config.lambda_adv, config.lambda_noise, config.lambda_ent)]
         block["rate"][t] = learning_rate(config, step)
     # All steps' instances at once: step t's bags are t·B … t·B + B − 1 of the row.
-    positions, row = train.select(chosen.ravel())
+    if config.instances_per_bag is None:
+        positions, row = train.select(chosen.ravel())
+    else:
+        limit, batch = config.instances_per_bag, config.batch_bags
+        drawn = [batch_instances(limit, train, chosen[t], streams, first + t) for t in range(steps)]
+        positions = np.concatenate([at for at, _ in drawn])
+        row = np.concatenate([bag_of + t * batch for t, (_, bag_of) in enumerate(drawn)])
     total = sizes.sum(1)
     t_of = np.repeat(np.arange(steps), total)
     place = np.arange(len(row)) - np.repeat(np.cumsum(total) - total, total)
@@ -203,5 +215,5 @@ def _draw_steps(
 
 def padding_share(problems: Sequence[Problem], room: Capacity) -> float:
     """The share of instance places that hold padding, in the mean over training."""
-    mean = [p.config.batch_bags * float(p.replicate.train.sizes.mean()) for p in problems]
+    mean = [p.config.batch_bags * float(sizes_seen(p).mean()) for p in problems]
     return 1.0 - float(np.mean(mean)) / room.instances

@@ -58,6 +58,10 @@ class StudentConfig(Options):
 
     steps: int = option(600, "optimizer steps of each generation", least=1, most=10_000_000)
     batch_bags: int = option(4, "bags per optimizer step, with all of their instances", least=1, most=4096)
+    instances_per_bag: int | None = option(
+        None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
+        "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
+    )  # fmt: skip
     learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
     weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
     adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)

@@ -107,7 +107,7 @@ def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = 
         each += SUBSET
     factor = NETWORK_PASSES.get(values.get("extractor", "lenet"), 1.0)
     validation = math.ceil(steps / values["eval_every"]) * distinct
-    training = steps * values["batch_bags"] * size * each
+    training = steps * values["batch_bags"] * _seen(values, size, "") * each
     return Work(steps, training * factor, validation * factor, (distinct + test) * factor)
 
 
@@ -119,6 +119,13 @@ def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
     size = float(values["mean_bag_size"])
     # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
     return size, VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES), TEST_IMAGES
+
+
+def _seen(values: Mapping[str, Any], size: float, prefix: str) -> float:
+    """Instances that a training step sees of a bag of mean size; the limit is absent, None or NaN where there is
+    none."""
+    limit = values.get(f"{prefix}instances_per_bag")
+    return min(size, float(limit)) if limit is not None and limit == limit else size
 
 
 def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
@@ -135,11 +142,11 @@ def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) ->
         return Work(steps, training, (steps // values["student_eval_every"] + 1) * val * CLASS_MAP, test * CLASS_MAP)
     if steps is None:
         steps = float(values["student_steps"] * values["generations"])
-    bags = steps * values["student_batch_bags"]
+    seen = steps * values["student_batch_bags"] * _seen(values, size, "student_")
     each = PLAIN * (2.0 if values["student_mixup"] > 0 else 1.0) * NETWORK_PASSES[values["network"]]
     validations = steps // values["student_eval_every"] + 1
     validation = validations * val
-    return Work(steps, bags * size * each, validation * NETWORK_PASSES[values["network"]], test)
+    return Work(steps, seen * each, validation * NETWORK_PASSES[values["network"]], test)
 
 
 @dataclass(frozen=True)

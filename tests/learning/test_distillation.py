@@ -191,6 +191,24 @@ def test_a_step_takes_whole_bags_with_their_targets_and_noises_the_input(make_re
         assert torch.equal(moved.x, draw(**keys).x) and not torch.equal(moved.x, draw(3, **keys).x)
 
 
+def test_a_step_of_thinned_bags_has_the_targets_of_the_instances_it_sees(make_replicate):
+    replicate = make_replicate(0)
+    target = np.arange(len(replicate.train.instance), dtype=np.float32)  # each names its instance
+    normalise = Normalise.of(replicate, CPU)
+    config = StudentConfig(batch_bags=10, augment="none", instances_per_bag=2, dropout=0.5, feature_width=16)
+    batches = [
+        draw_student_batch(config, replicate, replicate.streams.on(f"generation{g}"), target, 0, normalise)
+        for g in (1, 2)
+    ]
+    for batch in batches:
+        seen = batch.target.numpy().astype(int)
+        assert torch.equal(batch.x, normalise(replicate.pool.instances[replicate.train.instance[seen]]))
+        assert sorted(torch.bincount(batch.bag_index)) == sorted(np.minimum(replicate.train.sizes, 2))
+        assert batch.masks.dropout.shape == (len(seen), 16)
+    assert set(batches[0].target.tolist()) != set(batches[1].target.tolist())  # each generation draws its own
+    assert "instances_per_bag" not in StudentConfig().identity() and "instances_per_bag" in config.identity()
+
+
 # ---- what a teacher hands over
 @pytest.fixture(scope="module")
 def taught(make_replicate, tiny):

@@ -11,7 +11,7 @@ from scipy.special import expit
 from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.config import POOLINGS, TeacherConfig
-from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
+from d2l_study.learning.objective import Batch, batch_bags, batch_instances, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import boundary_direction
 from d2l_study.learning.teacher import teacher_model
@@ -69,6 +69,45 @@ def test_a_batch_holds_its_bags_images_in_normalised_units(replicate, tiny):
         expected = (replicate.pool.instances[images] / 255 - 0.1307) / 0.3081
         np.testing.assert_allclose(batch.x[batch.bag_index == i].numpy(), expected, rtol=1e-5, atol=1e-6)
         assert batch.label[i] == replicate.train.label[b]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 8])
+def test_a_step_sees_so_many_instances_of_a_bag_and_whole_ones_that_are_smaller(limit):
+    sizes = np.array([1, 3, 5, 8])
+    bags = Bags(np.concatenate([[0], sizes.cumsum()]), 100 + np.arange(17), np.zeros(4, np.int8),
+                np.zeros(17, np.int8))  # fmt: skip
+    streams, chosen = Streams("mnist", 1, 0), np.array([3, 0, 2, 1])
+    seen = []
+    for step in range(200):
+        positions, bag_of = batch_instances(limit, bags, chosen, streams, step)
+        assert (bags.bag_of[positions] == chosen[bag_of]).all() and (np.diff(bag_of) >= 0).all()
+        assert np.bincount(bag_of).tolist() == np.minimum(sizes[chosen], limit).tolist()
+        assert all((np.diff(positions[bag_of == b]) > 0).all() for b in range(4))  # in order, none twice
+        seen.append(positions)
+        again = batch_instances(limit, bags, chosen, Streams("mnist", 1, 0), step)
+        assert np.array_equal(again[0], positions) and np.array_equal(again[1], bag_of)
+    times = np.bincount(np.concatenate(seen), minlength=17)
+    expected = np.repeat(np.minimum(1, limit / sizes), sizes)  # every instance of a bag has the same chance
+    assert (np.abs(times / 200 - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / 200)).all()
+
+
+def test_without_a_limit_or_below_it_a_step_is_what_it_was(replicate, tiny):
+    largest = int(replicate.train.sizes.max())
+    config = dataclasses.replace(tiny, **{**ALL, "direction": "power"})
+    plain = drawn(config, replicate, step=3)
+    limited = drawn(dataclasses.replace(config, instances_per_bag=largest), replicate, step=3)
+    for field in dataclasses.fields(Batch):
+        value = getattr(plain, field.name)
+        assert value is None or torch.equal(value, getattr(limited, field.name)), field.name
+    assert "instances_per_bag" not in config.identity()
+
+
+def test_noise_and_subset_are_of_the_instances_seen(replicate, tiny):
+    config = dataclasses.replace(tiny, **ALL, noise_rate=0.5, instances_per_bag=2, batch_bags=10)
+    batch = drawn(config, replicate)
+    sizes = np.minimum(replicate.train.sizes[batch_bags(replicate.streams, 10, 10, 0)], 2)
+    assert torch.bincount(batch.bag_index).tolist() == sizes.tolist()
+    assert torch.bincount(batch.noise_bag).tolist() == [1] * 10 and len(batch.keep) == len(batch.x) == sizes.sum()
 
 
 def test_a_regularizer_shifts_no_other_draw(replicate, tiny):

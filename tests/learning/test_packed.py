@@ -91,7 +91,7 @@ def test_the_residual_network_packs_too(make_replicate, tiny):
 @pytest.mark.parametrize(
     "arm",
     [{}, ALL, {**ALL, "dropout": 0.3, "mixup": 0.5, "decay": "cosine"}, {**ALL, "augment": "dihedral"},
-     ],
+     {**ALL, "noise_rate": 0.5, "instances_per_bag": 3}],
 )  # fmt: skip
 def test_packed_equals_one_by_one(make_replicate, tiny, arm):
     config = dataclasses.replace(tiny, **arm)

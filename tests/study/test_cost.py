@@ -86,6 +86,13 @@ def test_evaluation_passes_each_distinct_image_once(plan: Plan) -> None:
     assert few.test == pytest.approx(TEST_IMAGES + 200, rel=0.02)
 
 
+def test_a_step_that_sees_part_of_a_bag_costs_that_part(plan: Plan) -> None:
+    whole, half, more = (work_of(values(plan, instances_per_bag=limit)) for limit in (None, 5, 500))
+    assert half.training == whole.training / 2 and half.validation == whole.validation and more == whole
+    old = {name: value for name, value in values(plan).items() if name != "instances_per_bag"}
+    assert work_of(old) == whole == work_of({**old, "instances_per_bag": float("nan")})  # rows without the key
+
+
 def test_work_grows_with_bags_steps_and_regularizers(plan: Plan) -> None:
     by_label = {c.label: work(c) for c in plan.configurations}
     assert by_label["none n=50"] < by_label["none n=100"] < by_label["vat n=100"]  # more validation bags; more passes
