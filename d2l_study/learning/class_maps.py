@@ -39,6 +39,9 @@ REDUCTION = 2
 MOST_PIXELS = 2_000_000
 """Of an image after reduction: the network sees it whole."""
 
+PIXELS = SCALE * REDUCTION
+"""Pixels of an image's side that one place of a class map stands for."""
+
 PARTS = ("bce",)
 
 
@@ -121,9 +124,7 @@ class _Images:
 
         path = self.pool.image_of(bag)
         assert path is not None
-        pixels = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1)[None].float()
-        reduced = F.avg_pool2d(pixels, REDUCTION)
-        return reduced.round().to(torch.uint8).numpy()
+        return _reduced(read_image(path))
 
     def places(self, bag: int) -> Tensor:
         """(k, 2) centres of the bag's instances (column, row) in pixels of the whole image."""
@@ -167,6 +168,26 @@ def _interval(
         training.status = "done"
 
 
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """image: (H, W, 3) uint8 -> (1, 3, H // 2, W // 2) uint8."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    return F.avg_pool2d(pixels, REDUCTION).round().to(torch.uint8).numpy()
+
+
+@torch.no_grad()
+def image_scores(
+    params: Params, image: np.ndarray, xy: np.ndarray, replicate: Replicate, compute: Compute
+) -> tuple[np.ndarray, np.ndarray]:
+    """One image's class map, (rows, columns) float32, and its values at places, (k,).
+
+    image: (H, W, 3) uint8; xy: (k, 2) (column, row) in its pixels; replicate: the one trained on, which normalises.
+    Element [i, j] stands for `PIXELS` × `PIXELS` pixels, whose middle is at column (j + ½) · PIXELS − ½.
+    """
+    with compute.autocast():
+        (found,) = class_map(params, Normalise.of(replicate, compute)(_reduced(image)))
+    return found.cpu().numpy(), read_map(found, torch.from_numpy(xy), PIXELS).cpu().numpy()
+
+
 @torch.no_grad()
 def _scores(
     kind: str, params: Params, images: _Images, bags: Bags, normalise: Normalise, compute: Compute
@@ -177,7 +198,7 @@ def _scores(
         with compute.autocast():
             found = class_map(params, normalise(images.image[bag]))
         logits.append(image_logit(found, kind))
-        scores.append(read_map(found[0], images.places(bag), SCALE * REDUCTION))
+        scores.append(read_map(found[0], images.places(bag), PIXELS))
     return torch.cat(logits).cpu().numpy(), torch.cat(scores).cpu().numpy()
 
 

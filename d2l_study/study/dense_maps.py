@@ -22,16 +22,20 @@ from d2l_study.errors import UserError
 from d2l_study.learning.metrics import auc
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.space_keys import CLASS_MAPS
 
 if TYPE_CHECKING:
+    from d2l_study.inference.dense import Grid
     from d2l_study.inference.dense_label import Truth
     from d2l_study.inference.model_file import StoredModel
+    from d2l_study.inference.tissue_image import TissueImage
     from d2l_study.learning.prediction import Compute
+    from d2l_study.models import Params
 
 MAPS = "maps.npz"
 """The file of a run: `logits0`, `places0`, `logits1`, … and `meta`, a JSON text."""
 
-STAGES = ("teacher", "student")
+STAGES = ("teacher", "student", *CLASS_MAPS)
 REPLICATE = 0
 """The one replicate whose maps are kept: the same test images for all arms, and a few pictures per trial."""
 IMAGES = 3
@@ -84,9 +88,38 @@ def _has_map(path: Path, patch: tuple[int, int]) -> bool:
     return size is not None and patch[0] <= size[1] and patch[1] <= size[0] and size[0] * size[1] <= MOST_PIXELS
 
 
-def run_maps(stored: StoredModel, problem: Replicate, compute: Compute) -> bytes | None:
-    """The file `MAPS` of a run; None if its data set has no images to be shown."""
+Scores = Callable[["TissueImage", np.ndarray], "tuple[Grid, np.ndarray, np.ndarray]"]
+"""(image, xy (k, 2) places in it) -> the grid of its map, the map's logits, and those of the places, (k,)."""
+
+
+def slid(stored: StoredModel, compute: Compute) -> Scores:
+    """The scores of an instance classifier slid over the image."""
     from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
+
+    def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+        patch = stored.model.shape[1:]
+        stride = max(default_stride(patch), int(np.ceil((tissue.width * tissue.height / MOST_PLACES) ** 0.5)))
+        grid = Grid.over(tissue.width, tissue.height, patch, min(stride, tissue.width, tissue.height))
+        return grid, score_map(stored, tissue, grid, compute), place_logits(stored, tissue, xy, compute)
+
+    return scores
+
+
+def class_mapped(params: Params, problem: Replicate, compute: Compute) -> Scores:
+    """The scores of a class map network, which sees the image whole."""
+    from d2l_study.inference.dense import Grid
+    from d2l_study.learning.class_maps import PIXELS, image_scores
+
+    def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+        logits, places = image_scores(params, tissue.rows(0, tissue.height), xy, problem, compute)
+        first = (PIXELS - 1) / 2
+        return Grid(problem.pool.shape[1:], PIXELS, first, first, *logits.shape), logits, places
+
+    return scores
+
+
+def run_maps(problem: Replicate, scores: Scores) -> bytes | None:
+    """The file `MAPS` of a run; None if its data set has no images to be shown."""
     from d2l_study.inference.tissue_image import TissueImage
 
     images = shown_images(problem)
@@ -97,12 +130,8 @@ def run_maps(stored: StoredModel, problem: Replicate, compute: Compute) -> bytes
     for k, (bag, number) in enumerate(images):
         pixels = _read(pool.images[number])
         tissue = TissueImage.of_array(str(pool.images[number]), pixels)
-        patch = pool.shape[1:]
-        stride = max(default_stride(patch), int(np.ceil((tissue.width * tissue.height / MOST_PLACES) ** 0.5)))
-        grid = Grid.over(tissue.width, tissue.height, patch, min(stride, tissue.width, tissue.height))
-        arrays[f"logits{k}"] = score_map(stored, tissue, grid, compute)
         xy, _ = _instances(pool, number)
-        arrays[f"places{k}"] = place_logits(stored, tissue, xy, compute)
+        grid, arrays[f"logits{k}"], arrays[f"places{k}"] = scores(tissue, xy)
         meta.append({"bag": bag, "image": number, "grid": grid.to_dict()})
     out = io.BytesIO()
     np.savez_compressed(out, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]

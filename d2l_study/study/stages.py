@@ -14,7 +14,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study import dense_maps
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
-from d2l_study.study.space_keys import WITHOUT_WEIGHTS, scientific
+from d2l_study.study.space_keys import CLASS_MAPS, WITHOUT_WEIGHTS, scientific
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
@@ -123,12 +123,8 @@ def run_results(
     if len(generations) > 1:
         files["generations.json"] = json.dumps([vars(generation) for generation in generations]).encode()
     if order.stage in dense_maps.STAGES and problem.number == dense_maps.REPLICATE and result.status == "done":
-        from d2l_study.inference.model_file import StoredModel
-        from d2l_study.learning.prediction import Compute
-
-        stored = StoredModel(_network(order, problem), result.params, _card(order, problem, result))
         try:
-            maps = dense_maps.run_maps(stored, problem, Compute(device, order.resources["precision"]))
+            maps = dense_maps.run_maps(problem, _scores(order, problem, result, device))
         except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
             maps = None
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
@@ -137,6 +133,17 @@ def run_results(
     if order.keeps_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files
+
+
+def _scores(order: TrialOrder, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
+    """How the trained network scores a whole image."""
+    from d2l_study.inference.model_file import StoredModel
+    from d2l_study.learning.prediction import Compute
+
+    compute = Compute(device, order.resources["precision"])
+    if order.stage in CLASS_MAPS:
+        return dense_maps.class_mapped(result.params, problem, compute)
+    return dense_maps.slid(StoredModel(_network(order, problem), result.params, _card(order, problem, result)), compute)
 
 
 def _counts(problem: Replicate) -> dict[str, int]:

@@ -9,7 +9,7 @@ import torch
 from d2l_study.data.colon_synthetic import SyntheticColonBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig
-from d2l_study.learning.class_maps import _Images, fit_class_map
+from d2l_study.learning.class_maps import PIXELS, _Images, fit_class_map, image_scores
 
 torch.set_num_threads(1)
 
@@ -75,6 +75,24 @@ def test_images_are_halved_by_the_mean(replicates):
     mean = whole.reshape(48, 2, 48, 2, 3).mean((1, 3)).transpose(2, 0, 1)
     assert images.image[bag].shape == (1, 3, 48, 48) and np.abs(images.image[bag][0] - mean).max() <= 0.5
     assert len(images.places(bag)) == images.pool.bags.sizes[bag]
+
+
+def test_the_map_of_an_image_is_the_one_its_instances_were_scored_on(replicates):
+    from d2l_study.data.cutting import read_image
+    from d2l_study.learning.prediction import Compute
+
+    one = replicates[0]
+    (fitted,) = fit_class_map("cam", dataclasses.replace(CONFIG, steps=20), [one])
+    bag = int(one.test.number[0])
+    size = int(one.test.sizes[0])
+    image, xy = read_image(one.pool.image_of(bag)), one.pool.xy[one.pool.bags.bag_of == bag]
+    found, places = image_scores(fitted.params, image, xy, one, Compute())
+    assert found.shape == (96 // PIXELS, 96 // PIXELS)
+    np.testing.assert_allclose(places, fitted.logits["test", "instance"][:size], rtol=1e-5, atol=1e-6)
+    middles = np.argwhere(found == found)[:, ::-1] * PIXELS + (PIXELS - 1) / 2  # (column, row) of each element
+    np.testing.assert_allclose(
+        image_scores(fitted.params, image, middles, one, Compute())[1], found.ravel(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_data_without_images_is_refused(make_replicate):

@@ -10,7 +10,7 @@ from PIL import Image
 from d2l_study.data import SyntheticColonBags
 from d2l_study.inference.label import label_instances
 from d2l_study.inference.model_file import from_bytes
-from d2l_study.learning import TeacherConfig
+from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.study.dense_maps import MAPS, KnownImages, _maps, images_allowed, map_pictures
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import WEIGHTS
@@ -58,6 +58,25 @@ def test_pictures_are_drawn_from_what_is_kept(study):
     assert set(pictures) == {f"overlays/{k + 1}.png" for k in range(len(_maps(folder.ledger, CONFIG, 0)[0]))}
     assert Image.open(io.BytesIO(pictures["overlays/1.png"]())).size[1] > 560
     assert map_pictures(folder, CONFIG, None, 1) == {}
+
+
+def test_a_class_map_keeps_its_maps_too(study):
+    folder, pool = study
+    sections = folder.ledger.read_config(CONFIG)["sections"]
+    student = StudentConfig(steps=2, eval_every=2, augment="dihedral", temperature=1.0)
+    order = TrialOrder(
+        root=folder.storage.root, study="s", config_id="cd" * 10, label="cam", stage="cam",
+        sections={"data": sections["data"], "student": student.to_dict()}, replicates=(0,), base_seed=5,
+        checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="none", code_version="test",
+    )  # fmt: skip
+    assert set(run_trial(order).values()) == {"done"}
+    metas, arrays = _maps(folder.ledger, "cd" * 10, 0)
+    assert [m["image"] for m in metas] == [m["image"] for m in _maps(folder.ledger, CONFIG, 0)[0]]
+    for k, meta in enumerate(metas):
+        assert arrays[f"logits{k}"].shape == (7, 7) == (meta["grid"]["rows"], meta["grid"]["columns"])  # 60 pixels // 8
+        assert (meta["grid"]["x0"], meta["grid"]["stride"]) == (3.5, 8)
+        assert len(arrays[f"places{k}"]) == (pool.image == meta["image"]).sum()
+    assert Image.open(io.BytesIO(map_pictures(folder, "cd" * 10, None, 0)["overlays/1.png"]())).size[1] > 560
 
 
 def test_label_knows_the_truth_and_the_part_of_an_image_of_its_data_set(study, tmp_path):
