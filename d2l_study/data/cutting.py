@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -68,6 +69,7 @@ def open_image(path: Path, mode: str) -> Image.Image:
     """The decoded image in a mode of Pillow (`RGB`, `L`); `UserError` with file and reason."""
     from PIL import Image
 
+    _quiet()
     try:
         with Image.open(path) as image:
             if image.mode.startswith("I") or image.mode == "F":
@@ -78,20 +80,50 @@ def open_image(path: Path, mode: str) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, its bomb error …
-        raise UserError(f"{path}: cannot be read as an image: {str(error) or type(error).__name__}") from None
+        raise UserError(f"{path}: cannot be read as an image: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
+        return "its header is damaged, or it is of an unknown format"
+    return str(error) or type(error).__name__
+
+
+def _quiet() -> None:
+    """Pillow warns of what it finds odd in a damaged file, and then raises: the error alone is for the user."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from the file's header, without decoding it; `UserError` as `read_image`."""
     from PIL import Image
 
+    _quiet()
     try:
         with Image.open(path) as image:
             return image.size
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image: {str(error) or type(error).__name__}") from None
+        raise UserError(f"{path}: cannot be read as an image: {_reason(error)}") from None
+
+
+def check_cut(cut: ImageCut, image: np.ndarray, patch: tuple[int, int]) -> None:
+    """`UserError` if a decoded image, (H, W, C), is smaller than a patch, is not a patch where it shall be one, or an
+    instance lies more than a pixel outside of it."""
+    size = f"{image.shape[1]}×{image.shape[0]} pixels"
+    if image.shape[0] < patch[0] or image.shape[1] < patch[1]:
+        raise UserError(f"{cut.path}: {size}, smaller than a patch of {patch[1]}×{patch[0]}")
+    if np.isnan(cut.xy).any():
+        if image.shape[:2] != patch:
+            raise UserError(f"{cut.path}: {size}; expected a patch of {patch[1]}×{patch[0]}")
+        return
+    outside = ~((cut.xy > -1.5) & (cut.xy < np.array(image.shape[1::-1]) + 0.5)).all(axis=1)
+    if outside.any():
+        x, y = cut.xy[np.argmax(outside)]
+        raise UserError(f"{cut.path}: {size}, but an instance is at column {x:g}, row {y:g} (from 0)")
 
 
 def cut_patches(image: np.ndarray, xy: np.ndarray, patch: tuple[int, int]) -> np.ndarray:
@@ -218,19 +250,9 @@ def _cut(
             if not len(cut.xy):
                 return
             image = read(cut.path)
-            size = f"{image.shape[1]}×{image.shape[0]} pixels"
-            if image.shape[0] < patch[0] or image.shape[1] < patch[1]:
-                raise UserError(f"{cut.path}: {size}, smaller than a patch of {patch[1]}×{patch[0]}")
-            if np.isnan(cut.xy).any():
-                if image.shape[:2] != patch:
-                    raise UserError(f"{cut.path}: {size}; expected a patch of {patch[1]}×{patch[0]}")
-                patches = image.transpose(2, 0, 1)[None]
-            else:
-                outside = ~((cut.xy > -1.5) & (cut.xy < np.array(image.shape[1::-1]) + 0.5)).all(axis=1)
-                if outside.any():
-                    x, y = cut.xy[np.argmax(outside)]
-                    raise UserError(f"{cut.path}: {size}, but an instance is at column {x:g}, row {y:g} (from 0)")
-                patches = cut_patches(image, cut.xy, patch)
+            check_cut(cut, image, patch)
+            whole = np.isnan(cut.xy).any()
+            patches = image.transpose(2, 0, 1)[None] if whole else cut_patches(image, cut.xy, patch)
             instances[part] = patches
             scaled = patches.reshape(len(patches), 3, -1).astype(np.float32) / 255
             sums[part, 0], sums[part, 1] = scaled.mean(axis=2), np.square(scaled).mean(axis=2)

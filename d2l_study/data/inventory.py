@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from d2l_study.data import breast, colon, mnist
-from d2l_study.data.cutting import BagSource, read_image
+from d2l_study.data.cutting import BagSource, check_cut, read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.environment import DATA, cache_dir, data_root
 from d2l_study.errors import UserError, listed
@@ -17,7 +17,7 @@ from d2l_study.errors import UserError, listed
 
 def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
     """Print MNIST's files (the embedded ones, or those of a folder) with their verification, and what there is of the
-    tissue archives below `root`, or the folder of `D2L_DATA`. Returns 1 if an image is unreadable, else 0.
+    tissue archives below `root`, or the folder of `D2L_DATA`. Returns 1 if an image cannot be used, else 0.
 
     `UserError` names a file of MNIST that is missing or damaged, or a root that is no folder.
     """
@@ -53,7 +53,7 @@ def _show_colon(root: Path) -> list[str]:
     problems: list[str] = []
     images = colon.find_images(root, problems)
     numbers = {int(image.name[3:]) for image in images}
-    found = list(_described(images, colon.describe, problems))
+    found = list(_described(images, colon.describe, colon.PATCH, problems))
     _counts(found, colon.IMAGES, "negative", "positive")
     sizes = [len(source.cuts[0].xy) for _, source in found]
     kinds = dict.fromkeys(colon.CLASSES, 0)
@@ -78,7 +78,7 @@ def _show_breast(root: Path) -> list[str]:
     print(f"breast: {folder} (data.dataset: breast)")
     problems: list[str] = []
     images = breast.find_images(root, problems)
-    found = list(_described(images, breast.describe, problems))
+    found = list(_described(images, breast.describe, breast.PATCH, problems))
     _counts(found, breast.IMAGES, "benign", "malignant")
     if found:
         cores = {source.group for _, source in found}
@@ -101,13 +101,20 @@ _Image = TypeVar("_Image", colon.ColonImage, breast.BreastImage)
 
 
 def _described(
-    images: Iterable[_Image], describe: Callable[[Sequence[_Image]], list[BagSource]], problems: list[str]
+    images: Iterable[_Image],
+    describe: Callable[[Sequence[_Image]], list[BagSource]],
+    patch: tuple[int, int],
+    problems: list[str],
 ) -> Iterable[tuple[_Image, BagSource]]:
-    """Each image that can be read whole, with its bag; the others become problems."""
+    """Each image that can be trained on, with its bag; the others become problems."""
     for image in images:
         try:
             (source,) = describe([image])
-            read_image(image.image)
+            pixels = read_image(image.image)
+            for cut in source.cuts:
+                check_cut(cut, pixels, patch)
+            if not sum(len(cut.xy) for cut in source.cuts):
+                raise UserError(f"{image.image}: a bag without instances")
         except UserError as error:
             problems.append(str(error))
             continue
@@ -123,4 +130,4 @@ def _rest(missing: int, names: str, where: str, problems: Sequence[str]) -> None
     if missing > 0:
         print(f"  {missing} not here{f' ({names})' if names else ''}: {where}")
     for problem in problems:
-        print(f"  unreadable: {problem}")
+        print(f"  unusable: {problem}")

@@ -43,9 +43,25 @@ def test_unreadable_files_are_named_and_the_others_still_counted(root, capsys, m
     assert main(["data"]) == 1
     text = capsys.readouterr().out
     assert "3 of 100 images" in text and "5 of 58 images" in text
-    assert f"unreadable: {damaged}: cannot be read as an image" in text
-    assert f"unreadable: {gone.parent}: no img4_others.mat" in text
-    assert f"unreadable: {mask}: cannot be read as an image" in text
+    assert f"unusable: {damaged}: cannot be read as an image" in text
+    assert f"unusable: {gone.parent}: no img4_others.mat" in text
+    assert f"unusable: {mask}: cannot be read as an image" in text
+
+
+def test_images_that_training_would_refuse_are_named(root, capsys):
+    """Readable, but their bag has no instances, or one outside of the image."""
+    from scipy.io import savemat
+
+    (first,) = root.rglob("img1")
+    for path in first.glob("*.mat"):
+        savemat(path, {"detection": np.zeros((0, 2), np.uint8)})
+    (other,) = root.rglob("img2_others.mat")
+    savemat(other, {"detection": np.array([[700.0, 3.0]])})
+    assert main(["data", "--root", str(root)]) == 1
+    text = capsys.readouterr().out
+    assert "3 of 100 images" in text
+    assert f"unusable: {first / 'img1.bmp'}: a bag without instances" in text
+    assert f"unusable: {other.parent / 'img2.bmp'}: 80×80 pixels, but an instance is at column 699, row 2" in text
 
 
 def test_without_a_folder_it_says_where_the_archives_are_to_be_had(tmp_path, capsys, monkeypatch):
