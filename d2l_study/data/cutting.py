@@ -69,7 +69,7 @@ def open_image(path: Path, mode: str) -> Image.Image:
     """The decoded image in a mode of Pillow (`RGB`, `L`); `UserError` with file and reason."""
     from PIL import Image
 
-    _quiet()
+    quiet_pillow()
     try:
         with Image.open(path) as image:
             if image.mode.startswith("I") or image.mode == "F":
@@ -80,10 +80,11 @@ def open_image(path: Path, mode: str) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, its bomb error …
-        raise UserError(f"{path}: cannot be read as an image: {_reason(error)}") from None
+        raise UserError(f"{path}: cannot be read as an image: {image_damage(error)}") from None
 
 
-def _reason(error: Exception) -> str:
+def image_damage(error: Exception) -> str:
+    """What is wrong with an image, by the error that Pillow raised."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
@@ -91,7 +92,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _quiet() -> None:
+def quiet_pillow() -> None:
     """Pillow warns of what it finds odd in a damaged file, and then raises: the error alone is for the user."""
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
@@ -100,14 +101,14 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from the file's header, without decoding it; `UserError` as `read_image`."""
     from PIL import Image
 
-    _quiet()
+    quiet_pillow()
     try:
         with Image.open(path) as image:
             return image.size
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image: {_reason(error)}") from None
+        raise UserError(f"{path}: cannot be read as an image: {image_damage(error)}") from None
 
 
 def check_cut(cut: ImageCut, image: np.ndarray, patch: tuple[int, int]) -> None:

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from d2l_study.data.cutting import image_damage, quiet_pillow
 from d2l_study.errors import UserError, listed, nearest
 
 Shape = tuple[int, int, int]
@@ -182,12 +183,13 @@ def _zip_member(path: Path, name: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _readable(source: str, expected: str = KINDS) -> Iterator[None]:
     """What a reader says of a damaged file, in the user's words."""
+    quiet_pillow()
     try:
         yield
     except UserError:
         raise
     except DAMAGE as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else image_damage(error)
         raise UserError(f"{source}: cannot be read: {reason}; expected {expected}") from None
 
 

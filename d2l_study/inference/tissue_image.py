@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from d2l_study.data.cutting import quiet_pillow
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import _image, _npy_header, _readable
 
@@ -174,6 +175,7 @@ def _tags(path: Path) -> Any:
     """The tags of a TIFF's first page, which is found without decoding, whatever its size."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+    quiet_pillow()
     with path.open("rb") as file:
         head = file.read(8)
         if head[2] == 43 or head[3] == 43:  # BigTIFF has a longer header

@@ -131,6 +131,19 @@ def test_a_damaged_file_is_named_with_its_reason(root, pattern, how, message):
         BreastBags(root=str(root)).load_pool()
 
 
+def test_a_damaged_header_is_said_in_one_line(root, recwarn):
+    """Pillow would first warn of corrupt EXIF data, in lines of its own."""
+    path = min(root.rglob("*_ccd.tif"))
+    # The archive's files have their directory behind the pixels, where a truncated one has nothing.
+    path.write_bytes(b"II*\0" + (2_000_000).to_bytes(4, "little") + bytes(5000))
+    with pytest.raises(UserError) as caught:
+        BreastBags(root=str(root)).load_pool()
+    assert str(caught.value) == (
+        f"{path}: cannot be read as an image: its header is damaged, or it is of an unknown format"
+    )
+    assert not recwarn.list
+
+
 def test_a_folder_without_breast_images_says_where_they_are_to_be_had(tmp_path, cache):
     with pytest.raises(UserError, match=r"holds no breast images .*https://bioimage.ucsb.edu"):
         BreastBags(root=str(tmp_path)).load_pool()
