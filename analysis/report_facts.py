@@ -264,8 +264,9 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
         ]),
     ]  # fmt: skip
     if folder is not None:
-        text = folder.storage.read(f"{folder.key}/space.yaml").decode("utf-8", "replace")
-        pieces.append(html.folded("The space as written", html.pre(text)))
+        (text,) = folder.storage.read_many([f"{folder.key}/space.yaml"])
+        if text is not None:
+            pieces.append(html.folded("The space as written", html.pre(text.decode("utf-8", "replace"))))
     else:
         pieces.append(
             html.paragraph(

@@ -66,12 +66,14 @@ class StudyFolder:
         self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
 
     def resolved(self) -> dict[str, Any]:
-        """Read once: the page of every configuration asks for it, and it grows with the space."""
+        """Read once: the page of every configuration asks for it, and it grows with the space. Empty if somebody
+        removed it: the next `run` writes it."""
         if self._resolved is None:
-            self._resolved = read_json(
-                self.storage, f"{self.key}/resolved.json", "remove it and give the study's `run` command again: it is "
-                "written anew, and no finished run is repeated",
-            )  # fmt: skip
+            remedy = "remove it and give the study's `run` command again: it is written anew, and no finished run is "
+            try:
+                self._resolved = read_json(self.storage, f"{self.key}/resolved.json", remedy + "repeated")
+            except FileNotFoundError:
+                self._resolved = {}
         return self._resolved
 
     def plan(self) -> list[dict[str, Any]]:

@@ -148,9 +148,15 @@ def study_page(folder: StudyFolder) -> StudyPage:
         "space": space.get("name", ""), "replicates": max((len(e["replicates"]) for e in plan), default=0),
         "configurations": len({e["config_id"] for e in plan}), "base_seed": space.get("base_seed", ""),
     }  # fmt: skip
-    artifacts = {name: folder.storage.read(f"{folder.key}/{name}") for name in ("space.yaml", "resolved.json")}
     varied = list(dict.fromkeys(key for e in plan for key in e["varied"]))
-    return StudyPage(tags, params, artifacts, varied, str(space.get("description", "")))
+    return StudyPage(tags, params, space_files(folder), varied, str(space.get("description", "")))
+
+
+def space_files(folder: StudyFolder) -> dict[str, bytes]:
+    """The space as written and as resolved, as far as they are there."""
+    names = ("space.yaml", "resolved.json")
+    contents = folder.storage.read_many([f"{folder.key}/{name}" for name in names])
+    return {name: content for name, content in zip(names, contents, strict=True) if content is not None}
 
 
 def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -397,7 +397,7 @@ def sync(
 
     tracker = Tracker(uri, folder.name, threaded=False)
     tracker._mended = live
-    artifacts = {name: folder.storage.read(f"{folder.key}/{name}") for name in ("space.yaml", "resolved.json")}
+    artifacts = run_page.space_files(folder)
     tracker.start({**tags, REPLICATES: f"{sum(r['status'] == 'done' for r in rows)} of {len(rows)}"}, params or {},
                   artifacts, varied=varied, description=description)  # fmt: skip
     states = {row["status"] for row in rows}

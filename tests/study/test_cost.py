@@ -176,7 +176,13 @@ def test_earlier_rows_are_read_from_all_studies_each_run_once(plan: Plan, tmp_pa
         folder = StudyFolder(storage, name)
         folder.write(TEXT, {}, plan.entries())
         for row in rows_of(plan, 2.0).to_dict("records"):
-            kept = {"train_seconds": row["train_seconds"], "device": "cpu", "precision": "float32", "steps_run": 100}
+            kept = {
+                "status": "done",
+                "train_seconds": row["train_seconds"],
+                "device": "cpu",
+                "precision": "float32",
+                "steps_run": 100,
+            }
             folder.ledger.commit(row["config_id"], row["replicate"], kept, {})
         folder.compact()
     storage.put("studies/damaged/rows.parquet", b"not a table")

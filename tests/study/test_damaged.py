@@ -8,6 +8,7 @@ from make_study import make_study
 import analysis
 from d2l_study import cli
 from d2l_study.errors import DamagedError, UserError
+from d2l_study.study.run_page import study_page
 from d2l_study.study.search import DOCUMENT, read_document
 from d2l_study.study.storage import open_storage
 
@@ -80,6 +81,15 @@ def test_a_plan_or_search_without_its_parts_is_damaged(made):
         path_of(made, DOCUMENT).write_text(rubbish)
         with pytest.raises(DamagedError, match=r"search\.json: damaged"):
             read_document(made)
+
+
+def test_what_was_removed_as_told_is_missed_by_no_command(made, tmp_path, capsys):
+    for name in ("resolved.json", "space.yaml"):
+        path_of(made, name).unlink(missing_ok=True)
+    for words in (["list"], ["status", "made"]):
+        assert cli.main([*words, "--root", str(tmp_path)]) == 0, capsys.readouterr().err
+    page = study_page(made)
+    assert page.artifacts == {} and page.params["configurations"] == 2
 
 
 def test_small_records_that_are_damaged_cost_nothing_more(made):
