@@ -96,10 +96,10 @@ def test_only_what_the_ledger_lacks_is_to_be_done(load: Any, ledger: Ledger) -> 
     first = make_plan(load(), "data", ledger)
     assert (first.runs_total, first.runs_done, first.trials_total, first.trials_done) == (18, 0, 6, 0)
     partly, whole = first.configurations[0], first.configurations[1]
-    ledger.commit(partly.config_id, 1, {"bag_auc": 0.9}, {})
+    ledger.commit(partly.config_id, 1, {"status": "done", "bag_auc": 0.9}, {})
     ledger.save_checkpoint(partly.config_id, 2, b"not committed")
     for replicate in range(3):
-        ledger.commit(whole.config_id, replicate, {"bag_auc": 0.9}, {})
+        ledger.commit(whole.config_id, replicate, {"status": "done", "bag_auc": 0.9}, {})
     plan = make_plan(load(), "data", ledger)
     assert (plan.missing(partly), plan.missing(whole)) == ((0, 2), ())
     assert (plan.runs_done, plan.trials_done, len(plan.trials())) == (4, 1, 5)
@@ -112,7 +112,7 @@ def test_only_what_the_ledger_lacks_is_to_be_done(load: Any, ledger: Ledger) -> 
 def test_fewer_replicates_than_are_there_count_only_those_asked_for(load: Any, ledger: Ledger) -> None:
     for c in make_plan(load(), "data").configurations:
         for replicate in range(3):
-            ledger.commit(c.config_id, replicate, {}, {})
+            ledger.commit(c.config_id, replicate, {"status": "done"}, {})
     plan = make_plan(load(replicates=2), "data", ledger)
     assert (plan.runs_total, plan.runs_done, plan.trials()) == (12, 12, [])
 
