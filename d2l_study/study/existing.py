@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
@@ -188,11 +190,44 @@ def find_configuration(storage: Storage, identity: str) -> str:
     """The config_id that begins with `identity`; `UserError` if there is none, or more than one."""
     known = [name for head in storage.list("results") for name in storage.list(f"results/{head}")]
     found = [name for name in known if identity and name.startswith(identity)]
+    found = found or (_planned(storage, identity) if identity else [])
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UserError(f"--id {identity!r}: no trial of that id under {storage.root} (see `plan` or the tables' CSV)")
+        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root} (ids are in the "
+                        "tables' CSV and in MLflow, and, once the study was begun, in `plan`)")  # fmt: skip
     raise UserError(f"--id {identity!r}: {len(found)} trials begin so: {', '.join(map(trial_id, found[:5]))}")
+
+
+def _planned(storage: Storage, identity: str) -> list[str]:
+    """Configurations that begin so, which a study has in its plan and nobody has begun yet: what their ids stand for is
+    made from the study's space, and kept."""
+    from d2l_study.study.points import configurations
+    from d2l_study.study.run import DataChecksums
+    from d2l_study.study.space import load_space
+
+    found: dict[str, None] = {}
+    for name in list_studies(storage):
+        folder = StudyFolder(storage, name)
+        try:
+            wanted = {entry["config_id"] for entry in folder.plan() if entry["config_id"].startswith(identity)}
+            if not wanted:
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                path = Path(scratch) / "space.yaml"
+                path.write_bytes(storage.read(f"{folder.key}/space.yaml"))
+                space = load_space(path, folder.resolved().get("space", {}).get("overrides", ()))
+        except (DamagedError, FileNotFoundError):
+            continue
+        for c in configurations(space, DataChecksums()):
+            if c.config_id in wanted:
+                folder.ledger.write_config(c.config_id, {
+                    "stage": c.stage, "sections": {key: section.to_dict() for key, section in c.sections.items()},
+                    "base_seed": space.base_seed, "data_checksum": c.data_checksum, "teachers": c.teachers,
+                    "study": name,
+                })  # fmt: skip
+                found[c.config_id] = None
+    return list(found)
 
 
 def _counts(folder: StudyFolder, rows: list[dict[str, Any]] | None = None) -> dict[str, int]:

@@ -8,6 +8,9 @@ from d2l_study import cli
 from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.lease import lease
+from d2l_study.study.plan import make_plan
+from d2l_study.study.run import DataChecksums
+from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import run_trial
 
@@ -42,6 +45,31 @@ def test_sync_fills_an_empty_store_and_then_changes_nothing(tmp_path, capsys):
     for words in ("2 configurations new in MLflow", "0 configurations new in MLflow, 0 brought up to date, 2 right"):
         assert cli.main(["sync", "made", "--root", str(tmp_path), "--tracking-uri", uri]) == 0
         assert words in capsys.readouterr().out
+
+
+PLANNED = """
+description: a study of which nothing was run yet
+data: {num_bags: 6, mean_bag_size: 3, test_bags: 50}
+teacher: {steps: 4, eval_every: 2, feature_width: 8, attention_width: 4}
+methods:
+  none: {}
+  vat: {teacher: {lambda_adv: [0.5, 1.0]}}
+"""
+
+
+def test_a_trial_that_is_only_planned_is_run_by_its_id_too(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(PLANNED)
+    space = load_space(tmp_path / "s.yaml", ["teacher.epsilon=3"])
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    chosen = plan.configurations[2].config_id
+    assert cli.main(["trial", "--id", chosen[:10], "--replicate", "1", "--root", str(tmp_path)]) == 0
+    assert "r001: done" in capsys.readouterr().out
+    row = folder.ledger.read(chosen, 1)["row"]
+    assert row["made_by"] == "s" and [r["status"] for r in folder.rows_of(plan.entries()[2])].count("done") == 1
+    assert cli.main(["trial", "--id", "0123456789abcdef", "--root", str(tmp_path)]) == 2
+    assert "no trial of that id" in capsys.readouterr().err
 
 
 def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
