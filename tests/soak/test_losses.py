@@ -19,7 +19,9 @@ from sitecustomize import kind_of
 pytestmark = pytest.mark.soak
 
 FAULTS = "exit:1 exit:2 exit:9 memory:9 raise:9"
-MANY = "lambda_adv: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], epsilon: [1.0, 2.0]"
+MANY = "lambda_adv: [0.1, 0.2, 0.3, 0.4, 0.5], epsilon: [1.0, 2.0]"
+MET = "base_seed: 8"
+"""With it the hashes of the eleven ids meet every fault, which the test makes sure of."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,8 @@ def test_faults_by_a_hash_of_the_id_are_retried_as_often_as_the_space_says(tmp_p
     faulty = {"PYTHONPATH": FAULTY, "D2L_FAULTS": FAULTS}
     place = Place(tmp_path / "faulty", steps=20, replicates=4, retries=2, **faulty)
     space = place.folder / "few.yaml"
-    space.write_text(space.read_text().replace("lambda_adv: [0.5, 1.0], epsilon: [1.0, 2.0]", MANY))
+    text = space.read_text().replace("lambda_adv: [0.5, 1.0], epsilon: [1.0, 2.0]", MANY)
+    space.write_text(text.replace("base_seed: 3", MET))
     out = place.run(code=1)
     rows = analysis.load("few", place.root)
     folder = StudyFolder(LocalStorage(place.root), "few")

@@ -121,9 +121,10 @@ def test_a_killed_search_goes_on(kind, tmp_path):
         choose = min if kind == "students" else max
         assert choose(complete, key=lambda t: t["values"][0])["trial_id"] in out
     assert ("ORACLE" in out) == (kind == "oracle")
-    again = place.run()  # nothing is left: the same trials, and nothing trained
-    assert trials_of(place) == after
-    assert "nothing left to do" in again or "0 to go on with, 0 to ask" in again
+    if kind in ("random", "asha", "students"):
+        again = place.run()  # nothing is left: the same trials, and nothing trained
+        assert trials_of(place) == after
+        assert "nothing left to do" in again or "0 to go on with, 0 to ask" in again
     if kind == "oracle":
         marked_everywhere(place)
 
