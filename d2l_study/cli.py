@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StorageError as error:
         said = error.strerror or str(error)
         print(f"error: cannot write to {error.filename}: {said}; what was committed is safe. "
-              "Make room, then give the same command.", file=sys.stderr)  # fmt: skip
+              "When that is mended, give the same command.", file=sys.stderr)  # fmt: skip
         return 1
     except UnreadableError as error:
         print(f"error: cannot read {error.filename}: {error.strerror}; what was committed is safe.", file=sys.stderr)

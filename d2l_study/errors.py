@@ -25,6 +25,10 @@ class UnreadableError(OSError):
     """A root that cannot be read: the network, a bucket's name, the right to, a folder where a file should be."""
 
 
+ROOT_ERRORS = (StorageError, UnreadableError)
+"""The root of results takes or gives nothing: no run's fault, and nothing that another attempt would change."""
+
+
 def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
     """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
     found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=alike)

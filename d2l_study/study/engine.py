@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from d2l_study.errors import UserError
+from d2l_study.errors import ROOT_ERRORS, UserError
+from d2l_study.study.address import find_head
 from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 
 class Watcher(Protocol):
     """Hears of trials, in the driver. `blocked`: an order will not be run, since a teacher it needs has failed;
-    `lost`: an order's worker, node or memory failed, and what is returned is to be run in its place."""
+    `lost`: an order's worker, node or memory failed, and what is returned is to be run in its place; `root_lost`: the
+    root of results takes or gives nothing more."""
 
     def started(self, order: TrialOrder) -> None: ...
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None: ...
     def ended(self, order: TrialOrder) -> None: ...
     def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]: ...
     def blocked(self, order: TrialOrder) -> None: ...
+    def root_lost(self, error: OSError) -> None: ...
 
 
-def _quiet_environment() -> None:
+def quiet_environment() -> None:
     """Before Ray is imported: no telemetry unless the user asked for it, no boxes, no per-trial log writers."""
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,41 +54,26 @@ def _quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def check_address(address: str) -> None:
-    """`UserError` within seconds if nothing listens where a named cluster should be."""
-    if address in ("local", "auto"):
-        return
-    host, _, port = address.rpartition(":") if ":" in address else (address, "", "6379")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"--address {address}: no Ray cluster answers at {host}:{port} ({reason}); "
-            "expected local, auto, or the HOST[:PORT] of a Ray head"
-        ) from None
-
-
 @contextlib.contextmanager
 def cluster(address: str) -> Iterator[Any]:
     """Ray, started here on loopback (`local`) or joined (`auto`, `HOST:PORT`); what was started here is ended here."""
-    _quiet_environment()
+    quiet_environment()
     if address == "local":
         # On loopback only, which `_node_ip_address` alone does not give: Ray replaces 127.0.0.1 by the machine's own
         # address unless it believes that clusters are unsupported here. It reads this when it is imported.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
+    place = find_head(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
         # Never whatever cluster the temp folder remembers.
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
-        options |= {"address": address if address == "auto" or ":" in address else f"{address}:6379"}
+        options["address"] = place
     try:
         ray.init(**options)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+    except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({reason}); start one, or use --address local"
@@ -136,12 +123,15 @@ def train_in_worker(config: dict[str, Any]) -> None:
     """What a Tune worker runs."""
     from ray import tune
 
+    from d2l_study.study.nodes import ensure_seen
     from d2l_study.study.trial import run_trial
 
     def report(step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         tune.report({"step": step, "values": {str(r): dict(v) for r, v in values.items()}})
 
-    statuses = run_trial(TrialOrder.from_dict(config["order"]), report)
+    order = TrialOrder.from_dict(config["order"])
+    ensure_seen(order)
+    statuses = run_trial(order, report)
     tune.report({"statuses": {str(r): status for r, status in statuses.items()}})
 
 
@@ -173,9 +163,11 @@ def run_orders(
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
             if ending is not None and ending.is_set():
                 return Searcher.FINISHED
-            order = queue.next()
-            while queue.blocked:
-                watcher.blocked(queue.blocked.pop())
+            order = None
+            with told(watcher):
+                order = queue.next()
+                while queue.blocked:
+                    watcher.blocked(queue.blocked.pop())
             if order is None:
                 return Searcher.FINISHED if queue.idle else None
             by_trial[trial_id] = order
@@ -216,16 +208,18 @@ def run_orders(
                 watcher.reported(by_trial[trial.trial_id], int(result["step"]), values)
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            queue.settled(by_trial[trial.trial_id])
-            watcher.ended(by_trial[trial.trial_id])
+            with told(watcher):
+                queue.settled(by_trial[trial.trial_id])
+                watcher.ended(by_trial[trial.trial_id])
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             order = by_trial[trial.trial_id]
-            again = watcher.lost(order, _error_text(trial))  # writes the failure that the queue then reads
-            if again:
-                queue.again(again)
-            else:
-                queue.settled(order)
+            with told(watcher):
+                again = watcher.lost(order, _error_text(trial))  # writes the failure that the queue then reads
+                if again:
+                    queue.again(again)
+                else:
+                    queue.settled(order)
 
     class Ender(tune.Stopper):
         def __call__(self, trial_id: str, result: dict) -> bool:
@@ -250,6 +244,15 @@ def run_orders(
             ),
         )  # fmt: skip
         tuner.fit()
+
+
+@contextlib.contextmanager
+def told(watcher: Watcher) -> Iterator[None]:
+    """What a root that is lost raises is told, and not raised into Tune, which would take it for the trial's."""
+    try:
+        yield
+    except ROOT_ERRORS as error:
+        watcher.root_lost(error)
 
 
 def _values_of(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:

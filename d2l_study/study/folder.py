@@ -16,6 +16,7 @@ of the run. A run in neither ledger nor failures has status `missing`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -126,23 +127,17 @@ class StudyFolder:
     # ---- rows
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Every run of the plan as one flat dictionary."""
-        failed = self._failed()
-        for entry in self.plan():
-            yield from self._rows_of(entry, failed)
+        failed = set(self.storage.list(f"{self.key}/failures"))
+        runs = ((entry, replicate) for entry in self.plan() for replicate in entry["replicates"])
+        while some := list(itertools.islice(runs, 1000)):
+            yield from self.storage.map(lambda run: self._row(run[0], run[1], failed), some)
 
     def rows_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
         """The rows of one configuration of the plan."""
-        return list(self._rows_of(entry))
+        return self.storage.map(lambda replicate: self._row(entry, replicate), entry["replicates"])
 
-    def _failed(self) -> set[str]:
-        return set(self.storage.list(f"{self.key}/failures"))
-
-    def _rows_of(self, entry: dict[str, Any], failed: set[str] | None = None) -> Iterator[dict[str, Any]]:
+    def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None = None) -> dict[str, Any]:
         """failed: the names of all failures, which for many rows is faster than to look for each."""
-        for replicate in entry["replicates"]:
-            yield self._row(entry, replicate, failed)
-
-    def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None) -> dict[str, Any]:
         config = entry["config_id"]
         row = {
             **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),

@@ -2,8 +2,8 @@
 
 A lost worker or node is a retry, as often as the space allows (`resources.retries`, counted by us for each command:
 Tune counts in its own way). A trial that ran out of memory is tried again in two halves. An exception of the training
-itself, or NaN, would come again and is no loss (`trial.run_trial` keeps it as a failure). A root that takes no more
-results ends the study.
+itself, or NaN, would come again and is no loss (`trial.run_trial` keeps it as a failure). A root that takes or
+gives nothing more ends the study.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.trial import TrialOrder, failure_of_worker, now
 
 WORKER, MEMORY, STORAGE = "worker", "memory", "storage"
+ROOT_NAMES = tuple(error.__name__ for error in ROOT_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ def loss_of(log: str) -> Loss:
     low = log.lower()
     lines = [line.strip() for line in log.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "the worker was lost"
-    if "StorageError" in log:
-        said = next((line for line in reversed(lines) if "StorageError: " in line), last)
-        said = said.partition("StorageError: ")[2] or said
-        return Loss(STORAGE, re.sub(r"^\[Errno \d+\] |: '[^']*'$", "", said), log)
+    if any(name in log for name in ROOT_NAMES):
+        said = next((line for line in reversed(lines) if any(f"{name}: " in line for name in ROOT_NAMES)), last)
+        said = re.sub(rf"^.*(?:{'|'.join(ROOT_NAMES)}): (?:\[Errno \w+\] )?|: '[^']*'$", "", said)
+        return Loss(STORAGE, said, log)
     if "outofmemory" in low or "out of memory" in low or "MemoryError" in log:
         return Loss(MEMORY, "the worker ran out of memory", log)
     if "nodedied" in low or "node died" in low or "node is dead" in low or "node was dead" in low:

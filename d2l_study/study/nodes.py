@@ -6,14 +6,23 @@ results. So every node is asked first, and the answer names the node and what to
 
 from __future__ import annotations
 
+import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import d2l_study
-from d2l_study.errors import UserError
-from d2l_study.study.storage import Storage
+from d2l_study.errors import StorageError, UserError
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.storage import Storage, open_storage
 
+if TYPE_CHECKING:
+    from d2l_study.study.trial import TrialOrder
+
+SHARED = (
+    "on several machines results need a folder that all of them share (--root /nfs/…) or a bucket "
+    "(--root s3://BUCKET/FOLDER)"
+)
 WAIT_SECONDS = 120.0
 """For a node to answer: its first worker process imports torch."""
 
@@ -50,6 +59,13 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
     return len(nodes)
 
 
+def ensure_seen(order: TrialOrder) -> None:
+    """In a worker, before its trial: `StorageError` if this node does not see the study's folder. Nodes that a cluster
+    starts on demand were not there to be asked."""
+    if not StudyFolder(open_storage(order.root, known=True), order.study).exists():
+        raise StorageError(None, f"node {platform.node()} does not see it; {SHARED}", order.root)
+
+
 def _judge(found: Mapping[str, Any], node: str, storage: Storage, mark: str) -> None:
     if found.get("missing"):
         raise UserError(
@@ -61,8 +77,7 @@ def _judge(found: Mapping[str, Any], node: str, storage: Storage, mark: str) -> 
         raise UserError(f"node {node}: has d2l_study {found['version']}; the driver has {here}")
     if found["mark"] != mark:
         raise UserError(
-            f"--root {storage.root}: node {node} does not see it ({found['mark'] or 'not there'}); on several machines "
-            "results need a folder that all of them share (--root /nfs/…) or a bucket (--root s3://BUCKET/FOLDER)"
+            f"--root {storage.root}: node {node} does not see it ({found['mark'] or 'not there'}); {SHARED}"
         )
     if found.get("data"):
         raise UserError(f"node {node}: {found['data']}")

@@ -8,10 +8,14 @@ computed the same run, and the data of both stays), and whoever needs to be alon
 from __future__ import annotations
 
 import contextlib
+import itertools
+import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,15 +26,36 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
 """Requests in flight when many objects are read: a request takes tens of milliseconds, nearly all of them waiting."""
 
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between the attempts at a bucket that has ceased to answer."""
+PATIENCE = 300.0
+"""Seconds that a bucket which has ceased to answer is waited for; pyarrow's own attempts take 6 s of them where the
+connection is refused, 100 s where it hangs."""
 
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between attempts, the last again and again."""
+
+DEFAULTS = (
+    ("gs", "retry_limit_seconds=15"),  # its own patience is a quarter of an hour, in which nothing is said
+    ("s3", "allow_delayed_open=true"),  # a small object is one request, not the three of an upload in parts
+)
+"""Options of pyarrow's that an address does not hold."""
+
+REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
+"""Answers that asking again does not change."""
+
+_side_by_side = threading.local()
+"""Set in the threads of a `map`, in which another one does not multiply them."""
+
+_answering: set[str] = set()
+"""Buckets that this process has seen answer, and not seen cease for good since."""
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def is_address(root: str) -> bool:
-    """Whether a root is an address such as s3://bucket/folder and not a path."""
-    return "://" in str(root)
+    """Whether a root is an address such as s3://bucket/folder and not a path; one with a slash too few is taken for an
+    address and refused, since the folder `s3:` is not what was meant."""
+    return "://" in str(root) or str(root).startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
 
 
 class ObjectStorage:
@@ -44,8 +69,12 @@ class ObjectStorage:
     exclusive = False
     """Whether `put_if_absent` lets exactly one of several simultaneous writers win."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, known: bool = False) -> None:
+        """known: it has answered elsewhere, so that it is waited for from the first request on."""
         parts = urlsplit(address)
+        if "://" not in address:
+            there = address.partition(":")[2].lstrip("/")
+            raise UserError(f"--root {address}: not an address; did you mean {parts.scheme}://{there}?")
         if parts.scheme not in SCHEMES:
             close = nearest(parts.scheme, SCHEMES)
             raise UserError(f"--root {address}: {parts.scheme}:// is not known{close}; expected a folder or "
@@ -55,15 +84,22 @@ class ObjectStorage:
         if "@" in parts.netloc and not parts.scheme.startswith("abfs"):
             raise UserError(f"--root {parts.scheme}://…: holds credentials; give them by the environment, a profile or "
                             "the node's role, since addresses are kept with the study and shown")  # fmt: skip
-        from pyarrow import ArrowInvalid, fs
+        from pyarrow import ArrowException, fs
 
         self.address = address
+        uri = address.replace("gcs://", "gs://", 1)
+        for scheme, option in DEFAULTS:
+            if uri.startswith(f"{scheme}://") and option.partition("=")[0] not in parts.query:
+                uri += f"{'&' if '?' in uri else '?'}{option}"
         try:
-            self._files, base = fs.FileSystem.from_uri(address.replace("gcs://", "gs://", 1))
-        except (ArrowInvalid, OSError, ValueError, NotImplementedError) as error:
-            raise UserError(f"--root {address}: {_line(error)}") from None
+            self._files, base = fs.FileSystem.from_uri(uri)
+        except (ArrowException, OSError, ValueError, NotImplementedError) as error:
+            raise UserError(f"--root {address}: {_line(error)}{_hint(error)}") from None
         self._base = base.rstrip("/")
-        self._answered = False
+        self._said = False
+        self._bucket = f"{parts.scheme}://{parts.netloc}?{parts.query}"
+        if known:
+            _answering.add(self._bucket)
 
     @property
     def root(self) -> str:
@@ -78,7 +114,11 @@ class ObjectStorage:
         return f"{head.rstrip('/')}/{key}{mark}{options}"
 
     def ensure_usable(self) -> None:
-        """Nothing to see without a request; `ensure_writable` makes one."""
+        """One request: a bucket that is not there, or that this machine may not read."""
+        try:
+            self.list("studies")
+        except OSError as error:
+            raise UserError(f"--root {self.address}: cannot be read: {error.strerror}{_hint(error)}") from None
 
     def ensure_writable(self) -> None:
         """Write and remove one object, so that a missing bucket or right shows before any work."""
@@ -87,7 +127,7 @@ class ObjectStorage:
             self.put(key, b"d2l_study")
             self.delete(key)
         except OSError as error:
-            raise UserError(f"--root {self.address}: cannot write there: {_line(error)}") from None
+            raise UserError(f"--root {self.address}: cannot write there: {error.strerror}{_hint(error)}") from None
 
     def read(self, key: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
@@ -99,16 +139,14 @@ class ObjectStorage:
         with self._reading(key):
             return self._patiently(whole)
 
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes of each object in order, None for those that are not there."""
-
-        def one(key: str) -> bytes | None:
-            with contextlib.suppress(FileNotFoundError):
-                return self.read(key)
-            return None
-
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(one, keys))
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """`function` of each item in order, `AT_ONCE` side by side, for functions that wait for this bucket."""
+        known = list(items)
+        if len(known) < 2 or hasattr(_side_by_side, "begun"):
+            return [function(item) for item in known]
+        begin = partial(setattr, _side_by_side, "begun", True)
+        with ThreadPoolExecutor(min(AT_ONCE, len(known)), initializer=begin) as pool:
+            return list(pool.map(function, known))
 
     def exists(self, key: str) -> bool:
         from pyarrow import fs
@@ -123,10 +161,8 @@ class ObjectStorage:
             with self._files.open_output_stream(self._path(key)) as stream:
                 stream.write(data)
 
-        try:
+        with self._writing(key):
             self._patiently(whole)
-        except OSError as error:
-            raise StorageError(error.errno, _line(error), self.shown(key)) from error
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write the object unless one is there; False if one was. See the module for two writers at once."""
@@ -136,7 +172,7 @@ class ObjectStorage:
         return True
 
     def delete(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._writing(key):
             self._patiently(lambda: self._files.delete_file(self._path(key)))
 
     def list(self, prefix: str) -> list[str]:
@@ -151,22 +187,37 @@ class ObjectStorage:
             return self._patiently(lambda: self._files.get_file_info(selector))
 
     def _patiently(self, request: Callable[[], Result]) -> Result:
-        """Ask again for about a minute if a bucket that has answered before does not: a study outlasts that. What it
-        refuses is not asked again, nor is one that never answered."""
-        for pause in PAUSES:
+        """Ask again, for `PATIENCE` seconds, if a bucket that has answered before does not: a study outlasts that. What
+        it refuses is not asked again, nor is one that never answered."""
+        begun = time.monotonic()
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             try:
-                result = request()
+                result = _answer(request)
             except FileNotFoundError:
-                self._answered = True
+                _answering.add(self._bucket)
                 raise
             except OSError as error:
-                if not self._answered or "ACCESS_DENIED" in str(error):
+                waited = time.monotonic() - begun
+                if self._bucket not in _answering or any(refusal in str(error) for refusal in REFUSALS):
                     raise
+                if waited + pause > PATIENCE:
+                    _answering.discard(self._bucket)  # the others that wait need not wait on
+                    raise
+                self._say_once(f"does not answer ({_line(error)}); waiting for it up to {PATIENCE:g} s")
                 time.sleep(pause)
             else:
-                self._answered = True
+                _answering.add(self._bucket)
+                if self._said:
+                    self._said = False
+                    print(f"{self.address} answers again", file=sys.stderr, flush=True)
                 return result
-        return request()
+        raise AssertionError("unreachable")
+
+    def _say_once(self, text: str) -> None:
+        """Of one outage, once, however many threads wait."""
+        if not self._said:
+            self._said = True
+            print(f"warning: {self.address} {text}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
@@ -177,11 +228,52 @@ class ObjectStorage:
         except OSError as error:
             raise UnreadableError(error.errno, _line(error), self.shown(key)) from error
 
+    @contextlib.contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, _line(error), self.shown(key)) from error
+
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
 
 
+def _answer(request: Callable[[], Result]) -> Result:
+    """What a cloud's library raises is not always an OSError."""
+    from pyarrow import ArrowException
+
+    try:
+        return request()
+    except OSError:
+        raise
+    except ArrowException as error:
+        raise OSError(_line(error)) from error
+
+
 def _line(error: Exception) -> str:
-    """One line for people."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    """One line for people, without the places and libraries that the message lists after the cause."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    line = text[0].partition("; Details: ")[0]
+    return line if len(line) <= 250 else f"{line[:249]}…"
+
+
+def _hint(error: Exception) -> str:
+    """What to look at."""
+    text = str(error)
+    for words, hint in HINTS:
+        if any(word in text for word in words):
+            return f" ({hint})"
+    return ""
+
+
+HINTS = (
+    (("NO_SUCH_BUCKET", "HTTP status 404"), "is the bucket's name right, and was it made?"),
+    ((*REFUSALS, "HTTP status 403", "ExpiredToken", "Credential", "access token"),
+     "credentials: from the environment, a profile or the node's role"),
+    (("HTTP status 301", "HTTP status 400"), "is it the bucket's region? s3://…?region=NAME"),
+    (("NETWORK_CONNECTION",), "is the name right, and is there a network?"),
+)  # fmt: skip
+"""What a message may hold -> what to look at; the first that fits."""

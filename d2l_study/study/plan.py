@@ -108,12 +108,15 @@ def make_plan(
     plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
     if ledger is not None:
         wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
-        for c in plan.configurations:
+
+        def look(c: Configuration) -> None:
             with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
             plan.done[c.config_id] = committed(ledger, c.config_id, with_weights, made_by)
             if pruned_by is not None:
                 missing = plan.missing(c)
                 plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
+
+        ledger.storage.map(look, plan.configurations)
     return plan
 
 

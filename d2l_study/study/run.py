@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import StorageError, UserError
+from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError
 from d2l_study.options import Options
 from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
@@ -204,7 +204,8 @@ def run_study(request: Request) -> int:
     check_same(study)
     folder.storage.ensure_writable()
 
-    from d2l_study.study.engine import check_address, check_fits
+    from d2l_study.study.address import check_address
+    from d2l_study.study.engine import check_fits
     from d2l_study.study.run_page import study_page
     from d2l_study.study.study_report import report_of
     from d2l_study.study.tracking import StoreAway, Tracker, check_uri, resolve_uri
@@ -245,7 +246,7 @@ def run_study(request: Request) -> int:
         stopped = False
         try:
             stopped = _train(study, entries, tracker, page.tags, origin, held)
-        except StorageError as error:
+        except ROOT_ERRORS as error:
             held.end(storage_reason(folder, error))
             stopped = True
         finally:
@@ -256,6 +257,10 @@ def run_study(request: Request) -> int:
             except StorageError as error:
                 held.end(storage_reason(folder, error))
                 rows = folder.rows()
+            except UnreadableError:  # nothing can be said of the study, in MLflow either
+                tracker.end("KILLED", {})
+                tracker.close()
+                raise
             unfinished = int((rows["status"] == "missing").sum())
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
@@ -288,7 +293,8 @@ def show_found(study: Study) -> None:
 
 def storage_reason(folder: StudyFolder, error: BaseException | str) -> str:
     said = getattr(error, "strerror", None) or str(error)
-    return f"cannot write to {folder.storage.root}: {said}"
+    what = "read from" if isinstance(error, UnreadableError) else "write to"
+    return f"cannot {what} {folder.storage.root}: {said}"
 
 
 def _train(
@@ -304,12 +310,10 @@ def _train(
     space, plan, request, folder = study.space, study.plan, study.request, study.folder
     todo = plan.trials(request.limit)
     waiting = {trial.configuration.config_id for trial in todo}
-    for entry in entries:
-        if entry["config_id"] in waiting:
-            continue
-        rows = folder.rows_of(entry)
+    there = [entry for entry in entries if entry["config_id"] not in waiting]
+    for entry, (rows, artifacts) in zip(there, folder.storage.map(partial(found, folder), there), strict=True):
         if any(row["status"] != "missing" for row in rows):
-            tracker.publish(folder, entry, rows, tags, reused_from=reused_from(rows, study.name))
+            tracker.publish(folder, entry, rows, tags, reused_from(rows, study.name), artifacts)
     begin_search(study)
     if not todo and not (study.search is not None and study.search.left):
         return False
@@ -339,6 +343,14 @@ def _train(
             except KeyboardInterrupt:
                 return True
         return watch.open_orders > 0
+
+
+def found(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of a configuration and the artifacts of its page."""
+    from d2l_study.study import run_page
+
+    rows = folder.rows_of(entry)
+    return rows, run_page.artifacts_of(folder, entry["config_id"], rows)
 
 
 @contextlib.contextmanager
@@ -465,8 +477,8 @@ class StudyWatch:
             return [order]
         try:
             again = losses.next_attempt(order, loss, self.folder)
-        except StorageError as error:
-            self._held.end(storage_reason(self.folder, error))
+        except ROOT_ERRORS as error:
+            self.root_lost(error)
             return [order]
         if not again:
             self._settle(order)
@@ -477,6 +489,9 @@ class StudyWatch:
 
     def blocked(self, order: TrialOrder) -> None:
         self._settle(order)
+
+    def root_lost(self, error: OSError) -> None:
+        self._held.end(storage_reason(self.folder, error))
 
     def _settle(self, order: TrialOrder) -> None:
         rows = self.folder.rows_of(self._entries[order.config_id])
@@ -535,10 +550,11 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         why = f" ({reason})" if reason else ""
         print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; the same command goes on from here.")
-    broken = reason is not None and (reason.startswith(("cannot write", "--fail-fast", "another driver")))
+    broken = reason is not None and (reason.startswith(("cannot ", "--fail-fast", "another driver")))
     code = 1 if broken else 130 if stopped else 1 if failed else 0
-    if broken and reason is not None and reason.startswith("cannot write"):
-        print(f"error: {reason}; what was committed is safe. Make room, then give the same command.", file=sys.stderr)
+    if broken and reason is not None and reason.startswith("cannot "):
+        print(f"error: {reason}; what was committed is safe. When that is mended, give the same command.",
+              file=sys.stderr)  # fmt: skip
     if not (rows["status"] == "done").any():
         return code or 1
     pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""

@@ -174,7 +174,9 @@ def artifacts_of(
     instances that it and its teacher rank highest and lowest (`rankings.png`); of tissue, maps of some test images
     (`overlays/1.png` …). What shows instances or images is left out where the study's `log_images` says so."""
     artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id)}
-    kept = [r for r in _done(rows) if _has(folder, config_id, r, PREDICTIONS)]
+    done = _done(rows)
+    there = folder.storage.map(lambda r: _has(folder, config_id, r, PREDICTIONS), done)
+    kept = [r for r, has in zip(done, there, strict=True) if has]
     stage = str(rows[0]["stage"]) if rows else ""
     pictures = bool(_done(rows)) and dense_maps.images_allowed(
         folder.resolved().get("space", {}), folder.ledger.read_config(config_id).get("sections", {}).get("data", {})

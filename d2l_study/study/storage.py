@@ -9,11 +9,14 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from d2l_study.errors import DamagedError, StorageError, UnreadableError, UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Storage(Protocol):
@@ -40,8 +43,8 @@ class Storage(Protocol):
     def read(self, key: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
 
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes of each object in order, None for those that are not there."""
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """`function` of each item in order; those that wait for a bucket run side by side."""
 
     def exists(self, key: str) -> bool: ...
 
@@ -58,11 +61,13 @@ class Storage(Protocol):
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
 
 
-def open_storage(root: str | Path) -> Storage:
-    """The storage at a root, a folder or an address such as s3://bucket/folder; `UserError` if it is unusable."""
+def open_storage(root: str | Path, known: bool = False) -> Storage:
+    """The storage at a root, a folder or an address such as s3://bucket/folder; `UserError` if it is unusable.
+
+    known: somebody has used it for this study, so that a bucket which does not answer is waited for."""
     from d2l_study.study.object_storage import ObjectStorage, is_address
 
-    return ObjectStorage(str(root)) if is_address(str(root)) else LocalStorage(root)
+    return ObjectStorage(str(root), known) if is_address(str(root)) else LocalStorage(root)
 
 
 def read_json(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
@@ -98,13 +103,8 @@ class LocalStorage:
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--root {self.root}: this is a file; expected a folder")
 
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        def one(key: str) -> bytes | None:
-            with contextlib.suppress(FileNotFoundError):
-                return self.read(key)
-            return None
-
-        return [one(key) for key in keys]
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        return [function(item) for item in items]
 
     def path(self, key: str) -> Path:
         return self.root / key

@@ -175,16 +175,21 @@ class Tracker:
         rows: Sequence[Mapping[str, Any]],
         tags: Mapping[str, str],
         reused_from: str | None = None,
+        artifacts: Mapping[str, Content] | None = None,
     ) -> None:
-        """Show a configuration of the plan wholly from the ledger, curves included: a result that was there."""
+        """Show a configuration of the plan wholly from the ledger, curves included: a result that was there.
+
+        artifacts: those of `run_page.artifacts_of`, if they are known already."""
         config = entry["config_id"]
+        if artifacts is None:
+            artifacts = run_page.artifacts_of(folder, config, rows)
         done = [int(row["replicate"]) for row in rows if row["status"] == "done"]
         with self._lock:  # as one change, so that a page that is right already is left alone
             self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"],
                        tags={**tags, **run_page.origin_tags(entry)}, varied=entry["varied"],
                        replicates=done)  # fmt: skip
             self._gaps.add(config)
-            self.finish(config, rows, run_page.artifacts_of(folder, config, rows), reused_from,
+            self.finish(config, rows, artifacts, reused_from,
                         curves=partial(run_page.reports_of, folder, config, rows))  # fmt: skip
 
     def end(self, status: str, artifacts: Mapping[str, Content], tags: Mapping[str, str] | None = None) -> None:
@@ -416,20 +421,19 @@ def sync(
         page.status = known[PARENT].status
 
     counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
-    for entry in plan:
+    shown = folder.storage.map(lambda e: run_page.artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
+    for entry, pictures in zip(plan, shown, strict=True):
         config, mine = entry["config_id"], by_config[entry["config_id"]]
         there = known.get(config)
         if live and there is not None and there.status == "RUNNING":
             counts["unchanged"] += 1
         elif all(row["status"] == "missing" for row in mine):
             counts["not_run"] += 1
-        elif there is not None and there.tags.get(CONTENT) == run_page.seal(
-            mine, entry["values"], run_page.artifacts_of(folder, config, mine)
-        ):
+        elif there is not None and there.tags.get(CONTENT) == run_page.seal(mine, entry["values"], pictures):
             counts["unchanged"] += 1
         else:
             counts["created" if there is None else "updated"] += 1
-            tracker.publish(folder, entry, mine, tags)
+            tracker.publish(folder, entry, mine, tags, artifacts=pictures)
     written = tracker._flush()
     if not written or tracker.problems:
         raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")

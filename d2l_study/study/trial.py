@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from d2l_study.data import DATASETS, Pool
-from d2l_study.errors import StorageError, UserError
+from d2l_study.errors import ROOT_ERRORS, UserError
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.space_keys import WITHOUT_WEIGHTS
@@ -76,9 +76,9 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     """Train, evaluate and commit the order's runs that are not committed yet.
 
     Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
-    it would come again. Out of memory and a root that takes no more results are raised, for the caller to act.
+    it would come again. Out of memory and a root that takes or gives nothing more are raised, for the caller to act.
     """
-    folder = StudyFolder(open_storage(order.root), order.study)
+    folder = StudyFolder(open_storage(order.root, known=True), order.study)
     folder.ledger.write_config(order.config_id, {
         "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
@@ -89,7 +89,7 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     try:
         _train(order, missing, folder, report)
     except Exception as error:
-        if out_of_memory(error) or isinstance(error, StorageError):
+        if out_of_memory(error) or isinstance(error, ROOT_ERRORS):
             raise
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         failure = {"cause": cause.splitlines()[0] if cause else type(error).__name__,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from test_trial import order
 
-from d2l_study.errors import StorageError
+from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.losses import MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
@@ -23,6 +23,7 @@ from d2l_study.study.trial import run_trial
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", MEMORY, "memory"),
         ("ray::ImplicitFunc.train()\nMemoryError: no", MEMORY, "memory"),
         ("x\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'", STORAGE, "No space left"),
+        ("x\nd2l_study.errors.UnreadableError: [Errno None] no answer: 's3://b/x'", STORAGE, "no answer"),
         ("", WORKER, "lost"),
     ],
 )
@@ -72,7 +73,8 @@ def test_what_was_committed_before_the_loss_is_not_run_again(tmp_path):
     assert pieces == [[(2, (1,))]] and folder.lost_attempts("ab" * 10, 0) == []
 
 
-@pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("CUDA out of memory"), StorageError(28, "full")])
+@pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("CUDA out of memory"), StorageError(28, "full"),
+                                   UnreadableError(None, "no answer", "s3://b/x")])  # fmt: skip
 def test_memory_and_storage_are_no_failures_of_the_run(error, tmp_path, monkeypatch):
     def broken(data):
         raise error

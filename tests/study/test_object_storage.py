@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import threading
 from collections.abc import Iterator
 
@@ -48,11 +49,27 @@ def test_objects_are_put_read_listed_and_removed(storage: ObjectStorage) -> None
     storage.put("a/c/d", b"3")
     assert storage.read("a/b") == b"2" and storage.exists("a/b") and not storage.exists("a")
     assert storage.list("a") == ["b", "c"]
-    assert storage.read_many(["a/c/d", "nothing", "a/b"]) == [b"3", None, b"2"]
+    assert storage.map(storage.read, ["a/c/d", "a/b", "a/c/d"]) == [b"3", b"2", b"3"]
     storage.delete("a/b")
     storage.delete("a/b")
     with pytest.raises(FileNotFoundError):
         storage.read("a/b")
+
+
+def test_what_waits_for_a_bucket_waits_side_by_side(storage: ObjectStorage) -> None:
+    both = threading.Barrier(2, timeout=20)  # opens only if two wait at once
+    assert storage.map(lambda item: (both.wait() >= 0, item), "ab") == [(True, "a"), (True, "b")]
+    own = storage.map(lambda item: set(storage.map(lambda _: threading.get_ident(), "xyz")), "ab")
+    assert all(len(threads) == 1 for threads in own)  # and does not multiply
+
+
+def test_a_small_object_is_one_request(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage) -> None:
+    from werkzeug.serving import WSGIRequestHandler
+
+    seen: list[str] = []
+    monkeypatch.setattr(WSGIRequestHandler, "log_request", lambda self, *words: seen.append(self.command))
+    storage.put("a/b", b"1")
+    assert seen == ["PUT"]
 
 
 def test_the_first_commit_stays(storage: ObjectStorage) -> None:
@@ -85,6 +102,7 @@ def test_a_study_is_found_in_a_bucket_as_in_a_folder(storage: ObjectStorage) -> 
         ("s3:///x", "names no bucket"),
         ("s3://key:secret@bucket/x", "holds credentials"),
         ("https://example.org/x", "s3://"),
+        ("s3:/bucket/x", "did you mean s3://bucket/x?"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(address: str, said: str) -> None:
@@ -96,6 +114,50 @@ def test_an_address_that_cannot_be_used_is_refused(address: str, said: str) -> N
 def test_a_bucket_that_is_not_there_shows_before_any_work(bucket: str) -> None:
     with pytest.raises(UserError, match="cannot write there"):
         open_storage(bucket.replace("studies", "other")).ensure_writable()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (403, "AccessDenied", "credentials"),
+        (403, "InvalidAccessKeyId", "credentials"),
+        (400, "ExpiredToken", "credentials"),
+        (404, "NoSuchBucket", "was it made?"),
+        (301, "PermanentRedirect", "region"),
+        (400, "AuthorizationHeaderMalformed", "region"),
+    ],
+)
+def test_a_bucket_that_refuses_is_told_in_a_line_with_what_to_look_at(
+    status: int, code: str, hint: str, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from d2l_study.cli import main
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        """Answers as S3 does that refuses."""
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            body = f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode()
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_POST = answer
+
+        def log_message(self, *words: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"s3://b/x?scheme=http&endpoint_override=127.0.0.1:{server.server_port}&region=us-east-1"
+    try:
+        assert main(["run", "--space", "smoke", "--root", address]) == 2
+    finally:
+        server.shutdown()
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"error: --root {address}: cannot ") and hint in said and len(said.splitlines()) == 1
 
 
 def test_a_path_is_a_folder(tmp_path: object) -> None:
@@ -137,6 +199,6 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.Mon
     finally:
         timer.join()
         back.stop()
-    monkeypatch.setattr("d2l_study.study.object_storage.PAUSES", (0.01,))
+    monkeypatch.setattr("d2l_study.study.object_storage.PATIENCE", 0.0)
     with pytest.raises(OSError, match="away"):  # away for good
         storage.put("after", b"3")

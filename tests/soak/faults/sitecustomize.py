@@ -1,7 +1,8 @@
-"""Faults for the workers of a study under test: with this folder on PYTHONPATH, training fails as D2L_FAULTS says.
+"""Faults for the processes of a study under test: with this folder on PYTHONPATH, training fails as D2L_FAULTS says.
 
 D2L_FAULTS = "exit:2 memory:1 raise:9 …": a kind, and on how many attempts it strikes. Which trial meets which kind is
 decided by a hash of its id alone (`kind_of`), so that a test can tell beforehand.
+D2L_PATIENCE: seconds that a bucket which does not answer is waited for.
 """
 
 import importlib.util
@@ -27,9 +28,28 @@ def strike(order):
         raise ZeroDivisionError("made to fail")
 
 
+def make_faulty(trial):
+    train = trial._train
+
+    def faulty(order, *arguments):
+        strike(order)
+        return train(order, *arguments)
+
+    trial._train = faulty
+
+
+def make_impatient(storage):
+    storage.PATIENCE = float(os.environ["D2L_PATIENCE"])
+
+
 class Finder:
+    """Changes a module when it is imported."""
+
+    def __init__(self, name, change):
+        self.name, self.change = name, change
+
     def find_spec(self, name, path=None, target=None):
-        if name != "d2l_study.study.trial":
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -37,17 +57,13 @@ class Finder:
 
         def exec_module(module):
             execute(module)
-            train = module._train
-
-            def faulty(order, *arguments):
-                strike(order)
-                return train(order, *arguments)
-
-            module._train = faulty
+            self.change(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
 if os.environ.get("D2L_FAULTS"):
-    sys.meta_path.insert(0, Finder())
+    sys.meta_path.insert(0, Finder("d2l_study.study.trial", make_faulty))
+if os.environ.get("D2L_PATIENCE"):
+    sys.meta_path.insert(0, Finder("d2l_study.study.object_storage", make_impatient))

@@ -1,0 +1,58 @@
+"""Clusters that are not there, or not for us: told in a line, before anything starts."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from d2l_study.cli import main
+from d2l_study.errors import UserError
+from d2l_study.study import address
+from d2l_study.study.address import check_address, find_head
+
+
+@pytest.fixture(autouse=True)
+def in_no_cluster(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("local", "local"), ("head", "head:6379"), ("10.0.0.1:7000", "10.0.0.1:7000")],
+)
+def test_an_address_is_a_host_and_a_port(given, found):
+    assert find_head(given) == found
+
+
+def test_auto_is_what_ray_start_says(monkeypatch, tmp_path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
+    assert find_head("auto") == "10.0.0.1:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    assert find_head("auto") == "10.0.0.2:6379"
+
+
+def test_auto_without_a_cluster_is_told_at_once_whatever_else_of_ray_runs_here(capsys, tmp_path, monkeypatch):
+    def find_any(*words):
+        raise AssertionError("Ray's own search finds studies with --address local")
+
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", find_any)
+    assert main(["run", "--space", "smoke", "--root", str(tmp_path / "runs"), "--address", "auto"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "this machine is in no Ray cluster" in said and "HOST[:PORT]" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:1", "127.0.0.1:x", "127.0.0.1:99999", "ray://127.0.0.1:1"])
+def test_nothing_listens(given):
+    with pytest.raises(UserError, match="no Ray cluster answers at"):
+        check_address(given)
+
+
+def test_something_listens_that_is_no_ray(monkeypatch):
+    monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--address {place}: something listens .* not answer as a Ray head"):
+            check_address(place)
