@@ -34,7 +34,7 @@ aws iam get-instance-profile --instance-profile-name $name > /dev/null 2>&1 || {
   aws iam create-instance-profile --instance-profile-name $name > /dev/null
   aws iam add-role-to-instance-profile --instance-profile-name $name --role-name $name
 }
-echo "bucket:  s3://$bucket   (run … --root s3://$bucket/runs?region=$region)"
+echo "bucket:  s3://$bucket   (run … --root 's3://$bucket/runs?region=$region')"
 echo "role:    $role"
 parameter=/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id
 image=$(aws ssm get-parameter --region "$region" --name $parameter --query Parameter.Value --output text 2>/dev/null || true)
