@@ -16,6 +16,8 @@ from hosts import Hosts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
+ENVIRONMENT = Path(sys.prefix).resolve()
+"""The Python environment as the hosts find it: a link to it may lie in a folder that each host has for itself."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 """For the bucket of the tests, whose server checks none."""
 
@@ -45,7 +47,7 @@ class RayCluster:
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
         config |= {"min_workers": len(workers), "max_workers": len(workers)}
         environment = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-        config["setup_commands"] = [f"ln -sfn {sys.prefix} ~/d2l_venv", *config["setup_commands"][2:]]
+        config["setup_commands"] = [f"ln -sfn {ENVIRONMENT} ~/d2l_venv", *config["setup_commands"][2:]]
         for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
             config[commands] = [
                 command.replace("export PATH", f"export {environment} PYTHONPATH=~/d2l_study PATH")

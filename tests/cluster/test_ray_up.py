@@ -21,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hosts as network
-from ray_cluster import CREDENTIALS, REPOSITORY, RayCluster
+from ray_cluster import CREDENTIALS, ENVIRONMENT, REPOSITORY, RayCluster
 
 pytestmark = [
     pytest.mark.soak,
@@ -203,9 +203,9 @@ def test_the_slurm_script_runs_a_study_over_an_allocation(cluster: RayCluster, t
         (tmp_path / name).chmod(0o755)
     root = hosts.shared / "slurm"
     environment = {
-        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "12345",
-        "SLURM_JOB_NODELIST": " ".join(nodes), "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "2",
-        "PYTHONPATH": "/root/d2l_study",
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": f"{ENVIRONMENT}/bin/python",
+        "SLURM_JOB_ID": "12345", "SLURM_JOB_NODELIST": " ".join(nodes), "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "2", "PYTHONPATH": "/root/d2l_study",
     }  # fmt: skip
     words = ["bash", "clusters/slurm.sh", "run", *STUDY.split(), "--root", str(root)]
     done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
