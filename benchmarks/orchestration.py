@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import gzip
+import itertools
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 REPORTS = 20
 SPACE = """
@@ -46,6 +48,8 @@ resources: {{checkpoint_every: 0}}
 """
 ALONE = 10
 TEST_DIGITS = 100
+MARK_EVERY = 50
+BOUNDS = [1, 100, 200, 500, 1000, 1500, 2000]
 
 
 def digits(folder: Path) -> Path:
@@ -77,9 +81,11 @@ def space_of(folder: Path, trials: int) -> Path:
 def driver(space: str, root: str, profile: str | None) -> None:
     """`run` in this process; prints what it cost, as the last line. `profile`: where to write a profile per thread."""
     from d2l_study import cli
+    from d2l_study.study.run import StudyWatch
     from d2l_study.study.tracking import Tracker
 
     spent = {"mlflow": 0.0}
+    marks: list[dict[str, float]] = []
     loop = Tracker._loop
 
     def timed(tracker: Tracker) -> None:
@@ -89,13 +95,36 @@ def driver(space: str, root: str, profile: str | None) -> None:
             spent["mlflow"] = time.thread_time()
 
     Tracker._loop = timed  # type: ignore[assignment,method-assign]
+    settle, count = StudyWatch._settle, itertools.count(1)
+
+    def counted(watch: StudyWatch, order: Any) -> None:
+        settle(watch, order)
+        if (ended := next(count)) % MARK_EVERY in (0, 1):
+            marks.append({"trials": ended, "wall": time.perf_counter() - begun,
+                          "driver": time.process_time() - before, "main": time.thread_time() - main,
+                          "gb": resident_gb()})  # fmt: skip
+
+    StudyWatch._settle = counted  # type: ignore[method-assign]
     cli.main(["spaces"])
-    begun, before, main = time.perf_counter(), time.process_time(), time.thread_time()
+    began, begun, before, main = time.time(), time.perf_counter(), time.process_time(), time.thread_time()
     code = _profiled(lambda: cli.main(["run", "--space", space, "--root", root]), profile, "main")
     cost = {"code": code, "wall": time.perf_counter() - begun, "driver": time.process_time() - before,
-            "main": time.thread_time() - main, **spent,
+            "main": time.thread_time() - main, **spent, "marks": marks, "began": began,
+            "ray": (ended := resource.getrusage(resource.RUSAGE_CHILDREN)).ru_utime + ended.ru_stime,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}  # fmt: skip
     print("\n" + json.dumps(cost))
+
+
+def resident_gb() -> float:
+    """Of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**30
+
+
+def growth(marks: list[dict[str, float]], bounds: list[int]) -> list[tuple[int, int, float, float]]:
+    """Of a run's marks, from bound to bound: (from, to, processor seconds of the driver per trial, GB at the end)."""
+    by_count = {mark["trials"]: mark for mark in marks}
+    pairs = [(a, b) for a, b in itertools.pairwise(bounds) if a in by_count and b in by_count]
+    return [(a, b, (by_count[b]["driver"] - by_count[a]["driver"]) / (b - a), by_count[b]["gb"]) for a, b in pairs]
 
 
 def _profiled(work: Callable[[], int | None], folder: str | None, name: str) -> int | None:
@@ -155,6 +184,8 @@ def main() -> None:
             print(f"{trials} trials: {cost['wall'] / trials:.3f} s wall a trial; processor of the driver "
                   f"{each['driver']:.0f} ms (main thread {each['main']:.0f}, MLflow {each['mlflow']:.0f}); "
                   f"peak {cost['peak_gb']:.2f} GB; load {load[0]:.0f}", flush=True)  # fmt: skip
+            for first, last, seconds, gb in growth(cost["marks"], BOUNDS):
+                print(f"  trials {first} to {last}: driver {1000 * seconds:.0f} ms each; then {gb:.2f} GB", flush=True)
             if arguments.out:
                 arguments.out.write_text(json.dumps(found, indent=1))
 
