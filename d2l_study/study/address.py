@@ -15,6 +15,10 @@ from d2l_study.errors import UserError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 PORT = 6379
+TOKEN = (
+    "where the cluster asks for a token, RAY_AUTH_MODE=token has to be set and the token to be in ~/.ray/auth_token or "
+    "RAY_AUTH_TOKEN"
+)
 
 
 def find_head(address: str) -> str:
@@ -42,7 +46,14 @@ def check_address(address: str) -> None:
             f"--address {named}: no Ray cluster answers at {place} ({reason}); "
             "expected local, auto, or the HOST[:PORT] of a Ray head"
         ) from None
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():  # Ray would end the process, with a stack trace
+        raise UserError(f"--address {named}: RAY_AUTH_MODE is token, and there is no token; {TOKEN}")
     _ask(place, named)
+
+
+def _has_token() -> bool:
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path("~/.ray/auth_token").expanduser()
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(file).is_file()
 
 
 def _of_this_machine() -> str:
@@ -82,8 +93,5 @@ def _ask(place: str, named: str) -> None:
     if not answer:
         raise UserError(f"--address {named}: something listens at {place}, but it does not answer as a Ray head does")
     if answer[0] is not None:
-        reason = (str(answer[0]).strip() or type(answer[0]).__name__).splitlines()[0]
-        raise UserError(
-            f"--address {named}: the Ray head at {place} does not let this process in ({reason}); on a cluster with a "
-            "token set RAY_AUTH_MODE=token and have the token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
-        )
+        reason = (str(answer[0]).strip() or type(answer[0]).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"--address {named}: the Ray head there does not let this process in ({reason}); {TOKEN}")

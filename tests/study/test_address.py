@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +59,50 @@ def test_something_listens_that_is_no_ray(monkeypatch):
         place = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(UserError, match=f"--address {place}: something listens .* not answer as a Ray head"):
             check_address(place)
+
+
+def test_the_token_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as head, pytest.raises(UserError, match="there is no token"):
+        check_address(f"127.0.0.1:{head.getsockname()[1]}")
+
+
+@pytest.mark.ray
+def test_the_token_is_another(tmp_path):
+    """In processes of their own: Ray reads its token once."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    started = subprocess.Popen([sys.executable, "-c", HEAD], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True,
+                               env={**keep, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64})  # fmt: skip
+    try:
+        place = next(line for line in started.stdout if line.startswith("head ")).split()[1]
+        run = [
+            sys.executable,
+            "-m",
+            "d2l_study",
+            "run",
+            "--space",
+            "smoke",
+            "--root",
+            str(tmp_path),
+            "--address",
+            place,
+        ]
+        for mine in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}, {}):
+            said = subprocess.run(run, capture_output=True, text=True, env={**keep, **mine})
+            told = said.stderr.strip().splitlines()[-1]
+            assert said.returncode == 2 and "Traceback" not in said.stderr
+            assert told.startswith("error: ") and "does not let this process in" in told and "auth_token" in told
+    finally:
+        started.communicate("end\n")
+
+
+HEAD = """
+import ray
+ray.init(address="local", include_dashboard=False, num_cpus=0, log_to_driver=False)
+print("head", ray.get_runtime_context().gcs_address, flush=True)
+input()
+ray.shutdown()
+"""
