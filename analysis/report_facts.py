@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -264,8 +265,8 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
         ]),
     ]  # fmt: skip
     if folder is not None:
-        (text,) = folder.storage.read_many([f"{folder.key}/space.yaml"])
-        if text is not None:
+        with contextlib.suppress(FileNotFoundError):
+            text = folder.storage.read(f"{folder.key}/space.yaml")
             pieces.append(html.folded("The space as written", html.pre(text.decode("utf-8", "replace"))))
     else:
         pieces.append(

@@ -6,6 +6,7 @@ show the same. Pictures and predictions are made only when they are written.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -154,9 +155,11 @@ def study_page(folder: StudyFolder) -> StudyPage:
 
 def space_files(folder: StudyFolder) -> dict[str, bytes]:
     """The space as written and as resolved, as far as they are there."""
-    names = ("space.yaml", "resolved.json")
-    contents = folder.storage.read_many([f"{folder.key}/{name}" for name in names])
-    return {name: content for name, content in zip(names, contents, strict=True) if content is not None}
+    found = {}
+    for name in ("space.yaml", "resolved.json"):
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = folder.storage.read(f"{folder.key}/{name}")
+    return found
 
 
 def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:
