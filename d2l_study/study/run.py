@@ -304,6 +304,7 @@ def _train(
     """Publish what is there, run what is missing; True if it was stopped before its end."""
     from d2l_study.study.display import Display, stdout
     from d2l_study.study.engine import cluster, run_orders, slots
+    from d2l_study.study.node_watch import node_watched
     from d2l_study.study.nodes import check_nodes
     from d2l_study.study.queue import OrderQueue
 
@@ -337,7 +338,8 @@ def _train(
                 return _order(study, c, replicates, str(origin["code_version"]))
 
             queue = search_queue(study, orders, concurrent, make_order, watch.added)
-        with display:
+        watched = node_watched(ray, held.end) if request.address == "local" else contextlib.nullcontext()
+        with display, watched:
             try:
                 run_orders(queue, space.resources, concurrent, watch, judge_of(study), held.ending)
             except KeyboardInterrupt:
@@ -550,7 +552,7 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         why = f" ({reason})" if reason else ""
         print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; the same command goes on from here.")
-    broken = reason is not None and (reason.startswith(("cannot ", "--fail-fast", "another driver")))
+    broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
     code = 1 if broken else 130 if stopped else 1 if failed else 0
     if broken and reason is not None and reason.startswith("cannot "):
         print(f"error: {reason}; what was committed is safe. When that is mended, give the same command.",

@@ -139,14 +139,14 @@ def hear_interrupts() -> None:
 
 
 def workers(driver: subprocess.Popen) -> list[int]:
-    """Process ids of the driver's Ray workers that have a trial."""
+    """Process ids of the driver's Ray workers that have a trial; Ray's own agents are called `ray::…` as well."""
     found = []
     for pid in session(driver.pid):
         try:
             title = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if title.startswith(b"ray::") and b"IDLE" not in title:
+        if title.startswith(b"ray::ImplicitFunc"):
             found.append(pid)
     return found
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import FAULTY, Place, end_session, workers
+from studies import FAULTY, Place, end_session, session, workers
 
 import analysis
 from d2l_study.study.folder import StudyFolder
@@ -85,6 +85,19 @@ def test_a_killed_worker_is_a_retry_from_its_checkpoint(undisturbed, tmp_path):
     assert "the worker process was lost; attempt 2" in place.said()
     assert place.rows() == undisturbed.rows()
     assert sorted(analysis.load("few", place.root)["attempts"].unique()) == [1, 2]
+
+
+def test_the_only_node_lost_is_a_clear_end_that_can_be_taken_up(undisturbed, tmp_path):
+    place = Place(tmp_path / "alone", steps=400, replicates=2)
+    driver = place.start()
+    place.until(lambda: list((place.root / "results").glob("*/*/*/checkpoint.pt")), driver, "checkpoint")
+    (node,) = [pid for pid in session(driver.pid) if b"raylet/raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(node, signal.SIGKILL)
+    assert place.wait(driver, 200) == 1, place.said()
+    assert "Stopped (Ray's node on this machine was lost): " in place.said() and "Traceback" not in place.said()
+    assert not (place.root / "studies" / "few" / "failures").exists()
+    assert "resuming" in place.run()
+    assert place.rows() == undisturbed.rows()
 
 
 @pytest.mark.skipif(shutil.which("ray") is None and not Path(sys.executable).with_name("ray").exists(), reason="no ray")
