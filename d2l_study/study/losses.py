@@ -44,6 +44,8 @@ def loss_of(log: str) -> Loss:
         return Loss(WORKER, "the worker's node was lost", log)
     if "actordied" in low or "died unexpectedly" in low or "actor died" in low or "worker died" in low:
         return Loss(WORKER, "the worker process was lost", log)
+    if "actorunavailable" in low or "temporarily unavailable" in low:  # a node that went, before Ray is sure of it
+        return Loss(WORKER, "the connection to the worker or its node was lost", log)
     return Loss(WORKER, last, log)
 
 

@@ -24,6 +24,12 @@ from d2l_study.study.trial import run_trial
         ("ray::ImplicitFunc.train()\nMemoryError: no", MEMORY, "memory"),
         ("x\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'", STORAGE, "No space left"),
         ("x\nd2l_study.errors.UnreadableError: [Errno None] no answer: 's3://b/x'", STORAGE, "no answer"),
+        (
+            "ray.exceptions.ActorUnavailableError: The actor 78 is unavailable: The actor is temporarily unavailable: "
+            "RpcError: RPC error: Socket closed rpc_code: 14. The task may or may not have been executed",
+            WORKER,
+            "the connection to the worker or its node was lost",
+        ),
         ("", WORKER, "lost"),
     ],
 )
