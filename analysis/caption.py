@@ -24,7 +24,7 @@ def caption(
     cells = [c for c in layout.cells.values() if c.values]
     bounds = any(style.bounds for style in styles.values())
     sentences = [_what(layout, bounds)]
-    kinds = _interval_kinds(cells)
+    kinds = interval_kinds(cells)
     if kinds:
         sentences.append(f"Interval: {kinds}.")
     if any(style.asymmetric for style in styles.values()) and not bounds:
@@ -44,7 +44,9 @@ def caption(
     if found:
         kind = "corrected t" if layout.folds else "t"
         by = "fold and repeat" if layout.folds else "replicate"
-        sentences.append(f"Differences are paired by {by}, with a {kind} interval on the differences.")
+        bounds = any(i.has_bounds for difference in found for i in difference.by_column.values())
+        around = f", with a {kind} interval on the differences" if bounds else ""
+        sentences.append(f"Differences are paired by {by}{around}.")
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
     sentences += _states(layout)
@@ -58,20 +60,31 @@ def caption(
 
 def _what(layout: Layout, bounds: bool) -> str:
     shown = "[lower, upper bound]" if bounds else "± half-width"
-    planned = sorted({c.planned for c in layout.cells.values()})
-    count = f"{planned[0]}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
-    noun = "folds (of all repeats)" if layout.folds else "replicate" if planned == [1] else "replicates"
+    count = counted((c.planned for c in layout.cells.values()), layout.folds)
+    shown = f"{shown} of the 95 % interval (count)" if _has_intervals(layout) else "(count)"
     splits = {metric.split for metric in layout.metrics}
     only = next(iter(splits)) if len(splits) == 1 else ""
     where = {"test": " on the test split", "validation": " on the validation split"}.get(only, "")
     if layout.column_key == METRICS and len(layout.metrics) > 1:
         where = f"{where.strip()[:1].upper()}{where.strip()[1:]}: mean" if where else "Mean"
-        return f"{where} {shown} of the 95 % interval (count); {count} {noun} planned per cell."
+        return f"{where} {shown}; {count} planned per cell."
     title = layout.metric.title[:1].upper() + layout.metric.title[1:]
-    return f"{title}{where}: mean {shown} of the 95 % interval (count); {count} {noun} planned per cell."
+    return f"{title}{where}: mean {shown}; {count} planned per cell."
 
 
-def _interval_kinds(cells: Iterable[Cell]) -> str:
+def _has_intervals(layout: Layout) -> bool:
+    return any(c.interval.has_bounds for c in layout.cells.values())
+
+
+def counted(counts: Iterable[int], folds: bool) -> str:
+    """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`."""
+    found = sorted(set(counts))
+    count = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return f"{count} " + ("folds (of all repeats)" if folds else "replicate" if found == [1] else "replicates")
+
+
+def interval_kinds(cells: Iterable[Cell]) -> str:
+    """How the intervals of the cells were made, in words; empty where none has one."""
     found = {c.interval.kind for c in cells}
     texts = {
         "t": "t",
@@ -107,7 +120,9 @@ def _marks(layout: Layout, cells: list[Cell], best: set[Place], tested: Mapping[
     if tested:
         test = "corrected t tests" if layout.folds else "t tests"
         some = any(map(is_tied, tested.values()))
-        which = "Italic or underlined: cannot be told from the best" if some else "All others can be told from the best"
+        rivals = sum(c.origin.stage != stages.ORACLE for c in cells) - len({to.best for to in tested.values()})
+        others = "All others" if len(tested) >= rivals else "All others that were tested"
+        which = "Italic or underlined: cannot be told from the best" if some else f"{others} can be told from the best"
         sentences.append(
             f"{which} (paired {test} against it at 0.05, Holm-corrected over the {len(tested)} of the table, from "
             f"{TESTED_FROM} pairs on; the best was picked by the same data)."

@@ -25,6 +25,8 @@ SCORE_KINDS = ("roc", "pr", "reliability")
 KINDS = ("curves", "pairs", "heatmap", *SCORE_KINDS, "learning", *SEARCH_KINDS)
 LEVELS = ("bag", "instance")
 SIZES = ("column", "page", "slide")
+DEFAULT_PANEL = "mean_bag_size"
+"""Of the figures that have panels."""
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 DESCRIPTION = "Tables, tests, figures and rows of studies, from their stored results. Nothing is trained."
 STUDY_HELP = (
@@ -122,8 +124,7 @@ def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.Dat
     from analysis import layout, results
 
     columns = layout.default_columns(rows) if arguments.columns == AUTO else arguments.columns
-    folds = "fold" in rows and rows["fold"].notna().any()
-    if columns != layout.METRICS or not folds or not rows.attrs.get(results.FOLDERS):
+    if columns != layout.METRICS or not layout.has_folds(rows) or not rows.attrs.get(results.FOLDERS):
         return None
     from analysis import out_of_fold
 
@@ -159,6 +160,7 @@ def _figure(arguments: argparse.Namespace) -> None:
 
 FIGURE_OPTIONS = {
     "scale": ("curves",), "level": SCORE_KINDS, "rows": ("heatmap",), "columns": ("heatmap",),
+    "panel": ("curves", "pairs"),
     "metric": ("curves", "pairs", "heatmap", "learning"),
     "where": tuple(kind for kind in KINDS if kind not in SEARCH_KINDS),
 }  # fmt: skip
@@ -171,7 +173,7 @@ def _check_figure_options(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, option)
         if given in (None, []) or kind in kinds:
             continue
-        if option == "scale" and given == "linear":
+        if (option, given) in (("scale", "linear"), ("panel", DEFAULT_PANEL)):
             continue
         why = {"pairs": "its differences are drawn on a linear scale"}.get(kind, "") if option == "scale" else (
             "it shows what the search looked at" if kind in SEARCH_KINDS and option == "metric" else "")  # fmt: skip
@@ -205,6 +207,8 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
 
     if len(arguments.study) > 1:
         raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
+    if arguments.tracking_uri:
+        raise UserError(f"--tracking-uri: not of --kind {arguments.kind}, which reads the trials in the study's folder")
     return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size)
 
 
@@ -308,7 +312,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "(each trial over its keys)",
     )  # fmt: skip
     _add_metric(figure)
-    _add_panel(figure, "one panel for each of its values")
+    _add_panel(figure, "of curves and pairs: one panel for each of its values")
     figure.add_argument("--rows", metavar="KEY", help="of a heat map (default: num_bags, lambda_adv, or what varies)")
     figure.add_argument(
         "--columns", metavar="KEY", help="of a heat map (default: mean_bag_size, epsilon, or what varies)"
@@ -393,5 +397,5 @@ def _add_metric(parser: argparse.ArgumentParser) -> None:
 
 def _add_panel(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
-        "--panel", default="mean_bag_size", metavar="KEY", help=f"{text} (default: mean_bag_size; none for no panels)"
+        "--panel", default=DEFAULT_PANEL, metavar="KEY", help=f"{text} (default: {DEFAULT_PANEL}; none for no panels)"
     )

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import stages
+from analysis.comparison_sheet import comparison_sheet, said
 from analysis.differences import baseline_for, difference_of
 from analysis.intervals import Interval, paired_values
 from analysis.layout import METRICS, Cell, Label, Layout, arrange, default_columns, default_panel, show
-from analysis.number_style import styles_of
-from analysis.paired_tests import TestResult, corrected_t, holm, paired_t, smallest_wilcoxon, wilcoxon
+from analysis.paired_tests import TestResult, corrected_t, holm, paired_t, wilcoxon
 from analysis.results import folders_of, run_predictions
-from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
-from analysis.tables import AUTO, check_format, column_head
+from analysis.sheet import Sheet
+from analysis.tables import AUTO, check_format
 from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 TESTS = ("paired", "delong", "clusters")
 RESAMPLES = 1999
+FEW_BAGS = 20
+"""Of a class, below which DeLong's normal approximation is poor."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Comparison:
     baseline: Mapping[str, str]
     found: list[Compared]
     notes: list[str]
+    resamples: int = RESAMPLES
+    """Of `clusters`."""
 
     def sheet(self) -> Sheet:
-        return _sheet(self)
+        return comparison_sheet(self)
 
     def frame(self) -> pandas.DataFrame:
         """One row per comparison and test, numbers unrounded."""
@@ -135,10 +139,12 @@ def compare(
     test: one of `TESTS`; delong and clusters read the stored predictions
     test_train_ratio: of folds; by default 1 / (folds − 2)
     replicates: of delong and clusters, only these
-    UserError for an unknown test, metric or key, or where nothing answers to the baseline.
+    UserError for an unknown test, metric, key or replicate, or where there is nothing to compare.
     """
     if test not in TESTS:
         raise UserError(f"--test {test}: not known{nearest(test, TESTS)} (tests: {', '.join(TESTS)})")
+    if replicates is not None:
+        _check_replicates(rows, test, replicates)
     own = {"delong": "bag_auc", "clusters": "instance_auc"}.get(test)
     if own is not None and metric not in (None, own, [own]):
         raise UserError(f"--test {test}: is about {own}, found --metric {metric}")
@@ -156,14 +162,49 @@ def compare(
     notes: list[str] = []
     pairs = list(_pairs(layout, wanted, notes))
     if not pairs:
-        names = listed(dict.fromkeys(row.text for row in layout.rows))
-        text = " ".join(f"{key}={value}" for key, value in wanted.items())
-        raise UserError(f"--baseline {text}: nothing to compare with it (rows: {names})")
+        raise UserError(_no_baseline(layout, wanted))
     if test == "paired":
         found = [_paired(*pair) for pair in pairs]
+        if alone := [one for one in found if not one.difference.count]:
+            places = dict.fromkeys(
+                ", ".join(filter(None, (one.row.text, one.panel.text, one.column.text))) for one in alone
+            )
+            notes.append(f"No replicate is finished on both sides: {listed(places)}.")
+            found = [one for one in found if one.difference.count]
     else:
         found = list(_by_predictions(rows, pairs, test, replicates, notes))
-    return Comparison(layout, test, wanted, _corrected([one for one in found if one.difference.count]), notes)
+    if not found:
+        raise UserError(f"--baseline {said(wanted)}: no replicate is finished both there and in another row")
+    return Comparison(layout, test, wanted, _corrected(found), notes)
+
+
+def _check_replicates(rows: pandas.DataFrame, test: str, wanted: Sequence[int]) -> None:
+    text = " ".join(map(str, wanted))
+    if test == "paired":
+        raise UserError(f"--replicate {text}: is of --test delong and clusters; --test paired is over all replicates")
+    there = sorted({int(replicate) for replicate in rows["replicate"]})
+    if unknown := [replicate for replicate in wanted if replicate not in there]:
+        raise UserError(f"--replicate {unknown[0]}: not in this study (there: {listed(there, 30)})")
+
+
+def _no_baseline(layout: Layout, wanted: Mapping[str, str]) -> str:
+    """Why nothing can be compared with the rows that answer to the baseline."""
+    rows = f"rows: {listed(dict.fromkeys(row.text for row in layout.rows))}"
+    known: dict[str, dict[str, None]] = {}
+    for row in layout.rows:
+        for key, value in _keys_of(row).items():
+            known.setdefault(key, {})[show(value)] = None
+    for key, value in wanted.items():
+        if key not in known:
+            return (
+                f"--baseline {key}={value}: rows have no such key{nearest(key, known)} (keys: {listed(known)}; {rows})"
+            )
+        if value not in known[key]:
+            return f"--baseline {key}={value}: no row has it{nearest(value, known[key])} (there: {listed(known[key])})"
+    answering = [row for row in layout.rows if _answers(row, wanted)]
+    if answering and all(row in answering or row.stage == stages.ORACLE for row in layout.rows):
+        return f"--baseline {said(wanted)}: all rows answer to it, so that none is left to compare ({rows})"
+    return f"--baseline {said(wanted)}: nothing to compare with it ({rows})"
 
 
 Pair = tuple[Label, Label, Label, Label, Cell, Cell]
@@ -190,9 +231,13 @@ def _pairs(layout: Layout, wanted: Mapping[str, str], notes: list[str]) -> Itera
         notes.append(f"Not compared, since several baselines answer to them: {listed(sorted(unclear))}.")
 
 
+def _keys_of(row: Label) -> dict[str, Any]:
+    """What a baseline can name of a row."""
+    return {str(row.key): row.value, "stage": row.stage, **dict(row.keys)}
+
+
 def _answers(row: Label, wanted: Mapping[str, str]) -> bool:
-    keys: dict[str | None, Any] = {row.key: row.value, "stage": row.stage}
-    keys.update(row.keys)
+    keys = _keys_of(row)
     return all(key in keys and show(keys[key]) == value for key, value in wanted.items())
 
 
@@ -219,7 +264,7 @@ def _by_predictions(
             stored[key] = _scores(where[key[0]], *key, "bag" if test == "delong" else "instance")
         return stored[key]
 
-    lost = 0
+    lost = few = 0
     for panel, row, column, against, cell, other in pairs:
         for replicate in sorted(cell.values.keys() & other.values.keys()):
             if replicates is not None and replicate not in replicates:
@@ -228,9 +273,12 @@ def _by_predictions(
             if len(ours[0]) != len(theirs[0]) or any((a != b).any() for a, b in zip(ours[:2], theirs[:2], strict=True)):
                 lost += 1
                 continue
+            few += test == "delong" and min(np.bincount(ours[2], minlength=2)) < FEW_BAGS
             made = _delong(ours, theirs) if test == "delong" else _clusters(ours, theirs)
             first, second, interval, result, units = made
             yield Compared(panel, row, column, against, first, second, interval, (result,), (), replicate, units)
+    if few:
+        notes.append(f"In {few} of them a class has fewer than {FEW_BAGS} bags: too few for the approximation.")
     if lost:
         notes.append(f"{lost} pairs were left out: their predictions are of different bags.")
 
@@ -275,106 +323,3 @@ def _corrected(found: list[Compared]) -> list[Compared]:
     kinds = max((len(one.tests) for one in found), default=0)
     columns = [holm([one.tests[i].p for one in found]) for i in range(kinds)]
     return [replace(one, p_holm=tuple(column[j] for column in columns)) for j, one in enumerate(found)]
-
-
-# ---- as a sheet
-def _sheet(made: Comparison) -> Sheet:
-    layout = made.layout
-    styles = styles_of(layout, [])
-    panels = []
-    for panel in layout.panels:
-        lines = []
-        for one in made.found:
-            if one.panel != panel:
-                continue
-            column = column_head(panel, one.column)
-            where = column if isinstance(column, str) else column.text
-            place = ", ".join(filter(None, (where, "" if one.replicate is None else f"r{one.replicate:03d}")))
-            style = styles[layout.metric_of(one.column).name]
-            decimals = style.decimals + 1
-            head = f"{one.row.text} − {one.baseline.text}"
-            entries = [Entry(place), *(Entry(f"{v:.{decimals}f}", value=v) for v in (one.baseline_mean, one.mean))]
-            count = one.difference.count if made.test == "paired" else None
-            lines.append(Line(head, [*entries, _difference(one.difference, decimals, count), *_tests(made, one)]))
-        if lines:
-            panels.append(Panel(panel, _heads(made), [Group("", lines)]))
-    text = " ".join(f"{key}={value}" for key, value in made.baseline.items())
-    what = layout.metric.heading if len(layout.metrics) == 1 else "metrics"
-    title = f"{layout.study}: {what}, compared with {text}"
-    return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))
-
-
-def _heads(made: Comparison) -> list[Label | str]:
-    middle: list[Label | str] = ["", "baseline", "method", "difference"]
-    if made.test != "paired":
-        return [*middle, "counted", "p", "Holm", "smallest p"]
-    if made.layout.folds:
-        return [*middle, "p (corrected t)", "Holm"]
-    return [*middle, "p (t)", "Holm", "p (Wilcoxon)", "Holm", "smallest p"]
-
-
-def _difference(interval: Interval, decimals: int, count: int | None) -> Entry:
-    bounds = ""
-    if interval.has_bounds:
-        bounds = f"[{interval.lower:+.{decimals}f}, {interval.upper:+.{decimals}f}]".replace("-", "−")
-    mean = f"{interval.mean:+.{decimals}f}".replace("-", "−")
-    return Entry(mean, bounds, "" if count is None else f"({count})", value=interval.mean)
-
-
-def _tests(made: Comparison, one: Compared) -> list[Entry]:
-    entries = [] if made.test == "paired" else [Entry(one.units)]
-    for test, corrected in zip(one.tests, one.p_holm, strict=True):
-        entries += [_p(test.p), _p(corrected)]
-    if made.test != "paired":
-        smallest = one.tests[0].smallest_p
-        return [*entries, _p(smallest) if smallest else NOTHING]
-    return entries if made.layout.folds else [*entries, _p(one.tests[1].smallest_p)]
-
-
-def _p(p: float) -> Entry:
-    if math.isnan(p):
-        return NOTHING
-    return Entry("< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}", value=p)
-
-
-def _caption(made: Comparison) -> list[str]:
-    metrics = made.layout.metrics
-    count = len(made.found)
-    sentences = []
-    if any(metric.split == "validation" for metric in metrics):
-        sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
-    holm_text = f"Holm: corrected over the {count} comparison{'s' if count != 1 else ''} of this table."
-    if made.test == "delong":
-        sentences += [
-            "DeLong's test of two trained models on the test bags of one replicate, with the normal interval of the "
-            "difference of their AUCs; bags are independent, trainings are not varied: for a claim about methods "
-            "compare replicates. It is an approximation for many bags and has no smallest p.",
-        ]
-    elif made.test == "clusters":
-        sentences += [
-            f"Two trained models on the instances of the test images of one replicate; {RESAMPLES} bootstrap samples "
-            "of whole images, percentile interval, too narrow below about 20 images; trainings are not varied. "
-            "Smallest p: 2 / (samples + 1).",
-        ]
-    elif made.layout.folds:
-        ratios = sorted({one.test_train_ratio for one in made.layout.cells.values() if one.test_train_ratio})
-        sentences += [
-            "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
-            f"test are corrected (Nadeau and Bengio 2003; test / training bags {listed(f'{r:.3g}' for r in ratios)}), "
-            "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
-            "said of another data set.",
-        ]
-    else:
-        counts = sorted({one.tests[1].count for one in made.found})
-        least = listed(f"{smallest_wilcoxon(n):.3g} at {n}" for n in counts)
-        reached = min((one.tests[1].smallest_p * count for one in made.found), default=math.nan)
-        sentences += [
-            "Difference by replicate (new bags and initialisations): mean [95 % t interval] (pairs). The t test takes "
-            "the differences for normal and has no smallest p; Wilcoxon's is exact where it can be, its smallest "
-            f"two-sided p is {least} pairs, after Holm over this table {min(1.0, reached):.3g}.",
-        ]
-        if reached >= 0.05:
-            sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
-    sentences.append(holm_text)
-    sentences.append("A large p is no proof of equality: look at the interval.")
-    return sentences + made.notes

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import stages, style
+from analysis.caption import counted, interval_kinds
 from analysis.layout import METRICS, SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange, default_columns
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
@@ -312,11 +313,14 @@ def _words(key: str) -> str:
 
 
 def _note(layout: Layout) -> str:
-    planned = sorted({c.planned for c in layout.cells.values()})
-    count = f"{planned[0]}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
-    text = f"mean and 95 % interval, {count} replicate{'' if planned == [1] else 's'}"
-    if any(c.status == "partial" for c in layout.cells.values()):
+    cells = [c for c in layout.cells.values() if c.values]
+    kinds = interval_kinds(cells)
+    interval = f" and 95 % interval ({kinds})" if kinds else ""
+    text = f"mean{interval}, {counted((c.planned for c in layout.cells.values()), layout.folds)}"
+    if any(c.status == "partial" for c in cells):
         text += "; hollow: fewer than planned"
-    if any(c.origin.stage == stages.ORACLE for c in layout.cells.values()):
+    if len(cells) < len(layout.cells):
+        text += "; no point: no result"
+    if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.MARK} trained on the true instance labels"
     return text

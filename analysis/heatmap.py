@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import style
+from analysis.caption import counted
 from analysis.layout import SYMBOLS, Label, Layout, arrange, show
 from analysis.stages import ORACLE
 from d2l_study.errors import UserError, listed
@@ -81,9 +82,7 @@ def draw_heatmap(
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)
         bar.outline.set_visible(False)
-        counts = sorted({c.interval.count for c in layout.cells.values() if c.values})
-        many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        note = f"mean over {many} replicates"
+        note = f"mean over {counted((c.interval.count for c in layout.cells.values() if c.values), layout.folds)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
         style.footnote(figure, f"{note}; {layout.metric.better} is better; empty: not planned or no result")
     return figure

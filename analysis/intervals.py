@@ -89,7 +89,7 @@ def mean_interval(
 
     Special cases:
       no value:     mean and bounds NaN.
-      one value:    the mean, no bounds (kind "none").
+      one value, or an infinite one (a loss that ran away): the mean, no bounds (kind "none").
       zero spread:  both bounds equal the mean (kind "no spread"): the replicates say nothing of their spread.
     ValueError if unit_interval and a value lies outside [0, 1].
     """
@@ -101,8 +101,8 @@ def mean_interval(
     if unit_interval and (x.min() < 0 or x.max() > 1):
         raise ValueError(f"a metric in [0, 1] has the value {x[(x < 0) | (x > 1)][0]}")
     mean = float(x.mean())
-    if count == 1:
-        return Interval(mean, math.nan, math.nan, 1, "none")
+    if count == 1 or not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan, count, "none")
     if np.ptp(x) <= 1e-12 * max(1.0, abs(mean)):  # equal but for rounding
         return Interval(mean, mean, mean, count, "no spread")
     folds = test_train_ratio is not None
@@ -148,8 +148,8 @@ def mean_difference(
     if len(d) == 0:
         return Interval(math.nan, math.nan, math.nan, 0, "none")
     mean = float(d.mean())
-    if len(d) == 1:
-        return Interval(mean, math.nan, math.nan, 1, "none")
+    if len(d) == 1 or not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan, len(d), "none")
     if np.ptp(d) <= 1e-12:
         return Interval(mean, mean, mean, len(d), "no spread")
     half = _t_half_width(d, confidence, test_train_ratio)

@@ -155,7 +155,7 @@ def arrange(
 
     metric: by default `stages.default_metric`; several only where `column_key` is `METRICS`
     test_train_ratio: of the folds of one data set; by default 1 / (folds − 2), since one fold validates
-    UserError for an unknown metric or key, a key used twice, or a table without rows.
+    UserError for an unknown metric or key, a key used twice, a table without rows, or a ratio without folds.
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
@@ -164,6 +164,8 @@ def arrange(
     if len(measures) > 1 and column_key != METRICS:
         raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
     _check_axes(rows, row_key, column_key, panel_key)
+    if test_train_ratio is not None and not has_folds(rows):
+        raise UserError(f"--test-train-ratio {test_train_ratio:g}: is of folds, and these replicates are none")
     if panel_key is not None and rows[panel_key].isna().all():
         panel_key = None  # the default panel, in a study of another kind of bags
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
@@ -235,8 +237,12 @@ def arrange(
 
 def default_columns(rows: pandas.DataFrame) -> str:
     """The slides' layouts: methods × number of bags for drawn bags, methods × metrics for folds of given ones."""
-    folds = "fold" in rows and rows["fold"].notna().any()
-    return METRICS if folds or "num_bags" not in rows or rows["num_bags"].isna().all() else "num_bags"
+    return METRICS if has_folds(rows) or "num_bags" not in rows or rows["num_bags"].isna().all() else "num_bags"
+
+
+def has_folds(rows: pandas.DataFrame) -> bool:
+    """Whether replicates are folds of one data set."""
+    return bool("fold" in rows and rows["fold"].notna().any())
 
 
 def default_panel(rows: pandas.DataFrame) -> str | None:
@@ -318,7 +324,7 @@ def _runs(
 
 def _ratios(configurations: pandas.DataFrame, frame: pandas.DataFrame, given: float | None) -> list[float | None]:
     """For each configuration the ratio of test to training bags of its folds; None where it has none."""
-    if "fold" not in frame or frame["fold"].isna().all():
+    if not has_folds(frame):
         return [None] * len(configurations)
     last = frame.groupby("dataset", dropna=False)["fold"].max() if "dataset" in frame else None
     found: list[float | None] = []

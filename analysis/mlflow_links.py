@@ -37,7 +37,7 @@ def find_pages(study: str, uri: str | None) -> Pages:
             return Pages(
                 pages,
                 own,
-                f"Links work on the machine of the study while `python -m d2l_study ui` runs ({UI_ADDRESS}).",
+                f"Links work on the machine of the study while “python -m d2l_study ui” runs ({UI_ADDRESS}).",
             )
     return Pages()
 

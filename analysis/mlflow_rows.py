@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import LEADING_COLUMNS
 from d2l_study.study.ledger import trial_id
-from d2l_study.study.mlflow_address import check_uri, client, one_line
+from d2l_study.study.mlflow_address import check_uri, client, one_line, sqlite_path
 from d2l_study.study.mlflow_store import (
+    ARMS,
     CAUSE,
     CONFIG,
     KIND,
@@ -39,6 +40,9 @@ def load_from_mlflow(uri: str, study: str | None = None) -> pandas.DataFrame:
     """The rows of a study in a store, as `load` gives them. UserError if it cannot be reached or has no such study."""
     import pandas as pd
 
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():  # MLflow would make an empty store of it
+        raise UserError(f"tracking URI {uri!r}: there is no file {path}")
     check_uri(uri)
     store = client(uri)
     try:
@@ -76,19 +80,31 @@ def _find(store: Any, uri: str, study: str | None) -> str:
 
 
 def _runs(store: Any, study: str) -> list[Any]:
-    """The study's child runs, oldest first; of a configuration that is there twice, the first."""
+    """The study's child runs, arms in the order of its plan as far as the study's own run tells it, in an arm the
+    oldest first; of a configuration that is there twice, the first."""
     experiment = store.get_experiment_by_name(study)
-    wanted, token, found = f"tags.`{STUDY}` = '{study}'", None, []
+    wanted, token, found, arms = f"tags.`{STUDY}` = '{study}'", None, [], list[str]()
     while True:
         page = store.search_runs([experiment.experiment_id], wanted, max_results=1000, page_token=token)
         found += [run for run in page if run.data.tags.get(KIND) == "configuration"]
+        arms = next((_arms(run) for run in page if run.data.tags.get(KIND) == "study"), arms)
         token = page.token
         if not token:
             break
     first: dict[str, Any] = {}
     for run in sorted(found, key=lambda run: run.info.start_time):
         first.setdefault(run.data.tags[CONFIG], run)
-    return [*first.values()]
+    # Runs begin in the order in which they were trained, the longest first; a table begins with the baseline.
+    place = {arm: i for i, arm in enumerate(arms)}
+    return sorted(first.values(), key=lambda run: place.get(run.data.params.get("method"), len(place)))
+
+
+def _arms(run: Any) -> list[str]:
+    """The arms of the study in order; none where an older tracker wrote them, or they were too many for a tag."""
+    try:
+        return [str(arm) for arm in json.loads(run.data.tags.get(ARMS, "[]"))]
+    except ValueError:
+        return []
 
 
 def _facts(run: Any) -> dict[str, Any]:

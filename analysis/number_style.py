@@ -33,7 +33,7 @@ class NumberStyle:
         intervals = [cell.interval for cell in cells]
         unit = all(cell.metric.unit_interval for cell in cells)
         widths = _widths(intervals)
-        largest = max((abs(i.mean) for i in intervals), default=1.0)
+        largest = max((abs(i.mean) for i in intervals if math.isfinite(i.mean)), default=1.0)
         scale = widths[len(widths) // 2] if widths else largest / 100 or 1.0
         # Two digits of a typical half-width; differences of AUC below 0.0001 are nobody's concern.
         least, most = (3, 4 if widths else 3) if unit else (0, 4)

@@ -60,7 +60,7 @@ def corrected_t(differences: np.ndarray, test_train_ratio: float) -> TestResult:
         raise ValueError(f"test_train_ratio must not be negative, found {test_train_ratio}")
     d = _kept(differences)
     name = "corrected t" if test_train_ratio else "t"
-    if len(d) < 2:
+    if len(d) < 2 or not np.isfinite(d).all():  # an infinite loss has no spread that t could be measured in
         return TestResult(name, math.nan, math.nan, math.nan, len(d))
     if np.ptp(d) <= 1e-12:
         zero = abs(float(d.mean())) <= 1e-12

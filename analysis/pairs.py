@@ -143,7 +143,8 @@ def _wrapped(text: str) -> str:
 
 
 def _note(layout: Layout, taught: dict[tuple[Label, Label, Label], Cell]) -> str:
-    text = f"dots: replicates; mean and 95 % t interval of the paired differences; {layout.metric.better} is better"
+    dots, kind = ("folds", "corrected t") if layout.folds else ("replicates", "t")
+    text = f"dots: {dots}; mean and 95 % {kind} interval of the paired differences; {layout.metric.better} is better"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
     return text

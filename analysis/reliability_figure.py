@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis import style
 from analysis.calibration import BINS, SPECIFICITY, bins_of, by_replicate, sigmoid
+from analysis.caption import counted
 from analysis.figures import marks_of
 from analysis.intervals import Interval, mean_interval
 from analysis.layout import Layout
@@ -123,7 +124,8 @@ class Reliability:
         return figure
 
     def _note(self, scaled: bool) -> str:
-        text = (f"test {self.level}s in {BINS} bins of equal width, all replicates together; bars: from the least to "
+        many = counted((len(one.test) for one in self.cells), self.layout.folds)
+        text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
         return text + ("; scaled by a temperature fitted to validation bags" if scaled else "")
 

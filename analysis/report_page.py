@@ -17,7 +17,7 @@ PAGE_STYLE = """
 :root { --ink: #1b1b1b; --soft: #555; --line: #d9d9d9; --accent: #0072b2; --bad: #8a3b00; }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.2rem 1.5rem 4rem; background: #fff; color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1.2rem 1.5rem 4rem; background: #fff; color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .1em; }
 .part > h2 { font-size: 1.25rem; margin: 2.2em 0 .6em; padding-bottom: .2em; border-bottom: 2px solid var(--ink); }

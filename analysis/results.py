@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.exported_rows import SUFFIXES as EXPORT_SUFFIXES
+from analysis.exported_rows import load_file
 from d2l_study.errors import UserError, listed, nearest
-from d2l_study.study.folder import LEADING_COLUMNS, StudyFolder, find_study
+from d2l_study.study.folder import StudyFolder, find_study
 from d2l_study.study.storage import open_storage
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.parquet"
 SPLITS = ("val", "test")
 LEVELS = ("bag", "instance")
-EXPORT_SUFFIXES = (".parquet", ".csv")
 MLFLOW = "mlflow:"
 FOLDERS = "folders"
 """The attribute that says where the studies of loaded rows lie, study -> root; predictions are read from there."""
@@ -59,11 +59,16 @@ def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.D
         from analysis.mlflow_rows import load_from_mlflow
 
         uri, _, study = name.removeprefix(MLFLOW).partition("#") if name.startswith(MLFLOW) else ("", "", name)
-        return load_from_mlflow(uri or str(tracking_uri), study or None)
+        uri = uri or tracking_uri or ""
+        if not uri:
+            raise UserError(
+                f"{name}: names no store; expected mlflow:URI#NAME, for example mlflow:http://HOST:5000#NAME"
+            )
+        return load_from_mlflow(uri, study or None)
     path = Path(name).expanduser()
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        return _load_file(path)
-    folder = find_study(name, str(root))
+        return load_file(path)
+    folder = study_folder(name, root)
     frame = folder.rows()
     if frame.empty:
         raise UserError(f"study {frame.attrs.get('study', name)!r} has no runs in its plan")
@@ -71,27 +76,18 @@ def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.D
     return frame
 
 
-def _load_file(path: Path) -> pandas.DataFrame:
-    """The rows of an exported file, or of a study's `rows.parquet`."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, low_memory=False) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # pyarrow and pandas each raise their own
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: cannot be read as rows of a study: {text}") from None
-    needed = [c for c in ("study", "config_id", "stage", "method", "replicate", "status") if c not in frame]
-    if needed:
-        raise UserError(f"{path}: not an export of a study's rows, it lacks the columns {listed(needed)}")
-    if frame.empty:
-        raise UserError(f"{path}: holds no rows")
-    for column in LEADING_COLUMNS:  # what nothing fills may have been left out
-        if column not in frame:
-            frame[column] = math.nan
-    frame.attrs.setdefault("study", listed(frame["study"].dropna().unique()))
-    return frame
+def study_folder(name: str, root: str | Path = "runs") -> StudyFolder:
+    """A study by its name under the root, or by its folder; UserError if there is none."""
+    path = Path(name).expanduser()
+    if path.suffix.lower() in EXPORT_SUFFIXES or name.startswith(MLFLOW):
+        raise UserError(
+            f"{name}: this needs a study's folder, which holds more than its rows; expected its name or folder"
+        )
+    if "/" in name and path.is_dir() and not (path / "plan.json").is_file():
+        found = sorted(one.parent.name for one in path.glob("studies/*/plan.json"))
+        hint = f"; it is a root of studies, name one with --root {name}: {listed(found)}" if found else ""
+        raise UserError(f"{name}: this folder is no study, it holds no plan.json{hint}")
+    return find_study(name, str(root))
 
 
 def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -126,7 +122,7 @@ def load_predictions(
     for name, value, allowed in (("split", split, SPLITS), ("level", level, LEVELS)):
         if value is not None and value not in allowed:
             raise UserError(f"{name}: {value!r} is not allowed; expected {' or '.join(allowed)}")
-    folder = find_study(str(study), str(root))
+    folder = study_folder(str(study), root)
     rows = folder.rows()
     for key in where:
         if key not in rows:
@@ -192,11 +188,11 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
 def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     """The path; UserError for another suffix than those allowed, or a folder that is not there."""
     path = Path(out).expanduser()
-    if suffixes and path.suffix.lower() not in suffixes:
-        found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UserError(f"--out {out}: {found} is not allowed; expected {listed(suffixes)}")
     if path.is_dir():
         raise UserError(f"--out {out}: this is a folder; a file name is needed")
+    if suffixes and path.suffix.lower() not in suffixes:
+        found = f"the suffix {path.suffix!r} is not allowed" if path.suffix else "a suffix is missing"
+        raise UserError(f"--out {out}: {found}; expected {listed(suffixes)}")
     if not path.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {path.parent}")
     return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from analysis import stages, style
+from analysis.caption import counted
 from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
 from analysis.figures import marks_of
 from analysis.layout import Layout
@@ -92,16 +93,17 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
 
 
 def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
-    counts = sorted({sum(two_classes(s) for s in one.test.values()) for one in found})
-    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    many = counted((sum(two_classes(s) for s in one.test.values()) for one in found), layout.folds)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
-        f"test {level}s; mean over {many} replicate{'' if counts == [1] else 's'} at equal {fixed} (vertical averaging "
+        f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
         f"on a grid of {len(GRID) if kind == 'roc' else len(RECALL_GRID)} points)"
     )
     few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW
     text += (
-        ", with pointwise 95 % t intervals" if few else f"; no bands, since more than {style.FEW} would hide each other"
+        f", with pointwise 95 % t intervals{', corrected for folds' if layout.folds else ''}"
+        if few
+        else f"; no bands, since more than {style.FEW} would hide each other"
     )
     text += "; dotted: chance" if kind == "roc" else "; dotted: share of positives"
     if any(one.cell.origin.stage == stages.ORACLE for one in found):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.metrics import describe
+from analysis.results import study_folder
 from d2l_study.errors import UserError
-from d2l_study.study.folder import find_study
 from d2l_study.study.search import COMPLETE, FAILED, PRUNED, read_document
 from d2l_study.study.search_results import best_trial, by_search, count_text, pareto_front
 
@@ -37,7 +37,7 @@ ORACLE_NOTE = "† ORACLE: this search looked at true instance labels"
 
 def draw_search(study: str, root: str, kind: str, size: str = "page") -> Figure:
     """The picture of a study's search; `UserError` if it has none, or none of this kind can be drawn."""
-    folder = find_study(study, root)
+    folder = study_folder(study, root)
     document = read_document(folder)
     if document is None:
         raise UserError(f"--kind {kind}: study {folder.name!r} is no search (its space has no section search)")

@@ -34,9 +34,10 @@ def write_latex(sheet: Sheet) -> str:
     count = sum(len(group.lines) + bool(group.heading) for panel in sheet.panels for group in panel.groups)
     if count > PAGE_LINES:
         return _long(parts, caption, label)
-    graphics = any(_is_wide(panels) for panels in parts)
-    lines = [r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if graphics else "")]
+    wide = any(_is_wide(panels) for panels in parts)
+    lines = [r"% needs \usepackage{booktabs}" + (r"; \usepackage{graphicx} fits it to the line" if wide else "")]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
+    lines += [r"\providecommand{\resizebox}[3]{#3}"] if wide else []
     if max(len(panel.columns) for panel in sheet.panels) > COLUMNS_BEFORE_SMALL:
         lines += [r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"]
     for i, panels in enumerate(parts):

@@ -23,7 +23,7 @@ import numpy as np
 from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
-from d2l_study.study.mlflow_store import TEACHER, VARIED
+from d2l_study.study.mlflow_store import ARMS, TEACHER, VARIED
 
 if TYPE_CHECKING:
     import pandas
@@ -141,6 +141,7 @@ def study_page(folder: StudyFolder) -> StudyPage:
     tags = {
         "d2l.space": str(space.get("name", "")), "d2l.base_seed": str(space.get("base_seed", "")),
         "d2l.data_checksum": ", ".join(sorted({str(e.get("data_checksum", "")) for e in plan})),
+        ARMS: json.dumps([*dict.fromkeys(e["method"] for e in plan)], ensure_ascii=False, separators=(",", ":")),
         "d2l.code_version": str(origin.get("code_version", "")), "d2l.commit": origin.get("commit") or "",
         "d2l.dirty": str(origin.get("dirty", "")).lower(),
         "d2l.local_difference": (origin.get("local_difference") or {}).get("file", ""),

@@ -89,6 +89,15 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
         (["figure", "made", "--kind", "pair", "--out", "a.png"], ["pair", "did you mean 'pairs'"]),
         (["figure", "made", "--kind", "pairs", "--out", "a.png"], ["no finished student beside its teacher"]),
         (["figure", "made", "--panel", "colour", "--out", "a.png"], ["--panel colour"]),
+        (
+            ["figure", "made", "--kind", "roc", "--panel", "method", "--out", "a.png"],
+            ["--panel method", "curves, pairs"],
+        ),
+        (["figure", "a.csv", "--kind", "best", "--out", "a.png"], ["a.csv: this needs a study's folder"]),
+        (["figure", "made", "--kind", "best", "--tracking-uri", "http://h", "--out", "a.png"], ["--tracking-uri"]),
+        (["tables", "mlflow:#made"], ["mlflow:#made: names no store", "mlflow:URI#NAME"]),
+        (["tables", "made", "--tracking-uri", "sqlite:///none.db"], ["there is no file", "none.db"]),
+        (["tables", "made", "--out", "."], ["--out .: this is a folder"]),
         (["export", "made", "--out", "a.xlsx"], [".xlsx", ".parquet, .csv"]),
     ],
 )

@@ -1,5 +1,9 @@
 """Comparisons: which cell is paired with which, what the tests are given, and what the table says of them."""
 
+import math
+import re
+import warnings
+
 import numpy as np
 import pytest
 from make_folds import make_folds
@@ -66,7 +70,15 @@ def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"baseline": {"method": "nome"}}, r"--baseline method=nome: nothing .* \(rows: none, vat\)"),
+        ({"baseline": {"method": "nome"}}, r"--baseline method=nome: no row has it; did you mean 'none'\?"),
+        (
+            {"baseline": {"metod": "none"}},
+            r"no such key; did you mean 'method'\? \(keys: method, stage; rows: none, vat",
+        ),
+        ({"baseline": {"stage": "teacher"}}, "all rows answer to it"),
+        ({"replicates": [1]}, "--replicate 1: is of --test delong and clusters"),
+        ({"replicates": [0, 99], "test": "delong"}, r"--replicate 99: not in this study \(there: 0, 1, "),
+        ({"test_train_ratio": 0.5}, "--test-train-ratio 0.5: is of folds"),
         ({"test": "delon"}, "did you mean 'delong'"),
         ({"test": "delong", "metric": "instance_auc"}, "about bag_auc"),
         ({"test": "clusters"}, "does not say which image"),
@@ -75,6 +87,30 @@ def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):
 def test_what_cannot_be_compared(root, arguments, message):
     with pytest.raises(UserError, match=message):
         compare(analysis.load("made", root), **arguments)
+
+
+def test_what_has_no_common_replicate_is_named_and_nothing_at_all_is_an_error(tmp_path):
+    make_study(tmp_path, "half", num_bags=(50, 100), bag_sizes=(10,), failed=tuple((1, r) for r in range(5)))
+    made = compare(analysis.load("half", tmp_path))
+    assert [(one.column.value, one.difference.count) for one in made.found] == [(50, 5)]
+    assert "No replicate is finished on both sides: vat, K = 10, n = 100." in " ".join(made.text().split())
+    make_study(tmp_path, "none", num_bags=(50,), bag_sizes=(10,), seed=1, failed=tuple((0, r) for r in range(5)))
+    with pytest.raises(UserError, match="--baseline method=none: no replicate is finished both there and in another"):
+        compare(analysis.load("none", tmp_path))
+
+
+def test_an_infinite_loss_is_shown_and_tested_by_ranks_alone(tmp_path):
+    make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,))
+    rows = analysis.load("made", tmp_path)
+    (place,) = rows.index[(rows["method"] == "vat") & (rows["num_bags"] == 50) & (rows["replicate"] == 1)]
+    rows.loc[place, "bag_nll"] = math.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = compare(rows, metric="bag_nll").frame().set_index(["num_bags", "test"])
+        text = render(rows, "bag_nll")
+    assert " inf (5)" in text and math.isinf(found.loc[(50, "t"), "difference"])
+    assert math.isnan(found.loc[(50, "t"), "p"]) and found.loc[(50, "Wilcoxon"), "p"] > 0
+    assert found.loc[(100, "t"), "p"] > 0
 
 
 def test_delong_is_given_the_bags_of_one_replicate(root):
@@ -104,6 +140,8 @@ def test_folds_get_the_corrected_test_alone_and_images_are_the_clusters(root):
     wanted = corrected_t((own["vat"] - own["none"]).to_numpy(), 1 / 3)
     assert (line["test"], line["p"]) == ("corrected t", pytest.approx(wanted.p))
     assert "Wilcoxon's test, which cannot be, is left out" in " ".join(found.text().split())
+    text = " ".join(compare(rows, test="delong").text().split())
+    assert re.search(r"In \d+ of them a class has fewer than 20 bags", text)
     (line,) = compare(rows, test="clusters", replicates=[0]).frame().to_dict("records")
     assert line["units"].startswith("12 images, ")
     assert line["lower"] <= line["difference"] <= line["upper"]

@@ -6,9 +6,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from make_folds import make_folds
 from make_study import make_study
 from PIL import Image
 
+import analysis
 from analysis import style
 from analysis.figures import draw, save
 from analysis.layout import arrange
@@ -64,6 +66,19 @@ def test_a_missing_cell_breaks_its_curve_and_an_incomplete_one_is_hollow(made):
     assert [[x for x, _ in piece] for piece in curves(second)[vat]] == [[50, 100, 200, 400]]
     hollow = [line.get_xdata()[0] for line in second.get_lines() if line.get_markerfacecolor() == "white"]
     assert hollow == [50]
+
+
+def test_the_note_says_what_the_interval_is_the_count_and_what_is_not_there(made, tmp_path):
+    def note(name, root, **arguments):
+        return " ".join(draw(analysis.load(name, root), **arguments).get_supxlabel().split())
+
+    make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), failed=tuple((1, r) for r in range(5)))
+    text = note("made", tmp_path)
+    assert "mean and 95 % interval (t on the logit, transformed back), 5 replicates; no point: no result" in text
+    make_folds(tmp_path)
+    assert "(t on the logit, corrected for folds, transformed back), 15 folds (of all repeats)" in note(
+        "folded", tmp_path
+    )
 
 
 def test_ticks_stand_at_the_numbers_of_bags_and_do_not_touch(made):

@@ -36,3 +36,14 @@ def test_tables_compile_and_fit_the_line(tmp_path):
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
     wide = [line for line in done.stdout.splitlines() if line.startswith("Overfull \\hbox")]
     assert all(float(line.split("(")[1].split("pt")[0]) < 15 for line in wide), wide
+
+
+@pytest.mark.skipif(ENGINE is None, reason="no pdflatex or tectonic here to compile a table with")
+def test_booktabs_alone_is_enough_for_a_wide_table(tmp_path):
+    make_study(tmp_path)
+    text = table(analysis.load("made", tmp_path)).text("latex")
+    assert r"\resizebox" in text
+    (tmp_path / "one.tex").write_text(DOCUMENT.replace(r"\usepackage{graphicx}\usepackage{longtable}", "") % text)
+    stops = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in ENGINE else []
+    done = subprocess.run([ENGINE, *stops, "one.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -44,6 +44,16 @@ def test_mlflow_alone_gives_the_rows_back(root, uri, name):
         analysis.load(name, root)).splitlines()[4:8]  # fmt: skip
 
 
+def test_arms_from_mlflow_stand_in_the_order_of_the_plan_not_of_the_training(tmp_path):
+    folder, uri = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,)), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    plan = folder.plan()
+    for now in (plan[::-1], plan):  # the page of vat is written first
+        folder.write_plan(now)
+        page = run_page.study_page(folder)
+        tracking.sync(folder, uri, tags=page.tags, params=page.params)
+    assert [*analysis.load("made", tracking_uri=uri)["method"].unique()] == ["none", "vat"]
+
+
 def test_studies_of_a_store_are_named_where_none_or_a_wrong_one_is(uri):
     with pytest.raises(UserError, match=r"holds 2 studies.*distilled, made"):
         analysis.load(f"mlflow:{uri}")
@@ -83,6 +93,32 @@ def test_files_that_hold_no_rows_are_named(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as error:
         analysis.load(tmp_path / name)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("bag_auc", "high", "found 'high', expected a number"),
+        ("bag_auc", 1.7, "found 1.7, expected a number from 0 to 1"),
+        ("replicate", None, "found nothing, expected a whole number from 0 on"),
+        ("replicate", 0.5, "found 0.5, expected a whole number"),
+        ("status", "finished", "found 'finished', expected done or failed or missing or pruned"),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_named_with_its_line_and_column(root, tmp_path, column, value, message):
+    frame = analysis.load("made", root)
+    frame[column] = frame[column].astype(object)
+    frame.loc[2, column] = value
+    frame.to_csv(tmp_path / "edited.csv", index=False)
+    with pytest.raises(UserError, match=f"edited.csv: line 4, column {column}: {message}"):
+        analysis.load(tmp_path / "edited.csv")
+
+
+def test_a_folder_that_is_no_study_is_told_from_a_root_of_studies(root, tmp_path):
+    with pytest.raises(UserError, match=r"this folder is no study, it holds no plan\.json; .*--root .*distilled, made"):
+        analysis.load(root)
+    with pytest.raises(UserError, match=r"no plan\.json$"):
+        analysis.load(tmp_path)
 
 
 def test_what_notebooks_use_is_there():

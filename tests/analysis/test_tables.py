@@ -233,7 +233,19 @@ def test_pruned_configurations_enter_no_table():
 def test_single_replicate_has_no_interval():
     text = render(rows_of([({"method": "a", "num_bags": 50}, [0.8])], replicates=1))
     assert lines_of(text)["a"] == ["0.800 (1)"]
-    assert "A single replicate has no interval." in text
+    caption = " ".join(text.split())
+    assert "A single replicate has no interval." in caption
+    assert "mean (count); 1 replicate planned" in caption and "±" not in caption
+
+
+def test_what_was_not_tested_is_not_said_to_be_told_from_the_best():
+    rng = np.random.default_rng(0)
+    worse, better = 0.6 + 0.01 * rng.random(12), 0.9 + 0.01 * rng.random(12)
+    rows = rows_of([({"method": m, "num_bags": n}, [*values]) for n in (50, 100)
+                    for m, values in (("none", worse), ("vat", better))], replicates=12)  # fmt: skip
+    assert "All others can be told from the best" in " ".join(render(rows).split())
+    rows.loc[(rows["num_bags"] == 50) & (rows["method"] == "none") & (rows["replicate"] < 4), "status"] = "failed"
+    assert "All others that were tested can be told from the best" in " ".join(render(rows).split())
 
 
 def test_unplanned_combinations_and_empty_panels():
