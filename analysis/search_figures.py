@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ SYMBOLS = {
     "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent", "num_bags": "n",
     "mean_bag_size": "K", "learning_rate": "learning rate", "weight_decay": "weight decay",
 }  # fmt: skip
+INCHES_PER_LETTER = 0.075
+"""Of a title, on paper."""
+UPRIGHT_FROM = 0.8
+"""Inches for each axis of parallel coordinates, below which their names stand upright."""
 ORACLE_NOTE = "† ORACLE: this search looked at true instance labels"
 
 
@@ -115,7 +120,11 @@ def _best(document: Mapping[str, Any]) -> Figure:
             axis.plot([best["trial"] + 1], [best["values"][0]], marker="o", markersize=9, markerfacecolor="none",
                       markeredgecolor=mark.colour, markeredgewidth=1.3, linestyle="none", label="the best")  # fmt: skip
         _ticks_of_lost(axis, trials)
-        axis.set(title=f"{name}\n{count_text(trials)}", xlabel="trial", xlim=(0.5, max(len(trials), 2) + 0.5))
+        axis.set(
+            title=_lines(f"{name}\n{count_text(trials)}", figure, columns),
+            xlabel="trial",
+            xlim=(0.5, max(len(trials), 2) + 0.5),
+        )
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[len(searches) :]:
         axis.set_visible(False)
@@ -216,7 +225,7 @@ def _importances(document: Mapping[str, Any]) -> Figure:
         for place, key in enumerate(keys):
             axis.text(shares[key] + 0.012, place, f"{shares[key]:.0%}", va="center", fontsize="medium")
         axis.set_yticks(range(len(keys)), [_short(key) for key in keys])
-        axis.set(title=f"{name}: {count} complete trials", xlim=(0, 1.08))
+        axis.set(title=_lines(f"{name}: {count} complete trials", figure), xlim=(0, 1.08))
         axis.grid(axis="y", visible=False)
     axes[-1].set_xlabel(f"importance for {_heading(document['definition']['metrics'][0])}")
     return figure
@@ -235,7 +244,8 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
         raise UserError("--kind parallel: no search has a key that varies and a complete trial")
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     widest = max(len(ways) for _, _, ways in searches) + len(metrics)
-    figure = _figure(max(style.current().width, 0.8 * widest), 2.7 * len(searches) + 0.2)
+    figure = _figure(style.current().width, 2.8 * len(searches) + 0.2)
+    crowded = style.current().width / widest < UPRIGHT_FROM
     axes = figure.subplots(len(searches), 1, squeeze=False)[:, 0]
     colours = mpl.colormaps["cividis"]  # for colour-blind readers, and even in grey
     for axis, (name, done, ways) in zip(axes, searches, strict=True):
@@ -254,9 +264,7 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
         assert best is not None
         points = [*(best["params"][key] for key in ways), *best["values"]]
         y = [scale.place(value) for scale, value in zip(scales, points, strict=True)]
-        axis.plot(
-            range(len(y)), y, color=style.COLOURS[2], linewidth=2.2, marker="o", label=f"the best ({best['trial_id']})"
-        )
+        axis.plot(range(len(y)), y, color=style.COLOURS[2], linewidth=2.2, marker="o")
         for x, scale in enumerate(scales):
             axis.axvline(x, color=style.GREY, linewidth=0.8, zorder=1)
             for value, text in scale.ticks:
@@ -265,9 +273,11 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
                     va="center", zorder=9, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
                 )  # fmt: skip
         axis.set_xticks(range(len(scales)), [scale.name for scale in scales])
+        if crowded:
+            axis.tick_params(axis="x", labelrotation=90)
         axis.set(xlim=(-0.1, len(scales) - 1 + 0.45), ylim=(-0.06, 1.06), yticks=[])
-        axis.set_title(f"{name}: {len(done)} complete trials, the darker the better", loc="left")
-        axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+        text = f"{name}: {len(done)} complete trials, the darker the better; with dots the best ({best['trial_id']})"
+        axis.set_title(_lines(text, figure), loc="left")
         axis.grid(visible=False)
         axis.spines[["left", "bottom"]].set_visible(False)
         axis.tick_params(length=0)
@@ -310,6 +320,12 @@ class _Scale:
 def _short(key: str) -> str:
     name = key.split(".")[-1]
     return SYMBOLS.get(name, name.replace("_", " "))
+
+
+def _lines(title: str, figure: Figure, across: int = 1) -> str:
+    """A title in lines that fit a panel of so many beside each other."""
+    width = int(figure.get_figwidth() / style.current().scale / across / INCHES_PER_LETTER) - 6  # the axis' own names
+    return "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, max(width, 16)))
 
 
 def _heading(metric: str) -> str:

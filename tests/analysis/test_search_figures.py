@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from label_boxes import misplaced
 
-from analysis import cli, search_figures
+from analysis import cli, search_figures, style
 from d2l_study.errors import UserError
 
 
@@ -53,6 +54,23 @@ def test_every_complete_trial_is_a_line_over_its_keys():
     lines = [line for line in axis.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 18 + 1  # and the best again
     assert all(0 <= y <= 1 for line in lines for y in line.get_ydata())
+
+
+@pytest.mark.parametrize("size", sorted(style.SIZES))
+@pytest.mark.parametrize("kind", ["best", "importances", "parallel"])
+def test_labels_do_not_overlap_in_any_size(kind, size):
+    """With two arms, one of a long name, and as many keys as `vat_search` has."""
+    made = document(20)
+    names = ("learning_rate", "weight_decay", "epsilon", "lambda_adv", "lambda_noise", "lambda_ent")
+    (search,) = made["definition"]["searches"]
+    search["distributions"] |= {f"teacher.{name}": {"low": 0.1, "high": 9, "log": True} for name in names}
+    for trial in made["trials"]:
+        trial["params"] |= {f"teacher.{name}": 1.0 + trial["number"] / 10 for name in names}
+    made["definition"]["searches"].append({**search, "arm": "a much longer name of an arm"})
+    made["trials"] += [{**trial, "search": 1, "arm": "a much longer name of an arm"} for trial in made["trials"]]
+    figure = search_figures.draw(made, kind, "s", size)
+    assert figure.get_figwidth() <= style.SIZES[size].width * style.SIZES[size].scale + 0.01
+    assert misplaced(figure) == []
 
 
 def test_too_few_trials_have_no_importances_and_the_page_says_so():
