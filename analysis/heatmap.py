@@ -75,7 +75,7 @@ def draw_heatmap(
         image = None
         for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
             image = _draw(axis, layout, panel, low, high, field)
-            axis.set_title(panel.text)
+            axis.set_title(style.title_lines(panel.text, field * len(layout.columns)))
             axis.set_xlabel(_name(column_key))
             axis.set_ylabel(_name(row_key) if i % max(across, 1) == 0 else "")
         assert image is not None

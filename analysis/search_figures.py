@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,6 @@ SYMBOLS = {
     "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent", "num_bags": "n",
     "mean_bag_size": "K", "learning_rate": "learning rate", "weight_decay": "weight decay",
 }  # fmt: skip
-INCHES_PER_LETTER = 0.075
-"""Of a title, on paper."""
 UPRIGHT_FROM = 0.8
 """Inches for each axis of parallel coordinates, below which their names stand upright."""
 ORACLE_NOTE = "† ORACLE: this search looked at true instance labels"
@@ -323,9 +320,8 @@ def _short(key: str) -> str:
 
 
 def _lines(title: str, figure: Figure, across: int = 1) -> str:
-    """A title in lines that fit a panel of so many beside each other."""
-    width = int(figure.get_figwidth() / style.current().scale / across / INCHES_PER_LETTER) - 6  # the axis' own names
-    return "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, max(width, 16)))
+    """A title in lines that fit a panel of so many beside each other, less the room of its axis."""
+    return style.title_lines(title, figure.get_figwidth() / style.current().scale / across - 0.45)
 
 
 def _heading(metric: str) -> str:

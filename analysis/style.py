@@ -50,6 +50,8 @@ RC: Any = {
 PANEL_HEIGHT = 2.4
 """Of one panel, in inches on paper."""
 WIDEST_PANEL = 3.4
+INCHES_PER_LETTER = 0.075
+"""Of a title."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,12 @@ def legend(figure: Any, handles: list[Any], characters: int) -> None:
 def wrapped(text: str, width: int = 32) -> str:
     """A label in lines that leave the panels their room."""
     return "\n".join(textwrap.wrap(text, width, subsequent_indent="   ", break_long_words=False))
+
+
+def title_lines(text: str, inches: float) -> str:
+    """A title in lines that fit a panel of so many inches on paper; its own line breaks stay."""
+    width = max(16, int(inches / INCHES_PER_LETTER))
+    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
 
 
 FEW = 4

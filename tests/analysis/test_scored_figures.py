@@ -194,12 +194,14 @@ def test_labels_do_not_overlap_in_any_size(tmp_path, rows, size):
     """Titles, labels, ticks, the legend and the footnote of each figure, and everything within the figure."""
     students = make_distillation(tmp_path, num_bags=(50, 100), replicates=3).rows()
     grid = make_study(tmp_path / "g", num_bags=(50, 100, 200, 400), bag_sizes=(10, 50, 100), replicates=2).rows()
+    long = {name: f"{name}, an arm whose name is a good deal longer than its panel is wide" for name in ("none", "vat")}
     from analysis import figures, pairs
 
     drawn = [
         roc_figure.draw_roc(rows, "roc", "bag", size=size),
         Reliability.of(rows, "bag").draw(size),
         heatmap.draw_heatmap(grid, size=size),
+        heatmap.draw_heatmap(grid.replace({"method": long}), size=size),
         figures.draw(grid, size=size),
         figures.draw(students, size=size),
         pairs.draw_pairs(students, size=size),
