@@ -161,6 +161,11 @@ def compare(
     wanted = dict(baseline or {"method": "none"})
     notes: list[str] = []
     pairs = list(_pairs(layout, wanted, notes))
+    if test == "paired" and len({cell.test_train_ratio is None for *_, cell, _ in pairs}) > 1:
+        raise UserError(
+            f"{layout.study}: the replicates of some are folds of one data set, those of others are not and need "
+            "another test; compare them one at a time"
+        )
     if not pairs:
         raise UserError(_no_baseline(layout, wanted))
     if test == "paired":

@@ -15,7 +15,7 @@ from analysis.figures import marks_of
 from analysis.intervals import Interval, mean_interval
 from analysis.layout import Layout
 from analysis.number_style import NumberStyle
-from analysis.scored import Scored, panels_of, scored_cells
+from analysis.scored import Scored, left_out, panels_of, scored_cells
 from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class Reliability:
         many = counted((len(one.test) for one in self.cells), self.layout.folds)
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
-        return text + ("; scaled by a temperature fitted to validation bags" if scaled else "")
+        text += "; scaled by a temperature fitted to validation bags" if scaled else ""
+        return text + left_out(self.layout, self.cells)
 
 
 def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> None:

@@ -12,7 +12,7 @@ from analysis.caption import counted
 from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
 from analysis.figures import marks_of
 from analysis.layout import Layout
-from analysis.scored import Scored, band, panels_of, scored_cells, two_classes
+from analysis.scored import Scored, band, left_out, panels_of, scored_cells, two_classes
 from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
         else f"; no bands, since more than {style.FEW} would hide each other"
     )
     text += "; dotted: chance" if kind == "roc" else "; dotted: share of positives"
+    text += left_out(layout, found)
     if any(one.cell.origin.stage == stages.ORACLE for one in found):
         text += f"; {stages.MARK} trained on the true instance labels"
     return text

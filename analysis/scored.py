@@ -106,6 +106,12 @@ def _of_run(folder: StudyFolder, config: str, replicate: int) -> dict[tuple[str,
     return found
 
 
+def left_out(layout: Layout, found: Sequence[Scored]) -> str:
+    """For the note of a figure: how many finished cells it cannot show, since their runs kept no predictions."""
+    lost = sum(bool(cell.values) for cell in layout.cells.values()) - sum(bool(one.cell.values) for one in found)
+    return f"; without {lost} configuration{'s' if lost > 1 else ''} that kept no predictions" if lost > 0 else ""
+
+
 def two_classes(scores: Scores) -> bool:
     return bool(np.ptp(scores[0]) > 0) if len(scores[0]) else False
 

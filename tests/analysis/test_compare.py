@@ -99,6 +99,11 @@ def test_what_has_no_common_replicate_is_named_and_nothing_at_all_is_an_error(tm
         compare(analysis.load("none", tmp_path))
 
 
+def test_folds_and_independent_replicates_are_not_tested_in_one_table(root):
+    with pytest.raises(UserError, match="made, folded: the replicates of some are folds"):
+        compare(analysis.load(["made", "folded"], root))
+
+
 def test_an_infinite_loss_is_shown_and_tested_by_ranks_alone(tmp_path):
     make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,))
     rows = analysis.load("made", tmp_path)

@@ -75,6 +75,16 @@ def test_the_band_of_an_roc_curve_is_the_t_interval_of_the_replicates(rows):
         assert np.abs(corners - bound).min() < 1e-9
 
 
+def test_what_kept_no_predictions_is_counted(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), with_predictions=True)
+    make_study(tmp_path, "bare", num_bags=(50,), bag_sizes=(10,), seed=1)
+    both = analysis.load(["made", "bare"], tmp_path)
+    for figure in (roc_figure.draw_roc(both), Reliability.of(both).draw()):
+        assert "without 2 configurations that kept no predictions" in " ".join(figure.get_supxlabel().split())
+    alone = roc_figure.draw_roc(analysis.load("made", tmp_path))
+    assert "kept no predictions" not in " ".join(alone.get_supxlabel().split())
+
+
 def test_a_band_needs_two_curves():
     mean, lower, upper = band(np.array([[0.2, 0.4]]), None)
     assert mean.tolist() == [0.2, 0.4]
