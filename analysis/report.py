@@ -180,9 +180,7 @@ def _comparisons(rows: pandas.DataFrame) -> list[str]:
     try:
         made = compare(rows, {"method": str(baseline)}, None if folds else metric)
     except UserError as error:
-        return [html.paragraph(f"No paired comparison: {error}.", "note")]
-    if not made.found:
-        return [html.paragraph(f"No replicate stands on both sides of a comparison with {baseline}.", "note")]
+        return [html.paragraph(f"No paired comparison with {str(error).removeprefix('--baseline ')}.", "note")]
     pieces = [html_fragment(made.sheet())]
     if (rows["stage"] == STUDENT).any():
         pieces.append(

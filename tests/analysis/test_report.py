@@ -149,6 +149,12 @@ def test_an_unfinished_study_has_a_report_too(tmp_path):
     Page(page)
 
 
+def test_an_arm_that_failed_throughout_leaves_a_sentence_in_the_place_of_the_comparison(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), failed=tuple((1, r) for r in range(5)))
+    text = make_report(analysis.load("made", tmp_path), root=str(tmp_path))
+    assert "No paired comparison with method=none: no replicate is finished both there and in another row." in text
+
+
 def test_text_of_a_study_is_escaped(tmp_path):
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2, failed=((0, 0),))
     entry = folder.plan()[0]
