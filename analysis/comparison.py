@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import stages
+from analysis.arrange import arrange
 from analysis.comparison_sheet import comparison_sheet, said
 from analysis.differences import baseline_for, difference_of
 from analysis.intervals import Interval, paired_values
-from analysis.layout import METRICS, Cell, Label, Layout, arrange, default_columns, default_panel, show
+from analysis.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, show
 from analysis.paired_tests import TestResult, corrected_t, holm, paired_t, wilcoxon
 from analysis.results import folders_of, run_predictions
 from analysis.sheet import Sheet

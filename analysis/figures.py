@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import stages, style
+from analysis.arrange import arrange
 from analysis.caption import counted, interval_kinds
-from analysis.layout import METRICS, SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, arrange, default_columns
+from analysis.layout import METRICS, SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, default_columns
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
 

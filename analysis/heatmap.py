@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import style
+from analysis.arrange import arrange
 from analysis.caption import counted
-from analysis.layout import SYMBOLS, Label, Layout, arrange, show
+from analysis.layout import SYMBOLS, Label, Layout, show
 from analysis.stages import ORACLE
 from d2l_study.errors import UserError, listed
 

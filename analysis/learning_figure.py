@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import style
+from analysis.arrange import arrange
 from analysis.figures import marks_of
-from analysis.layout import METRICS, Cell, Label, arrange, default_columns, default_panel
+from analysis.layout import METRICS, Cell, Label, default_columns, default_panel
 from analysis.metrics import describe
 from analysis.results import folders_of
 from d2l_study.errors import UserError, nearest

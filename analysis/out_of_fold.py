@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.layout import RUN_COLUMNS
+from analysis.arrange import RUN_COLUMNS
 from analysis.metrics import describe
 from analysis.results import folders_of, run_predictions
 from d2l_study.learning import metrics

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import style
+from analysis.arrange import arrange
 from analysis.differences import difference_of, teacher_of, teachers_by_id
 from analysis.figures import marks_of
-from analysis.layout import Cell, Label, Layout, arrange
+from analysis.layout import Cell, Label, Layout
 from analysis.stages import STUDENT
 from d2l_study.errors import UserError
 

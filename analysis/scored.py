@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.arrange import arrange
 from analysis.intervals import Interval, mean_difference
 from analysis.layout import METRICS as METRIC_COLUMNS
-from analysis.layout import Cell, Label, Layout, arrange, default_columns, default_panel
+from analysis.layout import Cell, Label, Layout, default_columns, default_panel
 from analysis.results import folders_of, run_predictions
 from d2l_study.errors import DamagedError, UserError, listed
 

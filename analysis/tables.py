@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from analysis import published, stages
+from analysis.arrange import arrange
 from analysis.best import Place, ToBest, best_cells, is_tied, versus_best
 from analysis.caption import caption
 from analysis.differences import Difference, differences
-from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, arrange, default_columns, default_panel
+from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, default_columns, default_panel
 from analysis.long_form import long_csv, long_frame
 from analysis.metrics import histology_metrics
 from analysis.number_style import NumberStyle, styles_of

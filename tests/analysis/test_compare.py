@@ -11,11 +11,11 @@ from make_study import make_distillation, make_study
 from scipy import stats
 
 import analysis
+from analysis.arrange import arrange
 from analysis.best import is_tied, versus_best
 from analysis.cli import main
 from analysis.comparison import compare
 from analysis.delong import delong_test
-from analysis.layout import arrange
 from analysis.paired_tests import corrected_t, holm
 from analysis.tables import render, table
 from d2l_study.errors import UserError

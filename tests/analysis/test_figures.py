@@ -12,8 +12,8 @@ from PIL import Image
 
 import analysis
 from analysis import style
+from analysis.arrange import arrange
 from analysis.figures import draw, save
-from analysis.layout import arrange
 from d2l_study.errors import UserError
 
 

@@ -12,8 +12,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 import analysis
 from analysis import published
+from analysis.arrange import arrange
 from analysis.cli import main
-from analysis.layout import METRICS, arrange
+from analysis.layout import METRICS
 from analysis.out_of_fold import pooled_rows
 from analysis.tables import render, table
 

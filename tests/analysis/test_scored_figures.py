@@ -15,9 +15,9 @@ from sklearn import metrics
 
 import analysis
 from analysis import heatmap, learning_figure, roc_figure, style
+from analysis.arrange import arrange
 from analysis.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
 from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
-from analysis.layout import arrange
 from analysis.reliability_figure import Reliability
 from analysis.scored import band
 from d2l_study.errors import UserError

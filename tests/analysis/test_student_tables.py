@@ -11,10 +11,10 @@ from make_study import make_distillation, make_study
 from scipy.special import logit
 
 from analysis import style
+from analysis.arrange import arrange
 from analysis.differences import TO_BASELINE, TO_TEACHER, differences
 from analysis.figures import draw, marks_of
 from analysis.intervals import mean_difference
-from analysis.layout import arrange
 from analysis.pairs import draw_pairs
 from analysis.tables import render
 from d2l_study.errors import UserError

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from make_study import make_study
 
+from analysis.arrange import arrange
 from analysis.intervals import mean_interval
-from analysis.layout import arrange
 from analysis.tables import render
 from analysis.write_latex import escape_latex
 from d2l_study.errors import UserError
