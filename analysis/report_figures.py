@@ -22,8 +22,8 @@ LARGEST_SVG = 600_000
 """Bytes; a figure of more lines than that is a PNG."""
 PIXELS_PER_INCH = 96
 """Of the screen; the PNG has more."""
-MOST_MAPPED, MAP_WIDTH = 2, 1200
-"""Trials whose maps are shown, and their width in pixels."""
+MAP_WIDTH = 1200
+"""Pixels of a picture of score maps."""
 
 
 def pictures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
@@ -130,8 +130,8 @@ def is_oracle_search(folder: StudyFolder) -> bool:
 
 
 def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
-    """Score maps over the tissue of the best teacher and student on validation, where their runs hold maps and the
-    study allows its images to be shown."""
+    """Score maps over the tissue of the best teacher, student and class map of each kind on validation, where their
+    runs hold maps and the study allows its images to be shown."""
     if folder is None:
         return []
     from d2l_study.study import dense_maps
@@ -139,9 +139,8 @@ def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
     order = ranked(rows)
     order = order[order["stage"].isin(dense_maps.STAGES)].sort_values("validation", ascending=False)
     pieces: list[str] = []
-    for one in (
-        order.drop_duplicates("stage").head(MOST_MAPPED).sort_values("stage", ascending=False).to_dict("records")
-    ):
+    best = {one["stage"]: one for one in reversed(order.to_dict("records"))}
+    for one in (best[stage] for stage in dense_maps.STAGES if stage in best):
         config = str(one["config_id"])
         try:
             data = folder.ledger.read_config(config).get("sections", {}).get("data", {})

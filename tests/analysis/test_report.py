@@ -227,3 +227,39 @@ def test_a_report_that_cannot_be_made_costs_a_warning(tmp_path, capsys, monkeypa
     assert study_report.report_of(folder, "") == {}
     assert "warning: the report of made could not be made: ZeroDivisionError" in capsys.readouterr().err
     assert b"No report" in study_report.report_artifact(folder, "")["report.html"]()
+
+
+def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatch):
+    """Also where a class map ranks above the teacher, and whatever the test says."""
+    import io
+    from types import SimpleNamespace
+
+    import pandas as pd
+    from PIL import Image
+
+    from analysis.report_figures import overlays
+    from d2l_study.study import dense_maps
+
+    runs = [  # config, stage, method, validation, test
+        ("t1", "teacher", "none", 0.7, 0.99), ("t2", "teacher", "vat", 0.8, 0.6),
+        ("s1", "student", "none → s", 0.6, 0.9),
+        ("c1", "cam", "cam", 0.95, 0.5), ("p1", "peak", "peak", 0.9, 0.5), ("o1", "oracle", "oracle", 1.0, 1.0),
+    ]  # fmt: skip
+    rows = pd.DataFrame(
+        [{"config_id": c, "trial_id": c, "stage": s, "method": m, "val_bag_auc": v, "instance_auc": i, "status": "done",
+          "teacher_id": "t1" if s == "student" else None, "dataset": "colon"} for c, s, m, v, i in runs]
+    )  # fmt: skip
+    ledger = SimpleNamespace(read_config=lambda config: {"sections": {"data": {"dataset": "colon"}}})
+    folder = SimpleNamespace(ledger=ledger, resolved=lambda: {"space": {}})
+    asked = []
+
+    def drawn(folder, config, teacher, replicate):
+        asked.append((config, teacher))
+        out = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(out, "PNG")
+        return {"overlays/1.png": out.getvalue}
+
+    monkeypatch.setattr(dense_maps, "map_pictures", drawn)
+    pieces = overlays(rows, folder)
+    assert asked == [("t2", None), ("s1", "t1"), ("c1", None), ("p1", None)]
+    assert [word in piece for word, piece in zip(("vat", "none → s", "cam", "peak"), pieces, strict=True)] == [True] * 4
