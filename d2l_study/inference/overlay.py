@@ -34,6 +34,9 @@ SHARP = 2
 """Drawn at this multiple and reduced, which smooths lines and letters."""
 MARGIN, GAP, HEAD, LINE, LEGEND, BAR = 14, 12, 30, 16, 26, 76
 """Pixels: around, between panels, the title, a line of text, the legend, the colour bar with its numbers."""
+LETTERS = 800
+"""Pixels of a panel's longer side up to which all of these, and letters, have the size given; beyond, they grow with
+it, so that a large picture can be read when it is shown small."""
 POSITIVE, NEGATIVE = 1, 0
 
 
@@ -80,6 +83,8 @@ def overlay_picture(
     width, height = size
     scale = side / max(width, height)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    unit = max(1.0, side / LETTERS)
+    margin, gap, line = (round(pixels * unit) for pixels in (MARGIN, GAP, LINE))
     shown = Image.fromarray(tissue[..., 0] if tissue.shape[2] == 1 else tissue).convert("RGB").resize(
         (wide * SHARP, high * SHARP), Image.Resampling.BICUBIC, box=(0, 0, width / shrink, height / shrink)
     )  # fmt: skip
@@ -95,26 +100,27 @@ def overlay_picture(
         views[name] = (Image.fromarray(blended), panel.note)
     noted = any(note for _, note in views.values())
     marks = places is not None and bool(np.isin(places.label, (POSITIVE, NEGATIVE)).any())
-    head = (HEAD if title else 0) + LINE * (1 + noted) + 6
-    legend = LEGEND if marks or lined else 0
-    full = (2 * MARGIN + len(views) * (wide + GAP) + BAR, 2 * MARGIN + head + high + legend)
+    head = round((HEAD if title else 0) * unit) + line * (1 + noted) + round(6 * unit)
+    legend = round(LEGEND * unit) if marks or lined else 0
+    full = (2 * margin + len(views) * (wide + gap) + round(BAR * unit), 2 * margin + head + high + legend)
     canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
-    pen = _Pen(ImageDraw.Draw(canvas), scale, min(next(iter(panels.values())).grid.patch) if panels else 27)
-    pen.text(MARGIN, MARGIN - 2, title, 16)
-    top, left = MARGIN + head, MARGIN
+    patch = min(next(iter(panels.values())).grid.patch) if panels else 27
+    pen = _Pen(ImageDraw.Draw(canvas), scale, patch, unit)
+    pen.text(margin, margin - 2 * unit, title, 16)
+    top, left = margin + head, margin
     for name, (picture, note) in views.items():
         canvas.paste(picture, (left * SHARP, top * SHARP))
-        pen.text(left, top - LINE * (1 + noted) - 5, name, 14)
-        pen.text(left, top - LINE - 4, note, 12, MUTED)
+        pen.text(left, top - line * (1 + noted) - 5 * unit, name, 14)
+        pen.text(left, top - line - 4 * unit, note, 12, MUTED)
         if places is not None:
             for label in (NEGATIVE, POSITIVE):
                 for x, y in (places.xy[places.label == label] + 0.5) * scale:
                     if 0 <= x <= wide and 0 <= y <= high:
                         pen.mark(left + x, top + y, label)
-        left += wide + GAP
+        left += wide + gap
     _colour_bar(pen, canvas, left, top, high)
     if legend:
-        _legend(pen, top + high + LEGEND / 2 + 4, places, positive, negative, lined)
+        _legend(pen, top + high + legend / 2 + 4 * unit, places, positive, negative, lined)
     out = io.BytesIO()
     canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
     return out.getvalue()
@@ -165,12 +171,13 @@ def border(inside: np.ndarray) -> np.ndarray:
 
 # ---- drawing
 class _Pen:
-    """Draws at `SHARP` times the size that is given. scale: of the picture to the image; patch: side in the image."""
+    """Draws at `SHARP` times the size that is given. scale: of the picture to the image; patch: side in the image;
+    unit: by which letters and what goes with them are larger."""
 
-    def __init__(self, draw: Any, scale: float, patch: int) -> None:
-        self.draw = draw
-        self.ring = min(9.0, max(3.2, 0.22 * patch * scale))
-        self.dot = min(3.4, max(1.9, 0.09 * patch * scale))
+    def __init__(self, draw: Any, scale: float, patch: int, unit: float) -> None:
+        self.draw, self.unit = draw, unit
+        self.ring = min(9.0 * unit, max(3.2, 0.22 * patch * scale))
+        self.dot = min(3.4 * unit, max(1.9, 0.09 * patch * scale))
 
     def text(
         self, x: float, y: float, text: str, size: int, colour: tuple[int, ...] = INK, anchor: str = "la"
@@ -178,7 +185,7 @@ class _Pen:
         """Returns its width."""
         from PIL import ImageFont
 
-        font = ImageFont.load_default(size * SHARP)
+        font = ImageFont.load_default(size * self.unit * SHARP)
         self.draw.text((x * SHARP, y * SHARP), text, fill=colour, font=font, anchor=anchor)
         return font.getlength(text) / SHARP
 
@@ -188,8 +195,9 @@ class _Pen:
     def mark(self, x: float, y: float, label: int) -> None:
         """A white ring with dark rims leaves a positive instance to be seen; a black dot with a white rim is small."""
         if label == POSITIVE:
-            self.circle(x, y, self.ring + 0.8, outline=INK, width=round(3.4 * SHARP))
-            self.circle(x, y, self.ring, outline=WHITE, width=round(1.8 * SHARP))
+            thin = min(self.unit, self.ring / 6.5)  # a small ring of thick lines would be a disc
+            self.circle(x, y, self.ring + 0.8 * thin, outline=INK, width=round(3.4 * thin * SHARP))
+            self.circle(x, y, self.ring, outline=WHITE, width=round(1.8 * thin * SHARP))
         else:
             self.circle(x, y, self.dot + 1, fill=WHITE)
             self.circle(x, y, self.dot, fill=INK)
@@ -204,25 +212,31 @@ def _counted(places: Places | None, positive: str, negative: str) -> str:
 def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int) -> None:
     from PIL import Image
 
-    wide = 16
+    unit = pen.unit
+    wide = round(16 * unit)
     logits = np.linspace(END, -END, high * SHARP, dtype=np.float32)[:, None].repeat(wide * SHARP, 1)
     bright = np.full((*logits.shape, 3), 205, np.uint8)  # as light as tissue usually is
     canvas.paste(Image.fromarray(blend(bright, logits)), (left * SHARP, top * SHARP))
     for value in TICKS:
         y = top + (0.5 - np.log(value / (1 - value)) / (2 * END)) * high
-        pen.draw.line([((left + wide) * SHARP, y * SHARP), ((left + wide + 4) * SHARP, y * SHARP)], fill=INK, width=2)
+        tick = [(x * SHARP, y * SHARP) for x in (left + wide, left + wide + 4 * unit)]
+        pen.draw.line(tick, fill=INK, width=round(2 * unit))
         anchor = "ls" if value == TICKS[0] else "lt" if value == TICKS[-1] else "lm"
         sign = "< " if value == TICKS[0] else "> " if value == TICKS[-1] else ""
-        pen.text(left + wide + 7, y, f"{sign}{value:g}", 12, anchor=anchor)
-    pen.text(left, top - LINE - 4, "probability", 12, MUTED)
+        pen.text(left + wide + 7 * unit, y, f"{sign}{value:g}", 12, anchor=anchor)
+    pen.text(left, top - LINE * unit - 4 * unit, "probability", 12, MUTED)
 
 
 def _legend(pen: _Pen, middle: float, places: Places | None, positive: str, negative: str, lined: bool) -> None:
-    left = float(MARGIN)
+    unit = pen.unit
+    left = MARGIN * unit
     for label, word in ((POSITIVE, positive), (NEGATIVE, negative)):
         if places is not None and (places.label == label).any():
-            pen.mark(left + 9, middle, label)
-            left += 24 + pen.text(left + 24, middle, f"{word} (truth)", 13, anchor="lm") + 24
+            pen.mark(left + 9 * unit, middle, label)
+            left += 24 * unit + pen.text(left + 24 * unit, middle, f"{word} (truth)", 13, anchor="lm") + 24 * unit
     if lined:
-        pen.draw.line([(left * SHARP, middle * SHARP), ((left + 20) * SHARP, middle * SHARP)], fill=ABOVE, width=4)
-        pen.text(left + 26, middle, "within: above the model's own threshold", 13, anchor="lm")
+        pen.draw.line(
+            [(left * SHARP, middle * SHARP), ((left + 20 * unit) * SHARP, middle * SHARP)], fill=ABOVE,
+            width=round(4 * unit),
+        )  # fmt: skip
+        pen.text(left + 26 * unit, middle, "within: above the model's own threshold", 13, anchor="lm")

@@ -46,7 +46,7 @@ PRIVATE = ("manifest",)
 WORDS = {
     "colon": ("epithelial", "other nuclei"),
     "colon_synthetic": ("epithelial", "other nuclei"),
-    "breast": ("nuclei, malignant image", "nuclei, benign image"),
+    "breast": ("nuclei of a malignant image", "nuclei of a benign image"),
 }
 
 

@@ -1,5 +1,6 @@
 """A map holds the scores of the patches that the loader would cut, where it says that they lie."""
 
+import io
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from d2l_study.inference.dense import Grid, bands, place_logits, place_patches, 
 from d2l_study.inference.dense_label import Truth, label_images, split_inputs
 from d2l_study.inference.label import label_instances
 from d2l_study.inference.model_file import ModelCard, StoredModel
-from d2l_study.inference.overlay import Panel, Places, map_at
+from d2l_study.inference.overlay import Panel, Places, map_at, overlay_picture
 from d2l_study.inference.tissue_image import TissueImage, open_tissue
 from d2l_study.models import MilModel
 
@@ -140,3 +141,17 @@ def test_a_transparent_pixel_anywhere_is_named(tmp_path):
     image.save(tmp_path / "a.png")
     with pytest.raises(UserError, match="transparent pixels"):
         open_tissue(tmp_path / "a.png", 3).rows(0, 5)
+
+
+def test_letters_and_rims_grow_with_a_large_picture_and_not_with_a_small_one():
+    """What is not panel, above and below, is as high at 560 as at 800 pixels, and twice as high at 1600."""
+    logits = np.zeros((3, 3), np.float32)
+    panel = Panel(logits, Grid((17, 17), 20, 10.0, 10.0, 3, 3), threshold=1.0)
+    places = Places(np.array([[20.0, 20], [40, 30]]), np.array([1, 0]))
+    rest = {}
+    for side in (560, 800, 1600):
+        made = overlay_picture(pixels(74, 74), (74, 74), {"teacher": panel}, places=places, title="t", side=side)
+        width, height = Image.open(io.BytesIO(made)).size
+        assert width > 2 * side
+        rest[side] = height - side
+    assert rest[560] == rest[800] > 50 and abs(rest[1600] - 2 * rest[800]) <= 2
