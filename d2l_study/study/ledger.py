@@ -134,6 +134,11 @@ class Ledger:
             return None
         return record
 
+    def row(self, config: str, replicate: int) -> dict[str, Any]:
+        """The row of a run as it was committed; empty if it is not there."""
+        record = self.read(config, replicate)
+        return {} if record is None else record["row"]
+
     def has(self, config: str, replicate: int) -> bool:
         return self.read(config, replicate) is not None
 

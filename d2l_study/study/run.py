@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError
+from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, listed
 from d2l_study.options import Options
 from d2l_study.study import extension, losses, provenance
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
@@ -282,8 +282,13 @@ def run_study(request: Request) -> int:
 
 
 def show_found(study: Study) -> None:
-    """Say what there is already of a study that is taken up again."""
+    """Say what there is already: of a study that is taken up again, or for a new one in the ledger."""
     plan, folder = study.plan, study.folder
+    if not folder.exists() and plan.runs_done:
+        there = [(c, r) for c, done in plan.done.items() for r in done]
+        makers = {str(row.get("made_by")) for row in folder.storage.map(lambda run: folder.ledger.row(*run), there)}
+        print(f"{study.name}: {_count(plan.runs_done, 'run')} reused, made by {listed(sorted(makers))} (--fresh would "
+              "train them again)")  # fmt: skip
     if folder.exists() and study.search is None:
         partly = sum(bool(plan.done.get(t.configuration.config_id)) for t in plan.trials())
         some = f", {partly} in part" if partly else ""

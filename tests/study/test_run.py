@@ -106,7 +106,9 @@ def test_a_tracking_server_that_is_away_does_not_keep_a_study_from_going_on(few)
 def test_another_study_reuses_runs_and_says_whose(few):
     folder, _ = few
     run(folder)
-    assert "0 to run now" in run(folder, "--study", "twin", "--replicates", 2)
+    out = run(folder, "--study", "twin", "--replicates", 2)
+    assert "0 to run now" in out and "twin: 6 runs reused, made by few (--fresh would train them again)" in out
+    assert "reused" not in run(folder, "--study", "twin", "--replicates", 2)
     mine, _ = children(folder, "twin")
     assert {r.data.tags["d2l.reused_from"] for r in mine} == {"few"}
 
