@@ -208,7 +208,7 @@ def run_study(request: Request) -> int:
     from d2l_study.study.engine import check_fits
     from d2l_study.study.run_page import study_page
     from d2l_study.study.study_report import report_of
-    from d2l_study.study.tracking import StoreAway, Tracker, check_uri, resolve_uri
+    from d2l_study.study.tracking import AWAY_SECONDS, CLOSING_SECONDS, StoreAway, Tracker, check_uri, resolve_uri
 
     if request.tracking_uri == "":
         raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
@@ -216,12 +216,15 @@ def run_study(request: Request) -> int:
     if request.address == "local":
         check_fits(space.resources, *machine())
     uri = resolve_uri(request.tracking_uri, folder.storage.root)
+    away = False
     try:
         check_uri(uri)
     except StoreAway as error:
+        away = True
         if not folder.exists():  # most likely a slip of the pen, which nothing has been lost by yet
             raise
-        print(f"warning: {error}; the study goes on without it, and `sync` brings it up to date")
+        said = str(error).removesuffix("; is the server running?")
+        print(f"warning: {said}; the study goes on without it, and `sync` brings it up to date")
 
     from d2l_study.study.lease import lease
 
@@ -269,15 +272,19 @@ def run_study(request: Request) -> int:
             failed = int((rows["status"] == "failed").sum())
             outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
             # Not for one who wants to stop now, or where something else went wrong: `sync` makes it as well.
-            report = {} if stopped or sys.exc_info()[0] else report_of(folder, uri, request.root)
+            pages = None if away or tracker.problems else uri  # a store that does not answer has no pages to link to
+            report = {} if stopped or sys.exc_info()[0] else report_of(folder, pages, request.root)
             tracker.end(
                 outcome,
                 {**(pictures_of(folder) if space.search else {}), **report},
                 {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"},
             )
-            if not tracker.close():
-                problem = tracker.problems or "the tracking store is slow"
-                print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger")
+            if not tracker.close(AWAY_SECONDS if away else CLOSING_SECONDS):
+                problem = (tracker.problems or "the tracking store is slow").removesuffix(
+                    "; the results are in the ledger"
+                )
+                print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger, from which "
+                      "`sync` writes them")  # fmt: skip
     return conclude(study, stopped, failed, unfinished, held.reason)
 
 

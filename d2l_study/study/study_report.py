@@ -16,7 +16,7 @@ from d2l_study.study.folder import StudyFolder
 NAME = "report.html"
 
 
-def report_of(folder: StudyFolder, uri: str, root: str | None = None) -> dict[str, bytes]:
+def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> dict[str, bytes]:
     """{NAME: the report}, kept in the study's folder too; empty, with a warning, if it could not be made, and without
     one if no run is finished or `D2L_REPORT` says no. uri: of MLflow, for links; root: as the user wrote it."""
     if not environment.reports_wanted():

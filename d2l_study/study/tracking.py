@@ -41,6 +41,9 @@ MAX_BUFFERED = 200_000
 
 LONGEST_PAUSE = 60.0
 CLOSING_ATTEMPTS = 3
+CLOSING_SECONDS, AWAY_SECONDS = 15.0, 5.0
+"""How long the end of a study waits for the next answer of a store, and of one that was away at its start."""
+
 TABLE_METRICS = ("val_bag_auc", "bag_auc", "bag_auc_std", "instance_auc", "train_seconds")
 TABLE_PARAMS = ("method", "num_bags", "mean_bag_size")
 
@@ -201,7 +204,7 @@ class Tracker:
             page.tags |= tags or {}
             self._changed[PARENT] = None
 
-    def close(self, timeout: float = 15.0) -> bool:
+    def close(self, timeout: float = CLOSING_SECONDS) -> bool:
         """Write what is left and stop, waiting at most `timeout` seconds for the store to take the next run's
         state; False if something could not be written.
 
