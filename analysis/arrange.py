@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RUN_COLUMNS = frozenset({
     "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
-    "instance_threshold",
+    "search_oracle", "instance_threshold",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"
@@ -56,8 +56,8 @@ def arrange(
         panel_key = None  # the default panel, in a study of another kind of bags
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
     notes: list[str] = []
-    if rows.attrs.get("search", {}).get("oracle"):
-        notes.append(f"{stages.MARK} ORACLE: the settings were searched for with true instance labels.")
+    if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
+        notes.append(f"{stages.MARK} {stages.ORACLE_SEARCH}")
     pruned = rows["status"] == "pruned"
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")

@@ -100,6 +100,8 @@ class Comparison:
                     "interval": one.difference.kind, "test": test.name, "statistic": test.statistic, "p": test.p,
                     "p_holm": p_holm, "smallest_p": test.smallest_p, "units": one.units,
                 })  # fmt: skip
+        if any(stages.ORACLE_SEARCH in note for note in self.layout.notes):
+            rows = [row | {"search_oracle": True} for row in rows]
         return pd.DataFrame(rows)
 
     def text(self, format: str = "markdown") -> str:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from analysis.best import is_tied
 from analysis.intervals import Interval
 from analysis.layout import METRICS, Cell, Label, Layout
+from analysis.stages import ORACLE_SEARCH
 
 if TYPE_CHECKING:
     import pandas
 
     from analysis.tables import Table
+
+SEARCHED = "search_oracle"
+"""A column of the tables, and of the rows, of a search that looked at true instance labels; others do not have it."""
 
 VALUE, POOLED = "value", "pooled_out_of_fold"
 NUMBERS = ("mean", "lower", "upper", "half_width", "count", "planned", "status", "interval", "baseline")
@@ -54,7 +58,8 @@ def long_rows(table: Table) -> tuple[list[str], list[dict[str, Any]]]:
                 status = "done" if interval.count == cell.planned else "partial" if interval.count else "missing"
                 place = (panel, one.row, column)
                 rows.append(_row(layout, place, cell, one.kind, interval, status, one.baseline))
-    return [*dict.fromkeys([*stated, *NUMBERS, *TESTS])], rows
+    marked = {SEARCHED: True} if any(ORACLE_SEARCH in note for note in layout.notes) else {}
+    return [*dict.fromkeys([*stated, *NUMBERS, *TESTS, *marked])], [row | marked for row in rows]
 
 
 def long_frame(table: Table) -> pandas.DataFrame:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas
 
 TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
+ORACLE_SEARCH = "ORACLE: the settings were searched for with true instance labels."
 REFERENCES = ("bag_label", "attention", "cam", "peak", ORACLE)
 MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""

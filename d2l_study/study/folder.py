@@ -172,6 +172,8 @@ class StudyFolder:
         if self.storage.exists(f"{self.key}/search.json"):
             searched = json.loads(self.storage.read(f"{self.key}/search.json"))["definition"]
             frame.attrs["search"] = {"metric": searched["metrics"][0], "oracle": bool(searched.get("oracle"))}
+            if searched.get("oracle"):
+                frame["search_oracle"] = True  # attributes are lost in an exported file
         return frame
 
     def compact(self) -> pandas.DataFrame:
