@@ -86,6 +86,23 @@ def test_a_quarter_turn_is_rot90_and_an_angle_is_one_in_pixels_not_in_sides():
     torch.testing.assert_close(wide[..., 2:8], torch.rot90(image()[..., 2:8], -1, (2, 3)), rtol=1e-4, atol=1e-4)
 
 
+def test_a_motion_samples_where_pytorchs_grid_does():
+    draws = torch.tensor([[0.3, -0.8, 0.7], [-1.0, 0.2, -0.4]])
+    for x in (image(), image().double()):
+        degrees, (height, width) = 25.0, x.shape[-2:]
+        found = move(x, draws.to(x.dtype), 1.5, degrees)
+        angle = draws[:, 2].to(x.dtype) * degrees * torch.pi / 180
+        cos, sin, aspect = torch.cos(angle), torch.sin(angle), height / width
+        right, down = draws[:, 0].to(x.dtype) * 3 / width, draws[:, 1].to(x.dtype) * 3 / height
+        theta = torch.stack([
+            torch.stack([cos, sin * aspect, -(cos * right + sin * aspect * down)], 1),
+            torch.stack([-sin / aspect, cos, sin / aspect * right - cos * down], 1),
+        ], 1)  # fmt: skip
+        grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
+        expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 # ---- in the teacher
 def test_new_keys_leave_ids_alone_until_they_are_used():
     before = {"dropout", "stochastic_depth", "mixup", "member"}
