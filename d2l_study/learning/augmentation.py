@@ -1,4 +1,4 @@
-"""Augmentation of tissue patches in training: flips, quarter turns, and another hematoxylin and eosin stain.
+"""Augmentation of patches in training: small motions; of tissue flips, quarter turns, and another H&E stain.
 
 Tissue has no up and no handedness, so all eight symmetries of the square are drawn alike, for each instance on its own.
 Stain varies from slide to slide, so its change is drawn once for each bag of a step. Stains are told apart by colour
@@ -10,10 +10,12 @@ Tellez et al., IEEE Transactions on Medical Imaging 2018.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.noising import move
 from d2l_study.learning.student_config import StudentConfig
 
 HEMATOXYLIN = (0.65, 0.70, 0.29)
@@ -28,11 +30,14 @@ shows little."""
 def augmented(
     config: TeacherConfig | StudentConfig, patches: np.ndarray, bag_of: np.ndarray, streams: Streams, step: int
 ) -> np.ndarray:
-    """The patches as `config.augment` lets training see them in this step; those given if it asks for nothing here.
+    """The patches as `config.augment` lets training see them in this step; those given if it asks for nothing here
+    (a student's shift and affine come after the normalisation).
 
     patches: (instances, C, H, W) uint8; bag_of: (instances,) bag of each, 0, 1, …. Returns the same shape, uint8. The
     draws come from the stream `augment`, addressed by the step. `UserError` where histology meets other than colour.
     """
+    if config.augment in ("shift", "affine") and isinstance(config, TeacherConfig):
+        return _moved(config, patches, streams.rng("augment", step))
     if config.augment not in ("dihedral", "histology"):
         return patches
     rng = streams.rng("augment", step)
@@ -43,6 +48,14 @@ def augmented(
         draws = rng.uniform(-1.0, 1.0, (int(bag_of.max(initial=-1)) + 1, 2, 2))
         patches = restain(patches, bag_of, config.stain_jitter * draws)
     return turn(patches, symmetry)
+
+
+def _moved(config: TeacherConfig, patches: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each patch shifted and, of `augment: affine`, rotated, by draws of its own; rounded to whole grey values."""
+    draws = torch.from_numpy(rng.uniform(-1, 1, (len(patches), 3)).astype(np.float32))
+    degrees = config.rotation_degrees if config.augment == "affine" else 0.0
+    x = move(torch.from_numpy(patches).float(), draws, config.shift_pixels, degrees)
+    return x.round_().to(torch.uint8).numpy()
 
 
 def turn(patches: np.ndarray, symmetry: np.ndarray) -> np.ndarray:

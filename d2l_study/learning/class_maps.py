@@ -157,8 +157,8 @@ def _interval(
         loss = torch.stack(losses).mean()
         return loss, loss.detach()[None]
 
-    def validate() -> dict[str, float] | None:
-        logit, _ = _scores(kind, training.params, images, replicate.val, normalise, compute)
+    def validate(params: Params) -> dict[str, float] | None:
+        logit, _ = _scores(kind, params, images, replicate.val, normalise, compute)
         if not np.isfinite(logit).all():
             return None
         label = replicate.val.label

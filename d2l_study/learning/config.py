@@ -29,6 +29,12 @@ class TeacherConfig(Options):
         "(published: 512)", least=1, most=8192,
     )  # fmt: skip
 
+    initial_weights: str = option(
+        "uniform", "the extractor's first weights: uniform: U(−1/√n, 1/√n) for n inputs, biases too; he: √6 times as "
+        "wide, which keeps the variance through its ReLUs, and biases 0 (He et al. 2015; the LeNets)",
+        choices=("uniform", "he"), neutral="uniform",
+    )  # fmt: skip
+
     lambda_adv: float = option(0.0, "weight of the adversarial regularizer R_adv", least=0.0)
     lambda_noise: float = option(0.0, "weight of the noise-instance regularizer R_noise", least=0.0)
     lambda_ent: float = option(0.0, "weight of the subset-entropy regularizer R_ent", least=0.0)
@@ -51,6 +57,11 @@ class TeacherConfig(Options):
     adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
     adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
     decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
+    warmup_steps: int = option(0, "steps over which the learning rate rises linearly from 0", least=0, neutral=0)
+    weight_average: float = option(
+        0.0, "decay per step of the running mean of the weights, which then is what is validated, selected and kept; "
+        "0: the weights themselves", least=0.0, below=1.0, neutral=0.0,
+    )  # fmt: skip
     eval_every: int = option(100, "optimizer steps between validations", least=1)
     patience: int = option(0, "validations without improvement after which training stops; 0: never", least=0)
     select: str = option(
@@ -69,14 +80,16 @@ class TeacherConfig(Options):
         least=0.0, most=100.0, neutral=0.0,
     )  # fmt: skip
     augment: str = option(
-        "none", "what training sees of a patch: none: as it is; dihedral: flipped and turned by quarters, each "
-        "instance on its own; histology: also in another H&E stain, each bag on its own",
-        choices=("none", "dihedral", "histology"), neutral="none",
+        "none", "what training sees of a patch: none: as it is; shift; affine (shift and rotation), each instance on "
+        "its own; dihedral: flipped and turned by quarters, each instance on its own; histology: also in another H&E "
+        "stain, each bag on its own", choices=("none", "shift", "affine", "dihedral", "histology"), neutral="none",
     )  # fmt: skip
     instances_per_bag: int | None = option(
         None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
         "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
     )  # fmt: skip
+    shift_pixels: float = option(2.0, "largest shift to either side (augment: shift, affine)", least=0.0, most=100.0)
+    rotation_degrees: float = option(10.0, "largest rotation to either side (augment: affine)", least=0.0, most=180.0)
     stain_jitter: float = option(
         0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
     )
@@ -87,6 +100,11 @@ class TeacherConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_noising(self.stochastic_depth, "extractor", self.extractor)
+        if self.initial_weights == "he" and self.extractor == "resnet":
+            raise UserError(
+                "initial_weights: he is for lenet, lenet_wide and lenet_histology; found extractor resnet, whose "
+                "blocks normalise their inputs (allowed: uniform)"
+            )
         if self.mixup > 0 and self.batch_bags < 2:
             raise UserError(f"mixup: {self.mixup:g} needs batch_bags ≥ 2; found batch_bags {self.batch_bags}")
 
@@ -109,6 +127,10 @@ class TeacherConfig(Options):
             idle |= {"ramp_steps"}
         if "attention" not in self.pooling:
             idle |= {"attention_width"}
+        if self.augment not in ("shift", "affine"):
+            idle |= {"shift_pixels"}
+        if self.augment != "affine":
+            idle |= {"rotation_degrees"}
         if self.augment != "histology":
             idle |= {"stain_jitter"}
         return idle

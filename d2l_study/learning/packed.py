@@ -36,6 +36,7 @@ from d2l_study.learning.teacher import (
     FittedTeacher,
     evaluation_bags,
     fitted,
+    initial_params,
     of_member,
     teacher_model,
     validation,
@@ -44,7 +45,8 @@ from d2l_study.learning.training import Training, close_interval, trainable
 
 SCALARS = (
     "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
-    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "decay", "patience", "select", "member",
+    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "decay", "warmup_steps", "patience", "select",
+    "member",
 )  # fmt: skip
 """The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
 
@@ -149,7 +151,7 @@ class Pack:
 
     def _start(self, i: int) -> PackedTraining:
         problem = self.problems[i]
-        values = self.model.init(problem.replicate.streams.rng("init"))
+        values = initial_params(problem.config, self.model, problem.replicate)
         values = {name: value.to(self.dtype) for name, value in values.items()}
         training = PackedTraining(*trainable(problem.config, values, self.compute))
         training.pack, training.place = self, i
@@ -166,7 +168,7 @@ class Pack:
                 self._run(together[first : first + most])
         ended, training, problem = self._ended.pop(i), self.trainings[i], self.problems[i]
         if i in self.members and self.stack is not None:
-            training.params = self.stack.views(self.members.index(i))
+            training.params, training.average = self.stack.views(self.members.index(i))
         steps = ended.last - training.step
         means = {name: s / steps for name, s in zip(("train_loss", *PARTS), ended.sums, strict=True)}
         training.seconds += ended.seconds
@@ -191,7 +193,7 @@ class Pack:
             if stop < last:
                 self._draw_ahead(stop, min(stop + length, last))
         sums = stack.take_sums()
-        logits = sets.logits(stack.model, stack.params, self.images, self._norm)
+        logits = sets.logits(stack.model, stack.snapshot, self.images, self._norm)
         if last < self.config.steps:  # the device is still at work
             self._draw_ahead(last, min(last + length, last + self.config.eval_every, self.config.steps))
         host_sums, host_logits = sums.tolist(), on_host(logits)

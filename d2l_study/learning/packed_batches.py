@@ -20,7 +20,7 @@ from d2l_study.learning.noising import draw_masks, draw_mix
 from d2l_study.learning.objective import _noise, batch_instances
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import subset
-from d2l_study.learning.training import learning_rate
+from d2l_study.learning.training import average_share, learning_rate
 from d2l_study.models.resnet import CHANNELS
 
 Block = dict[str, np.ndarray]
@@ -90,8 +90,9 @@ def noise_counts(config: TeacherConfig, sizes: np.ndarray) -> np.ndarray:
 def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Block:
     """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
     they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
-    (T, R, 3), `rate` (T, R) the learning rate, and where asked for `start`, `noise`, `keep`, `dropout` and `depth` of
-    instances and then noise instances, `mix_weight` and `mix_partner`."""
+    (T, R, 3), `rate` (T, R) the learning rate, and where asked for `share` (T, R) of the running mean of parameters,
+    `start`, `noise`, `keep`, `dropout` and `depth` of instances and then noise instances, `mix_weight` and
+    `mix_partner`."""
     config, replicates = problems[0].config, len(problems)
     shape = problems[0].replicate.pool.shape
     lead = (steps, replicates)
@@ -102,6 +103,8 @@ def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Bloc
         "weights": np.zeros((*lead, 3)),
         "rate": np.zeros(lead),
     }
+    if config.weight_average > 0:
+        block["share"] = np.zeros(lead)
     if config.augment == "none":
         block["instance"] = np.zeros((*lead, room.instances), np.int64)
     else:
@@ -150,6 +153,8 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
         ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
         block["weights"][t] = [ramp * w for w in (config.lambda_adv, config.lambda_noise, config.lambda_ent)]
         block["rate"][t] = learning_rate(config, step)
+        if "share" in block:
+            block["share"][t] = average_share(config, step)
     # All steps' instances at once: step t's bags are t·B … t·B + B − 1 of the row.
     if config.instances_per_bag is None:
         positions, row = train.select(chosen.ravel())

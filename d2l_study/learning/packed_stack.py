@@ -58,11 +58,12 @@ class Stack:
         self.model, self.images, self.dtype = model, images, dtype
         self.device, self.replicates = images.device, model.replicates
         self.params: Params = {}
+        self.average: Params = {}  # their running means, where the configuration asks for them
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager_reason: str | None = self._why_eager(model.compute)
         self._buffers: dict[str, Tensor] = {}
         self._rows: list[tuple[int, int]] = []  # of each group of the optimizer
-        self._values: list[tuple[str, float, float, float, float]] = []
+        self._values: list[tuple[str, float, float, float, float, int]] = []
         self._rate = np.zeros((0, 0))
         self.problems: tuple[Problem, ...] = ()
         self._at = torch.zeros(1, dtype=torch.int64, device=self.device)  # the place of the next step in the block
@@ -85,6 +86,8 @@ class Stack:
                 self.params[name].detach().copy_(value)
         else:
             self.params = {name: value.requires_grad_(True) for name, value in stacked.items()}
+        if self.problems[0].config.weight_average > 0:
+            self._load_average(trainings)
         rows = _equal_rows([optimizer_values(p.config) for p in problems])
         values = [optimizer_values(problems[first].config) for first, _ in rows]
         if rows != self._rows or values != self._values:
@@ -94,16 +97,29 @@ class Stack:
         scalars = torch.tensor([[p.config.epsilon, p.config.xi] for p in problems], dtype=torch.float64)
         self._put({"scalars": scalars.to(self.dtype), "norm": means_and_stds(problems)})
 
+    def _load_average(self, trainings: Sequence[Training]) -> None:
+        for name, value in self.params.items():
+            if name not in self.average:
+                self.average[name] = torch.zeros_like(value, requires_grad=False)
+            for r, training in enumerate(trainings):  # of one position, so either all have means or none has
+                if training.average:
+                    self.average[name][r].copy_(training.average[name])
+
+    @property
+    def snapshot(self) -> Params:
+        """What is validated; see `Training.snapshot`."""
+        return self.average or self.params
+
     def _make_optimizer(self) -> None:
         """PyTorch's fused Adam on slices of the stacked tensors, one group for replicates of equal settings."""
         self.graph = None  # it would go on with the old one's tensors
         cuda = self.device.type == "cuda"
         groups = []
-        for (first, last), (_, rate, weight_decay, *betas) in zip(self._rows, self._values, strict=True):
+        for (first, last), (_, rate, weight_decay, beta1, beta2, _) in zip(self._rows, self._values, strict=True):
             groups.append({
                 "params": [value.detach()[first:last] for value in self.params.values()],
                 "lr": torch.tensor(rate, device=self.device) if cuda else rate,
-                "weight_decay": weight_decay, "betas": tuple(betas),
+                "weight_decay": weight_decay, "betas": (beta1, beta2),
             })  # fmt: skip
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=cuda)
         for group in self.optimizer.param_groups:
@@ -130,6 +146,10 @@ class Stack:
         """Bring replicate r's parameters and optimizer state back, as if it had been trained alone."""
         values = {name: value.detach()[r] for name, value in self.params.items()}
         training.params, training.optimizer = trainable(self.problems[r].config, values, self.model.compute)
+        training.average = {
+            name: torch.empty_like(training.params[name], requires_grad=False).copy_(value[r])
+            for name, value in self.average.items()
+        }
         (i,) = [i for i, (first, last) in enumerate(self._rows) if first <= r < last]
         group = self.optimizer.param_groups[i]
         for own, value in zip(training.params.values(), group["params"], strict=True):
@@ -140,9 +160,12 @@ class Stack:
                 for moment in ("exp_avg", "exp_avg_sq")
             }
 
-    def views(self, r: int) -> Params:
-        """Replicate r's parameters where they lie in the stack; the next step changes them."""
-        return {name: value.detach()[r] for name, value in self.params.items()}
+    def views(self, r: int) -> tuple[Params, Params]:
+        """Replicate r's parameters and their means where they lie in the stack; the next step changes them."""
+        params, average = (
+            {name: value.detach()[r] for name, value in kept.items()} for kept in (self.params, self.average)
+        )
+        return params, average
 
     # ---- steps
     def put_block(self, block: Block) -> None:
@@ -196,6 +219,9 @@ class Stack:
             if isinstance(group["lr"], Tensor):
                 group["lr"].copy_(now["rate"][i])
         self.optimizer.step()
+        for name, mean in self.average.items():
+            value = self.params[name].detach()
+            mean.lerp_(value, now["share"].to(self.dtype).view(-1, *[1] * (value.dim() - 1)))
         self._sums += torch.cat([losses.detach()[:, None], parts], 1)
         self._at += 1
 
@@ -226,6 +252,7 @@ class Stack:
     def _capture(self) -> None:
         """Record one step. Where that fails, steps go on one launch at a time, and `eager_reason` says why."""
         state = [value.detach() for value in self.params.values()] + [self._at, self._sums]
+        state += self.average.values()
         for kept in self.optimizer.state.values():
             state += kept.values()
         before = [value.clone() for value in state]
@@ -255,9 +282,10 @@ class Stack:
             restore()
 
 
-def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float]:
-    """What replicates of one group of the optimizer have in common: decay, learning rate, weight decay, betas."""
-    return (config.decay, config.learning_rate, config.weight_decay, config.adam_beta1, config.adam_beta2)
+def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float, int]:
+    """What replicates of one group of the optimizer have in common: course and size of the rate, and Adam's others."""
+    adam = (config.learning_rate, config.weight_decay, config.adam_beta1, config.adam_beta2)
+    return (config.decay, *adam, config.warmup_steps)
 
 
 def _equal_rows(values: Sequence[object]) -> list[tuple[int, int]]:

@@ -215,9 +215,9 @@ def _interval(
         batch = draw_student_batch(config, replicate, streams, target, step, normalise)
         return student_loss(model, training.params, batch, config, compute)
 
-    def validate() -> Metrics | None:
+    def validate(params: Params) -> Metrics | None:
         val_target = training.val_target.cpu().numpy()
-        return _validate(config, model, training.params, replicate, val_target, normalise, compute)
+        return _validate(config, model, params, replicate, val_target, normalise, compute)
 
     over = train_interval(config, training, STUDENT_PARTS, loss_of, validate, "val_distill_loss")
     training.curve[-1]["generation"] = generation
@@ -273,6 +273,7 @@ def _graduate(
     start = training.best_params if config.start == "teacher" else None
     values = _first_weights(model, replicate, training.generation, start)
     training.params, training.optimizer = trainable(config, values, compute)
+    training.average = {}
     training.best_params, training.best_rank, training.since_best = {}, (math.inf, math.inf), 0
 
 

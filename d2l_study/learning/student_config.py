@@ -67,6 +67,13 @@ class StudentConfig(Options):
     adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
     adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
     decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
+    warmup_steps: int = option(
+        0, "steps of each generation over which the learning rate rises linearly from 0", least=0, neutral=0
+    )
+    weight_average: float = option(
+        0.0, "decay per step of the running mean of the weights, which then is what is validated, selected and kept; "
+        "0: the weights themselves", least=0.0, below=1.0, neutral=0.0,
+    )  # fmt: skip
     eval_every: int = option(50, "optimizer steps between validations", least=1)
     patience: int = option(0, "validations without improvement after which a generation stops; 0: never", least=0)
     select: str = option(

@@ -27,7 +27,8 @@ from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Fitted, Training, train_interval, trainable
-from d2l_study.models import MilModel
+from d2l_study.models import MilModel, Params
+from d2l_study.models.extractors import he_scaled
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def teacher_model(config: TeacherConfig, replicate: Replicate) -> MilModel:
     return MilModel(
         replicate.pool.shape, config.pooling, config.feature_width, config.attention_width, config.extractor
     )
+
+
+def initial_params(config: TeacherConfig, model: MilModel, replicate: Replicate) -> Params:
+    """Fresh parameters, as `config.initial_weights` wants them, from the same draws."""
+    params = model.init(replicate.streams.rng("init"))
+    return he_scaled(params) if config.initial_weights == "he" else params
 
 
 def of_member(replicate: Replicate, member: int) -> Replicate:
@@ -107,7 +114,7 @@ def fit_teacher(
 
 
 def _start(config: TeacherConfig, model: MilModel, replicate: Replicate, compute: Compute) -> Training:
-    return Training(*trainable(config, model.init(replicate.streams.rng("init")), compute))
+    return Training(*trainable(config, initial_params(config, model, replicate), compute))
 
 
 def _interval(
@@ -125,8 +132,8 @@ def _interval(
         ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
         return teacher_loss(model, training.params, batch, config, ramp, compute)
 
-    def validate() -> dict[str, float] | None:
-        (logit,) = predict_bags(model, training.params, replicate.pool, [replicate.val], normalise, compute)
+    def validate(params: Params) -> dict[str, float] | None:
+        (logit,) = predict_bags(model, params, replicate.pool, [replicate.val], normalise, compute)
         return validation(replicate, logit)
 
     if train_interval(config, training, PARTS, loss_of, validate, "val_bag_nll"):

@@ -21,7 +21,10 @@ from d2l_study.models import Params
 
 @dataclass
 class Training:
-    """The state of one replicate in training: everything a resumed run needs, and no generator state."""
+    """The state of one replicate in training: everything a resumed run needs, and no generator state.
+
+    average: the running mean of the parameters, where the configuration asks for one (`weight_average`), else empty.
+    """
 
     params: Params
     optimizer: torch.optim.Adam
@@ -34,6 +37,12 @@ class Training:
     cause: str | None = None
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+    average: Params = field(default_factory=dict)
+
+    @property
+    def snapshot(self) -> Params:
+        """The parameters that are validated, and kept if they are the best."""
+        return self.average or self.params
 
     @property
     def position(self) -> int:
@@ -55,7 +64,7 @@ class Training:
                 value.copy_(state["params"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         for f in dataclasses.fields(self):
-            if f.name not in ("params", "optimizer"):
+            if f.name not in ("params", "optimizer") and f.name in state:  # an older run has no `average`
                 setattr(self, f.name, state[f.name])
 
 
@@ -92,10 +101,32 @@ def trainable(
 
 
 def learning_rate(config: TeacherConfig | StudentConfig, step: int) -> float:
-    """The learning rate of a step (counted from 0): constant, or falling to 0 at the end."""
+    """The learning rate of a step (counted from 0): constant, or falling to 0 at the end, after a warm-up."""
     done = step / config.steps
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.decay]
+    if step < config.warmup_steps:
+        factor *= (step + 1) / config.warmup_steps
     return config.learning_rate * factor
+
+
+def average_share(config: TeacherConfig | StudentConfig, step: int) -> float:
+    """What the parameters after a step (counted from 0) count in their running mean, which before counts the rest.
+
+    The mean is the plain one until it spans 1 / (1 − `weight_average`) steps, then an exponential one, so that the
+    initial parameters are never in it.
+    """
+    return max(1.0 - config.weight_average, 1.0 / (step + 1))
+
+
+@torch.no_grad()
+def update_average(config: TeacherConfig | StudentConfig, training: Training, step: int) -> None:
+    """Count the parameters after a step in, where the configuration asks for it."""
+    if config.weight_average == 0:
+        return
+    if not training.average:
+        training.average = {name: value.detach().clone() for name, value in training.params.items()}
+    found = [value.detach() for value in training.params.values()]
+    torch._foreach_lerp_(list(training.average.values()), found, average_share(config, step))
 
 
 def train_interval(
@@ -103,14 +134,14 @@ def train_interval(
     training: Training,
     part_names: tuple[str, ...],
     loss_of: Callable[[int], tuple[Tensor, Tensor]],
-    validate: Callable[[], Mapping[str, float] | None],
+    validate: Callable[[Params], Mapping[str, float] | None],
     selection_loss: str,
 ) -> bool:
     """Steps up to the next validation, then the validation: appends to the curve, keeps the best snapshot.
 
-    loss_of: step -> the loss and its parts, (len(part_names),) detached; validate: the validation's values, None if a
-    logit is not finite; selection_loss: which of them `select: loss` looks at, and `select: auc` at ties. Returns
-    whether the training is over; a loss or a logit that is not finite makes it `failed`, with its cause.
+    loss_of: step -> the loss and its parts, (len(part_names),) detached; validate: parameters -> the validation's
+    values, None if a logit is not finite; selection_loss: which of them `select: loss` looks at, and `select: auc` at
+    ties. Returns whether the training is over; a loss or a logit that is not finite makes it `failed`, with its cause.
     """
     begin = time.perf_counter()
     tensors = list(training.params.values())
@@ -122,10 +153,11 @@ def train_interval(
             tensor.grad = gradient
         training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         training.optimizer.step()
+        update_average(config, training, step)
         sums += torch.cat([loss.detach()[None], parts])
     means = (sums / (last - first)).tolist()
-    over = close_interval(config, training, last, dict(zip(("train_loss", *part_names), means, strict=True)), validate,
-                          selection_loss)  # fmt: skip
+    over = close_interval(config, training, last, dict(zip(("train_loss", *part_names), means, strict=True)),
+                          lambda: validate(training.snapshot), selection_loss)  # fmt: skip
     training.seconds += time.perf_counter() - begin
     return over
 
@@ -162,6 +194,6 @@ def _keep_best(select: str, training: Training, area: float, loss: float) -> Non
     rank = {"loss": (loss, 0.0), "auc": (-area, loss), "last": (-float(training.position), 0.0)}[select]
     if rank < training.best_rank:
         training.best_rank, training.best_step, training.since_best = rank, training.position, 0
-        training.best_params = {name: value.detach().clone() for name, value in training.params.items()}
+        training.best_params = {name: value.detach().clone() for name, value in training.snapshot.items()}
     else:
         training.since_best += 1

@@ -35,6 +35,19 @@ def linear_init(rng: np.random.Generator, name: str, inputs: int, outputs: int) 
     }
 
 
+def he_scaled(params: Params) -> Params:
+    """The extractor's layers from U(−√(6/n), √(6/n)) with n inputs, by the draws of `uniform`, and biases 0.
+
+    He, Zhang, Ren, Sun (ICCV 2015): the variance of activations then stays the same from one ReLU to the next, where
+    that of PyTorch's default falls to a sixth.
+    """
+    layers = ("conv", "fc")
+    return {
+        name: value if not name.startswith(layers) else value * 6**0.5 if value.dim() > 1 else torch.zeros_like(value)
+        for name, value in params.items()
+    }
+
+
 class Masks(NamedTuple):
     """The draws of a noised pass; without them a pass is deterministic, as in evaluation.
 

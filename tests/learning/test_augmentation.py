@@ -84,8 +84,28 @@ def test_grey_patches_have_no_stain():
         augmented(HISTOLOGY, np.zeros((2, 1, 4, 4), np.uint8), np.zeros(2, int), STREAMS, 0)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_teacher_sees_moved_patches_in_whole_grey_values(channels):
+    """A shift of exactly two pixels to some side, of patches that hold a single bright pixel in the middle."""
+    patches = np.zeros((200, channels, 9, 9), np.uint8)
+    patches[:, :, 4, 4] = 200
+    bags = np.zeros(len(patches), int)
+    still = augmented(TeacherConfig(augment="shift", shift_pixels=0.0), patches, bags, STREAMS, 0)
+    assert np.array_equal(still, patches) and still.dtype == np.uint8
+    moved = augmented(TeacherConfig(augment="shift", shift_pixels=2.0), patches, bags, STREAMS, 0)
+    weight = moved[:, 0].astype(float)
+    assert np.allclose(weight.sum((1, 2)), 200, atol=2)  # of four rounded values
+    rows, columns = ((weight.sum(3 - axis) @ np.arange(9)) / weight.sum((1, 2)) - 4 for axis in (1, 2))
+    for far in (rows, columns):
+        assert -2.1 < far.min() < -1.7 and 1.7 < far.max() < 2.1 and abs(far.mean()) < 0.3
+    assert not np.array_equal(moved, augmented(TeacherConfig(augment="affine"), patches, bags, STREAMS, 0))
+    assert np.array_equal(moved, augmented(TeacherConfig(augment="shift"), patches, bags, STREAMS, 0))
+
+
 def test_older_identities_stay():
-    assert {"augment", "stain_jitter"}.isdisjoint(TeacherConfig().identity())
+    assert {"augment", "stain_jitter", "shift_pixels"}.isdisjoint(TeacherConfig().identity())
+    assert TeacherConfig(augment="shift").identity()["shift_pixels"] == 2.0
+    assert "rotation_degrees" in TeacherConfig(augment="affine").identity()
     assert "stain_jitter" not in StudentConfig().identity()
     assert HISTOLOGY.identity()["stain_jitter"] == 0.2
     still = {"shift_pixels", "rotation_degrees"}

@@ -58,7 +58,12 @@ def differ(a, b):
 
 # ---- determinism
 @pytest.mark.parametrize(
-    "keys", [{}, NOISY | {"generations": 2}, {"network": "resnet", "stochastic_depth": 0.5, "consistency": "noisy_or"}]
+    "keys",
+    [
+        {},
+        NOISY | {"generations": 2, "weight_average": 0.7, "warmup_steps": 3},
+        {"network": "resnet", "stochastic_depth": 0.5, "consistency": "noisy_or"},
+    ],
 )
 def test_packed_equals_one_by_one_equals_resumed(problem, keys):
     replicates, targets = problem
@@ -206,6 +211,7 @@ def test_the_second_generation_learns_what_the_first_says(problem, monkeypatch):
     [
         {"temperature": 8.0}, {"alpha": 0.0}, {"beta": 0.0}, {"consistency": "noisy_or"},
         {"dropout": 0.5}, {"input_noise": 0.5}, {"augment": "shift"}, {"mixup": 1.0},
+        {"weight_average": 0.5}, {"warmup_steps": 4},
     ],
 )  # fmt: skip
 def test_each_key_changes_the_training(problem, keys):

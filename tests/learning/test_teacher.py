@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from d2l_study.data import MnistBags
-from d2l_study.learning import TeacherConfig, fit_teacher, metrics, teacher
+from d2l_study.errors import UserError
+from d2l_study.learning import StudentConfig, TeacherConfig, fit_teacher, metrics, teacher
 from d2l_study.learning.objective import draw_batch, teacher_loss
-from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.teacher import evaluation_sets
 from d2l_study.learning.training import learning_rate
+from d2l_study.models.extractors import head
 
 VAT = {"lambda_adv": 0.5, "lambda_noise": 0.5, "lambda_ent": 0.1}
 
@@ -88,8 +90,9 @@ def test_each_regularizer_changes_the_training_it_regularizes(make_replicate, ti
 @pytest.mark.parametrize("select", ["loss", "last"])
 def test_a_resumed_run_equals_an_undisturbed_one(make_replicate, tiny, select):
     config = dataclasses.replace(
-        tiny, **VAT, direction="power", select=select, decay="cosine", ramp_steps=9, eval_every=3, patience=3
-    )
+        tiny, **VAT, direction="power", select=select, decay="cosine", ramp_steps=9, eval_every=3, patience=3,
+        warmup_steps=5, weight_average=0.8,
+    )  # fmt: skip
     replicates = [make_replicate(r) for r in range(2)]
     saved = []
     undisturbed = fit_teacher(
@@ -267,6 +270,63 @@ def test_learning_rate_decay():
     np.testing.assert_allclose(rates("cosine"), 0.005 * (1 + np.cos(np.pi * np.arange(100) / 100)))
     for decay in ("linear", "cosine"):
         assert rates(decay)[0] == 0.01 and 0 < rates(decay)[-1] < 0.011 * 0.01 and (np.diff(rates(decay)) < 0).all()
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_the_warm_up_rises_to_the_rate_that_was_asked_for(decay):
+    plain, warm = (TeacherConfig(decay=decay, steps=100, warmup_steps=warm) for warm in (0, 4))
+    share = [learning_rate(warm, step) / learning_rate(plain, step) for step in range(6)]
+    np.testing.assert_allclose(share, [0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_the_running_mean_of_the_weights_is_what_is_kept(make_replicate, tiny):
+    """Of decay 3/4: the plain mean of the first four steps, then a quarter of each step's weights; and the weights
+    themselves go on as without it."""
+    config, replicate = dataclasses.replace(tiny, select="last", steps=6, eval_every=6), make_replicate(0)
+    after = [fit_teacher(dataclasses.replace(config, steps=n, eval_every=n), [replicate])[0] for n in range(1, 7)]
+    (found,) = fit_teacher(dataclasses.replace(config, weight_average=0.75), [replicate])
+    assert found.curve[0]["train_loss"] == after[-1].curve[0]["train_loss"]
+    for name, value in found.params.items():
+        steps = torch.stack([result.params[name] for result in after]).double()
+        mean = steps[:4].mean(0)
+        for step in steps[4:]:
+            mean = 0.75 * mean + 0.25 * step
+        torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+    scored = predict_bags(
+        teacher.teacher_model(config, replicate), found.params, replicate.pool, [replicate.val],
+        Normalise.of(replicate, Compute()), Compute(),
+    )[0]  # fmt: skip
+    assert found.curve[0]["val_bag_nll"] == metrics.log_loss(replicate.val.label, scored)
+
+
+@pytest.mark.parametrize("extractor", ["lenet", "lenet_histology"])
+def test_he_weights_keep_the_variance_from_layer_to_layer(make_replicate, extractor):
+    """The mean square of what the last layer reads and gives, on real patches, against the default's."""
+    replicate, spread = make_replicate(0), {}
+    for initial in ("uniform", "he"):
+        config = TeacherConfig(extractor=extractor, initial_weights=initial)
+        model = teacher.teacher_model(config, replicate)
+        params = teacher.initial_params(config, model, replicate)
+        x = Normalise.of(replicate, Compute())(replicate.pool.instances[:200])
+        h = head(params, model.maps(params, x))
+        spread[initial] = [v.square().mean().item() for v in (x, h)]
+        again = model.init(replicate.streams.rng("init"))
+        assert torch.equal(params["classifier.weight"], again["classifier.weight"])
+        assert torch.equal(params["conv1.weight"], again["conv1.weight"] * (6**0.5 if initial == "he" else 1))
+        assert (params["fc.bias"].abs().max() == 0) == (initial == "he")
+    x, h = spread["he"]
+    assert 1 / 10 < h / x < 10 and spread["uniform"][1] < h / 50  # max pooling alone makes it grow
+
+
+def test_he_weights_are_refused_for_a_network_that_normalises():
+    with pytest.raises(UserError, match=r"initial_weights: he is for lenet.*found extractor resnet"):
+        TeacherConfig(extractor="resnet", initial_weights="he")
+
+
+def test_settings_without_the_newer_keys_keep_their_ids():
+    for config in (TeacherConfig(), StudentConfig()):
+        assert {"weight_average", "warmup_steps", "initial_weights"}.isdisjoint(config.identity())
+    assert TeacherConfig(weight_average=0.9).identity()["weight_average"] == 0.9
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear"])
