@@ -52,6 +52,11 @@ class TeacherConfig(Options):
     # n = 50; at n = 100 validation AUC still rose until about 2000 steps (6 replicates).
     steps: int = option(2000, "optimizer steps", least=1, most=10_000_000)
     batch_bags: int = option(1, "bags per optimizer step", least=1, most=4096)
+    bag_order: str = option(
+        "shuffled", "order of the bags in an epoch: shuffled; alternating: shuffled, with the two classes by turns, so "
+        "that the batches hold the same share of positive bags", choices=("shuffled", "alternating"),
+        neutral="shuffled",
+    )  # fmt: skip
     learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
     weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
     adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)

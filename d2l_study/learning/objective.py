@@ -54,10 +54,12 @@ class Batch:
     mix: tuple[Tensor, Tensor] | None = None
 
 
-def batch_bags(streams: Streams, bags: int, batch: int, step: int, stream: str = "order") -> np.ndarray:
-    """Which bags make up a step: positions step·batch … of an endless row of shuffled epochs."""
+def batch_bags(
+    streams: Streams, bags: int, batch: int, step: int, stream: str = "order", label: np.ndarray | None = None
+) -> np.ndarray:
+    """Which bags make up a step: positions step·batch … of an endless row of epochs (`epoch_order`)."""
     position = np.arange(step * batch, (step + 1) * batch)
-    epochs = {e: streams.rng(stream, int(e)).permutation(bags) for e in np.unique(position // bags)}
+    epochs = {e: epoch_order(streams, int(e), bags, stream, label) for e in np.unique(position // bags)}
     return np.array([epochs[p // bags][p % bags] for p in position])
 
 
@@ -79,11 +81,28 @@ def batch_instances(
     return positions[kept], bag_of[kept]
 
 
+def epoch_order(
+    streams: Streams, epoch: int, bags: int, stream: str = "order", label: np.ndarray | None = None
+) -> np.ndarray:
+    """The bags of an epoch, shuffled; with their labels (bags,) the classes by turns, in proportion to their sizes."""
+    order = streams.rng(stream, epoch).permutation(bags)
+    if label is None:
+        return order
+    classes = [order[label[order] == value] for value in (1, 0)]
+    place = np.concatenate([(np.arange(len(of)) + 0.5) / max(1, len(of)) for of in classes])
+    return np.concatenate(classes)[np.argsort(place, kind="stable")]
+
+
+def order_label(config: TeacherConfig, train: Bags) -> np.ndarray | None:
+    """The labels that the order of the bags goes by, if it goes by any."""
+    return train.label if config.bag_order == "alternating" else None
+
+
 def draw_batch(
     config: TeacherConfig, pool: Pool, train: Bags, streams: Streams, step: int, normalise: Normalise
 ) -> Batch:
     """The bags and the random draws of one step, each from its own stream, addressed by the step."""
-    chosen = batch_bags(streams, len(train), config.batch_bags, step)
+    chosen = batch_bags(streams, len(train), config.batch_bags, step, label=order_label(config, train))
     positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device = normalise.mean.device
     patches = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)

@@ -17,7 +17,7 @@ from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noising import draw_masks, draw_mix
-from d2l_study.learning.objective import _noise, batch_instances
+from d2l_study.learning.objective import _noise, batch_instances, epoch_order, order_label
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import subset
 from d2l_study.learning.training import average_share, learning_rate
@@ -58,7 +58,8 @@ class Capacity:
             sizes = sizes_seen(problem)
             extra = noise_counts(problem.config, sizes)
             if problem.config.steps <= _EXACT_STEPS:
-                chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps)
+                label = order_label(problem.config, problem.replicate.train)
+                chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps, label)
                 instances = max(instances, int(sizes[chosen].sum(1).max()))
                 noise = max(noise, int(extra[chosen].sum(1).max()))
             else:
@@ -67,11 +68,13 @@ class Capacity:
         return cls(batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0)
 
 
-def orders(streams: Streams, bags: int, batch: int, first: int, last: int) -> np.ndarray:
+def orders(
+    streams: Streams, bags: int, batch: int, first: int, last: int, label: np.ndarray | None = None
+) -> np.ndarray:
     """(last − first, batch): `objective.batch_bags` of the steps first … last − 1, with each epoch shuffled once."""
     position = np.arange(first * batch, last * batch)
     epoch = position // bags
-    shuffled = np.stack([streams.rng("order", int(e)).permutation(bags) for e in range(epoch[0], epoch[-1] + 1)])
+    shuffled = np.stack([epoch_order(streams, e, bags, label=label) for e in range(epoch[0], epoch[-1] + 1)])
     return shuffled[epoch - epoch[0], position % bags].reshape(last - first, batch)
 
 
@@ -145,7 +148,8 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
     config, replicate = problem.config, problem.replicate
     train, streams = replicate.train, replicate.streams
     steps = len(block["rate"])
-    chosen = orders(streams, len(train), config.batch_bags, first, first + steps)
+    label = order_label(config, train)
+    chosen = orders(streams, len(train), config.batch_bags, first, first + steps, label)
     sizes = sizes_seen(problem)[chosen]  # (T, B)
     block["label"][:] = train.label[chosen]
     for t in range(steps):

@@ -102,7 +102,8 @@ def test_the_residual_network_packs_too(make_replicate, tiny):
     "arm",
     [{}, ALL, {**ALL, "dropout": 0.3, "mixup": 0.5, "decay": "cosine"}, {**ALL, "augment": "dihedral"},
      {**ALL, "noise_rate": 0.5, "instances_per_bag": 3},
-     {"weight_average": 0.7, "warmup_steps": 5, "augment": "affine", "initial_weights": "he"},
+     {"weight_average": 0.7, "warmup_steps": 5, "augment": "affine", "initial_weights": "he",
+      "bag_order": "alternating"},
      ],
 )  # fmt: skip
 def test_packed_equals_one_by_one(make_replicate, tiny, arm):

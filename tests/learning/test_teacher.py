@@ -11,7 +11,7 @@ import torch
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_teacher, metrics, teacher
-from d2l_study.learning.objective import draw_batch, teacher_loss
+from d2l_study.learning.objective import batch_bags, draw_batch, epoch_order, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.teacher import evaluation_sets
 from d2l_study.learning.training import learning_rate
@@ -299,6 +299,31 @@ def test_the_running_mean_of_the_weights_is_what_is_kept(make_replicate, tiny):
     assert found.curve[0]["val_bag_nll"] == metrics.log_loss(replicate.val.label, scored)
 
 
+@pytest.mark.parametrize("label", [[1, 0] * 5, [0] * 9 + [1] * 3, [1, 1, 1], [0, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1]])
+def test_an_alternating_epoch_holds_every_bag_once_with_the_classes_spread_evenly(make_replicate, label):
+    label, streams = np.array(label), make_replicate(0).streams
+    orders = [epoch_order(streams, epoch, len(label), label=label) for epoch in range(20)]
+    for order in orders:
+        assert sorted(order) == list(range(len(label)))
+        share, seen = label.mean(), np.cumsum(label[order])
+        assert np.abs(seen - share * np.arange(1, len(label) + 1)).max() <= 1  # never a bag ahead or behind
+    assert len({tuple(order) for order in orders}) > 1
+    chosen = batch_bags(streams, len(label), 2, 1, label=label)
+    assert np.array_equal(chosen, np.concatenate(orders)[2:4])
+
+
+def test_the_order_by_turns_is_asked_for_by_a_key(make_replicate, tiny):
+    replicate = make_replicate(0, train=12)
+    normalise, balanced = Normalise.of(replicate, Compute()), []
+    for order in ("shuffled", "alternating"):
+        config = dataclasses.replace(tiny, batch_bags=4, bag_order=order)
+        batches = [
+            draw_batch(config, replicate.pool, replicate.train, replicate.streams, s, normalise) for s in range(9)
+        ]
+        balanced.append([batch.label.mean().item() == 0.5 for batch in batches])
+    assert all(balanced[1]) and not all(balanced[0])
+
+
 @pytest.mark.parametrize("extractor", ["lenet", "lenet_histology"])
 def test_he_weights_keep_the_variance_from_layer_to_layer(make_replicate, extractor):
     """The mean square of what the last layer reads and gives, on real patches, against the default's."""
@@ -325,7 +350,7 @@ def test_he_weights_are_refused_for_a_network_that_normalises():
 
 def test_settings_without_the_newer_keys_keep_their_ids():
     for config in (TeacherConfig(), StudentConfig()):
-        assert {"weight_average", "warmup_steps", "initial_weights"}.isdisjoint(config.identity())
+        assert {"weight_average", "warmup_steps", "initial_weights", "bag_order"}.isdisjoint(config.identity())
     assert TeacherConfig(weight_average=0.9).identity()["weight_average"] == 0.9
 
 
