@@ -23,6 +23,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from d2l_study.learning.metrics import auc
 
 BASE_SEED = 9000
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "short": {
         "batch_bags": 4, "steps": 240, "eval_every": 240, "select": "last", "initial_weights": "he",
         "learning_rate": 1e-3, "decay": "linear", "warmup_steps": 20, "augment": "affine", "bag_order": "alternating",
