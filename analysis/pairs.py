@@ -17,7 +17,7 @@ from analysis import style
 from analysis.arrange import arrange
 from analysis.differences import difference_of, teacher_of, teachers_by_id
 from analysis.figures import marks_of
-from analysis.layout import Cell, Label, Layout
+from analysis.layout import METRICS, Cell, Label, Layout, default_columns
 from analysis.stages import STUDENT
 from d2l_study.errors import UserError
 
@@ -51,6 +51,10 @@ def draw_pairs(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if column_key == "num_bags":
+        column_key = default_columns(rows)  # of folds: the metric, one column
+    if panel_key == "mean_bag_size" and panel_key not in rows:
+        panel_key = None
     layout = arrange(rows, metric, "method", column_key, panel_key)
     by_id = teachers_by_id(layout)
     taught = {place: cell for place, cell in layout.cells.items() if cell.origin.stage == STUDENT}
@@ -81,7 +85,7 @@ def draw_pairs(
                 axis.set_visible(False)
                 continue
             panel, column = panels[i]
-            axis.set_title(", ".join(filter(None, [panel.text, column.text])))
+            axis.set_title(", ".join(filter(None, [panel.text, "" if column_key == METRICS else column.text])))
             axis.axvline(0, color=style.GREY, lw=1.0, zorder=1)
             for position, row in enumerate(students):
                 place = (panel, row, column)

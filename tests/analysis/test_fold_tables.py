@@ -16,6 +16,7 @@ from analysis.arrange import arrange
 from analysis.cli import main
 from analysis.layout import METRICS
 from analysis.out_of_fold import pooled_rows
+from analysis.pairs import draw_pairs
 from analysis.tables import render, table
 
 
@@ -114,3 +115,18 @@ def test_the_command_shows_pooled_figures_and_can_leave_them(root, tmp_path, cap
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert set(frame["kind"]) == {"value", "pooled_out_of_fold", "method_minus_none"}
     assert frame["best"].dtype == "boolean"
+
+
+def test_students_of_folds_are_drawn_beside_their_teachers_with_the_corrected_interval(rows):
+    rows = rows[rows["stage"] == "teacher"].copy()
+    student, teacher = rows["method"] == "vat", rows["method"] == "none"
+    rows.loc[student, "stage"] = "student"
+    rows.loc[student, "teacher_id"] = rows.loc[teacher, "config_id"].iloc[0]
+    rows.loc[student, "teacher_method"] = "none"
+    (axis,) = draw_pairs(rows, "instance_auc").axes
+    done = [frame.set_index("replicate")["instance_auc"] for frame in (rows[student], rows[teacher])]
+    gain = (done[0] - done[1]).dropna()
+    half = stats.t.ppf(0.975, len(gain) - 1) * gain.std() * np.sqrt(1 / len(gain) + 1 / 3)
+    drawn = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
+    assert any(np.allclose(x, [gain.mean() - half, gain.mean() + half]) for x in drawn)
+    assert len(gain) == 14 and any(text.get_text().endswith("(14)") for text in axis.texts)
