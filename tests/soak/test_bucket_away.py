@@ -41,9 +41,12 @@ def begun(place, server):
     return driver, files
 
 
-def assert_complete(place, files, undisturbed):
+def assert_complete(place, files, undisturbed, leftover=0):
+    """leftover: how many checkpoints may still be there. Where the bucket goes for good between a commit and the
+    removal of its checkpoint, that one stays, and nobody reads it; a worker has one at most."""
     assert files.rows() == undisturbed
-    assert not files.paths("checkpoint.pt") and not any("/failures/" in p or "/attempts/" in p for p in files.paths())
+    assert len(files.paths("checkpoint.pt")) <= leftover
+    assert not any("/failures/" in p or "/attempts/" in p for p in files.paths())
     assert files.attempts() == {1: len(undisturbed)}  # nothing was made twice
     assert {run.info.status for run in place.children(place.store())[1]} == {"FINISHED"}
 
@@ -79,5 +82,5 @@ def test_a_bucket_that_stays_away_ends_the_study_and_it_goes_on_when_it_is_back(
     proxy.open()
     assert "failed" not in place.call("status", "few")
     assert "resuming" in place.run()
-    assert_complete(place, files, undisturbed)
+    assert_complete(place, files, undisturbed, leftover=2)
     assert all(files.read(path) == content for path, content in before.items())
