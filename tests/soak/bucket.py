@@ -143,6 +143,10 @@ class Bucket:
         found: dict[str, set[str]] = {}
         for path in self.paths():
             folder, _, name = path.rpartition("/")
-            if folder.rpartition("/")[2].startswith("r") and name != "commit.json" and "/results/" in path:
+            if (
+                folder.rpartition("/")[2].startswith("r")
+                and name not in ("commit.json", "checkpoint.pt")
+                and "/results/" in path
+            ):
                 found.setdefault(folder, set()).add(name.split(".")[0])
         return Counter(len(names) for names in found.values())
