@@ -142,13 +142,23 @@ def _each_run_once(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 def _configurations(frame: pandas.DataFrame, label_key: str) -> pandas.DataFrame:
     """One row for each configuration under each of its names."""
-    return _first_finished(frame, [*dict.fromkeys(["config_id", "stage", "method", label_key])])
+    return _first_finished(frame, _identity(label_key))
+
+
+def _identity(label_key: str) -> list[str]:
+    """What tells one configuration under one of its names from the others."""
+    return [*dict.fromkeys(["config_id", "stage", "method", label_key])]
+
+
+def _groups(frame: pandas.DataFrame, keys: list[str]) -> np.ndarray:
+    """(rows,) the number of each row's combination of the keys, in order of appearance."""
+    return frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
 
 
 def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
     """For each combination of the keys, in order of appearance, its first finished row: that of a run which is not
     finished lacks what only a run can tell. Without a finished one the first row."""
-    group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    group = _groups(frame, keys)
     order = (frame["status"] != "done").to_numpy().argsort(kind="stable")
     _, first = np.unique(group[order], return_index=True)
     return frame.iloc[order[first]]
@@ -157,16 +167,17 @@ def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFram
 def _runs(
     frame: pandas.DataFrame, configurations: pandas.DataFrame, label_key: str, names: list[str]
 ) -> list[dict[int, tuple[str, tuple[float, ...]]]]:
-    """For each configuration, in order, replicate -> (status, values of the metrics)."""
-    keys = [*dict.fromkeys(["config_id", "stage", "method", label_key])]
-    place = {key: i for i, key in enumerate(zip(*(map(_plain, configurations[k]) for k in keys), strict=True))}
-    found: list[dict[int, tuple[str, tuple[float, ...]]]] = [{} for _ in place]
-    causes = frame["cause"] if "cause" in frame else [None] * len(frame)
-    columns = [*(map(_plain, frame[k]) for k in keys), frame["replicate"], frame["status"], causes]
-    for *key, replicate, status, cause, values in zip(
-        *columns, zip(*(frame[n].astype(float) for n in names), strict=True), strict=True
+    """For each of the `_configurations`, in order, replicate -> (status, values of the metrics)."""
+    found: list[dict[int, tuple[str, tuple[float, ...]]]] = [{} for _ in range(len(configurations))]
+    causes = frame["cause"].tolist() if "cause" in frame else [None] * len(frame)
+    columns = [_groups(frame, _identity(label_key)), frame["replicate"], frame["status"]]
+    for i, replicate, status, cause, values in zip(
+        *(column.tolist() for column in columns),
+        causes,
+        zip(*(frame[name].astype(float).tolist() for name in names), strict=True),
+        strict=True,
     ):
-        found[place[tuple(key)]][int(replicate)] = (_status(status, cause), values)
+        found[i][int(replicate)] = (_status(status, cause), values)
     return found
 
 
