@@ -39,20 +39,20 @@ def draw_pairs(
     rows: pandas.DataFrame,
     metric: str | None = None,
     *,
-    column_key: str = "num_bags",
+    column_key: str | None = None,
     panel_key: str | None = "mean_bag_size",
     size: str = "page",
 ) -> Figure:
     """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table.
 
     metric: by default the instance AUC
+    column_key: by default that of the table: num_bags, of folds the metric
     UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if column_key == "num_bags":
-        column_key = default_columns(rows)  # of folds: the metric, one column
+    column_key = column_key or default_columns(rows)
     if panel_key == "mean_bag_size" and panel_key not in rows:
         panel_key = None
     layout = arrange(rows, metric, "method", column_key, panel_key)
