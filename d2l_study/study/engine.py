@@ -7,6 +7,7 @@ ledger, committed by the workers; a resumed study is a fresh Tuner over what is 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import tempfile
@@ -84,7 +85,23 @@ def cluster(address: str) -> Iterator[Any]:
     try:
         yield ray
     finally:
+        shut_down(ray)
+
+
+def shut_down(ray: Any) -> None:
+    """End Ray with no garbage of its own left to be found meanwhile.
+
+    Tune leaves cycles that hold object references. If the collector, which runs in whatever thread allocates (that of
+    MLflow, say), finds them while Ray is ending, Ray ends the whole process, with exit code 1.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
         ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def check_fits(resources: Resources, cpus: float, gpus: float) -> int:
