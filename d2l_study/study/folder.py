@@ -89,10 +89,10 @@ class StudyFolder:
     # ---- failures and attempts
     def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
         """Keep why a run failed: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
-        self.storage.put(self._failure_key(config, replicate), _json(failure))
+        self.storage.put(self.failure_key(config, replicate), _json(failure))
 
     def failure(self, config: str, replicate: int) -> dict[str, Any] | None:
-        key = self._failure_key(config, replicate)
+        key = self.failure_key(config, replicate)
         try:
             found = read_json(self.storage, key, "")
         except FileNotFoundError:
@@ -102,7 +102,7 @@ class StudyFolder:
         return {"cause": f"not known: {self.storage.shown(key)} is damaged", "log": "", **found}
 
     def clear_failure(self, config: str, replicate: int) -> None:
-        self.storage.delete(self._failure_key(config, replicate))
+        self.storage.delete(self.failure_key(config, replicate))
 
     def write_lost_attempt(self, config: str, replicate: int, attempt: dict[str, Any]) -> None:
         """Count an attempt that ended with its worker, its node or its memory: `cause`, `kind`, `at`, `replicates`."""
@@ -121,7 +121,7 @@ class StudyFolder:
     def _attempts_key(self, config: str, replicate: int) -> str:
         return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"
 
-    def _failure_key(self, config: str, replicate: int) -> str:
+    def failure_key(self, config: str, replicate: int) -> str:
         return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
 
     # ---- rows
@@ -160,6 +160,12 @@ class StudyFolder:
         """All rows of the study as a table, `LEADING_COLUMNS` first; columns that nothing fills are left out
         except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name,
         `attrs["search"]` of a search the metric that chose, and whether it saw true instance labels."""
+        from d2l_study.study import compacted
+
+        found = compacted.read(self)
+        return self._rows_of_ledger() if found is None else found
+
+    def _rows_of_ledger(self) -> pandas.DataFrame:
         import pandas as pd
 
         frame = pd.DataFrame(list(self.iter_rows()))
@@ -178,10 +184,11 @@ class StudyFolder:
 
     def compact(self) -> pandas.DataFrame:
         """Write `rows.parquet`; returns the rows."""
-        frame = self.rows()
-        plain = frame.copy()
-        plain.attrs = {}
-        self.storage.put(f"{self.key}/rows.parquet", plain.to_parquet(index=False))
+        from d2l_study.study import compacted
+
+        made_from = compacted.digest(self, ((e["config_id"], r) for e in self.plan() for r in e["replicates"]))
+        frame = self._rows_of_ledger()
+        compacted.write(self, frame, None if self.ledger.damaged else made_from)
         return frame
 
 

@@ -60,6 +60,10 @@ class Ledger:
     def run_key(cls, config: str, replicate: int) -> str:
         return f"{cls.config_key(config)}/r{replicate:03d}"
 
+    @classmethod
+    def pruned_key(cls, config: str, replicate: int, study: str) -> str:
+        return f"{cls.run_key(config, replicate)}/pruned-{study}.json"
+
     # ---- configurations
     def write_config(self, config: str, resolved: Mapping[str, Any]) -> None:
         """Keep what an id stands for; written once."""
@@ -184,16 +188,16 @@ class Ledger:
     # ---- runs that a study ended early; their checkpoints stay, so that another study can go on with them
     def write_pruned(self, config: str, replicate: int, study: str, record: Mapping[str, Any]) -> None:
         """Keep that a study ended the run early: `cause`, `step`, `value` (mean validation AUC there), `curve`."""
-        self.storage.put(f"{self.run_key(config, replicate)}/pruned-{study}.json", _json(record))
+        self.storage.put(self.pruned_key(config, replicate, study), _json(record))
 
     def pruned(self, config: str, replicate: int, study: str) -> dict[str, Any] | None:
         """That record, or None if this study did not end the run."""
         with contextlib.suppress(FileNotFoundError, DamagedError):
-            return read_json(self.storage, f"{self.run_key(config, replicate)}/pruned-{study}.json", "")
+            return read_json(self.storage, self.pruned_key(config, replicate, study), "")
         return None
 
     def forget_pruned(self, config: str, replicate: int, study: str) -> None:
-        self.storage.delete(f"{self.run_key(config, replicate)}/pruned-{study}.json")
+        self.storage.delete(self.pruned_key(config, replicate, study))
 
     # ---- checkpoints of unfinished runs
     def save_checkpoint(self, config: str, replicate: int, data: bytes, owner: str | None = None) -> None:

@@ -154,6 +154,9 @@ class ObjectStorage:
         with self._reading(key):
             return self._patiently(lambda: self._files.get_file_info(self._path(key))).type == fs.FileType.File
 
+    def version(self, key: str) -> None:
+        return None
+
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""
 

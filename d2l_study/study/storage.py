@@ -48,6 +48,10 @@ class Storage(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def version(self, key: str) -> str | None:
+        """Another one whenever the object is written; empty if there is none. None where to ask costs as much as to
+        read."""
+
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""
 
@@ -132,6 +136,15 @@ class LocalStorage:
 
     def exists(self, key: str) -> bool:
         return self.path(key).exists()
+
+    def version(self, key: str) -> str:
+        try:
+            found = os.stat(f"{self.root}/{key}")  # noqa: PTH116 (of tens of thousands, a Path costs more than this)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as error:
+            raise UnreadableError(error.errno, error.strerror, f"{self.root}/{key}") from error
+        return f"{found.st_mtime_ns}-{found.st_size}"
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 
@@ -46,10 +47,8 @@ def test_ray_ends_with_no_cycle_for_another_threads_collector_to_find() -> None:
 
 def test_the_collector_is_on_again_after_a_failed_end_and_stays_off_for_who_has_it_off() -> None:
     ending = Ending(weakref.ref(Reference()), fails=True)
-    try:
+    with contextlib.suppress(RuntimeError):
         shut_down(ending)
-    except RuntimeError:
-        pass
     assert gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,163 @@
+"""The compacted rows of a study are taken while they are what the ledger says, and no moment longer."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyarrow import parquet
+
+from d2l_study.study import compacted
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.storage import LocalStorage
+
+CONFIGS = ("a" * 20, "b" * 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """Two configurations of three runs: of the first all are done, of the second one is done, one failed, one
+    missing."""
+    made = StudyFolder(LocalStorage(tmp_path), "made")
+    both = {"stage": "teacher", "method": "none", "varied": ["num_bags"], "replicates": [0, 1, 2]}
+    plan = [
+        {**both, "config_id": c, "values": {"num_bags": n, "hidden": None}}
+        for c, n in zip(CONFIGS, (50, 100), strict=True)
+    ]
+    made.write("description: made\n", {"space": {}}, plan)
+    for config, replicate in ((CONFIGS[0], 0), (CONFIGS[0], 1), (CONFIGS[0], 2), (CONFIGS[1], 0)):
+        commit(made, config, replicate, 0.9 + replicate / 100)
+    made.write_failure(CONFIGS[1], 1, {"cause": "ValueError: made", "log": ""})
+    return made
+
+
+def commit(folder: StudyFolder, config: str, replicate: int, value: float, replace: bool = False) -> None:
+    row = {"status": "done", "cause": None, "bag_auc": value, "precision": "float32", "repeat": replicate}
+    folder.ledger.commit(config, replicate, row, {}, replace=replace)
+
+
+def reads(folder: StudyFolder) -> int:
+    """How many runs are read from the ledger for the rows of the study."""
+    again = StudyFolder(folder.storage, folder.name)
+    count = 0
+    read = again.ledger.read
+
+    def counted(config: str, replicate: int) -> dict | None:
+        nonlocal count
+        count += 1
+        return read(config, replicate)
+
+    again.ledger.read = counted  # type: ignore[method-assign]
+    again.rows()
+    return count
+
+
+def test_they_are_the_rows_of_the_ledger_value_for_value_and_no_run_is_read(folder: StudyFolder) -> None:
+    assert reads(folder) == 6
+    told = folder.rows()
+    written = folder.compact()
+    assert reads(folder) == 0
+    found = folder.rows()
+    for one in (told, written):
+        pd.testing.assert_frame_equal(found, one)
+        assert found.attrs == one.attrs
+    assert found["status"].tolist() == ["done"] * 4 + ["failed", "missing"]
+
+
+def changes() -> dict[str, Callable[[StudyFolder], None]]:
+    def plan(folder: StudyFolder) -> None:
+        entries = folder.plan()
+        entries[0]["values"]["num_bags"] = 51
+        folder.write_plan(entries)
+
+    def cut(folder: StudyFolder) -> None:
+        path = Path(folder.storage.root) / Ledger.run_key(CONFIGS[0], 0) / "commit.json"
+        path.write_bytes(path.read_bytes()[:-5])
+
+    def same_size(folder: StudyFolder) -> None:
+        path = Path(folder.storage.root) / Ledger.run_key(CONFIGS[0], 0) / "commit.json"
+        before = path.stat()
+        path.write_bytes(path.read_bytes().replace(b"0.9", b"0.8"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+    return {
+        "a run that was missing is done": lambda f: commit(f, CONFIGS[1], 2, 0.7),
+        "a run that failed is done": lambda f: commit(f, CONFIGS[1], 1, 0.7),
+        "a run was made again": lambda f: commit(f, CONFIGS[0], 1, 0.7, replace=True),
+        "a run is gone": lambda f: f.storage.delete(f"{Ledger.run_key(CONFIGS[0], 2)}/commit.json"),
+        "a failure was cleared": lambda f: f.clear_failure(CONFIGS[1], 1),
+        "a run failed": lambda f: f.write_failure(CONFIGS[1], 2, {"cause": "made", "log": ""}),
+        "a run failed in another way": lambda f: f.write_failure(CONFIGS[1], 1, {"cause": "other", "log": ""}),
+        "a run was ended early": lambda f: f.ledger.write_pruned(CONFIGS[1], 2, "made", {"cause": "asha", "step": 5}),
+        "the plan is another": plan,
+        "a commit was cut short": cut,
+        "a commit was edited to the same length": same_size,
+    }
+
+
+@pytest.mark.parametrize("change", changes())
+def test_whatever_changes_behind_them_is_seen(folder: StudyFolder, change: str) -> None:
+    before = folder.compact()
+    changes()[change](folder)
+    fresh = StudyFolder(folder.storage, folder.name)
+    found = fresh.rows()
+    assert not found.equals(before)
+    fresh.storage.delete(f"{folder.key}/rows.parquet")
+    pd.testing.assert_frame_equal(found, StudyFolder(folder.storage, folder.name).rows())
+
+
+def test_a_change_while_they_are_written_is_seen(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = compacted.write
+
+    def late(*arguments: object) -> None:
+        commit(folder, CONFIGS[1], 2, 0.7)  # after the rows were read, before the file is there
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compacted, "write", late)
+    assert folder.compact()["status"].iloc[-1] == "missing"
+    assert folder.rows()["status"].iloc[-1] == "done"
+
+
+def test_a_damaged_commit_is_named_each_time(folder: StudyFolder) -> None:
+    path = Path(folder.storage.root) / Ledger.run_key(CONFIGS[0], 0) / "commit.json"
+    path.write_text("{")
+    folder.compact()
+    again = StudyFolder(folder.storage, folder.name)
+    again.rows()
+    assert list(again.ledger.damaged) == [str(path)]
+
+
+@pytest.mark.parametrize("damage", ["cut", "of an older version", "another study's", "none"])
+def test_a_file_that_proves_nothing_is_passed_over(folder: StudyFolder, damage: str) -> None:
+    folder.compact()
+    key = f"{folder.key}/rows.parquet"
+    data = folder.storage.read(key)
+    if damage == "cut":
+        folder.storage.put(key, data[: len(data) // 2])
+    elif damage == "of an older version":
+        table = parquet.read_table(io.BytesIO(data)).replace_schema_metadata({})
+        file = io.BytesIO()
+        parquet.write_table(table, file)
+        folder.storage.put(key, file.getvalue())
+    elif damage == "another study's":
+        other = StudyFolder(folder.storage, "other")
+        other.write("description: other\n", {"space": {}}, folder.plan())
+        folder.storage.put(f"{other.key}/rows.parquet", data)
+        assert set(other.rows()["study"]) == {"other"}
+    else:
+        folder.storage.delete(key)
+    assert folder.rows()["status"].tolist() == ["done"] * 4 + ["failed", "missing"]
+    assert reads(folder) == (0 if damage == "another study's" else 6)
+
+
+def test_rows_that_parquet_would_give_back_otherwise_are_read_from_the_ledger(folder: StudyFolder) -> None:
+    entries = folder.plan()
+    entries[0]["values"]["hidden"] = [500, 128]  # comes back as an array
+    folder.write_plan(entries)
+    folder.compact()
+    assert folder.rows()["hidden"].iloc[0] == [500, 128]
