@@ -85,6 +85,13 @@ def _spaces(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _keys(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.keys_page import show_keys
+
+    print(show_keys(arguments.what))
+    return 0
+
+
 def _data(arguments: argparse.Namespace) -> int:
     from d2l_study.data.inventory import show_data
 
@@ -269,6 +276,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(again)
 
     _command(commands, "spaces", _spaces, "list the search spaces")
+
+    keys = _command(commands, "keys", _keys, "show the keys of a space, with defaults, bounds and meaning")
+    keys.add_argument("what", nargs="*", metavar="SECTION[.KEY]|DATASET",
+                      help="only these, for example: teacher, student.temperature, colon")  # fmt: skip
 
     data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
     data.add_argument("--mnist", metavar="DIR", help="check a folder of MNIST IDX files of your own")

@@ -113,7 +113,7 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     (kind,) = [k for k in kinds if k is not types.NoneType]
     if value is None and optional:
         return None
-    allowed = _allowed(kind, optional, meta)
+    allowed = allowed_values(hint, meta)
     if kind is bool:
         ok = isinstance(value, bool)
     elif kind is int:
@@ -138,7 +138,7 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
 
 def _check_list(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise UserError(f"{name}: {value!r} is not allowed; expected a list, each {_allowed(hint, False, meta)}")
+        raise UserError(f"{name}: {value!r} is not allowed; expected a list, each {allowed_values(hint, meta)}")
     many = len(value)
     return tuple(check_value(f"{name} (entry {i} of {many})", one, hint, meta) for i, one in enumerate(value, start=1))
 
@@ -171,6 +171,15 @@ def _within(value: float, meta: Mapping[str, Any]) -> bool:
         and (above is None or value > above)
         and (below is None or value < below)
     )
+
+
+def allowed_values(hint: Any, meta: Mapping[str, Any]) -> str:
+    """What a key of this type and metadata (`field_of`) may be, in words."""
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_allowed(typing.get_args(hint)[0], False, meta)}"
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    (kind,) = [k for k in kinds if k is not types.NoneType]
+    return _allowed(kind, types.NoneType in kinds, meta)
 
 
 def _allowed(kind: type, optional: bool, meta: Mapping[str, Any]) -> str:

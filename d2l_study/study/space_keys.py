@@ -127,6 +127,12 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
 
 
+def unknown_key(key: Any, known: Iterable[str]) -> str:
+    """A hint for a key that no section of this kind has."""
+    hint = did_you_mean(key, known)
+    return f"{hint[:-1]}; all of them: python -m d2l_study keys)" if hint.endswith("in all))") else hint
+
+
 def home_of(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
     """A hint for a section's key that stands outside its section."""
     homes = [section for section in sections if has_key(section_class(section), key)]

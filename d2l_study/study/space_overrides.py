@@ -19,9 +19,9 @@ from d2l_study.study.space_keys import (
     Written,
     arm_sections,
     datasets_of,
-    did_you_mean,
     has_key,
     section_class,
+    unknown_key,
 )
 from d2l_study.study.space_yaml import parse_yaml, short
 
@@ -78,7 +78,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     section, dot, key = inner.partition(".")
     if dot and section in classes:
         if not has_key(classes[section], key):
-            raise UserError(f"--set {short(name)}: unknown key{did_you_mean(key, classes[section].keys())}")
+            raise UserError(f"--set {short(name)}: unknown key{unknown_key(key, classes[section].keys())}")
         return section, key
     homes = [home for home, cls in classes.items() if has_key(cls, inner)]
     if len(homes) == 1:

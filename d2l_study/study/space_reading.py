@@ -26,6 +26,7 @@ from d2l_study.study.space_keys import (
     has_key,
     home_of,
     section_class,
+    unknown_key,
 )
 from d2l_study.study.space_yaml import short
 
@@ -106,7 +107,7 @@ def _checked_in(section: str, key: str, datasets: Iterable[str], written: Writte
 def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
     """A value, or the values of an axis as a tuple, in the key's type and bounds."""
     if not has_key(cls, key):
-        raise UserError(f"{written.where}: unknown key{did_you_mean(key, cls.keys())}")
+        raise UserError(f"{written.where}: unknown key{unknown_key(key, cls.keys())}")
     hint, meta = field_of(cls, key)
 
     def check(where: str, value: Any) -> Any:

@@ -36,8 +36,9 @@ def why_not() -> str | None:
     missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
-    if Path(sys.prefix).resolve().is_relative_to("/tmp"):
-        return f"every host has a /tmp of its own, and the Python environment is in it ({sys.prefix})"
+    for own in ("/tmp", "/root"):
+        if Path(sys.prefix).resolve().is_relative_to(own):
+            return f"every host has a {own} of its own, and the Python environment is in it ({sys.prefix})"
     probe = subprocess.run(["ip", "netns", "add", "d2l-probe"], capture_output=True, text=True)
     if probe.returncode:
         return f"no network namespaces here: {probe.stderr.strip()}"

@@ -87,8 +87,9 @@ class RayCluster:
     def ray(self, *words: str) -> None:
         self.note(f"$ ray {' '.join(words)}")
         with self.log.open("ab") as log:
-            subprocess.run([RAY, *words], cwd=REPOSITORY, env=self._environment(), stdout=log,
-                           stderr=subprocess.STDOUT, timeout=600, check=True)  # fmt: skip
+            ended = subprocess.run([RAY, *words], cwd=REPOSITORY, env=self._environment(), stdout=log,
+                                   stderr=subprocess.STDOUT, timeout=600)  # fmt: skip
+        assert ended.returncode == 0, f"ray {words[0]} ended with {ended.returncode}:\n{self.log.read_text()[-3000:]}"
 
     def note(self, line: str) -> None:
         with self.log.open("a") as log:

@@ -1,0 +1,83 @@
+"""The keys of a space with their defaults, bounds and meaning, as `python -m d2l_study keys` shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from d2l_study.data import DATASETS
+from d2l_study.errors import UserError, listed, nearest
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options, allowed_values, field_of
+from d2l_study.study.distributions import SearchOptions
+from d2l_study.study.resources import Resources
+from d2l_study.study.space_keys import GROUPS, REFERENCES, StudyOptions, did_you_mean, has_key
+
+PLACES: dict[str, dict[str, type[Options]]] = {
+    "study": {"the top level of a space": StudyOptions},
+    "data": {f"section data, dataset: {name}": cls for name, cls in DATASETS.items()},
+    "teacher": {"section teacher": TeacherConfig},
+    "student": {"section student, of a space of students": StudentConfig},
+    "search": {"section search": SearchOptions},
+    "resources": {"section resources": Resources},
+}
+"""What may be asked for: a name, and under it headings with the keys they hold."""
+
+WIDTH = 110
+
+
+def show_keys(wanted: Sequence[str]) -> str:
+    """The page for sections (`teacher`), data sets (`colon`) and single keys (`teacher.epsilon`); without any, of all.
+    `UserError` if one of them is not known."""
+    pages: list[str] = []
+    for name in wanted or PLACES:
+        section, _, key = name.partition(".")
+        places = _places(section)
+        found = [_page(heading, cls, key) for heading, cls in places.items() if not key or has_key(cls, key)]
+        if not found:
+            known = list(dict.fromkeys(itertools.chain.from_iterable(cls.keys() for cls in places.values())))
+            raise UserError(f"{name}: unknown key{nearest(key, known)} (known: {listed(known, 60)})")
+        pages += [page for page in found if page not in pages]
+    if not wanted:
+        arms = " or ".join(GROUPS)
+        pages.append(
+            f"Also at the top level: {arms}, the arms by name, each with the keys of sections that it sets;\n"
+            f"references, a list of {', '.join(REFERENCES)} (spaces of students)."
+        )
+    return "\n\n".join(pages)
+
+
+def _places(section: str) -> dict[str, type[Options]]:
+    if section in DATASETS:
+        return {f"section data, dataset: {section}": DATASETS[section]}
+    if section not in PLACES:
+        raise UserError(f"{section}: unknown section{did_you_mean(section, (*PLACES, *DATASETS))}")
+    return PLACES[section]
+
+
+def _page(heading: str, cls: type[Options], key: str) -> str:
+    return "\n".join([heading, *_entries(cls, key)])
+
+
+def _entries(cls: type[Options], only: str) -> Iterator[str]:
+    for field in dataclasses.fields(cls):
+        if only in ("", field.name):
+            hint, meta = field_of(cls, field.name)
+            yield f"  {field.name}: {_yaml(field.default)}"
+            text = f"{meta['doc']} ({allowed_values(hint, meta)})"
+            yield textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def _yaml(value: Any) -> str:
+    """A default as it would be written in a space."""
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, float):
+        return f"{value:g}"  # 5e-4, not 0.0005000000000000001
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()

@@ -1,0 +1,60 @@
+"""The page of keys tells what a space may hold, and what it tells is what a space accepts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from d2l_study.cli import main
+from d2l_study.data import DATASETS
+from d2l_study.errors import UserError
+from d2l_study.options import field_of
+from d2l_study.study.keys_page import PLACES, show_keys
+
+
+def entries(page: str) -> dict[str, object]:
+    """Key -> default, read back from a page of one section as YAML."""
+    found: dict[str, object] = {}
+    for line in re.findall(r"^  (?! )(.*)$", page, re.MULTILINE):
+        found |= yaml.safe_load(line)
+    return found
+
+
+@pytest.mark.parametrize("section", [*PLACES, *DATASETS])
+def test_every_key_is_there_and_its_default_is_accepted_as_it_is_written(section: str) -> None:
+    places = PLACES.get(section) or {"": DATASETS[section]}
+    cls = next(iter(places.values()))
+    page = show_keys([section]).split("\n\n")[0]
+    told = entries(page)
+    assert tuple(told) == cls.keys()
+    assert cls.from_mapping(told) == cls()
+    flat = " ".join(page.split())
+    for key in cls.keys():  # noqa: SIM118 (a class method)
+        assert " ".join(field_of(cls, key)[1]["doc"].split()) in flat
+
+
+def test_one_key_and_several_sections() -> None:
+    page = show_keys(["teacher.epsilon", "resources"])
+    assert page.startswith("section teacher\n  epsilon: 4\n") and "(a number > 0)" in page
+    assert "learning_rate" not in page and "\n  retries: 1\n" in page
+
+
+def test_without_a_word_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys"]) == 0
+    page = capsys.readouterr().out
+    for words in ("section teacher\n", "dataset: manifest\n", "section search\n", "  replicates: 5\n", "references"):
+        assert words in page
+
+
+def test_what_is_not_known_is_answered_with_what_is() -> None:
+    with pytest.raises(UserError, match=r"teacher\.epsilonn: unknown key; did you mean 'epsilon'"):
+        show_keys(["teacher.epsilonn"])
+    with pytest.raises(UserError, match="teachr: unknown section; did you mean 'teacher'"):
+        show_keys(["teachr"])
+
+
+def test_a_message_that_cannot_hold_all_keys_says_who_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--space", "smoke", "--set", "teacher.zzz=1"]) == 2
+    assert "all of them: python -m d2l_study keys)" in capsys.readouterr().err
