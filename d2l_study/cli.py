@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d2l_study.inference.inputs import Input
-    from d2l_study.study.run import Request
+    from d2l_study.study.prepared import Request
     from d2l_study.study.stored_models import FoundModel
 
 ROOT = "runs"
@@ -56,7 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.run import check_same, prepare, show_plan
+    from d2l_study.study.announcement import show_plan
+    from d2l_study.study.prepared import check_same, prepare
 
     study = prepare(_request(arguments))
     show_plan(study, list_all=True)
@@ -65,7 +66,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from d2l_study.study.run import Request
+    from d2l_study.study.prepared import Request
 
     return Request(
         space=arguments.space, study=arguments.study, overrides=tuple(arguments.set), replicates=arguments.replicates,

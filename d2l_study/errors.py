@@ -35,6 +35,11 @@ def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def counted(number: int, what: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def listed(values: Iterable[object], most: int = 12) -> str:
     """The values as `a, b, c`, cut after `most`."""
     names = [str(v) for v in values]

@@ -22,7 +22,7 @@ from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder
 
 if TYPE_CHECKING:
-    from d2l_study.study.run import Request
+    from d2l_study.study.prepared import Request
 
 
 class Watcher(Protocol):

@@ -203,7 +203,7 @@ def _planned(storage: Storage, identity: str) -> list[str]:
     """Configurations that begin so, which a study has in its plan and nobody has begun yet: what their ids stand for is
     made from the study's space, and kept."""
     from d2l_study.study.points import configurations
-    from d2l_study.study.run import DataChecksums
+    from d2l_study.study.prepared import DataChecksums
     from d2l_study.study.space import load_space
 
     found: dict[str, None] = {}

@@ -21,7 +21,7 @@ from d2l_study.study.trial import TrialOrder, now
 
 if TYPE_CHECKING:
     from d2l_study.study.folder import StudyFolder
-    from d2l_study.study.run import Study
+    from d2l_study.study.prepared import Study
 
 SAMPLERS = {
     "tpe": "tree-structured Parzen estimator, multivariate, trials at work counted as bad",

@@ -74,6 +74,14 @@ def open_storage(root: str | Path, known: bool = False) -> Storage:
     return ObjectStorage(str(root), known) if is_address(str(root)) else LocalStorage(root)
 
 
+def short_path(place: str) -> str:
+    """A place as `Storage.shown` tells it, from the working directory where it is in it."""
+    try:
+        return str(Path(place).relative_to(Path.cwd()))
+    except ValueError:
+        return place
+
+
 def read_json(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
     """A JSON object that we wrote. FileNotFoundError if there is none; `DamagedError`, which names the file and says
     the remedy, if it is not one."""

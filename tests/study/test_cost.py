@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from d2l_study.study.announcement import show_plan
 from d2l_study.study.cost import (
     TEST_IMAGES,
     earlier_rows,
@@ -20,8 +21,8 @@ from d2l_study.study.cost import (
 )
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Plan, make_plan
+from d2l_study.study.prepared import Request, prepare
 from d2l_study.study.resources import Resources
-from d2l_study.study.run import Request, prepare, show_plan
 from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 

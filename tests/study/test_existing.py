@@ -9,7 +9,7 @@ from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.lease import lease
 from d2l_study.study.plan import make_plan
-from d2l_study.study.run import DataChecksums
+from d2l_study.study.prepared import DataChecksums
 from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import run_trial

@@ -15,8 +15,8 @@ from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.study.cost import work
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import make_plan
+from d2l_study.study.prepared import DataChecksums, Request, prepare
 from d2l_study.study.resources import Resources
-from d2l_study.study.run import DataChecksums, Request, prepare
 from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import TrialOrder, run_trial

@@ -1,0 +1,74 @@
+"""What `run` says at its end: the table, failures, where to look next, and the exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from d2l_study.errors import counted
+from d2l_study.study.failure_report import show_failures, show_undefined
+from d2l_study.study.prepared import Study
+from d2l_study.study.search_results import search_summary
+from d2l_study.study.storage import short_path
+from d2l_study.study.study_report import NAME as REPORT_NAME
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None = None) -> int:
+    """Print the table, the failures and where to look next; returns the exit code."""
+    import analysis
+    from analysis.tables import render
+
+    name, root = study.name, study.request.root
+    where = "" if root == "runs" else f" --root {shlex.quote(root)}"
+    print()
+    if study.search is not None and not study.search.trials:
+        print("Stopped before the first trial; the same command goes on from here.")
+        return 130
+    rows = analysis.load(name, root)
+    if study.space.search is not None:
+        print(search_summary(study.folder, rows), end="")
+    elif (rows["status"] != "missing").any():
+        print(render(rows, study.space.metric), end="")
+    show_undefined(rows)
+    show_made_again(study, rows)
+    if failed:
+        show_failures(study.folder, rows, where)
+    if stopped or unfinished:
+        left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
+        why = f" ({reason})" if reason else ""
+        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; the same command goes on from here.")
+    broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
+    code = 1 if broken else 130 if stopped else 1 if failed else 0
+    if broken and reason is not None and reason.startswith("cannot "):
+        print(f"error: {reason}; what was committed is safe. When that is mended, give the same command.",
+              file=sys.stderr)  # fmt: skip
+    if not (rows["status"] == "done").any():
+        return code or 1
+    pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
+    name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
+    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else "instance_auc"
+    print(
+        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
+        f"      python -m analysis tables {name}{where} --metric {shown}\n"
+        f"      python -m d2l_study ui{where}"
+    )
+    if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
+        print(f"      report: {short_path(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
+    return code
+
+
+def show_made_again(study: Study, rows: pandas.DataFrame) -> None:
+    """After `--fresh`: whether the runs of other studies came out the same."""
+    if not study.request.fresh or "replaces" not in rows:
+        return
+    again = rows[(rows["made_by"] == study.name) & rows["replaces"].notna()]
+    if len(again):
+        same = int((again["replaces_difference"] == 0).sum())
+        most = again["replaces_difference"].max()
+        differing = "" if same == len(again) else f"; the largest difference of a metric is {most:.3g}"
+        print(f"\n--fresh: {counted(len(again), 'run')} of other studies trained again, {same} with identical results"
+              + differing)  # fmt: skip
