@@ -30,7 +30,7 @@ class RayCluster:
     """
 
     def __init__(self, hosts: Hosts, home: Path) -> None:
-        self.hosts, self.home = hosts, home
+        self.hosts, self.home, self.name = hosts, home, f"d2l-test-{secrets.token_hex(3)}"
         (home / ".ray").mkdir(parents=True)
         token = home / ".ray" / "auth_token"
         token.write_text(secrets.token_hex(32))
@@ -42,7 +42,7 @@ class RayCluster:
     def _config(self) -> dict[str, Any]:
         config = yaml.safe_load((REPOSITORY / "clusters" / "onprem.yaml").read_text())
         workers = [self.hosts.address(host) for host in range(1, self.hosts.count)]
-        config["cluster_name"] = f"d2l-test-{secrets.token_hex(3)}"
+        config["cluster_name"] = self.name
         config["provider"] |= {"head_ip": self.hosts.address(0), "worker_ips": workers}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
         config |= {"min_workers": len(workers), "max_workers": len(workers)}
@@ -60,6 +60,15 @@ class RayCluster:
         """`ray up`, then wait until every worker is there."""
         self.ray("up", str(self.file), "-y", "--no-config-cache")
         self.wait(self.hosts.count - 1)
+
+    def down(self) -> None:
+        """`ray down`, also where no host answers any more: the next `up` takes every host for a new one."""
+        self.ray("down", str(self.file), "-y")
+
+    def forget(self) -> None:
+        """Remove what Ray keeps of the cluster on this machine."""
+        for path in Path("/tmp/ray").glob(f"cluster-{self.name}.*"):
+            path.unlink()
 
     def wait(self, workers: int, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds

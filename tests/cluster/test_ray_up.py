@@ -39,6 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
             made.up()
             yield made
         finally:
+            made.forget()
             if "D2L_CLUSTER_LOG" in os.environ:
                 shutil.copy(made.log, os.environ["D2L_CLUSTER_LOG"])
 
@@ -118,6 +119,7 @@ def test_a_lost_head_is_started_again_and_the_same_command_goes_on(cluster: RayC
     for host in (0, cluster.hosts.count - 1):
         if host == 0 or cluster.hosts.run(host, "true", check=False).returncode:
             cluster.hosts.join(host)
+    cluster.down()  # or `ray up` would trust its note that this head has been set up, and the new one is empty
     cluster.up()
     time.sleep(50)  # the lost driver's lease names another process; it is stale after 45 s
     assert cluster.study(f"run {STUDY} --address auto --root {root}").returncode == 0, cluster.log.read_text()[-3000:]
