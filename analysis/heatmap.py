@@ -6,6 +6,7 @@ Each field says the mean over replicates and, where there is room, the half-widt
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,12 @@ def draw_heatmap(
     if not wide:
         raise UserError(f"--kind heatmap: no arm has several values of both {row_key} and {column_key}")
     panels = wide
+    # Nor does the row of an arm without a panel, such as λ = 0.
+    layout = replace(
+        layout,
+        rows=[r for r in layout.rows if any(r in layout.rows_of(p) for p in panels)],
+        columns=[c for c in layout.columns if any(c in layout.columns_of(p) for p in panels)],
+    )
     if len(panels) > MOST_PANELS:
         other = listed(dict.fromkeys(key for p in panels for key, _ in p.keys))
         raise UserError(f"--kind heatmap: {len(panels)} panels are too many, since {other or 'many arms'} vary too; "

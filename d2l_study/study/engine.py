@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,6 +137,33 @@ def slots(ray: Any, resources: Resources, request: Request) -> int:
     return request.max_concurrent or fits
 
 
+Point = tuple[int, dict[str, dict[str, float]]]
+"""Of a trial's curves: step, replicate as text -> values."""
+
+REPORT_SECONDS = 1.0
+"""Least time between two messages of a worker to the driver, to which a message costs more than the points in it."""
+
+
+class Reports:
+    """The points of a trial's curves on their way to the driver: at most one message in `pause` seconds."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None], pause: float) -> None:
+        self._send, self._pause, self._sent = send, pause, time.monotonic()
+        self.points: list[Point] = []
+
+    def __call__(self, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
+        self.points.append((step, {str(r): dict(v) for r, v in values.items()}))
+        if time.monotonic() - self._sent >= self._pause:
+            self.flush()
+
+    def flush(self, **more: Any) -> None:
+        """Send what is left, and `more`."""
+        if self.points or more:
+            points, self.points = self.points, []
+            self._send({"points": points, **more})
+            self._sent = time.monotonic()
+
+
 def train_in_worker(config: dict[str, Any]) -> None:
     """What a Tune worker runs."""
     from ray import tune
@@ -143,13 +171,15 @@ def train_in_worker(config: dict[str, Any]) -> None:
     from d2l_study.study.nodes import ensure_seen
     from d2l_study.study.trial import run_trial
 
-    def report(step: int, values: Mapping[int, Mapping[str, float]]) -> None:
-        tune.report({"step": step, "values": {str(r): dict(v) for r, v in values.items()}})
-
     order = TrialOrder.from_dict(config["order"])
     ensure_seen(order)
-    statuses = run_trial(order, report)
-    tune.report({"statuses": {str(r): status for r, status in statuses.items()}})
+    reports = Reports(tune.report, config["pause"])
+    try:
+        statuses = run_trial(order, reports)
+    except Exception:
+        reports.flush()
+        raise
+    reports.flush(statuses={str(r): status for r, status in statuses.items()})
 
 
 Judge = Callable[[TrialOrder, int, Mapping[int, Mapping[str, float]]], bool]
@@ -188,7 +218,7 @@ def run_orders(
             if order is None:
                 return Searcher.FINISHED if queue.idle else None
             by_trial[trial_id] = order
-            return {"order": order.to_dict()}
+            return {"order": order.to_dict(), "pause": REPORT_SECONDS if judge is None else 0.0}
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None: ...
 
@@ -204,10 +234,11 @@ def run_orders(
         """Tune's schedulers compare single values of single trials; ours are means, compared within an arm."""
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-            order, values = by_trial.get(trial.trial_id), _values_of(result)
-            if judge is not None and order is not None and values and judge(order, int(result["step"]), values):
-                return FIFOScheduler.STOP
-            return FIFOScheduler.CONTINUE
+            order = by_trial.get(trial.trial_id)
+            if judge is None or order is None:
+                return FIFOScheduler.CONTINUE
+            late = any(judge(order, step, values) for step, values in _points_of(result))
+            return FIFOScheduler.STOP if late else FIFOScheduler.CONTINUE
 
         def __reduce__(self) -> tuple[Any, ...]:
             return (FIFOScheduler, ())
@@ -220,9 +251,8 @@ def run_orders(
             watcher.started(by_trial[trial.trial_id])
 
         def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-            if "values" in result and "statuses" not in result:
-                values = {int(r): v for r, v in result["values"].items()}
-                watcher.reported(by_trial[trial.trial_id], int(result["step"]), values)
+            for step, values in _points_of(result):
+                watcher.reported(by_trial[trial.trial_id], step, values)
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             with told(watcher):
@@ -272,15 +302,9 @@ def told(watcher: Watcher) -> Iterator[None]:
         watcher.root_lost(error)
 
 
-def _values_of(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """The replicates' values of a report as Tune flattens it: "values/3/val_bag_auc"."""
-    values: dict[int, dict[str, float]] = {}
-    for key, value in result.items():
-        head, _, rest = key.partition("/")
-        replicate, _, name = rest.partition("/")
-        if head == "values" and name:
-            values.setdefault(int(replicate), {})[name] = value
-    return values
+def _points_of(result: Mapping[str, Any]) -> Iterator[tuple[int, dict[int, dict[str, float]]]]:
+    for step, values in result.get("points", ()):
+        yield step, {int(r): v for r, v in values.items()}
 
 
 def _error_text(trial: Any) -> str:

@@ -84,6 +84,7 @@ class StudyWatch:
     def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]:
         """What is to be run in the place of a lost order; nothing if it was its last attempt."""
         loss = losses.loss_of(log)
+        self.tracker.may_lack(order.config_id)  # what its worker had not sent yet
         if loss.kind == losses.STORAGE:
             self._held.end(storage_reason(self.folder, loss.cause))
             return [order]

@@ -195,6 +195,11 @@ class Tracker:
             self.finish(config, rows, artifacts, reused_from,
                         curves=partial(run_page.reports_of, folder, config, rows))  # fmt: skip
 
+    def may_lack(self, config_id: str) -> None:
+        """Points of a configuration that has begun were lost on their way here: its curves are read when it ends."""
+        with self._lock:
+            self._gaps.add(config_id)
+
     def end(self, status: str, artifacts: Mapping[str, Content], tags: Mapping[str, str] | None = None) -> None:
         """Final state of the parent run: FINISHED, FAILED or KILLED."""
         with self._lock:

@@ -154,6 +154,21 @@ def test_a_heat_map_shows_the_means_of_the_cells(tmp_path):
     assert f"± {layout.cells[layout.panels[1], layout.rows[0], layout.columns[0]].interval.half_width:.3f}" in texts[0]
 
 
+def test_a_row_that_no_panel_fills_is_left_out(tmp_path):
+    made = make_study(tmp_path, num_bags=(50, 100, 200), bag_sizes=(10, 50), replicates=3).rows()
+    plain = made.method == "none"
+    made = made[~plain | ((made.num_bags == 50) & (made.mean_bag_size == 10))].copy()
+    plain = made.method == "none"
+    made["lambda_adv"] = made.num_bags.map({50: 0.25, 100: 0.5, 200: 1.0}).mask(plain, 0.0)
+    made["epsilon"] = made.mean_bag_size.map({10: 2.0, 50: 4.0})
+    made["num_bags"], made["mean_bag_size"] = 50, 10
+    made.attrs = {"study": "made", "varied": ["lambda_adv", "epsilon"]}
+    axis = heatmap.draw_heatmap(made).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["0.25", "0.5", "1"]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["2", "4"]
+    assert len(axis.texts) == 6
+
+
 def with_curves(root, curves):
     """A study of one arm whose replicates have these curves."""
     folder = make_study(root, num_bags=(50,), bag_sizes=(10,), methods=("none",), replicates=0)
