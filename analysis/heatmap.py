@@ -45,6 +45,8 @@ def draw_heatmap(
     key varies too, which `--where` can fix.
     """
     row_key, column_key = _keys(rows, row_key, column_key)
+    if "method" in (row_key, column_key):
+        raise UserError("--kind heatmap: rows and columns are keys of settings; arms (method) have a panel each")
     for key in (row_key, column_key):
         if key in rows and rows[key].nunique() > MOST_LEVELS:
             raise UserError(
@@ -75,7 +77,8 @@ def draw_heatmap(
                         "choose with --where KEY=VALUE")  # fmt: skip
     means = [c.interval.mean for (p, _, _), c in layout.cells.items() if p in panels and c.values]
     low, high = min(means), max(means)
-    high = high if high > low else low + 1e-9
+    if high - low < 1e-6:  # one field, or equal ones: a bar of readable numbers around them
+        low, high = low - 0.005, high + 0.005
     with style.use(size) as chosen:
         across = chosen.columns(min(len(panels), 2 if len(layout.columns) > 4 else 3))
         figure, axes = style.panels(len(panels), 0.75 + 0.34 * len(layout.rows), beside=0.8, around=0.35)

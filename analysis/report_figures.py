@@ -119,7 +119,7 @@ def _embedded(figure: Figure, caption: str) -> str:
 
 
 def _search(folder: StudyFolder) -> Any:
-    from d2l_study.study.search import read_document
+    from d2l_study.study.search_document import read_document
 
     return read_document(folder)
 

@@ -18,7 +18,8 @@ from analysis import style
 from analysis.metrics import describe
 from analysis.results import study_folder
 from d2l_study.errors import UserError
-from d2l_study.study.search import COMPLETE, FAILED, PRUNED, read_document
+from d2l_study.study.search import COMPLETE, FAILED, PRUNED
+from d2l_study.study.search_document import read_document
 from d2l_study.study.search_results import best_trial, by_search, count_text, pareto_front
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
-"""`rows.parquet`: the rows of a study in one file, and the proof that they are still what the ledger says.
+"""`rows.parquet`: the rows of a study in one file, and `rows.proof.json`: that they are still what the ledger says.
 
 The ledger is the truth, and a study may change behind this file: another study trains a run again, a worker of a
 killed command commits one more. To open and decode fifty thousand small files takes seconds, to look at their sizes
-and times of change does not. So the file carries a digest of all that its rows were made from, and is taken only while
-the same digest is found; otherwise the ledger is read.
+and times of change does not. So the proof holds the hash of the file and a digest of all that its rows were made from;
+the file is taken only while both are found again, otherwise the ledger is read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 
     from d2l_study.study.folder import StudyFolder
 
-ROWS = "rows.parquet"
+ROWS, PROOF = "rows.parquet", "rows.proof.json"
 FORMAT = 1
 """To be raised when rows are made in another way."""
-
-KEY = b"d2l_study"
-"""Of the file's metadata: a JSON object with `digest` and `attrs`."""
 
 
 def digest(folder: StudyFolder, runs: Iterable[tuple[str, int]]) -> str | None:
@@ -54,35 +51,33 @@ def digest(folder: StudyFolder, runs: Iterable[tuple[str, int]]) -> str | None:
 def write(folder: StudyFolder, frame: pandas.DataFrame, made_from: str | None) -> None:
     """Keep the rows. made_from: the digest that was found before they were read; None if they are to be read from the
     ledger always, and so are rows that do not come out of the file exactly as they went in."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import pandas as pd
 
     plain = frame.copy(deep=False)
     plain.attrs = {}
-    table = pa.Table.from_pandas(plain, preserve_index=False)
-    if made_from is not None and _same(table.to_pandas(), plain):
-        proof = json.dumps({"digest": made_from, "attrs": frame.attrs}).encode()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: proof})
-    file = io.BytesIO()
-    parquet.write_table(table, file)
-    folder.storage.put(f"{folder.key}/{ROWS}", file.getvalue())
+    data = plain.to_parquet(index=False)
+    folder.storage.put(f"{folder.key}/{ROWS}", data)
+    if made_from is not None and _same(pd.read_parquet(io.BytesIO(data)), plain):
+        proof = {"digest": made_from, "sha256": hashlib.sha256(data).hexdigest(), "attrs": frame.attrs}
+        folder.storage.put(f"{folder.key}/{PROOF}", json.dumps(proof, indent=1).encode())
 
 
 def read(folder: StudyFolder) -> pandas.DataFrame | None:
     """The rows as `write` was given them; None unless they are what the ledger would say now."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import pandas as pd
 
     try:
-        table = parquet.read_table(io.BytesIO(folder.storage.read(f"{folder.key}/{ROWS}")))
-        proof: dict[str, Any] = json.loads((table.schema.metadata or {})[KEY])
-        frame = table.to_pandas()
+        proof: dict[str, Any] = json.loads(folder.storage.read(f"{folder.key}/{PROOF}"))
+        data = folder.storage.read(f"{folder.key}/{ROWS}")
+        if hashlib.sha256(data).hexdigest() != proof["sha256"]:
+            return None
+        frame = pd.read_parquet(io.BytesIO(data))
         runs = zip(frame["config_id"].tolist(), frame["replicate"].tolist(), strict=True)
         if proof["digest"] != digest(folder, runs):
             return None
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):  # none, of an older version, damaged
+        frame.attrs = dict(proof["attrs"])
+    except (OSError, ValueError, KeyError, TypeError):  # none there, or damaged
         return None
-    frame.attrs = proof["attrs"]
     return frame
 
 

@@ -8,6 +8,7 @@
                        attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node
                        lease.json        the driver at work on it
                        rows.parquet      all rows, compacted at the end of each command
+                       rows.proof.json   that they are still what the ledger says (see `compacted`)
 
 A row of the study = what its plan says of the configuration (method, varied keys) + what the ledger holds
 of the run. A run in neither ledger nor failures has status `missing`.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.search_document import read_document
 from d2l_study.study.storage import Storage, open_storage, read_json
 
 if TYPE_CHECKING:
@@ -175,8 +177,9 @@ class StudyFolder:
         frame = frame[[*LEADING_COLUMNS, *(c for c in frame if c not in LEADING_COLUMNS)]]
         frame.attrs["study"] = self.name
         frame.attrs["varied"] = sorted({key for entry in self.plan() for key in entry["varied"]})
-        if self.storage.exists(f"{self.key}/search.json"):
-            searched = json.loads(self.storage.read(f"{self.key}/search.json"))["definition"]
+        document = read_document(self)
+        if document is not None:
+            searched = document["definition"]
             frame.attrs["search"] = {"metric": searched["metrics"][0], "oracle": bool(searched.get("oracle"))}
             if searched.get("oracle"):
                 frame["search_oracle"] = True  # attributes are lost in an exported file

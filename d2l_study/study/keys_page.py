@@ -17,7 +17,7 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, allowed_values, field_of
 from d2l_study.study.distributions import SearchOptions
 from d2l_study.study.resources import Resources
-from d2l_study.study.space_keys import GROUPS, REFERENCES, StudyOptions, did_you_mean, has_key
+from d2l_study.study.space_keys import REFERENCES, StudyOptions, did_you_mean, has_key
 
 PLACES: dict[str, dict[str, type[Options]]] = {
     "study": {"the top level of a space": StudyOptions},
@@ -29,35 +29,50 @@ PLACES: dict[str, dict[str, type[Options]]] = {
 }
 """What may be asked for: a name, and under it headings with the keys they hold."""
 
+OTHERS = {
+    "methods": "the arms by name, each with the keys of sections that it sets; in a space of students those of the "
+    "student (required)",
+    "teachers": "the arms of the teacher, by name; with them a space is one of students",
+    "references": f"a list of {', '.join(REFERENCES)}: rows without distillation, in a space of students",
+}
+"""What stands at the top level of a space besides the keys of `study` and the sections."""
+
 WIDTH = 110
 
 
 def show_keys(wanted: Sequence[str]) -> str:
-    """The page for sections (`teacher`), data sets (`colon`) and single keys (`teacher.epsilon`); without any, of all.
-    `UserError` if one of them is not known."""
+    """The page for sections (`teacher`), data sets (`colon`) and keys (`teacher.epsilon`, `epsilon`); without any, of
+    all. `UserError` if one of them is not known."""
     pages: list[str] = []
-    for name in wanted or PLACES:
-        section, _, key = name.partition(".")
-        places = _places(section)
-        found = [_page(heading, cls, key) for heading, cls in places.items() if not key or has_key(cls, key)]
-        if not found:
-            known = list(dict.fromkeys(itertools.chain.from_iterable(cls.keys() for cls in places.values())))
-            raise UserError(f"{name}: unknown key{nearest(key, known)} (known: {listed(known, 60)})")
-        pages += [page for page in found if page not in pages]
-    if not wanted:
-        arms = " or ".join(GROUPS)
-        pages.append(
-            f"Also at the top level: {arms}, the arms by name, each with the keys of sections that it sets;\n"
-            f"references, a list of {', '.join(REFERENCES)} (spaces of students)."
-        )
+    for name in wanted or (*PLACES, *OTHERS):
+        pages += [page for page in _pages(name) if page not in pages]
     return "\n\n".join(pages)
+
+
+def _pages(name: str) -> list[str]:
+    if name in OTHERS:
+        return [f"the top level of a space\n  {name}\n{_wrapped(OTHERS[name])}"]
+    section, dot, key = name.partition(".")
+    if name in PLACES or name in DATASETS:
+        return [_page(heading, cls, "") for heading, cls in _places(name).items()]
+    if dot:
+        places = _places(section)
+    else:  # a bare key, wherever it is
+        key, places = name, {heading: cls for known in PLACES.values() for heading, cls in known.items()}
+    found = [_page(heading, cls, key) for heading, cls in places.items() if has_key(cls, key)]
+    if not found:
+        known = list(dict.fromkeys(itertools.chain.from_iterable(cls.keys() for cls in places.values())))
+        if not dot:
+            known += [*PLACES, *DATASETS, *OTHERS]
+        raise UserError(f"{name!r}: unknown key{nearest(key, known) or f' (known: {listed(known, 60)})'}")
+    return found
 
 
 def _places(section: str) -> dict[str, type[Options]]:
     if section in DATASETS:
         return {f"section data, dataset: {section}": DATASETS[section]}
     if section not in PLACES:
-        raise UserError(f"{section}: unknown section{did_you_mean(section, (*PLACES, *DATASETS))}")
+        raise UserError(f"{section!r}: unknown section{did_you_mean(section, (*PLACES, *DATASETS))}")
     return PLACES[section]
 
 
@@ -71,7 +86,11 @@ def _entries(cls: type[Options], only: str) -> Iterator[str]:
             hint, meta = field_of(cls, field.name)
             yield f"  {field.name}: {_yaml(field.default)}"
             text = f"{meta['doc']} ({allowed_values(hint, meta)})"
-            yield textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            yield _wrapped(text)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _yaml(value: Any) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from d2l_study.errors import UserError
@@ -154,9 +155,12 @@ def _alive(driver: dict[str, Any]) -> bool:
     if driver["host"] == socket.gethostname():
         try:
             os.kill(int(driver["pid"]), 0)
+            state = Path(f"/proc/{int(driver['pid'])}/stat").read_text().rpartition(")")[2].split()[0]
         except ProcessLookupError:
             return False
-        except PermissionError:
-            pass
+        except OSError:  # somebody else's, or a system without /proc
+            state = ""
+        if state in ("Z", "X"):  # ended, though nobody has asked for its exit code yet
+            return False
     # A process number may have been given to somebody else since, so the beat decides.
     return time.time() - float(driver["beat"]) < STALE_SECONDS

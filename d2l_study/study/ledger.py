@@ -133,7 +133,9 @@ class Ledger:
         except DamagedError:
             record = {}
         row = record.get("row")
-        if not isinstance(row, dict) or "status" not in row or not isinstance(record.get("files"), dict):
+        whose = (record.get("config_id"), record.get("replicate"))
+        whole = isinstance(row, dict) and "status" in row and isinstance(record.get("files"), dict)
+        if not whole or whose != (config, replicate):
             self.damaged[self.storage.shown(key)] = None
             return None
         return record

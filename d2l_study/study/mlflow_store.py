@@ -6,15 +6,17 @@ that writing the same thing twice changes nothing. Nothing here runs in a thread
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -100,11 +102,13 @@ class StudyRuns:
         found = self._client.get_experiment_by_name(self.study)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        if found is not None:
-            return found.experiment_id
         path = sqlite_path(self.uri)  # MLflow's own default would be a folder under the working directory
         location = (path.parent / "mlartifacts" / quote(self.study, safe="")).as_uri() if path else None
-        return self._client.create_experiment(self.study, artifact_location=location)
+        if found is None:
+            return self._client.create_experiment(self.study, artifact_location=location)
+        if path is not None and location is not None and found.artifact_location != location:
+            _move_artifacts(path, found.experiment_id, found.artifact_location, location)
+        return found.experiment_id
 
     def _search(self) -> Iterator[Any]:
         token = None
@@ -285,6 +289,21 @@ def table_view(params: Sequence[str], metrics: Sequence[str], order_by: str) -> 
         "mlflow.experimentKind": "custom_model_development",
         f"mlflow.sharedViewState.{VIEW}": json.dumps(state),
     }
+
+
+def _move_artifacts(store: Path, experiment: str, before: str, now: str) -> None:
+    """A folder that holds a store and its artifacts was copied or moved, and the store names them by where they were:
+    written there, they would spoil the pages of the first one. MLflow itself cannot change the place. One that
+    somebody chose outside such a folder is left alone."""
+    if PurePosixPath(before).parts[-2:] != PurePosixPath(now).parts[-2:]:
+        return
+    with contextlib.closing(sqlite3.connect(store, timeout=30)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, int(experiment)))
+        database.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (f"{now}/", len(before) + 2, int(experiment), len(before) + 1, f"{before}/"),
+        )
 
 
 def _texts(values: Mapping[str, Any], most: int) -> dict[str, str]:

@@ -98,6 +98,8 @@ def run_study(request: Request) -> int:
             stopped = True
         finally:
             try:
+                if space.search is not None and study.search is None:
+                    write_fixed(space, folder, study.checksum)
                 rows = folder.compact()
                 if space.keep_weights == "best":
                     keep_best_weights(folder, rows)
@@ -111,8 +113,6 @@ def run_study(request: Request) -> int:
             unfinished = int((rows["status"] == "missing").sum())
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
-            elif space.search is not None:
-                write_fixed(space, folder, study.checksum)
             failed = int((rows["status"] == "failed").sum())
             outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
             # Not for one who wants to stop now, or where something else went wrong: `sync` makes it as well.

@@ -27,17 +27,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import d2l_study
-from d2l_study.errors import DamagedError, UserError
+from d2l_study.errors import UserError
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.points import Checksum, frame_of, trial_configurations
+from d2l_study.study.search_document import read_document, write_document
 from d2l_study.study.search_samplers import Sampler, Told
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import Key, plain, scientific
-from d2l_study.study.storage import read_json
 
-DOCUMENT = "search.json"
 OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
 
 
@@ -283,23 +282,6 @@ def outcome_of(
     return COMPLETE, means, None, None
 
 
-def read_document(folder: StudyFolder) -> dict[str, Any] | None:
-    remedy = "remove it and give the study's `run` command again: the search asks anew, and no finished run is repeated"
-    try:
-        found = read_json(folder.storage, f"{folder.key}/{DOCUMENT}", remedy)
-    except FileNotFoundError:
-        return None
-    if not isinstance(found.get("definition"), dict) or not isinstance(found.get("trials"), list):
-        shown = folder.storage.shown(f"{folder.key}/{DOCUMENT}")
-        raise DamagedError(f"{shown}: damaged, it has no definition and trials; {remedy}")
-    return found
-
-
-def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
-    document = {"version": 1, "definition": definition, "trials": list(trials)}
-    folder.storage.put(f"{folder.key}/{DOCUMENT}", json.dumps(document, indent=1).encode())
-
-
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 8) -> list[str]:
     """What differs between two definitions, one key to a line: `key: before -> now`."""
     found = [
@@ -338,4 +320,4 @@ def _told(trial: Trial) -> Told:
     return Told(trial.trial, trial.params, trial.state, trial.values, trial.asked, trial.told, partial)
 
 
-__all__ = ["DOCUMENT", "Problem", "Search", "Trial", "outcome_of", "problems_of", "read_document", "write_document"]
+__all__ = ["Problem", "Search", "Trial", "outcome_of", "problems_of"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED, read_document
+from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED
+from d2l_study.study.search_document import read_document
 
 if TYPE_CHECKING:
     import pandas

@@ -13,7 +13,8 @@ from d2l_study.study.distributions import Distribution
 from d2l_study.study.plan import Plan, committed, extended
 from d2l_study.study.points import Checksum, configurations, frame_of, trial_configurations
 from d2l_study.study.queue import SearchQueue
-from d2l_study.study.search import OPEN, Search, Trial, outcome_of, problems_of, write_document
+from d2l_study.study.search import OPEN, Search, Trial, outcome_of, problems_of
+from d2l_study.study.search_document import write_document
 from d2l_study.study.search_pruning import METRIC, RUNGS, WARM_UP, Pruner
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import plain, scientific

@@ -152,7 +152,7 @@ class LocalStorage:
             return ""
         except OSError as error:
             raise UnreadableError(error.errno, error.strerror, f"{self.root}/{key}") from error
-        return f"{found.st_mtime_ns}-{found.st_size}"
+        return f"{found.st_ctime_ns}-{found.st_size}"  # of the change, which unlike that of modification nobody sets
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object or nothing; an older one is replaced."""

@@ -202,6 +202,7 @@ def test_what_a_kind_lacks_is_said(tmp_path, rows):
         (lambda: Reliability.of(rows.assign(instance_auc=np.nan), "instance"), "level instance"),
         (lambda: learning_figure.draw_learning(rows), r"kept curve\.json"),
         (lambda: heatmap.draw_heatmap(bare), "needs two keys that vary"),
+        (lambda: heatmap.draw_heatmap(rows, row_key="num_bags", column_key="method"), "have a panel each"),
         (lambda: heatmap.draw_heatmap(rows, row_key="num_bags", column_key="lambda_adv"), "no arm has several values"),
         (lambda: heatmap.draw_heatmap(bare, size="poster"), "needs two keys"),
         (lambda: roc_figure.draw_roc(rows, size="pgae"), "did you mean 'page'"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from pyarrow import parquet
 
 from d2l_study.study import compacted
 from d2l_study.study.folder import StudyFolder
@@ -82,8 +84,9 @@ def changes() -> dict[str, Callable[[StudyFolder], None]]:
     def same_size(folder: StudyFolder) -> None:
         path = Path(folder.storage.root) / Ledger.run_key(CONFIGS[0], 0) / "commit.json"
         before = path.stat()
+        time.sleep(0.01)  # the clock of a file system ticks in milliseconds
         path.write_bytes(path.read_bytes().replace(b"0.9", b"0.8"))
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a backup would put it back
 
     return {
         "a run that was missing is done": lambda f: commit(f, CONFIGS[1], 2, 0.7),
@@ -96,7 +99,7 @@ def changes() -> dict[str, Callable[[StudyFolder], None]]:
         "a run was ended early": lambda f: f.ledger.write_pruned(CONFIGS[1], 2, "made", {"cause": "asha", "step": 5}),
         "the plan is another": plan,
         "a commit was cut short": cut,
-        "a commit was edited to the same length": same_size,
+        "a commit was edited to the same length and time": same_size,
     }
 
 
@@ -132,25 +135,35 @@ def test_a_damaged_commit_is_named_each_time(folder: StudyFolder) -> None:
     assert list(again.ledger.damaged) == [str(path)]
 
 
-@pytest.mark.parametrize("damage", ["cut", "of an older version", "another study's", "none"])
+@pytest.mark.parametrize("damage", ["cut", "a bit", "edited", "no proof", "half a proof", "another study's", "none"])
 def test_a_file_that_proves_nothing_is_passed_over(folder: StudyFolder, damage: str) -> None:
     folder.compact()
-    key = f"{folder.key}/rows.parquet"
-    data = folder.storage.read(key)
+    storage, key, proof = folder.storage, f"{folder.key}/rows.parquet", f"{folder.key}/rows.proof.json"
+    data = storage.read(key)
     if damage == "cut":
-        folder.storage.put(key, data[: len(data) // 2])
-    elif damage == "of an older version":
-        table = parquet.read_table(io.BytesIO(data)).replace_schema_metadata({})
-        file = io.BytesIO()
-        parquet.write_table(table, file)
-        folder.storage.put(key, file.getvalue())
+        storage.put(key, data[: len(data) // 2])
+    elif damage == "a bit":
+        at = data.index(struct.pack("<d", 0.91))  # a bag_auc
+        storage.put(key, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert not pd.read_parquet(io.BytesIO(storage.read(key))).equals(pd.read_parquet(io.BytesIO(data)))
+    elif damage == "edited":
+        frame = pd.read_parquet(io.BytesIO(data))
+        frame["status"] = "done"
+        storage.put(key, frame.to_parquet(index=False))
+    elif damage == "no proof":
+        storage.delete(proof)
+    elif damage == "half a proof":
+        kept = json.loads(storage.read(proof))
+        del kept["attrs"]
+        storage.put(proof, json.dumps(kept).encode())
     elif damage == "another study's":
-        other = StudyFolder(folder.storage, "other")
+        other = StudyFolder(storage, "other")
         other.write("description: other\n", {"space": {}}, folder.plan())
-        folder.storage.put(f"{other.key}/rows.parquet", data)
+        for name in ("rows.parquet", "rows.proof.json"):
+            storage.put(f"{other.key}/{name}", storage.read(f"{folder.key}/{name}"))
         assert set(other.rows()["study"]) == {"other"}
     else:
-        folder.storage.delete(key)
+        storage.delete(key)
     assert folder.rows()["status"].tolist() == ["done"] * 4 + ["failed", "missing"]
     assert reads(folder) == (0 if damage == "another study's" else 6)
 

@@ -6,10 +6,11 @@ import pytest
 from make_study import make_study
 
 import analysis
+from analysis.cli import main as analysis_main
 from d2l_study import cli
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.run_page import study_page
-from d2l_study.study.search import DOCUMENT, read_document
+from d2l_study.study.search_document import DOCUMENT, read_document
 from d2l_study.study.storage import open_storage
 
 RUBBISH = ["", "garbage", "[]", "{", "\0\0\0\0", '{"row": 3}', '{"row": {}, "files": {}}']
@@ -135,3 +136,14 @@ def test_a_file_or_a_folder_in_the_wrong_place_is_told_without_a_traceback(made,
     assert cli.main(["status", "made", "--root", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: cannot read {path_of(made, 'plan.json')}: Is a directory")
+
+
+@pytest.mark.parametrize("text", ['{"definition": {"metr', "{}", '{"definition": {}, "trials": []}', "[]"])
+def test_a_damaged_search_document_is_named_by_whoever_reads_the_rows(tmp_path, text, capsys):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
+    folder.storage.put(f"{folder.key}/{DOCUMENT}", text.encode())
+    with pytest.raises(DamagedError, match=r"search\.json: damaged.*remove it"):
+        analysis.load("made", tmp_path)
+    assert analysis_main(["tables", "made", "--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"{DOCUMENT}: damaged" in said and "Traceback" not in said

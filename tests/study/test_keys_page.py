@@ -49,10 +49,22 @@ def test_without_a_word_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_not_known_is_answered_with_what_is() -> None:
-    with pytest.raises(UserError, match=r"teacher\.epsilonn: unknown key; did you mean 'epsilon'"):
-        show_keys(["teacher.epsilonn"])
-    with pytest.raises(UserError, match="teachr: unknown section; did you mean 'teacher'"):
-        show_keys(["teachr"])
+    for wrong, said in {
+        "teacher.epsilonn": "'teacher.epsilonn': unknown key; did you mean 'epsilon'",
+        "teachr": "'teachr': unknown key; did you mean 'teacher'",
+        "teachr.epsilon": "'teachr': unknown section; did you mean 'teacher'",
+        "teacher.": "'teacher.': unknown key (known: extractor",
+        "": "'': unknown key (known: description",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(said)):
+            show_keys([wrong])
+
+
+def test_a_bare_key_is_found_wherever_it_is() -> None:
+    page = show_keys(["steps", "replicates", "methods"])
+    assert "section teacher\n  steps: 2000\n" in page and "of a space of students\n  steps: 600\n" in page
+    assert "the top level of a space\n  replicates: 5\n" in page and "the top level of a space\n  methods\n" in page
+    assert "learning_rate" not in page
 
 
 def test_a_message_that_cannot_hold_all_keys_says_who_can(capsys: pytest.CaptureFixture[str]) -> None:

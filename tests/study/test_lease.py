@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,17 @@ def test_the_lease_of_a_dead_process_is_taken_over(folder):
     leave(folder, pid=int(dead.stdout))
     with lease(folder):
         assert json.loads(folder.storage.read("studies/s/lease.json"))["mark"] != "other"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the state of a process is read from /proc")
+def test_the_lease_of_a_process_that_nobody_has_waited_for_is_taken_over(folder):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        while Path(f"/proc/{dead.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        os.kill(dead.pid, 0)  # it still has its number
+        leave(folder, pid=dead.pid)
+        with lease(folder):
+            assert json.loads(folder.storage.read("studies/s/lease.json"))["mark"] != "other"
 
 
 @pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])

@@ -167,3 +167,13 @@ def test_a_study_stopped_before_its_first_result_has_no_weights_to_choose_from(t
     folder.write("", {}, [entry])
     keep_best_weights(folder, folder.rows())
     assert list(folder.rows()["status"]) == ["missing"]
+
+
+def test_a_commit_that_is_another_runs_counts_as_damaged(tmp_path):
+    ledger = Ledger(LocalStorage(tmp_path))
+    for replicate in (0, 1):
+        ledger.commit("c" * 20, replicate, {"status": "done", "bag_auc": 0.5 + replicate / 10}, {})
+    first, second = (tmp_path / Ledger.run_key("c" * 20, r) / "commit.json" for r in (0, 1))
+    first.write_bytes(second.read_bytes())
+    assert ledger.read("c" * 20, 0) is None and list(ledger.damaged) == [str(first)]
+    assert ledger.row("c" * 20, 1)["bag_auc"] == 0.6

@@ -10,7 +10,8 @@ from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Plan
 from d2l_study.study.queue import SearchQueue
-from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED, Search, read_document
+from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED, Search
+from d2l_study.study.search_document import read_document
 from d2l_study.study.search_results import best_trial, pareto_front, search_summary
 from d2l_study.study.search_samplers import Sampler, Told
 from d2l_study.study.space import load_space, study_name

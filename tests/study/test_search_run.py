@@ -5,7 +5,7 @@ from test_run import children, run
 
 import analysis
 from d2l_study.study.folder import find_study
-from d2l_study.study.search import read_document
+from d2l_study.study.search_document import read_document
 
 pytestmark = pytest.mark.ray
 

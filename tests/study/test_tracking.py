@@ -20,8 +20,10 @@ from make_study import make_study
 
 from d2l_study.errors import UserError
 from d2l_study.study import pages, run_page
+from d2l_study.study.folder import StudyFolder
 from d2l_study.study.mlflow_address import _create_sqlite, check_uri, client, resolve_uri
 from d2l_study.study.mlflow_store import StudyRuns
+from d2l_study.study.storage import LocalStorage
 from d2l_study.study.tracking import Tracker, sync
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
@@ -472,3 +474,26 @@ def _until(true, seconds=30.0):
     while not true():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
+
+
+def test_a_copied_root_leaves_the_pages_of_the_first_alone(tmp_path, tmp_path_factory):
+    first = make_study(tmp_path / "a", num_bags=(50,), bag_sizes=(10,), replicates=2, with_predictions=True)
+    uri = copied_store(tmp_path / "a", tmp_path_factory)
+    sync(first, uri)
+    before = {p: p.read_bytes() for p in (tmp_path / "a" / "mlartifacts").rglob("*") if p.is_file()}
+    assert before
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    second = StudyFolder(LocalStorage(tmp_path / "b"), first.name)
+    entry = second.plan()[0]
+    row = {"status": "done", "bag_auc": 0.5, "val_bag_auc": 0.5, "made_by": "made"}
+    second.write_plan([entry | {"replicates": [0, 1, 2]}, *second.plan()[1:]])
+    second.ledger.commit(entry["config_id"], 2, row, {})
+    there = f"sqlite:///{tmp_path / 'b' / 'mlflow.db'}"
+    sync(second, there)
+    assert {p: p.read_bytes() for p in (tmp_path / "a" / "mlartifacts").rglob("*") if p.is_file()} == before
+    parents, children = runs_of(there)
+    for run in [*parents, *(run for runs in children.values() for run in runs)]:
+        assert run.info.artifact_uri.startswith((tmp_path / "b" / "mlartifacts").as_uri())
+        assert client(there).list_artifacts(run.info.run_id)
+    sync(first, uri)  # nor has the first become another's
+    assert runs_of(uri)[0][0].info.artifact_uri.startswith((tmp_path / "a" / "mlartifacts").as_uri())
