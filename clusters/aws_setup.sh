@@ -2,7 +2,8 @@
 # What cluster.yaml needs in an AWS account, made once:  bash clusters/aws_setup.sh REGION BUCKET
 #   - the bucket for ledger and checkpoints (private; kept when the cluster goes)
 #   - a role "d2l-study" for the nodes: the head starts and ends nodes, all of them read and write this one bucket
-# Needs the aws command and an account that may create both. A second time changes nothing.
+# Needs the aws command and an account that may create both. A second time changes nothing; with another BUCKET the role
+# reaches that one instead.
 set -euo pipefail
 [ $# -eq 2 ] || { echo "usage: bash clusters/aws_setup.sh REGION BUCKET" >&2; exit 2; }
 region=$1 bucket=$2 name=d2l-study
@@ -30,6 +31,10 @@ aws iam put-role-policy --role-name $name --policy-name $name --policy-document 
    \"Resource\": \"*\"},
   {\"Effect\": \"Allow\", \"Action\": \"ssm:GetParameters\", \"Resource\": \"arn:aws:ssm:*::parameter/aws/service/*\"},
   {\"Effect\": \"Allow\", \"Action\": \"iam:PassRole\", \"Resource\": \"$role\"}]}"
+# Of the account, not of this cluster: without it the first spot instance ever asked for is refused.
+aws iam get-role --role-name AWSServiceRoleForEC2Spot > /dev/null 2>&1 ||
+  aws iam create-service-linked-role --aws-service-name spot.amazonaws.com > /dev/null ||
+  echo "warning: the account's role for spot instances could not be made; if it has none, spot nodes will not start" >&2
 aws iam get-instance-profile --instance-profile-name $name > /dev/null 2>&1 || {
   aws iam create-instance-profile --instance-profile-name $name > /dev/null
   aws iam add-role-to-instance-profile --instance-profile-name $name --role-name $name

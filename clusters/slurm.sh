@@ -32,8 +32,17 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(getent ahostsv4 "$head" | awk 'NR == 1 {print $1}')
 port=$((20000 + SLURM_JOB_ID % 20000))
 
+# At the signal the driver itself is told to end, on this node, the allocation's first: srun would end everything at once.
+# srun takes the job's CPUs for a task from a variable of its own since Slurm 22.05.
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+driver=$(mktemp)
 srun --export=ALL ray symmetric-run \
   --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$SLURM_CPUS_PER_TASK" \
-  -- "$PYTHON" -m d2l_study "$@" --address "$address:$port" &
-trap 'kill -INT %1' INT
-wait %1 || wait %1  # the first wait ends at the signal, the second when the study has
+  -- bash -c 'echo $$ > "$0"; exec "$@"' "$driver" "$PYTHON" -m d2l_study "$@" --address "$address:$port" &
+job=$!
+trap 'kill -TERM "$(cat "$driver")"' INT
+status=0
+wait $job || status=$?
+while kill -0 $job 2>/dev/null; do wait $job || status=$?; done  # a wait ends at the signal, the study a little later
+rm -f "$driver"
+exit $status

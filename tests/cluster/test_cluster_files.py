@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,7 @@ def test_the_instances_asked_for_are_the_ones_meant(aws: str) -> None:
             assert tags["ray-cluster-name"] == "d2l-study"
             found[tags[TAG_RAY_USER_NODE_TYPE]] = instance
     assert {kind: i["InstanceType"] for kind, i in found.items()} == {
-        "head": "m6i.xlarge", "gpu_spot": "g6.xlarge", "gpu_reserve": "g6.2xlarge",
+        "head": "m6i.xlarge", "gpu_spot": "g6.xlarge", "gpu_reserve": "g6.xlarge",
     }  # fmt: skip
     assert {kind for kind, i in found.items() if i.get("InstanceLifecycle") == "spot"} == {"gpu_spot"}
     for instance in found.values():
@@ -131,6 +133,67 @@ def test_the_instances_asked_for_are_the_ones_meant(aws: str) -> None:
         public = [r for r in group["IpPermissions"] if any(span["CidrIp"] == "0.0.0.0/0" for span in r["IpRanges"])]
         open_ports = {rule.get("FromPort") for rule in public}
         assert open_ports == {22}
+
+
+@pytest.mark.parametrize(("availability", "chosen"), [({}, "gpu_spot"), ({"gpu_spot": 0.0}, "gpu_reserve")])
+def test_spot_comes_first_and_the_reserve_when_there_is_none(availability: dict[str, float], chosen: str) -> None:
+    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+    from ray.autoscaler.v2.scheduler import (
+        ResourceDemandScheduler,
+        ResourceRequestSource,
+        ResourceRequestUtil,
+        SchedulingNode,
+        SchedulingNodeStatus,
+    )
+    from ray.core.generated.instance_manager_pb2 import NodeKind
+
+    nodes = [
+        SchedulingNode.from_node_config(
+            NodeTypeConfig(name=name, min_worker_nodes=0, max_worker_nodes=2, resources=kind["resources"],
+                           priority=kind.get("priority", 0)),
+            SchedulingNodeStatus.TO_LAUNCH, NodeKind.WORKER,
+        )
+        for name, kind in reversed(read("cluster.yaml")["available_node_types"].items()) if name != "head"
+    ]  # fmt: skip
+    trial = ResourceRequestUtil.make({"CPU": 1, "GPU": 1})
+    best, left, _ = ResourceDemandScheduler._sched_best_node(
+        [trial], nodes, ResourceRequestSource.PENDING_DEMAND, availability, availability
+    )
+    assert not left and best.node_type == chosen
+
+
+PLAYED = {
+    "srun": '#!/bin/sh\nshift\nexec "$@"\n',
+    "scontrol": "#!/bin/sh\necho localhost\n",
+    "ray": '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\n"$@"\n',
+    "python": """#!/bin/sh
+[ "$1" = -c ] && { echo token; exit; }
+trap 'sleep 1; echo "stopped cleanly" > "$RESULT"; exit 130' TERM
+trap 'exit 1' INT
+echo "began $*" > "$RESULT"
+while true; do sleep 0.1; done
+""",
+}
+
+
+def test_slurm_s_signal_stops_the_driver_cleanly_and_is_waited_for(tmp_path: Path) -> None:
+    for name, text in PLAYED.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    result = tmp_path / "result"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python"),
+                   "RESULT": str(result), "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "localhost",
+                   "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2"}  # fmt: skip
+    words = ["bash", str(REPOSITORY / "clusters/slurm.sh"), "run", "--space", "smoke"]
+    with subprocess.Popen(words, env=environment, start_new_session=True) as job:
+        deadline = time.monotonic() + 60
+        while not result.exists() or not result.read_text():
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        assert result.read_text().startswith("began -m d2l_study run --space smoke --address 127.0.0.1:20001")
+        job.send_signal(signal.SIGINT)  # `--signal=B:INT@120` goes to the batch script alone
+        assert job.wait(timeout=60) == 130
+    assert result.read_text() == "stopped cleanly\n"
 
 
 def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_time(aws: str) -> None:
