@@ -27,6 +27,12 @@ def find_head(address: str) -> str:
         return address
     found = _of_this_machine() if address == "auto" else address
     host, _, port = found.rpartition(":") if ":" in found else (found, "", str(PORT))
+    if "//" in found or not host or not (port.isdecimal() and 0 < int(port) < 65536):
+        where = "RAY_ADDRESS" if address == "auto" else "--address"
+        raise UserError(
+            f"{where} {found}: not allowed; expected local, auto, or the HOST[:PORT] of a Ray head, without a "
+            "scheme, and a port from 1 to 65535"
+        )
     return f"{host}:{port}"
 
 

@@ -46,7 +46,6 @@ def run_study(request: Request) -> int:
     study = prepare(request)
     folder, space, plan = study.folder, study.space, study.plan
     check_same(study)
-    folder.storage.ensure_writable()
 
     from d2l_study.study.address import check_address
     from d2l_study.study.engine import check_fits
@@ -59,6 +58,7 @@ def run_study(request: Request) -> int:
     check_address(request.address)
     if request.address == "local":
         check_fits(space.resources, *machine())
+    folder.storage.ensure_writable()
     uri = resolve_uri(request.tracking_uri, folder.storage.root)
     away = False
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -47,10 +48,9 @@ def test_auto_without_a_cluster_is_told_at_once_whatever_else_of_ray_runs_here(c
     assert "this machine is in no Ray cluster" in said and "HOST[:PORT]" in said and len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("given", ["127.0.0.1:1", "127.0.0.1:x", "127.0.0.1:99999", "ray://127.0.0.1:1"])
-def test_nothing_listens(given):
+def test_nothing_listens():
     with pytest.raises(UserError, match="no Ray cluster answers at"):
-        check_address(given)
+        check_address("127.0.0.1:1")
 
 
 def test_something_listens_that_is_no_ray(monkeypatch):
@@ -106,3 +106,28 @@ print("head", ray.get_runtime_context().gcs_address, flush=True)
 input()
 ray.shutdown()
 """
+
+
+FOREIGN = [
+    "ray://head:10001",
+    "ray://127.0.0.1:1",
+    "http://localhost:8265",
+    "127.0.0.1:99999",
+    "127.0.0.1:x",
+    ":6379",
+    "h:",
+]
+
+
+@pytest.mark.parametrize("given", FOREIGN)
+def test_an_address_of_another_form_is_refused_before_anything_is_asked(given):
+    said = f"--address {given}: not allowed; expected local, auto, or the HOST[:PORT]"
+    with pytest.raises(UserError, match=re.escape(said)):
+        check_address(given)
+
+
+def test_a_run_that_is_refused_leaves_no_folder_behind(tmp_path, capsys):
+    root = tmp_path / "runs"
+    assert main(["run", "--space", "smoke", "--root", str(root), "--address", "ray://head"]) == 2
+    assert main(["run", "--space", "smoke", "--root", str(root), "--tracking-uri", ""]) == 2
+    assert "--address ray://head: not allowed" in capsys.readouterr().err and not root.exists()
