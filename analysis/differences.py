@@ -57,11 +57,12 @@ def teachers_by_id(layout: Layout) -> ById:
 
 
 def teacher_of(cell: Cell, by_id: ById) -> Cell | None:
-    """The cell of the teacher that a student's cell learned from; None for what is no student, or has none here."""
+    """The cell of the teacher that a student's cell learned from, of an ensemble the first; None for what is no
+    student, or has none here."""
     origin = cell.origin
     if origin.stage != STUDENT or origin.teacher_id is None:
         return None
-    return by_id.get((origin.teacher_id, cell.metric.name))
+    return by_id.get((origin.teacher_id.split(",")[0], cell.metric.name))
 
 
 def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:

@@ -97,6 +97,14 @@ def test_the_teacher_is_found_by_its_id_and_not_by_a_name(made):
     assert float(after[0].split()[0]) == pytest.approx(by_hand(swapped, "vat → noisy", 50, 1.0).mean(), abs=6e-4)
 
 
+def test_a_student_of_an_ensemble_is_paired_with_its_first_teacher(made):
+    rows = made.copy()
+    rows.attrs = made.attrs
+    students = rows["teacher_id"].notna()
+    rows.loc[students, "teacher_id"] = rows.loc[students, "teacher_id"] + "," + "f" * 20
+    assert "its teacher" in render(made) and render(rows) == render(made)
+
+
 def test_pairs_leave_out_replicates_that_one_side_lacks(faulty):
     layout = arrange(faulty)
     (panel,) = layout.panels
