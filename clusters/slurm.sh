@@ -12,7 +12,7 @@
 #SBATCH --cpus-per-task=16        # CHANGE
 #SBATCH --gpus-per-task=1         # CHANGE; leave out without GPUs
 #SBATCH --time=08:00:00           # CHANGE
-#SBATCH --signal=B:INT@120        # two minutes before the end: stop cleanly
+#SBATCH --signal=B:USR1@120       # two minutes before the end: stop cleanly
 
 set -euo pipefail
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -40,7 +40,7 @@ srun --export=ALL ray symmetric-run \
   --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$SLURM_CPUS_PER_TASK" \
   -- bash -c 'echo $$ > "$0"; exec "$@"' "$driver" "$PYTHON" -m d2l_study "$@" --address "$address:$port" &
 job=$!
-trap 'kill -TERM "$(cat "$driver")"' INT
+trap 'kill -TERM "$(cat "$driver")"' USR1  # not INT: a shell that was started without it cannot trap it
 status=0
 wait $job || status=$?
 while kill -0 $job 2>/dev/null; do wait $job || status=$?; done  # a wait ends at the signal, the study a little later

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -184,15 +185,22 @@ def test_slurm_s_signal_stops_the_driver_cleanly_and_is_waited_for(tmp_path: Pat
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python"),
                    "RESULT": str(result), "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "localhost",
                    "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2"}  # fmt: skip
-    words = ["bash", str(REPOSITORY / "clusters/slurm.sh"), "run", "--space", "smoke"]
-    with subprocess.Popen(words, env=environment, start_new_session=True) as job:
+    script = REPOSITORY / "clusters/slurm.sh"
+    assert "\n#SBATCH --signal=B:USR1@120 " in script.read_text()
+    words = ["bash", str(script), "run", "--space", "smoke"]
+    job = subprocess.Popen(words, env=environment, start_new_session=True)
+    try:
         deadline = time.monotonic() + 60
         while not result.exists() or not result.read_text():
             assert job.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         assert result.read_text().startswith("began -m d2l_study run --space smoke --address 127.0.0.1:20001")
-        job.send_signal(signal.SIGINT)  # `--signal=B:INT@120` goes to the batch script alone
+        job.send_signal(signal.SIGUSR1)  # `--signal=B:USR1@120` goes to the batch script alone
         assert job.wait(timeout=60) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
     assert result.read_text() == "stopped cleanly\n"
 
 
