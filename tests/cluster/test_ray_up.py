@@ -184,7 +184,7 @@ names=$(compgen -e | grep -E '^(PATH|PYTHONPATH|RAY_.*|SLURM_.*|OMP_.*)$')
 environment=$(for name in $names; do printf 'export %s=%q; ' "$name" "${!name}"; done)
 for host in $SLURM_JOB_NODELIST; do
   ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "root@$host" \\
-    "$environment cd /root/d2l_study && $*" &
+    "$environment cd /root/d2l_study && $(printf '%q ' "$@")" &
 done
 status=0
 for job in $(jobs -p); do wait "$job" || status=$?; done
