@@ -33,18 +33,20 @@ class StudyWatch:
         self._entries = {entry["config_id"]: entry for entry in entries}
         self._open: dict[str, int] = {}
         self._replicates: dict[str, list[int]] = {}  # of all orders of a configuration
+        self._begun: set[str] = set()
+        self._typical_work = typical_work(study) if study.search is not None else 0.0
+        self._expect(orders)
+
+    def _expect(self, orders: Sequence[TrialOrder]) -> None:
         for order in orders:
             self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
             self._replicates.setdefault(order.config_id, []).extend(order.replicates)
-        self._begun: set[str] = set()
-        self._typical_work = typical_work(study) if study.search is not None else 0.0
 
     def added(self, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder]) -> None:
         """A search has asked for more: new entries of the plan, and the orders for them."""
         self._entries |= {entry["config_id"]: entry for entry in entries if entry["config_id"] not in self._entries}
+        self._expect(orders)
         for order in orders:
-            self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
-            self._replicates.setdefault(order.config_id, []).extend(order.replicates)
             self.display.add(order_key(order), self._typical_work)
         trained = {order.config_id for order in orders}
         for entry in entries:
