@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.folder import StudyFolder
+from d2l_study.study.node_watch import LOST
 from d2l_study.study.trial import TrialOrder, failure_of_worker, now
 
-WORKER, MEMORY, STORAGE = "worker", "memory", "storage"
+WORKER, MEMORY, STORAGE, DRIVER = "worker", "memory", "storage", "driver"
 ROOT_NAMES = tuple(error.__name__ for error in ROOT_ERRORS)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Why a trial did not come to its end: `kind` is worker, memory or storage; `cause` one line, `log` the report."""
+    """Why a trial did not come to its end: `kind` is worker, memory, storage or driver (the node that the driver itself
+    is on: nothing can run any more); `cause` one line, `log` the report."""
 
     kind: str
     cause: str
@@ -40,6 +42,8 @@ def loss_of(log: str) -> Loss:
         return Loss(STORAGE, said, log)
     if "outofmemory" in low or "out of memory" in low or "MemoryError" in log:
         return Loss(MEMORY, "the worker ran out of memory", log)
+    if "its owner has died" in low:  # the driver owns all trials, and hears this: its node has gone, and not it
+        return Loss(DRIVER, LOST, log)
     if "nodedied" in low or "node died" in low or "node is dead" in low or "node was dead" in low:
         return Loss(WORKER, "the worker's node was lost", log)
     if "actordied" in low or "died unexpectedly" in low or "actor died" in low or "worker died" in low:

@@ -34,6 +34,7 @@ class StudyWatch:
         self._open: dict[str, int] = {}
         self._replicates: dict[str, list[int]] = {}  # of all orders of a configuration
         self._begun: set[str] = set()
+        self._heard: set[tuple[str, int]] = set()  # configuration and replicate: whose curve has come, or its rest
         self._typical_work = typical_work(study) if study.search is not None else 0.0
         self._expect(orders)
 
@@ -72,12 +73,18 @@ class StudyWatch:
         entry = self._entries[order.config_id]
         self.tracker.begin(order.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
                            tags={**self.tags, **run_page.origin_tags(entry)}, varied=entry["varied"],
-                           replicates=self._replicates[order.config_id])  # fmt: skip
+                           replicates=entry["replicates"])  # fmt: skip
+        if len(self._replicates.get(order.config_id, ())) < len(entry["replicates"]):
+            self.tracker.may_lack(order.config_id)  # the others were there, and report nothing
 
     def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         areas = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
         self.display.progressed(order_key(order), step, sum(areas) / len(areas) if areas else math.nan)
         self.display.note = f"MLflow: {self.tracker.problems}" if self.tracker.problems else None
+        new = [r for r in values if (order.config_id, r) not in self._heard]
+        self._heard.update((order.config_id, r) for r in new)
+        if any(values[r].get("step", step) > order.interval for r in new):
+            self.tracker.may_lack(order.config_id)  # what another driver heard before this run's last checkpoint
         self.tracker.report(order.config_id, step, values)
 
     def ended(self, order: TrialOrder) -> None:
@@ -89,6 +96,9 @@ class StudyWatch:
         self.tracker.may_lack(order.config_id)  # what its worker had not sent yet
         if loss.kind == losses.STORAGE:
             self._held.end(storage_reason(self.folder, loss.cause))
+            return [order]
+        if loss.kind == losses.DRIVER:
+            self._held.end(loss.cause)
             return [order]
         try:
             again = losses.next_attempt(order, loss, self.folder)

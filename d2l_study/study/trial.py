@@ -61,8 +61,16 @@ class TrialOrder:
         """Optimizer steps of each run."""
         if self.stage == "attention":
             return 0
-        own = self.sections["teacher" if self.stage == "teacher" else "student"]
-        return own["steps"] * own.get("generations", 1)
+        return self._own["steps"] * self._own.get("generations", 1)
+
+    @property
+    def interval(self) -> int:
+        """Optimizer steps to the first report of a run."""
+        return min(self._own["eval_every"], self._own["steps"])
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        return self.sections["teacher" if self.stage == "teacher" else "student"]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,7 @@ from test_trial import order
 from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
-from d2l_study.study.losses import MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
+from d2l_study.study.losses import DRIVER, MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
 from d2l_study.study.resources import Resources
 from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import run_trial
@@ -29,6 +29,12 @@ from d2l_study.study.trial import run_trial
             "RpcError: RPC error: Socket closed rpc_code: 14. The task may or may not have been executed",
             WORKER,
             "the connection to the worker or its node was lost",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead "
+            "because its owner has died. Owner worker exit type: SYSTEM_ERROR Worker exit detail: Owner's node has crashed.",
+            DRIVER,
+            "Ray's node on this machine was lost",
         ),
         ("", WORKER, "lost"),
     ],

@@ -51,6 +51,13 @@ def children(folder, study):
     return [r for r in runs if "mlflow.parentRunId" in r.data.tags], runs
 
 
+def steps_of(folder, child, metric):
+    from mlflow import MlflowClient
+
+    history = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db").get_metric_history(child.info.run_id, metric)
+    return sorted({point.step for point in history})
+
+
 def numbers(folder, study):
     """What an undisturbed and a disturbed study must have in common."""
     rows = analysis.load(study, folder / "runs")
@@ -145,6 +152,7 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path):
     end_ray_of(driver.pid)
     committed = {p: p.stat().st_mtime_ns for p in results.glob("*/*/*/commit.json")}
     assert 0 < len(committed) < 6
+    (tmp_path / "runs" / "mlflow.db").unlink(missing_ok=True)  # as if the driver had been killed before it told MLflow
     out = run(tmp_path)
     assert f"{len(committed)} there already, {6 - len(committed)} to run now" in out
     assert all(p.stat().st_mtime_ns == at for p, at in committed.items())
@@ -152,6 +160,9 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path):
     assert numbers(tmp_path, "few") == expected
     mine, runs = children(tmp_path, "few")
     assert len(mine) == 3 and {r.info.status for r in runs} == {"FINISHED"}
+    for child in mine:
+        for curve in ("curve/val_bag_auc", "curve/val_bag_auc/r000", "curve/val_bag_auc/r001"):
+            assert steps_of(tmp_path, child, curve) == [5, 10, 15, 20], (child.info.run_name, curve)
 
 
 def end_ray_of(session):
