@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+from d2l_study.data.neighbours import neighbour_means
 from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
@@ -120,6 +121,23 @@ def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray
     """
     found = np.mean([metrics.probability(np.asarray(logit, np.float64) / temperature) for logit in logits], axis=0)
     return found.astype(np.float32)
+
+
+def lesson_targets(
+    config: StudentConfig, replicate: Replicate, teachers: Sequence[TeacherTargets]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a student of these teachers learns: soft labels of the training and the validation instances, (instances,)
+    each, averaged over `config.neighbours` neighbours in the image.
+
+    A teacher errs on a patch by how it looks, and a student of the same looks repeats the error; the neighbours' labels
+    err otherwise, so that their mean tells the student what its teacher did not know of that patch.
+    """
+    parts = ((replicate.train, [t.train_logits for t in teachers]), (replicate.val, [t.val_logits for t in teachers]))
+    train, val = (
+        neighbour_means(soft_targets(logits, config.temperature), replicate.pool, bags, config.neighbours)
+        for bags, logits in parts
+    )
+    return train, val
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from d2l_study.learning.distillation import (
     check_teachers,
     distillation_divergence,
     draw_student_batch,
-    soft_targets,
+    lesson_targets,
     student_loss,
     teacher_targets,
 )
@@ -124,13 +124,8 @@ def fit_student(
     for replicate in replicates:
         members = teachers.get(replicate.number, ())
         check_teachers(config, replicate, members)
-        lessons.append(
-            Lesson(
-                soft_targets([m.train_logits for m in members], config.temperature),
-                soft_targets([m.val_logits for m in members], config.temperature),
-                members[0].params if config.start == "teacher" else None,
-            )
-        )
+        start = members[0].params if config.start == "teacher" else None
+        lessons.append(Lesson(*lesson_targets(config, replicate, members), start))
     return fit_lessons(
         config, replicates, lessons, compute=compute, report=report,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume,
@@ -264,8 +259,8 @@ def _graduate(
         training.status = "done"
         return
     taught = teacher_targets(model, training.best_params, replicate, compute)
-    training.target = torch.from_numpy(soft_targets([taught.train_logits], config.temperature))
-    training.val_target = torch.from_numpy(soft_targets([taught.val_logits], config.temperature))
+    target, val_target = lesson_targets(config, replicate, [taught])
+    training.target, training.val_target = torch.from_numpy(target), torch.from_numpy(val_target)
     training.finished_params.append(training.best_params)
     training.finished_steps.append(training.best_step)
     training.before, training.step = training.position, 0

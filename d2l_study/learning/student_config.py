@@ -34,6 +34,10 @@ class StudentConfig(Options):
     )  # fmt: skip
     teachers: int = option(1, "teachers in the ensemble", least=1, most=100)
     generations: int = option(1, "generations: each student teaches the next", least=1, most=20)
+    neighbours: int = option(
+        0, "nearest neighbours in the image over which, with its own, an instance's soft labels are averaged (colon, "
+        "breast, manifest with places); 0: its own alone", least=0, most=1000, neutral=0,
+    )  # fmt: skip
 
     dropout: float = option(0.0, "chance that a feature of h is dropped in training", least=0.0, below=1.0)
     input_noise: float = option(
@@ -97,9 +101,11 @@ class StudentConfig(Options):
         return idle
 
     def without_teacher(self) -> StudentConfig:
-        """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation. Network, noise, steps,
-        optimizer and selection stay: the configuration of the reference rows."""
-        return dataclasses.replace(self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1)
+        """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,
+        noise, steps, optimizer and selection stay: the configuration of the reference rows."""
+        return dataclasses.replace(
+            self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1, neighbours=0
+        )
 
     def check_teacher(self, extractor: str, feature_width: int) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data import BagCollection
+from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool
 from d2l_study.errors import UserError
 from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
@@ -31,12 +32,17 @@ def check_data(configurations: Sequence[Configuration], space: Space) -> None:
 
 
 def check_sections(sections: Sequence[Options], pool: Pool) -> None:
-    """`UserError` for a network that needs larger patches than those of the pool, or an augmentation that needs colour
-    where there is none."""
+    """`UserError` for a network that needs larger patches than those of the pool, an augmentation that needs colour
+    where there is none, or neighbours where instances have no places."""
     channels, height, width = pool.shape
     for section in sections:
         if not isinstance(section, (TeacherConfig, StudentConfig)):
             continue
+        if isinstance(section, StudentConfig) and section.neighbours > 0:
+            try:
+                check_places(pool)
+            except UserError as error:
+                raise UserError(f"student.neighbours: {section.neighbours} {error}; 0 goes with any") from None
         where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
         network = getattr(section, key)
         least = LEAST_PATCH[network]

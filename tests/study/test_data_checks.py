@@ -82,6 +82,22 @@ def test_stains_of_grey_patches(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_neighbours_of_instances_without_places(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--space", "distill_quick", "--set", "student.neighbours=8"]) == 2
+    assert "student.neighbours: 8 needs the places of instances in their image; those of data set mnist have none" in (
+        capsys.readouterr().err
+    )
+    assert _plan(own) == 0
+    assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=8"]) == 0
+    rows = [line.split(",") for line in (own / "own.csv").read_text().splitlines()]
+    (own / "own.csv").write_text("\n".join(",".join(row[:3]) for row in rows[:1] + rows[1::3]))
+    whole = ["--set", "data.cut=whole", "--set", "data.patch_size=40"]
+    assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=8", *whole]) == 2
+    assert "student.neighbours: 8 needs the places of instances in their image; those of bag 'b0' have none" in (
+        capsys.readouterr().err
+    )
+
+
 def test_an_oracle_without_known_instances(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _plan(own, known=False) == 0
     assert _plan(own, known=False, references="bag_label, oracle") == 2
