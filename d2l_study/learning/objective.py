@@ -24,8 +24,11 @@ from d2l_study.learning.regularizers import (
     bernoulli_entropy,
     bernoulli_kl,
     boundary_direction,
+    boundary_direction_beside,
+    cross_entropy_slope,
     power_direction,
     subset,
+    with_known_gradient,
 )
 from d2l_study.models import Masks, MilModel, Params, Terms
 
@@ -178,7 +181,12 @@ def teacher_loss(
     r_adv = r_noise = r_ent = zero
     further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
-        if by_logit:
+        if by_logit and only_logits(config):
+            known = list(params.values())
+            slope = cross_entropy_slope(logit, batch.label) / bags
+            direction, gradients = boundary_direction_beside(x, logit, slope, batch.bag_index, known)
+            bce = with_known_gradient(bce, known, gradients)
+        elif by_logit:
             direction = boundary_direction(x, logit, batch.bag_index)
         else:
             assert batch.start is not None
@@ -207,6 +215,12 @@ def teacher_loss(
         r_ent = bernoulli_entropy(subset_logit).mean()
     loss = bce + ramp * (config.lambda_adv * r_adv + config.lambda_noise * r_noise + config.lambda_ent * r_ent)
     return loss, torch.stack([bce.detach(), r_adv.detach(), r_noise.detach(), r_ent.detach()])
+
+
+def only_logits(config: TeacherConfig) -> bool:
+    """Whether the clean pass reaches the loss through each bag's own logit alone: then one backward pass gives both the
+    gradient of the cross-entropy and the adversarial direction, and a step with R_adv costs two plain ones."""
+    return not (config.lambda_noise > 0 or config.lambda_ent > 0 or config.mixup > 0)
 
 
 def frozen_logits(model: MilModel, params: Params, batch: Batch) -> Callable[[Tensor], Tensor]:

@@ -13,8 +13,17 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.objective import only_logits
 from d2l_study.learning.packed_model import StackedModel
-from d2l_study.learning.regularizers import bernoulli_entropy, bernoulli_kl, boundary_direction, power_direction
+from d2l_study.learning.regularizers import (
+    bernoulli_entropy,
+    bernoulli_kl,
+    boundary_direction,
+    boundary_direction_beside,
+    cross_entropy_slope,
+    power_direction,
+    with_known_gradient,
+)
 from d2l_study.models import Masks, Params, Terms
 
 
@@ -81,7 +90,13 @@ def stacked_teacher_loss(
     r_adv = r_noise = r_ent = zero
     further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
-        if by_logit:
+        if by_logit and only_logits(config):
+            known = list(params.values())
+            slope = torch.nn.functional.pad(cross_entropy_slope(logit, batch.label) / bags, (0, 1)).flatten()
+            direction, gradients = boundary_direction_beside(x, padded_logit, slope, batch.bag_index, known)
+            # The sum of the losses gets the sum of the gradients, of which each replicate has its own rows.
+            bce = bce.detach() + with_known_gradient(torch.zeros_like(bce[0]), known, gradients) / replicates
+        elif by_logit:
             direction = boundary_direction(x, padded_logit, batch.bag_index)
         else:
             assert batch.start is not None

@@ -6,7 +6,8 @@ arguments, so that a step is a pure function of its draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,8 +43,55 @@ def boundary_direction(x: Tensor, logit: Tensor, bag_index: Tensor) -> Tensor:
     method page). Returns (instances, C, H, W), detached.
     """
     (gradient,) = torch.autograd.grad(logit.sum(), x, retain_graph=True)
-    towards = torch.where(logit.detach() >= 0, -1.0, 1.0)[bag_index]
-    return unit(gradient) * towards.view(-1, *[1] * (x.dim() - 1))
+    return _along(gradient, _towards(logit)[bag_index])
+
+
+def boundary_direction_beside(
+    x: Tensor, logit: Tensor, slope: Tensor, bag_index: Tensor, params: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`boundary_direction` from the backward pass that the parameters need anyway.
+
+    A loss that depends on the clean pass through the bags' logits alone has the pixel gradient slope_b ∇_{x_j} logit_b,
+    slope = ∂ loss / ∂ logit: the same direction, but for the sign. slope: (bags,), nowhere 0 but for bags of padding.
+    Returns the direction and, for each of `params`, the gradient of that loss; the graph is freed.
+    """
+    gradient, *own = torch.autograd.grad(logit, [x, *params], slope)
+    return _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index]), tuple(own)
+
+
+def _towards(logit: Tensor) -> Tensor:
+    """(bags,) −sign(logit): which way along the logit's gradient the boundary lies."""
+    return torch.where(logit.detach() >= 0, -1.0, 1.0)
+
+
+def _along(gradient: Tensor, sign: Tensor) -> Tensor:
+    """gradient: (instances, C, H, W), sign: (instances,)."""
+    return unit(gradient) * sign.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def cross_entropy_slope(logit: Tensor, label: Tensor) -> Tensor:
+    """σ(logit) − label, the slope of the binary cross-entropy, elementwise, held away from 0 by a unit of rounding:
+    it loses its sign where σ rounds to the label, from a logit of 17 on."""
+    logit = logit.detach()
+    off = torch.sigmoid(torch.where(label > 0.5, -logit, logit)).clamp(min=torch.finfo(logit.dtype).eps)
+    return torch.where(label > 0.5, -off, off)
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *params: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Any:
+        return None, None, *(outer * gradient for gradient in ctx.gradients)
+
+
+def with_known_gradient(value: Tensor, params: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """The scalar `value` as a function of `params` whose gradient has been computed already."""
+    known: Tensor = _Known.apply(value.detach(), gradients, *params)
+    return known
 
 
 def power_direction(

@@ -13,7 +13,7 @@ from d2l_study.data.streams import Streams
 from d2l_study.learning.config import POOLINGS, TeacherConfig
 from d2l_study.learning.objective import Batch, batch_bags, batch_instances, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.regularizers import boundary_direction
+from d2l_study.learning.regularizers import bernoulli_kl, boundary_direction
 from d2l_study.learning.teacher import teacher_model
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4, "epsilon": 0.5}
@@ -239,6 +239,35 @@ def test_parts_that_are_off_are_zero_and_cost_no_draw(replicate, tiny):
     params, batch = in_float64(model, drawn(tiny, replicate))
     loss, parts = teacher_loss(model, params, batch, tiny, 1.0, Compute())
     assert parts[1:].tolist() == [0, 0, 0] and loss.item() == parts[BCE].item() > 0
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("shift", [0.0, 30.0, -30.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_backward_pass_gives_what_two_give(replicate, tiny, pooling, shift, dtype):
+    """R_adv alone takes its direction from the cross-entropy's own backward pass. Against separate passes, with bags on
+    both sides of the boundary, right and wrong, and so sure that σ rounds to the label in float32 (logits of ± 30)."""
+    config = dataclasses.replace(tiny, lambda_adv=0.7, epsilon=0.5, pooling=pooling, batch_bags=6)
+    model = teacher_model(config, replicate)
+    wide, batch = in_float64(model, drawn(config, replicate))
+    wide = wide | {"classifier.bias": wide["classifier.bias"] + shift}
+    params = {name: value.detach().to(dtype).requires_grad_(True) for name, value in wide.items()}
+    batch = dataclasses.replace(batch, x=batch.x.to(dtype), label=batch.label.to(dtype))
+    bags, tensors = len(batch.label), list(params.values())
+    x = batch.x.clone().requires_grad_(True)
+    logit = model.logits(params, x, batch.bag_index, bags)
+    moved = batch.x + config.epsilon * boundary_direction(x, logit, batch.bag_index)
+    adversarial = bernoulli_kl(logit.detach(), model.logits(params, moved, batch.bag_index, bags)).mean()
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logit, batch.label)
+    expected = bce + 0.25 * 0.7 * adversarial
+
+    loss, parts = teacher_loss(model, params, batch, config, 0.25, Compute())
+    near = {"rtol": 1e-9, "atol": 1e-13} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
+    assert batch.label.unique().tolist() == [0, 1] and (dtype == torch.float32 or parts[ADV] > 0)
+    torch.testing.assert_close(loss.detach(), expected.detach(), **near)
+    torch.testing.assert_close(parts[:2], torch.stack([bce, adversarial]).detach(), **near)
+    for one, two in zip(torch.autograd.grad(loss, tensors), torch.autograd.grad(expected, tensors), strict=True):
+        torch.testing.assert_close(one, two, **near)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
