@@ -13,7 +13,7 @@ pytestmark = pytest.mark.soak
 
 KILLS = 10
 SEED = 7
-STEPS = 1000
+STEPS = 600
 """Of a run; a checkpoint is written every 20. Ten kills must leave some to do on a machine that is fast, too."""
 
 
