@@ -32,7 +32,8 @@ from d2l_study.study.trial import run_trial
         ),
         (
             "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead "
-            "because its owner has died. Owner worker exit type: SYSTEM_ERROR Worker exit detail: Owner's node has crashed.",
+            "because its owner has died. Owner worker exit type: SYSTEM_ERROR Worker exit detail: Owner's node has "
+            "crashed.",
             DRIVER,
             "Ray's node on this machine was lost",
         ),
