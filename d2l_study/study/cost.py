@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.study.plan import Plan
+from d2l_study.study.plan import Plan, spread
 from d2l_study.study.resources import Resources
 from d2l_study.study.space import Configuration
 from d2l_study.study.space_keys import CLASS_MAPS
@@ -175,15 +175,10 @@ def estimate(
     if not trials:
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
-    # With fewer trials than slots the replicates of a trial are spread over the slots.
-    missing = sum(len(trial.replicates) for trial in trials)
-    together = plan.replicates if len(trials) >= slots else math.ceil(missing / slots)
     lengths = []
-    for trial in trials:
-        one = scale * work_of(_known(trial.configuration), stage=trial.configuration.stage).seconds(resources.kind)
-        left = len(trial.replicates)
-        pieces = [min(together, left - first) for first in range(0, left, together)]
-        lengths += [TRIAL_SECONDS + one * count for count in pieces]
+    for configuration, replicates in spread(trials, slots):
+        one = scale * work_of(_known(configuration), stage=configuration.stage).seconds(resources.kind)
+        lengths.append(TRIAL_SECONDS + one * len(replicates))
     seconds = schedule(lengths, slots)
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:

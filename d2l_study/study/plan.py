@@ -5,6 +5,8 @@ A run is (configuration, replicate), a trial is what is missing of one configura
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from d2l_study.study.space_keys import WITHOUT_WEIGHTS
 
 @dataclass(frozen=True)
 class Trial:
-    """The missing replicates of one configuration: what is handed to a worker as one piece."""
+    """The missing replicates of one configuration: what a worker is handed, whole or in pieces (`spread`)."""
 
     configuration: Configuration
     replicates: tuple[int, ...]
@@ -90,6 +92,21 @@ class Plan:
             }
             for c in self.configurations
         ]
+
+
+def spread(trials: Sequence[Trial], places: int) -> list[tuple[Configuration, tuple[int, ...]]]:
+    """What is trained together: all missing replicates of a configuration, unless fewer configurations than there are
+    places for trials can be at work side by side; then replicates are spread over the places. Students wait for their
+    teachers, so each of the two is counted alone."""
+    found = []
+    for waits in (False, True):
+        side_by_side = [trial for trial in trials if bool(trial.configuration.teachers) == waits]
+        runs = sum(len(trial.replicates) for trial in side_by_side)
+        together = runs if len(side_by_side) >= places else math.ceil(runs / places)
+        for trial in side_by_side:
+            for first in range(0, len(trial.replicates), together):
+                found.append((trial.configuration, trial.replicates[first : first + together]))
+    return found
 
 
 def make_plan(
