@@ -176,13 +176,14 @@ def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
 
 
 def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:
-    """The order that runs replicates of a known configuration in this process."""
+    """The order that runs replicates of a known configuration in this process. Weights are kept, whatever the space
+    says: a teacher's students may be waiting for them."""
     resolved = ledger.read_config(config)
     return TrialOrder(
         root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
         label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),
         base_seed=resolved["base_seed"], checksum=resolved["data_checksum"], resources=Resources().to_dict(),
-        keep_weights="none", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
+        keep_weights="all", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
     )  # fmt: skip
 
 

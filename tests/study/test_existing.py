@@ -72,6 +72,24 @@ def test_a_trial_that_is_only_planned_is_run_by_its_id_too(tmp_path, capsys):
     assert "no trial of that id" in capsys.readouterr().err
 
 
+def test_a_teacher_run_by_its_id_can_teach(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(
+        PLANNED.replace("methods:", "student: {steps: 4, eval_every: 2, feature_width: 8}\nmethods:")
+        .replace("  none: {}", "  student: {}").replace("  vat: {teacher: {lambda_adv: [0.5, 1.0]}}\n", "")
+    )  # fmt: skip
+    space = load_space(tmp_path / "s.yaml")
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    teacher, student = plan.configurations
+    assert student.teachers == (teacher.config_id,)
+    for c in (teacher, student):
+        assert cli.main(["trial", "--id", c.config_id, "--replicate", "2", "--root", str(tmp_path)]) == 0
+        assert "r002: done" in capsys.readouterr().out
+    later = make_plan(space, DataChecksums(), folder.ledger)
+    assert [2 in later.missing(c) for c in (teacher, student)] == [False, False]  # nothing is trained again
+
+
 def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
     asked = order(tmp_path, replicates=(0,))
 
