@@ -175,9 +175,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import show_status
+    from d2l_study.study.existing import show_list, show_status
 
-    return show_status(arguments.study, arguments.root)
+    return show_list(arguments.root) if arguments.study is None else show_status(arguments.study, arguments.root)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -257,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(_command(commands, "list", _list, "list the studies that exist"))
 
     status = _command(commands, "status", _status, "show how far a study is, from any terminal, while it runs or later")
-    _add_existing(status)
+    _add_existing(status, "a study's name, or its folder; without it all studies in a line each", nargs="?")
 
     stop = _command(commands, "stop", _stop, "end a running study cleanly, from any terminal or machine")
     _add_existing(stop)
@@ -325,12 +325,14 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--extend", action="store_true",
                         help="go on with a study whose space has changed; only what is new is trained")  # fmt: skip
     parser.add_argument("--fresh", action="store_true",
-                        help="use no results of other studies; train their runs again and replace them")  # fmt: skip
+                        help="use no results of other studies; train their runs again, and compare")  # fmt: skip
     _add_root(parser)
 
 
-def _add_existing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="a study's name, or its folder")
+def _add_existing(
+    parser: argparse.ArgumentParser, text: str = "a study's name, or its folder", nargs: str | None = None
+) -> None:
+    parser.add_argument("study", metavar="STUDY", help=text, nargs=nargs)
     _add_root(parser)
 
 

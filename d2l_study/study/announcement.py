@@ -7,7 +7,7 @@ from typing import Any
 from d2l_study.errors import counted, listed
 from d2l_study.study.cost import Estimate, earlier_rows, estimate
 from d2l_study.study.existing import show_damaged
-from d2l_study.study.prepared import Study, known_slots
+from d2l_study.study.prepared import Study, known_slots, machine
 from d2l_study.study.search_run import estimate_search, show_search
 
 
@@ -40,9 +40,12 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
         f"  {counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
         f"{counted(plan.runs_total, 'run')}: "
         f"{plan.runs_done} there already, {runs} to run now"
-        + (f" (--limit: {len(todo)} trials)" if request.limit is not None else "")
+        + (f" (--limit: {counted(len(todo), 'trial')})" if request.limit is not None else "")
     )
     print(f"  {duration(concurrent, predicted)}")
+    asked, cpus = space.resources.cpus, machine()[0]
+    if request.address == "local" and asked > cpus:
+        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
     if list_all:
         for configuration in plan.configurations:
             missing = len(plan.missing(configuration))
@@ -70,6 +73,9 @@ def show_found(study: Study) -> None:
         partly = sum(bool(plan.done.get(t.configuration.config_id)) for t in plan.trials())
         some = f", {partly} in part" if partly else ""
         going = "resuming" if plan.trials() else "nothing left to run"
+        begun = [(t.configuration.config_id, r) for t in plan.trials() for r in t.replicates]
+        if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run), begun)):
+            going += f", {counted(at, 'run')} from a checkpoint"
         print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")
 
 

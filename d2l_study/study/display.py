@@ -120,13 +120,17 @@ class Display:
     def _counts(self) -> str:
         left = self.left()
         parts = [
-            f"{self.done} of {len(self._work) + self._later} trials done",
+            f"{self.done} of {len(self._work) + self._later} {self._noun()} done",
             f"{len(self._running)} running",
             f"{self.failed} failed",
             f"{human_seconds(self.elapsed)} elapsed",
             f"{human_seconds(left)} left" if left is not None and left >= 1 else "",
         ]
         return ", ".join(part for part in parts if part)
+
+    def _noun(self) -> str:
+        """A trial whose replicates are spread over several places counts once for each."""
+        return "parts of trials" if len({key.rsplit("-", 1)[0] for key in self._work}) < len(self._work) else "trials"
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d2l_study.errors import DamagedError, UserError
+from d2l_study.errors import DamagedError, UserError, counted
 from d2l_study.study import provenance
 from d2l_study.study.cost import human_seconds
 from d2l_study.study.folder import StudyFolder, find_study, list_studies
 from d2l_study.study.lease import ask_to_stop, holder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.resources import Resources
+from d2l_study.study.search_document import still_to_ask
 from d2l_study.study.storage import Storage, open_storage
 from d2l_study.study.trial import TrialOrder, compute_runs, run_trial
 
@@ -54,8 +55,11 @@ def show_status(study: str, root: str) -> int:
     progress = (driver or {}).get("progress") or {}
     running = progress.get("running", [])
     print(f"  {_trial_states(rows, len(running))}; {len(rows)} runs: {states}")
+    unasked, later = still_to_ask(folder)
+    if unasked:
+        print(f"  its search has {counted(unasked, 'trial')} still to ask for")
     if driver is None:
-        left = counts["missing"]
+        left = counts["missing"] + later
         print("  nobody is at work on it" + (f"; {left} runs are left: run it again to go on" if left else ""))
     else:
         begun, now = float(driver.get("begun", driver["beat"])), time.time()
@@ -63,9 +67,9 @@ def show_status(study: str, root: str) -> int:
         recent = sum(row.get("committed_at", "") >= _iso(begun) for row in rows)
         if recent:
             speed = recent / (now - begun)
-            left = progress.get("left") or counts["missing"] / speed
+            left = progress.get("left") or (counts["missing"] + later) / speed
             ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
-            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; about {human_seconds(left)} left "
+            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; {human_seconds(left)} left "
                   f"(until {ends:%d %b %H:%M})")  # fmt: skip
         for trial in running[:10]:
             print(f"    {trial['label']}: step {trial['step']} of {trial['steps']}, {trial['replicates']} replicates")
@@ -170,9 +174,15 @@ def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
     statuses = run_trial(order, report)
     for replicate, status in statuses.items():
         record, failure = folder.ledger.read(config, replicate), folder.failure(config, replicate)
-        said = record["row"].get("cause") if record else (failure or {}).get("log")
+        said = record["row"].get("cause") if record else _said(failure or {})
         print(f"  r{replicate:03d}: {status}" + (f": {said}" if status != "done" and said else ""))
     return int(bool(again) or any(status != "done" for status in statuses.values()))
+
+
+def _said(failure: dict[str, Any]) -> str:
+    """The log of a failure; of one that is a mistake of the user's, its cause alone."""
+    log, cause = str(failure.get("log", "")), str(failure.get("cause", ""))
+    return cause if f"UserError: {cause}" in log else log
 
 
 def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:

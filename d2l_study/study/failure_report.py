@@ -31,7 +31,8 @@ def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") 
         print(f"    alone: {shlex.join(command)}{where}")
     if len(groups) > MOST:
         print(f"  … and {len(groups) - MOST} more")
-    print(f"  logs: {folder.storage.shown(f'{folder.key}/failures')}")
+    if any(folder.failure(row["config_id"], int(row["replicate"])) for row in failed.to_dict("records")):
+        print(f"  logs: {folder.storage.shown(f'{folder.key}/failures')}")
 
 
 def log_tail(folder: StudyFolder, config: str, replicate: int) -> list[str]:

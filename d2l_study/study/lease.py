@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import threading
 import time
@@ -108,12 +109,16 @@ def lease(folder: StudyFolder) -> Iterator[Lease]:
                 folder.storage.delete(mine.key)
 
 
+def stop_command(folder: StudyFolder) -> str:
+    return shlex.join(["python", "-m", "d2l_study", "stop", folder.name, "--root", str(folder.storage.root)])
+
+
 def _refuse_if_held(folder: StudyFolder) -> None:
     other = holder(folder)
     if other is not None:
         raise UserError(
             f"study {folder.name!r} is being run by process {other['pid']} on {other['host']}; wait for it, "
-            f"end it (python -m d2l_study stop {folder.name}), or give this one another name with --study"
+            f"end it ({stop_command(folder)}), or give this one another name with --study"
         )
 
 

@@ -211,6 +211,9 @@ class Ledger:
             return self.storage.read(self._checkpoint_key(config, replicate, owner))
         return None
 
+    def has_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> bool:
+        return self.storage.exists(self._checkpoint_key(config, replicate, owner))
+
     def drop_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> None:
         self.storage.delete(self._checkpoint_key(config, replicate, owner))
 

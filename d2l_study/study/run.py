@@ -153,6 +153,8 @@ def _train(
     begin_search(study)
     if not todo and not (study.search is not None and study.search.left):
         return False
+    where = "" if request.address == "local" else f" at {request.address}"
+    print(f"  {'joining' if where else 'starting'} Ray{where} …", flush=True)
     with cluster(request.address) as ray, ended_by_sigterm(held):
         if request.address != "local":
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}

@@ -30,6 +30,17 @@ def read_document(folder: StudyFolder) -> dict[str, Any] | None:
     return found
 
 
+def still_to_ask(folder: StudyFolder) -> tuple[int, int]:
+    """How many trials of a study's search have not been asked for yet, and their runs; 0 for a study without one."""
+    document = read_document(folder)
+    if document is None:
+        return 0, 0
+    space, searches = folder.resolved()["space"], document["definition"]["searches"]
+    budget = sum(space["search"]["trials"] if search["distributions"] else 1 for search in searches)
+    left = max(0, budget - len(document["trials"]))
+    return left, left * int(space["replicates"])
+
+
 def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
     document = {"version": 1, "definition": definition, "trials": list(trials)}
     folder.storage.put(f"{folder.key}/{DOCUMENT}", json.dumps(document, indent=1).encode())

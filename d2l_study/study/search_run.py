@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import DamagedError
+from d2l_study.errors import DamagedError, counted
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.plan import Plan, committed, extended
@@ -186,8 +186,9 @@ def show_search(study: Study, duration: str, list_all: bool) -> None:
     told = [t for t in search.trials if t.state != OPEN]
     runs = search.budget * plan.replicates
     print(
-        f"  search by {options.method} ({SAMPLERS[options.method]}): {options.trials} trials for each of "
-        f"{len(arms)} arms ({', '.join(arms)}), the first {min(options.startup, options.trials)} drawn at random"
+        f"  search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
+        f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), the first "
+        f"{min(options.startup, options.trials)} drawn at random"
     )
     for name in fixed:
         print(f"  {name} has no distribution: it is one trial")
@@ -198,9 +199,10 @@ def show_search(study: Study, duration: str, list_all: bool) -> None:
         print(f"    {line}")
     print(f"  schedule: {schedule_text(study.space)}")
     print(
-        f"  {search.budget} trials × {plan.replicates} replicates = {runs} runs: {len(told)} trials told, "
+        f"  {counted(search.budget, 'trial')} × {counted(plan.replicates, 'replicate')} = {counted(runs, 'run')}: "
+        f"{counted(len(told), 'trial')} told, "
         f"{len(search.open)} to go on with, {search.left} to ask"
-        + (f" (--limit: {study.request.limit} trials)" if study.request.limit is not None else "")
+        + (f" (--limit: {counted(study.request.limit, 'trial')})" if study.request.limit is not None else "")
     )
     print(f"  {duration}")
     if list_all:

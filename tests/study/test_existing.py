@@ -1,5 +1,7 @@
 """`list`, `status`, `sync` and `trial`: about studies that exist."""
 
+import json
+
 import pytest
 from make_study import make_study
 from test_trial import order
@@ -10,6 +12,7 @@ from d2l_study.study.folder import StudyFolder
 from d2l_study.study.lease import lease
 from d2l_study.study.plan import make_plan
 from d2l_study.study.prepared import DataChecksums
+from d2l_study.study.search_document import write_document
 from d2l_study.study.space import load_space
 from d2l_study.study.storage import LocalStorage
 from d2l_study.study.trial import run_trial
@@ -37,6 +40,23 @@ def test_status_says_what_is_left_who_is_at_work_and_what_failed(tmp_path, capsy
     assert "is at work on it" in capsys.readouterr().out
     assert cli.main(["status", "mode", "--root", str(tmp_path)]) == 2
     assert "did you mean 'made'" in capsys.readouterr().err
+
+
+def test_status_counts_what_a_search_has_still_to_ask(tmp_path, capsys):
+    folder = make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,), missing=((1, 0),))
+    resolved = folder.resolved() | {"space": {"search": {"trials": 5}, "replicates": 2}}
+    folder.storage.put(f"{folder.key}/resolved.json", json.dumps(resolved).encode())
+    searches = [{"distributions": {"teacher.epsilon": {}}}, {"distributions": {}}]  # the second is one trial
+    write_document(folder, {"metrics": ["val_bag_auc"], "searches": searches}, [{}, {}])
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "its search has 4 trials still to ask for" in out and "9 runs are left" in out
+
+
+def test_status_without_a_study_shows_all(tmp_path, capsys):
+    make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,))
+    assert cli.main(["status", "--root", str(tmp_path)]) == 0
+    assert "4 of 4 runs" in capsys.readouterr().out
 
 
 def test_sync_fills_an_empty_store_and_then_changes_nothing(tmp_path, capsys):
@@ -114,7 +134,7 @@ def test_an_unknown_or_ambiguous_id_is_named(tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["sync", "a", "b"], ["trial"], ["list", "x"]])
+@pytest.mark.parametrize("arguments", [["status", "a", "b"], ["sync", "a", "b"], ["trial"], ["list", "x"]])
 def test_missing_and_further_words_are_refused(arguments, capsys):
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
