@@ -137,6 +137,7 @@ def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list
             known += made.instances
             area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
             line += f"; {made.instances} true instances{area}"
+        line += f" ({made.note})" if made.note else ""
         print(f"  {line}", flush=True)
     print(f"maps:     {arguments.out}: NAME.logits.npy, NAME.json (geometry), NAME.overlay.png"
           + (f"; {INSTANCES}: scores of {known:,} true instances" if known else ""))  # fmt: skip

@@ -84,8 +84,10 @@ def find_images(root: Path, problems: list[str] | None = None) -> list[BreastIma
     found = []
     for key, path in _pictures(folder).items():
         name = _NAME.fullmatch(key)
-        if name is None:
-            problem = f"{path}: its name says neither benign nor malignant (as in ytma10_010704_benign1_ccd.tif)"
+        words = {word.lower() for word in re.findall("benign|malignant", key, re.IGNORECASE)}
+        if name is None or len(words) > 1:
+            says = "both benign and malignant" if len(words) > 1 else "neither benign nor malignant"
+            problem = f"{path}: its name says {says} (one of them is needed, as in ytma10_010704_benign1_ccd.tif)"
             if problems is None:
                 raise UserError(problem)
             problems.append(problem)

@@ -20,7 +20,9 @@ def check_places(pool: Pool) -> BagCollection:
     lacking = ~np.isfinite(pool.xy).all(axis=1)
     if lacking.any():
         bag = pool.names[int(pool.bags.bag_of[np.argmax(lacking)])]
-        raise UserError(f"needs the places of instances in their image; those of bag {bag!r} have none (no x and y)")
+        raise UserError(
+            f"needs the places of instances in their image; those of bag {bag!r} have none (no x and y, or cut: whole)"
+        )
     return pool
 
 

@@ -31,7 +31,9 @@ from d2l_study.learning.prediction import Compute
 
 INSTANCES = "instances.csv"
 SHOWN = 1600
-"""Pixels of a picture's longer side for large images; small ones are doubled at most."""
+"""Pixels of a picture's longer side for large images; small ones are doubled."""
+LEAST_SHOWN = 400
+"""The same of the smallest: title and legend need the room."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Truth:
 @dataclass(frozen=True)
 class Labelled:
     """What was made of an image: the file of its map; share: of its patches with a score above 0.5; instances: the
-    count of true instances of known label; area: their AUC, NaN where it is not defined."""
+    count of true instances of known label; area: their AUC, NaN where it is not defined; note: which part of its
+    model's data the image was, where that is known."""
 
     source: str
     path: Path
@@ -56,6 +59,7 @@ class Labelled:
     share: float
     instances: int
     area: float
+    note: str = ""
 
 
 def split_inputs(names: Sequence[str | Path], shape: Shape) -> tuple[list[Path], list[str | Path]]:
@@ -164,7 +168,8 @@ def _label_image(
             temporary.unlink(missing_ok=True)
     card = stored.card
     about = {
-        "image": image.source, "width": image.width, "height": image.height, **grid.to_dict(),
+        "image": image.source, "part": known.note if known else "", "width": image.width, "height": image.height,
+        **grid.to_dict(),
         "meaning": "element [i, j] is the logit of the patch centred at column x0 + j*stride, row y0 + i*stride "
         "(0-based pixels, a pixel's centre at whole numbers; beyond the border the image is reflected); "
         "probability = 1 / (1 + exp(-logit))",
@@ -188,11 +193,11 @@ def _label_image(
     picture = overlay_picture(
         tissue, (image.width, image.height), {card.stage: panel}, shrink=shrink, places=shown.places,
         positive=shown.positive, negative=shown.negative, title=f"{title}: {shown.note}" if shown.note else title,
-        side=min(SHOWN, 2 * max(image.width, image.height)),
+        side=min(SHOWN, max(LEAST_SHOWN, 2 * max(image.width, image.height))),
     )  # fmt: skip
     stem.with_name(f"{stem.name}.overlay.png").write_bytes(picture)
     positive = sum(int((band > 0).sum()) for band in np.array_split(logits, max(1, logits.size // 2**22)))
-    return Labelled(image.source, target, grid, positive / logits.size, count, area)
+    return Labelled(image.source, target, grid, positive / logits.size, count, area, known.note if known else "")
 
 
 def _step(rows: int, columns: int) -> int:

@@ -123,6 +123,8 @@ def test_folds_are_of_tissue_cores(root):
         ("*_ccd.tif", lambda p: Image.new("I;16", (160, 128)).save(p), r"pixels of more than 8 bits"),
         ("*_ccd.tif", lambda p: p.rename(p.with_name("ytma10_010704_3_ccd.tif")),
          r"ytma10_010704_3_ccd.tif: its name says neither benign nor malignant"),
+        ("*_ccd.tif", lambda p: p.rename(p.with_name("ytma10_010704_benign_malignant3_ccd.tif")),
+         r"malignant3_ccd.tif: its name says both benign and malignant"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_with_its_reason(root, pattern, how, message):

@@ -93,9 +93,8 @@ def test_neighbours_of_instances_without_places(own: Path, capsys: pytest.Captur
     (own / "own.csv").write_text("\n".join(",".join(row[:3]) for row in rows[:1] + rows[1::3]))
     whole = ["--set", "data.cut=whole", "--set", "data.patch_size=40"]
     assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=8", *whole]) == 2
-    assert "student.neighbours: 8 needs the places of instances in their image; those of bag 'b0' have none" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "student.neighbours: 8 needs the places of instances in their image; those of bag 'b0' have none" in said
 
 
 def test_an_oracle_without_known_instances(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

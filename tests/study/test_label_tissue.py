@@ -79,8 +79,10 @@ def test_an_archive_that_has_moved_is_named_by_data(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "bare" / "instances.csv").exists()
 
     assert _label(root, image, tmp_path / "known", "--stride", "9", "--data", str(away)) == 0
-    mine = pool.image == 0
-    assert f"{mine.sum()} true instances" in capsys.readouterr().out
+    mine, said = pool.image == 0, capsys.readouterr().out
+    assert f"{mine.sum()} true instances" in said
+    part = json.loads((tmp_path / "known" / "img1.json").read_text())["part"]
+    assert part.endswith("image of this model") and f"({part})" in said
     expected = [(*xy, str(y)) for xy, y in zip(pool.xy[mine].tolist(), pool.bags.instance_label[mine], strict=True)]
     assert _truth(tmp_path / "known") == expected
     logits = _check_maps(tmp_path / "known", image, 9)
