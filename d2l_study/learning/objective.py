@@ -28,7 +28,6 @@ from d2l_study.learning.regularizers import (
     cross_entropy_slope,
     power_direction,
     subset,
-    with_known_gradient,
 )
 from d2l_study.models import Masks, MilModel, Params, Terms
 
@@ -182,10 +181,9 @@ def teacher_loss(
     further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
         if by_logit and only_logits(config):
-            known = list(params.values())
             slope = cross_entropy_slope(logit, batch.label) / bags
-            direction, gradients = boundary_direction_beside(x, logit, slope, batch.bag_index, known)
-            bce = with_known_gradient(bce, known, gradients)
+            direction, known = boundary_direction_beside(x, logit, slope, batch.bag_index, list(params.values()))
+            bce = bce.detach() + known
         elif by_logit:
             direction = boundary_direction(x, logit, batch.bag_index)
         else:

@@ -22,7 +22,6 @@ from d2l_study.learning.regularizers import (
     boundary_direction_beside,
     cross_entropy_slope,
     power_direction,
-    with_known_gradient,
 )
 from d2l_study.models import Masks, Params, Terms
 
@@ -91,11 +90,10 @@ def stacked_teacher_loss(
     further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
         if by_logit and only_logits(config):
-            known = list(params.values())
             slope = torch.nn.functional.pad(cross_entropy_slope(logit, batch.label) / bags, (0, 1)).flatten()
-            direction, gradients = boundary_direction_beside(x, padded_logit, slope, batch.bag_index, known)
+            direction, known = boundary_direction_beside(x, padded_logit, slope, batch.bag_index, list(params.values()))
             # The sum of the losses gets the sum of the gradients, of which each replicate has its own rows.
-            bce = bce.detach() + with_known_gradient(torch.zeros_like(bce[0]), known, gradients) / replicates
+            bce = bce.detach() + known / replicates
         elif by_logit:
             direction = boundary_direction(x, padded_logit, batch.bag_index)
         else:

@@ -48,15 +48,15 @@ def boundary_direction(x: Tensor, logit: Tensor, bag_index: Tensor) -> Tensor:
 
 def boundary_direction_beside(
     x: Tensor, logit: Tensor, slope: Tensor, bag_index: Tensor, params: Sequence[Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, Tensor]:
     """`boundary_direction` from the backward pass that the parameters need anyway.
 
     A loss that depends on the clean pass through the bags' logits alone has the pixel gradient slope_b ∇_{x_j} logit_b,
     slope = ∂ loss / ∂ logit: the same direction, but for the sign. slope: (bags,), nowhere 0 but for bags of padding.
-    Returns the direction and, for each of `params`, the gradient of that loss; the graph is freed.
+    Returns the direction, and a scalar 0 whose gradient by `params` is that loss's; the graph is freed.
     """
     gradient, *own = torch.autograd.grad(logit, [x, *params], slope)
-    return _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index]), tuple(own)
+    return _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index]), _Known.apply(own, *params)
 
 
 def _towards(logit: Tensor) -> Tensor:
@@ -78,20 +78,16 @@ def cross_entropy_slope(logit: Tensor, label: Tensor) -> Tensor:
 
 
 class _Known(torch.autograd.Function):
+    """0 as a function of `params`, whose gradients have been computed already."""
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *params: Tensor) -> Tensor:
+    def forward(ctx: Any, gradients: Sequence[Tensor], *params: Tensor) -> Tensor:
         ctx.gradients = gradients
-        return value.clone()
+        return params[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
-        return None, None, *(outer * gradient for gradient in ctx.gradients)
-
-
-def with_known_gradient(value: Tensor, params: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """The scalar `value` as a function of `params` whose gradient has been computed already."""
-    known: Tensor = _Known.apply(value.detach(), gradients, *params)
-    return known
+        return None, *(outer * gradient for gradient in ctx.gradients)
 
 
 def power_direction(

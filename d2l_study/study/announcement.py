@@ -74,7 +74,8 @@ def show_found(study: Study) -> None:
         some = f", {partly} in part" if partly else ""
         going = "resuming" if plan.trials() else "nothing left to run"
         begun = [(t.configuration.config_id, r) for t in plan.trials() for r in t.replicates]
-        if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run), begun)):
+        owner = study.name if study.request.fresh else None
+        if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run, owner), begun)):
             going += f", {counted(at, 'run')} from a checkpoint"
         print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")
 
