@@ -25,7 +25,12 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/first_layer.py
 	$(BIN)/python benchmarks/regularizer_cost.py --rounds 10
+	$(BIN)/python benchmarks/step_bound.py --bags 1
 	$(BIN)/python benchmarks/plain_loop.py --seeds 2
+	$(BIN)/python benchmarks/packed.py --device cpu --seconds 0.3
+	$(BIN)/python benchmarks/packed_host.py
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/orchestration.py --trials 100
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

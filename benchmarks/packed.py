@@ -1,13 +1,14 @@
 """Packed training: one replicate against many in one process, formulations, arithmetic rate, and what a grid takes.
 
-    python benchmarks/packed.py [--device cuda|cpu] [--replicates 20] [--seconds 2] [--out packed.json]
+    python benchmarks/packed.py [--device cuda|cpu] [--replicates 20] [--threads 8] [--seconds 2] [--out packed.json]
 
-Needs torch and numpy only. For n = 100 bags of K = 10 and K = 100 digits, plain and with R_adv, every row is measured
-in this one run: milliseconds per step (median of intervals; on CUDA wall time after synchronising, on a CPU processor
-time) of a stack of one and of many replicates, for `grouped` and `matmul`, with and without CUDA graphs. Then the
-achieved rate (operations counted from the plain layers: 3 forward passes a step, 7 with R_adv) against the measured
-rate of batched matrix products of the very shapes and of large squares, the share of padding, the host's time to draw a
-step, and `vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
+Needs torch and numpy only. For n = 100 bags of K = 10 and K = 100 digits, plain, with R_adv, with noise instances and
+with all three regularizers, every row is measured in this one run: milliseconds per step (median of intervals; on CUDA
+wall time after synchronising, on a CPU processor time) of a stack of one and of many replicates, for `grouped` and
+`matmul`, with and without CUDA graphs. Then the achieved rate (operations counted from the plain layers; see `ARMS`)
+against the measured rate of batched matrix products of the very shapes and of large squares, the share of padding, the
+host's wall time to draw a step on `--threads` threads, and `vat_grid` added up from it. On a CPU K = 10 alone is
+measured, with a loop over the replicates beside.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ from d2l_study.learning.packed_stack import Stack, means_and_stds
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.training import trainable
 
-ARMS = {"plain": ({}, 3.0), "adv": ({"lambda_adv": 0.5}, 7.0)}
-"""Overrides and forward passes of a step."""
+ARMS = {
+    "plain": ({}, 3.0, 3), "adv": ({"lambda_adv": 0.5}, 6.0, 2), "noise": ({"lambda_noise": 0.3}, 3.6, 2),
+    "all": ({"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}, 7.6, 2),
+}  # fmt: skip
+"""Overrides; forward passes that a step amounts to (R_adv alone takes its direction from a pass that is there, of noise
+instances there are a fifth); and for how many of the nine arms of `vat_grid` it stands (entropy as plain)."""
 STEPS = {"cuda": 50, "cpu": 5}
 """Steps of a timed interval."""
 
@@ -129,10 +134,11 @@ def main() -> None:
     parser.add_argument("--replicates", type=int)
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="JSON file for the raw values")
     args = parser.parse_args()
     device, cuda = args.device, args.device == "cuda"
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)  # which draw the noise of a pack, too
     many = args.replicates or (20 if cuda else 4)
     precision = args.precision or ("bfloat16" if cuda else "float32")
     least = args.seconds or (2.0 if cuda else 1.0)
@@ -144,7 +150,7 @@ def main() -> None:
         data = MnistBags(num_bags=100, mean_bag_size=size)
         pool = data.load_pool()
         replicates = [data.replicate(pool, r, base_seed=1) for r in range(many)]
-        for arm, (overrides, passes) in ARMS.items():
+        for arm, (overrides, passes, _) in ARMS.items():
             config = TeacherConfig(**overrides, eval_every=STEPS[device])
             for formulation in FORMULATIONS:
                 for graphs in (True, False) if cuda else (False,):
@@ -159,9 +165,9 @@ def main() -> None:
                     useful = many * float(np.mean([p.replicate.train.sizes.mean() for p in pack.problems]))
                     row["tflops"] = useful * passes * forward_flops(pack.model) / row[f"ms_{many}"] / 1e9
                     row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
-                    begin = time.process_time()
+                    begin = time.perf_counter()
                     draw_block(pack.problems, pack.room, 0, 50)
-                    row["draw_ms"] = 1e3 * (time.process_time() - begin) / 50
+                    row["draw_ms"] = 1e3 * (time.perf_counter() - begin) / 50
                     if not cuda:
                         row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)
                     rows.append(row)
@@ -178,12 +184,11 @@ def main() -> None:
                   f"products, {reached / rates['square']:.0%} of large squares'")  # fmt: skip
         rows.append({"K": size, "rates": rates})
     if cuda:
-        # 7 values of n, 2500 steps and 25 validations of 50 bags; K = 50 as half of K = 100; five arms of nine as the
-        # plain one, four as R_adv; data, test evaluation and writing as 0.15 s a run. Early stopping would save some of
-        # it; noise instances, drawn on the host, are not in it.
+        # 7 values of n, 2500 steps and 25 validations of 50 bags; K = 50 as half of K = 100; data, test evaluation and
+        # writing as 0.15 s a run (`packed_host.py`: 0.11 without evaluation). Early stopping would save some of it.
         total = 0.0
         for measured, share in ((10, 1.0), (100, 0.5), (100, 1.0)):
-            for arm, arms in (("plain", 5), ("adv", 4)):
+            for arm, (_, _, arms) in ARMS.items():
                 step, val, _ = fastest[measured, arm]
                 total += 7 * arms * share * (2500 * step + 25 * val) / 1e3
         total += 189 * many * 0.15

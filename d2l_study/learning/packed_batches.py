@@ -7,6 +7,7 @@ unequal, so each replicate has room for I instances a step; what is left over is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,13 @@ Block = dict[str, np.ndarray]
 
 BLOCK_BYTES = 256 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
+
+_PER_PIXEL = ("patches", "start", "noise")
+"""Arrays of a block with values for every pixel, whose drawing takes most of its time."""
+
+_THREADED_FROM = 5000
+"""Such values of one replicate's step from which on threads draw faster than one (`benchmarks/packed_host.py`): below,
+they wait for the interpreter longer than they draw."""
 
 _EXACT_STEPS = 200_000
 """Steps up to which the largest batch is looked for in the order itself."""
@@ -136,10 +144,25 @@ def block_steps(problems: Sequence[Problem], room: Capacity) -> int:
 
 
 def draw_block(problems: Sequence[Problem], room: Capacity, first: int, last: int) -> Block:
-    """The steps first … last − 1 of every problem; see `empty_block`."""
+    """The steps first … last − 1 of every problem; see `empty_block`.
+
+    Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
+    without holding the interpreter, and each draw has its own stream.
+    """
     block = empty_block(problems, room, last - first)
-    for r, problem in enumerate(problems):
-        _draw(problem, {name: values[:, r] for name, values in block.items()}, room, first, r * (room.bags + 1))
+
+    def draw(r: int) -> None:
+        mine = {name: values[:, r] for name, values in block.items()}
+        _draw(problems[r], mine, room, first, r * (room.bags + 1))
+
+    drawn = sum(block[name][0, 0].size for name in _PER_PIXEL if name in block)
+    threads = min(torch.get_num_threads(), len(problems))
+    if threads == 1 or drawn < _THREADED_FROM:
+        for r in range(len(problems)):
+            draw(r)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(draw, range(len(problems))))  # raises what a draw raised
     return block
 
 
@@ -189,7 +212,7 @@ def _draw_steps(
     if not {"patches", "start", "noise", "dropout", "depth", "mix_weight"} & block.keys():
         return
     normalise = Normalise.of(problem.replicate, Compute())
-    begin = 0
+    begin, noisy = 0, noise_counts(config, sizes)
     for t, count in enumerate(sizes.sum(1).tolist()):
         step, mine = first + t, slice(begin, begin + count)
         begin += count
@@ -202,7 +225,7 @@ def _draw_steps(
             block["start"][t, :count] = streams.rng("vat", step).standard_normal((count, *pool.shape), np.float32)
         extra = 0
         if "noise" in block:
-            owner = np.repeat(np.arange(sizes.shape[1]), noise_counts(config, sizes[t]))
+            owner = np.repeat(np.arange(sizes.shape[1]), noisy[t])
             extra = len(owner)
             seen = np.empty((count, *pool.shape), np.uint8) if patches is None else patches
             rng = streams.rng("noise", step)

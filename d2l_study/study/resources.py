@@ -23,7 +23,9 @@ class Resources(Options):
         "float32", "number format of the network's passes; auto: a trial probes which is faster on its machine",
         choices=("float32", "bfloat16", "auto"), scientific=False,
     )  # fmt: skip
-    threads: int = option(1, "threads of torch in one trial", least=1, most=1024, scientific=False)
+    threads: int = option(
+        1, "threads of torch, and of drawing for a pack, in one trial", least=1, most=1024, scientific=False
+    )
     max_concurrent: int | None = option(None, "most trials at a time; null: as many as fit", least=1, scientific=False)
     retries: int = option(1, "further attempts after a lost worker or node", least=0, most=100, scientific=False)
     pack: int | None = option(

@@ -1,13 +1,14 @@
 """Packed training: equal to training one by one, whatever shares the stack, stops early, fails or is resumed."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from d2l_study.learning import fit_teacher, teacher
+from d2l_study.learning import fit_teacher, packed_batches, teacher
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
 from d2l_study.learning.packed import Pack, fit_teachers
@@ -203,6 +204,23 @@ def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
                 )
             assert (block["bag"][t, r] == r * 4 + 3).sum() == room.instances - train.sizes[chosen].sum() >= 1
     assert 0 < padding_share(problems, room) < 1
+
+
+def test_threads_draw_the_same_blocks(make_replicate, tiny, monkeypatch):
+    config = dataclasses.replace(tiny, **ALL, direction="power", augment="affine", dropout=0.3)
+    problems = [Problem(config, make_replicate(r, train=7 + r)) for r in range(4)]
+    room = Capacity.of(problems)
+    alone, used = draw_block(problems, room, 5, 9), set()
+    real = packed_batches._draw
+    monkeypatch.setattr(
+        packed_batches, "_draw", lambda *rest: (used.add(threading.current_thread()), real(*rest))[1]
+    )  # fmt: skip
+    monkeypatch.setattr(packed_batches, "_THREADED_FROM", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    together = draw_block(problems, room, 5, 9)
+    assert used and threading.current_thread() not in used
+    assert alone.keys() == together.keys() >= {"patches", "start", "noise"}
+    assert all(np.array_equal(values, together[name]) for name, values in alone.items())
 
 
 @pytest.mark.parametrize("side", [5, 4, 3])
