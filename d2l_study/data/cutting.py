@@ -74,6 +74,7 @@ def open_image(path: Path, mode: str) -> Image.Image:
         with Image.open(path) as image:
             if image.mode.startswith("I") or image.mode == "F":
                 raise UserError(f"{path}: pixels of more than 8 bits (mode {image.mode}); expected 8-bit RGB or grey")
+            check_opaque(path, image)
             return image.convert(mode)
     except UserError:
         raise
@@ -81,6 +82,14 @@ def open_image(path: Path, mode: str) -> Image.Image:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, its bomb error …
         raise UserError(f"{path}: cannot be read as an image: {image_damage(error)}") from None
+
+
+def check_opaque(path: Path, image: Image.Image) -> None:
+    """`UserError` for transparent pixels: what they would look like is in no file."""
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        least: Any = image.convert("RGBA").getchannel("A").getextrema()[0]
+        if least < 255:
+            raise UserError(f"{path}: has transparent pixels; expected an opaque image")
 
 
 def image_damage(error: Exception) -> str:

@@ -28,7 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from d2l_study.data.cutting import image_damage, quiet_pillow
+from d2l_study.data.cutting import check_opaque, image_damage, quiet_pillow
 from d2l_study.errors import UserError, listed, nearest
 
 Shape = tuple[int, int, int]
@@ -308,10 +308,7 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     `UserError` for other channels, images of more than 8 bits, several pages or transparent pixels, damaged ones.
     """
     with _image(path, channels) as image:
-        if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            if image.getchannel("A").getextrema()[0] < 255:
-                raise UserError(f"{path}: has transparent pixels; expected an opaque image")
+        check_opaque(path, image)
         pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -121,6 +121,7 @@ def test_folds_are_of_tissue_cores(root):
         ("*.TIF", lambda p: Image.new("L", (80, 128)).save(p), r"a mask of 80×128 pixels; its image has 160×128"),
         ("*_ccd.tif", lambda p: Image.new("RGB", (20, 128)).save(p), r"20×128 pixels, smaller than a patch of 32×32"),
         ("*_ccd.tif", lambda p: Image.new("I;16", (160, 128)).save(p), r"pixels of more than 8 bits"),
+        ("*_ccd.tif", lambda p: Image.new("RGBA", (160, 128)).save(p), r"transparent pixels; expected an opaque image"),
         ("*_ccd.tif", lambda p: p.rename(p.with_name("ytma10_010704_3_ccd.tif")),
          r"ytma10_010704_3_ccd.tif: its name says neither benign nor malignant"),
         ("*_ccd.tif", lambda p: p.rename(p.with_name("ytma10_010704_benign_malignant3_ccd.tif")),
