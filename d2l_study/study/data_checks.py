@@ -40,9 +40,14 @@ def check_sections(sections: Sequence[Options], pool: Pool) -> None:
             continue
         if isinstance(section, StudentConfig) and section.neighbours > 0:
             try:
-                check_places(pool)
+                largest = int(check_places(pool).bags.sizes.max())
             except UserError as error:
                 raise UserError(f"student.neighbours: {section.neighbours} {error}; 0 goes with any") from None
+            if section.neighbours >= largest:
+                raise UserError(
+                    f"student.neighbours: {section.neighbours} is not allowed: the largest bag of data set {pool.name} "
+                    f"has {largest} instances, an instance has fewer neighbours"
+                )
         where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
         network = getattr(section, key)
         least = LEAST_PATCH[network]

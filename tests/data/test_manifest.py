@@ -197,6 +197,7 @@ SPLIT = {n: ("train" if n < 14 else "val" if n < 18 else "test") for n in range(
         ({"split": {**SPLIT, 6: "validation", 7: "validation"}}, "did you mean 'val'?"),
         ({"split": dict.fromkeys(range(2, 22), "train")}, "column split: no bag is in test"),
         ({"split": {n: str((n - 2) // 2 % 2) for n in range(2, 22)}}, "column split: 2 folds; at least 3 are needed"),
+        ({"split": dict.fromkeys(range(2, 22), "0")}, "column split: 1 fold; at least 3 are needed"),
         ({"split": {n: str((n - 2) // 2 % 4 + 1) for n in range(2, 22)}}, "no bag is in fold 0; folds count from 0"),
         ({"split": SPLIT, "group": dict.fromkeys((2, 3, 20, 21), "p")}, "group 'p' is in test (bag 'b9') and in train"),
         ({"split": {n: "train" if (n - 2) // 2 % 2 else "test" for n in range(2, 22)}},

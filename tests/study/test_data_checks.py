@@ -88,7 +88,11 @@ def test_neighbours_of_instances_without_places(own: Path, capsys: pytest.Captur
         capsys.readouterr().err
     )
     assert _plan(own) == 0
-    assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=8"]) == 0
+    assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=2"]) == 0
+    assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=3"]) == 2
+    assert "student.neighbours: 3 is not allowed: the largest bag of data set manifest has 3 instances" in (
+        capsys.readouterr().err
+    )
     rows = [line.split(",") for line in (own / "own.csv").read_text().splitlines()]
     (own / "own.csv").write_text("\n".join(",".join(row[:3]) for row in rows[:1] + rows[1::3]))
     whole = ["--set", "data.cut=whole", "--set", "data.patch_size=40"]
