@@ -173,7 +173,8 @@ def _check_split(bags: Sequence[Row], problems: Problems) -> None:
         if missing:
             problems.add("column split", f"no bag is in fold {listed(missing)}; folds count from 0 without gaps")
         elif count < 3:
-            problems.add("column split", f"{count} fold{'s' if count != 1 else ''}; at least 3 are needed (train, validation, test)")
+            found = f"{count} fold{'s' if count != 1 else ''}"
+            problems.add("column split", f"{found}; at least 3 are needed (train, validation, test)")
         return
     for part in ("train", "test"):
         if part not in parts:

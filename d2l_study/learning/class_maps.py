@@ -22,7 +22,7 @@ from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
-from d2l_study.learning.instance_metrics import instance_metrics, warn_of_undefined
+from d2l_study.learning.instance_metrics import instance_metrics
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import batch_bags
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics
@@ -30,6 +30,7 @@ from d2l_study.learning.student import FittedStudent
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.undefined import warn_of_undefined
 from d2l_study.models import Params
 from d2l_study.models.class_map import KINDS, LEAST_SIDE, SCALE, class_map, class_map_init, image_logit, read_map
 

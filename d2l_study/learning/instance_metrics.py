@@ -4,7 +4,6 @@ a warning."""
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 
@@ -12,10 +11,6 @@ from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.learning import metrics
 from d2l_study.learning.prediction import bag_metrics
 from d2l_study.learning.thresholds import tuned_metrics
-
-
-class UndefinedMetricWarning(UserWarning):
-    """A metric of a replicate is not defined by its labels, and is NaN."""
 
 
 def instance_metrics(replicate: Replicate, logit: np.ndarray, threshold: float) -> dict[str, float]:
@@ -59,26 +54,3 @@ def within_auc(singles: Bags, truth: np.ndarray, score: np.ndarray) -> float:
         if len(np.unique(truth[mine])) == 2:
             areas.append(metrics.auc(truth[mine], score[mine]))
     return float(np.mean(areas)) if areas else math.nan
-
-
-def undefined(replicate: Replicate) -> list[str]:
-    """Which main metrics the replicate's labels leave undefined, and why. Truths that a data set has nowhere (a bag
-    data set without instance labels) are no surprise and not named."""
-    found = []
-    for metric, what, label in (
-        ("val_bag_auc", "validation bags", replicate.val.label),
-        ("bag_auc", "test bags", replicate.test.label),
-        ("instance_auc", "test instances of known truth", replicate.test_instances.label),
-    ):
-        known = label[label != UNKNOWN]
-        if len(np.unique(known)) == 1:
-            found.append(
-                f"{metric} is not defined: all {len(known)} {what} are {'positive' if known[0] else 'negative'}"
-            )
-    return found
-
-
-def warn_of_undefined(replicate: Replicate) -> None:
-    for reason in undefined(replicate):
-        place = f"replicate {replicate.number}" + ("" if replicate.fold is None else f" (fold {replicate.fold})")
-        warnings.warn(f"{place}: {reason}", UndefinedMetricWarning, stacklevel=2)

@@ -32,13 +32,14 @@ from d2l_study.learning.distillation import (
     student_loss,
     teacher_targets,
 )
-from d2l_study.learning.instance_metrics import instance_metrics, warn_of_undefined
+from d2l_study.learning.instance_metrics import instance_metrics
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.teacher import evaluation_sets
 from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Fitted, Training, train_interval, trainable
+from d2l_study.learning.undefined import warn_of_undefined
 from d2l_study.models import MilModel, Params
 
 Metrics = dict[str, float]

@@ -21,12 +21,13 @@ from torch import Tensor
 from d2l_study.data.pool import Bags, Replicate
 from d2l_study.learning import metrics
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.instance_metrics import instance_metrics, warn_of_undefined
+from d2l_study.learning.instance_metrics import instance_metrics
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, bag_metrics, predict_bags
 from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Fitted, Training, train_interval, trainable
+from d2l_study.learning.undefined import warn_of_undefined
 from d2l_study.models import MilModel, Params
 from d2l_study.models.extractors import he_scaled
 

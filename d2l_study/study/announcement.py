@@ -6,7 +6,9 @@ from typing import Any
 
 from d2l_study.errors import counted, listed
 from d2l_study.study.cost import Estimate, earlier_rows, estimate
+from d2l_study.study.data_checks import undefined_metrics
 from d2l_study.study.existing import show_damaged
+from d2l_study.study.plan import configurations
 from d2l_study.study.prepared import Study, known_slots, machine
 from d2l_study.study.search_run import estimate_search, show_search
 
@@ -19,6 +21,7 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)
         show_search(study, duration(concurrent, predicted), list_all)
+        show_warnings(study)
         return predicted
     predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, request.limit)
     todo = plan.trials(request.limit)
@@ -43,15 +46,23 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
         + (f" (--limit: {counted(len(todo), 'trial')})" if request.limit is not None else "")
     )
     print(f"  {duration(concurrent, predicted)}")
-    asked, cpus = space.resources.cpus, machine()[0]
-    if request.address == "local" and asked > cpus:
-        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
+    show_warnings(study)
     if list_all:
         for configuration in plan.configurations:
             missing = len(plan.missing(configuration))
             state = "done" if not missing else f"{missing} of {plan.replicates} replicates to run"
             print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
     return predicted
+
+
+def show_warnings(study: Study) -> None:
+    """Say what will not be as asked for, though nothing forbids it."""
+    space, request = study.space, study.request
+    asked, cpus = space.resources.cpus, machine()[0]
+    if request.address == "local" and asked > cpus:
+        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
+    for text in undefined_metrics(study.plan.configurations or configurations(space, study.checksum), space):
+        print(f"  warning: {text}")
 
 
 def duration(concurrent: int | None, predicted: Estimate) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 from d2l_study.data import BagCollection
 from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import CLASS_MAPS
@@ -29,6 +30,23 @@ def check_data(configurations: Sequence[Configuration], space: Space) -> None:
         if hasattr(data, "check"):
             data.check(pool, space.replicates, space.base_seed)
             _check_references({c.stage for c in mine}, data, pool, space)
+
+
+def undefined_metrics(configurations: Sequence[Configuration], space: Space) -> list[str]:
+    """Which main metrics the labels of given bags leave undefined, and in which replicates. Drawn bags define all."""
+    found: dict[str, list[int]] = {}
+    for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
+        if not hasattr(data, "check"):
+            continue
+        pool = data.load_pool()  # type: ignore[attr-defined]
+        for number in range(space.replicates):
+            for reason in undefined(data.replicate(pool, number, space.base_seed)):  # type: ignore[attr-defined]
+                found.setdefault(reason, []).append(number)
+    return [
+        f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
+        f"{'them' if len(numbers) > 1 else 'it'} out"
+        for reason, numbers in found.items()
+    ]
 
 
 def check_sections(sections: Sequence[Options], pool: Pool) -> None:
@@ -87,4 +105,4 @@ def _check_references(stages: set[str], data: Any, pool: Pool, space: Space) -> 
                 )
 
 
-__all__ = ["check_data", "check_sections"]
+__all__ = ["check_data", "check_sections", "undefined_metrics"]

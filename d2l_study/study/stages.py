@@ -105,7 +105,7 @@ def run_results(
     order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The committed row of one run and its files."""
-    from d2l_study.learning.instance_metrics import undefined
+    from d2l_study.learning.undefined import undefined
 
     row = {
         "repeat": problem.repeat, "fold": problem.fold, "seed": order.base_seed, "status": result.status,

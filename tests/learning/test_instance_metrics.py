@@ -11,12 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from d2l_study.data.pool import Bags
 from d2l_study.learning.instance_metrics import (
-    UndefinedMetricWarning,
     instance_metrics,
-    undefined,
-    warn_of_undefined,
     within_auc,
 )
+from d2l_study.learning.undefined import UndefinedMetricWarning, undefined, warn_of_undefined
 
 
 @pytest.fixture

@@ -65,6 +65,16 @@ def test_a_plan_that_fits_its_data(own: Path) -> None:
     assert _plan(own, references="bag_label, attention, cam, oracle") == 0
 
 
+def test_a_fold_of_one_class_is_said_before_training(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _plan(own) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main(["plan", "--space", "own.yaml", "--set", "data.folds=5", "replicates=7"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "bag_auc is not defined" in line]
+    # Nine bags in five folds, two to a fold but for one: fold 4, or another, has a single bag.
+    assert said and all(line.startswith("  warning: ") for line in said)
+    assert any("1 test bags are" in line and "(replicate" in line and "leave" in line for line in said)
+
+
 def test_patches_too_small_for_a_network(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _plan(own, patch=10) == 2
     assert (
