@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
+WORKERS ?= 2
 
 .PHONY: study test lint soak bench clean
 
@@ -9,7 +11,7 @@ study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space vat_quick
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
