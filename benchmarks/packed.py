@@ -7,8 +7,8 @@ with all three regularizers, every row is measured in this one run: milliseconds
 wall time after synchronising, on a CPU processor time) of a stack of one and of many replicates, for `grouped` and
 `matmul`, with and without CUDA graphs. Then the achieved rate (operations counted from the plain layers; see `ARMS`)
 against the measured rate of batched matrix products of the very shapes and of large squares, the share of padding, the
-host's wall time to draw a step on `--threads` threads, and `vat_grid` added up from it. On a CPU K = 10 alone is
-measured, with a loop over the replicates beside.
+seconds of a stack's first step with its capture, the host's wall time to draw a step on `--threads` threads, and
+`vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
 """
 
 from __future__ import annotations
@@ -158,6 +158,11 @@ def main() -> None:
                     row: dict[str, Any] = {"K": size, "arm": arm, "formulation": formulation}
                     for count in (1, many):
                         stack, pack = stack_of(config, replicates[:count], compute)
+                        stack.put_block(draw_block(pack.problems, pack.room, 0, STEPS[device]))
+                        begin = time.perf_counter()
+                        stack.run(1)
+                        stack.take_sums().tolist()
+                        row[f"first_s_{count}"] = time.perf_counter() - begin  # with the capture
                         row[f"ms_{count}"] = 1e3 * step_seconds(stack, pack, least)
                     row["graphs"] = stack.eager_reason or "replayed"
                     row["ratio"] = row[f"ms_{many}"] / row["ms_1"]

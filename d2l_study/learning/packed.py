@@ -50,9 +50,10 @@ SCALARS = (
 )  # fmt: skip
 """The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
 
-REPACK_BELOW = 0.75
+REPACK_BELOW = 0.5
 """A captured stack whose share of replicates in training falls below this is made anew with those alone; until then the
-places of those that have ended are computed in vain, which costs less than another capture."""
+places of those that have ended are computed in vain. A step of half a stack should take more than half the time of the
+whole one's, and a capture the time of some hundred steps: a guess, until a GPU has been measured."""
 
 
 def fit_teachers(
