@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from options import output_file, whole_number
 
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, config_id
@@ -104,8 +105,8 @@ class Timer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, help="keep the study there, or use the one that is there")
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, help="write the seconds there, as JSON")
+    parser.add_argument("--trials", type=whole_number, default=10_000)
+    parser.add_argument("--out", type=output_file, help="write the seconds there, as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.root or Path(temporary)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from options import positive_number, whole_number
+
 REPLICATES = 5
 FILES = {"curve.json": b"[]", "predictions.parquet": bytes(60_000), "weights.safetensors": bytes(100_000)}
 
@@ -46,8 +48,10 @@ def serve(delay: float) -> tuple[str, list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--delay", type=float, default=30.0, help="milliseconds that every request takes longer")
-    parser.add_argument("--configurations", type=int, default=60)
+    parser.add_argument(
+        "--delay", type=positive_number, default=30.0, help="milliseconds that every request takes longer"
+    )
+    parser.add_argument("--configurations", type=whole_number, default=60)
     arguments = parser.parse_args()
     import pandas  # noqa: F401  (not to be counted)
 

@@ -14,9 +14,9 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
+from options import output_file, whole_number
 
 from d2l_study.models.convolution import channels_last, conv_relu_pool, plain_conv_relu_pool
 
@@ -39,8 +39,8 @@ def gradients(way: Callable[..., torch.Tensor], leaves: list[torch.Tensor], aske
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--out", type=Path, help="where the milliseconds go, as JSON")
+    parser.add_argument("--repeats", type=whole_number, default=30)
+    parser.add_argument("--out", type=output_file, help="where the milliseconds go, as JSON")
     options = parser.parse_args()
     repeats = options.repeats
     torch.set_num_threads(1)

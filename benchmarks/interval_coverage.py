@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from options import whole_number
 from scipy.special import expit
 
 from analysis.intervals import mean_difference, mean_interval, paired_difference
@@ -49,8 +50,8 @@ def fold_coverage(count: int, ratio: float | None, draws: int, correlation: floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=4000)
-    parser.add_argument("--bca-draws", type=int, default=1000)
+    parser.add_argument("--draws", type=whole_number, default=4000)
+    parser.add_argument("--bca-draws", type=whole_number, default=1000)
     arguments = parser.parse_args()
     for spread in (0.4, 1.0):
         for count in (5, 10, 20):

@@ -18,12 +18,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from options import output_file
+
 CHILD = """
 import json, resource, sys, time
 from d2l_study.data import DATASETS
+from d2l_study.errors import UserError
 data = DATASETS[sys.argv[1]](**json.loads(sys.argv[2]))
 begin, cpu = time.perf_counter(), time.process_time()
-pool = data.load_pool()
+try:
+    pool = data.load_pool()
+except UserError as error:
+    sys.exit(f"error: {error}")
 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
 for start in range(0, len(pool.instances), 500):
     pool.instances[start : start + 500].sum()
@@ -44,14 +50,14 @@ def start(dataset: str, keys: dict[str, object], cache: str) -> subprocess.Popen
 def result(process: subprocess.Popen[str]) -> dict[str, object]:
     out, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"the measured process failed with {process.returncode}")
+        raise SystemExit(2)  # it has said why
     return json.loads(out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", choices=("colon", "breast"), default="colon")
-    parser.add_argument("--json", type=Path, help="keep the raw values here")
+    parser.add_argument("--json", type=output_file, help="keep the raw values here")
     arguments = parser.parse_args()
     dataset, keys = arguments.dataset, {}
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from options import output_file, whole_number
+
 from d2l_study.study.mlflow_store import PARENT, Page, StudyRuns
 
 BLOCK = 200
@@ -37,8 +39,8 @@ def write_run(runs: StudyRuns, number: int, draw: random.Random) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--runs", type=whole_number, default=2000)
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mlflow-growth-") as folder:
         runs, draw = StudyRuns(f"sqlite:///{folder}/mlflow.db", "growth"), random.Random(0)

@@ -35,6 +35,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from options import output_file, whole_number
+
 REPORTS = 20
 SPACE = """
 description: trivial trials
@@ -154,8 +156,8 @@ def alone(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, nargs="+", default=[100, 200, 2000])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--trials", type=whole_number, nargs="+", default=[100, 200, 2000])
+    parser.add_argument("--out", type=output_file)
     parser.add_argument("--profile", help="folder for cProfile files of the driver's threads (slows it down)")
     parser.add_argument("--driver", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@
 Needs torch and numpy only. For n = 100 bags of K = 10 and K = 100 digits, plain, with R_adv, with noise instances and
 with all three regularizers, every row is measured in this one run: milliseconds per step (median of intervals; on CUDA
 wall time after synchronising, on a CPU processor time) of a stack of one and of many replicates, for `grouped` and
-`matmul`, with and without CUDA graphs. Then the achieved rate (operations counted from the plain layers; see `ARMS`)
+`matmul`, with and without CUDA graphs. Then the achieved rate (operations counted from the plain layers)
 against the measured rate of batched matrix products of the very shapes and of large squares, the share of padding, the
 seconds of a stack's first step with its capture, the host's wall time to draw a step on `--threads` threads, and
 `vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
@@ -19,32 +19,52 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from options import output_file, positive_number, whole_number
 
 from d2l_study.data import MnistBags
 from d2l_study.data.pool import Replicate
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.packed import Pack
-from d2l_study.learning.packed_batches import Problem, draw_block, padding_share
-from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, forward_flops
+from d2l_study.learning.packed_batches import Problem, draw_block, noise_counts, padding_share
+from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Stack, means_and_stds
+from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
+from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.training import trainable
+from d2l_study.models import MilModel
 
-ARMS = {
-    "plain": ({}, 3.0, 3), "adv": ({"lambda_adv": 0.5}, 6.0, 2), "noise": ({"lambda_noise": 0.3}, 3.6, 2),
-    "all": ({"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}, 7.6, 2),
+ARMS: dict[str, tuple[dict[str, float], int]] = {
+    "plain": ({}, 3), "adv": ({"lambda_adv": 0.5}, 2), "noise": ({"lambda_noise": 0.3}, 2),
+    "all": ({"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}, 2),
 }  # fmt: skip
-"""Overrides; forward passes that a step amounts to (R_adv alone takes its direction from a pass that is there, of noise
-instances there are a fifth); and for how many of the nine arms of `vat_grid` it stands (entropy as plain)."""
+"""Overrides, and for how many of the nine arms of `vat_grid` an arm stands (entropy as plain)."""
+CAPTURES = 3
+"""Of a configuration in the estimate: the first, and two more as replicates end."""
 STEPS = {"cuda": 50, "cpu": 5}
 """Steps of a timed interval."""
+
+
+def step_flops(model: MilModel, arm: str, noise: float) -> float:
+    """Operations of a step per instance of its bags, counted from the layers; noise: noise instances per instance.
+
+    Forward once, back twice (by weights and by inputs), but for the gradient of the first layer's inputs, which only
+    the direction of R_adv needs: R_adv alone takes it from the loss's own backward pass, all three from one more.
+    """
+    layers = layer_flops(model)
+    forward = sum(layers.values())
+    plain = 3 * forward - layers["conv1"]
+    return {
+        "plain": plain,
+        "adv": plain + layers["conv1"] + plain,
+        "noise": plain + noise * plain,
+        "all": plain + forward + (1 + noise) * plain,
+    }[arm]
 
 
 def seconds_of(function: Callable[[], object], device: str, least: float) -> float:
@@ -75,7 +95,7 @@ def stack_of(config: TeacherConfig, replicates: list[Replicate], compute: Comput
 
 def step_seconds(stack: Stack, pack: Pack, least: float) -> float:
     steps = STEPS[stack.device.type]
-    stack.put_block(draw_block(pack.problems, pack.room, 0, steps))
+    stack.put_block(staged(draw_block(pack.problems, pack.room, 0, steps), stack.device))
 
     def interval() -> None:
         stack._at.zero_()
@@ -128,78 +148,115 @@ def validation_seconds(stack: Stack, pack: Pack, least: float) -> float:
     )
 
 
+def measured(
+    size: int, arm: str, compute: Compute, replicates: list[Replicate], least: float, loop: bool
+) -> dict[str, Any]:  # fmt: skip
+    """One row."""
+    many = len(replicates)
+    config = TeacherConfig(**ARMS[arm][0], eval_every=STEPS[compute.device])  # type: ignore[arg-type]
+    row: dict[str, Any] = {"K": size, "arm": arm, "formulation": compute.formulation, "graphs": compute.graphs}
+    for count in (1, many):
+        stack, pack = stack_of(config, replicates[:count], compute)
+        stack.put_block(staged(draw_block(pack.problems, pack.room, 0, STEPS[compute.device]), stack.device))
+        begin = time.perf_counter()
+        stack.run(1)
+        stack.take_sums().tolist()
+        row[f"first_s_{count}"] = time.perf_counter() - begin  # with the capture
+        row[f"ms_{count}"] = 1e3 * step_seconds(stack, pack, least)
+        row[f"steps_{count}"] = stack.eager_reason or "replayed"
+    row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
+    row["padding"] = padding_share(pack.problems, pack.room)
+    sizes = np.concatenate([p.replicate.train.sizes for p in pack.problems])
+    noise = float(noise_counts(config, sizes).sum() / sizes.sum())
+    row["tflops"] = many * float(sizes.mean()) * step_flops(pack.model, arm, noise) / row[f"ms_{many}"] / 1e9
+    row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
+    begin = time.perf_counter()
+    staged(draw_block(pack.problems, pack.room, 0, 50), stack.device)
+    row["draw_ms"] = 1e3 * (time.perf_counter() - begin) / 50
+    if loop:
+        row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--replicates", type=int)
+    parser.add_argument("--replicates", type=whole_number)
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
-    parser.add_argument("--seconds", type=float)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", help="JSON file for the raw values")
+    parser.add_argument("--seconds", type=positive_number)
+    parser.add_argument("--threads", type=whole_number, default=1)
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON, after every row")
     args = parser.parse_args()
     device, cuda = args.device, args.device == "cuda"
+    if cuda and not torch.cuda.is_available():
+        parser.error("argument --device: cuda, but PyTorch finds no GPU here (torch.cuda.is_available())")
     torch.set_num_threads(args.threads)  # which draw the noise of a pack, too
+    full_float32()
     many = args.replicates or (20 if cuda else 4)
     precision = args.precision or ("bfloat16" if cuda else "float32")
     least = args.seconds or (2.0 if cuda else 1.0)
     name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
-    print(f"{name}, torch {torch.__version__}, {precision}, {many} replicates, least {least:g} s a value")
+    about = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda,
+             "python": platform.python_version(), "precision": precision, "replicates": many,
+             "threads": args.threads, "least seconds": least}  # fmt: skip
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
     rows: list[dict[str, Any]] = []
-    fastest: dict[tuple[int, str], tuple[float, float, float]] = {}
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+        if args.out:
+            args.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+
+    fastest: dict[tuple[int, str], dict[str, Any]] = {}
     for size in (10, 100) if cuda else (10,):
         data = MnistBags(num_bags=100, mean_bag_size=size)
         pool = data.load_pool()
         replicates = [data.replicate(pool, r, base_seed=1) for r in range(many)]
-        for arm, (overrides, passes, _) in ARMS.items():
-            config = TeacherConfig(**overrides, eval_every=STEPS[device])
+        for arm in ARMS:
             for formulation in FORMULATIONS:
                 for graphs in (True, False) if cuda else (False,):
                     compute = Compute(device, precision, packed=True, formulation=formulation, graphs=graphs)
-                    row: dict[str, Any] = {"K": size, "arm": arm, "formulation": formulation}
-                    for count in (1, many):
-                        stack, pack = stack_of(config, replicates[:count], compute)
-                        stack.put_block(draw_block(pack.problems, pack.room, 0, STEPS[device]))
-                        begin = time.perf_counter()
-                        stack.run(1)
-                        stack.take_sums().tolist()
-                        row[f"first_s_{count}"] = time.perf_counter() - begin  # with the capture
-                        row[f"ms_{count}"] = 1e3 * step_seconds(stack, pack, least)
-                    row["graphs"] = stack.eager_reason or "replayed"
-                    row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
-                    row["padding"] = padding_share(pack.problems, pack.room)
-                    useful = many * float(np.mean([p.replicate.train.sizes.mean() for p in pack.problems]))
-                    row["tflops"] = useful * passes * forward_flops(pack.model) / row[f"ms_{many}"] / 1e9
-                    row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
-                    begin = time.perf_counter()
-                    draw_block(pack.problems, pack.room, 0, 50)
-                    row["draw_ms"] = 1e3 * (time.perf_counter() - begin) / 50
-                    if not cuda:
-                        row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)
-                    rows.append(row)
-                    print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-                    step = max(row[f"ms_{many}"], row["draw_ms"])
-                    if (size, arm) not in fastest or step < fastest[size, arm][0]:
-                        fastest[size, arm] = (step, row["val_ms"], row["tflops"])
+                    try:
+                        row = measured(size, arm, compute, replicates, least, loop=not cuda)
+                    except RuntimeError as error:  # out of memory, say: the other rows are still worth having
+                        keep({"K": size, "arm": arm, "formulation": formulation, "graphs": graphs,
+                              "failed": str(error).splitlines()[0]})  # fmt: skip
+                        continue
+                    keep(row)
+                    best = fastest.setdefault((size, arm), row)
+                    if _step_ms(row, many) < _step_ms(best, many):
+                        fastest[size, arm] = row
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         rates = product_rates(many, size, device, dtype, least)
-        print(f"K {size}: batched products, TFLOP/s: " + ", ".join(f"{k} {v:.3g}" for k, v in rates.items()))
+        keep({"K": size, **{f"products {name}": rate for name, rate in rates.items()}})
         for arm in ARMS:
-            reached = fastest[size, arm][2]
-            print(f"K {size} {arm}: {reached:.3g} TFLOP/s, {reached / rates['layers']:.0%} of the rate of the layers' "
-                  f"products, {reached / rates['square']:.0%} of large squares'")  # fmt: skip
-        rows.append({"K": size, "rates": rates})
-    if cuda:
-        # 7 values of n, 2500 steps and 25 validations of 50 bags; K = 50 as half of K = 100; data, test evaluation and
-        # writing as 0.15 s a run (`packed_host.py`: 0.11 without evaluation). Early stopping would save some of it.
-        total = 0.0
-        for measured, share in ((10, 1.0), (100, 0.5), (100, 1.0)):
-            for arm, (_, _, arms) in ARMS.items():
-                step, val, _ = fastest[measured, arm]
-                total += 7 * arms * share * (2500 * step + 25 * val) / 1e3
-        total += 189 * many * 0.15
-        print(f"vat_grid with {many} replicates: about {total / 60:.0f} min by these rows")
-    if args.out:
-        Path(args.out).write_text(json.dumps(rows, indent=1))
+            if (size, arm) in fastest:
+                reached = fastest[size, arm]["tflops"]
+                print(f"K {size} {arm}: {reached:.3g} TFLOP/s, {reached / rates['layers']:.0%} of the rate of the "
+                      f"layers' products, {reached / rates['square']:.0%} of large squares'")  # fmt: skip
+    if cuda and len(fastest) == 2 * len(ARMS):
+        minutes = grid_minutes(fastest, many)
+        keep({"vat_grid minutes": minutes})
+
+
+def _step_ms(row: dict[str, Any], many: int) -> float:
+    """A step of all, drawn by the host meanwhile."""
+    return max(row[f"ms_{many}"], row["draw_ms"])
+
+
+def grid_minutes(fastest: dict[tuple[int, str], dict[str, Any]], many: int) -> float:
+    """An estimate of `vat_grid` from the rows: 7 values of n, 2500 steps and 25 validations of 50 bags, `CAPTURES`
+    captures; K = 50 as half of K = 100; data, test evaluation and writing as 0.15 s a run (`packed_host.py`: 0.11 with
+    four checkpoints and without evaluation). Early stopping would save some of it. Not in it: Ray's time between two
+    trials, and moving a stack in and out."""
+    total = 189 * many * 0.15
+    for size, share in ((10, 1.0), (100, 0.5), (100, 1.0)):
+        for arm, (_, arms) in ARMS.items():
+            row = fastest[size, arm]
+            each = share * (2500 * _step_ms(row, many) + 25 * row["val_ms"]) / 1e3 + CAPTURES * row[f"first_s_{many}"]
+            total += 7 * arms * each
+    return total / 60
 
 
 if __name__ == "__main__":

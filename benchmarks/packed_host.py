@@ -21,10 +21,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from options import existing_folder, output_file, whole_number
 
 from d2l_study.data import DATASETS
 from d2l_study.learning import Compute, TeacherConfig
@@ -103,10 +103,12 @@ def run_ms(order: TrialOrder) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--root", help="where runs are committed; a temporary folder if not given")
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--replicates", type=whole_number, default=20)
+    parser.add_argument("--threads", type=whole_number, default=1)
+    parser.add_argument(
+        "--root", type=existing_folder, help="where runs are committed; a temporary folder if not given"
+    )
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, numpy {np.__version__}, "

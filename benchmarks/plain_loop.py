@@ -22,11 +22,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from options import output_file, whole_number
 from scipy import stats
 from torch import nn
 
@@ -141,19 +141,23 @@ def measure(row: dict[str, float], replicate: Replicate, names: list[str], preci
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=whole_number, default=20)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--base-seed", type=int, default=BASE_SEED)
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=["short"], help="none: the plain loop")
     parser.add_argument("--timed", type=int, help="how many of the first seeds are timed; all if not given")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, float]] = []
     asked: dict[str, object] = {"precision": options.precision, "base_seed": options.base_seed}
     if options.out and options.out.exists():
-        found = json.loads(options.out.read_text())
+        try:
+            found = json.loads(options.out.read_text())
+            found["precision"], found["base_seed"], found["rows"]
+        except (ValueError, TypeError, KeyError):
+            parser.error(f"{options.out} is no file of this script; name another")
         if asked["precision"] == "auto":
             asked["precision"] = found["precision"]
         if any(found[key] != value for key, value in asked.items()):

@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from options import output_file, whole_number
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import Compute, TeacherConfig
@@ -36,10 +36,10 @@ STEPS = 5  # of an arm in a round
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-bags", type=int, default=1)
+    parser.add_argument("--batch-bags", type=whole_number, default=1)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--rounds", type=whole_number, default=30)
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = MnistBags(num_bags=100)

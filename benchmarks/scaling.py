@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import orchestration
+from options import output_file, positive_number, whole_number
 
 REPORTS = 20
 
@@ -59,13 +60,13 @@ CPUS = len(os.sched_getaffinity(0))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
-    parser.add_argument("--seconds", type=float, default=2.0, help="that a trial sleeps")
-    parser.add_argument("--each", type=int, default=25, help="trials for each worker")
-    parser.add_argument("--queue", type=int, nargs="*", default=[1000])
-    parser.add_argument("--queue-seconds", type=float, default=0.2)
-    parser.add_argument("--queue-workers", type=int, default=4)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--workers", type=whole_number, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--seconds", type=positive_number, default=2.0, help="that a trial sleeps")
+    parser.add_argument("--each", type=whole_number, default=25, help="trials for each worker")
+    parser.add_argument("--queue", type=whole_number, nargs="*", default=[1000])
+    parser.add_argument("--queue-seconds", type=positive_number, default=0.2)
+    parser.add_argument("--queue-workers", type=whole_number, default=4)
+    parser.add_argument("--out", type=output_file)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[str, Any] = {"python": platform.python_version(), "cores": CPUS, "workers": [], "queue": []}

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+
+from options import output_file, whole_number
 
 TRIAL = """
 import sys
@@ -51,8 +52,8 @@ def command(words: list[str], repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--repeats", type=whole_number, default=5)
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as root:

@@ -19,12 +19,12 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from options import output_file, whole_number
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import Compute, TeacherConfig
@@ -66,10 +66,10 @@ def products(instances: int, precision: torch.dtype) -> dict[str, Callable[[], A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bags", type=int, default=4)
+    parser.add_argument("--bags", type=whole_number, default=4)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="where the raw values go, as JSON")
+    parser.add_argument("--repeats", type=whole_number, default=40)
+    parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = MnistBags(num_bags=100)

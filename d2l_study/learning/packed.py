@@ -14,12 +14,12 @@ augmentation: all. Students are not packed: they are trained by turns on every d
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,10 +27,11 @@ from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed_batches import Block, Capacity, Problem, block_steps, draw_block
+from d2l_study.learning.packed_batches import Capacity, Problem
+from d2l_study.learning.packed_group import Group, Interval
 from d2l_study.learning.packed_model import StackedModel
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Stack, images_on, means_and_stds, optimizer_values
+from d2l_study.learning.packed_stack import Captures, images_on, means_and_stds, optimizer_values
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher import (
     FittedTeacher,
@@ -49,11 +50,6 @@ SCALARS = (
     "member",
 )  # fmt: skip
 """The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
-
-REPACK_BELOW = 0.5
-"""A captured stack whose share of replicates in training falls below this is made anew with those alone; until then the
-places of those that have ended are computed in vain. A step of half a stack should take more than half the time of the
-whole one's, and a capture the time of some hundred steps: a guess, until a GPU has been measured."""
 
 
 def fit_teachers(
@@ -124,31 +120,25 @@ class PackedTraining(Training):
         return super().to_bytes()
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """What became of one replicate's interval: loss and parts summed over its steps, and validation logits."""
-
-    last: int
-    sums: list[float]
-    logit: Any
-    seconds: float
-
-
 class Pack:
-    """Problems of one structure in training: who is in the stack, and what their interval came to."""
+    """Problems of one structure in training, in groups of at most `Compute.pack`, and what their intervals came to."""
 
     def __init__(self, problems: Sequence[Problem], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
-        self.config = problems[0].config
-        self.model = teacher_model(self.config, problems[0].replicate)
+        self.model = teacher_model(problems[0].config, problems[0].replicate)
         self.room = Capacity.of(problems)
         self.images = images_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
-        self.stack: Stack | None = None
-        self.members: list[int] = []
-        self._sets: StackedSets | None = None
+        captures, most = Captures(), compute.pack or len(problems)
+        self.groups = []
+        for places in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
+            mine = places.tolist()
+            self.groups.append(Group(
+                {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model, self.images,
+                self.room, compute, dtype, captures,
+            ))  # fmt: skip
+        self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, Interval] = {}
-        self._ahead: tuple[list[int], int, Block] | None = None
 
     def _start(self, i: int) -> PackedTraining:
         problem = self.problems[i]
@@ -159,17 +149,13 @@ class Pack:
         return training
 
     def advance(self, i: int) -> None:
-        """One interval of replicate i, for which all that are as far as it are trained together; see
+        """One interval of replicate i, for which all of its group that are as far as it are trained together; see
         `train_in_lockstep`."""
+        training, problem, group = self.trainings[i], self.problems[i], self._group[i]
         if i not in self._ended:
-            at = self.trainings[i].step
-            together = [j for j, t in enumerate(self.trainings) if t.status == "running" and t.step == at]
-            most = self.compute.pack or len(together)
-            for first in range(0, len(together), most):
-                self._run(together[first : first + most])
-        ended, training, problem = self._ended.pop(i), self.trainings[i], self.problems[i]
-        if i in self.members and self.stack is not None:
-            training.params, training.average = self.stack.views(self.members.index(i))
+            self._ended |= group.train(training.step)
+        ended = self._ended.pop(i)
+        training.params, training.average = group.views(i) or (training.params, training.average)
         steps = ended.last - training.step
         means = {name: s / steps for name, s in zip(("train_loss", *PARTS), ended.sums, strict=True)}
         training.seconds += ended.seconds
@@ -179,65 +165,16 @@ class Pack:
         )  # fmt: skip
         if over:
             training.status = "done"
-
-    def _run(self, together: list[int]) -> None:
-        """Steps and validation of one interval of these replicates; waits for the device at its end alone."""
-        begin = time.perf_counter()
-        stack, sets = self._stacked(together)
-        first = self.trainings[together[0]].step
-        last = min(first + self.config.eval_every, self.config.steps)
-        length = block_steps(stack.problems, self.room)
-        for start in range(first, last, length):
-            stop = min(start + length, last)
-            stack.put_block(self._block(start, stop))
-            stack.run(stop - start)
-            if stop < last:
-                self._draw_ahead(stop, min(stop + length, last))
-        sums = stack.take_sums()
-        logits = sets.logits(stack.model, stack.snapshot, self.images, self._norm)
-        if last < self.config.steps:  # the device is still at work
-            self._draw_ahead(last, min(last + length, last + self.config.eval_every, self.config.steps))
-        host_sums, host_logits = sums.tolist(), on_host(logits)
-        seconds = (time.perf_counter() - begin) / len(together)
-        for r, i in enumerate(together):
-            self._ended[i] = Interval(last, host_sums[r], host_logits[r][0], seconds)
-
-    def _block(self, first: int, last: int) -> Block:
-        if self._ahead and self._ahead[:2] == (self.members, first) and len(self._ahead[2]["rate"]) == last - first:
-            return self._ahead[2]
-        return draw_block([self.problems[i] for i in self.members], self.room, first, last)
-
-    def _draw_ahead(self, first: int, last: int) -> None:
-        self._ahead = (list(self.members), first, self._block(first, last))
-
-    def _stacked(self, together: list[int]) -> tuple[Stack, StackedSets]:
-        """A stack that holds these replicates first; a captured one is kept while it is well filled."""
-        width = len(together)
-        if self.stack is not None and self.stack.graph is not None:
-            there = self.stack.replicates
-            width = there if REPACK_BELOW * there <= width <= there else width
-        members = together + [together[-1]] * (width - len(together))
-        if members != self.members or self.stack is None or self._sets is None:
-            for i in set(self.members):
-                self.release(i)
-            problems = [self.problems[i] for i in members]
-            if self.stack is None or self.stack.replicates != width:
-                self.stack = None  # its memory is needed before the next one's
-                self.stack = Stack(StackedModel(self.model, width, self.compute), self.images, self.dtype)
-            self.stack.load(problems, [self.trainings[i] for i in members])
-            self.members = members
-            self._sets = StackedSets([[p.replicate.val] for p in problems], self.images.device)
-            self._norm = means_and_stds(problems).to(self.images.device)
-        return self.stack, self._sets
+            training.params, training.average = training.best_params, {}  # the stack's place may go to another
 
     def release(self, i: int) -> None:
-        """Bring replicate i's state back from the stack into its `Training`, if it is there and goes on."""
-        if self.stack is not None and i in self.members and self.trainings[i].status == "running":
-            self.stack.save(self.members.index(i), self.trainings[i])
+        """Bring replicate i's state back into its `Training`, as if it had been trained alone."""
+        self._group[i].release(i)
 
     def evaluate(self) -> list[FittedTeacher]:
         """The results of all, once none is running."""
-        self.stack, self._sets, self.members = None, None, []
+        for group in self.groups:
+            group.close()
         done = [i for i, training in enumerate(self.trainings) if training.status == "done"]
         results: dict[int, FittedTeacher] = {}
         most = self.compute.pack or max(1, len(done))

@@ -154,21 +154,26 @@ def forward_flops(model: MilModel) -> float:
 
     `ValueError` for a network without a count.
     """
+    return sum(layer_flops(model).values())
+
+
+def layer_flops(model: MilModel) -> dict[str, float]:
+    """The same by layer, in their order."""
     layers = {"lenet": ((20, 5), (50, 5)), "lenet_wide": ((40, 5), (100, 5)), "lenet_histology": ((36, 4), (48, 3))}
     if model.extractor not in layers:
         raise ValueError(f"no count of operations for the extractor {model.extractor!r}")
     channels, height, width = model.shape
-    total = 0.0
-    for filters, k in layers[model.extractor]:
+    found: dict[str, float] = {}
+    for number, (filters, k) in enumerate(layers[model.extractor], 1):
         height, width = height - k + 1, width - k + 1
-        total += 2 * height * width * filters * channels * k**2
+        found[f"conv{number}"] = 2.0 * height * width * filters * channels * k**2
         channels, height, width = filters, height // 2, width // 2
     inputs = channels * height * width
     if model.extractor == "lenet_histology":
-        total += 2 * inputs * model.feature_width
+        found["fc1"] = 2.0 * inputs * model.feature_width
         inputs = model.feature_width
-    total += 2 * inputs * model.feature_width + 2 * model.feature_width
+    found |= {"fc": 2.0 * inputs * model.feature_width, "classifier": 2.0 * model.feature_width}
     if "attention" in model.pooling:
         branches = 2 if model.pooling == "gated_attention" else 1
-        total += 2 * model.attention_width * (branches * model.feature_width + 1)
-    return total
+        found["attention"] = 2.0 * model.attention_width * (branches * model.feature_width + 1)
+    return found

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ def images_on(pool: Pool, device: str) -> Tensor:
 
 def means_and_stds(problems: Sequence[Problem]) -> Tensor:
     """(R, 2, C) float32: what each replicate's input is normalised by."""
-    return torch.tensor(np.array([(p.replicate.mean, p.replicate.std) for p in problems]), dtype=torch.float32)
+    return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))
 
 
 def normalised(images: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
@@ -47,6 +49,43 @@ def normalised(images: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
     return ((x - mean) / std).flatten(0, 1).to(dtype)
 
 
+def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
+    """Why steps are not to be replayed from a CUDA graph; None if they are."""
+    if device.type != "cuda":
+        return f"CUDA graphs need a CUDA device; this is {device.type}"
+    return None if compute.graphs else "CUDA graphs are turned off"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A block of steps on its way to the device, its `rate`, (T, R), apart; for a GPU in pinned memory, from where it
+    is copied while the device computes."""
+
+    arrays: dict[str, Tensor]
+    rate: np.ndarray
+
+
+def staged(block: Block, device: torch.device) -> Staged:
+    arrays = {name: torch.from_numpy(values) for name, values in block.items() if name != "rate"}
+    if device.type == "cuda":
+        arrays = {name: values.pin_memory() for name, values in arrays.items()}
+    return Staged(arrays, block["rate"])
+
+
+class Captures:
+    """What all stacks of a pack share of their CUDA graphs: the stream that they are captured on, and why none is
+    captured any more, if one could not be."""
+
+    def __init__(self) -> None:
+        self.failed: str | None = None
+        self._stream: torch.cuda.Stream | None = None
+
+    def stream(self) -> torch.cuda.Stream:
+        # One for all: matrix products keep a workspace for every stream that they have run on.
+        self._stream = self._stream or torch.cuda.Stream()
+        return self._stream
+
+
 class Stack:
     """The parameters of some problems, side by side, and their training step.
 
@@ -54,13 +93,16 @@ class Stack:
     replicates may be given one after the other, by further loads.
     """
 
-    def __init__(self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32, captures: Captures | None = None
+    ) -> None:
         self.model, self.images, self.dtype = model, images, dtype
+        self.captures = captures or Captures()
         self.device, self.replicates = images.device, model.replicates
         self.params: Params = {}
         self.average: Params = {}  # their running means, where the configuration asks for them
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.eager_reason: str | None = self._why_eager(model.compute)
+        self.eager_reason = why_no_graphs(self.device, model.compute) or self.captures.failed
         self._buffers: dict[str, Tensor] = {}
         self._rows: list[tuple[int, int]] = []  # of each group of the optimizer
         self._values: list[tuple[str, float, float, float, float, int]] = []
@@ -68,12 +110,6 @@ class Stack:
         self.problems: tuple[Problem, ...] = ()
         self._at = torch.zeros(1, dtype=torch.int64, device=self.device)  # the place of the next step in the block
         self._sums = torch.zeros(self.replicates, 1 + len(PARTS), device=self.device, dtype=dtype)
-
-    def _why_eager(self, compute: Compute) -> str | None:
-        """Why steps are not replayed from a CUDA graph; None if they are to be."""
-        if self.device.type != "cuda":
-            return f"CUDA graphs need a CUDA device; this is {self.device.type}"
-        return None if compute.graphs else "CUDA graphs are turned off"
 
     # ---- what is stacked
     def load(self, problems: Sequence[Problem], trainings: Sequence[Training]) -> None:
@@ -94,16 +130,18 @@ class Stack:
             self._rows, self._values = rows, values
             self._make_optimizer()
         self._load_optimizer(trainings)
-        scalars = torch.tensor([[p.config.epsilon, p.config.xi] for p in problems], dtype=torch.float64)
-        self._put({"scalars": scalars.to(self.dtype), "norm": means_and_stds(problems)})
+        scalars = np.array([[p.config.epsilon, p.config.xi] for p in problems])
+        self._put({"scalars": torch.from_numpy(scalars).to(self.dtype), "norm": means_and_stds(problems)})
 
     def _load_average(self, trainings: Sequence[Training]) -> None:
         for name, value in self.params.items():
             if name not in self.average:
                 self.average[name] = torch.zeros_like(value, requires_grad=False)
-            for r, training in enumerate(trainings):  # of one position, so either all have means or none has
+            for r, training in enumerate(trainings):
                 if training.average:
                     self.average[name][r].copy_(training.average[name])
+                else:  # at its first step, whose share is 1; what another has left there may be no number
+                    self.average[name][r].zero_()
 
     @property
     def snapshot(self) -> Params:
@@ -168,11 +206,10 @@ class Stack:
         return params, average
 
     # ---- steps
-    def put_block(self, block: Block) -> None:
+    def put_block(self, block: Staged) -> None:
         """Copy the block of the next steps to the device, behind the steps that are still to run there."""
-        rate = block["rate"][:, [first for first, _ in self._rows]]  # of each group of the optimizer
-        self._rate = rate
-        self._put({name: torch.from_numpy(values) for name, values in (block | {"rate": rate}).items()})
+        self._rate = block.rate[:, [first for first, _ in self._rows]]  # of each group of the optimizer
+        self._put({**block.arrays, "rate": torch.from_numpy(self._rate)})
         self._at.zero_()
 
     def _put(self, arrays: dict[str, Tensor]) -> None:
@@ -182,7 +219,7 @@ class Stack:
                 self._buffers[name] = there = torch.zeros(values.shape, dtype=values.dtype, device=self.device)
                 self.graph = None
             if self.device.type == "cuda":
-                values = values.contiguous().pin_memory()
+                values = values.pin_memory()  # at once, if it is there already
             there[: len(values)].copy_(values, non_blocking=True)
 
     def run(self, steps: int) -> None:
@@ -261,25 +298,40 @@ class Stack:
             for value, old in zip(state, before, strict=True):
                 value.copy_(old)
 
+        stream = self.captures.stream()
+        stream.wait_stream(torch.cuda.current_stream())
         try:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_STEPS):
                     self._step()
                     self._at.zero_()
-            torch.cuda.current_stream().wait_stream(stream)
-            restore()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._step()
-            self.graph = graph
+                restore()
+                torch.cuda.synchronize()
+                self.graph = self._captured()
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.eager_reason = f"the step could not be captured: {str(error).splitlines()[0]}"
+            self.captures.failed = f"the step could not be captured: {str(error).splitlines()[0]}"
+            self.eager_reason = self.captures.failed
             warnings.warn(f"CUDA graphs are not used: {self.eager_reason}", stacklevel=2)
+            torch.cuda.current_stream().wait_stream(stream)
             restore()
+        else:
+            torch.cuda.current_stream().wait_stream(stream)
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        """One step as a graph. Not by `torch.cuda.graph`: it would leave its stream in place when a capture fails, put
+        the failure of ending it in the cause's place, and empty the caches of device and host for every stack."""
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        try:
+            self._step()
+        except BaseException:
+            with suppress(RuntimeError):  # that the capture is not valid, which is known
+                graph.capture_end()
+            raise
+        graph.capture_end()
+        return graph
 
 
 def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float, int]:

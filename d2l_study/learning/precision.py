@@ -1,4 +1,4 @@
-"""Which number format is the faster one on this machine: a probe, for `resources.precision: auto`."""
+"""Number formats: that float32 is float32, and which of two is the faster one here (`resources.precision: auto`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ ROUNDS = 5
 
 LEAST_GAIN = 1.1
 """How many times faster bfloat16 must be: for less, its rounding is not worth it."""
+
+
+def full_float32() -> None:
+    """Let float32 be float32 in this process, on a GPU too. There PyTorch's convolutions take TF32 by default (ten bits
+    of mantissa) and its matrix products do not, so that two formulations of one network would differ by 1e-3."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def faster_precision(shape: tuple[int, int, int], device: str) -> str:

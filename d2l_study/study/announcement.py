@@ -61,6 +61,9 @@ def show_warnings(study: Study) -> None:
     asked, cpus = space.resources.cpus, machine()[0]
     if request.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
+    if space.resources.pack is not None and space.resources.kind == "cpu":
+        print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates take turns; "
+              "it goes with resources.gpus: 1")  # fmt: skip
     for text in undefined_metrics(study.plan.configurations or configurations(space, study.checksum), space):
         print(f"  warning: {text}")
 

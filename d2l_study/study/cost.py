@@ -182,7 +182,8 @@ def estimate(
     seconds = schedule(lengths, slots)
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:
-        basis = "a rough guess: no earlier results to go by"
+        packed = " of packed trials, which take less," if resources.pack and resources.kind == "cuda" else ""
+        basis = f"a rough guess: no earlier results{packed} to go by"
     else:
         basis = f"{'a rough guess ' if rough else ''}from {runs} earlier run{'s' if runs > 1 else ''}"
         basis += "" if alike else " of another precision"

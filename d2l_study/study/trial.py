@@ -148,10 +148,11 @@ def compute_runs(
         return
     import torch
 
-    from d2l_study.learning.precision import faster_precision
+    from d2l_study.learning.precision import faster_precision, full_float32
     from d2l_study.learning.prediction import Compute
 
     torch.set_num_threads(order.resources["threads"])
+    full_float32()
     device = order.resources["device"]
     if device == "auto":
         device = "cuda" if order.resources["gpus"] > 0 else "cpu"

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from d2l_study.learning import fit_teacher, packed_batches, teacher
+from d2l_study.learning import fit_teacher, packed_batches, packed_group, teacher
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
 from d2l_study.learning.packed import Pack, fit_teachers
@@ -114,6 +114,16 @@ def test_packed_equals_one_by_one(make_replicate, tiny, arm):
         assert_close(a, b)
 
 
+def test_each_replicate_has_its_own_normalisation(make_replicate, tiny):
+    """Of folds of tissue, each is normalised by its own training bags."""
+    replicates = [
+        dataclasses.replace(make_replicate(r), mean=np.array([0.1 + 0.2 * r]), std=np.array([0.3 - 0.1 * r]))
+        for r in range(3)
+    ]
+    for a, b in zip(fit_teacher(tiny, replicates), fit_teacher(tiny, replicates, compute=PACKED), strict=True):
+        assert_close(a, b)
+
+
 def test_a_small_stack_takes_the_replicates_in_turns(make_replicate, tiny):
     config = dataclasses.replace(tiny, **ALL)
     replicates = [make_replicate(r) for r in range(3)]
@@ -125,17 +135,36 @@ def test_a_small_stack_takes_the_replicates_in_turns(make_replicate, tiny):
     assert reports == [(4, [0, 1, 2]), (8, [0, 1, 2]), (12, [0, 1, 2])]
 
 
+@pytest.mark.parametrize(("pack", "sizes"), [(None, [5]), (3, [3, 2]), (2, [2, 2, 1])])
+def test_every_step_of_a_replicate_is_drawn_once_however_many_share_a_stack(
+    make_replicate, tiny, monkeypatch, pack, sizes
+):
+    drawn, real = [], packed_group.draw_block
+
+    def counted(problems, room, first, last):
+        drawn.extend((problem.replicate.number, step) for problem in problems for step in range(first, last))
+        return real(problems, room, first, last)
+
+    monkeypatch.setattr(packed_group, "draw_block", counted)
+    replicates = [make_replicate(r) for r in range(5)]
+    made = [len(group.problems) for group in Pack([Problem(tiny, r) for r in replicates], Compute(pack=pack)).groups]
+    fit_teacher(tiny, replicates, compute=Compute(packed=True, pack=pack))
+    assert made == sizes
+    assert sorted(drawn) == [(r, step) for r in range(5) for step in range(tiny.steps)]
+
+
 def test_arms_that_differ_in_scalars_share_a_pack_and_others_do_not(make_replicate, tiny, monkeypatch):
     base = dataclasses.replace(tiny, lambda_adv=0.5)
     arms = [base, dataclasses.replace(base, learning_rate=1e-3, epsilon=2.0, decay="linear"), tiny,
-            dataclasses.replace(base, warmup_steps=6),
+            dataclasses.replace(base, warmup_steps=6), dataclasses.replace(base, weight_decay=0.3),
+            dataclasses.replace(base, adam_beta1=0.5, adam_beta2=0.9),
             dataclasses.replace(base, lambda_adv=1.0, ramp_steps=5, select="last", member=1)]  # fmt: skip
     problems = [(config, make_replicate(r)) for config in arms for r in range(2)]
     sizes = []
     real = Pack.__init__
     monkeypatch.setattr(Pack, "__init__", lambda self, own, *rest: (sizes.append(len(own)), real(self, own, *rest))[1])
     found = fit_teachers(problems)
-    assert sizes == [8, 2]
+    assert sizes == [12, 2]
     for (config, replicate), result in zip(problems, found, strict=True):
         assert_close(fit_teacher(config, [replicate])[0], result)
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2l_study.learning import fit_teacher
+from d2l_study.learning import fit_teacher, packed_stack
 from d2l_study.learning.packed import Pack
 from d2l_study.learning.packed_batches import Problem, draw_block
 from d2l_study.learning.packed_model import FORMULATIONS, StackedModel
 from d2l_study.learning.packed_prediction import StackedSets
-from d2l_study.learning.packed_stack import Stack, means_and_stds
+from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
 from d2l_study.learning.prediction import Compute
 
 aten = torch.ops.aten
@@ -70,12 +70,15 @@ def test_steps_and_validation_ask_the_host_nothing(make_replicate, tiny, monkeyp
     config = dataclasses.replace(tiny, **arm)
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     compute = Compute(packed=True, formulation=formulation, precision="bfloat16")
-    stack, pack = stack_of(config, replicates, compute)
-    stack.put_block(draw_block(pack.problems, pack.room, 0, 3))
-    sets = StackedSets([[r.val] for r in replicates], stack.device)
+    pack = Pack([Problem(config, r) for r in replicates], compute)
+    block = staged(draw_block(pack.problems, pack.room, 0, 3), pack.images.device)
+    sets = StackedSets([[r.val] for r in replicates], pack.images.device)
     norm = means_and_stds(pack.problems)
-    before = {name: value.detach().clone() for name, value in stack.params.items()}
+    before = {name: torch.stack([t.params[name].detach() for t in pack.trainings]) for name in pack.trainings[0].params}
     with as_on_a_device(monkeypatch):
+        stack = Stack(StackedModel(pack.model, 3, compute), pack.images)
+        stack.load(pack.problems, pack.trainings)
+        stack.put_block(block)
         stack.run(3)
         sums = stack.take_sums()
         logits = sets.logits(stack.model, stack.snapshot, stack.images, norm)
@@ -89,13 +92,25 @@ class Recorded:
     tensors of the stack lie where they were captured."""
 
     made: ClassVar[list["Recorded"]] = []
+    capturing: ClassVar["Recorded | None"] = None
 
     def __init__(self):
-        self.stack, self.places, self.replays = None, {}, 0
+        self.stack, self.places, self.before, self.replays = World.stack, {}, [], 0
         Recorded.made.append(self)
 
-    def record(self, stack):
-        self.stack, self.places = stack, places(stack)
+    def capture_begin(self):
+        assert World.streams, "a capture needs a stream of its own"
+        assert World.steps > 0, "libraries choose their algorithms in a step before the capture"
+        self.before = [value.clone() for value in tensors(self.stack)]
+        Recorded.capturing = self
+
+    def capture_end(self):
+        Recorded.capturing = None
+        for value, old in zip(tensors(self.stack), self.before, strict=True):
+            value.copy_(old)
+        if World.refused == "capture":
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.places = places(self.stack)
 
     def replay(self):
         assert places(self.stack) == self.places
@@ -103,64 +118,102 @@ class Recorded:
         self.stack._step()
 
 
+class World:
+    """What CUDA knows beside the graphs: the streams that one is on, and what the stack at work has done."""
+
+    streams: ClassVar[list[object]] = []
+    stack: ClassVar[Stack | None] = None
+    steps: ClassVar[int] = 0
+    refused: ClassVar[str] = ""
+
+
+def tensors(stack):
+    """All that a step changes."""
+    moments = [v for kept in stack.optimizer.state.values() for v in kept.values()]
+    return [stack._at, stack._sums, *(v.detach() for v in stack.params.values()), *stack.average.values(), *moments]
+
+
 def places(stack):
     """Where the tensors lie that a captured step reads and writes."""
-    found = {**stack.params, **stack._buffers, "at": stack._at, "sums": stack._sums}
-    moments = [v.data_ptr() for kept in stack.optimizer.state.values() for v in kept.values()]
-    return {name: value.data_ptr() for name, value in found.items()}, moments
+    return [value.data_ptr() for value in (*tensors(stack), *stack._buffers.values())]
 
 
 @pytest.fixture
 def graphs(monkeypatch):
     """CUDA's graphs by `Recorded`, and stacks that use them."""
-    stacks = []
 
     class Stream:
         def wait_stream(self, other):
-            pass
+            assert isinstance(other, Stream)
 
     @contextmanager
-    def capture(graph):
-        graph.record(stacks[-1])
-        state = [graph.stack._at, graph.stack._sums, *(v.detach() for v in graph.stack.params.values())]
-        state += [v for kept in graph.stack.optimizer.state.values() for v in kept.values()]
-        before = [value.clone() for value in state]
-        yield
-        for value, old in zip(state, before, strict=True):
-            value.copy_(old)
+    def on(stream):
+        World.streams.append(stream)
+        try:
+            yield
+        finally:
+            World.streams.pop()
 
-    @contextmanager
-    def stream(_):
-        yield
+    default, capture, step = Stream(), Stack._capture, Stack._step
 
-    real = Stack._capture
-    monkeypatch.setattr(Stack, "_capture", lambda self: (stacks.append(self), real(self))[1])
-    monkeypatch.setattr(Stack, "_why_eager", lambda self, compute: None if compute.graphs else "turned off")
+    def captured(self):
+        World.stack, World.steps = self, 0
+        capture(self)
+        assert World.streams == []
+
+    def stepped(self):
+        step(self)
+        World.steps += 1
+        if World.refused == "warm-up" or (World.refused == "capture" and Recorded.capturing is not None):
+            refused, World.refused = World.refused, "later" if World.refused == "warm-up" else World.refused
+            raise RuntimeError(f"operation not permitted in {refused}\nmore")
+
+    monkeypatch.setattr(Stack, "_capture", captured)
+    monkeypatch.setattr(Stack, "_step", stepped)
+    monkeypatch.setattr(packed_stack, "why_no_graphs", lambda device, compute: None if compute.graphs else "off")
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: World.streams[-1] if World.streams else default)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(Recorded, "made", [])
     return Recorded.made
 
 
-def test_replayed_steps_are_the_steps_themselves(make_replicate, tiny, graphs):
-    """Two warm-up steps are undone, the captured one is not run, and every step of training is a replay."""
-    config = dataclasses.replace(tiny, **ALL, eval_every=5, steps=14)
-    replicates = [make_replicate(r, train=8 + r) for r in range(3)]
-    plain, replayed = (fit_teacher(config, replicates, compute=Compute(packed=True, graphs=on)) for on in (False, True))
-    assert [graph.replays for graph in graphs] == [14]  # one capture: the last, shorter interval fits the block
-    for a, b in zip(plain, replayed, strict=True):
-        assert a.metrics == b.metrics and a.curve == b.curve
+def with_and_without(config, replicates, **how):
+    """Fitted as captured steps, and as steps that are taken."""
+    return (
+        fit_teacher(config, replicates, compute=Compute(packed=True, graphs=captured, **how))
+        for captured in (True, False)
+    )
+
+
+def assert_equal(some, others):
+    for a, b in zip(some, others, strict=True):
+        assert a.status == b.status == "done" and a.metrics == b.metrics and a.curve == b.curve
         assert all(torch.equal(value, b.params[name]) for name, value in a.params.items())
+
+
+def test_replayed_steps_are_the_steps_themselves(make_replicate, tiny, graphs):
+    """Warm-up steps are undone, the captured one is not run, and every step of training is a replay."""
+    config = dataclasses.replace(tiny, **ALL, eval_every=5, steps=14, weight_average=0.7)
+    replicates = [make_replicate(r, train=8 + r) for r in range(3)]
+    assert_equal(*with_and_without(config, replicates))
+    assert [graph.replays for graph in graphs] == [14]  # one capture: the last, shorter interval fits the block
+
+
+def test_groups_of_a_pack_are_captured_once_each(make_replicate, tiny, graphs):
+    config = dataclasses.replace(tiny, **ALL)
+    replicates = [make_replicate(r, train=8 + r) for r in range(5)]
+    assert_equal(*with_and_without(config, replicates, pack=2))
+    assert [(graph.stack.replicates, graph.replays) for graph in graphs] == [(2, 12), (2, 12), (1, 12)]
 
 
 def test_a_stack_is_captured_anew_once_enough_replicates_have_ended(make_replicate, tiny, graphs):
     """Of four replicates three stop early; the last goes on in a stack of its own, as it does without graphs."""
     config = dataclasses.replace(tiny, learning_rate=0.01, patience=1, select="loss", eval_every=2, steps=40)
     replicates = [make_replicate(r, train=20, val=20) for r in range(4)]
-    plain, replayed = (fit_teacher(config, replicates, compute=Compute(packed=True, graphs=on)) for on in (False, True))
+    replayed, plain = with_and_without(config, replicates)
     ends = sorted(result.steps_run for result in plain)
     assert ends[0] < ends[-1], "the replicates of this test should end one after the other"
     assert len(graphs) > 1 and sum(graph.replays for graph in graphs) == ends[-1]
@@ -169,16 +222,69 @@ def test_a_stack_is_captured_anew_once_enough_replicates_have_ended(make_replica
         assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
 
 
-def test_a_step_that_cannot_be_captured_is_taken_as_it_is(make_replicate, tiny, graphs, monkeypatch):
-    @contextmanager
-    def refused(graph):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        yield
+@pytest.mark.parametrize("refused", ["warm-up", "capture"])
+def test_a_step_that_cannot_be_captured_is_taken_as_it_is(make_replicate, tiny, graphs, monkeypatch, refused):
+    """The cause is said once, and not that the capture could not be ended; no later stack tries again."""
+    monkeypatch.setattr(World, "refused", refused)
+    config = dataclasses.replace(tiny, weight_average=0.7)
+    replicates = [make_replicate(r) for r in range(4)]
+    with pytest.warns(UserWarning, match=f"could not be captured: operation not permitted in {refused}$") as said:
+        found, plain = with_and_without(config, replicates, pack=2)
+    assert len([one for one in said if "captured" in str(one.message)]) == 1
+    assert len(graphs) == (refused == "capture")
+    assert_equal(found, plain)
 
-    monkeypatch.setattr(torch.cuda, "graph", refused)
+
+def test_a_capture_in_the_middle_of_a_training_leaves_no_trace(make_replicate, tiny, graphs):
+    config = dataclasses.replace(tiny, **ALL, weight_average=0.7)
+    replicates, saved = [make_replicate(r) for r in range(2)], []
+    undisturbed = fit_teacher(config, replicates, compute=Compute(packed=True, graphs=False), checkpoint_every=4,
+                              checkpoint=lambda *state: saved.append(state))  # fmt: skip
+    resumed = fit_teacher(config, replicates, compute=Compute(packed=True), resume=dict(saved[:2]))
+    assert [graph.replays for graph in graphs] == [8]
+    assert_equal(undisturbed, resumed)
+
+
+def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on(make_replicate, tiny, graphs, monkeypatch):
+    def full(self):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Stack, "_captured", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        fit_teacher(tiny, [make_replicate(0)], compute=Compute(packed=True))
+
+
+def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate, tiny, graphs):
+    """A longer block, and other groups of the optimizer, lie elsewhere: `Recorded` refuses to replay them."""
     replicates = [make_replicate(r) for r in range(2)]
-    with pytest.warns(UserWarning, match="could not be captured: operation not permitted"):
-        found = fit_teacher(tiny, replicates, compute=Compute(packed=True))
-    plain = fit_teacher(tiny, replicates, compute=Compute(packed=True, graphs=False))
-    assert [graph.replays for graph in graphs] == [0]
-    assert [a.curve for a in found] == [b.curve for b in plain]
+    stack, pack = stack_of(tiny, replicates, Compute(packed=True))
+    for first, last in ((0, 2), (2, 6)):
+        stack.put_block(staged(draw_block(pack.problems, pack.room, first, last), stack.device))
+        stack.run(last - first)
+    assert len(graphs) == 2
+    for rates in ((1e-3, 1e-3), (1e-3, 1e-4)):  # one group as before, then two
+        arms = [dataclasses.replace(tiny, learning_rate=rate) for rate in rates]
+        other = Pack([Problem(config, r) for config, r in zip(arms, replicates, strict=True)], Compute(packed=True))
+        stack.load(other.problems, other.trainings)
+        stack.put_block(staged(draw_block(other.problems, other.room, 0, 2), stack.device))
+        stack.run(2)
+    assert [graph.replays for graph in graphs] == [2, 4, 2, 2]
+
+
+def test_a_stack_keeps_nothing_of_what_it_held_before(make_replicate, tiny):
+    """Fresh trainings find no moments and no means in a stack where others have diverged."""
+    config = dataclasses.replace(tiny, weight_average=0.7)
+    stack, pack = stack_of(config, [make_replicate(r) for r in range(2)], Compute(packed=True))
+    with torch.no_grad():
+        stack.params["conv1.weight"].fill_(torch.nan)
+    stack.put_block(staged(draw_block(pack.problems, pack.room, 0, 2), stack.device))
+    stack.run(2)
+    assert all(bool(v.isnan().any()) for v in (stack.average["fc.weight"], *stack_moments(stack)))
+    stack.load(pack.problems, pack.trainings)
+    assert all(bool((value == 0).all()) for value in (*stack.average.values(), *stack_moments(stack)))
+    assert all(torch.equal(stack.params[n][1], v) for n, v in pack.trainings[1].params.items())
+
+
+def stack_moments(stack):
+    kept = stack.optimizer.state.values()
+    return [state[moment] for state in kept for moment in ("exp_avg", "exp_avg_sq")]

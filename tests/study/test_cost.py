@@ -210,3 +210,14 @@ def test_a_plan_for_a_cluster_says_nothing_of_this_machine(tmp_path, capsys):
     assert re.match(r"  \d+ trials? at a time: ", last_line())
     assert last_line(address="10.0.0.1:6379").startswith("  as many trials at a time as the cluster holds; one after")
     assert last_line(address="auto", max_concurrent=7).startswith("  7 trials at a time: ")
+
+
+def test_a_plan_says_what_packing_does_on_its_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    on_cpu = prepare(Request("smoke", root=str(tmp_path), overrides=("resources.pack=4",)))
+    show_plan(on_cpu)
+    assert "warning: resources.pack: 4 does nothing on a CPU" in capsys.readouterr().out
+    on_gpu = prepare(Request("smoke", root=str(tmp_path), overrides=("resources.pack=4", "resources.gpus=1")))
+    show_plan(on_gpu)
+    said = capsys.readouterr().out
+    assert "resources.pack" not in said
+    assert "no earlier results of packed trials, which take less, to go by" in said

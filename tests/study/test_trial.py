@@ -66,6 +66,22 @@ def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     assert ledger.read_config("ab" * 10)["sections"]["data"]["num_bags"] == 6
 
 
+def test_float32_is_no_tf32_in_a_trial(tmp_path):
+    """Whatever the process allowed before: PyTorch allows it in convolutions on a GPU."""
+    import torch
+
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        run_trial(order(tmp_path))
+        assert [backend.allow_tf32 for backend in backends] == [False, False]
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
 def test_a_row_says_which_precision_a_trial_probed_and_used(tmp_path, monkeypatch):
     from d2l_study.learning import precision
 
