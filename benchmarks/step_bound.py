@@ -9,7 +9,9 @@ the least and the median of the repeats:
 - the matrix products that the layers amount to (forward, by weights, by inputs; of the first layer no gradient by
   inputs), each as one product of unfolded shapes, and from them the arithmetic bound: the step's operations, counted
   from the layers, at the rates of these products;
-- the first layer's pooling, forward and back, alone.
+- the first layer's pooling, forward and back, alone;
+- memory: additions of two arrays into a third that move as many bytes as Adam does (parameters, gradients and two
+  moments read, three of them written), and as the first layer's pooling does forward.
 """
 
 from __future__ import annotations
@@ -108,6 +110,9 @@ def main() -> None:
     maps = torch.randn(instances, 20, 24, 24).to(memory_format=torch.channels_last)
     maps = maps.to(torch.bfloat16 if options.precision == "bfloat16" else torch.float32).requires_grad_(True)
     calls = products(instances, maps.dtype)
+    parameters = sum(leaf.numel() for leaf in leaves)
+    moved = {"Adam": 7 * 4 * parameters, "max-pooling and ReLU of layer 1, forward": maps.nbytes * 5 // 4}
+    thirds = {name: [torch.zeros(count // 12) for _ in range(3)] for name, count in moved.items()}
     for repeat in range(options.repeats + 3):
         if repeat == 3:
             clock.times.clear()
@@ -121,6 +126,8 @@ def main() -> None:
         clock("Adam", optimizer.step)
         pooled = clock("max-pooling and ReLU of layer 1, forward", lambda: F.relu(F.max_pool2d(maps, 2)))
         clock("max-pooling and ReLU of layer 1, backward", lambda y=pooled: torch.autograd.grad(y.sum(), maps))
+        for name, (a, b, c) in thirds.items():
+            clock(f"memory: {name}", lambda a=a, b=b, c=c: torch.add(a, b, out=c))
         for name, call in calls.items():
             clock(f"product: {name}", call)
     flops = {
@@ -134,13 +141,17 @@ def main() -> None:
     least = {name: min(times) for name, times in clock.times.items()}
     for name, times in clock.times.items():
         rate = f"   {flops[name] / least[name] / 1e6:6.0f} GFLOP/s" if name in flops else ""
+        if name.startswith("memory: "):
+            rate = f"   {moved[name.removeprefix('memory: ')] / least[name] / 1e6:6.0f} GB/s"
         print(f"{name:42s} least {least[name]:7.3f} ms   median {float(np.median(times)):7.3f}{rate}")
     bound = sum(least[name] for name in flops)
     print(f"arithmetic: {sum(flops.values()) / 1e9:.3f} GFLOP, {bound:.2f} ms at the rates of its products, "
           f"{bound / least['step']:.0%} of the step")  # fmt: skip
     if options.out:
         kept = vars(options) | {"out": str(options.out), "instances": instances, "torch": torch.__version__}
-        options.out.write_text(json.dumps({"options": kept, "flops": flops, "milliseconds": clock.times}))
+        options.out.write_text(
+            json.dumps({"options": kept, "flops": flops, "bytes": moved, "milliseconds": clock.times})
+        )
 
 
 if __name__ == "__main__":
