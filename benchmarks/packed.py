@@ -33,7 +33,7 @@ from d2l_study.learning.packed import Pack
 from d2l_study.learning.packed_batches import Problem, draw_block, noise_counts, padding_share
 from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed_stack import Stack, first_line, means_and_stds, staged
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.training import trainable
@@ -221,14 +221,18 @@ def main() -> None:
                         row = measured(size, arm, compute, replicates, least, loop=not cuda)
                     except RuntimeError as error:  # out of memory, say: the other rows are still worth having
                         keep({"K": size, "arm": arm, "formulation": formulation, "graphs": graphs,
-                              "failed": str(error).splitlines()[0]})  # fmt: skip
+                              "failed": first_line(error)})  # fmt: skip
                         continue
                     keep(row)
                     best = fastest.setdefault((size, arm), row)
                     if _step_ms(row, many) < _step_ms(best, many):
                         fastest[size, arm] = row
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        rates = product_rates(many, size, device, dtype, least)
+        try:
+            rates = product_rates(many, size, device, dtype, least)
+        except RuntimeError as error:
+            keep({"K": size, "failed": first_line(error)})
+            continue
         keep({"K": size, **{f"products {name}": rate for name, rate in rates.items()}})
         for arm in ARMS:
             if (size, arm) in fastest:

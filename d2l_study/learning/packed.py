@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from d2l_study.learning.packed_batches import Capacity, Problem
 from d2l_study.learning.packed_group import Group, Interval
 from d2l_study.learning.packed_model import StackedModel
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Captures, images_on, means_and_stds, optimizer_values
+from d2l_study.learning.packed_stack import images_on, means_and_stds, optimizer_values
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher import (
     FittedTeacher,
@@ -129,13 +130,13 @@ class Pack:
         self.room = Capacity.of(problems)
         self.images = images_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
-        captures, most = Captures(), compute.pack or len(problems)
+        most = compute.pack or len(problems)
         self.groups = []
         for places in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
             mine = places.tolist()
             self.groups.append(Group(
                 {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model, self.images,
-                self.room, compute, dtype, captures,
+                self.room, compute, dtype,
             ))  # fmt: skip
         self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, Interval] = {}
@@ -145,7 +146,7 @@ class Pack:
         values = initial_params(problem.config, self.model, problem.replicate)
         values = {name: value.to(self.dtype) for name, value in values.items()}
         training = PackedTraining(*trainable(problem.config, values, self.compute))
-        training.pack, training.place = self, i
+        training.pack, training.place = weakref.proxy(self), i  # which ends with its last user, and its memory with it
         return training
 
     def advance(self, i: int) -> None:
@@ -165,7 +166,10 @@ class Pack:
         )  # fmt: skip
         if over:
             training.status = "done"
-            training.params, training.average = training.best_params, {}  # the stack's place may go to another
+        if training.status != "running":
+            training.params, training.average = training.best_params, {}  # no longer where they lie in the stack
+        if group.over:
+            group.close()
 
     def release(self, i: int) -> None:
         """Bring replicate i's state back into its `Training`, as if it had been trained alone."""
@@ -173,8 +177,6 @@ class Pack:
 
     def evaluate(self) -> list[FittedTeacher]:
         """The results of all, once none is running."""
-        for group in self.groups:
-            group.close()
         done = [i for i, training in enumerate(self.trainings) if training.status == "done"]
         results: dict[int, FittedTeacher] = {}
         most = self.compute.pack or max(1, len(done))

@@ -13,15 +13,15 @@ from torch import Tensor
 from d2l_study.learning.packed_batches import Capacity, Problem, block_steps, draw_block
 from d2l_study.learning.packed_model import StackedModel
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Captures, Stack, Staged, means_and_stds, staged
+from d2l_study.learning.packed_stack import Stack, Staged, means_and_stds, staged
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training
 from d2l_study.models import MilModel, Params
 
 REPACK_BELOW = 0.5
-"""A captured stack whose share of replicates in training falls below this is made anew with those alone; until then the
-places of those that have ended are computed in vain. A step of half a stack should take more than half the time of the
-whole one's, and a capture the time of some hundred steps: a guess, until a GPU has been measured."""
+"""A captured stack whose share of replicates in training falls below this is made anew with those alone; until then
+those that have ended keep their places and are computed in vain. A step of half a stack should take more than half the
+time of the whole one's, and a capture the time of some hundred steps: a guess, until a GPU has been measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Interval:
 class Group:
     """Some problems of one structure with their trainings, by their numbers in the pack.
 
-    The group is the same all the time, so that what was drawn ahead is what is trained next; its stack is made anew
-    when few of it are left. captures: what all groups of a pack share.
+    The group is the same all the time, so that what was drawn ahead is what is trained next; its stack stays on the
+    device, and is made anew when few of it are left.
     """
 
     def __init__(
         self, problems: Mapping[int, Problem], trainings: Mapping[int, Training], model: MilModel, images: Tensor,
-        room: Capacity, compute: Compute, dtype: torch.dtype, captures: Captures,
+        room: Capacity, compute: Compute, dtype: torch.dtype,
     ) -> None:  # fmt: skip
         self.problems, self.trainings = problems, trainings
         self.model, self.images, self.room = model, images, room
-        self.compute, self.dtype, self.captures = compute, dtype, captures
+        self.compute, self.dtype = compute, dtype
         self.stack: Stack | None = None
         self.members: list[int] = []
         self._sets: StackedSets | None = None
@@ -74,7 +74,8 @@ class Group:
             self._draw_ahead(last, min(last + length, last + config.eval_every, config.steps))
         host_sums, host_logits = sums.tolist(), on_host(logits)
         seconds = (time.perf_counter() - begin) / len(together)
-        return {i: Interval(last, host_sums[r], host_logits[r][0], seconds) for r, i in enumerate(together)}
+        places = {i: self.members.index(i) for i in together}
+        return {i: Interval(last, host_sums[r], host_logits[r][0], seconds) for i, r in places.items()}
 
     def views(self, i: int) -> tuple[Params, Params] | None:
         """Parameters and their means of replicate i where they lie in the stack, if it is there."""
@@ -84,6 +85,10 @@ class Group:
         """Bring replicate i's state back from the stack into its `Training`, if it is there and goes on."""
         if self.stack is not None and i in self.members and self.trainings[i].status == "running":
             self.stack.save(self.members.index(i), self.trainings[i])
+
+    @property
+    def over(self) -> bool:
+        return all(training.status != "running" for training in self.trainings.values())
 
     def close(self) -> None:
         """Leave the device."""
@@ -98,22 +103,21 @@ class Group:
         self._ahead = (list(self.members), first, last, self._block(first, last))
 
     def _stacked(self, together: Sequence[int]) -> tuple[Stack, StackedSets]:
-        """A stack that holds these replicates first; a captured one is kept while it is well filled."""
-        width = len(together)
-        if self.stack is not None and self.stack.graph is not None:
-            there = self.stack.replicates
-            width = there if REPACK_BELOW * there <= width <= there else width
-        members = [*together, *[together[-1]] * (width - len(together))]
-        if members != self.members or self.stack is None or self._sets is None:
-            for i in set(self.members):
+        """A stack that holds these replicates; a captured one is kept while it is well filled."""
+        stack = self.stack
+        kept = stack is not None and stack.graph is not None and len(together) >= REPACK_BELOW * stack.replicates
+        members = self.members if kept and set(together) <= set(self.members) else list(together)
+        if members != self.members or stack is None or self._sets is None:
+            for i in self.members:
                 self.release(i)
             problems = [self.problems[i] for i in members]
-            if self.stack is None or self.stack.replicates != width:
-                self.stack = None  # its memory is needed before the next one's
-                model = StackedModel(self.model, width, self.compute)
-                self.stack = Stack(model, self.images, self.dtype, self.captures)
-            self.stack.load(problems, [self.trainings[i] for i in members])
+            if stack is None or stack.replicates != len(members):
+                self.stack = stack = None  # its memory is needed before the next one's
+                self.stack = stack = Stack(
+                    StackedModel(self.model, len(members), self.compute), self.images, self.dtype
+                )
+            stack.load(problems, [self.trainings[i] for i in members])
             self.members = members
             self._sets = StackedSets([[p.replicate.val] for p in problems], self.images.device)
             self._norm = means_and_stds(problems).to(self.images.device)
-        return self.stack, self._sets
+        return stack, self._sets

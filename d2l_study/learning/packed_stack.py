@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -73,17 +74,24 @@ def staged(block: Block, device: torch.device) -> Staged:
 
 
 class Captures:
-    """What all stacks of a pack share of their CUDA graphs: the stream that they are captured on, and why none is
-    captured any more, if one could not be."""
+    """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
+    and why none is captured any more, if one could not be. A capture that failed may leave memory behind, so it is not
+    tried again."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.failed: str | None = None
         self._stream: torch.cuda.Stream | None = None
 
     def stream(self) -> torch.cuda.Stream:
-        # One for all: matrix products keep a workspace for every stream that they have run on.
-        self._stream = self._stream or torch.cuda.Stream()
+        # One for all: memory is kept for every stream that was worked on.
+        self._stream = self._stream or torch.cuda.Stream(self.device)
         return self._stream
+
+
+@cache
+def captures_on(device: torch.device) -> Captures:
+    return Captures(device)
 
 
 class Stack:
@@ -93,11 +101,9 @@ class Stack:
     replicates may be given one after the other, by further loads.
     """
 
-    def __init__(
-        self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32, captures: Captures | None = None
-    ) -> None:
+    def __init__(self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
         self.model, self.images, self.dtype = model, images, dtype
-        self.captures = captures or Captures()
+        self.captures = captures_on(images.device)
         self.device, self.replicates = images.device, model.replicates
         self.params: Params = {}
         self.average: Params = {}  # their running means, where the configuration asks for them
@@ -208,7 +214,8 @@ class Stack:
     # ---- steps
     def put_block(self, block: Staged) -> None:
         """Copy the block of the next steps to the device, behind the steps that are still to run there."""
-        self._rate = block.rate[:, [first for first, _ in self._rows]]  # of each group of the optimizer
+        of_groups = [first for first, _ in self._rows]  # of the optimizer
+        self._rate = np.ascontiguousarray(block.rate[:, of_groups])
         self._put({**block.arrays, "rate": torch.from_numpy(self._rate)})
         self._at.zero_()
 
@@ -298,30 +305,31 @@ class Stack:
             for value, old in zip(state, before, strict=True):
                 value.copy_(old)
 
-        stream = self.captures.stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        stream, current = self.captures.stream(), torch.cuda.current_stream(self.device)
+        stream.wait_stream(current)
         try:
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_STEPS):
                     self._step()
                     self._at.zero_()
                 restore()
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
+                # What earlier graphs and the warm-up have left: while capturing, nothing of it can be had.
+                torch.cuda.empty_cache()
                 self.graph = self._captured()
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.captures.failed = f"the step could not be captured: {str(error).splitlines()[0]}"
-            self.eager_reason = self.captures.failed
+            self.captures.failed = self.eager_reason = f"the step could not be captured: {first_line(error)}"
             warnings.warn(f"CUDA graphs are not used: {self.eager_reason}", stacklevel=2)
-            torch.cuda.current_stream().wait_stream(stream)
+            current.wait_stream(stream)
             restore()
         else:
-            torch.cuda.current_stream().wait_stream(stream)
+            current.wait_stream(stream)
 
     def _captured(self) -> torch.cuda.CUDAGraph:
         """One step as a graph. Not by `torch.cuda.graph`: it would leave its stream in place when a capture fails, put
-        the failure of ending it in the cause's place, and empty the caches of device and host for every stack."""
+        the failure of ending it in the cause's place, and give the host's pinned memory back for every stack."""
         graph = torch.cuda.CUDAGraph()
         graph.capture_begin()
         try:
@@ -332,6 +340,10 @@ class Stack:
             raise
         graph.capture_end()
         return graph
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float, int]:

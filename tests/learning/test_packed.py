@@ -135,7 +135,7 @@ def test_a_small_stack_takes_the_replicates_in_turns(make_replicate, tiny):
     assert reports == [(4, [0, 1, 2]), (8, [0, 1, 2]), (12, [0, 1, 2])]
 
 
-@pytest.mark.parametrize(("pack", "sizes"), [(None, [5]), (3, [3, 2]), (2, [2, 2, 1])])
+@pytest.mark.parametrize(("pack", "sizes"), [(None, [5]), (4, [3, 2]), (3, [3, 2]), (2, [2, 2, 1])])
 def test_every_step_of_a_replicate_is_drawn_once_however_many_share_a_stack(
     make_replicate, tiny, monkeypatch, pack, sizes
 ):

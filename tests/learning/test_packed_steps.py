@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2l_study.learning import fit_teacher, packed_stack
-from d2l_study.learning.packed import Pack
+from d2l_study.learning import fit_teacher, packed_group, packed_stack
+from d2l_study.learning.packed import Pack, fit_teachers
 from d2l_study.learning.packed_batches import Problem, draw_block
+from d2l_study.learning.packed_group import Group
 from d2l_study.learning.packed_model import FORMULATIONS, StackedModel
 from d2l_study.learning.packed_prediction import StackedSets
 from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
@@ -101,6 +102,7 @@ class Recorded:
     def capture_begin(self):
         assert World.streams, "a capture needs a stream of its own"
         assert World.steps > 0, "libraries choose their algorithms in a step before the capture"
+        assert World.synchronised == 2, "what is cached is given back once nothing uses it"
         self.before = [value.clone() for value in tensors(self.stack)]
         Recorded.capturing = self
 
@@ -125,6 +127,8 @@ class World:
     stack: ClassVar[Stack | None] = None
     steps: ClassVar[int] = 0
     refused: ClassVar[str] = ""
+    waits: ClassVar[list[tuple[object, object]]] = []
+    synchronised: ClassVar[int] = 0
 
 
 def tensors(stack):
@@ -143,8 +147,15 @@ def graphs(monkeypatch):
     """CUDA's graphs by `Recorded`, and stacks that use them."""
 
     class Stream:
+        made = 0
+
+        def __init__(self, device=None):
+            assert device == torch.device("cpu"), "the stream of another device"
+            Stream.made += 1
+
         def wait_stream(self, other):
             assert isinstance(other, Stream)
+            World.waits.append((self, other))
 
     @contextmanager
     def on(stream):
@@ -154,12 +165,18 @@ def graphs(monkeypatch):
         finally:
             World.streams.pop()
 
-    default, capture, step = Stream(), Stack._capture, Stack._step
+    default, capture, step = Stream(torch.device("cpu")), Stack._capture, Stack._step
+
+    def current(device=None):
+        return World.streams[-1] if World.streams else default
 
     def captured(self):
-        World.stack, World.steps = self, 0
+        World.stack, World.steps, World.waits, World.synchronised = self, 0, [], 0
         capture(self)
         assert World.streams == []
+        side = self.captures.stream()
+        assert World.waits == [(side, default), (default, side)], "each stream waits for the other's work"
+        assert Stream.made == 2, "one stream for all captures"
 
     def stepped(self):
         step(self)
@@ -172,12 +189,15 @@ def graphs(monkeypatch):
     monkeypatch.setattr(Stack, "_step", stepped)
     monkeypatch.setattr(packed_stack, "why_no_graphs", lambda device, compute: None if compute.graphs else "off")
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: World.streams[-1] if World.streams else default)
+    monkeypatch.setattr(torch.cuda, "current_stream", current)
     monkeypatch.setattr(torch.cuda, "stream", on)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: setattr(World, "synchronised", 1))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: setattr(World, "synchronised", 2 * World.synchronised))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(Recorded, "made", [])
-    return Recorded.made
+    packed_stack.captures_on.cache_clear()
+    yield Recorded.made
+    packed_stack.captures_on.cache_clear()
 
 
 def with_and_without(config, replicates, **how):
@@ -222,6 +242,51 @@ def test_a_stack_is_captured_anew_once_enough_replicates_have_ended(make_replica
         assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
 
 
+def test_a_replicate_that_ends_keeps_its_place_while_most_go_on(make_replicate, tiny, graphs):
+    """One of four stops early; the graph goes on for all, and the three as without graphs. With different rates another
+    place would also change the groups of the optimizer."""
+    patient = dataclasses.replace(tiny, select="loss", eval_every=2)
+    replicate = make_replicate(0, train=20, val=20)
+    arms = [dataclasses.replace(patient, patience=1, learning_rate=0.3)]
+    arms += [dataclasses.replace(patient, learning_rate=rate) for rate in (1e-3, 1e-3, 5e-4)]
+    problems = [(config, replicate) for config in arms]
+    found, plain = (fit_teachers(problems, compute=Compute(packed=True, graphs=on)) for on in (True, False))
+    assert found[0].steps_run < found[1].steps_run == 12
+    assert [graph.replays for graph in graphs] == [12]
+    for a, b in zip(found, plain, strict=True):
+        assert (a.steps_run, a.best_step, a.status) == (b.steps_run, b.best_step, b.status)
+        assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
+
+
+def test_what_has_ended_holds_nothing_of_the_stack(make_replicate, tiny, graphs, monkeypatch):
+    """Also a replicate that diverged; the group leaves the device with its last one, and blocks are drawn ahead."""
+    started, real, log = Pack._start, Group.close, []
+
+    def start(self, i):
+        training = started(self, i)
+        if i == 1:
+            with torch.no_grad():
+                training.params["conv1.weight"].fill_(torch.nan)
+        return training
+
+    monkeypatch.setattr(Pack, "_start", start)
+    monkeypatch.setattr(Group, "close", lambda self: (log.append("close"), real(self)))
+    drawn, read = packed_group.draw_block, packed_group.on_host
+    monkeypatch.setattr(packed_group, "draw_block", lambda *a: (log.append(f"draw {a[2]}"), drawn(*a))[1])
+    monkeypatch.setattr(packed_group, "on_host", lambda *a: (log.append("read"), read(*a))[1])
+    pack = Pack([Problem(dataclasses.replace(tiny, weight_average=0.5), make_replicate(r)) for r in range(3)],
+                Compute(packed=True))  # fmt: skip
+    while any(training.status == "running" for training in pack.trainings):
+        for i, training in enumerate(pack.trainings):
+            if training.status == "running":
+                pack.advance(i)
+    assert [training.status for training in pack.trainings] == ["done", "failed", "done"]
+    for training in pack.trainings:
+        kept = [*training.params.values(), *training.average.values()]
+        assert all(value.untyped_storage().nbytes() == value.nbytes for value in kept)
+    assert log == ["draw 0", "draw 4", "read", "draw 8", "read", "read", "close"]
+
+
 @pytest.mark.parametrize("refused", ["warm-up", "capture"])
 def test_a_step_that_cannot_be_captured_is_taken_as_it_is(make_replicate, tiny, graphs, monkeypatch, refused):
     """The cause is said once, and not that the capture could not be ended; no later stack tries again."""
@@ -230,9 +295,11 @@ def test_a_step_that_cannot_be_captured_is_taken_as_it_is(make_replicate, tiny, 
     replicates = [make_replicate(r) for r in range(4)]
     with pytest.warns(UserWarning, match=f"could not be captured: operation not permitted in {refused}$") as said:
         found, plain = with_and_without(config, replicates, pack=2)
+        again, _ = with_and_without(config, replicates)  # nor does a later pack of the process
     assert len([one for one in said if "captured" in str(one.message)]) == 1
     assert len(graphs) == (refused == "capture")
     assert_equal(found, plain)
+    assert_equal(again, plain)
 
 
 def test_a_capture_in_the_middle_of_a_training_leaves_no_trace(make_replicate, tiny, graphs):
@@ -240,9 +307,15 @@ def test_a_capture_in_the_middle_of_a_training_leaves_no_trace(make_replicate, t
     replicates, saved = [make_replicate(r) for r in range(2)], []
     undisturbed = fit_teacher(config, replicates, compute=Compute(packed=True, graphs=False), checkpoint_every=4,
                               checkpoint=lambda *state: saved.append(state))  # fmt: skip
-    resumed = fit_teacher(config, replicates, compute=Compute(packed=True), resume=dict(saved[:2]))
-    assert [graph.replays for graph in graphs] == [8]
-    assert_equal(undisturbed, resumed)
+    assert [number for number, _ in saved] == [0, 1, 0, 1]  # at steps 4 and 8
+    for chosen, replays in ((saved[:2], [8]), ([saved[2], saved[1]], [4, 4])):  # in the second, 1 catches up alone
+        graphs.clear()
+        resumed = fit_teacher(config, replicates, compute=Compute(packed=True), resume=dict(chosen))
+        assert [graph.replays for graph in graphs] == replays
+        for a, b in zip(undisturbed, resumed, strict=True):
+            assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
+            assert [c["train_loss"] for c in a.curve] == pytest.approx([c["train_loss"] for c in b.curve], rel=1e-4)
+    assert_equal(undisturbed, fit_teacher(config, replicates, compute=Compute(packed=True), resume=dict(saved[:2])))
 
 
 def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on(make_replicate, tiny, graphs, monkeypatch):
