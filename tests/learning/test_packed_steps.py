@@ -282,6 +282,7 @@ def test_what_has_ended_holds_nothing_of_the_stack(make_replicate, tiny, graphs,
                 pack.advance(i)
     assert [training.status for training in pack.trainings] == ["done", "failed", "done"]
     for training in pack.trainings:
+        assert training.params is training.best_params
         kept = [*training.params.values(), *training.average.values()]
         assert all(value.untyped_storage().nbytes() == value.nbytes for value in kept)
     assert log == ["draw 0", "draw 4", "read", "draw 8", "read", "read", "close"]
