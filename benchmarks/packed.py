@@ -27,16 +27,17 @@ from options import output_file, positive_number, whole_number
 
 from d2l_study.data import MnistBags
 from d2l_study.data.pool import Replicate
+from d2l_study.errors import first_line
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.packed import Pack
 from d2l_study.learning.packed_batches import Problem, draw_block, noise_counts, padding_share
 from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Stack, first_line, means_and_stds, staged
+from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.training import trainable
+from d2l_study.learning.training import descend, trainable
 from d2l_study.models import MilModel
 
 ARMS: dict[str, tuple[dict[str, float], int]] = {
@@ -93,9 +94,9 @@ def stack_of(config: TeacherConfig, replicates: list[Replicate], compute: Comput
     return stack, pack
 
 
-def step_seconds(stack: Stack, pack: Pack, least: float) -> float:
+def step_seconds(stack: Stack, least: float) -> float:
+    """One step of the block that the stack holds."""
     steps = STEPS[stack.device.type]
-    stack.put_block(staged(draw_block(pack.problems, pack.room, 0, steps), stack.device))
 
     def interval() -> None:
         stack._at.zero_()
@@ -114,9 +115,7 @@ def loop_seconds(config: TeacherConfig, replicate: Replicate, compute: Compute, 
     def step() -> None:
         batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, next(at), normalise)
         loss, _ = teacher_loss(pack.model, params, batch, config, 1.0, compute)
-        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
-            leaf.grad = gradient
-        optimizer.step()
+        descend(loss, leaves, optimizer)
 
     return seconds_of(step, compute.device, least)
 
@@ -162,7 +161,7 @@ def measured(
         stack.run(1)
         stack.take_sums().tolist()
         row[f"first_s_{count}"] = time.perf_counter() - begin  # with the capture
-        row[f"ms_{count}"] = 1e3 * step_seconds(stack, pack, least)
+        row[f"ms_{count}"] = 1e3 * step_seconds(stack, least)
         row[f"steps_{count}"] = stack.eager_reason or "replayed"
     row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
     row["padding"] = padding_share(pack.problems, pack.room)

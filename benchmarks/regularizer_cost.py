@@ -24,7 +24,7 @@ from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Normalise
 from d2l_study.learning.teacher import teacher_model
-from d2l_study.learning.training import trainable
+from d2l_study.learning.training import descend, trainable
 
 THREE = {"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}
 ARMS = {
@@ -58,9 +58,7 @@ def main() -> None:
         for step in range(first, first + STEPS):
             batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
             loss, _ = teacher_loss(model, params, batch, config, 1.0, compute)
-            for tensor, gradient in zip(params.values(), torch.autograd.grad(loss, list(params.values())), strict=True):
-                tensor.grad = gradient
-            optimizer.step()
+            descend(loss, list(params.values()), optimizer)
         return (time.process_time() - begin) / STEPS
 
     rounds = [{name: seconds(name, STEPS * i) for name in arms} for i in range(options.rounds + 2)][2:]

@@ -33,7 +33,7 @@ from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Normalise
 from d2l_study.learning.teacher import teacher_model
-from d2l_study.learning.training import trainable
+from d2l_study.learning.training import descend, trainable
 
 LAYERS = {"conv1": (576, 25, 20), "conv2": (64, 500, 50), "fc": (1, 800, 500), "attention": (1, 500, 128)}
 """Of a 28×28 patch: places, inputs and outputs of each layer; the attention computes in float32."""
@@ -91,13 +91,8 @@ def main() -> None:
     def draw() -> Any:
         return draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
 
-    def update(loss: torch.Tensor) -> None:
-        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
-            leaf.grad = gradient
-        optimizer.step()
-
     def whole() -> None:
-        update(teacher_loss(model, params, draw(), config, 1.0, compute)[0])
+        descend(teacher_loss(model, params, draw(), config, 1.0, compute)[0], leaves, optimizer)
 
     def extracted(batch: Any) -> Any:
         with compute.autocast():

@@ -40,6 +40,11 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def listed(values: Iterable[object], most: int = 12) -> str:
     """The values as `a, b, c`, cut after `most`."""
     names = [str(v) for v in values]

@@ -85,9 +85,13 @@ def open_image(path: Path, mode: str) -> Image.Image:
 
 
 def check_opaque(path: Path, image: Image.Image) -> None:
-    """`UserError` for transparent pixels: what they would look like is in no file."""
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        least: Any = image.convert("RGBA").getchannel("A").getextrema()[0]
+    """`UserError` for transparent pixels, looked for band by band: what they would look like is in no file."""
+    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
+        return
+    step = max(1, 2**22 // image.width)
+    for first in range(0, image.height, step):
+        band = image.crop((0, first, image.width, min(image.height, first + step))).convert("RGBA")
+        least: Any = band.getchannel("A").getextrema()[0]
         if least < 255:
             raise UserError(f"{path}: has transparent pixels; expected an opaque image")
 

@@ -64,10 +64,9 @@ class GivenBags(Options):
         bags = bags if self.num_bags is None else min(bags, self.num_bags)
         return {"train_bags": bags, "train_instances": bags * size, "val_instances": fold, "test_instances": fold}
 
-    def check(self, pool: Pool, replicates: int, base_seed: int) -> None:
-        """`UserError` if one of the replicates 0 … replicates − 1 cannot be made."""
-        for number in range(replicates):
-            self.replicate(pool, number, base_seed)
+    def check(self, pool: Pool, replicates: int, base_seed: int) -> list[Replicate]:
+        """The replicates 0 … replicates − 1; `UserError` if one of them cannot be made."""
+        return [self.replicate(pool, number, base_seed) for number in range(replicates)]
 
 
 @lru_cache(maxsize=8)

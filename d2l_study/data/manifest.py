@@ -21,7 +21,7 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, image_size, read_image
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.manifest_rows import PARTS, Problems, Row, read_rows
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.options import option
 
 CUTS = ("points", "grid", "whole")
@@ -173,8 +173,7 @@ def _check_split(bags: Sequence[Row], problems: Problems) -> None:
         if missing:
             problems.add("column split", f"no bag is in fold {listed(missing)}; folds count from 0 without gaps")
         elif count < 3:
-            found = f"{count} fold{'s' if count != 1 else ''}"
-            problems.add("column split", f"{found}; at least 3 are needed (train, validation, test)")
+            problems.add("column split", f"{counted(count, 'fold')}; at least 3 are needed (train, validation, test)")
         return
     for part in ("train", "test"):
         if part not in parts:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from d2l_study.data.cutting import quiet_pillow
+from d2l_study.data.cutting import check_opaque, quiet_pillow
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import _image, _npy_header, _readable
 
@@ -103,7 +103,7 @@ def _open_whole(path: Path, channels: int) -> TissueImage:
         if not decoded:
             with _large_is_fine(), _image(path, channels) as image:
                 image.load()
-                _check_opaque(path, image)
+                check_opaque(path, image)
             decoded.append(image)
         band = decoded[0].crop((0, first, width, last))
         if "transparency" in band.info:  # of a palette or a colour, found to be unused
@@ -113,18 +113,6 @@ def _open_whole(path: Path, channels: int) -> TissueImage:
     with _large_is_fine(), _image(path, channels) as image:
         width, height = image.size
     return TissueImage(str(path), width, height, channels, rows)
-
-
-def _check_opaque(path: Path, image: Image.Image) -> None:
-    """`UserError` for transparent pixels, looked for band by band."""
-    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
-        return
-    step = max(1, 2**22 // image.width)
-    for first in range(0, image.height, step):
-        band = image.crop((0, first, image.width, min(image.height, first + step))).convert("RGBA")
-        least: Any = band.getchannel("A").getextrema()[0]
-        if least < 255:
-            raise UserError(f"{path}: has transparent pixels; expected an opaque image")
 
 
 @contextmanager

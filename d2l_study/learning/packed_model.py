@@ -148,17 +148,12 @@ def _first_maximum(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a >= b, a, b)
 
 
-def forward_flops(model: MilModel) -> float:
-    """Floating-point operations of one instance's forward pass, 2 for a multiplication and its addition, counted from
-    the plain layers (convolutions at every place, linear layers); pooling and nonlinearities are not counted.
+def layer_flops(model: MilModel) -> dict[str, float]:
+    """Floating-point operations of one instance's forward pass by layer, 2 for a multiplication and its addition,
+    counted from the plain layers (convolutions at every place, linear layers), without pooling and nonlinearities.
 
     `ValueError` for a network without a count.
     """
-    return sum(layer_flops(model).values())
-
-
-def layer_flops(model: MilModel) -> dict[str, float]:
-    """The same by layer, in their order."""
     layers = {"lenet": ((20, 5), (50, 5)), "lenet_wide": ((40, 5), (100, 5)), "lenet_histology": ((36, 4), (48, 3))}
     if model.extractor not in layers:
         raise ValueError(f"no count of operations for the extractor {model.extractor!r}")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from d2l_study.data.pool import Pool
+from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed_batches import Block, Problem
@@ -340,10 +341,6 @@ class Stack:
             raise
         graph.capture_end()
         return graph
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float, int]:

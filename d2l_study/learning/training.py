@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,6 +118,13 @@ def average_share(config: TeacherConfig | StudentConfig, step: int) -> float:
     return max(1.0 - config.weight_average, 1.0 / (step + 1))
 
 
+def descend(loss: Tensor, tensors: Sequence[Tensor], optimizer: torch.optim.Adam) -> None:
+    """One step of the optimizer along the loss's gradient."""
+    for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
+        tensor.grad = gradient
+    optimizer.step()
+
+
 @torch.no_grad()
 def update_average(config: TeacherConfig | StudentConfig, training: Training, step: int) -> None:
     """Count the parameters after a step in, where the configuration asks for it."""
@@ -149,10 +156,8 @@ def train_interval(
     sums = torch.zeros(1 + len(part_names), device=tensors[0].device)
     for step in range(first, last):
         loss, parts = loss_of(step)
-        for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
-            tensor.grad = gradient
         training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        training.optimizer.step()
+        descend(loss, tensors, training.optimizer)
         update_average(config, training, step)
         sums += torch.cat([loss.detach()[None], parts])
     means = (sums / (last - first)).tolist()

@@ -11,7 +11,7 @@ import socket
 import threading
 from pathlib import Path
 
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, first_line
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 PORT = 6379
@@ -99,5 +99,5 @@ def _ask(place: str, named: str) -> None:
     if not answer:
         raise UserError(f"--address {named}: something listens at {place}, but it does not answer as a Ray head does")
     if answer[0] is not None:
-        reason = (str(answer[0]).strip() or type(answer[0]).__name__).splitlines()[0].partition(". ")[0]
+        reason = first_line(answer[0]).partition(". ")[0]
         raise UserError(f"--address {named}: the Ray head there does not let this process in ({reason}); {TOKEN}")

@@ -6,9 +6,7 @@ from typing import Any
 
 from d2l_study.errors import counted, listed
 from d2l_study.study.cost import Estimate, earlier_rows, estimate
-from d2l_study.study.data_checks import undefined_metrics
 from d2l_study.study.existing import show_damaged
-from d2l_study.study.plan import configurations
 from d2l_study.study.prepared import Study, known_slots, machine
 from d2l_study.study.search_run import estimate_search, show_search
 
@@ -64,7 +62,7 @@ def show_warnings(study: Study) -> None:
     if space.resources.pack is not None and space.resources.kind == "cpu":
         print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates take turns; "
               "it goes with resources.gpus: 1")  # fmt: skip
-    for text in undefined_metrics(study.plan.configurations or configurations(space, study.checksum), space):
+    for text in study.undefined:
         print(f"  warning: {text}")
 
 

@@ -4,13 +4,12 @@ for its networks and in colour where colour is asked for, and whether its refere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from d2l_study.data import BagCollection
 from d2l_study.data.neighbours import check_places
-from d2l_study.data.pool import UNKNOWN, Pool
+from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
@@ -20,28 +19,23 @@ from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import CLASS_MAPS
 
 
-def check_data(configurations: Sequence[Configuration], space: Space) -> None:
+def check_data(configurations: Sequence[Configuration], space: Space) -> list[str]:
     """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
-    configuration does not go with its data."""
+    configuration does not go with its data.
+
+    Returns which main metrics the labels of given bags leave undefined, and in which replicates; drawn bags define all.
+    """
+    found: dict[str, list[int]] = {}
     for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
         mine = [c for c in configurations if c.sections["data"] == data]
         pool: Pool = data.load_pool()  # type: ignore[attr-defined]
         check_sections([section for c in mine for section in c.sections.values()], pool)
         if hasattr(data, "check"):
-            data.check(pool, space.replicates, space.base_seed)
-            _check_references({c.stage for c in mine}, data, pool, space)
-
-
-def undefined_metrics(configurations: Sequence[Configuration], space: Space) -> list[str]:
-    """Which main metrics the labels of given bags leave undefined, and in which replicates. Drawn bags define all."""
-    found: dict[str, list[int]] = {}
-    for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
-        if not hasattr(data, "check"):
-            continue
-        pool = data.load_pool()  # type: ignore[attr-defined]
-        for number in range(space.replicates):
-            for reason in undefined(data.replicate(pool, number, space.base_seed)):  # type: ignore[attr-defined]
-                found.setdefault(reason, []).append(number)
+            replicates = data.check(pool, space.replicates, space.base_seed)
+            _check_references({c.stage for c in mine}, pool, replicates)
+            for replicate in replicates:
+                for reason in undefined(replicate):
+                    found.setdefault(reason, []).append(replicate.number)
     return [
         f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
         f"{'them' if len(numbers) > 1 else 'it'} out"
@@ -81,7 +75,7 @@ def check_sections(sections: Sequence[Options], pool: Pool) -> None:
             )
 
 
-def _check_references(stages: set[str], data: Any, pool: Pool, space: Space) -> None:
+def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replicate]) -> None:
     assert isinstance(pool, BagCollection)
     if maps := sorted(stages & set(CLASS_MAPS)):
         from d2l_study.learning.class_maps import check_images
@@ -92,8 +86,7 @@ def _check_references(stages: set[str], data: Any, pool: Pool, space: Space) -> 
             raise UserError(f"references: {maps[0]}: {error}") from None
     if "oracle" not in stages:
         return
-    for number in range(space.replicates):
-        replicate = data.replicate(pool, number, space.base_seed)
+    for replicate in replicates:
         for part, bags, classes in (("training", replicate.train, 2), ("validation", replicate.val, 1)):
             known = np.unique(bags.instance_label[bags.instance_label != UNKNOWN])
             if len(known) < classes:
@@ -105,4 +98,4 @@ def _check_references(stages: set[str], data: Any, pool: Pool, space: Space) -> 
                 )
 
 
-__all__ = ["check_data", "check_sections", "undefined_metrics"]
+__all__ = ["check_data", "check_sections"]

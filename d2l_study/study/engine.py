@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from d2l_study.errors import ROOT_ERRORS, UserError
+from d2l_study.errors import ROOT_ERRORS, UserError, first_line
 from d2l_study.study.address import find_head
 from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
@@ -76,7 +76,7 @@ def cluster(address: str) -> Iterator[Any]:
     try:
         ray.init(**options)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({reason}); start one, or use --address local"
         ) from None

@@ -47,6 +47,8 @@ class Study:
     plan: Plan
     checksum: Checksum = ""
     search: Search | None = None
+    undefined: tuple[str, ...] = ()
+    """Which metrics its data leave undefined, in words."""
 
     @property
     def name(self) -> str:
@@ -76,8 +78,8 @@ def prepare(request: Request) -> Study:
         )
     pruned_by = name if space.schedule != "none" else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
-    check_data(plan.configurations or configurations(space, checksums), space)
-    return Study(request, space, folder, plan, checksums, search)
+    undefined = check_data(plan.configurations or configurations(space, checksums), space)
+    return Study(request, space, folder, plan, checksums, search, tuple(undefined))
 
 
 class DataChecksums:

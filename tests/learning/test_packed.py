@@ -13,7 +13,7 @@ from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
 from d2l_study.learning.packed import Pack, fit_teachers
 from d2l_study.learning.packed_batches import Capacity, Problem, draw_block, orders, padding_share
-from d2l_study.learning.packed_model import FORMULATIONS, conv_relu_pool, forward_flops
+from d2l_study.learning.packed_model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.teacher import teacher_model
 
@@ -281,7 +281,7 @@ def test_bfloat16_changes_precision_not_meaning(make_replicate, tiny):
 def test_operations_are_counted_from_the_layers(make_replicate, tiny):
     model = dataclasses.replace(teacher_model(teacher.TeacherConfig(), make_replicate(0)), shape=(1, 28, 28))
     # conv1 24²·20·25, conv2 8²·50·500, fc 800·500, classifier 500, attention 128·501, each twice
-    assert forward_flops(model) == 2 * (576 * 20 * 25 + 64 * 50 * 500 + 800 * 500 + 500 + 128 * 501)
+    assert sum(layer_flops(model).values()) == 2 * (576 * 20 * 25 + 64 * 50 * 500 + 800 * 500 + 500 + 128 * 501)
 
 
 def test_unknown_ways_of_computing_are_refused():
