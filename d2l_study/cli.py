@@ -108,6 +108,7 @@ def _label(arguments: argparse.Namespace) -> int:
     card, shape = found.stored.card, found.stored.model.shape
     print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
           f"{found.choice}")  # fmt: skip
+    print(f"          predicted positive {_threshold_text(card.instance_threshold)}")
     images, others = split_inputs(arguments.inputs, shape)
     inputs = open_inputs(others, shape) if others else []
     if not images and (arguments.stride is not None or arguments.data is not None):
@@ -118,6 +119,18 @@ def _label(arguments: argparse.Namespace) -> int:
     if inputs:
         _label_patches(arguments, found, inputs)
     return 0
+
+
+def _threshold_text(threshold: float | None) -> str:
+    """By which threshold a model calls an instance positive."""
+    if threshold is None:
+        return "is nothing: this model's threshold could not be set (its scores stand all the same)"
+    import numpy as np
+
+    from d2l_study.learning.metrics import probability
+
+    score = float(probability(np.array(threshold)))
+    return f"is what lies above the model's threshold: logit {threshold:.3f}, score {score:.3f}"
 
 
 def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list[Path]) -> None:
@@ -132,7 +145,8 @@ def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list
     known = 0
     for made in label_images(found.stored, images, arguments.out, arguments.stride, truth):
         grid, name = made.grid, made.path.name.removesuffix(".logits.npy")
-        line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}, {made.share:.1%} of score > 0.5"
+        line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
+        line += "" if made.share is None else f", {made.share:.1%} predicted positive"
         if made.instances:
             known += made.instances
             area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
@@ -148,16 +162,12 @@ def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list
 def _label_patches(arguments: argparse.Namespace, found: FoundModel, inputs: Sequence[Input]) -> None:
     from d2l_study.inference.label import label_inputs
 
-    card, shape = found.stored.card, found.stored.model.shape
+    shape = found.stored.model.shape
     summary = label_inputs(found.stored, inputs, arguments.out)
     sources = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
-    print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) with a score above 0.5")
-    if summary.tuned_positive is None:
-        print("          this model has no threshold of its own: label_tuned is empty")
-    else:
-        print(f"          {summary.tuned_positive:,} ({summary.tuned_positive / summary.count:.1%}) above the model's "
-              f"own threshold, logit {card.instance_threshold:.3f} (label_tuned)")  # fmt: skip
+    if summary.positive is not None:
+        print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) predicted positive")
     print(f"scores:   {summary.path}")
 
 

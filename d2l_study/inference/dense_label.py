@@ -49,14 +49,14 @@ class Truth:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What was made of an image: the file of its map; share: of its patches with a score above 0.5; instances: the
-    count of true instances of known label; area: their AUC, NaN where it is not defined; note: which part of its
-    model's data the image was, where that is known."""
+    """What was made of an image: the file of its map; share: of its patches predicted positive, None if the model has
+    no threshold; instances: the count of true instances of known label; area: their AUC, NaN where it is not defined;
+    note: which part of its model's data the image was, where that is known."""
 
     source: str
     path: Path
     grid: Grid
-    share: float
+    share: float | None
     instances: int
     area: float
     note: str = ""
@@ -181,7 +181,7 @@ def _label_image(
     if known is not None and len(known.places.xy):
         logit, label = place_logits(stored, image, known.places.xy, compute), known.places.label
         rows += [
-            {"source": image.source, "x": x, "y": y, "label": None if v < 0 else int(v), "logit": at}
+            {"source": image.source, "x": x, "y": y, "truth": None if v < 0 else int(v), "logit": at}
             for (x, y), v, at in zip(known.places.xy.tolist(), label, logit.tolist(), strict=True)
         ]
         count, area = int((label >= 0).sum()), auc(label[label >= 0], logit[label >= 0])
@@ -196,8 +196,16 @@ def _label_image(
         side=min(SHOWN, max(LEAST_SHOWN, 2 * max(image.width, image.height))),
     )  # fmt: skip
     stem.with_name(f"{stem.name}.overlay.png").write_bytes(picture)
-    positive = sum(int((band > 0).sum()) for band in np.array_split(logits, max(1, logits.size // 2**22)))
-    return Labelled(image.source, target, grid, positive / logits.size, count, area, known.note if known else "")
+    share = _share_above(logits, card.instance_threshold)
+    return Labelled(image.source, target, grid, share, count, area, known.note if known else "")
+
+
+def _share_above(logits: np.ndarray, threshold: float | None) -> float | None:
+    """The share of a map that is predicted positive; read in bands, since it may be mapped from a file."""
+    if threshold is None:
+        return None
+    bands = np.array_split(logits, max(1, logits.size // 2**22))
+    return sum(int((band > threshold).sum()) for band in bands) / logits.size
 
 
 def _step(rows: int, columns: int) -> int:
@@ -216,17 +224,17 @@ def _thinned_grid(grid: Grid) -> Grid:
 
 
 def _write_instances(path: Path, rows: list[dict[str, Any]], stored: StoredModel) -> None:
-    """source, x, y (pixels, 0-based), label (empty: not known), logit, score, label_tuned (empty without a threshold);
+    """source, x, y (pixels, 0-based), truth (empty: not known), logit, score, predicted (empty without a threshold);
     nine digits hold a float32 exactly."""
     threshold = stored.card.instance_threshold
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["source", "x", "y", "label", "logit", "score", "label_tuned"])
+        writer.writerow(["source", "x", "y", "truth", "logit", "score", "predicted"])
         for row in rows:
             score = float(probability(np.array(row["logit"])))
-            tuned = "" if threshold is None else int(row["logit"] > threshold)
-            label = "" if row["label"] is None else row["label"]
+            predicted = "" if threshold is None else int(row["logit"] > threshold)
+            truth = "" if row["truth"] is None else row["truth"]
             place = f"{row['x']:.10g}", f"{row['y']:.10g}"
-            writer.writerow([row["source"], *place, label, f"{row['logit']:.9g}", f"{score:.9g}", tuned])
+            writer.writerow([row["source"], *place, truth, f"{row['logit']:.9g}", f"{score:.9g}", predicted])
     temporary.replace(path)

@@ -1,6 +1,8 @@
 """Labelling instances with a stored model: a logit, a probability and a label for each, written as Parquet.
 
-An instance's logit is that of the bag which holds it alone, for a teacher as for a student.
+An instance's logit is that of the bag which holds it alone, for a teacher as for a student. `predicted` is what the
+model calls it, everywhere by one threshold, the model's own: positive if the logit lies above it. A model whose
+threshold could not be set predicts nothing. What is known of an instance is called `truth`.
 """
 
 from __future__ import annotations
@@ -28,23 +30,22 @@ SCORES = "scores.parquet"
 class Labels:
     """The labels of n instances.
 
-    logit: (n,) float32; score: (n,) float64, its probability in [0, 1]; tuned: (n,) bool, whether the logit lies above
-    the model's threshold (as in `instance_*_tuned` of the tables), None if the model has none.
+    logit: (n,) float32; score: (n,) float64, its probability in [0, 1]; predicted: (n,) bool, whether the logit lies
+    above the model's threshold (as in `instance_*_tuned` of the tables), None if the model has none.
     """
 
     logit: np.ndarray
     score: np.ndarray
-    tuned: np.ndarray | None
+    predicted: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: instances in all, those with a score above 0.5, those above the model's threshold."""
+    """What was written: instances in all, and those predicted positive, None if the model has no threshold."""
 
     path: Path
     count: int
-    positive: int
-    tuned_positive: int | None
+    positive: int | None
 
 
 def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute | None = None) -> Labels:
@@ -76,7 +77,7 @@ def label_inputs(
 ) -> Summary:
     """Label everything that `inputs.open_inputs` found and write `out/scores.parquet`, in parts of bounded memory.
 
-    Columns: source, index (the position in the source), logit, score, label_tuned (1, 0, or null without a threshold);
+    Columns: source, index (the position in the source), logit, score, predicted (1, 0, or null without a threshold);
     the file's metadata say which model it was. The file appears whole or not at all; an older one is replaced.
     `UserError` if the folder cannot be written or an input turns out to be damaged.
     """
@@ -90,29 +91,29 @@ def label_inputs(
     }  # fmt: skip
     schema = pa.schema(
         [("source", pa.string()), ("index", pa.int64()), ("logit", pa.float32()), ("score", pa.float64()),
-         ("label_tuned", pa.int8())],
+         ("predicted", pa.int8())],
         metadata={"d2l_study.label": json.dumps(origin)},
     )  # fmt: skip
     path = Path(out).expanduser() / SCORES
     temporary = path.with_name(f"{SCORES}.{uuid.uuid4().hex[:8]}.part")
-    count = positive = tuned_positive = 0
+    count = positive = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for part in read_parts(inputs, stored.model.shape):
                 labels = label_instances(stored, part.patches, compute)
-                tuned = pa.nulls(len(labels.logit), pa.int8()) if labels.tuned is None else labels.tuned.astype(np.int8)
-                columns = [part.sources, part.index, labels.logit, labels.score, tuned]
+                called = labels.predicted
+                predicted = pa.nulls(len(labels.logit), pa.int8()) if called is None else called.astype(np.int8)
+                columns = [part.sources, part.index, labels.logit, labels.score, predicted]
                 writer.write_table(pa.Table.from_arrays(
                     [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
                 ))  # fmt: skip
                 count += len(labels.logit)
-                positive += int((labels.score > 0.5).sum())
-                tuned_positive += 0 if labels.tuned is None else int(labels.tuned.sum())
+                positive += 0 if called is None else int(called.sum())
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"--out {path.parent}: cannot write {SCORES} there: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return Summary(path, count, positive, None if card.instance_threshold is None else tuned_positive)
+    return Summary(path, count, None if card.instance_threshold is None else positive)

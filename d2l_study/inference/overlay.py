@@ -3,7 +3,7 @@
 The tissue under a map is shown grey, so that pink and purple do not mix with the map's colours, which are viridis:
 rising in lightness and told apart by every common colour vision. They follow the logit, from a probability of 0.01 to
 one of 0.99: a bag classifier's instance probabilities need not be calibrated, and on a scale of probabilities all below
-0.1 would look alike. A line surrounds what lies above the model's own threshold. Drawn with Pillow alone.
+0.1 would look alike. A line surrounds what is predicted positive, above the model's threshold. Drawn with Pillow alone.
 """
 
 from __future__ import annotations
@@ -239,4 +239,4 @@ def _legend(pen: _Pen, middle: float, places: Places | None, positive: str, nega
             [(left * SHARP, middle * SHARP), ((left + 20 * unit) * SHARP, middle * SHARP)], fill=ABOVE,
             width=round(4 * unit),
         )  # fmt: skip
-        pen.text(left + 26 * unit, middle, "within: above the model's own threshold", 13, anchor="lm")
+        pen.text(left + 26 * unit, middle, "within: predicted positive", 13, anchor="lm")

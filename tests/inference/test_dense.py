@@ -1,5 +1,6 @@
 """A map holds the scores of the patches that the loader would cut, where it says that they lie."""
 
+import csv
 import io
 import json
 
@@ -25,9 +26,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def stored(patch=(17, 17)):
+def stored(patch=(17, 17), threshold=0.0):
     network = MilModel((3, *patch), "attention", 8, 4)
-    card = ModelCard("teacher", {}, (0.5,) * 3, (0.2,) * 3, "s", "ab" * 10, 1, 0.0)
+    card = ModelCard("teacher", {}, (0.5,) * 3, (0.2,) * 3, "s", "ab" * 10, 1, threshold)
     return StoredModel(network, network.init(np.random.default_rng(3)), card)
 
 
@@ -101,6 +102,25 @@ def test_the_files_of_an_image_say_what_they_hold(tmp_path):
     assert logits[i, j] == pytest.approx(expected, abs=1e-5)
     assert Image.open(tmp_path / "out" / "a.overlay.png").size[0] > 2 * 400  # the title needs room
     assert (tmp_path / "out" / "instances.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("rank", [3, 30, None])
+def test_one_threshold_predicts_the_model_s_own(tmp_path, rank):
+    """Where it is not at a score of 0.5, and where the model has none: then nothing is predicted."""
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    grid = Grid.over(74, 61, (17, 17), 4)
+    scored = np.sort(score_map(stored(), open_tissue(tmp_path / "a.png", 3), grid), axis=None)
+    threshold = None if rank is None else float(scored[rank])
+    truth = Truth(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
+    (made,) = label_images(stored(threshold=threshold), [tmp_path / "a.png"], tmp_path, 4, lambda path: truth)
+    assert made.share == (None if rank is None else (scored.size - 1 - rank) / scored.size)
+    with (tmp_path / "instances.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["source", "x", "y", "truth", "logit", "score", "predicted"]
+    assert [row["truth"] for row in rows] == ["1", "0"]
+    assert [row["predicted"] for row in rows] == [
+        "" if threshold is None else str(int(float(row["logit"]) > threshold)) for row in rows
+    ]
 
 
 def test_mistakes_are_named_before_anything_is_labelled(tmp_path):

@@ -56,8 +56,8 @@ def test_a_label_is_the_logit_of_the_bag_that_holds_the_instance_alone():
 def test_the_threshold_is_a_logit_and_separates_what_lies_above_it():
     logit = label_instances(model(), patches(40)).logit
     middle = float(np.sort(logit)[20])
-    assert np.array_equal(label_instances(model(middle), patches(40)).tuned, logit > middle)
-    assert label_instances(model(None), patches()).tuned is None
+    assert np.array_equal(label_instances(model(middle), patches(40)).predicted, logit > middle)
+    assert label_instances(model(None), patches()).predicted is None
 
 
 def test_patches_of_another_shape_or_type_are_refused():
@@ -74,14 +74,13 @@ def test_the_file_holds_every_instance_once_in_order(tmp_path, monkeypatch):
     summary = label_inputs(model(), open_inputs(names, SHAPE), tmp_path / "new" / "out")
     assert summary.path == tmp_path / "new" / "out" / "scores.parquet"
     frame = pd.read_parquet(summary.path)
-    assert list(frame) == ["source", "index", "logit", "score", "label_tuned"]
+    assert list(frame) == ["source", "index", "logit", "score", "predicted"]
     assert frame["source"].tolist() == [str(names[0])] * 20 + [str(names[1])] * 3
     assert frame["index"].tolist() == [*range(20), *range(3)]
     expected = label_instances(model(), np.concatenate([patches(20), patches(3)]))
     np.testing.assert_allclose(frame["logit"], expected.logit, rtol=1e-4, atol=1e-6)
-    assert frame["label_tuned"].tolist() == (frame["logit"] > 0.01).astype(int).tolist()
-    assert summary.count == 23 and summary.positive == (frame["score"] > 0.5).sum()
-    assert summary.tuned_positive == frame["label_tuned"].sum()
+    assert frame["predicted"].tolist() == (frame["logit"] > 0.01).astype(int).tolist()
+    assert summary.count == 23 and summary.positive == frame["predicted"].sum()
     assert json.loads(pq.read_schema(summary.path).metadata[b"d2l_study.label"])["config_id"] == "ab" * 10
 
 
@@ -89,7 +88,7 @@ def test_without_a_threshold_the_column_is_null(tmp_path):
     np.save(tmp_path / "a.npy", patches())
     summary = label_inputs(model(None), open_inputs([tmp_path / "a.npy"], SHAPE), tmp_path)
     frame = pd.read_parquet(summary.path)
-    assert frame["label_tuned"].isna().all() and frame["score"].notna().all() and summary.tuned_positive is None
+    assert frame["predicted"].isna().all() and frame["score"].notna().all() and summary.positive is None
 
 
 def test_a_damaged_input_leaves_the_older_file_and_no_part(tmp_path):
@@ -141,10 +140,11 @@ def test_the_command_gives_the_predictions_that_the_study_committed(root, tmp_pa
     scores = pd.read_parquet(tmp_path / "out" / "scores.parquet")
     np.testing.assert_allclose(scores["logit"], committed["logit"][:600], atol=1e-5)
     threshold = ledger.read(CONFIG, 1)["row"]["instance_threshold"]
-    assert scores["label_tuned"].tolist() == (scores["logit"] > threshold).astype(int).tolist()
+    assert scores["predicted"].tolist() == (scores["logit"] > threshold).astype(int).tolist()
     printed = capsys.readouterr().out
     assert "teacher ababababab of study s, replicate 1" in printed and "600 instances of 1×28×28" in printed
     assert str(tmp_path / "out" / "scores.parquet") in printed
+    assert f"logit {threshold:.3f}" in printed and f"{scores['predicted'].sum():,} (" in printed
 
 
 def test_a_mistake_is_one_message_and_exit_code_2(root, tmp_path, capsys):

@@ -64,7 +64,7 @@ def _check_maps(out: Path, image: Path, stride: int) -> np.ndarray:
 
 def _truth(out: Path) -> list[tuple[float, float, str]]:
     with (out / "instances.csv").open() as file:
-        return [(float(row["x"]), float(row["y"]), row["label"]) for row in csv.DictReader(file)]
+        return [(float(row["x"]), float(row["y"]), row["truth"]) for row in csv.DictReader(file)]
 
 
 def test_an_archive_that_has_moved_is_named_by_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,12 @@ def test_an_archive_that_has_moved_is_named_by_data(tmp_path: Path, capsys: pyte
     assert _label(root, image, tmp_path / "known", "--stride", "9", "--data", str(away)) == 0
     mine, said = pool.image == 0, capsys.readouterr().out
     assert f"{mine.sum()} true instances" in said
-    part = json.loads((tmp_path / "known" / "img1.json").read_text())["part"]
+    about = json.loads((tmp_path / "known" / "img1.json").read_text())
+    threshold = about["model"]["instance_threshold"]
+    assert f"model's threshold: logit {threshold:.3f}" in said
+    share = (np.load(tmp_path / "known" / "img1.logits.npy") > threshold).mean()
+    assert f"{share:.1%} predicted positive" in said
+    part = about["part"]
     assert part.endswith("image of this model") and f"({part})" in said
     expected = [(*xy, str(y)) for xy, y in zip(pool.xy[mine].tolist(), pool.bags.instance_label[mine], strict=True)]
     assert _truth(tmp_path / "known") == expected
