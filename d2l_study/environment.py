@@ -13,6 +13,35 @@ DATA = "D2L_DATA"
 REPORT = "D2L_REPORT"
 
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes that file systems take in one name, and Linux in a whole path."""
+
+
+def user_path(text: str | Path, what: str) -> Path:
+    """A path as the user wrote it, with `~` opened out; relative ones stay relative, and nothing is looked up.
+
+    what: the key or option that it was given for, named in the message. `UserError` for a `~name` of nobody here, and
+    for what no file system takes: an empty path, a zero byte, a name of more than 255 bytes.
+    """
+    written = str(text)
+    if not written.strip():
+        raise UserError(f"{what}: an empty path; name a file or folder")
+    if "\0" in written:
+        raise UserError(f"{what}: {written!r} is no path: it holds a zero byte")
+    try:
+        path = Path(written).expanduser()
+    except RuntimeError:
+        first = Path(written).parts[0]
+        known = "no home folder is set here" if first == "~" else f"there is no user {first[1:]!r} here"
+        raise UserError(f"{what}: {written!r}: {known}; ./{first} is a file of that name") from None
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > _LONGEST_NAME:
+        raise UserError(f"{what}: {written[:60]}…: a name of {longest} bytes; file systems take {_LONGEST_NAME}")
+    if len(whole := os.fsencode(path)) > _LONGEST_PATH:
+        raise UserError(f"{what}: {written[:60]}…: a path of {len(whole)} bytes; at most {_LONGEST_PATH} work")
+    return path
+
+
 def tracking_uri() -> str | None:
     """MLflow's own variable for the address of the tracking store, or None."""
     return os.environ.get("MLFLOW_TRACKING_URI") or None
@@ -29,19 +58,21 @@ def data_root(named: str | None = None) -> Path:
     found = named or os.environ.get(DATA)
     if not found:
         raise UserError(f"data.root: not given; name the folder that holds the archives, or set {DATA} to it")
-    folder = Path(found).expanduser().absolute()
+    folder = user_path(found, "data.root" if named else DATA).absolute()
     if not folder.is_dir():
         raise UserError(f"{'data.root' if named else DATA}: {found!r} is not a folder")
     return folder
 
 
 def cache_dir() -> Path:
-    """A node-local folder for decoded data: `D2L_CACHE`, else `~/.cache/d2l_study`, else under the temp folder."""
+    """A node-local folder for decoded data: `D2L_CACHE`, else `~/.cache/d2l_study`, else under the temp folder.
+
+    Absolute, so that it is the same one wherever a process goes."""
     named = os.environ.get(CACHE)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
-    candidates = [Path(named)] if named else [Path(base) / "d2l_study"]
+    candidates = [user_path(named, CACHE)] if named else [Path(base) / "d2l_study"]
     candidates.append(Path(tempfile.gettempdir()) / f"d2l_study-{os.getuid()}")
-    for path in candidates:
+    for path in (candidate.absolute() for candidate in candidates):
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError:

@@ -46,3 +46,32 @@ def test_tracking_uri(monkeypatch):
     assert environment.tracking_uri() is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     assert environment.tracking_uri() == "http://tracking:5000"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("~nosuchuser/a", "data.path: '~nosuchuser/a': there is no user 'nosuchuser' here"),
+        ("", "an empty path"),
+        ("a\0b", "a zero byte"),
+        ("a/" + "é" * 128, "a name of 256 bytes"),
+        ("a/" * 2100, "a path of 4199 bytes"),
+    ],
+)
+def test_a_path_that_leads_nowhere_on_any_machine_is_answered_in_a_line(text, words):
+    with pytest.raises(UserError) as error:
+        environment.user_path(text, "data.path")
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_users_path_has_its_home_opened_out(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/one")
+    assert str(environment.user_path("~/a", "data.path")) == "/home/one/a"
+    assert str(environment.user_path("a/~", "data.path")) == "a/~"
+
+
+def test_variables_with_an_unknown_home_are_answered_in_a_line(monkeypatch):
+    for name, call in (("D2L_CACHE", environment.cache_dir), ("D2L_DATA", environment.data_root)):
+        monkeypatch.setenv(name, "~nosuchuser/a")
+        with pytest.raises(UserError, match=f"{name}: '~nosuchuser/a'"):
+            call()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.folds import fold_replicate
 from d2l_study.data.pool import Pool, Replicate
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, option
 
@@ -32,7 +32,7 @@ class GivenBags(Options):
 
     def resolved(self) -> GivenBags:
         """With the folder as seen from anywhere: a worker's current folder is not the user's."""
-        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        root = None if self.root is None else str(user_path(self.root, "data.root").absolute())
         return dataclasses.replace(self, root=root)
 
     def collect(self) -> BagCollection:

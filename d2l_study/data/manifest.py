@@ -21,6 +21,7 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, image_size, read_image
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.manifest_rows import PARTS, Problems, Row, read_rows
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.options import option
 
@@ -53,7 +54,7 @@ class ManifestBags(GivenBags):
     def resolved(self) -> ManifestBags:
         data = super().resolved()
         assert isinstance(data, ManifestBags)
-        path = None if data.path is None else str(Path(data.path).expanduser().absolute())
+        path = None if data.path is None else str(user_path(data.path, "data.path").absolute())
         return dataclasses.replace(data, path=path)
 
     def idle_keys(self) -> set[str]:
@@ -63,8 +64,8 @@ class ManifestBags(GivenBags):
         """All bags of the manifest; `UserError` says what is wrong with it, or with an image that it names."""
         if self.path is None:
             raise UserError("data.path: missing; name the manifest, a .csv or .parquet file")
-        file = Path(self.path).expanduser().absolute()
-        base = file.parent if self.root is None else Path(self.root).expanduser().absolute()
+        file = user_path(self.path, "data.path").absolute()
+        base = file.parent if self.root is None else user_path(self.root, "data.root").absolute()
         if not base.is_dir():
             raise UserError(f"data.root: {self.root!r} is not a folder")
         rows, columns = read_rows(file, base)

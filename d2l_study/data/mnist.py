@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.pool import Pool
-from d2l_study.environment import cache_dir
+from d2l_study.environment import cache_dir, user_path
 from d2l_study.errors import UserError
 
 EMBEDDED = Path(__file__).with_name("mnist")
@@ -36,7 +36,7 @@ def find_files(root: str | Path | None = None) -> dict[str, Path]:
     it, gzipped or not, also named `train-images.idx3-ubyte`. `UserError` names what is missing."""
     if root is None:
         return {name: EMBEDDED / f"{name}.gz" for name in FILES}
-    folder = Path(root).expanduser()
+    folder = user_path(root, "data.root")
     if not folder.is_dir():
         raise UserError(f"data.root: {str(root)!r} is not a folder")
     folders = [folder, folder / "MNIST" / "raw", folder / "raw", folder / "mnist"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
@@ -43,7 +43,7 @@ class MnistBags(Options):
         """With every default that depends on other keys made explicit, and the folder as seen from anywhere: a
         worker's current folder is not the user's."""
         val_bags = self.val_bags if self.val_bags is not None else max(20, self.num_bags // 2)
-        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        root = None if self.root is None else str(user_path(self.root, "data.root").absolute())
         return dataclasses.replace(self, val_bags=val_bags, root=root)
 
     def load_pool(self) -> Pool:

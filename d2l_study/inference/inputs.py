@@ -29,6 +29,7 @@ from typing import IO, Any
 import numpy as np
 
 from d2l_study.data.cutting import check_opaque, image_damage, quiet_pillow
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 
 Shape = tuple[int, int, int]
@@ -122,7 +123,7 @@ def _joined(pieces: list[tuple[str, int, np.ndarray]]) -> Part:
 # ---- finding
 def _files(name: str) -> list[tuple[Path, str | None]]:
     """The files that a name stands for, each with the array meant in it, if the name says so."""
-    path = Path(name).expanduser()
+    path = user_path(name, "input")
     if path.is_dir():
         found = sorted(
             Path(folder) / file
@@ -136,8 +137,8 @@ def _files(name: str) -> list[tuple[Path, str | None]]:
     if path.exists():
         return [(path, None)]
     stem, colon, member = name.rpartition(":")
-    if colon and Path(stem).expanduser().is_file():
-        return [(Path(stem).expanduser(), member)]
+    if colon and stem and (archive := user_path(stem, "input")).is_file():
+        return [(archive, member)]
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"{path}: no such file or folder{nearest(path.name, beside)}")
 

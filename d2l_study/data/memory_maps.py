@@ -1,0 +1,94 @@
+"""New `.npy` files that are written through a memory map, on a disk that may be full.
+
+    scores = new_array(path, (4096, 4096), np.float32, "give --out on a disk with more room")
+
+A page of a map that the disk has no room for ends the process (SIGBUS) when it is first written, where no `except`
+helps. So the room is reserved before the file is mapped; a full disk is then an error like others.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from d2l_study.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+"""What `posix_fallocate` says where a file system, or the C library, cannot reserve."""
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic], advice: str) -> np.memmap:
+    """A new `.npy` file of zeros, mapped to be written; it takes the place of one that is there.
+
+    The disk's room for all of it is reserved first. `UserError` if there is not enough: it names the folder, the size
+    needed and what is free, and ends in `advice`, what the user can do; then no file is left.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    with no_room_said(path.parent, advice, size):
+        try:
+            with path.open("wb") as file:
+                header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                _reserve(file, file.tell() + size)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+    found = np.lib.format.open_memmap(path, "r+")
+    assert isinstance(found, np.memmap)
+    return found
+
+
+@contextmanager
+def no_room_said(folder: Path, advice: str, needed: int | None = None) -> Iterator[None]:
+    """Says in a line that a disk (or a quota) has no room for what is written below a folder; needed: its bytes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        size = "" if needed is None else f" for {_bytes(needed)}"
+        raise UserError(f"{folder}: no room{size}: {error.strerror}{_free(folder)}; {advice}") from None
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Make a file `size` bytes long, all of which the disk has room for; `OSError` if it has not."""
+    file.flush()
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    except AttributeError:  # not on every system
+        pass
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    zeros = bytes(2**20)
+    file.seek(0, os.SEEK_END)
+    while (left := size - file.tell()) > 0:
+        file.write(zeros[:left])
+    file.flush()
+    os.fsync(file.fileno())  # some file systems find room, or none, only now
+
+
+def _free(folder: Path) -> str:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    return f" ({_bytes(found.f_bavail * found.f_frsize)} are free)"
+
+
+def _bytes(number: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number} bytes"
