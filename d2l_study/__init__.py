@@ -7,5 +7,6 @@ Nothing heavy is imported here.
 
 __version__ = "0.1.0"
 
-SCIENCE_VERSION = 1
-"""Part of every configuration's identity. Raise it when the same configuration would give other numbers."""
+SCIENCE_VERSION = 2
+"""The latest of `learning.science.CHANGES`. A configuration's own version, part of its identity, is that of the last
+change that touched its results."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
+from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags, smallest_rate
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
@@ -22,7 +24,7 @@ class MnistBags(Options):
     dataset: str = option("mnist", "the data set", choices=("mnist",))
     num_bags: int = option(100, "number of training bags n", least=2, most=100_000)
     mean_bag_size: float = option(10.0, "mean number K of instances in a bag", least=1, most=10_000)
-    bag_size_variance: float = option(5.0, "variance of the number of instances in a bag", least=0)
+    bag_size_variance: float = option(5.0, "variance of the number of instances in a bag", least=0, most=1e8)
     val_bags: int | None = option(None, "number of validation bags; null: the larger of 20 and n/2", least=2)
     val_images: int = option(
         10_000, "how many of the 60,000 training images, the last ones, serve validation bags only",
@@ -31,8 +33,8 @@ class MnistBags(Options):
     test_bags: int = option(1000, "number of test bags", least=2)
     positive_digit: int = option(9, "the digit that makes a bag positive", least=0, most=9)
     witness_rate: float | None = option(
-        None, "chance that an instance of a positive bag is the positive digit; null: its natural share",
-        above=0.0, most=1.0,
+        None, "mean share of the positive digit among the instances of a positive bag, which holds at least one; null: "
+        "a natural draw that holds one", above=0.0, most=1.0,
     )  # fmt: skip
     prevalence: float = option(0.5, "share of positive bags", above=0.0, below=1.0)
     label_noise: float = option(0.0, "share of training and validation bag labels flipped", least=0.0, below=0.5)
@@ -46,6 +48,25 @@ class MnistBags(Options):
         root = None if self.root is None else str(user_path(self.root, "data.root").absolute())
         return dataclasses.replace(self, val_bags=val_bags, root=root)
 
+    def check_bags(self) -> None:
+        """`UserError` if a part would have bags of one class only, or no positive bag can have so few witnesses. Not
+        asked on construction: what an earlier version trained can still be read."""
+        config = self.resolved()
+        for key in ("num_bags", "val_bags", "test_bags"):
+            count = getattr(config, key)
+            positive = int(count * self.prevalence + 1e-9)
+            if not 0 < positive < count:
+                raise UserError(f"prevalence: {self.prevalence:g} makes {positive} of {count} bags ({key}) positive; "
+                                "each class needs at least one")  # fmt: skip
+        least = smallest_rate(self.mean_bag_size, self.bag_size_variance)
+        if self.witness_rate is not None and self.witness_rate < least - 1e-12:
+            shown = math.ceil(least * 1e4) / 1e4
+            raise UserError(
+                f"witness_rate: {self.witness_rate:g} is not possible with mean_bag_size {self.mean_bag_size:g} and "
+                f"bag_size_variance {self.bag_size_variance:g}: a positive bag holds at least one witness, a share of "
+                f"{least:.4g} in the mean; expected at least {shown:g}"
+            )
+
     def load_pool(self) -> Pool:
         return mnist.load(self.root, self.verify)
 
@@ -53,6 +74,10 @@ class MnistBags(Options):
         """The bags of one replicate: they depend on no method and, but for their count, not on n."""
         config = self.resolved()
         assert config.val_bags is not None
+        try:
+            config.check_bags()
+        except UserError as error:
+            raise UserError(f"data.{error}") from None
         streams = Streams(config.dataset, base_seed, number)
         first_val = mnist.TRAIN_IMAGES - config.val_images
         parts = {
@@ -86,19 +111,23 @@ def sample_bags(
     Bag i is drawn by its own generator, so the first 50 of 100 bags are those of a draw of 50. Classes alternate
     in the proportion `prevalence`. A bag's size is drawn before its class is looked at, so that size says nothing
     about the label; then a positive bag holds a number of positive digits drawn from the binomial conditioned on
-    at least one, which at the natural rate is a natural draw that happens to hold one, and a negative bag holds
-    other digits only.
+    at least one, which at the natural rate is a natural draw that happens to hold one, and with a `witness_rate` has
+    that mean share (`witnesses`), and a negative bag holds other digits only.
     """
     positive = part[classes[part] == config.positive_digit]
     negative = part[classes[part] != config.positive_digit]
-    rate = config.witness_rate if config.witness_rate is not None else len(positive) / len(part)
+    natural = len(positive) / len(part)
+    share = None if config.witness_rate is None else share_of_bags(
+        config.mean_bag_size, config.bag_size_variance, config.witness_rate
+    )  # fmt: skip
     noisy = stream != "bags_test"
     instances, labels, truths = [], [], []
     for i in range(count):
         rng = streams.rng(stream, i)
         size = max(1, round(rng.normal(config.mean_bag_size, config.bag_size_variance**0.5)))
         truth = int((i + 1) * config.prevalence + 1e-9) > int(i * config.prevalence + 1e-9)
-        witnesses = _at_least_one(rng, size, rate) if truth else 0
+        rate = natural if share is None else binomial_rate(size, share)
+        witnesses = at_least_one(rng, size, rate) if truth else 0
         bag = np.concatenate([rng.choice(positive, witnesses), rng.choice(negative, size - witnesses)])
         instances.append(rng.permutation(bag))
         flip = rng.random() < config.label_noise and noisy
@@ -110,16 +139,3 @@ def sample_bags(
         offsets, index, np.array(labels, np.int8),
         (classes[index] == config.positive_digit).astype(np.int8), np.array(truths, np.int8),
     )  # fmt: skip
-
-
-def _at_least_one(rng: np.random.Generator, size: int, rate: float) -> int:
-    """A draw of Binomial(size, rate) given that it is at least 1, by inverting its distribution function."""
-    if rate >= 1.0:
-        return size
-    count = np.arange(1, size + 1)
-    steps = np.log(size - count + 1) - np.log(count) + np.log(rate) - np.log1p(-rate)
-    log_mass = np.cumsum(steps)  # up to the constant of count = 0, which the conditioning cancels
-    mass = np.exp(log_mass - log_mass.max())
-    cumulative = np.cumsum(mass) / mass.sum()
-    position = int(np.searchsorted(cumulative, rng.random(), side="right"))
-    return int(count[min(position, size - 1)])

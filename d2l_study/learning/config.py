@@ -81,7 +81,8 @@ class TeacherConfig(Options):
         "(extractor: resnet)", least=0.0, below=1.0, neutral=0.0,
     )  # fmt: skip
     mixup: float = option(
-        0.0, "a of the Beta(a, a) that mixes bag embeddings and labels within a batch; 0: off",
+        0.0, "a of the Beta(a, a) that mixes each bag's embedding and label with another's of its batch, of the other "
+        "class where there is one; 0: off",
         least=0.0, most=100.0, neutral=0.0,
     )  # fmt: skip
     augment: str = option(

@@ -179,7 +179,7 @@ def draw_student_batch(
         torch.from_numpy(train.label[chosen].astype(np.float32)).to(device),
         torch.from_numpy(target[positions]).to(device),
         draw_masks(streams, step, (count, config.feature_width), config.dropout, config.stochastic_depth, device),
-        draw_mix(streams, step, count, config.mixup, device) if config.mixup > 0 else None,
+        draw_mix(streams, step, train.label[chosen][bag_of], config.mixup, device) if config.mixup > 0 else None,
     )
 
 

@@ -62,11 +62,29 @@ def join_masks(parts: Sequence[Masks | None]) -> Masks | None:
     return Masks(*(None if any(m is None for m in rate) else torch.cat(rate) for rate in rates))
 
 
-def draw_mix(streams: Streams, step: int, count: int, a: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mixup's draws (Verma et al. 2019): weight (count,) ~ Beta(a, a) and partner (count,), a permutation."""
+def draw_mix(streams: Streams, step: int, label: np.ndarray, a: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mixup's draws (Verma et al. 2019): weight (count,) ~ Beta(a, a) and partner (count,), `partners` of the labels.
+
+    label: (count,) 0 or 1, of the bags, or of the bags that instances stand in.
+    """
     rng = streams.rng("mixup", step)
-    weight = torch.from_numpy(rng.beta(a, a, count).astype(np.float32)).to(device)
-    return weight, torch.from_numpy(rng.permutation(count)).to(device)
+    weight = torch.from_numpy(rng.beta(a, a, len(label)).astype(np.float32)).to(device)
+    return weight, torch.from_numpy(partners(rng.permutation(len(label)), label)).to(device)
+
+
+def partners(order: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """A permutation without fixed points, (count,), which pairs as many as it can over the two classes: all of the
+    smaller class, and as many of the larger. One alone is its own partner.
+
+    order: (count,) a random order. In it the larger class comes first, then the smaller, and all are shifted by the
+    size of the larger; with one class only, by one. A random permutation leaves two bags as they are half of the time.
+    """
+    smaller = int(np.count_nonzero(label) * 2 < len(label))
+    first, last = order[label[order] != smaller], order[label[order] == smaller]
+    found = np.empty(len(order), np.int64)
+    row = np.concatenate([first, last])
+    found[row] = np.roll(row, -(len(first) if len(last) else 1))
+    return found
 
 
 def mix(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:

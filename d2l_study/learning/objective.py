@@ -125,7 +125,7 @@ def draw_batch(
     shape = (instances, config.feature_width)
     all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)
     masks, noise_masks = split_masks(all_masks, len(positions))
-    mixed = draw_mix(streams, step, len(chosen), config.mixup, device) if config.mixup > 0 else None
+    mixed = draw_mix(streams, step, train.label[chosen], config.mixup, device) if config.mixup > 0 else None
     label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
     return Batch(normalise(patches), bag_index, label, start, noise, noise_bag, keep, masks, noise_masks, mixed)
 

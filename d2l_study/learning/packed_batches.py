@@ -241,7 +241,7 @@ def _draw_steps(
                 block[name][t, :count] = values[:count]
                 block[name][t, room.instances : room.instances + extra] = values[count:]
         if "mix_weight" in block:
-            weight, partner = draw_mix(streams, step, sizes.shape[1], config.mixup, torch.device("cpu"))
+            weight, partner = draw_mix(streams, step, block["label"][t], config.mixup, torch.device("cpu"))
             block["mix_weight"][t], block["mix_partner"][t] = weight, partner
 
 

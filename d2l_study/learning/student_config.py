@@ -57,7 +57,11 @@ class StudentConfig(Options):
         "(network: resnet)", least=0.0, below=1.0,
     )  # fmt: skip
     mixup: float = option(
-        0.0, "a of the Beta(a, a) that mixes hidden features and soft targets; 0: off", least=0.0, most=100.0
+        0.0,
+        "a of the Beta(a, a) that mixes hidden features and soft targets of two instances, from bags of both "
+        "classes where there are; 0: off",
+        least=0.0,
+        most=100.0,
     )
 
     steps: int = option(600, "optimizer steps of each generation", least=1, most=10_000_000)

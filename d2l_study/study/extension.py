@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from d2l_study import SCIENCE_VERSION as LATEST
 from d2l_study.errors import UserError, listed
+from d2l_study.learning.science import Change, changes_of
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import check_extension, extended
 from d2l_study.study.space import Space
+from d2l_study.study.space_keys import sections_of
 
 Entry = dict[str, Any]
 
-NEVER_MIXED = ("base_seed", "data_checksum", "science_version")
-"""What no table tells apart: two of them in one study would be averaged."""
+NEVER_MIXED = ("base_seed", "data_checksum")
+"""What no table tells apart: two of them in one study would be averaged. So would be two science versions of one
+configuration (`_outdated`); those of two arms stand beside each other."""
 
 
 def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
@@ -36,10 +40,29 @@ def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: 
                     f"--extend: study {folder.name!r} has {name} {old}, and now it would be {new}: a table would "
                     "average over both; give the new one a name of its own: --study NEWNAME"
                 )
+        if outdated := _outdated(folder, before):
+            methods = listed(dict.fromkeys(entry["method"] for entry, _ in outdated))
+            changes = listed(dict.fromkeys(change.what for _, found in outdated for change in found), 3)
+            raise UserError(
+                f"--extend: study {folder.name!r} has results of {methods} that this version would not give any more, "
+                f"and a table would show both ({changes}); give the new one a name of its own: --study NEWNAME (runs "
+                "that both contain are reused)"
+            )
         return
     if _ids(entries) <= _ids(before) and _asked(folder.resolved().get("space", {})) == _asked(space.to_dict()):
         return  # what it was extended from is in its plan too
     check_extension(folder, entries)
+
+
+def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, list[Change]]]:
+    """What was run of the configurations that have another science version now, and the changes that raised it."""
+    found = []
+    for entry in before:
+        changes = changes_of(entry["stage"], sections_of(entry.get("values", {})))
+        newer = [change for change in changes if change.version > entry.get("science_version", LATEST)]
+        if newer and any(row["status"] != "missing" for row in folder.rows_of(entry)):
+            found.append((entry, newer))
+    return found
 
 
 def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:

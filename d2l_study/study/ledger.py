@@ -17,8 +17,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from d2l_study import SCIENCE_VERSION
 from d2l_study.errors import DamagedError
+from d2l_study.learning.science import science_version
 from d2l_study.study.storage import Storage, read_json
 
 ID_LENGTH = 20
@@ -33,7 +33,7 @@ def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: s
     Replicates, resources, device, precision and retries are not part of it.
     """
     content = {
-        "science_version": SCIENCE_VERSION, "stage": stage, "sections": sections,
+        "science_version": science_version(stage, sections), "stage": stage, "sections": sections,
         "data_checksum": checksum, "base_seed": base_seed,
     }  # fmt: skip
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

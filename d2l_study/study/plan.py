@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import d2l_study
 from d2l_study.errors import UserError, listed
+from d2l_study.learning.science import changes_of
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.points import Checksum, configurations, text_of
 from d2l_study.study.space import Configuration, Space, study_name
-from d2l_study.study.space_keys import WITHOUT_WEIGHTS
+from d2l_study.study.space_keys import WITHOUT_WEIGHTS, sections_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Plan:
                 "replicates": list(range(self.replicates)),
                 "data_checksum": c.data_checksum,
                 "base_seed": c.base_seed,
-                "science_version": d2l_study.SCIENCE_VERSION,
+                "science_version": c.science_version,
             }
             for c in self.configurations
         ]
@@ -186,6 +186,9 @@ def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: 
         old, new = (dict.fromkeys(text_of(values[key]) for values in side if key in values) for side in sides)
         if set(old) != set(new):
             found.append(f"{key}: {listed(old, 8) or '(none)'} -> {listed(new, 8) or '(none)'}")
+            if key == "science_version":  # what this version computes in another way than that of the stored study
+                what = dict.fromkeys(c.what for e in now for c in changes_of(e["stage"], sections_of(e["values"])))
+                found[-1] += f" ({listed(what, 3)})" if what else ""
     if not found:  # the same values, combined in another way
         for method in dict.fromkeys(e["method"] for e in (*before, *now)):
             old_ids, new_ids = ({i for m, i in ids if m == method} for ids in (then_ids, now_ids))

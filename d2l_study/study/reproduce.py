@@ -7,12 +7,14 @@ import shlex
 from typing import Any
 
 from d2l_study.errors import UserError
+from d2l_study.learning.science import changes_of
 from d2l_study.study import provenance
 from d2l_study.study.existing import alone, find_configuration, show_damaged
 from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.ledger import Ledger, config_id, trial_id
+from d2l_study.study.stages import sections_of_order
 from d2l_study.study.storage import open_storage
-from d2l_study.study.trial import METRICS, compute_runs, largest_difference
+from d2l_study.study.trial import METRICS, TrialOrder, compute_runs, largest_difference
 
 
 def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
@@ -38,6 +40,8 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     order.resources.update({"precision": first["precision"], "threads": int(first["threads"])})
     print(f"trial {trial_id(config)} ({order.stage}): as committed on {first['host']} by {first['code_version']}, "
           f"now {order.code_version}")  # fmt: skip
+    for what in _changed_since(order):
+        print(f"  it was trained by an earlier version; since then {what}")
     same = True
     for replicate, row, files in compute_runs(order, chosen, StudyFolder(storage, order.study)):
         before = records[replicate]
@@ -61,6 +65,14 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
         if made:
             print(f"  it was made by: {shlex.join(made)}")
     return 0 if same else 1
+
+
+def _changed_since(order: TrialOrder) -> list[str]:
+    """What this version computes in another way than the one that the order's id is of."""
+    identity = {name: section.identity() for name, section in sections_of_order(order).items()}
+    if config_id(order.stage, identity, order.checksum, order.base_seed) == order.config_id:
+        return []
+    return [change.what for change in changes_of(order.stage, identity)]
 
 
 def committed(ledger: Ledger, config: str) -> list[int]:

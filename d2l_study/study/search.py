@@ -26,8 +26,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import d2l_study
 from d2l_study.errors import UserError
+from d2l_study.learning.science import FIRST, version_of_keys
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
@@ -119,6 +119,7 @@ class Search:
     def _definition(self) -> dict[str, Any]:
         searches: list[dict[str, Any]] = []
         sums: dict[str, None] = {}
+        version = FIRST
         for problem in self.problems:
             first = {
                 place: v.draw(".".join(place), self.space.base_seed, 0) if isinstance(v, Distribution) else v
@@ -127,6 +128,7 @@ class Search:
             sections = self.space.resolve(first, self._built)
             (*_, target) = trial_configurations(self.space, self.frame, problem.arm, sections, self._checksum)
             sums[target.data_checksum] = None
+            version = max(version, target.science_version, version_of_keys(problem.distributions))
             fixed = {
                 f"{name}.{key}": value
                 for name, section in sections.items()
@@ -138,7 +140,7 @@ class Search:
         return {
             "method": self.options.method, "metrics": list(self.options.names), "goals": list(self.options.goals),
             "startup": self.options.startup, "oracle": self.options.sees_labels, "base_seed": self.space.base_seed,
-            "data_checksum": ", ".join(sums), "science_version": d2l_study.SCIENCE_VERSION, "searches": searches,
+            "data_checksum": ", ".join(sums), "science_version": version, "searches": searches,
         }  # fmt: skip
 
     def _read(self) -> None:

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import d2l_study
 from d2l_study.data import DATASETS
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.science import science_version
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.distributions import Distribution, SearchOptions
@@ -172,13 +172,17 @@ class Configuration:
     student_method: str | None = None
     teaches: bool = False
 
+    @property
+    def science_version(self) -> int:
+        return science_version(self.stage, {name: section.identity() for name, section in self.sections.items()})
+
     def to_dict(self) -> dict[str, Any]:
         """What the id stands for, from which the run can be made again (`Ledger.write_config`)."""
         sections = {name: scientific(section) for name, section in self.sections.items()}
         return {
             "config_id": self.config_id, "stage": self.stage, "sections": sections, "values": self.values,
             "data_checksum": self.data_checksum, "base_seed": self.base_seed,
-            "science_version": d2l_study.SCIENCE_VERSION,
+            "science_version": self.science_version,
         }  # fmt: skip
 
 
@@ -288,10 +292,8 @@ def _check_together(sections: Mapping[str, Options]) -> None:
             student.check_teacher(teacher.extractor, teacher.feature_width)
         except UserError as error:
             raise UserError(f"student.{error}") from None
-    data = sections["data"].to_dict()
-    prevalence = data.get("prevalence")
-    for key in ("num_bags", "val_bags", "test_bags") if prevalence is not None else ():
-        positive = int(data[key] * prevalence + 1e-9)
-        if not 0 < positive < data[key]:
-            raise UserError(f"data.prevalence: {prevalence:g} makes {positive} of {data[key]} bags ({key}) positive; "
-                            "each class needs at least one")  # fmt: skip
+    if hasattr(sections["data"], "check_bags"):
+        try:
+            sections["data"].check_bags()
+        except UserError as error:
+            raise UserError(f"data.{error}") from None

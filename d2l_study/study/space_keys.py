@@ -88,6 +88,18 @@ def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], s
     return names
 
 
+def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections of a configuration's flat values (`flat_names`), as a plan keeps them."""
+    classes: dict[str, type[Options]] = {"teacher": TeacherConfig, "student": StudentConfig}
+    if values.get("dataset", DEFAULT_DATASET) in DATASETS:
+        classes = {"data": section_class("data", values.get("dataset")), **classes}
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, key), name in flat_names(classes).items():
+        if name in values:
+            sections.setdefault(section, {})[key] = values[name]
+    return sections
+
+
 @dataclass(frozen=True)
 class Written:
     """A value as somebody wrote it, and how a message names the place."""

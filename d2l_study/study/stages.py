@@ -12,6 +12,7 @@ from d2l_study.data import DATASETS, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options
 from d2l_study.study import dense_maps
 from d2l_study.study.ledger import WEIGHTS, Ledger, trial_id
 from d2l_study.study.space_keys import CLASS_MAPS, WITHOUT_WEIGHTS, scientific
@@ -172,8 +173,15 @@ def _card(order: TrialOrder, problem: Replicate, result: Fitted) -> ModelCard:
 
 def scientific_sections(order: TrialOrder) -> dict[str, dict[str, Any]]:
     """The sections without what no result depends on, such as the folder of the user's data."""
-    classes = {"data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig}
-    return {name: scientific(classes[name](**values)) for name, values in order.sections.items()}
+    return {name: scientific(section) for name, section in sections_of_order(order).items()}
+
+
+def sections_of_order(order: TrialOrder) -> dict[str, Options]:
+    """The sections as their classes, checked."""
+    classes: dict[str, type[Options]] = {
+        "data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
+    }  # fmt: skip
+    return {name: classes[name](**values) for name, values in order.sections.items()}
 
 
 def _network(order: TrialOrder, problem: Replicate) -> MilModel:

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from d2l_study.data import MnistBags, Streams
-from d2l_study.data.mnist_bags import _at_least_one, sample_bags
+from d2l_study.data.mnist_bags import sample_bags
 from d2l_study.data.pool import Bags, Pool
+from d2l_study.data.witnesses import at_least_one
 from d2l_study.errors import UserError
 
 SMALL = MnistBags(num_bags=60, test_bags=80)
@@ -124,7 +125,7 @@ def test_bags_of_one(pool):
 @pytest.mark.parametrize(("size", "rate"), [(10, 0.1), (4, 0.5), (30, 0.02), (1, 0.3), (10_000, 0.1), (400, 0.999)])
 def test_witness_counts_equal_rejection_sampling(size, rate, rng):
     """Binomial(size, rate) redrawn until it is at least 1, against the inversion of the truncated distribution."""
-    ours = np.array([_at_least_one(rng, size, rate) for _ in range(4000)])
+    ours = np.array([at_least_one(rng, size, rate) for _ in range(4000)])
     drawn = rng.binomial(size, rate, int(6000 / (1 - (1 - rate) ** size)))
     rejected = drawn[drawn >= 1][:4000]
     assert len(rejected) == 4000 and ours.min() >= 1 and ours.max() <= size
@@ -150,14 +151,6 @@ def test_natural_bags_equal_drawing_whole_bags_until_one_holds_a_nine(pool, rng)
     others = pool.classes[bags.instance][bags.instance_label == 0]
     share = np.bincount(pool.classes[:50_000], minlength=10)[:9]
     assert stats.chisquare(np.bincount(others, minlength=9), share / share.sum() * len(others)).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.5])
-def test_witness_rate_sets_the_share_of_nines(pool, rate):
-    bags = draw(pool, MnistBags(mean_bag_size=20, bag_size_variance=0, witness_rate=rate), 1000)
-    hits = np.add.reduceat(bags.instance_label, bags.offsets[:-1])[bags.label == 1]
-    expected = 20 * rate / (1 - (1 - rate) ** 20)  # the mean of the truncated binomial
-    assert hits.mean() == pytest.approx(expected, abs=4 * hits.std() / len(hits) ** 0.5)
 
 
 def test_witness_rate_one_fills_positive_bags(pool):

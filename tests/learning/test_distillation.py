@@ -166,6 +166,18 @@ def test_mixup_happens_before_a_nonlinearity(make_replicate):
     assert parts[0] != of_logits
 
 
+def test_instances_are_mixed_with_those_of_the_other_class_of_bags(make_replicate):
+    replicate = make_replicate(0)
+    config = StudentConfig(feature_width=16, mixup=0.5, batch_bags=6, augment="none")
+    target = np.full(len(replicate.train.instance), 0.5, np.float32)
+    batch = draw_student_batch(config, replicate, replicate.streams, target, 0, Normalise.of(replicate, CPU))
+    of_bag = batch.label[batch.bag_index]
+    partner = batch.mix[1]
+    assert (partner != torch.arange(len(partner))).all() and 0 < batch.label.sum() < 6
+    least = min(int(of_bag.sum()), len(of_bag) - int(of_bag.sum()))
+    assert int((of_bag[partner] != of_bag).sum()) == 2 * least
+
+
 def test_a_step_takes_whole_bags_with_their_targets_and_noises_the_input(make_replicate):
     replicate = make_replicate(0)
     normalise = Normalise.of(replicate, CPU)

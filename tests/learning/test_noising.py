@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, fit_teacher
-from d2l_study.learning.noising import draw_masks, draw_mix, mix, move, split_masks
+from d2l_study.learning.noising import draw_masks, draw_mix, mix, move, partners, split_masks
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.teacher import teacher_model
@@ -53,11 +53,43 @@ def test_the_empty_branch_draws_what_streams_without_branches_drew():
 
 
 def test_mixing_weights_lie_between_the_values_and_partners_are_a_permutation():
-    weight, partner = draw_mix(STREAMS, 0, 50, 0.4, CPU)
+    weight, partner = draw_mix(STREAMS, 0, np.arange(50) % 2, 0.4, CPU)
     assert sorted(partner.tolist()) == list(range(50)) and ((weight >= 0) & (weight <= 1)).all()
     values = torch.arange(100.0).view(50, 2)
     found = mix(values, weight, partner)
     np.testing.assert_allclose(found[7], weight[7] * values[7] + (1 - weight[7]) * values[partner[7]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("positive", [0, 1, 2, 3, 4, 7, 8])
+def test_nothing_is_mixed_with_itself_and_all_that_can_be_across_classes(positive):
+    rng = np.random.default_rng(positive)
+    for _ in range(20):
+        label = rng.permutation(np.arange(8) < positive).astype(np.int8)
+        found = partners(rng.permutation(8), label)
+        assert sorted(found) == list(range(8)) and (found != np.arange(8)).all()
+        assert np.count_nonzero(label[found] != label) == 2 * min(positive, 8 - positive)
+
+
+def test_partners_are_drawn_anew_and_one_alone_keeps_to_itself():
+    rng = np.random.default_rng(0)
+    label = np.array([0, 1, 0, 1, 1, 0])
+    drawn = np.array([partners(rng.permutation(6), label) for _ in range(600)])
+    for i in range(6):  # each of the other class alike
+        others, counts = np.unique(drawn[:, i], return_counts=True)
+        assert others.tolist() == np.flatnonzero(label != label[i]).tolist() and counts.min() > 140
+    assert partners(np.array([0]), np.array([1])).tolist() == [0]
+
+
+def test_two_bags_a_step_are_always_mixed_and_over_classes_wherever_both_are_there(make_replicate, tiny):
+    config = dataclasses.replace(tiny, mixup=0.2, batch_bags=2)
+    replicate = make_replicate(0)
+    normalise = Normalise.of(replicate, Compute())
+    both = 0
+    for step in range(40):
+        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
+        assert batch.mix[1].tolist() == [1, 0]
+        both += bool(batch.label.sum() == 1)
+    assert 10 < both < 35  # in every one of these steps both bags are mixed with the other class
 
 
 # ---- motion of the input

@@ -55,6 +55,20 @@ def test_what_a_table_would_average_is_not_extended(study, name):
         extension.check_same(folder, [{**e, name: "other"} for e in changed(plan)], space, extend=True)
 
 
+def test_results_of_before_a_change_are_not_extended(study):
+    """Mixup has version 2 since it mixes; what it does not touch goes on."""
+    folder, plan, space = study
+    extension.check_same(folder, changed(plan), space, extend=True)
+    mixed = [{**e, "values": {**e["values"], "mixup": 0.2}} for e in plan]
+    folder.write(space.text, {"space": space.to_dict()}, mixed)  # of it only `none` has been run
+    with pytest.raises(UserError, match=r"results of none that this version would not give.*mixup gives every"):
+        extension.check_same(folder, changed(plan), space, extend=True)
+    with pytest.raises(UserError, match=r"science_version: 1 -> 2 \(mixup gives every bag"):
+        extension.check_same(folder, [{**e, "science_version": 2, "config_id": "d" * 20} for e in mixed], space)
+    folder.write(space.text, {"space": space.to_dict()}, [{**e, "science_version": 2} for e in mixed])
+    extension.check_same(folder, changed(plan), space, extend=True)
+
+
 def test_an_extended_study_keeps_what_was_run_and_tells_it_apart(study):
     folder, plan, space = study
     now = [{**changed(plan)[1], "config_id": "e" * 20, "method": "none", "varied": []}]
