@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.collection import BagCollection
-from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, grid_centres, image_size, open_image
+from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, grid_centres
 from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.tissue_folders import find_folder, inside
 from d2l_study.environment import data_root
@@ -112,7 +113,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """
     from scipy import ndimage
 
-    marked = np.asarray(open_image(path, "L")) > 0
+    marked = read_image(path, channels=1)[..., 0] > 0
     if marked.shape != size[::-1]:
         found = f"{marked.shape[1]}×{marked.shape[0]}"
         raise UserError(f"{path}: a mask of {found} pixels; its image has {size[0]}×{size[1]}")

@@ -12,23 +12,20 @@ import hashlib
 import json
 import shutil
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from d2l_study.data.collection import BagCollection
+from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _VERSION = 1
 """Of the cache's format and of what cutting computes."""
@@ -58,70 +55,6 @@ class BagSource:
     cuts: tuple[ImageCut, ...]
     fold: int | None = None
     part: int | None = None
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; `UserError` with file and reason if it cannot be read whole."""
-    return np.asarray(open_image(path, "RGB"))
-
-
-def open_image(path: Path, mode: str) -> Image.Image:
-    """The decoded image in a mode of Pillow (`RGB`, `L`); `UserError` with file and reason."""
-    from PIL import Image
-
-    quiet_pillow()
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I") or image.mode == "F":
-                raise UserError(f"{path}: pixels of more than 8 bits (mode {image.mode}); expected 8-bit RGB or grey")
-            check_opaque(path, image)
-            return image.convert(mode)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, its bomb error …
-        raise UserError(f"{path}: cannot be read as an image: {image_damage(error)}") from None
-
-
-def check_opaque(path: Path, image: Image.Image) -> None:
-    """`UserError` for transparent pixels, looked for band by band: what they would look like is in no file."""
-    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
-        return
-    step = max(1, 2**22 // image.width)
-    for first in range(0, image.height, step):
-        band = image.crop((0, first, image.width, min(image.height, first + step))).convert("RGBA")
-        least: Any = band.getchannel("A").getextrema()[0]
-        if least < 255:
-            raise UserError(f"{path}: has transparent pixels; expected an opaque image")
-
-
-def image_damage(error: Exception) -> str:
-    """What is wrong with an image, by the error that Pillow raised."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
-        return "its header is damaged, or it is of an unknown format"
-    return str(error) or type(error).__name__
-
-
-def quiet_pillow() -> None:
-    """Pillow warns of what it finds odd in a damaged file, and then raises: the error alone is for the user."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header, without decoding it; `UserError` as `read_image`."""
-    from PIL import Image
-
-    quiet_pillow()
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image: {image_damage(error)}") from None
 
 
 def check_cut(cut: ImageCut, image: np.ndarray, patch: tuple[int, int]) -> None:

@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from d2l_study.data import breast, colon, mnist
-from d2l_study.data.cutting import BagSource, check_cut, read_image
+from d2l_study.data.cutting import BagSource, check_cut
+from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.environment import DATA, cache_dir, data_root
 from d2l_study.errors import UserError, listed

@@ -18,8 +18,9 @@ from typing import ClassVar
 import numpy as np
 
 from d2l_study.data.collection import BagCollection
-from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, image_size, read_image
+from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
 from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.manifest_rows import PARTS, Problems, Row, read_rows
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed, nearest

@@ -18,17 +18,16 @@ import math
 import os
 import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from d2l_study.data.cutting import check_opaque, image_damage, quiet_pillow
+from d2l_study.data import image_files
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 
@@ -39,11 +38,9 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 PART_PATCHES, PART_BYTES = 8192, 32 * 2**20
 UNIT_MOST, LEVELS_LEAST = 1.0, 16.0
 """Floats whose largest value lies between these two are refused."""
+NEAR = 0.75
+"""How alike a name is that is asked about; 0.5 would find 'api.py' for 'nope.npy'."""
 KINDS = "a .npy or .npz array, an IDX file, or a PNG, JPEG, BMP or TIFF image"
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-"""Pillow's names for images of 8 bits a channel or less that are grey or RGB."""
-DAMAGE = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error, zipfile.BadZipFile, struct.error)
-"""What the readers of damaged files raise; Pillow's PNG reader raises SyntaxError, zipfile RuntimeError."""
 
 
 @dataclass(frozen=True)
@@ -123,24 +120,38 @@ def _joined(pieces: list[tuple[str, int, np.ndarray]]) -> Part:
 # ---- finding
 def _files(name: str) -> list[tuple[Path, str | None]]:
     """The files that a name stands for, each with the array meant in it, if the name says so."""
+    with _readable(name):
+        return _found(name)
+
+
+def _found(name: str) -> list[tuple[Path, str | None]]:
     path = user_path(name, "input")
     if path.is_dir():
         found = sorted(
             Path(folder) / file
-            for folder, _, files in os.walk(path)
+            for folder, _, files in os.walk(path, onerror=_unreadable)
             for file in files
             if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
         )
         if not found:
             raise UserError(f"{path}: a folder without images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         return [(file, None) for file in found]
-    if path.exists():
+    if path.is_file():
         return [(path, None)]
+    if path.exists():  # a pipe would be waited for, a device never ends
+        raise UserError(f"{path}: neither a file nor a folder; expected {KINDS}")
     stem, colon, member = name.rpartition(":")
     if colon and stem and (archive := user_path(stem, "input")).is_file():
         return [(archive, member)]
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"{path}: no such file or folder{nearest(path.name, beside)}")
+    beside = []
+    with suppress(OSError):
+        beside = [p.name for p in path.parent.iterdir()]
+    raise UserError(f"{path}: no such file or folder{nearest(path.name, beside, NEAR)}")
+
+
+def _unreadable(error: OSError) -> None:
+    """Of a folder within: to leave its images out without a word would be wrong."""
+    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _open(path: Path, member: str | None, shape: Shape) -> Input:
@@ -182,16 +193,16 @@ def _zip_member(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _readable(source: str, expected: str = KINDS) -> Iterator[None]:
-    """What a reader says of a damaged file, in the user's words."""
-    quiet_pillow()
+def _readable(source: str) -> Iterator[None]:
+    """What a reader says of a damaged file, in the user's words: `UserError`, whatever it raises (numpy ValueError,
+    SyntaxError, TypeError, OverflowError …, zipfile RuntimeError, zlib.error)."""
     try:
         yield
     except UserError:
         raise
-    except DAMAGE as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else image_damage(error)
-        raise UserError(f"{source}: cannot be read: {reason}; expected {expected}") from None
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise UserError(f"{source}: cannot be read: {reason.splitlines()[0]}; expected {KINDS}") from None
 
 
 # ---- arrays
@@ -304,41 +315,17 @@ def _scale(source: str, dtype: np.dtype, blocks: Iterable[np.ndarray]) -> float:
 
 # ---- images
 def read_image(path: Path, channels: int) -> np.ndarray:
-    """An image as (channels, height, width) uint8, grey (channels 1, RGB by luminance) or RGB (3).
-
-    `UserError` for other channels, images of more than 8 bits, several pages or transparent pixels, damaged ones.
-    """
-    with _image(path, channels) as image:
-        check_opaque(path, image)
-        pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-@contextmanager
-def _image(path: Path, channels: int) -> Iterator[Any]:
-    """An opened image, its pixels not yet decoded."""
-    from PIL import Image
-
-    if channels not in (1, 3):
-        raise UserError(f"{path}: an image has 1 or 3 channels; the model expects {channels}: give an array (.npy)")
-    try:
-        with _readable(str(path)), Image.open(path, formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
-            if image.mode not in MODES:
-                raise UserError(f"{path}: pixels of mode {image.mode}; expected 8-bit greyscale or RGB")
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1:
-                raise UserError(f"{path}: holds {pages} pages; expected one image")
-            yield image
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: {error}") from None
+    """An image as (channels, height, width) uint8, RGB (3) or grey (1, RGB by luminance); `UserError` for what
+    `image_files` does not read."""
+    return np.array(image_files.read_image(path, channels).transpose(2, 0, 1), order="C")
 
 
 def _open_image(path: Path, shape: Shape) -> Input:
     channels, height, width = shape
-    with _image(path, channels) as image:
-        if image.size != (width, height):
-            found = f"{image.size[0]}×{image.size[1]}"
-            raise UserError(f"{path}: {found} pixels (width×height); the model expects patches of {width}×{height}")
+    size = image_files.image_size(path, channels)
+    if size != (width, height):
+        found = f"{size[0]}×{size[1]}"
+        raise UserError(f"{path}: {found} pixels (width×height); the model expects patches of {width}×{height}")
 
     def parts(most: int) -> Iterator[np.ndarray]:
         yield read_image(path, channels)[None]

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from d2l_study.data.cutting import check_opaque, quiet_pillow
+from d2l_study.data import image_files
+from d2l_study.data import tiff_tags as tiff
+from d2l_study.data.image_files import EXPECTED, MOST_PIXELS, decoded, quiet_pillow, said_of_damage
 from d2l_study.errors import UserError
-from d2l_study.inference.inputs import _image, _npy_header, _readable
+from d2l_study.inference.inputs import _npy_header
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,14 +34,10 @@ _CACHED_BYTES = 64 * 2**20
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B"}
 """struct codes of the TIFF field types that are written: BYTE, ASCII, SHORT, LONG, UNDEFINED."""
 
-(_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _SAMPLES, _PER_STRIP, _COUNTS, _PLANAR) = (
-    256, 257, 258, 259, 262, 273, 277, 278, 279, 284,
-)  # fmt: skip
-_PREDICTOR, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS, _TABLES, _SUBSAMPLING = (
-    317, 322, 323, 324, 325, 347, 530,
-)  # fmt: skip
 _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)
-"""None, LZW, JPEG, deflate, PackBits, the older deflate."""
+"""Decoded in parts: none, LZW, JPEG, deflate, PackBits, the older deflate."""
+
+_TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -79,15 +75,15 @@ class TissueImage:
 def open_tissue(path: str | Path, channels: int) -> TissueImage:
     """An image for a model of 1 (grey) or 3 (RGB) channels.
 
-    `UserError` for a file that is no such image: other channels, more than 8 bits, several pages, transparent pixels,
-    unreadable. Damage within may only show when rows are read.
+    `UserError` for a file that `image_files` does not read (only its limit on size does not hold for what is read in
+    parts), or that is damaged. Damage within may only show when rows are read.
     """
     path = Path(path)
-    with _readable(str(path)), path.open("rb") as file:
+    with said_of_damage(path), path.open("rb") as file:
         head = file.read(8)
     if head.startswith(b"\x93NUMPY"):
         return _open_npy(path, channels)
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if head.startswith(_TIFF_BEGINS):
         found = _open_tiff(path, channels)
         if found is not None:
             return found
@@ -96,33 +92,19 @@ def open_tissue(path: str | Path, channels: int) -> TissueImage:
 
 def _open_whole(path: Path, channels: int) -> TissueImage:
     """An image that is decoded when its first rows are asked for, and held once, as Pillow decoded it."""
-    decoded: list[Image.Image] = []
+    held: list[Image.Image] = []
     mode = "L" if channels == 1 else "RGB"
 
     def rows(first: int, last: int) -> np.ndarray:
-        if not decoded:
-            with _large_is_fine(), _image(path, channels) as image:
-                image.load()
-                check_opaque(path, image)
-            decoded.append(image)
-        band = decoded[0].crop((0, first, width, last))
-        if "transparency" in band.info:  # of a palette or a colour, found to be unused
+        if not held:
+            held.append(decoded(path, channels))
+        band = held[0].crop((0, first, width, last))
+        if "transparency" in band.info:  # of a colour, found to be unused
             band = band.convert("RGBA")
         return np.asarray(band.convert(mode)).reshape(last - first, width, channels)
 
-    with _large_is_fine(), _image(path, channels) as image:
-        width, height = image.size
+    width, height = image_files.image_size(path, channels)
     return TissueImage(str(path), width, height, channels, rows)
-
-
-@contextmanager
-def _large_is_fine() -> Iterator[None]:
-    """Without Pillow's warning of images from 89 million pixels; twice as many it refuses, which is an error."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
 
 
 def image_size(path: Path, channels: int) -> tuple[int, int] | None:
@@ -135,11 +117,11 @@ def image_size(path: Path, channels: int) -> tuple[int, int] | None:
                 file.seek(0)
                 dims, dtype = _npy_header(file)
                 return (dims[1], dims[0]) if _is_image(dims, dtype, channels) else None
-            if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                tags = _tags(path)
-                return int(tags[_WIDTH]), int(tags[_LENGTH])
-        with _large_is_fine(), _image(path, channels) as image:
-            return image.size
+            if head.startswith(_TIFF_BEGINS):
+                tags = tiff.read_tags(file)
+                tiff.check_tiff(path, tags, channels, "")
+                return tags.number(tiff.WIDTH, least=1), tags.number(tiff.LENGTH, least=1)
+        return image_files.image_size(path, channels)
     except Exception:
         return None
 
@@ -149,7 +131,7 @@ def _is_image(dims: tuple[int, ...], dtype: np.dtype, channels: int) -> bool:
 
 
 def _open_npy(path: Path, channels: int) -> TissueImage:
-    with _readable(str(path)):
+    with said_of_damage(path):
         pixels = np.load(path, mmap_mode="r")
     if not _is_image(pixels.shape, pixels.dtype, channels):
         raise UserError(
@@ -159,48 +141,39 @@ def _open_npy(path: Path, channels: int) -> TissueImage:
 
 
 # ---- TIFF
-def _tags(path: Path) -> Any:
-    """The tags of a TIFF's first page, which is found without decoding, whatever its size."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    quiet_pillow()
-    with path.open("rb") as file:
-        head = file.read(8)
-        if head[2] == 43 or head[3] == 43:  # BigTIFF has a longer header
-            head += file.read(8)
-        tags = ImageFileDirectory_v2(head)
-        file.seek(tags.next)
-        tags.load(file)
-        dict(tags)  # values are read from `file` at the latest here
-        return tags
-
-
 def _open_tiff(path: Path, channels: int) -> TissueImage | None:
     """A TIFF that can be decoded in parts; None if it is of a kind that is left to Pillow."""
-    with _readable(str(path)):
-        tags = _tags(path)
+    quiet_pillow()
+    with said_of_damage(path), path.open("rb") as file:
+        tags = tiff.read_tags(file)
+        tiff.check_tiff(path, tags, channels, EXPECTED.get(channels, "an array (.npy)"))
         simple = (
-            tags.next == 0  # one page
-            and tags.get(_COMPRESSION, 1) in _COMPRESSIONS
-            and tags.get(_PHOTOMETRIC) in ((1,) if channels == 1 else (2, 6))
-            and tags.get(_SAMPLES, 1) == channels
-            and set(tags.get(_BITS, (1,))) == {8}
-            and tags.get(_PLANAR, 1) == 1
+            tags.number(tiff.COMPRESSION, 1) in _COMPRESSIONS
+            and tags.number(tiff.PHOTOMETRIC) in ((1,) if channels == 1 else (2, 6))
+            and tags.number(tiff.SAMPLES, 1) == channels
+            and set(tags.numbers(tiff.BITS, (1,))) == {8}
+            and tags.number(tiff.PLANAR, 1) == 1
         )
         if not simple:
             return None
-        width, height = int(tags[_WIDTH]), int(tags[_LENGTH])
-        if _TILE_OFFSETS in tags:
-            part_width, part_height = int(tags[_TILE_WIDTH]), int(tags[_TILE_LENGTH])
-            offsets, counts = tags[_TILE_OFFSETS], tags[_TILE_COUNTS]
+        width, height = tags.number(tiff.WIDTH, least=1), tags.number(tiff.LENGTH, least=1)
+        if tiff.TILE_OFFSETS in tags:
+            part_width, part_height = tags.number(tiff.TILE_WIDTH, least=1), tags.number(tiff.TILE_LENGTH, least=1)
+            offsets, counts = tags.numbers(tiff.TILE_OFFSETS), tags.numbers(tiff.TILE_COUNTS, (-1,))
         else:
-            part_width, part_height = width, min(height, int(tags.get(_PER_STRIP, height)))
-            offsets, counts = tags[_OFFSETS], tags.get(_COUNTS)
-        if counts is None or len(offsets) != len(counts):
-            return None
+            part_width, part_height = width, min(height, tags.number(tiff.PER_STRIP, height, least=1))
+            offsets, counts = tags.numbers(tiff.OFFSETS), tags.numbers(tiff.COUNTS, (-1,))
         across = -(-width // part_width)
-        if len(offsets) != across * -(-height // part_height):
+        if -1 in counts or len(offsets) != len(counts) or len(offsets) != across * -(-height // part_height):
             return None
+        if part_width * part_height > MOST_PIXELS:
+            raise UserError(
+                f"{path}: strips or tiles of {part_width}×{part_height} pixels; at most {MOST_PIXELS:,} are decoded at "
+                "once (save it in smaller tiles)"
+            )
+        size = file.seek(0, io.SEEK_END)
+        if max(offset + count for offset, count in zip(offsets, counts, strict=True)) > size:
+            raise UserError(f"{path}: cannot be read: the file ends before its rows do; expected a whole image")
     parts = _TiffParts(path, tags, part_width, part_height, height, offsets, counts, channels)
 
     def rows(first: int, last: int) -> np.ndarray:
@@ -221,11 +194,11 @@ class _TiffParts:
     """Strips or tiles of a TIFF, each decoded by Pillow as a TIFF of its own that holds this part alone."""
 
     def __init__(
-        self, path: Path, tags: Any, width: int, height: int, rows: int, offsets: Any, counts: Any, channels: int
+        self, path: Path, tags: tiff.Tags, width: int, height: int, rows: int, offsets: Any, counts: Any, channels: int
     ) -> None:
         self.path, self.tags, self.width, self.height, self.rows = path, tags, width, height, rows
         self.offsets, self.counts, self.channels = offsets, counts, channels
-        self.tiled = _TILE_OFFSETS in tags
+        self.tiled = tiff.TILE_OFFSETS in tags
         self.kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self.most = max(1, _CACHED_BYTES // (width * height * channels))
 
@@ -241,7 +214,7 @@ class _TiffParts:
         from PIL import Image
 
         height = self.height if self.tiled else min(self.height, self.rows - down * self.height)
-        with _readable(str(self.path)), self.path.open("rb") as file:
+        with said_of_damage(self.path), self.path.open("rb") as file:
             file.seek(self.offsets[number])
             data = file.read(self.counts[number])
             if len(data) < self.counts[number]:
@@ -254,19 +227,19 @@ class _TiffParts:
 
     def _alone(self, data: bytes, height: int) -> bytes:
         """A little-endian TIFF of one strip."""
-        get = self.tags.get
+        get, number = self.tags.get, self.tags.number
         fields: list[tuple[int, int, tuple[int, ...] | bytes]] = [
-            (_WIDTH, 4, (self.width,)), (_LENGTH, 4, (height,)), (_BITS, 3, (8,) * self.channels),
-            (_COMPRESSION, 3, (get(_COMPRESSION, 1),)), (_PHOTOMETRIC, 3, (get(_PHOTOMETRIC),)), (_OFFSETS, 4, (8,)),
-            (_SAMPLES, 3, (self.channels,)), (_PER_STRIP, 4, (height,)), (_COUNTS, 4, (len(data),)),
-            (_PLANAR, 3, (1,)),
+            (tiff.WIDTH, 4, (self.width,)), (tiff.LENGTH, 4, (height,)), (tiff.BITS, 3, (8,) * self.channels),
+            (tiff.COMPRESSION, 3, (number(tiff.COMPRESSION, 1),)), (tiff.PHOTOMETRIC, 3, (number(tiff.PHOTOMETRIC),)),
+            (tiff.OFFSETS, 4, (8,)), (tiff.SAMPLES, 3, (self.channels,)), (tiff.PER_STRIP, 4, (height,)),
+            (tiff.COUNTS, 4, (len(data),)), (tiff.PLANAR, 3, (1,)),
         ]  # fmt: skip
-        if get(_PREDICTOR):
-            fields.append((_PREDICTOR, 3, (get(_PREDICTOR),)))
-        if get(_TABLES):
-            fields.append((_TABLES, 7, bytes(get(_TABLES))))
-        if get(_SUBSAMPLING):
-            fields.append((_SUBSAMPLING, 3, tuple(get(_SUBSAMPLING))))
+        if get(tiff.PREDICTOR):
+            fields.append((tiff.PREDICTOR, 3, (get(tiff.PREDICTOR),)))
+        if get(tiff.TABLES):
+            fields.append((tiff.TABLES, 7, bytes(get(tiff.TABLES))))
+        if get(tiff.SUBSAMPLING):
+            fields.append((tiff.SUBSAMPLING, 3, tuple(get(tiff.SUBSAMPLING))))
         body, entries = bytearray(data), []
         for tag, kind, values in fields:
             packed = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{_TYPES[kind]}", *values)

@@ -140,7 +140,7 @@ def run_maps(problem: Replicate, scores: Scores) -> bytes | None:
 
 def _read(path: Path) -> np.ndarray:
     """As the loader reads it."""
-    from d2l_study.data.cutting import read_image
+    from d2l_study.data.image_files import read_image
 
     return read_image(path)
 

@@ -155,7 +155,7 @@ def damage(name: str):
     ("file", "how", "message"),
     [
         ("img4.bmp", "truncated", r"img4.bmp: cannot be read as an image: .*truncated"),
-        ("img4.bmp", "no image", r"img4.bmp: cannot be read as an image"),
+        ("img4.bmp", "no image", r"img4.bmp: is not an image"),
         ("img4.bmp", "gone", r"img4: no img4.bmp"),
         ("img4.bmp", "small", r"img4.bmp: 40×20 pixels, smaller than a patch of 27×27"),
         ("img4_others.mat", "gone", r"img4: no img4_others.mat"),

@@ -45,7 +45,7 @@ def test_unreadable_files_are_named_and_the_others_still_counted(root, capsys, m
     assert "3 of 100 images" in text and "5 of 58 images" in text
     assert f"unusable: {damaged}: cannot be read as an image" in text
     assert f"unusable: {gone.parent}: no img4_others.mat" in text
-    assert f"unusable: {mask}: cannot be read as an image" in text
+    assert f"unusable: {mask}: is not an image" in text
 
 
 def test_images_that_training_would_refuse_are_named(root, capsys):

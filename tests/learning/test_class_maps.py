@@ -78,7 +78,7 @@ def test_images_are_halved_by_the_mean(replicates):
 
 
 def test_the_map_of_an_image_is_the_one_its_instances_were_scored_on(replicates):
-    from d2l_study.data.cutting import read_image
+    from d2l_study.data.image_files import read_image
     from d2l_study.learning.prediction import Compute
 
     one = replicates[0]
