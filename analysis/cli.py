@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, which would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        print(f"error: {refusal(error)}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -240,7 +244,7 @@ def _panel(arguments: argparse.Namespace) -> str | None:
 
 
 # ---- the command line
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Raises UserError with the nearest valid name, where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:

@@ -15,18 +15,32 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv")
 NEEDED = ("study", "config_id", "stage", "method", "replicate", "status")
+TEXTS = (
+    "study",
+    "config_id",
+    "trial_id",
+    "stage",
+    "method",
+    "teacher_id",
+    "teacher_method",
+    "student_method",
+    "status",
+)
+MISSING = ("", "nan", "NaN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")
+"""What other programs write for a number that is not there."""
 STATES = ("done", "failed", "missing", "pruned")
 
 
 def load_file(path: Path) -> pandas.DataFrame:
     """The rows of an export, or of a study's `rows.parquet`. UserError if the file is not one, or names a value that
     no run can have."""
-    import pandas as pd
 
     try:
-        frame = pd.read_csv(path, low_memory=False) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except Exception as error:  # pyarrow and pandas each raise their own
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as rows of a study: {text}") from None
@@ -41,6 +55,31 @@ def load_file(path: Path) -> pandas.DataFrame:
             frame[column] = math.nan
     frame.attrs.setdefault("study", listed(frame["study"].dropna().unique()))
     return frame
+
+
+def _read_csv(path: Path) -> pandas.DataFrame:
+    """Ids and names stay texts: an id of digits, or an arm called `None` or `007`, is no number and not missing."""
+    import pandas as pd
+
+    columns = pd.read_csv(path, nrows=0).columns
+    empty = {column: [""] if column in TEXTS else [*MISSING] for column in columns}
+    texts = {column: str for column in TEXTS if column in columns}
+    return pd.read_csv(path, low_memory=False, dtype=texts, na_values=empty, keep_default_na=False)
+
+
+def _read_parquet(path: Path) -> pandas.DataFrame:
+    """Rows hold numbers, texts, truth values and lists of those; pandas and Python cannot print any date there is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = pa.types
+    for field in pq.read_schema(path):
+        wrong = kinds.is_temporal(field.type) or kinds.is_struct(field.type) or kinds.is_map(field.type)
+        if wrong or kinds.is_binary(field.type) or kinds.is_large_binary(field.type):
+            raise UserError(f"{path}: column {field.name}: found {field.type}, expected numbers or texts")
+    import pandas as pd
+
+    return pd.read_parquet(path)
 
 
 def _check(frame: pandas.DataFrame, path: Path) -> None:

@@ -28,6 +28,7 @@ from d2l_study.study.mlflow_store import (
     STUDY,
     TEACHER,
     VARIED,
+    tag_filter,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -83,11 +84,12 @@ def _runs(store: Any, study: str) -> list[Any]:
     """The study's child runs, arms in the order of its plan as far as the study's own run tells it, in an arm the
     oldest first; of a configuration that is there twice, the first."""
     experiment = store.get_experiment_by_name(study)
-    wanted, token, found, arms = f"tags.`{STUDY}` = '{study}'", None, [], list[str]()
+    wanted, token, found, arms = tag_filter(STUDY, study), None, [], list[str]()
     while True:
         page = store.search_runs([experiment.experiment_id], wanted, max_results=1000, page_token=token)
-        found += [run for run in page if run.data.tags.get(KIND) == "configuration"]
-        arms = next((_arms(run) for run in page if run.data.tags.get(KIND) == "study"), arms)
+        ours = [run for run in page if run.data.tags.get(STUDY) == study]
+        found += [run for run in ours if run.data.tags.get(KIND) == "configuration"]
+        arms = next((_arms(run) for run in ours if run.data.tags.get(KIND) == "study"), arms)
         token = page.token
         if not token:
             break

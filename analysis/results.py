@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.exported_rows import SUFFIXES as EXPORT_SUFFIXES
 from analysis.exported_rows import load_file
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, find_study
+from d2l_study.study.names import can_be_folder
 from d2l_study.study.storage import open_storage
 
 if TYPE_CHECKING:
@@ -65,8 +68,8 @@ def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.D
                 f"{name}: names no store; expected mlflow:URI#NAME, for example mlflow:http://HOST:5000#NAME"
             )
         return load_from_mlflow(uri, study or None)
-    path = Path(name).expanduser()
-    if path.suffix.lower() in EXPORT_SUFFIXES:
+    path = user_path(name, "STUDY")
+    if path.suffix.lower() in EXPORT_SUFFIXES and not _older_study(name, path, root):
         return load_file(path)
     folder = study_folder(name, root)
     frame = folder.rows()
@@ -78,8 +81,9 @@ def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.D
 
 def study_folder(name: str, root: str | Path = "runs") -> StudyFolder:
     """A study by its name under the root, or by its folder; UserError if there is none."""
-    path = Path(name).expanduser()
-    if path.suffix.lower() in EXPORT_SUFFIXES or name.startswith(MLFLOW):
+    path = user_path(name, "STUDY")
+    exported = path.suffix.lower() in EXPORT_SUFFIXES and not _older_study(name, path, root)
+    if exported or name.startswith(MLFLOW):
         raise UserError(
             f"{name}: this needs a study's folder, which holds more than its rows; expected its name or folder"
         )
@@ -88,6 +92,13 @@ def study_folder(name: str, root: str | Path = "runs") -> StudyFolder:
         hint = f"; it is a root of studies, name one with --root {name}: {listed(found)}" if found else ""
         raise UserError(f"{name}: this folder is no study, it holds no plan.json{hint}")
     return find_study(name, str(root))
+
+
+def _older_study(name: str, path: Path, root: str | Path) -> bool:
+    """Whether a name that ends like a file is that of a study, or its folder, from before there was a rule of names."""
+    if os.path.lexists(path):  # unlike Path's, it raises for no name
+        return os.path.isfile(path / "plan.json")  # noqa: PTH113
+    return can_be_folder(name) and StudyFolder(open_storage(root), name).exists()
 
 
 def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -187,7 +198,7 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
 
 def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     """The path; UserError for another suffix than those allowed, or a folder that is not there."""
-    path = Path(out).expanduser()
+    path = user_path(out, "--out")
     if path.is_dir():
         raise UserError(f"--out {out}: this is a folder; a file name is needed")
     if suffixes and path.suffix.lower() not in suffixes:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
+from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnreadableError as error:
         print(f"error: cannot read {error.filename}: {error.strerror}; what was committed is safe.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nStopped; what was committed is safe, and the same command goes on from there.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: {refusal(error)}; what was committed is safe.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; what was committed is safe, and the same command goes on from there.", file=sys.stderr)
+        return 130
 
 
 # ---- commands
@@ -218,7 +222,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 # ---- arguments
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Mistakes are answered as everywhere: one line, the nearest valid name, exit code 2."""
 
     def error(self, message: str) -> NoReturn:

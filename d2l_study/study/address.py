@@ -58,8 +58,8 @@ def check_address(address: str) -> None:
 
 
 def _has_token() -> bool:
-    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path("~/.ray/auth_token").expanduser()
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(file).is_file()
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")  # noqa: PTH111
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or os.path.isfile(file)  # noqa: PTH113
 
 
 def _of_this_machine() -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from d2l_study.data import DATASETS, BagCollection, Replicate
 from d2l_study.data.folds import parts_of
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.learning.metrics import auc
 from d2l_study.study.folder import StudyFolder
@@ -233,7 +234,7 @@ class KnownImages:
         if "root" in data and root is not None:
             data["root"] = root
         try:
-            if root is not None and not Path(root).expanduser().is_dir():
+            if root is not None and not user_path(root, "folder").is_dir():
                 raise UserError(f"{root!r} is not a folder")
             pool = DATASETS[name](**data).load_pool()
         except UserError as error:

@@ -20,11 +20,14 @@ import contextlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger import Ledger, trial_id
+from d2l_study.study.names import can_be_folder
 from d2l_study.study.search_document import read_document
 from d2l_study.study.storage import Storage, open_storage, read_json
 
@@ -201,20 +204,19 @@ def list_studies(storage: Storage) -> list[str]:
 
 def find_study(study: str, root: str) -> StudyFolder:
     """A study by its name under `root`, or by its folder `ROOT/studies/<name>`; `UserError` if there is none."""
-    from pathlib import Path
-
-    path = Path(study).expanduser()
-    if path.name and (path / "plan.json").is_file():
+    path = user_path(study, "STUDY")
+    if path.name and os.path.isfile(path / "plan.json"):  # noqa: PTH113 (Path.is_file raises for a name too long)
         path = path.absolute()
         return StudyFolder(open_storage(path.parent.parent), path.name)
     storage = open_storage(root)
     storage.ensure_usable()
     folder = StudyFolder(storage, study)
-    if "/" not in study and folder.exists():
+    if can_be_folder(study) and folder.exists():
         return folder
     names = list_studies(storage)
     known = f"studies there: {listed(names)}" if names else "there are no studies there"
-    raise UserError(f"no study {study!r} under {storage.root}{nearest(study, names)} ({known})")
+    shown = study if len(study) <= 100 else f"{study[:99]}…"
+    raise UserError(f"no study {shown!r} under {storage.root}{nearest(study, names)} ({known})")
 
 
 def _json(value: Any) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from d2l_study import environment
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 
 SQLITE = "sqlite:///"
@@ -27,7 +28,7 @@ def resolve_uri(flag: str | None, root: Path | str) -> str:
 
     A database file cannot live in a bucket: for such a root it is `runs/mlflow.db` of the current folder.
     """
-    folder = Path("runs") if "://" in str(root) else Path(root).expanduser()
+    folder = Path("runs") if "://" in str(root) else user_path(root, "--root")
     uri = flag or environment.tracking_uri() or f"{SQLITE}{folder.absolute() / 'mlflow.db'}"
     path = sqlite_path(uri)
     return uri if path is None else f"{SQLITE}{path}"
@@ -38,7 +39,7 @@ def sqlite_path(uri: str) -> Path | None:
     if not uri.startswith(SQLITE) or not uri[len(SQLITE) :].strip("/:"):
         return None
     name = uri[len(SQLITE) :]
-    return None if name.startswith(":memory:") else Path(name).expanduser().absolute()
+    return None if name.startswith(":memory:") else user_path(name, "tracking URI").absolute()
 
 
 def is_http(uri: str) -> bool:

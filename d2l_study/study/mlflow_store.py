@@ -86,7 +86,8 @@ class StudyRuns:
         self._client = client(self.uri)
         self._experiment = self._open_experiment()
         self.known = {}
-        for run in sorted(self._search(), key=lambda r: r.info.start_time):
+        found = (run for run in self._search() if run.data.tags.get(STUDY) == self.study)
+        for run in sorted(found, key=lambda r: r.info.start_time):
             key = PARENT if run.data.tags.get(KIND) == "study" else run.data.tags.get(CONFIG)
             if key is None:
                 continue  # a person's own run in the study's experiment
@@ -112,7 +113,7 @@ class StudyRuns:
 
     def _search(self) -> Iterator[Any]:
         token = None
-        wanted = f"tags.`{STUDY}` = '{self.study}'"
+        wanted = tag_filter(STUDY, self.study)
         while True:
             page = self._client.search_runs([self._experiment], wanted, max_results=500, page_token=token)
             yield from page
@@ -262,6 +263,12 @@ class StudyRuns:
         else:
             self._client.set_terminated(known.run_id, status)
         known.status = status
+
+
+def tag_filter(tag: str, value: str) -> str:
+    """A filter for the runs that have this value of a tag; all runs, for a value that MLflow's filters cannot hold."""
+    sign = next((s for s in "'\"" if s not in value), None)
+    return "" if sign is None or not value.isprintable() else f"tags.`{tag}` = {sign}{value}{sign}"
 
 
 def experiment_url(server: str, experiment_id: str) -> str:

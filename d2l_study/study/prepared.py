@@ -12,6 +12,7 @@ from d2l_study.options import Options
 from d2l_study.study import extension
 from d2l_study.study.data_checks import check_data
 from d2l_study.study.folder import StudyFolder
+from d2l_study.study.names import can_be_folder, check_study_name
 from d2l_study.study.plan import Checksum, Plan, make_plan
 from d2l_study.study.points import configurations
 from d2l_study.study.search import Search
@@ -59,16 +60,13 @@ def prepare(request: Request) -> Study:
     """Read and check everything that can be checked before anything is written: space, data, plan."""
     space = load_space(request.space, request.overrides, request.replicates)
     name = study_name(space) if request.study is None else request.study
-    wrong = not name.strip() or any(c in name for c in "/\\") or not name.isprintable() or name.startswith(".")
-    if wrong or name != name.strip() or len(name.encode()) > 100:
-        raise UserError(
-            f"--study {name[:40]!r} is not allowed; expected a name of at most 100 letters without '/' that does not "
-            "begin with '.' and holds no invisible letters"
-        )
     storage = open_storage(request.root)
     storage.ensure_usable()
-    checksums = DataChecksums()
     folder = StudyFolder(storage, name)
+    if not (can_be_folder(name) and folder.exists()):
+        # One that exists goes on under its name, which may be from before there was a rule.
+        check_study_name(name, "--study" if request.study is not None else f"--space {request.space}: the study's name")
+    checksums = DataChecksums()
     search = Search(space, folder, checksums) if space.adaptive else None
     asked = search.configurations if search else None
     if request.fresh and search is not None:

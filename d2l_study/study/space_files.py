@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import d2l_study
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.space_keys import MOST_BYTES
 from d2l_study.study.space_yaml import parse_yaml, short
@@ -31,6 +32,8 @@ def find_space(name_or_file: str | os.PathLike[str]) -> Path:
         return named[given]
     if "\0" not in given and given.strip() and os.path.exists(given):  # noqa: PTH110 -- Path.exists may raise
         return path
+    if is_file and given.startswith("~") and os.path.exists(opened := user_path(given, "--space")):  # noqa: PTH110
+        return opened
     if is_file:
         hint = f"; there is a space named {path.stem!r}" if path.stem in named else nearest(path.stem, named)
         raise UserError(f"--space {short(given, 200)}: no such file{hint}")

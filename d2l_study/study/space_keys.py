@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,6 @@ WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000
 MOST_BYTES = 1_000_000
-METHOD_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
 
 TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
 """What the table at the end of `run` may show; a study that chooses settings shows validation figures."""

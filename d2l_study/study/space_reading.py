@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, check_value, field_of
 from d2l_study.study.distributions import read_distribution
+from d2l_study.study.names import arm_name_problem
 from d2l_study.study.space_files import mapping
 from d2l_study.study.space_keys import (
     GROUPS,
-    METHOD_NAME,
     REFERENCES,
     SECTIONS,
     Arms,
@@ -59,8 +59,9 @@ def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, studen
     allowed = arm_sections(group, students)
     for method, own in arms.items():
         where = f"{shown}: {group}.{short(method)}"
-        if not METHOD_NAME.fullmatch(method):
-            raise UserError(f"{where}: not a method's name; allowed are letters, digits and _ . + - (at most 60)")
+        if problem := arm_name_problem(method):
+            raise UserError(f"{where}: not a method's name ({problem}); allowed are letters, digits and _ . + -, the "
+                            "first a letter, digit or _ (at most 60)")  # fmt: skip
         for section, keys in mapping(own, where).items():
             if section not in allowed:
                 if students and section in SECTIONS:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, StorageError, UnreadableError, UserError
 
 Item = TypeVar("Item")
@@ -102,18 +103,20 @@ class LocalStorage:
 
     def __init__(self, root: str | Path) -> None:
         """`UserError` if this can be no folder."""
-        if not str(root).strip() or "\0" in str(root):
-            raise UserError(f"--root {str(root)!r} is not allowed; expected a folder, or an address such as "
-                            "s3://BUCKET/FOLDER")  # fmt: skip
-        self.root = Path(root).expanduser().absolute()
+        self.root = user_path(root, "--root").absolute()
         self.ensure_usable()
 
     def shown(self, key: str) -> str:
         return str(self.path(key))
 
     def ensure_usable(self) -> None:
-        if self.root.exists() and not self.root.is_dir():
-            raise UserError(f"--root {self.root}: this is a file; expected a folder")
+        """`UserError` for a file; `UnreadableError` for a folder that may not be looked into."""
+        try:
+            if self.root.exists() and not self.root.is_dir():
+                raise UserError(f"--root {self.root}: this is a file; expected a folder")
+            self.list("studies")
+        except PermissionError as error:
+            raise UnreadableError(error.errno, error.strerror, error.filename) from error
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         return [function(item) for item in items]
@@ -143,7 +146,7 @@ class LocalStorage:
             raise UnreadableError(error.errno, error.strerror, str(self.path(key))) from error
 
     def exists(self, key: str) -> bool:
-        return self.path(key).exists()
+        return os.path.exists(self.path(key))  # noqa: PTH110 (of a name too long, False and no error)
 
     def version(self, key: str) -> str:
         try:
@@ -178,10 +181,13 @@ class LocalStorage:
 
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (files and folders), sorted; empty if there is no such prefix."""
-        folder = self.path(prefix)
-        if not folder.is_dir():
+        try:
+            names = [path.name for path in self.path(prefix).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".part"))
+        except OSError as error:
+            raise UnreadableError(error.errno, error.strerror, str(self.path(prefix))) from error
+        return sorted(name for name in names if not name.endswith(".part"))
 
     @contextlib.contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:

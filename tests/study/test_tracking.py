@@ -1,8 +1,6 @@
 """MLflow as a window on a study, seen through MLflow's own client: nothing twice, nothing left running, nothing
 waited for. Real stores throughout; a store is made once (50 migrations) and copied."""
 
-import contextlib
-import io
 import math
 import os
 import shutil
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empty_store import empty_store
 from make_study import make_study
 
 from d2l_study.errors import UserError
@@ -30,14 +29,9 @@ PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv":
 
 
 def new_store(tmp_path_factory):
-    """A new store, made once per session, and what making it printed."""
-    path = tmp_path_factory.getbasetemp() / "empty-mlflow.db"
-    said = path.with_suffix(".txt")
-    if not path.exists():
-        with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
-            check_uri(f"sqlite:///{path}")
-        said.write_text(err.getvalue() + out.getvalue())
-    return path, said.read_text()
+    """A new store, and what making it printed."""
+    path = empty_store(tmp_path_factory)
+    return path, path.with_suffix(".txt").read_text()
 
 
 def copied_store(folder, tmp_path_factory):

@@ -1,0 +1,23 @@
+"""What the two command lines, `d2l_study` and `analysis`, have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes go to `error`, whose message is one line; nothing is printed and nothing ends the process."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: Sequence[str]) -> Any:
+        if action.option_strings and "--" in arg_strings:  # argparse would drop it, and give an empty list for a text
+            self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
+        return super()._get_values(action, list(arg_strings))
+
+
+def refusal(error: OSError) -> str:
+    """What the file system or the network refused, in a line: for what no command has foreseen."""
+    place = next((str(name) for name in (error.filename, error.filename2) if name is not None), None)
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{place}: {said}" if place is not None else f"the system refused a file or connection: {said}"

@@ -1,0 +1,21 @@
+"""A new MLflow store, made once a session (50 migrations) and to be copied."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+
+from d2l_study.study.mlflow_address import check_uri
+
+
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its file; beside it, ending in .txt, what making it printed."""
+    path = tmp_path_factory.getbasetemp() / "empty-mlflow.db"
+    if not path.exists():
+        with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
+            check_uri(f"sqlite:///{path}")
+        path.with_suffix(".txt").write_text(err.getvalue() + out.getvalue())
+    return path
