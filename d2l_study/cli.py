@@ -210,7 +210,7 @@ def _sync(arguments: argparse.Namespace) -> int:
 def _trial(arguments: argparse.Namespace) -> int:
     from d2l_study.study.existing import run_one
 
-    return run_one(arguments.id, arguments.replicate, arguments.root)
+    return run_one(arguments.id, arguments.replicate, arguments.root, arguments.weights)
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
@@ -284,6 +284,8 @@ def _parser() -> argparse.ArgumentParser:
     trial = _command(commands, "trial", _trial, "run one trial in this process, under a debugger if wished")
     trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")
     trial.add_argument("--replicate", type=_number, action="append", metavar="R", help="only this replicate")
+    trial.add_argument("--weights", action="store_true",
+                       help="train again the runs whose weights were not kept, and keep them, for `label`")  # fmt: skip
     _add_root(trial)
 
     again = _command(commands, "reproduce", _reproduce, "train a trial again from its record, and compare")

@@ -149,8 +149,10 @@ def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
     return 0
 
 
-def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
-    """Run one trial in this process, where a debugger can follow it; what is committed already is not run again."""
+def run_one(identity: str, replicates: list[int] | None, root: str, weights: bool = False) -> int:
+    """Run one trial in this process, where a debugger can follow it; what is committed already is not run again.
+
+    weights: but for the runs whose weights were not kept, which are then."""
     storage = open_storage(root)
     config = find_configuration(storage, identity)
     ledger = Ledger(storage)
@@ -163,6 +165,8 @@ def run_one(identity: str, replicates: list[int] | None, root: str) -> int:
         print(f"  step {step}: {_line(values)}", flush=True)
 
     there = {r: record["row"] for r in order.replicates if (record := ledger.read(config, r)) is not None}
+    for replicate in [r for r in there if weights and not ledger.has_weights(config, r)]:
+        as_committed(order, there.pop(replicate))
     again = [r for r, row in there.items() if row["status"] != "done"]
     for replicate, row, _ in compute_runs(order, again, folder, report):  # committed as failed, and stays so
         print(f"  r{replicate:03d}: {row['status']} again" + (f": {row['cause']}" if row["cause"] else ""))
@@ -195,6 +199,11 @@ def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:
         base_seed=resolved["base_seed"], checksum=resolved["data_checksum"], resources=Resources().to_dict(),
         keep_weights="all", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
     )  # fmt: skip
+
+
+def as_committed(order: TrialOrder, row: dict[str, Any]) -> None:
+    """Let an order round as a committed run of it did, so that on the same kind of machine it comes out the same."""
+    order.resources.update({"precision": row["precision"], "threads": int(row["threads"])})
 
 
 def find_configuration(storage: Storage, identity: str) -> str:

@@ -19,6 +19,10 @@ from d2l_study.study.space_keys import sections_of
 
 Entry = dict[str, Any]
 
+NOT_TRAINED = (
+    "resources", "replicates", "overrides", "keep_weights", "log_images", "metric", "description", "name", "file",
+)  # fmt: skip
+
 NEVER_MIXED = ("base_seed", "data_checksum")
 """What no table tells apart: two of them in one study would be averaged. So would be two science versions of one
 configuration (`_outdated`); those of two arms stand beside each other."""
@@ -99,5 +103,6 @@ def _ids(entries: list[Entry]) -> set[tuple[str, str]]:
 
 
 def _asked(space: dict[str, Any]) -> dict[str, Any]:
-    """What a space says about what is trained."""
-    return {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in ("resources", "replicates")}
+    """What a space says about what is trained: neither how, nor what is kept or shown of it. Overrides are in the
+    sections that they change."""
+    return {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in NOT_TRAINED}

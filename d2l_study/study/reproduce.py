@@ -9,7 +9,7 @@ from typing import Any
 from d2l_study.errors import UserError
 from d2l_study.learning.science import changes_of
 from d2l_study.study import provenance
-from d2l_study.study.existing import alone, find_configuration, show_damaged
+from d2l_study.study.existing import alone, as_committed, find_configuration, show_damaged
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, config_id, trial_id
 from d2l_study.study.stages import sections_of_order
@@ -37,7 +37,7 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     chosen = list(dict.fromkeys(replicates or records))
     order = alone(ledger, config, chosen)
     first = records[chosen[0]]["row"]
-    order.resources.update({"precision": first["precision"], "threads": int(first["threads"])})
+    as_committed(order, first)
     print(f"trial {trial_id(config)} ({order.stage}): as committed on {first['host']} by {first['code_version']}, "
           f"now {order.code_version}")  # fmt: skip
     for what in _changed_since(order):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
 from d2l_study.study import extension, provenance
 from d2l_study.study.announcement import show_found, show_plan
+from d2l_study.study.best_weights import BEST, BestWeights
 from d2l_study.study.conclusion import conclude
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.orders import make_orders, order_of
@@ -34,8 +35,6 @@ from d2l_study.study.study_watch import StudyWatch, reused_from, storage_reason
 from d2l_study.study.trial import TrialOrder
 
 if TYPE_CHECKING:
-    import pandas
-
     from d2l_study.study.lease import Lease
     from d2l_study.study.tracking import Tracker
 
@@ -101,8 +100,8 @@ def run_study(request: Request) -> int:
                 if space.search is not None and study.search is None:
                     write_fixed(space, folder, study.checksum)
                 rows = folder.compact()
-                if space.keep_weights == "best":
-                    keep_best_weights(folder, rows)
+                if space.keep_weights == BEST:
+                    BestWeights(folder).all_ended(rows)
             except StorageError as error:
                 held.end(storage_reason(folder, error))
                 rows = folder.rows()
@@ -151,6 +150,8 @@ def _train(
         if any(row["status"] != "missing" for row in rows):
             tracker.publish(folder, entry, rows, tags, reused_from(rows, study.name), artifacts)
     begin_search(study)
+    if space.search is not None and study.search is None:
+        write_fixed(space, folder, study.checksum)
     if not todo and not (study.search is not None and study.search.left):
         return False
     where = "" if request.address == "local" else f" at {request.address}"
@@ -203,17 +204,3 @@ def ended_by_sigterm(held: Lease) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def keep_best_weights(folder: StudyFolder, rows: pandas.DataFrame) -> None:
-    """Of the weights that this study made, keep those of the best configuration of each arm, by the mean validation
-    AUC. Those of teachers of students, and those made by another study, are left alone."""
-    teachers = {name for names in rows["teacher_id"].dropna() for name in names.split(",")}
-    done = rows[(rows["status"] == "done") & rows["val_bag_auc"].notna() & ~rows["config_id"].isin(teachers)]
-    if done.empty:  # stopped before the first result: then there are not even the columns of one
-        return
-    means = done.groupby(["method", "config_id"])["val_bag_auc"].mean()
-    best = {method_and_id[1] for method_and_id in means.groupby("method").idxmax()}
-    others = done[(done["made_by"] == folder.name) & ~done["config_id"].isin(best)]
-    for config_id, replicate in zip(others["config_id"], others["replicate"], strict=True):
-        folder.ledger.drop_file(config_id, replicate, "weights.safetensors")

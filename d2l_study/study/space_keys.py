@@ -46,7 +46,7 @@ class StudyOptions(Options):
     description: str = option("", "what the study asks, in one line")
     replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
     base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
-    keep_weights: str = option("none", "weights that stay: all, none, or of each arm's best on validation",
+    keep_weights: str = option("best", "weights that stay: all, none, or of each arm's best on validation",
                                choices=("all", "best", "none"), scientific=False)  # fmt: skip
     metric: str | None = option(
         None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",

@@ -134,14 +134,10 @@ def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, st
     if not stored:
         raise _no_weights(ledger, config, rows, stored, None)
 
-    def score(number: int) -> float:
-        value = rows[number].get("val_bag_auc")
-        return -math.inf if value is None or math.isnan(value) else value
-
-    best = max(stored, key=lambda r: (score(r), -r))
+    best = max(stored, key=lambda r: (_score(rows[r]), -r))
     if len(stored) == 1:
         return best, "the only one with stored weights"
-    return best, f"of {len(stored)} the best on validation (bag AUC {score(best):.4f})"
+    return best, f"of {len(stored)} the best on validation (bag AUC {_score(rows[best]):.4f})"
 
 
 def _holds_weights(ledger: Ledger, config: str, replicate: int) -> bool:
@@ -165,11 +161,20 @@ def _no_weights(
         return UserError(f"{which}: a class map of whole images ({content['stage']}), which labels no patches; label "
                          "with a teacher or a student")  # fmt: skip
     others = f" (replicates with weights: {listed(stored)})" if stored else ""
+    number = replicate if replicate is not None else max(rows, key=lambda r: (_score(rows[r]), -r))
+    one = ["python", "-m", "d2l_study", "trial", "--id", trial_id(config), "--replicate", str(number), "--weights",
+           "--root", str(ledger.storage.root)]  # fmt: skip
     return UserError(
-        f"{which}: its weights are not stored{others}. A space keeps weights with `keep_weights: best` (of each arm's "
-        f"best configuration) or `keep_weights: all`; to train it again for them:\n  "
-        f"{again_command(ledger.storage, asked.get('made_by'))}"
+        f"{which}: its weights are not stored{others}. A space keeps those of each arm's best configuration "
+        "(`keep_weights: best`) unless it says `all` or `none`. To train this run again for its weights:\n  "
+        f"{shlex.join(one)}\nor every run of its study:\n  {again_command(ledger.storage, asked.get('made_by'))}"
     )
+
+
+def _score(row: dict[str, Any]) -> float:
+    """Of the choice by validation; a run without a figure comes last."""
+    value = row.get("val_bag_auc")
+    return -math.inf if value is None or math.isnan(value) else value
 
 
 def again_command(storage: Storage, study: str | None) -> str:

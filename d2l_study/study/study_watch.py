@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import ROOT_ERRORS, UnreadableError
 from d2l_study.study import losses
+from d2l_study.study.best_weights import BEST, BestWeights
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.orders import order_key
 from d2l_study.study.prepared import Study
@@ -36,6 +37,7 @@ class StudyWatch:
         self._begun: set[str] = set()
         self._heard: set[tuple[str, int]] = set()  # configuration and replicate: whose curve has come, or its rest
         self._typical_work = typical_work(study) if study.search is not None else 0.0
+        self._weights = BestWeights(self.folder) if study.space.keep_weights == BEST else None
         self._expect(orders)
 
     def _expect(self, orders: Sequence[TrialOrder]) -> None:
@@ -135,6 +137,8 @@ class StudyWatch:
             artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
             curves = partial(run_page.reports_of, self.folder, order.config_id, rows)
             self.tracker.finish(order.config_id, rows, artifacts, curves=curves)
+            if self._weights is not None:
+                self._weights.ended(order.config_id, rows)
 
 
 def reused_from(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:

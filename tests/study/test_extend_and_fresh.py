@@ -48,6 +48,17 @@ def test_a_changed_space_is_refused_with_the_difference_or_extended(study):
     extension.check_same(folder, changed(plan), other, extend=True)
 
 
+def test_what_is_kept_or_shown_makes_no_other_study(study):
+    """Of a study that was extended, whose plan holds more than its space asks for."""
+    folder, plan, space = study
+    folder.write(space.text, {"space": {**space.to_dict(), "keep_weights": "none"}}, [*plan, changed(plan)[1]])
+    extension.check_same(folder, plan, space)  # stored when the default was `none`
+    asked = load_space("smoke", ["keep_weights=all", "metric=val_bag_auc", "log_images=false"])
+    extension.check_same(folder, plan, asked)
+    with pytest.raises(UserError, match="another plan"):
+        extension.check_same(folder, plan, load_space("smoke", ["teacher.steps=7"]))
+
+
 @pytest.mark.parametrize("name", extension.NEVER_MIXED)
 def test_what_a_table_would_average_is_not_extended(study, name):
     folder, plan, space = study

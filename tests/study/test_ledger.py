@@ -135,40 +135,6 @@ def test_a_plan_is_kept_as_it_was_written(tmp_path):
     assert json.loads((tmp_path / "studies/s/plan.json").read_text())["configurations"] == folder.plan()
 
 
-def test_only_the_best_weights_of_each_arm_are_kept(tmp_path):
-    from d2l_study.study.run import keep_best_weights
-
-    folder = make_study(tmp_path, num_bags=(50, 400), bag_sizes=(10,), replicates=2)
-    ledger = folder.ledger
-    for entry in folder.plan():  # the same runs again, with weights; those of `vat` at 50 were made elsewhere
-        small_vat = entry["method"] == "vat" and entry["values"]["num_bags"] == 50
-        for r in entry["replicates"]:
-            row = ledger.read(entry["config_id"], r)["row"] | {"made_by": "elsewhere" if small_vat else "made"}
-            ledger.storage.delete(f"{ledger.run_key(entry['config_id'], r)}/commit.json")
-            ledger.commit(entry["config_id"], r, row, {"weights.safetensors": b"w"})
-    keep_best_weights(folder, folder.rows())
-    kept = {}
-    for entry in folder.plan():
-        try:
-            kept[entry["method"], entry["values"]["num_bags"]] = ledger.read_file(
-                entry["config_id"], 1, "weights.safetensors"
-            )
-        except FileNotFoundError:
-            continue
-    assert set(kept) == {("none", 400), ("vat", 400), ("vat", 50)}
-
-
-def test_a_study_stopped_before_its_first_result_has_no_weights_to_choose_from(tmp_path):
-    from d2l_study.study.run import keep_best_weights
-
-    folder = StudyFolder(LocalStorage(tmp_path), "s")
-    entry = {"config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [],
-             "replicates": [0]}  # fmt: skip
-    folder.write("", {}, [entry])
-    keep_best_weights(folder, folder.rows())
-    assert list(folder.rows()["status"]) == ["missing"]
-
-
 def test_a_commit_that_is_another_runs_counts_as_damaged(tmp_path):
     ledger = Ledger(LocalStorage(tmp_path))
     for replicate in (0, 1):

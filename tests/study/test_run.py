@@ -78,6 +78,9 @@ def test_a_study_from_space_to_table(few):
     assert "| vat (lambda_adv=0.5) " in out and "| vat (lambda_adv=1) − none" in out
     assert "python -m analysis figure few" in out
     rows = analysis.load("few", folder / "runs")
+    areas = rows.groupby(["method", "config_id"], sort=False)["val_bag_auc"].mean()
+    weights = (folder / "runs/results").rglob("*.weights.safetensors")
+    assert {path.parts[-3] for path in weights} == {best for _, best in areas.groupby("method").idxmax()}
     assert list(rows["status"]) == ["done"] * 6
     assert rows["bag_auc"].between(0, 1).all() and rows["made_by"].eq("few").all()
     mine, runs = children(folder, "few")

@@ -55,7 +55,7 @@ def test_a_space_is_the_product_of_its_axes_in_each_arm(load: Any) -> None:
         ("vat", 50, 1.0, 1.0), ("vat", 50, 1.0, 2.0), ("vat", 100, 1.0, 1.0), ("vat", 100, 1.0, 2.0),
     ]  # fmt: skip
     assert space.count() == 6
-    assert (space.name, space.replicates, space.keep_weights, space.metric) == ("mine", 3, "none", None)
+    assert (space.name, space.replicates, space.keep_weights, space.metric) == ("mine", 3, "best", None)
     assert space.to_dict()["methods"]["vat"]["teacher"]["epsilon"] == [1.0, 2.0]
 
 

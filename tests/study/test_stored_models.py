@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from d2l_study.cli import main
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
@@ -117,11 +118,25 @@ def test_what_is_not_there_names_the_nearest(trained, tmp_path):
 
 def test_weights_that_were_not_kept_say_how_to_get_them(trained):
     message = refusal(trained, "ef")
-    assert "keep_weights: best" in message and "keep_weights: all" in message
+    assert "keep_weights: best" in message and "`all`" in message
+    assert f"trial --id {BARE[:10]} --replicate 0 --weights --root {trained}" in message
     command = message.splitlines()[-1].split()
     assert command[:7] == ["python", "-m", "d2l_study", "run", "--space", "vat_quick", "--study"]
     assert command[7:] == ["mine", "--replicates", "3", "--set", "data.num_bags=6", "keep_weights=all",
                            "--root", str(trained)]  # fmt: skip
+
+
+def test_the_command_that_is_named_makes_the_weights(root):
+    ledger = ledger_of(root)
+    areas = [ledger.row(ONE, r).get("val_bag_auc", 0.0) for r in (0, 1)]
+    before, wanted = [ledger.row(ONE, r) for r in (0, 1)], areas.index(max(areas))
+    for r in (0, 1, 2):
+        ledger.drop_file(ONE, r, WEIGHTS)
+    command = next(line for line in refusal(root, "ab").splitlines() if " trial " in line).split()
+    assert main(command[3:]) == 0
+    found = find_model(root, "ab")
+    assert found.replicate == wanted and ledger_of(root).row(ONE, wanted)["val_bag_auc"] == areas[wanted]
+    assert ledger_of(root).row(ONE, 1 - wanted) == before[1 - wanted]
 
 
 def test_a_run_that_failed_says_why_it_left_no_model(root):

@@ -26,7 +26,8 @@ class Told:
 
 def watch(tmp_path, *orders, replicates=(0, 1)):
     study = SimpleNamespace(
-        folder=SimpleNamespace(name="s"), request=SimpleNamespace(fail_fast=False), search=None
+        folder=SimpleNamespace(name="s"), request=SimpleNamespace(fail_fast=False), search=None,
+        space=SimpleNamespace(keep_weights="none"),
     )  # fmt: skip
     entry = {"config_id": orders[0].config_id, "method": "m", "stage": "teacher", "values": {}, "varied": [],
              "replicates": list(replicates)}  # fmt: skip
