@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis import stages
-from analysis.intervals import mean_interval
-from analysis.layout import LEVEL, METRICS, SYMBOLS, Cell, Label, Layout, Origin, Status, absent, has_folds
+from analysis.intervals import mean_interval, unit_values
+from analysis.layout import LEVEL, METRICS, SYMBOLS, Cell, Label, Layout, Origin, Status, absent
 from analysis.metrics import Metric, describe, find_metric, level_of
+from analysis.partitions import DRAWN, Partition, partitions_of
 from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 RUN_COLUMNS = frozenset({
     "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
-    "search_oracle", "instance_threshold",
+    "search_oracle", "instance_threshold", "host", "warning", "replaces", "replaces_difference", "partition",
+    "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances", "test_instances",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"
@@ -40,7 +42,7 @@ def arrange(
     """Arrange the rows of one or more studies (`analysis.load`).
 
     metric: by default `stages.default_metric`; several only where `column_key` is `METRICS`
-    test_train_ratio: of the folds of one data set; by default 1 / (folds − 2), since one fold validates
+    test_train_ratio: of the folds of one data set; by default that of the bags that the runs tested and trained on
     UserError for an unknown metric or key, a key used twice, a table without rows, or a ratio without folds.
     """
     if rows.empty:
@@ -50,7 +52,8 @@ def arrange(
     if len(measures) > 1 and column_key != METRICS:
         raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
     _check_axes(rows, row_key, column_key, panel_key)
-    if test_train_ratio is not None and not has_folds(rows):
+    partitions = partitions_of(rows, test_train_ratio)
+    if test_train_ratio is not None and not any(one.design == "folds" for one in partitions.values()):
         raise UserError(f"--test-train-ratio {test_train_ratio:g}: is of folds, and these replicates are none")
     if panel_key is not None and rows[panel_key].isna().all():
         panel_key = None  # the default panel, in a study of another kind of bags
@@ -92,22 +95,24 @@ def arrange(
         arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
         origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
 
-    ratios = _ratios(configurations, frame, test_train_ratio)
     by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
     levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
     cells: dict[tuple[Label, Label, Label], Cell] = {}
-    merged: dict[tuple[Label, Label, Label], tuple[dict[int, Any], Origin, float | None]] = {}
-    for place, origin, ratio, runs in zip(places, origins, ratios, by_configuration, strict=True):
-        merged.setdefault(place, ({}, origin, ratio))[0].update(runs)
-    for (panel, row, column), (runs, origin, ratio) in merged.items():
+    merged: dict[tuple[Label, Label, Label], tuple[dict[int, Any], Origin]] = {}
+    for place, origin, runs in zip(places, origins, by_configuration, strict=True):
+        merged.setdefault(place, ({}, origin))[0].update(runs)
+    for (panel, row, column), (runs, origin) in merged.items():
+        partition = partitions.get(origin.config_id, DRAWN)
+        machines = {r: machine for r, (_, _, machine) in runs.items() if machine}
         for i, measure in enumerate(measures):
-            by_replicate = {r: (status, values[i]) for r, (status, values) in runs.items()}
+            by_replicate = {r: (status, values[i]) for r, (status, values, _) in runs.items()}
             where, head = panel, column
             if column_key == METRICS:
                 head = Label(METRICS, measure.name)
                 if len(levels) > 1:
                     where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),))
-            cells[where, row, head] = _cell(by_replicate, measure, origin, origin.stage in lacking[measure.name], ratio)
+            lacks = origin.stage in lacking[measure.name]
+            cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, machines)
     if column_key == METRICS:
         cells = _without_empty_rows(cells)
 
@@ -164,37 +169,25 @@ def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFram
     return frame.iloc[order[first]]
 
 
+_Run = tuple[str, tuple[float, ...], tuple[str, str] | None]
+"""Status, values of the metrics, and the precision and device of a finished run."""
+
+
 def _runs(
     frame: pandas.DataFrame, configurations: pandas.DataFrame, label_key: str, names: list[str]
-) -> list[dict[int, tuple[str, tuple[float, ...]]]]:
-    """For each of the `_configurations`, in order, replicate -> (status, values of the metrics)."""
-    found: list[dict[int, tuple[str, tuple[float, ...]]]] = [{} for _ in range(len(configurations))]
-    causes = frame["cause"].tolist() if "cause" in frame else [None] * len(frame)
+) -> list[dict[int, _Run]]:
+    """For each of the `_configurations`, in order, its runs by replicate."""
+    found: list[dict[int, _Run]] = [{} for _ in range(len(configurations))]
     columns = [_groups(frame, _identity(label_key)), frame["replicate"], frame["status"]]
-    for i, replicate, status, cause, values in zip(
+    for i, replicate, status, cause, precision, device, values in zip(
         *(column.tolist() for column in columns),
-        causes,
+        *(frame[name].tolist() if name in frame else [None] * len(frame) for name in ("cause", "precision", "device")),
         zip(*(frame[name].astype(float).tolist() for name in names), strict=True),
         strict=True,
     ):
-        found[i][int(replicate)] = (_status(status, cause), values)
-    return found
-
-
-def _ratios(configurations: pandas.DataFrame, frame: pandas.DataFrame, given: float | None) -> list[float | None]:
-    """For each configuration the ratio of test to training bags of its folds; None where it has none."""
-    if not has_folds(frame):
-        return [None] * len(configurations)
-    last = frame.groupby("dataset", dropna=False)["fold"].max() if "dataset" in frame else None
-    found: list[float | None] = []
-    for run in configurations.to_dict("records"):
-        count = run.get("folds")
-        if absent(count) and last is not None and not absent(run["dataset"]):
-            count = last[run["dataset"]] + 1
-        if absent(count):
-            found.append(None)
-        else:
-            found.append(given if given is not None else 1 / max(1.0, float(str(count)) - 2))
+        done = status == "done" and not absent(precision) and not absent(device)
+        machine = (str(precision), str(device).split(":")[0]) if done else None
+        found[i][int(replicate)] = (_status(status, cause), values, machine)
     return found
 
 
@@ -205,7 +198,12 @@ def _without_empty_rows(cells: dict[tuple[Label, Label, Label], Cell]) -> dict[t
 
 
 def _cell(
-    by_replicate: Mapping[int, tuple[str, float]], metric: Metric, origin: Origin, lacking: bool, ratio: float | None
+    by_replicate: Mapping[int, tuple[str, float]],
+    metric: Metric,
+    origin: Origin,
+    lacking: bool,
+    partition: Partition,
+    machines: Mapping[int, tuple[str, str]],
 ) -> Cell:
     done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
     values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
@@ -223,8 +221,27 @@ def _cell(
         status = "not run"
     else:
         status = "pruned" if states == {"pruned"} else "missing"
-    interval = mean_interval(values.values(), unit_interval=metric.unit_interval, test_train_ratio=ratio)
-    return Cell(interval, values, len(by_replicate), status, origin, metric, ratio)
+    interval = mean_interval(
+        unit_values(values, partition.units),
+        unit_interval=metric.unit_interval,
+        test_train_ratio=partition.test_train_ratio,
+    )
+    return Cell(
+        interval,
+        values,
+        len(by_replicate),
+        status,
+        origin,
+        metric,
+        partition,
+        _planned(by_replicate, partition),
+        machines,
+    )
+
+
+def _planned(replicates: Iterable[int], partition: Partition) -> int:
+    """How many units the planned replicates make."""
+    return len(unit_values(dict.fromkeys(replicates, 0.0), partition.units))
 
 
 def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:

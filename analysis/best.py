@@ -63,7 +63,7 @@ def versus_best(layout: Layout) -> dict[Place, ToBest]:
         sign = 1 if next(iter(line.values())).metric.better == "higher" else -1
         best = max(line, key=lambda place: sign * line[place].interval.mean)
         for place, cell in line.items():
-            d = paired_values(line[best].values, cell.values)
+            d = paired_values(line[best].values, cell.values, cell.units)
             if place != best and len(d) >= TESTED_FROM:
                 tested.append((place, best, corrected_t(d, cell.test_train_ratio or 0.0)))
     corrected = holm([test.p for *_, test in tested])

@@ -8,7 +8,9 @@ from analysis import stages
 from analysis.best import TESTED_FROM, Place, ToBest, is_tied
 from analysis.differences import TO_TEACHER, Difference
 from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Layout
+from analysis.machines import differing_machines
 from analysis.number_style import NumberStyle
+from analysis.paired_tests import LEAST_PAIRS
 
 SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
 
@@ -32,6 +34,7 @@ def caption(
     if any(c.interval.count == 1 for c in cells):
         sentences.append("A single replicate has no interval.")
     sentences += _spread(layout)
+    sentences += differing_machines(layout)
     splits = {metric.split for metric in layout.metrics}
     if "validation" in splits:
         sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
@@ -44,9 +47,13 @@ def caption(
     if found:
         kind = "corrected t" if layout.folds else "t"
         by = "fold and repeat" if layout.folds else "replicate"
-        bounds = any(i.has_bounds for difference in found for i in difference.by_column.values())
-        around = f", with a {kind} interval on the differences" if bounds else ""
+        intervals = [interval for difference in found for interval in difference.by_column.values()]
+        around = f", with a {kind} interval on the differences" if any(i.has_bounds for i in intervals) else ""
         sentences.append(f"Differences are paired by {by}{around}.")
+        if any(0 < i.count < LEAST_PAIRS for i in intervals):
+            sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
+        if any(i.kind == "not estimable" for i in intervals):
+            sentences.append("Not estimable: so few pairs would have an interval wider than the metric's range.")
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
     sentences += _states(layout)
@@ -60,7 +67,7 @@ def caption(
 
 def _what(layout: Layout, bounds: bool) -> str:
     shown = "[lower, upper bound]" if bounds else "± half-width"
-    count = counted((c.planned for c in layout.cells.values()), layout.folds)
+    count = counted((c.planned for c in layout.cells.values()), layout)
     shown = f"{shown} of the 95 % interval (count)" if _has_intervals(layout) else "(count)"
     splits = {metric.split for metric in layout.metrics}
     only = next(iter(splits)) if len(splits) == 1 else ""
@@ -76,11 +83,16 @@ def _has_intervals(layout: Layout) -> bool:
     return any(c.interval.has_bounds for c in layout.cells.values())
 
 
-def counted(counts: Iterable[int], folds: bool) -> str:
-    """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`."""
+def counted(counts: Iterable[int], layout: Layout) -> str:
+    """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`, `5 folds (their repeats averaged)`,
+    `3 trainings on the given split`."""
     found = sorted(set(counts))
     count = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
-    return f"{count} " + ("folds (of all repeats)" if folds else "replicate" if found == [1] else "replicates")
+    if layout.designs == ["folds"]:
+        return f"{count} " + ("folds (their repeats averaged)" if layout.averages else "folds (of all repeats)")
+    if layout.designs == ["split"]:
+        return f"{count} training{'' if found == [1] else 's'} on the given split"
+    return f"{count} replicate{'' if found == [1] else 's'}"
 
 
 def interval_kinds(cells: Iterable[Cell]) -> str:
@@ -98,15 +110,34 @@ def interval_kinds(cells: Iterable[Cell]) -> str:
 
 
 def _spread(layout: Layout) -> list[str]:
-    if not layout.folds:
-        return ["The spread is over bags and initialisations, not over data sets."]
-    ratios = sorted({c.test_train_ratio for c in layout.cells.values() if c.test_train_ratio is not None})
-    ratio = " and ".join(f"{r:.3g}" for r in ratios)
-    sentences = [
-        f"Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes {ratio} test for "
-        "each training bag. The spread is over partitions of one data set, not over data sets."
-    ]
-    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets]
+    sentences = []
+    if "drawn" in layout.designs or not layout.designs:
+        sentences.append("The spread is over bags and initialisations, not over data sets.")
+    if layout.folds:
+        sentences.append(
+            "Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes "
+            f"{ratios(layout)} test for each training bag. The spread is over partitions of one data set, not over "
+            "data sets."
+        )
+        sentences += [AVERAGED] if layout.averages else []
+    if "split" in layout.designs:
+        sentences.append(
+            "Replicates share the given split: they are new initialisations, tested on the same bags (where the split "
+            "names no validation bags, or num_bags takes a part of the training bags, those are drawn anew). The "
+            "spread is over these alone, and says nothing of other test bags or of another split."
+        )
+    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.folds]
+
+
+AVERAGED = (
+    "Repeats that were tested on the same bags are no new partition: they are averaged, and each fold is counted once."
+)
+
+
+def ratios(layout: Layout) -> str:
+    """The ratios of test to training bags that correct the intervals of the layout's folds."""
+    found = sorted({f"{c.test_train_ratio:.3g}" for c in layout.cells.values() if c.test_train_ratio is not None})
+    return " and ".join(found) if len(found) < 3 else f"{found[0]} to {found[-1]}"
 
 
 def _marks(layout: Layout, cells: list[Cell], best: set[Place], tested: Mapping[Place, ToBest]) -> list[str]:

@@ -374,7 +374,7 @@ def _add_axes(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--test-train-ratio", type=_ratio, metavar="X",
-        help="of folds: test over training bags, for the corrected intervals and tests (default: 1 / (folds − 2))",
+        help="of folds: test over training bags, for the corrected intervals and tests (default: as in the runs)",
     )  # fmt: skip
 
 

@@ -27,8 +27,9 @@ from analysis import stages
 from analysis.arrange import arrange
 from analysis.comparison_sheet import comparison_sheet, said
 from analysis.differences import baseline_for, difference_of
-from analysis.intervals import Interval, paired_values
+from analysis.intervals import Interval, paired_values, unit_values
 from analysis.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, show
+from analysis.machines import differing_pairs
 from analysis.paired_tests import TestResult, corrected_t, holm, paired_t, wilcoxon
 from analysis.results import folders_of, run_predictions
 from analysis.sheet import Sheet
@@ -140,7 +141,7 @@ def compare(
         method is compared with the one that agrees with it in every key that both labels name
     metric: by default as in `tables`; of `delong` it is bag_auc, of `clusters` instance_auc
     test: one of `TESTS`; delong and clusters read the stored predictions
-    test_train_ratio: of folds; by default 1 / (folds − 2)
+    test_train_ratio: of folds; by default that of the bags that the runs tested and trained on
     replicates: of delong and clusters, only these
     UserError for an unknown test, metric, key or replicate, or where there is nothing to compare.
     """
@@ -171,6 +172,7 @@ def compare(
         )
     if not pairs:
         raise UserError(_no_baseline(layout, wanted))
+    notes += differing_pairs((f"{row.text} − {own.text}", cell, other) for _, row, _, own, cell, other in pairs)
     if test == "paired":
         found = [_paired(*pair) for pair in pairs]
         if alone := [one for one in found if not one.difference.count]:
@@ -251,10 +253,13 @@ def _answers(row: Label, wanted: Mapping[str, str]) -> bool:
 
 def _paired(panel: Label, row: Label, column: Label, own: Label, cell: Cell, other: Cell) -> Compared:
     both = cell.values.keys() & other.values.keys()
-    d = paired_values(cell.values, other.values)
+    d = paired_values(cell.values, other.values, cell.units)
     ratio = cell.test_train_ratio
     tests = (paired_t(d), wilcoxon(d)) if ratio is None else (corrected_t(d, ratio),)
-    ours, theirs = (float(np.mean([one.values[r] for r in both])) if both else math.nan for one in (cell, other))
+    ours, theirs = (
+        float(np.mean(unit_values({r: one.values[r] for r in sorted(both)}, cell.units))) if both else math.nan
+        for one in (cell, other)
+    )
     return Compared(panel, row, column, own, ours, theirs, difference_of(cell, other), tests, ())
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from analysis.caption import AVERAGED, ratios
 from analysis.intervals import Interval
 from analysis.layout import Label
 from analysis.number_style import styles_of
-from analysis.paired_tests import smallest_wilcoxon
+from analysis.paired_tests import LEAST_PAIRS, smallest_wilcoxon
 from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
 from analysis.tables import column_head
 from d2l_study.errors import listed
@@ -103,24 +104,33 @@ def _caption(made: Comparison) -> list[str]:
             "Smallest p: 2 / (samples + 1).",
         ]
     elif made.layout.folds:
-        ratios = sorted({one.test_train_ratio for one in made.layout.cells.values() if one.test_train_ratio})
         sentences += [
             "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
-            f"test are corrected (Nadeau and Bengio 2003; test / training bags {listed(f'{r:.3g}' for r in ratios)}), "
+            f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios(made.layout)}), "
             "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
             "said of another data set.",
+            *([AVERAGED] if made.layout.averages else []),
         ]
     else:
         counts = sorted({one.tests[1].count for one in made.found})
         least = listed(f"{smallest_wilcoxon(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
         reached = min((one.tests[1].smallest_p * count for one in made.found), default=math.nan)
+        new = (
+            "new initialisations on one given split"
+            if made.layout.designs == ["split"]
+            else "new bags and initialisations"
+        )
         sentences += [
-            "Difference by replicate (new bags and initialisations): mean [95 % t interval] (pairs). The t test takes "
+            f"Difference by replicate ({new}): mean [95 % t interval] (pairs). The t test takes "
             "the differences for normal and has no smallest p; Wilcoxon's is exact where it can be, its smallest "
             f"two-sided p is {least}, after Holm over this table {min(1.0, reached):.3g}.",
         ]
+        if made.layout.designs == ["split"]:
+            sentences.append("Nothing is said of other test bags or of another split.")
         if reached >= 0.05:
             sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
+    if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
+        sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
     sentences.append(holm_text)
     sentences.append("A large p is no proof of equality: look at the interval.")
     return sentences + made.notes

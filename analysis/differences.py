@@ -38,7 +38,10 @@ class Difference:
 
 def difference_of(cell: Cell, other: Cell) -> Interval:
     """cell − other, paired by replicate, with the interval that folds of one data set ask for."""
-    return paired_difference(cell.values, other.values, test_train_ratio=cell.test_train_ratio)
+    return paired_difference(
+        cell.values, other.values, test_train_ratio=cell.test_train_ratio, units=cell.units,
+        unit_interval=cell.metric.unit_interval,
+    )  # fmt: skip
 
 
 def differences(layout: Layout, panel: Label) -> list[Difference]:

@@ -317,7 +317,7 @@ def _note(layout: Layout) -> str:
     cells = [c for c in layout.cells.values() if c.values]
     kinds = interval_kinds(cells)
     interval = f" and 95 % interval ({kinds})" if kinds else ""
-    text = f"mean{interval}, {counted((c.planned for c in layout.cells.values()), layout.folds)}"
+    text = f"mean{interval}, {counted((c.planned for c in layout.cells.values()), layout)}"
     if any(c.status == "partial" for c in cells):
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):

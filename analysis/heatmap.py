@@ -93,7 +93,7 @@ def draw_heatmap(
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)
         bar.outline.set_visible(False)
-        note = f"mean over {counted((c.interval.count for c in layout.cells.values() if c.values), layout.folds)}"
+        note = f"mean over {counted((c.interval.count for c in layout.cells.values() if c.values), layout)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
         style.footnote(figure, f"{note}; {layout.metric.better} is better; empty: not planned or no result")
     return figure

@@ -2,7 +2,8 @@
 
 What they say: how much the mean would move if the study were repeated with new bags and new initialisations.
 They assume replicates that are independent of each other. They say nothing about other data sets, and folds
-of one data set are *not* independent: there these intervals are too narrow.
+of one data set are *not* independent: there these intervals are too narrow. Which replicates are folds, and which were
+tested on the same bags, is for `partitions`.
 
 A metric in [0, 1] gets, below 20 replicates, a t interval on the logit scale, transformed back: that of
 logit(mean), its standard error by the delta method, se / (mean (1 − mean)). From 20 on it gets the BCa bootstrap
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,7 @@ Kind = Literal[
     "corrected t",
     "corrected t on the logit",
     "no spread",
+    "not estimable",
     "as published",
 ]
 
@@ -125,19 +127,43 @@ def paired_difference(
     *,
     confidence: float = 0.95,
     test_train_ratio: float | None = None,
+    units: Mapping[int, Hashable] | None = None,
+    unit_interval: bool = False,
 ) -> Interval:
     """Mean of first − second over the replicates that both have, with a t interval on the differences.
 
     first, second: value of the metric by replicate; a replicate that one lacks, or where one is NaN, is left
     out. No bounds below two pairs; equal differences give bounds that equal their mean.
+    units: as of `paired_values`
+    unit_interval: the metric lies in [0, 1], so that a half-width above 1 says nothing: then no bounds (kind "not
+        estimable")
     """
-    return mean_difference(paired_values(first, second), confidence, test_train_ratio)
+    found = mean_difference(paired_values(first, second, units), confidence, test_train_ratio)
+    if unit_interval and found.has_bounds and found.half_width > 1:
+        return Interval(found.mean, math.nan, math.nan, found.count, "not estimable")
+    return found
 
 
-def paired_values(first: Mapping[int, float], second: Mapping[int, float]) -> np.ndarray:
-    """first − second, (pairs,), over the replicates that both have, in ascending order."""
+def paired_values(
+    first: Mapping[int, float], second: Mapping[int, float], units: Mapping[int, Hashable] | None = None
+) -> np.ndarray:
+    """first − second, (pairs,), over the replicates that both have, in ascending order.
+
+    units: replicates of one unit (runs of one fold that were tested on the same bags) count once, by their mean.
+    """
     both = sorted(first.keys() & second.keys())
-    return np.array([first[r] - second[r] for r in both], dtype=np.float64)
+    return unit_values({r: first[r] - second[r] for r in both}, units)
+
+
+def unit_values(values: Mapping[int, float], units: Mapping[int, Hashable] | None = None) -> np.ndarray:
+    """The values by replicate, (units,): those of one unit averaged (NaN left out), in the order of first appearance;
+    a replicate that `units` lacks is a unit of its own."""
+    groups: dict[Hashable, list[float]] = {}
+    for replicate, value in values.items():
+        key = ("unit", units[replicate]) if units and replicate in units else ("replicate", replicate)
+        groups.setdefault(key, []).append(value)
+    known = ([v for v in group if not math.isnan(v)] for group in groups.values())
+    return np.array([np.mean(group) if group else math.nan for group in known], dtype=np.float64)
 
 
 def mean_difference(

@@ -8,7 +8,7 @@ key the columns are several metrics, those of the bags and those of the instance
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from analysis import stages
 from analysis.intervals import Interval
 from analysis.metrics import Metric, describe
+from analysis.partitions import DRAWN, Design, Partition
 
 if TYPE_CHECKING:
     import pandas
@@ -70,14 +71,33 @@ class Cell:
 
     interval: Interval
     values: Mapping[int, float]
-    planned: int
+    """By replicate."""
+    planned_runs: int
     status: Status
     """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all; `not run`: its
     teacher failed; `no such metric`: its stage has none of it, while others have."""
     origin: Origin
     metric: Metric
-    test_train_ratio: float | None = None
-    """Of folds of one data set, for corrected intervals and tests; None for independent replicates."""
+    partition: Partition = DRAWN
+    planned: int = 0
+    """How many values the interval is to be made of: runs, or folds where their repeats are averaged."""
+    machines: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Precision and device of the finished replicates that say so."""
+
+    @property
+    def test_train_ratio(self) -> float | None:
+        """Of folds of one data set, for corrected intervals and tests; None for independent replicates."""
+        return self.partition.test_train_ratio
+
+    @property
+    def units(self) -> Mapping[int, Hashable]:
+        """Replicate -> what it was tested on, where several replicates may have been tested on the same bags."""
+        return self.partition.units
+
+    @property
+    def averages(self) -> bool:
+        """Whether its interval counts means over runs that were tested on the same bags."""
+        return self.planned < self.planned_runs
 
 
 @dataclass
@@ -110,7 +130,17 @@ class Layout:
     @property
     def folds(self) -> bool:
         """Whether replicates are folds of one data set."""
-        return any(cell.test_train_ratio is not None for cell in self.cells.values())
+        return "folds" in self.designs
+
+    @cached_property
+    def designs(self) -> list[Design]:
+        """What the replicates are, in the order of the cells."""
+        return list(dict.fromkeys(cell.partition.design for cell in self.cells.values()))
+
+    @property
+    def averages(self) -> bool:
+        """Whether some of its folds have repeats on the same test bags."""
+        return any(cell.averages for cell in self.cells.values())
 
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""
@@ -135,7 +165,7 @@ def default_columns(rows: pandas.DataFrame) -> str:
 
 
 def has_folds(rows: pandas.DataFrame) -> bool:
-    """Whether replicates are folds of one data set."""
+    """Whether bags are given: replicates are folds of one data set, or trainings on one split of it."""
     return bool("fold" in rows and rows["fold"].notna().any())
 
 

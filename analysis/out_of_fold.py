@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis import stages
 from analysis.arrange import RUN_COLUMNS
 from analysis.metrics import describe
+from analysis.partitions import DRAWN, NOT_POOLED, partitions_of
 from analysis.results import folders_of, run_predictions
+from d2l_study.errors import listed
 from d2l_study.learning import metrics
 
 if TYPE_CHECKING:
@@ -24,40 +27,49 @@ if TYPE_CHECKING:
 
 def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     """One row per configuration and repeat whose folds are all done: the settings of the configuration, `replicate`
-    and `repeat` the repeat, `fold` empty, and the pooled metrics under the names that they have by fold.
+    and `repeat` the repeat, `fold` empty, `test_set` the partition (the same for repeats of the same folds), and the
+    pooled metrics under the names that they have by fold. `attrs["not_pooled"]` names the repeats that lack a fold.
 
-    rows: of `analysis.load` from study folders. Empty without folds. UserError where a finished run kept no
-    predictions.
+    rows: of `analysis.load` from study folders. Empty without folds; a given split has nothing to pool. UserError where
+    a finished run kept no predictions.
     """
     import pandas as pd
 
     if "fold" not in rows or rows["fold"].isna().all():
         return rows.iloc[:0].copy()
     folders = folders_of(rows)
+    partitions = partitions_of(rows)
     settings = [str(c) for c in rows if str(c) not in RUN_COLUMNS and describe(str(c)) is None]
     kept = [*dict.fromkeys([*settings, "study", "config_id", "trial_id", "teacher_id", "teacher_method",
                             "student_method"])]  # fmt: skip
     found: list[dict[str, Any]] = []
+    left_out: list[str] = []
     done = rows[(rows["status"] == "done") & rows["fold"].notna()]
     for (study, config, method), group in done.groupby(["study", "config_id", "method"], sort=False):
-        folds = _folds(rows, group)
+        partition = partitions.get(str(config), DRAWN)
+        if partition.fold_count is None:
+            continue
         for repeat, runs in group.groupby("repeat"):
-            if set(runs["fold"]) != set(range(folds)):
+            if lacking := sorted(set(range(partition.fold_count)) - {int(fold) for fold in runs["fold"]}):
+                left_out.append(f"{method}, repeat {int(repeat)} (lacks fold {listed(lacking, 5)})")
                 continue
             parts = [run_predictions(folders[str(study)], str(config), int(r), split="test") for r in runs["replicate"]]
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
+            tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
+            ranked = first["stage"] in stages.WITHOUT_PROBABILITY
             found.append({
                 **{name: first.get(name) for name in kept}, "method": method, "status": "done", "cause": None,
-                "replicate": int(repeat), "repeat": int(repeat), "fold": math.nan, **pooled_metrics(pd.concat(parts)),
+                "replicate": int(repeat), "repeat": int(repeat), "fold": math.nan, "test_set": " ".join(tested),
+                **pooled_metrics(pd.concat(parts), probabilities=not ranked),
             })  # fmt: skip
     frame = pd.DataFrame(found, columns=None if found else rows.columns)
-    frame.attrs = dict(rows.attrs)
+    frame.attrs = {**rows.attrs, NOT_POOLED: list(dict.fromkeys(left_out))}
     return frame
 
 
-def pooled_metrics(predictions: pandas.DataFrame) -> dict[str, float]:
+def pooled_metrics(predictions: pandas.DataFrame, *, probabilities: bool = True) -> dict[str, float]:
     """Metrics of predictions (`level`, `label`, `logit`) of any number of runs taken as one; unknown labels are left
-    out. Those that need a threshold take a probability of 0.5."""
+    out. Those that need a threshold take a probability of 0.5; scores that are no probabilities have none of them."""
     found: dict[str, float] = {}
     for level in ("bag", "instance"):
         part = predictions[(predictions["level"] == level) & predictions["label"].notna()]
@@ -68,15 +80,9 @@ def pooled_metrics(predictions: pandas.DataFrame) -> dict[str, float]:
             continue
         found[f"{level}_auc"] = metrics.auc(label, logit)
         found[f"{level}_ap"] = metrics.average_precision(label, logit)
+        if not probabilities:
+            continue
         found |= {f"{level}_{name}": value for name, value in metrics.at_threshold(label, logit).items()}
         if level == "bag":
             found |= {"bag_nll": metrics.log_loss(label, logit), "bag_brier": metrics.brier(label, logit)}
     return found
-
-
-def _folds(rows: pandas.DataFrame, group: pandas.DataFrame) -> int:
-    """How many folds a repeat of these runs has."""
-    if "folds" in group and group["folds"].notna().any():
-        return int(group["folds"].dropna().iloc[0])
-    same = rows["dataset"] == group["dataset"].iloc[0] if "dataset" in rows else slice(None)
-    return int(rows.loc[same, "fold"].max()) + 1

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_PAIRS = 5
+"""Below so many pairs a p-value is shown, but nothing is said to be told apart or not."""
 EXACT_WITH_TIES = 13
 """With ties Wilcoxon's exact distribution is enumerated, 2^n signs, up to so many pairs."""
 

@@ -122,7 +122,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
         bounds = [interval.lower, interval.upper]
         axis.plot(bounds, [position] * 2, color=mark.colour, lw=1.4, zorder=3)
         axis.plot(bounds, [position] * 2, "|", color=mark.colour, markersize=6, zorder=3)
-    face = mark.colour if len(both) == cell.planned else "white"
+    face = mark.colour if len(both) == cell.planned_runs else "white"
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean([one.values[r] for r in both])) for one in (teacher, cell))
     axis.annotate(f"{before:.4f} → {after:.4f} ({len(both)})", (1.02, position), xycoords=("axes fraction", "data"),

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis import style
+from analysis import stages, style
 from analysis.calibration import BINS, SPECIFICITY, bins_of, by_replicate, sigmoid
 from analysis.caption import counted
 from analysis.figures import marks_of
-from analysis.intervals import Interval, mean_interval
+from analysis.intervals import Interval, mean_interval, unit_values
 from analysis.layout import Layout
 from analysis.number_style import NumberStyle
 from analysis.scored import Scored, left_out, panels_of, scored_cells
 from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
+from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 LEAST = 5
 """Scores of a replicate in a bin below which its share says nothing."""
 COLUMNS = (
-    ("temperature", "temperature", False), ("ece", "calibration error", True), ("ece_scaled", "scaled", True),
-    ("brier", "Brier score", True), ("brier_scaled", "scaled", True),
+    ("temperature", "temperature", False),
+    ("ece", "calibration error", True), ("ece_scaled", "calibration error, scaled", True),
+    ("brier", "Brier score", True), ("brier_scaled", "Brier score, scaled", True),
     ("sensitivity", "sensitivity", True),
 )  # fmt: skip
+
+
+RANKS = "Attention scores rank instances and are no probabilities: they are left out."
 
 
 @dataclass
@@ -39,12 +44,19 @@ class Reliability:
     layout: Layout
     cells: list[Scored]
     level: str
+    ranks: int = 0
+    """How many cells are left out, since their scores are no probabilities."""
 
     @classmethod
     def of(cls, rows: pandas.DataFrame, level: str = "bag") -> Reliability:
-        """UserError where no finished run kept predictions of the level."""
+        """UserError where no finished run kept predictions of the level that are probabilities."""
         layout, cells = scored_cells(rows, level, "reliability")
-        return cls(layout, cells, level)
+        ranks = [one for one in cells if level == "instance" and one.cell.origin.stage in stages.WITHOUT_PROBABILITY]
+        kept = [one for one in cells if one not in ranks]
+        if not kept:
+            raise UserError(f"--kind reliability: the {level} scores of study {layout.study!r} are of attention, which "
+                            "is no probability")  # fmt: skip
+        return cls(layout, kept, level, len(ranks))
 
     def frame(self) -> pandas.DataFrame:
         """One row per run: its temperature, calibration errors, Brier scores and sensitivity."""
@@ -64,16 +76,16 @@ class Reliability:
         for title, mine in panels_of(self.layout, self.cells):
             lines = []
             for one in mine:
-                runs = list(by_replicate(one.test, one.validation).values())
+                runs = by_replicate(one.test, one.validation)
                 entries = []
                 for name, _, unit in COLUMNS:
-                    values = [getattr(run, name) for run in runs]
                     ratio = one.cell.test_train_ratio
                     if name == "temperature":  # a factor: its logarithm is what varies evenly
-                        entries.append(
-                            _factor(mean_interval(np.log(values), unit_interval=False, test_train_ratio=ratio))
-                        )
+                        logs = {r: np.log(run.temperature) for r, run in runs.items()}
+                        values = unit_values(logs, one.cell.units)
+                        entries.append(_factor(mean_interval(values, unit_interval=False, test_train_ratio=ratio)))
                         continue
+                    values = unit_values({r: getattr(run, name) for r, run in runs.items()}, one.cell.units)
                     entries.append(_entry(mean_interval(values, unit_interval=unit, test_train_ratio=ratio)))
                 lines.append(Line(one.row, entries))
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
@@ -84,6 +96,7 @@ class Reliability:
             + " (geometric mean over runs)" + (", since instances have none" if self.level == "instance" else "") + ".",
             f"Sensitivity at a specificity of {SPECIFICITY:g}; its threshold is read off the test scores, so it is "
             "that of the curve, not of a threshold that was set beforehand.",
+            *([RANKS] if self.ranks else []),
         ]  # fmt: skip
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",
@@ -124,11 +137,12 @@ class Reliability:
         return figure
 
     def _note(self, scaled: bool) -> str:
-        many = counted((len(one.test) for one in self.cells), self.layout.folds)
+        many = counted((len(one.test) for one in self.cells), self.layout)
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
         text += "; scaled by a temperature fitted to validation bags" if scaled else ""
-        return text + left_out(self.layout, self.cells)
+        text += "; attention, which is no probability, is left out" if self.ranks else ""
+        return text + left_out(self.layout, self.cells, self.ranks)
 
 
 def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> None:

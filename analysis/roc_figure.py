@@ -11,6 +11,7 @@ from analysis import stages, style
 from analysis.caption import counted
 from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
 from analysis.figures import marks_of
+from analysis.intervals import unit_values
 from analysis.layout import Layout
 from analysis.scored import Scored, band, left_out, panels_of, scored_cells, two_classes
 from d2l_study.errors import UserError
@@ -57,9 +58,14 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
 
 
 def curves_of(one: Scored, kind: str) -> np.ndarray:
-    """The curves of a cell's replicates on the grid, (replicates with both classes, points)."""
+    """The curves of a cell's replicates on the grid, (replicates with both classes, points); those of a fold that were
+    tested on the same bags as their mean."""
     on_grid = roc_on_grid if kind == "roc" else precision_on_grid
-    return np.array([on_grid(*scores) for scores in one.test.values() if two_classes(scores)])
+    curves = {r: on_grid(*scores) for r, scores in one.test.items() if two_classes(scores)}
+    if not one.cell.averages:
+        return np.array([*curves.values()])
+    return np.transpose([unit_values({r: curve[i] for r, curve in curves.items()}, one.cell.units)
+                         for i in range(len(GRID if kind == "roc" else RECALL_GRID))])  # fmt: skip
 
 
 def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
@@ -93,7 +99,7 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
 
 
 def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
-    many = counted((sum(two_classes(s) for s in one.test.values()) for one in found), layout.folds)
+    many = counted((sum(two_classes(s) for s in one.test.values()) for one in found), layout)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "

@@ -107,9 +107,11 @@ def _of_run(folder: StudyFolder, config: str, replicate: int) -> dict[tuple[str,
     return found
 
 
-def left_out(layout: Layout, found: Sequence[Scored]) -> str:
-    """For the note of a figure: how many finished cells it cannot show, since their runs kept no predictions."""
-    lost = sum(bool(cell.values) for cell in layout.cells.values()) - sum(bool(one.cell.values) for one in found)
+def left_out(layout: Layout, found: Sequence[Scored], besides: int = 0) -> str:
+    """For the note of a figure: how many finished cells it cannot show, since their runs kept no predictions.
+    besides: cells that are left out for another reason."""
+    there = sum(bool(cell.values) for cell in layout.cells.values()) - besides
+    lost = there - sum(bool(one.cell.values) for one in found)
     return f"; without {lost} configuration{'s' if lost > 1 else ''} that kept no predictions" if lost > 0 else ""
 
 
@@ -118,8 +120,8 @@ def two_classes(scores: Scores) -> bool:
 
 
 def band(curves: np.ndarray, ratio: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and pointwise 95 % t interval (for folds: corrected), within [0, 1], of curves (replicates, points); below
-    two replicates the bounds are NaN, as where a point has too few values."""
+    """Mean and pointwise 95 % t interval (for folds: corrected), within [0, 1], of curves (units, points); below
+    two of them the bounds are NaN, as where a point has too few values."""
     found: list[Interval] = [mean_difference(curves[:, i], test_train_ratio=ratio) for i in range(curves.shape[1])]
     mean, lower, upper = (np.array([getattr(i, name) for i in found]) for name in ("mean", "lower", "upper"))
     return mean, np.clip(lower, 0, 1), np.clip(upper, 0, 1)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
 ORACLE_SEARCH = "ORACLE: the settings were searched for with true instance labels."
 REFERENCES = ("bag_label", "attention", "cam", "peak", ORACLE)
+WITHOUT_PROBABILITY = ("attention",)
+"""Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
+Brier score and no figure at a probability of 0.5."""
 MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 

@@ -27,11 +27,12 @@ from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, default_columns
 from analysis.long_form import long_csv, long_frame
 from analysis.metrics import histology_metrics
 from analysis.number_style import NumberStyle, styles_of
+from analysis.partitions import NOT_POOLED
 from analysis.sheet import NOTHING, Entry, Group, Head, Line, Panel, Sheet
 from analysis.write_html import html_fragment, write_html
 from analysis.write_latex import write_latex
 from analysis.write_markdown import write_markdown
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -54,6 +55,8 @@ class Table:
     pooled: Layout | None = None
     """Pooled out-of-fold figures, arranged alike; a repeat is their replicate."""
     published: list[published.Published] = field(default_factory=list)
+    not_pooled: list[str] = field(default_factory=list)
+    """The repeats that lack a fold, and so have no pooled figures."""
 
     def sheet(self) -> Sheet:
         return _Writer(self).sheet()
@@ -93,7 +96,7 @@ def table(
     metric: by default the instance AUC where the study has students, the bag AUC otherwise; where the columns are
         metrics, those of the histology tables
     column_key, panel_key: a key, `METRICS` for the columns, None for no panels, by default what `layout` says
-    test_train_ratio: of folds; by default 1 / (folds − 2)
+    test_train_ratio: of folds; by default that of the bags that the runs tested and trained on
     pooled: pooled out-of-fold rows (`out_of_fold.pooled_rows`)
     with_published: with the published figures of the same data sets, which differ in protocol
     UserError for an unknown metric or key.
@@ -112,14 +115,15 @@ def table(
     compared = {one: differences(layout, one) for one in layout.panels}
     styles = styles_of(layout, (d for found in compared.values() for d in found))
     best = best_cells(layout, lambda cell: styles[cell.metric.name].rounded(cell.interval))
-    below = None
-    if pooled is not None and not pooled.empty:
+    below, lost = None, list[str]()
+    if pooled is not None and columns == METRICS:
+        lost = list(pooled.attrs.get(NOT_POOLED, ()))
         names = [m.name for m in layout.metrics]
-        if columns == METRICS and any(name in pooled for name in names):
+        if not pooled.empty and any(name in pooled for name in names):
             lacking = {name: math.nan for name in names if name not in pooled}
             below = arrange(pooled.assign(**lacking), names, row_key, columns, panel)
     figures = published.figures(layout.datasets) if with_published else []
-    return Table(layout, compared, best, versus_best(layout), below, figures)
+    return Table(layout, compared, best, versus_best(layout), below, figures, lost)
 
 
 def render(
@@ -162,7 +166,10 @@ class _Writer:
                 "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
                 "over repeats with a t interval over repeats (other partitions of the same data: too narrow for new "
                 "data). Models of different folds need not agree in scale, which a pooled AUC pays for."
+                + (" Repeats of the same folds are averaged and counted once." if made.pooled.averages else "")
             )
+        if made.not_pooled:
+            sentences.append(f"Not pooled: {listed(made.not_pooled, 6)}.")
         sentences += published.caption(made.published)
         name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
         return Sheet(title, name, [self._panel(panel) for panel in layout.panels], sentences)
@@ -251,7 +258,10 @@ def column_head(panel: Label, column: Label) -> Head:
 
 
 def _count(cell: Cell) -> str:
-    return f"({cell.interval.count})" if cell.status == "done" else f"({cell.interval.count} of {cell.planned})"
+    if cell.status == "done":
+        return f"({cell.interval.count})"
+    runs = f"{len(cell.values)} of {cell.planned_runs}"
+    return f"({runs} runs)" if cell.averages else f"({runs})"
 
 
 def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:

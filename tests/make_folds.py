@@ -30,8 +30,16 @@ def make_folds(
     failed: tuple[tuple[int, int], ...] = (),
     oracle: bool = False,
     seed: int = 0,
+    partition: str = "dealt folds",
+    folds_key: int | None = None,
+    train_bags: int | None = None,
+    older: bool = False,
 ) -> StudyFolder:
     """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
+
+    partition: `given folds` have the same bags in every repeat; of a `given split` the first part of `folds` is the
+    test part of all `folds` × `repeats` replicates. folds_key: what data.folds says, where the folds are the user's;
+    train_bags: data.num_bags; older: without the columns that runs did not have before partitions were recorded.
 
     Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
     """
@@ -42,7 +50,7 @@ def make_folds(
     plan: list[dict[str, Any]] = []
     for method in (*methods, *(("oracle",) if oracle else ())):
         stage = "oracle" if method == "oracle" else "teacher"
-        values = {"dataset": dataset, "num_bags": None, "folds": folds, "pooling": "attention",
+        values = {"dataset": dataset, "num_bags": train_bags, "folds": folds_key or folds, "pooling": "attention",
                   "lambda_adv": float(method == "vat")}  # fmt: skip
         identity = config_id(stage, {"data": {**values, "method": method}}, "no data", seed)
         plan.append({"config_id": identity, "stage": stage, "method": method, "values": values,
@@ -55,13 +63,14 @@ def make_folds(
             if (i, r) in failed:
                 folder.write_failure(entry["config_id"], r, {"cause": "ValueError: made to fail", "log": "…"})
                 continue
-            repeat, fold = divmod(r, folds)
+            repeat, fold = (r, 0) if partition == "given split" else divmod(r, folds)
             run = np.random.default_rng([seed, i, r])
-            test = order[repeat][fold::folds]
+            same = 0 if partition.startswith("given") else repeat
+            test = order[same][fold::folds]
             gain = 2.0 if entry["method"] == "oracle" else 1.0 + 0.5 * (entry["method"] == "vat")
             frames = []
             for number in test:
-                shift = hard[repeat, number]
+                shift = hard[same, number]
                 y, own = label[number], patches[number]
                 frames.append(
                     _frame(r, "bag", [number], [number], [y], [gain * (2 * y - 1) + shift + run.normal(0, 0.5)])
@@ -75,6 +84,10 @@ def make_folds(
             row = {"repeat": repeat, "fold": fold, "seed": seed, "status": "done", "cause": None,
                    **_metrics("bag", bag), **_metrics("instance", instance), "instance_auc_within": _within(instance),
                    "train_seconds": 2.5, "device": "cpu", "precision": "float32", "code_version": "test"}  # fmt: skip
+            row |= {"test_bags": len(test), "train_bags": train_bags or images - 2 * len(test)}
+            if not older:
+                row |= {"partition": partition, "fold_count": None if partition == "given split" else folds,
+                        "test_set": f"t{'-'.join(map(str, sorted(test)))}"}  # fmt: skip
             if entry["stage"] == "oracle":
                 row = {k: v for k, v in row.items() if not k.startswith("bag_")}
             out = io.BytesIO()

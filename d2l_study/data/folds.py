@@ -70,17 +70,24 @@ def _deal(counts: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarra
     return found
 
 
+def partition_of(collection: BagCollection, folds: int) -> tuple[str, int | None]:
+    """Where the parts of a replicate come from, and how many folds there are: `dealt folds`, `given folds` (those of
+    the user, whatever data.folds says), or `given split` (training and test parts of the user: no folds)."""
+    if collection.part is not None:
+        return "given split", None
+    if collection.fold is not None:
+        return "given folds", int(collection.fold.max()) + 1
+    return "dealt folds", folds
+
+
 def parts_of(
     collection: BagCollection, number: int, base_seed: int, folds: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Replicate `number`'s training, validation and test bags (indices, sorted), its repeat and its fold."""
     label, group = collection.bags.label, collection.group
-    if collection.fold is not None:
-        folds = int(collection.fold.max()) + 1
-    if collection.part is not None:
-        repeat, fold = number, 0
-    else:
-        repeat, fold = divmod(number, folds)
+    _, count = partition_of(collection, folds)
+    folds = count or folds
+    repeat, fold = divmod(number, folds) if count is not None else (number, 0)
     streams = Streams(collection.name, base_seed, 0)
     if collection.part is not None:
         train, val, test = (np.flatnonzero(collection.part == part) for part in (TRAIN, VAL, TEST))

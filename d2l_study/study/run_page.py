@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PREDICTIONS, CURVE = "predictions.parquet", "curve.json"
 """The files of a committed run that a page is made from; a run without one of them simply shows less."""
 
-COUNTERS = frozenset({"replicate", "repeat", "fold", "seed", "generation", "threads"})
+COUNTERS = frozenset({"replicate", "repeat", "fold", "fold_count", "seed", "generation", "threads"})
 SHORT = {
     "num_bags": "n", "mean_bag_size": "K", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
     "epsilon": "ε", "learning_rate": "lr",
@@ -95,6 +95,8 @@ ROW_FACTS = (
     "status",
     "repeat",
     "fold",
+    "fold_count",
+    "partition",
     "seed",
     "generation",
     "teacher_method",

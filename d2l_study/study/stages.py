@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from d2l_study.data import DATASETS, Replicate
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
@@ -114,7 +119,7 @@ def run_results(
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
         "host": platform.node(),
-        **_counts(problem), "warning": "; ".join(undefined(problem)) or None,
+        **_counts(order, problem), "warning": "; ".join(undefined(problem)) or None,
         "code_version": order.code_version, "made_by": order.study, "committed_at": at,
     }  # fmt: skip
     files = {"curve.json": json.dumps(result.curve).encode()}
@@ -147,13 +152,20 @@ def _scores(order: TrialOrder, problem: Replicate, result: Fitted, device: str) 
     return dense_maps.slid(StoredModel(_network(order, problem), result.params, _card(order, problem, result)), compute)
 
 
-def _counts(problem: Replicate) -> dict[str, int]:
-    """How much a fold of given bags holds; of drawn bags the keys of the data section say it."""
+def _counts(order: TrialOrder, problem: Replicate) -> dict[str, Any]:
+    """How much a fold of given bags holds, and which partition it is of; of drawn bags the keys of the data section
+    say it. `test_set` is the same in all runs that were tested on the same bags."""
     if problem.fold is None:
         return {}
+    assert isinstance(problem.pool, BagCollection)
+    partition, count = partition_of(problem.pool, order.sections["data"]["folds"])
+    bags = np.sort(problem.test.number).astype("<i8").tobytes()
     sizes = {f"{name}_instances": len(bags.instance) for name, bags in
              (("train", problem.train), ("val", problem.val), ("test", problem.test))}  # fmt: skip
-    return {"train_bags": len(problem.train), "test_bags": len(problem.test), **sizes}
+    return {
+        "train_bags": len(problem.train), "test_bags": len(problem.test), **sizes, "partition": partition,
+        "fold_count": count, "test_set": f"t{hashlib.sha256(bags).hexdigest()[:11]}",
+    }  # fmt: skip
 
 
 def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
@@ -200,7 +212,6 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
     bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
     drawn, a bag's place in its split, and −1 of an instance. Further instance truths are columns label_NAME.
     """
-    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 

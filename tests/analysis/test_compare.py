@@ -99,6 +99,21 @@ def test_what_has_no_common_replicate_is_named_and_nothing_at_all_is_an_error(tm
         compare(analysis.load("none", tmp_path))
 
 
+def test_what_was_computed_otherwise_is_said_of_tables_and_of_pairs(root):
+    rows = analysis.load("made", root)
+    assert "differ in" not in table(rows).text() + compare(rows).text()
+    moved = (rows["method"] == "vat") & (rows["num_bags"] == 50) & (rows["status"] == "done")
+    rows.loc[moved, "precision"] = "bfloat16"
+    rows.loc[rows["num_bags"] == 100, "device"] = "cuda:1"
+    for format in ("markdown", "latex", "html"):
+        text = " ".join(table(rows).text(format).split())
+        assert "Runs differ in precision, which changes results (bfloat16: vat; float32: none, vat)." in text
+        assert "Runs differ in device, which changes results (cpu: none, vat; cuda: none, vat)." in text
+    text = " ".join(compare(rows).text().split())
+    assert "In 4 of 9 pairs the two sides differ in precision (bfloat16, float32)" in text
+    assert "differ in device" not in text  # both sides of a pair were computed on the same
+
+
 def test_folds_and_independent_replicates_are_not_tested_in_one_table(root):
     with pytest.raises(UserError, match="made, folded: the replicates of some are folds"):
         compare(analysis.load(["made", "folded"], root))

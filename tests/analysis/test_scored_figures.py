@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from label_boxes import misplaced
+from make_folds import make_folds
 from make_study import make_distillation, make_study
 from scipy import stats
 from scipy.optimize import minimize_scalar
@@ -18,6 +19,7 @@ from analysis import heatmap, learning_figure, roc_figure, style
 from analysis.arrange import arrange
 from analysis.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
 from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
+from analysis.out_of_fold import pooled_rows
 from analysis.reliability_figure import Reliability
 from analysis.scored import band
 from d2l_study.errors import UserError
@@ -129,6 +131,32 @@ def test_no_test_label_sets_a_temperature(rows):
     for (labels, logits), (_, found) in zip(stored(rows, "vat", 50, "test", "instance"), one.iterrows(), strict=True):
         scaled = 1 / (1 + np.exp(-logits / found["temperature"]))
         assert found["brier_scaled"] == pytest.approx(metrics.brier_score_loss(labels, scaled))
+
+
+def test_attention_is_no_probability_and_is_in_no_reliability(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=3, with_predictions=True)
+    rows = analysis.load("made", tmp_path)
+    rows.loc[rows["method"] == "vat", "stage"] = "attention"
+    found = Reliability.of(rows, "instance")
+    assert set(found.frame()["row"]) == {"none"}
+    text = " ".join(found.sheet().caption)
+    assert "Attention scores rank instances and are no probabilities" in text
+    assert "attention, which is no probability, is left out" in " ".join(found.draw().get_supxlabel().split())
+    assert "kept no predictions" not in found.draw().get_supxlabel()
+    heads = found.sheet().panels[0].columns
+    assert len(heads) == len(set(heads))
+    rows["stage"] = "attention"
+    with pytest.raises(UserError, match="which is no probability"):
+        Reliability.of(rows, "instance")
+
+
+def test_attention_has_no_pooled_figure_at_a_probability(tmp_path):
+    make_folds(tmp_path, images=20, repeats=1)
+    rows = analysis.load("folded", tmp_path)
+    rows.loc[rows["method"] == "vat", "stage"] = "attention"
+    pooled = pooled_rows(rows).set_index("method")
+    assert np.isfinite(pooled.loc["none", "instance_f1"]) and np.isfinite(pooled.loc["vat", "instance_auc"])
+    assert pooled.loc["vat", ["instance_f1", "instance_accuracy", "bag_nll", "bag_brier"]].isna().all()
 
 
 def test_the_reliability_figure_shows_shares_of_positives(rows):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from d2l_study.data.collection import TEST, TRAIN, VAL, BagCollection
-from d2l_study.data.folds import fold_replicate, grouped_stratified_folds, parts_of, subsample
+from d2l_study.data.folds import fold_replicate, grouped_stratified_folds, partition_of, parts_of, subsample
 from d2l_study.data.pool import Bags
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
@@ -157,3 +157,12 @@ def test_a_split_of_the_users_is_taken_as_it_is_and_lacks_at_most_validation():
     train, val, test, _, _ = parts_of(dataclasses.replace(data, part=part), 0, 1, folds=5)
     assert len(val) == 2 and set(train) | set(val) == set(range(10)) and test.tolist() == [10, 11]
     assert set(data.bags.label[val]) == {0, 1}
+
+
+def test_folds_of_the_user_are_counted_from_the_data_and_a_split_has_none():
+    given = collection([0, 1] * 6, fold=np.arange(12) % 4)
+    assert partition_of(given, 10) == ("given folds", 4)
+    assert [parts_of(given, number, 1, folds=10)[3:] for number in (3, 4)] == [(0, 3), (1, 0)]
+    split = collection([0, 1] * 6, part=np.repeat([TRAIN, VAL, TEST], 4).astype(np.int8))
+    assert partition_of(split, 10) == ("given split", None)
+    assert partition_of(collection([0, 1] * 6), 10) == ("dealt folds", 10)

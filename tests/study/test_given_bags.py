@@ -49,11 +49,13 @@ def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_the
     assert set(run_trial(order(tmp_path, "oracle", "cc" * 10, (1,))).values()) == {"done"}
     ledger = StudyFolder(LocalStorage(tmp_path), "s").ledger
     pool = DATA.load_pool()
-    tested = []
+    tested, sets = [], {}
     for stage in (teacher, student):
         for number in numbers:
             row = ledger.read(stage, number)["row"]
             assert (row["repeat"], row["fold"]) == divmod(number, 3)
+            assert (row["partition"], row["fold_count"]) == ("dealt folds", 3)
+            sets.setdefault(row["test_set"], set()).add(tuple(DATA.replicate(pool, number, 5).test.number))
             assert row["train_bags"] == 4 and row["test_instances"] > 0 and "instance_auc_within" in row
             frame = pd.read_parquet(io.BytesIO(ledger.read_file(stage, number, "predictions.parquet")))
             problem = DATA.replicate(pool, number, 5)
@@ -65,6 +67,7 @@ def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_the
             assert set(instances["bag_index"]) == set(bags["bag_index"])
             if stage == teacher and number < 3:
                 tested += bags["bag_index"].tolist()
+    assert len(sets) == 4 and all(len(bags) == 1 for bags in sets.values())  # one name for the same bags, and no other
     assert sorted(tested) == list(range(12))  # out-of-fold predictions of every bag, once
 
 
