@@ -73,9 +73,10 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def idle_keys(self) -> set[str]:
-        """The keys that change nothing, given the others: no id depends on them."""
-        return set()
+    def idle_keys(self) -> dict[str, str]:
+        """The keys that change nothing, given the others, each with what makes it so, as `key value`: no id depends on
+        them."""
+        return {}
 
     def identity(self) -> dict[str, Any]:
         """The values that belong to a configuration's id: without idle keys, and without neutral ones (`option`)."""

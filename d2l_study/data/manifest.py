@@ -58,8 +58,9 @@ class ManifestBags(GivenBags):
         path = None if data.path is None else str(user_path(data.path, "data.path").absolute())
         return dataclasses.replace(data, path=path)
 
-    def idle_keys(self) -> set[str]:
-        return {"whole": {"patch_size", "stride"}, "points": {"stride"}}.get(self.cut or "", set())
+    def idle_keys(self) -> dict[str, str]:
+        idle = {"whole": ("patch_size", "stride"), "points": ("stride",)}.get(self.cut or "", ())
+        return dict.fromkeys(idle, f"cut {self.cut}")
 
     def collect(self) -> BagCollection:
         """All bags of the manifest; `UserError` says what is wrong with it, or with an image that it names."""

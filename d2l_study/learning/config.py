@@ -118,28 +118,28 @@ class TeacherConfig(Options):
     def regularized(self) -> bool:
         return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
 
-    def idle_keys(self) -> set[str]:
+    def idle_keys(self) -> dict[str, str]:
         """The plain teacher is the same one whatever ε says."""
-        idle: set[str] = set()
+        idle: dict[str, str] = {}
         if not self.lambda_adv:
-            idle |= {"epsilon", "direction", "xi", "power_iterations"}
+            idle |= dict.fromkeys(("epsilon", "direction", "xi", "power_iterations"), "lambda_adv 0")
         elif self.direction == "logit":
-            idle |= {"xi", "power_iterations"}
+            idle |= dict.fromkeys(("xi", "power_iterations"), "direction logit")
         if not self.lambda_noise:
-            idle |= {"noise_rate", "noise_kind"}
+            idle |= dict.fromkeys(("noise_rate", "noise_kind"), "lambda_noise 0")
         if not self.lambda_ent:
-            idle |= {"drop_rate"}
+            idle["drop_rate"] = "lambda_ent 0"
         if not self.regularized:
-            idle |= {"ramp_steps"}
+            idle["ramp_steps"] = "lambda_adv, lambda_noise and lambda_ent 0"
         if "attention" not in self.pooling:
-            idle |= {"attention_width"}
-        if self.augment not in ("shift", "affine"):
-            idle |= {"shift_pixels"}
-        if self.augment != "affine":
-            idle |= {"rotation_degrees"}
-        if self.augment != "histology":
-            idle |= {"stain_jitter"}
-        return idle
+            idle["attention_width"] = f"pooling {self.pooling}"
+        return idle | idle_motions(self.augment)
+
+
+def idle_motions(augment: str) -> dict[str, str]:
+    """The keys of `augment` that do nothing under its value, with what makes them so."""
+    needed = {"shift_pixels": ("shift", "affine"), "rotation_degrees": ("affine",), "stain_jitter": ("histology",)}
+    return {key: f"augment {augment}" for key, values in needed.items() if augment not in values}
 
 
 def check_noising(stochastic_depth: float, key: str, network: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from d2l_study.errors import UserError
-from d2l_study.learning.config import NETWORKS, check_noising
+from d2l_study.learning.config import NETWORKS, check_noising, idle_motions
 from d2l_study.options import Options, option
 
 
@@ -93,16 +93,9 @@ class StudentConfig(Options):
         super().__post_init__()
         check_noising(self.stochastic_depth, "network", self.network)
 
-    def idle_keys(self) -> set[str]:
+    def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference."""
-        idle: set[str] = set()
-        if self.augment not in ("shift", "affine"):
-            idle |= {"shift_pixels"}
-        if self.augment != "affine":
-            idle |= {"rotation_degrees"}
-        if self.augment != "histology":
-            idle |= {"stain_jitter"}
-        return idle
+        return idle_motions(self.augment)
 
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,

@@ -69,6 +69,11 @@ def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, lis
     return found
 
 
+def known(folder: StudyFolder, entries: list[Entry]) -> bool:
+    """Whether the folder holds a study of these configurations, by which the space was accepted already."""
+    return folder.exists() and _ids(entries) <= _ids(folder.plan())
+
+
 def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     """The entries to write: the new ones, and of those that the space no longer has what was run of them."""
     now = extended(folder, entries)

@@ -31,7 +31,8 @@ PLACES: dict[str, dict[str, type[Options]]] = {
 
 OTHERS = {
     "methods": "the arms by name, each with the keys of sections that it sets; in a space of students those of the "
-    "student (required)",
+    "student (required). Each must differ from the others: two that come out as one configuration are refused. A key "
+    "that only some arms set is overridden in one of them, --set methods.NAME.SECTION.KEY=VALUE",
     "teachers": "the arms of the teacher, by name; with them a space is one of students",
     "references": f"a list of {', '.join(REFERENCES)}: rows without distillation, in a space of students",
 }

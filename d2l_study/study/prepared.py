@@ -17,6 +17,7 @@ from d2l_study.study.plan import Checksum, Plan, make_plan
 from d2l_study.study.points import configurations
 from d2l_study.study.search import Search
 from d2l_study.study.space import Space, load_space, study_name
+from d2l_study.study.space_arms import check_arms
 from d2l_study.study.storage import open_storage
 
 
@@ -76,6 +77,8 @@ def prepare(request: Request) -> Study:
         )
     pruned_by = name if space.schedule != "none" else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
+    if not extension.known(folder, plan.entries()):
+        check_arms(space)
     undefined = check_data(plan.configurations or configurations(space, checksums), space)
     return Study(request, space, folder, plan, checksums, search, tuple(undefined))
 
