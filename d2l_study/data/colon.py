@@ -7,7 +7,7 @@ share some.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,8 +138,14 @@ def describe(images: Sequence[ColonImage]) -> list[BagSource]:
     return sources
 
 
-def load(root: Path, name: str = "colon") -> BagCollection:
-    """All colon images below a folder, cut once per machine; name: that of the data set."""
+def load(root: Path, name: str = "colon", before: Callable[[], object] = lambda: None) -> BagCollection:
+    """All colon images below a folder, cut once per machine; name: that of the data set; before: called before they
+    are cut."""
     images = find_images(root)
     files = [path for image in images for path in (image.image, *image.nuclei.values())]
-    return cached_collection(name, files, {"classes": list(CLASSES)}, lambda: describe(images), PATCH)
+
+    def sources() -> list[BagSource]:
+        before()
+        return describe(images)
+
+    return cached_collection(name, files, {"classes": list(CLASSES)}, sources, PATCH)

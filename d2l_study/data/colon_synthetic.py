@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from d2l_study.data import colon
 from d2l_study.data.collection import BagCollection
-from d2l_study.data.cutting import one_at_a_time
+from d2l_study.data.decoded_cache import (
+    FORMAT,
+    UNUSABLE,
+    check_once,
+    new_entry,
+    one_at_a_time,
+    read_meta,
+    say_if_altered,
+    write_meta,
+)
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.environment import cache_dir
+from d2l_study.errors import UserError
 from d2l_study.options import option
 
 _DRAWING = 1
@@ -35,26 +43,34 @@ class SyntheticColonBags(GivenBags):
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "images", "side", "nuclei", "witnesses", "drawing")
 
     def collect(self) -> BagCollection:
-        return colon.load(self._written(), "colon_synthetic")
+        folder = self._written()
+        try:
+            return colon.load(folder, "colon_synthetic", lambda: check_once(folder, read_meta(folder)))
+        except (UserError, *UNUSABLE) as error:
+            try:
+                check_once(folder, read_meta(folder))
+            except UNUSABLE as altered:
+                say_if_altered(folder, altered)
+                with one_at_a_time(folder.with_name(f"{folder.name}.lock")) as alone:
+                    self._draw(folder, alone)
+                return colon.load(folder, "colon_synthetic")
+            raise error from None
 
     def _written(self) -> Path:
-        """The folder of the images; several processes may write them at once, and the first is kept."""
-        values = {key: getattr(self, key) for key in self.POOL_KEYS} | {"version": _DRAWING}
+        """The folder of the images, which one process writes while the others wait."""
+        values = {key: getattr(self, key) for key in self.POOL_KEYS} | {"version": _DRAWING, "format": FORMAT}
         mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_dir() / f"colon_synthetic-images-{mark}"
         if not folder.is_dir():
-            with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+            with one_at_a_time(folder.with_name(f"{folder.name}.lock")) as alone:
                 if not folder.is_dir():
-                    self._draw(folder)
+                    self._draw(folder, alone)
         return folder
 
-    def _draw(self, folder: Path) -> None:
+    def _draw(self, folder: Path, alone: bool) -> None:
         from d2l_study.data.synthetic_tissue import write_colon
 
-        temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
-        write_colon(temporary, self.images, side=self.side, nuclei=self.nuclei, witnesses=self.witnesses,
-                    seed=self.drawing)  # fmt: skip
-        try:
-            temporary.rename(folder)
-        except OSError:  # another process was first
-            shutil.rmtree(temporary, ignore_errors=True)
+        with new_entry(folder, alone) as place:
+            write_colon(place, self.images, side=self.side, nuclei=self.nuclei, witnesses=self.witnesses,
+                        seed=self.drawing)  # fmt: skip
+            write_meta(place, {})

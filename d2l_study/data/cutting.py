@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,34 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data.collection import BagCollection
-from d2l_study.data.image_files import read_image
+from d2l_study.data.decoded_cache import (
+    ADVICE,
+    FORMAT,
+    UNUSABLE,
+    AlteredError,
+    check_once,
+    new_entry,
+    one_at_a_time,
+    read_index,
+    read_meta,
+    say_if_altered,
+    write_index,
+    write_meta,
+)
+from d2l_study.data.image_files import read_image, said_of_damage
+from d2l_study.data.memory_maps import new_array, no_room_said
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
 
 _VERSION = 1
-"""Of the cache's format and of what cutting computes."""
+"""Of what cutting computes; part of the checksum, and so of ids."""
 
 _READERS = 4
 """Images decoded at a time: decoding is in C and releases the interpreter."""
+
+_BLOCK = 16 * 2**20
+"""Bytes of patches that are cut from an image at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +93,21 @@ def cut_patches(image: np.ndarray, xy: np.ndarray, patch: tuple[int, int]) -> np
     """(k, C, h, w) the patches of size `patch` (h, w) about the centres; what lies beyond the border is reflected.
 
     image: (H, W, C); xy: (k, 2) centres (column, row) in 0-based pixels: for odd sides the pixel in the middle, for
-    even ones the place between the two middle pixels. The reflection does not repeat the border pixel.
+    even ones the place between the two middle pixels, of which a centre on a pixel becomes the one after the middle.
+    The reflection does not repeat the border pixel.
     """
     height, width = image.shape[:2]
     h, w = patch
-    top = np.rint(xy[:, 1] - (h - 1) / 2).astype(np.int64)
-    left = np.rint(xy[:, 0] - (w - 1) / 2).astype(np.int64)
+    top, left = _first(xy[:, 1] - (h - 1) / 2, h), _first(xy[:, 0] - (w - 1) / 2, w)
     rows = _reflected(top[:, None] + np.arange(h), height)
     columns = _reflected(left[:, None] + np.arange(w), width)
     return image[rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
+
+
+def _first(place: np.ndarray, side: int) -> np.ndarray:
+    """The nearest whole pixel to where a patch begins. For even sides it lies between two wherever a centre is on a
+    pixel: then always the one before, so that all patches lie alike about their centres."""
+    return (np.rint(place) if side % 2 else np.ceil(place - 0.5)).astype(np.int64)
 
 
 def _reflected(index: np.ndarray, size: int) -> np.ndarray:
@@ -115,55 +137,65 @@ def cached_collection(
     `describe`, or if an image is unreadable, smaller than a patch, or a bag has no instances.
     """
     about = json.dumps([_VERSION, name, list(patch), settings], sort_keys=True)
-    stats = [(path, path.stat()) for path in files]
-    seen = hashlib.sha256(about.encode())
+    stats = [(path, _stat(path)) for path in files]
+    seen = hashlib.sha256(f"{FORMAT}|{about}".encode())
     for path, stat in stats:
         seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     index = cache_dir() / f"{name}-files" / f"{seen.hexdigest()[:24]}.json"
     try:
-        return _open(name, cache_dir() / json.loads(index.read_text())["entry"], files)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # not there yet, or damaged
-        pass
-    content = hashlib.sha256(about.encode())
-    for path in files:
-        content.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        entry = str(read_index(index)["entry"])
+    except UNUSABLE:
+        entry = ""
+    if entry:
+        try:
+            return _open(name, cache_dir() / entry, files)
+        except UNUSABLE:  # said below, if it is
+            pass
+    content = hashlib.sha256(f"{FORMAT}|{about}".encode())
+    for path, digest in zip(files, file_digests(files), strict=True):
+        content.update(path.name.encode() + digest)
     entry = f"{name}-{content.hexdigest()[:16]}"
     folder = cache_dir() / entry
-    index.parent.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(index.with_name(f"{entry}.lock")):
+    with no_room_said(cache_dir(), ADVICE):
+        index.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(index.with_name(f"{entry}.lock")) as alone:
         try:
             collection = _open(name, folder, files)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
-            _cut(name, about, list(files), describe(), patch, read, folder)
+        except UNUSABLE as error:
+            say_if_altered(folder, error)
+            sources = describe()
+            with new_entry(folder, alone) as place:
+                _cut(name, about, list(files), sources, patch, read, place)
             collection = _open(name, folder, files)
-    temporary = index.with_name(f"{index.name}-{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps({"entry": entry}))
-    temporary.replace(index)
+    write_index(index, {"entry": entry})
     return collection
 
 
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Held by one process (or thread) of the machine; the others wait, so that what all need is made once.
+def _stat(path: Path) -> os.stat_result:
+    with said_of_damage(path):
+        return path.stat()
 
-    path: of a lock file, which stays. The system frees the lock of a process that is gone. Where there are no such
-    locks, nobody waits: then several make the same, and the first is kept.
-    """
-    with ExitStack() as held:
-        with suppress(ImportError, OSError):  # no such locks here, or the file is another user's
-            import fcntl
 
-            fcntl.flock(held.enter_context(path.open("w")), fcntl.LOCK_EX)
-        yield
+def file_digests(files: Sequence[Path]) -> list[bytes]:
+    """The SHA-256 of each file's content; `UserError` for one that cannot be read."""
+
+    def digest(path: Path) -> bytes:
+        with said_of_damage(path), path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(digest, files))
 
 
 def _open(name: str, folder: Path, files: Sequence[Path]) -> BagCollection:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = read_meta(folder)
+    check_once(folder, meta)
     instances = np.load(folder / "instances.npy", mmap_mode="r")
-    arrays = dict(np.load(folder / "bags.npz"))
+    with np.load(folder / "bags.npz") as kept:
+        arrays = dict(kept)
     count, label = len(instances), arrays["label"]
     if len(arrays["instance_label"]) != count or instances.shape[1:] != tuple(meta["shape"]):
-        raise ValueError(f"{folder}: its arrays do not fit together")
+        raise AlteredError("its arrays do not fit together")
     bags = Bags(arrays["offsets"], np.arange(count), label, arrays["instance_label"], label, np.arange(len(label)))
     return BagCollection(
         name, instances, arrays["instance_label"].astype(np.int64), meta["checksum"], bags=bags,
@@ -174,79 +206,78 @@ def _open(name: str, folder: Path, files: Sequence[Path]) -> BagCollection:
     )  # fmt: skip
 
 
+def _checksum(
+    about: str, names: list[str], groups: list[str], instances: np.ndarray, arrays: Mapping[str, np.ndarray]
+) -> str:
+    """Of all that a study of the collection depends on."""
+    checksum = hashlib.sha256(f"{about}|{names}|{groups}".encode())
+    checksum.update(np.ascontiguousarray(instances).data)
+    for key in sorted(arrays):
+        checksum.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
+    return checksum.hexdigest()[:16]
+
+
 def _cut(
     name: str, about: str, files: list[Path], sources: Sequence[BagSource], patch: tuple[int, int],
-    read: Callable[[Path], np.ndarray], folder: Path,
+    read: Callable[[Path], np.ndarray], place: Path,
 ) -> None:  # fmt: skip
-    """Cut every patch into a folder beside the final one, which is then renamed into place: several processes may
-    do so at once, and the first is kept."""
+    """Cut every patch into files in the folder `place`."""
     if empty := [source.name for source in sources if not sum(len(cut.xy) for cut in source.cuts)]:
         raise UserError(f"data set {name}: bags without an instance: {listed(empty)}")
     cuts = [(cut, b) for b, source in enumerate(sources) for cut in source.cuts]
     counts = np.array([len(cut.xy) for cut, _ in cuts])
     starts = np.concatenate([[0], np.cumsum(counts)])
-    temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir(parents=True)
-    try:
-        shape = (int(starts[-1]), 3, *patch)
-        instances = np.lib.format.open_memmap(temporary / "instances.npy", "w+", np.uint8, shape)
-        sums = np.empty((shape[0], 2, 3))
+    shape = (int(starts[-1]), 3, *patch)
+    instances = new_array(place / "instances.npy", shape, np.uint8, ADVICE)
+    sums = np.empty((shape[0], 2, 3))
+    step = max(1, _BLOCK // (3 * patch[0] * patch[1]))
 
-        def fill(i: int) -> None:
-            cut, part = cuts[i][0], slice(starts[i], starts[i + 1])
-            if not len(cut.xy):
-                return
-            image = read(cut.path)
-            check_cut(cut, image, patch)
-            whole = np.isnan(cut.xy).any()
-            patches = image.transpose(2, 0, 1)[None] if whole else cut_patches(image, cut.xy, patch)
+    def fill(i: int) -> None:
+        cut = cuts[i][0]
+        if not len(cut.xy):
+            return
+        image = read(cut.path)
+        check_cut(cut, image, patch)
+        whole = np.isnan(cut.xy).any()
+        for first in range(0, len(cut.xy), step):
+            xy, part = (
+                cut.xy[first : first + step],
+                slice(starts[i] + first, min(starts[i + 1], starts[i] + first + step)),
+            )
+            patches = image.transpose(2, 0, 1)[None] if whole else cut_patches(image, xy, patch)
             instances[part] = patches
             scaled = patches.reshape(len(patches), 3, -1).astype(np.float32) / 255
             sums[part, 0], sums[part, 1] = scaled.mean(axis=2), np.square(scaled).mean(axis=2)
 
-        with ThreadPoolExecutor(_READERS) as readers:
-            for _ in readers.map(fill, range(len(cuts))):
-                pass
-        names = sorted({source.group for source in sources})
-        places = {path: i for i, path in enumerate(files)}
-        paths = list(dict.fromkeys(cut.path for cut, _ in cuts))
-        image_index = {path: i for i, path in enumerate(paths)}
-        sizes = np.bincount([b for _, b in cuts], counts, len(sources)).astype(np.int64)
-        arrays: dict[str, Any] = {
-            "offsets": np.concatenate([[0], np.cumsum(sizes)]),
-            "instance_label": np.concatenate([cut.label for cut, _ in cuts]).astype(np.int8),
-            "label": np.array([source.label for source in sources], np.int8),
-            "group": np.array([names.index(source.group) for source in sources]),
-            "xy": np.concatenate([cut.xy for cut, _ in cuts]).astype(np.float64),
-            "image": np.repeat([image_index[cut.path] for cut, _ in cuts], counts),
-            "sums": sums,
-        }  # fmt: skip
-        for truth in dict.fromkeys(key for cut, _ in cuts for key in cut.truths):
-            found = [cut.truths.get(truth, np.full(len(cut.xy), UNKNOWN)) for cut, _ in cuts]
-            arrays[f"truth_{truth}"] = np.concatenate(found).astype(np.int8)
-        for fixed in ("fold", "part"):
-            values = [getattr(source, fixed) for source in sources]
-            if None not in values:
-                arrays[fixed] = np.array(values, np.int64)
-        bag_names = [source.name for source in sources]
-        checksum = hashlib.sha256(f"{about}|{bag_names}|{names}".encode())
-        checksum.update(np.ascontiguousarray(instances).data)
-        for key in sorted(arrays):
-            checksum.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
-        instances.flush()
-        np.savez(temporary / "bags.npz", **arrays)
-        meta = {
-            "checksum": checksum.hexdigest()[:16], "shape": shape[1:], "names": bag_names, "group_names": names,
-            "images": [places[path] for path in paths],
-        }  # fmt: skip
-        (temporary / "meta.json").write_text(json.dumps(meta))
-        try:
-            temporary.rename(folder)
-        except OSError:  # another process was first, or a damaged entry is in the way
-            try:
-                _open(name, folder, files)
-            except Exception:
-                shutil.rmtree(folder, ignore_errors=True)
-                temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ThreadPoolExecutor(_READERS) as readers:
+        for _ in readers.map(fill, range(len(cuts))):
+            pass
+    names = sorted({source.group for source in sources})
+    group_index = {group: i for i, group in enumerate(names)}
+    places = {path: i for i, path in enumerate(files)}
+    paths = list(dict.fromkeys(cut.path for cut, _ in cuts))
+    image_index = {path: i for i, path in enumerate(paths)}
+    sizes = np.bincount([b for _, b in cuts], counts, len(sources)).astype(np.int64)
+    arrays: dict[str, Any] = {
+        "offsets": np.concatenate([[0], np.cumsum(sizes)]),
+        "instance_label": np.concatenate([cut.label for cut, _ in cuts]).astype(np.int8),
+        "label": np.array([source.label for source in sources], np.int8),
+        "group": np.array([group_index[source.group] for source in sources]),
+        "xy": np.concatenate([cut.xy for cut, _ in cuts]).astype(np.float64),
+        "image": np.repeat([image_index[cut.path] for cut, _ in cuts], counts),
+        "sums": sums,
+    }  # fmt: skip
+    for truth in dict.fromkeys(key for cut, _ in cuts for key in cut.truths):
+        found = [cut.truths.get(truth, np.full(len(cut.xy), UNKNOWN)) for cut, _ in cuts]
+        arrays[f"truth_{truth}"] = np.concatenate(found).astype(np.int8)
+    for fixed in ("fold", "part"):
+        values = [getattr(source, fixed) for source in sources]
+        if None not in values:
+            arrays[fixed] = np.array(values, np.int64)
+    bag_names = [source.name for source in sources]
+    instances.flush()
+    np.savez(place / "bags.npz", **arrays)
+    write_meta(place, {
+        "checksum": _checksum(about, bag_names, names, instances, arrays), "shape": shape[1:], "names": bag_names,
+        "group_names": names, "images": [places[path] for path in paths],
+    })  # fmt: skip

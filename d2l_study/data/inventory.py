@@ -10,9 +10,10 @@ import numpy as np
 
 from d2l_study.data import breast, colon, mnist
 from d2l_study.data.cutting import BagSource, check_cut
+from d2l_study.data.decoded_cache import show_entries
 from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.environment import DATA, cache_dir, data_root
+from d2l_study.environment import DATA, data_root
 from d2l_study.errors import UserError, listed
 
 
@@ -28,11 +29,12 @@ def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
     except UserError:
         if root is not None:
             raise
+        show_entries()
         print(f"colon, breast: no folder named; --root DIR or {DATA} says which holds the archives")
         print(f"  {colon.WHERE_FROM}\n  {breast.WHERE_FROM}")
         return 0
     problems = _show_colon(folder) + _show_breast(folder)
-    print(f"decoded and cut once into {cache_dir()}")
+    show_entries()
     return 1 if problems else 0
 
 

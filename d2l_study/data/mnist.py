@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import struct
-import uuid
 from pathlib import Path
 
 import numpy as np
 
+from d2l_study.data.decoded_cache import (
+    ADVICE,
+    FORMAT,
+    UNUSABLE,
+    AlteredError,
+    check_once,
+    new_entry,
+    one_at_a_time,
+    read_meta,
+    say_if_altered,
+    write_meta,
+)
+from d2l_study.data.memory_maps import new_array
 from d2l_study.data.pool import Pool
 from d2l_study.environment import cache_dir, user_path
 from d2l_study.errors import UserError
@@ -53,7 +64,7 @@ def find_files(root: str | Path | None = None) -> dict[str, Path]:
 def read_idx(path: Path, name: str, verify: bool = True) -> np.ndarray:
     """One IDX file as an array of uint8; `UserError` if it is damaged, or with `verify` if it is not MNIST's."""
     md5, shape = FILES[name]
-    data = path.read_bytes()
+    data = _bytes(path)
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
@@ -85,27 +96,41 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
     Decoded once into the cache folder; later loads, and other processes of the machine, map the same file.
     """
     files = find_files(root)
-    digest = hashlib.sha256(b"verified" if verify else b"any")
+    digest = hashlib.sha256(f"{FORMAT}|{'verified' if verify else 'any'}".encode())
     for name, path in sorted(files.items()):
-        digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(name.encode() + hashlib.sha256(_bytes(path)).digest())
     folder = cache_dir() / f"mnist-{digest.hexdigest()[:16]}"
     try:
         return _open(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # not there yet, or damaged
-        _decode(files, verify, folder)
-        return _open(folder)
+    except UNUSABLE:  # not there yet, or altered
+        pass
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock")) as alone:
+        try:
+            return _open(folder)
+        except UNUSABLE as error:
+            say_if_altered(folder, error)
+            _decode(files, verify, folder, alone)
+            return _open(folder)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _open(folder: Path) -> Pool:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = read_meta(folder)
+    check_once(folder, meta)
     instances = np.load(folder / "instances.npy", mmap_mode="r")
     classes = np.load(folder / "classes.npy")
     if instances.shape != (len(classes), 1, SIDE, SIDE):
-        raise ValueError(f"{folder}: {instances.shape} and {classes.shape} do not fit together")
+        raise AlteredError(f"{instances.shape} images and {classes.shape} classes do not fit together")
     return Pool("mnist", instances, classes, meta["checksum"])
 
 
-def _decode(files: dict[str, Path], verify: bool, folder: Path) -> None:
+def _decode(files: dict[str, Path], verify: bool, folder: Path, alone: bool) -> None:
     arrays = {name: read_idx(path, name, verify) for name, path in files.items()}
     for part in ("train", "t10k"):
         images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
@@ -115,16 +140,13 @@ def _decode(files: dict[str, Path], verify: bool, folder: Path) -> None:
     if len(arrays["train-images-idx3-ubyte"]) != TRAIN_IMAGES:
         where = files["train-images-idx3-ubyte"]
         raise UserError(f"{where}: {len(arrays['train-images-idx3-ubyte'])} images; expected {TRAIN_IMAGES}")
-    instances = np.concatenate([arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]])[:, None]
+    parts = [arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]]
     classes = np.concatenate([arrays["train-labels-idx1-ubyte"], arrays["t10k-labels-idx1-ubyte"]]).astype(np.int64)
-    checksum = hashlib.sha256(instances.tobytes() + classes.tobytes()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    # Several processes may decode at once: each writes its own files and renames them into place.
-    mark = uuid.uuid4().hex[:8]
-    for name, array in (("instances.npy", instances), ("classes.npy", classes)):
-        temporary = folder / f"{mark}-{name}"
-        np.save(temporary, array)
-        temporary.replace(folder / name)
-    temporary = folder / f"{mark}-meta.json"
-    temporary.write_text(json.dumps({"checksum": checksum, "verified": verify}))
-    temporary.replace(folder / "meta.json")
+    with new_entry(folder, alone) as place:
+        instances = new_array(place / "instances.npy", (len(classes), 1, SIDE, SIDE), np.uint8, ADVICE)
+        np.concatenate(parts, out=instances[:, 0])
+        instances.flush()
+        np.save(place / "classes.npy", classes)
+        checksum = hashlib.sha256(np.ascontiguousarray(instances).data)
+        checksum.update(classes.data)
+        write_meta(place, {"checksum": checksum.hexdigest()[:16], "verified": verify})
