@@ -2,9 +2,9 @@
 sensitivity at a fixed specificity.
 
 The temperature (Guo et al. 2017, "On calibration of modern neural networks") is fitted to the bag labels of the
-validation part of the same run; no test label and no instance label sets anything. Instance scores are scaled by the
-temperature of their run's bags, since instances have no labels to fit one to: a model's instance score is its answer to
-a bag of one (a student's bag score is made of instance scores).
+validation part of the same run, as training saw them (label noise included); no test label and no instance label sets
+anything. Instance scores are scaled by the temperature of their run's bags, since instances have no labels to fit one
+to: a model's instance score is its answer to a bag of one (a student's bag score is made of instance scores).
 """
 
 from __future__ import annotations

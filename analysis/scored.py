@@ -36,7 +36,8 @@ class Scored:
     cell: Cell
     test: Mapping[int, Scores]
     validation: Mapping[int, Scores]
-    """Of the validation bags, the only labels that may set a temperature or a threshold; empty where none is kept."""
+    """Of the validation bags, with their labels as training saw them (label noise included), the only ones that may set
+    a temperature or a threshold; empty where none is kept."""
 
 
 def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout, list[Scored]]:
@@ -66,8 +67,9 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
         test: dict[int, Scores] = {}
         validation: dict[int, Scores] = {}
         done = rows[(rows["config_id"] == cell.origin.config_id) & (rows["status"] == "done")]
+        noisy = "label_noise" in done and bool((done["label_noise"] > 0).any())
         for replicate in sorted(set(done["replicate"].astype(int))):
-            parts = _of_run(folders[owner[cell.origin.config_id]], cell.origin.config_id, replicate)
+            parts = _of_run(folders[owner[cell.origin.config_id]], cell.origin.config_id, replicate, noisy)
             if parts is None:
                 continue
             if len(parts["test", level][0]):
@@ -87,8 +89,9 @@ def _owners(rows: pandas.DataFrame) -> dict[str, str]:
     return dict(zip(rows["config_id"].astype(str), rows["study"].astype(str), strict=True))
 
 
-def _of_run(folder: StudyFolder, config: str, replicate: int) -> dict[tuple[str, str], Scores] | None:
-    """(split, level) -> scores of a run; None if it kept no predictions."""
+def _of_run(folder: StudyFolder, config: str, replicate: int, noisy: bool) -> dict[tuple[str, str], Scores] | None:
+    """(split, level) -> scores of a run; None if it kept no predictions. noisy: its labels were, so that an earlier
+    version's file, which has the true ones only, has none of validation to fit anything to."""
     try:
         frame = run_predictions(folder, config, replicate)
     except DamagedError:
@@ -104,6 +107,11 @@ def _of_run(folder: StudyFolder, config: str, replicate: int) -> dict[tuple[str,
         for of in ("bag", "instance"):
             mine = (split == one) & (level == of) & finite
             found[one, of] = label[mine], logit[mine]
+    val = (split == "val") & (level == "bag") & finite
+    if "seen_label" in frame:
+        found["val", "bag"] = frame["seen_label"].to_numpy(float)[val].astype(int), logit[val]
+    elif noisy:
+        found["val", "bag"] = label[:0], logit[:0]
     return found
 
 

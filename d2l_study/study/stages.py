@@ -206,9 +206,12 @@ def _network(order: TrialOrder, problem: Replicate) -> MilModel:
 
 
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
-    """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, logit.
+    """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, seen_label,
+    logit.
 
-    Of a split's bags the label is the true one, before label noise; −1 (unknown) becomes null. Where bags are given,
+    Of a split's bags `label` is the true one, before label noise, which results are measured by; `seen_label` is the
+    one that training and selection saw, which alone may set a threshold or a temperature (null of instances, of which
+    they see none). −1 (unknown) becomes null. Where bags are given,
     bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
     drawn, a bag's place in its split, and −1 of an instance. Further instance truths are columns label_NAME.
     """
@@ -235,6 +238,7 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
                 "bag_index": pa.array(number.astype(np.int32)),
                 "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
                 "label": pa.array(label, mask=label < 0),
+                "seen_label": pa.array(bags.label, mask=bags.label < 0 if bag else np.ones(count, bool)),
                 "logit": pa.array(result.logits[split, level].astype(np.float32)),
                 **({f"label_{name}": pa.array(truth, mask=truth < 0) for name, truth in problem.test_truths.items()}
                    if (split, level) == ("test", "instance") else {}),

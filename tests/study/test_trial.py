@@ -45,6 +45,23 @@ def comparable(record):
     return {k: v for k, v in record["row"].items() if k not in timed}
 
 
+def test_predictions_keep_the_labels_that_training_saw_beside_the_true_ones(tmp_path):
+    noisy = order(tmp_path, (0,))
+    noisy.sections["data"] |= {"label_noise": 0.4, "val_bags": 40}
+    run_trial(noisy)
+    data = MnistBags(**noisy.sections["data"])
+    bags = data.replicate(data.load_pool(), 0, noisy.base_seed)
+    frame = pd.read_parquet(
+        io.BytesIO(StudyFolder(LocalStorage(tmp_path), "s").ledger.read_file("ab" * 10, 0, "predictions.parquet"))
+    )
+    for split, part in (("val", bags.val), ("test", bags.test)):
+        mine = frame[(frame["split"] == split) & (frame["level"] == "bag")]
+        assert mine["seen_label"].tolist() == part.label.tolist()
+        assert mine["label"].tolist() == part.true_label.tolist()
+    assert (bags.val.label != bags.val.true_label).any()
+    assert frame.loc[frame["level"] == "instance", "seen_label"].isna().all()
+
+
 def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     reports = []
     assert run_trial(order(tmp_path), lambda step, values: reports.append((step, sorted(values)))) == {
