@@ -6,6 +6,7 @@
                        plan.json         the configurations of the study, in order
                        failures/<trial_id>-r007.json   the last failure of a run that is not committed
                        attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node
+                       precision.json    the number format, where the space leaves it to a probe
                        lease.json        the driver at work on it
                        rows.parquet      all rows, compacted at the end of each command
                        rows.proof.json   that they are still what the ledger says (see `compacted`)

@@ -20,7 +20,8 @@ class Resources(Options):
         choices=("auto", "cpu", "cuda"), scientific=False,
     )  # fmt: skip
     precision: str = option(
-        "float32", "number format of the network's passes; auto: a trial probes which is faster on its machine",
+        "float32", "number format of the network's passes; auto: the study's first trial probes which is faster on its "
+        "machine, and all others keep to it",
         choices=("float32", "bfloat16", "auto"), scientific=False,
     )  # fmt: skip
     threads: int = option(

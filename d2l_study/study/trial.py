@@ -23,6 +23,7 @@ from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.space_keys import WITHOUT_WEIGHTS
 from d2l_study.study.stages import FITS, run_results
 from d2l_study.study.storage import open_storage
+from d2l_study.study.study_precision import decided_precision
 
 Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
 
@@ -148,7 +149,7 @@ def compute_runs(
         return
     import torch
 
-    from d2l_study.learning.precision import faster_precision, full_float32
+    from d2l_study.learning.precision import full_float32
     from d2l_study.learning.prediction import Compute
 
     torch.set_num_threads(order.resources["threads"])
@@ -161,9 +162,8 @@ def compute_runs(
     if pool.checksum != order.checksum:
         raise UserError(f"data set {pool.name}: checksum {pool.checksum} on this node; the study has {order.checksum}")
     if order.resources["precision"] == "auto":  # from here on the one that is used, which rows then say
-        order = dataclasses.replace(
-            order, resources={**order.resources, "precision": faster_precision(pool.shape, device)}
-        )
+        precision = decided_precision(folder, pool.shape, device)
+        order = dataclasses.replace(order, resources={**order.resources, "precision": precision})
     compute = Compute(device, order.resources["precision"], pack=order.resources.get("pack"))
     problems = [data.replicate(pool, r, order.base_seed) for r in replicates]
     how = {"compute": compute, "report": report, **(checkpoints or {})}

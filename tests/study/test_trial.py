@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from make_study import make_study
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig, metrics
@@ -14,6 +15,7 @@ from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.resources import Resources
 from d2l_study.study.storage import LocalStorage
+from d2l_study.study.study_precision import decided_precision
 from d2l_study.study.trial import TrialOrder, run_trial
 
 
@@ -99,15 +101,50 @@ def test_float32_is_no_tf32_in_a_trial(tmp_path):
             backend.allow_tf32 = allowed
 
 
-def test_a_row_says_which_precision_a_trial_probed_and_used(tmp_path, monkeypatch):
+@pytest.fixture
+def probed(monkeypatch):
+    """The probes of a session on nodes of which each finds the other format faster."""
     from d2l_study.learning import precision
 
+    probes = []
+
+    def probe(shape, device):
+        probes.append((shape, device))
+        return "bfloat16" if len(probes) % 2 else "float32"
+
+    monkeypatch.setattr(precision, "faster_precision", probe)
+    return probes
+
+
+def test_the_first_trial_of_a_study_decides_its_precision_and_rows_say_which(tmp_path, probed):
     asked = dataclasses.replace(order(tmp_path), resources=Resources(precision="auto").to_dict())
-    probed = []
-    monkeypatch.setattr(precision, "faster_precision", lambda *of: probed.append(of) or "bfloat16")
     assert run_trial(asked) == {0: "done", 1: "done"}
     assert probed == [((1, 28, 28), "cpu")]  # once, for all replicates
-    assert {ledger_of(tmp_path).read("ab" * 10, r)["row"]["precision"] for r in (0, 1)} == {"bfloat16"}
+    other = dataclasses.replace(asked, config_id="cd" * 10, replicates=(0,))
+    run_trial(other)  # another trial, on a node that would find otherwise; perhaps of a later command
+    ledger = ledger_of(tmp_path)
+    rows = [ledger.read(config, r)["row"] for config, r in (("ab" * 10, 0), ("ab" * 10, 1), ("cd" * 10, 0))]
+    assert {row["precision"] for row in rows} == {"bfloat16"} and len(probed) == 1
+    run_trial(dataclasses.replace(other, config_id="ef" * 10, study="another"))
+    assert ledger.read("ef" * 10, 0)["row"]["precision"] == "float32" and len(probed) == 2
+
+
+def test_a_decision_that_was_damaged_is_made_again_and_the_first_of_two_stays(tmp_path, probed):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    folder.storage.put("studies/s/precision.json", b'{"precision": "flo')
+    assert decided_precision(folder, (1, 28, 28), "cpu") == "bfloat16"
+    assert decided_precision(folder, (1, 28, 28), "cuda") == "bfloat16" and len(probed) == 1
+
+
+def test_a_study_of_an_earlier_version_keeps_the_precision_of_its_first_run(tmp_path, probed):
+    folder = make_study(tmp_path, replicates=1, num_bags=(50,), bag_sizes=(10,))
+    assert decided_precision(folder, (1, 28, 28), "cpu") == "bfloat16"  # its rows are of another study
+    folder.storage.delete("studies/made/precision.json")
+    config = folder.plan()[0]["config_id"]
+    row = folder.ledger.row(config, 0)
+    folder.storage.delete(f"{folder.ledger.run_key(config, 0)}/commit.json")
+    folder.ledger.commit(config, 0, {**row, "made_by": "made", "precision": "float32"}, {})
+    assert decided_precision(folder, (1, 28, 28), "cpu") == "float32" and len(probed) == 1
 
 
 def test_what_is_committed_is_not_trained_again(tmp_path):

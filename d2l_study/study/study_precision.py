@@ -1,0 +1,59 @@
+"""`resources.precision: auto`, decided once for a study: by the first trial that computes, for all others.
+
+The number format changes results a little (0.868 against 0.854 in one cell), so that trials which each took the faster
+one of their own node would set arms of two formats beside each other. The decision is a file of the study, which the
+first to write it decides; commands that go on with the study keep it, on whatever node.
+
+    ROOT/studies/<name>/precision.json   precision, and the device and node that it was probed on
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+
+from d2l_study.errors import DamagedError
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.storage import read_json
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def decided_precision(folder: StudyFolder, shape: tuple[int, int, int], device: str) -> str:
+    """The precision of a study whose space says `auto`; probed here, for patches of `shape` (C, H, W) on `device`, if
+    no trial has decided it. A study of an earlier version, which probed in each trial, keeps that of its first run."""
+    if (known := _known(folder)) is not None:
+        return known
+    found, of = _of_first_run(folder), "the study's first run"
+    if found is None:
+        from d2l_study.learning.precision import faster_precision
+
+        found, of = faster_precision(shape, device), f"a probe on {device}"
+    record = {"precision": found, "by": of, "host": platform.node()}
+    key = _key(folder)
+    data = json.dumps(record, indent=1).encode()
+    if not folder.storage.put_if_absent(key, data) and _known(folder) is None:
+        folder.storage.put(key, data)  # what is there is damaged
+    return _known(folder) or found
+
+
+def _key(folder: StudyFolder) -> str:
+    return f"{folder.key}/precision.json"
+
+
+def _known(folder: StudyFolder) -> str | None:
+    try:
+        found = read_json(folder.storage, _key(folder), "").get("precision")
+    except (FileNotFoundError, DamagedError):
+        return None
+    return found if found in PRECISIONS else None
+
+
+def _of_first_run(folder: StudyFolder) -> str | None:
+    """The precision of the first run that the study itself has committed."""
+    if not folder.exists():
+        return None
+    for row in folder.iter_rows():
+        if row.get("made_by") == folder.name and row.get("precision") in PRECISIONS:
+            return str(row["precision"])
+    return None
