@@ -26,7 +26,7 @@ def ranked(rows: pandas.DataFrame) -> pandas.DataFrame:
     `trial_id`, `stage`, `method`, the keys of the task, `validation` (mean), `count`, `planned`; sorted by task, best
     first."""
     if CHOICE not in rows:
-        return rows.iloc[:0].assign(validation=0.0, count=0, planned=0)
+        return rows.iloc[:0].assign(validation=0.0, count=0, planned=0, complete=True)
     tasks = [key for key in TASK if key in rows and rows[key].notna().any()]
     names = ["config_id", "method"]
     kept = rows[rows["stage"] != ORACLE]
@@ -45,9 +45,19 @@ def ranked(rows: pandas.DataFrame) -> pandas.DataFrame:
     return found.reset_index().sort_values(order, ascending=[True] * len(tasks) + [False, False], kind="stable")
 
 
+def tied_first(order: pandas.DataFrame) -> int:
+    """How many of the configurations of one task (`ranked`) share the first place: as complete, and with the same
+    validation AUC. 0 of none."""
+    if order.empty:
+        return 0
+    first = order.iloc[0]
+    same = (order["complete"] == first["complete"]) & ((order["validation"] - first["validation"]).abs() <= 1e-9)
+    return int(same.sum())
+
+
 def chosen_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The rows of the chosen configuration of each stage, arm and task, settings that vary no longer named; the
-    oracle's and other rows without a validation AUC are left out."""
+    oracle's and other rows without a validation AUC are left out. Of several that tie it is the first planned."""
     order = ranked(rows)
     tasks = [key for key in TASK if key in order]
     best = order.drop_duplicates(["stage", "method", *tasks])

@@ -8,11 +8,12 @@ stands in the table. What the intervals say and assume is in `intervals`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from analysis.intervals import Interval, paired_difference
+from analysis.intervals import Interval, paired_difference, paired_values
 from analysis.layout import Cell, Label, Layout
+from analysis.paired_tests import TestResult, corrected_t
 from analysis.stages import STUDENT
 
 BASELINE = "none"
@@ -29,6 +30,8 @@ class Difference:
     row: Label
     baseline: str
     by_column: Mapping[Label, Interval]
+    tests: Mapping[Label, TestResult] = field(default_factory=dict)
+    """By column the paired t test, corrected for folds of one data set; p-values as they are, for Holm to correct."""
 
     @property
     def text(self) -> str:
@@ -42,6 +45,11 @@ def difference_of(cell: Cell, other: Cell) -> Interval:
         cell.values, other.values, test_train_ratio=cell.test_train_ratio, units=cell.units,
         unit_interval=cell.metric.unit_interval,
     )  # fmt: skip
+
+
+def test_of(cell: Cell, other: Cell) -> TestResult:
+    """Student's paired t test of cell − other, corrected where replicates are folds."""
+    return corrected_t(paired_values(cell.values, other.values, cell.units), cell.test_train_ratio or 0.0)
 
 
 def differences(layout: Layout, panel: Label) -> list[Difference]:
@@ -83,13 +91,12 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
         baseline = baseline_for(row, by_stage.get(row.stage, []))
         if baseline is None:
             continue
-        by_column = {}
+        pairs = {}
         for column in columns:
             ours, theirs = layout.cells.get((panel, row, column)), layout.cells.get((panel, baseline, column))
             if ours is not None and theirs is not None:
-                by_column[column] = difference_of(ours, theirs)
-        if any(i.count for i in by_column.values()):
-            found.append(Difference(TO_BASELINE, row, baseline.text, by_column))
+                pairs[column] = (ours, theirs)
+        found += _difference(TO_BASELINE, row, baseline.text, pairs)
     return found
 
 
@@ -99,15 +106,22 @@ def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
     by_id = teachers_by_id(layout)
     columns, found = layout.columns_of(panel), []
     for row in layout.rows_of(panel):
-        by_column = {}
+        pairs = {}
         for column in columns:
             cell = layout.cells.get((panel, row, column))
             teacher = teacher_of(cell, by_id) if cell is not None else None
             if cell is not None and teacher is not None:
-                by_column[column] = difference_of(cell, teacher)
-        if any(i.count for i in by_column.values()):
-            found.append(Difference(TO_TEACHER, row, "its teacher", by_column))
+                pairs[column] = (cell, teacher)
+        found += _difference(TO_TEACHER, row, "its teacher", pairs)
     return found
+
+
+def _difference(kind: str, row: Label, baseline: str, pairs: Mapping[Label, tuple[Cell, Cell]]) -> list[Difference]:
+    """The row of differences; none where no column has a pair."""
+    by_column = {column: difference_of(*pair) for column, pair in pairs.items()}
+    if not any(interval.count for interval in by_column.values()):
+        return []
+    return [Difference(kind, row, baseline, by_column, {column: test_of(*pair) for column, pair in pairs.items()})]
 
 
 def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:

@@ -16,6 +16,7 @@ from analysis import report_facts, report_figures
 from analysis import report_page as html
 from analysis.best import TASK
 from analysis.chosen import chosen_rows
+from analysis.findings import NOTE, findings
 from analysis.mlflow_links import find_pages
 from analysis.report_page import Part
 from analysis.results import FOLDERS, folders_of, writable_path
@@ -25,6 +26,7 @@ from d2l_study.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
+    from analysis.comparison import Comparison
     from analysis.tables import Table
     from d2l_study.study.folder import StudyFolder
 
@@ -66,12 +68,13 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     if folder is not None:
         description = str(folder.resolved().get("space", {}).get("description") or "")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    compared = _compared(shown) if tables else None
     parts = [
-        _summary(rows, tables, reduced, folder),
+        _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
         Part("Tables", _table_pieces(tables, reduced)),
-        Part("Comparisons", _comparisons(shown) if tables else []),
+        Part("Comparisons", _comparison_pieces(shown, compared)),
         Part("Figures", report_figures.pictures(rows, shown, folder) if tables else []),
-        Part("Best trials by validation", report_facts.best_trials(rows, pages, _ratio(tables))),
+        Part("Best trials by validation", report_facts.best_trials(rows, pages)),
         Part("Score maps of tissue", report_figures.overlays(rows, folder)),
         Part("Failures", report_facts.failures(rows, folder, root)),
         Part("Provenance", report_facts.provenance(rows, folder, pages)),
@@ -79,12 +82,6 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     return html.page(
         f"Study {names[0]}", description, f"Report made {now} from stored results; nothing was trained.", parts
     )
-
-
-def _ratio(tables: list[Table]) -> float | None:
-    """Of test to training bags, where replicates are folds of one data set."""
-    found = (cell.test_train_ratio for made in tables for cell in made.layout.cells.values())
-    return next((ratio for ratio in found if ratio is not None), None)
 
 
 def _is_large(rows: pandas.DataFrame, folder: StudyFolder | None) -> bool:
@@ -104,18 +101,24 @@ def _has_results(rows: pandas.DataFrame) -> bool:
     return bool((rows["status"] == "done").any())
 
 
-def _summary(rows: pandas.DataFrame, tables: list[Table], reduced: bool, folder: StudyFolder | None) -> Part:
+def _summary(
+    rows: pandas.DataFrame,
+    tables: list[Table],
+    reduced: bool,
+    folder: StudyFolder | None,
+    compared: Comparison | None,
+) -> Part:
     pieces = [report_facts.counts(rows)]
     pieces += [html.paragraph(text) for text in report_facts.states_text(rows)]
     if folder is not None and report_figures.is_oracle_search(folder):
         pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may "
                                      "see; not a result of weak labels."))  # fmt: skip
     if tables:
-        pieces.append(html.items(report_facts.findings(tables[0], rows)))
+        pieces.append(html.items(findings(tables[0], rows, compared)))
         pieces.append(html.paragraph(
             "Mean with its 95 % interval over replicates, count in brackets; validation chose, test figures chose "
             "nothing. The spread is over bags and initialisations (or folds) of these data, not over data sets. "
-            "These intervals are not corrected for their number; Holm's p-values are under Comparisons.",
+            + NOTE,
             "note",
         ))  # fmt: skip
     elif not _has_results(rows):
@@ -157,7 +160,10 @@ def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:
     if not tables:
         return []
     text = "Click a heading to sort by it." + (
-        " Of each arm and task the configuration with the highest mean validation AUC is shown." if reduced else ""
+        " Of each arm and task the configuration with the highest mean validation AUC is shown (of several that tie, "
+        "the first planned)."
+        if reduced
+        else ""
     )
     pieces = [
         html.paragraph(html.Text(f'<span class="screen">{text.split(".")[0]}.</span>{text.partition(".")[2]}'), "note")
@@ -165,23 +171,31 @@ def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:
     return [*pieces, *(html_fragment(made.sheet()) for made in tables)]
 
 
-def _comparisons(rows: pandas.DataFrame) -> list[str]:
-    """Every arm against the plain one, tested; of students also bag by bag with their teachers in the tables above."""
+def _compared(rows: pandas.DataFrame) -> Comparison | str | None:
+    """Every arm against the plain one, tested; None for a single arm, and why where nothing can be compared."""
     from analysis.comparison import compare
     from analysis.stages import default_metric
-    from analysis.write_html import html_fragment
 
     arms = list(dict.fromkeys(rows["method"].dropna()))
     if len(arms) < 2:
-        return []
+        return None
     baseline = "none" if "none" in arms else arms[0]
-    metric = default_metric(rows)
     folds = "fold" in rows and rows["fold"].notna().any()
     try:
-        made = compare(rows, {"method": str(baseline)}, None if folds else metric)
+        return compare(rows, {"method": str(baseline)}, None if folds else default_metric(rows))
     except UserError as error:
-        return [html.paragraph(f"No paired comparison with {str(error).removeprefix('--baseline ')}.", "note")]
-    pieces = [html_fragment(made.sheet())]
+        return f"No paired comparison with {str(error).removeprefix('--baseline ')}."
+
+
+def _comparison_pieces(rows: pandas.DataFrame, compared: Comparison | str | None) -> list[str]:
+    """The comparison; students are also compared replicate by replicate with their teachers, in the tables above it."""
+    from analysis.write_html import html_fragment
+
+    if compared is None:
+        return []
+    if isinstance(compared, str):
+        return [html.paragraph(compared, "note")]
+    pieces = [html_fragment(compared.sheet())]
     if (rows["stage"] == STUDENT).any():
         pieces.append(
             html.paragraph(

@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import report_page as html
 from analysis.best import TASK
-from analysis.chosen import CHOICE, ranked
-from analysis.intervals import mean_interval
-from analysis.layout import METRICS, SYMBOLS, Label, show
+from analysis.chosen import CHOICE, ranked, tied_first
+from analysis.layout import SYMBOLS, show
 from analysis.metrics import describe
 from analysis.mlflow_links import Pages
-from analysis.number_style import styles_of
+from analysis.partitions import DRAWN, interval_of, partitions_of
 from analysis.stages import default_metric
 from d2l_study.study.failure_report import log_tail
 
 if TYPE_CHECKING:
     import pandas
 
-    from analysis.tables import Table
     from d2l_study.study.folder import StudyFolder
 
 BEST_PER_TASK, MOST_TASKS = 5, 12
 MOST_CAUSES, IDS_SHOWN = 20, 6
-FINDINGS = 8
 
 
 # ---- summary
@@ -90,71 +87,9 @@ def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     return found
 
 
-def findings(made: Table, rows: pandas.DataFrame) -> list[str]:
-    """The headline: in each task what validation chose, with its test figure, then the paired differences."""
-    layout, lines = made.layout, []
-    styles = styles_of(layout, (d for found in made.compared.values() for d in found))
-    order = ranked(rows)
-    place = {one: i for i, one in enumerate(zip(order["config_id"], order["method"], strict=True))}
-    for panel in layout.panels:
-        for column in layout.columns_of(panel):
-            if layout.column_key == METRICS and column.value != _headline_metric(made, rows):
-                continue
-            cells = [
-                (place[cell.origin.config_id, row.value], cell, row)
-                for row in layout.rows_of(panel)
-                if (cell := layout.cells.get((panel, row, column))) is not None
-                and cell.values
-                and (cell.origin.config_id, row.value) in place
-            ]
-            if not cells:
-                continue
-            _, cell, row = min(cells, key=lambda one: one[0])
-            style = styles[cell.metric.name]
-            mean, around = style.mean(cell.interval), style.around(cell.interval)
-            lines.append(
-                f"{_where(panel, column)}{row.text} has the highest validation AUC of {len(cells)}; "
-                f"its {cell.metric.heading}: {mean} {around} ({_count(cell.interval.count)})."
-            )
-    for panel, found in made.compared.items():
-        for one in found:
-            for column, interval in one.by_column.items():
-                metric = layout.metric_of(column)
-                if not interval.has_bounds or (
-                    layout.column_key == METRICS and metric.name != _headline_metric(made, rows)
-                ):
-                    continue
-                mean, around = styles[metric.name].difference(interval)
-                holds = interval.lower <= 0 <= interval.upper
-                verdict = "the interval holds 0: not told apart" if holds else "the interval leaves out 0"
-                lines.append(f"{_where(panel, column)}{one.text}: {mean} {around} {metric.title} "
-                             f"({_count(interval.count, 'pair')}); {verdict}.")  # fmt: skip
-    more = len(lines) - FINDINGS
-    return lines[:FINDINGS] + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
-
-
-def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:
-    names = [metric.name for metric in made.layout.metrics]
-    wanted = default_metric(rows)
-    return wanted if wanted in names else names[0]
-
-
-def _where(panel: Label, column: Label) -> str:
-    parts = [panel.text, "" if column.key == METRICS else column.text]
-    text = ", ".join(filter(None, parts))
-    return f"{text}: " if text else ""
-
-
-def _count(number: int, what: str = "replicate") -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 # ---- the best trials
-def best_trials(rows: pandas.DataFrame, pages: Pages, ratio: float | None = None) -> list[str]:
-    """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page.
-
-    ratio: of test to training bags of folds, for intervals as in the tables
-    """
+def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
+    """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page."""
     order = ranked(rows)
     if order.empty:
         return []
@@ -166,12 +101,14 @@ def best_trials(rows: pandas.DataFrame, pages: Pages, ratio: float | None = None
     by_config = dict(iter(rows[rows["config_id"].isin(set(shown["config_id"]))].groupby("config_id")))
     several = [key for key in tasks if order[key].nunique() > 1]
     varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
+    partitions = partitions_of(rows)
     lines: list[list[Any]] = []
     for one in shown.to_dict("records"):
         mine = by_config[one["config_id"]]
         mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
-        chosen = mean_interval(mine[CHOICE], test_train_ratio=ratio)
-        tested = mean_interval(mine[test], test_train_ratio=ratio) if test in mine else None
+        partition = partitions.get(str(one["config_id"]), DRAWN)
+        chosen = interval_of(mine, CHOICE, partition)
+        tested = interval_of(mine, test, partition) if test in mine else None
         settings = ", ".join(f"{k}={_value(mine[k].iloc[0])}" for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
@@ -184,11 +121,18 @@ def best_trials(rows: pandas.DataFrame, pages: Pages, ratio: float | None = None
     heads = [*(SYMBOLS.get(key, key) for key in several), "trial", "arm", "settings"]
     described = describe(test)
     heads += ["validation bag AUC", described.heading if described else test, "runs"]
+    many = f"the best of {len(order):,} configurations, at most {BEST_PER_TASK}" if len(order) > 1 else "there is one"
     note = (
-        f"By mean validation AUC over replicates, the oracle left out: the best of {len(order):,} configurations, "
-        f"at most {BEST_PER_TASK}" + (" in each task" if number > 1 else "") + ". What is the best of many on "
-        "validation looks better there than it is; the test figures chose nothing. Mean [95 % interval]."
+        f"By mean validation AUC over replicates, the oracle left out: {many}"
+        + (" in each task" if number > 1 else "")
+        + ". What is the best of many on validation looks better there than it is; the test figures chose nothing. "
+        "Mean [95 % interval]."
     )
+    groups = [one for _, one in order.groupby(tasks, sort=False, dropna=False)] if tasks else [order]
+    ties = [count for count in map(tied_first, groups) if count > 1]
+    if ties:
+        where = f" in {len(ties)} of {len(groups)} tasks" if len(groups) > 1 else ""
+        note += f" Up to {max(ties)} tie at the highest validation AUC{where}: their order is that of the plan."
     if number > MOST_TASKS:
         note += f" The first {MOST_TASKS} of {number} tasks."
     pieces = [html.table(heads, lines, ids=[len(several)]), html.paragraph(note, "note")]

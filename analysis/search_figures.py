@@ -20,7 +20,7 @@ from analysis.results import study_folder
 from d2l_study.errors import UserError
 from d2l_study.study.search import COMPLETE, FAILED, PRUNED
 from d2l_study.study.search_document import read_document
-from d2l_study.study.search_results import best_trial, by_search, count_text, pareto_front
+from d2l_study.study.search_results import best_trial, by_search, count_text, pareto_front, tied_trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,10 +113,10 @@ def _best(document: Mapping[str, Any]) -> Figure:
             axis.step(
                 [*steps, len(trials)], [*values, values[-1]], where="post", color=mark.colour, label="best so far"
             )
-            best = best_trial(trials, goals)
-            assert best is not None
-            axis.plot([best["trial"] + 1], [best["values"][0]], marker="o", markersize=9, markerfacecolor="none",
-                      markeredgecolor=mark.colour, markeredgewidth=1.3, linestyle="none", label="the best")  # fmt: skip
+            best = tied_trials(trials, goals)
+            axis.plot([t["trial"] + 1 for t in best], [t["values"][0] for t in best], marker="o", markersize=9,
+                      markerfacecolor="none", markeredgecolor=mark.colour, markeredgewidth=1.3, linestyle="none",
+                      label="the best")  # fmt: skip
         _ticks_of_lost(axis, trials)
         axis.set(
             title=_lines(f"{name}\n{count_text(trials)}", figure, columns),
@@ -274,7 +274,9 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
         if crowded:
             axis.tick_params(axis="x", labelrotation=90)
         axis.set(xlim=(-0.1, len(scales) - 1 + 0.45), ylim=(-0.06, 1.06), yticks=[])
-        text = f"{name}: {len(done)} complete trials, the darker the better; with dots the best ({best['trial_id']})"
+        others = len(tied_trials(done, goals)) - 1
+        which = f"{best['trial_id']}, with which {others} tie" if others else best["trial_id"]
+        text = f"{name}: {len(done)} complete trials, the darker the better; with dots the best ({which})"
         axis.set_title(_lines(text, figure), loc="left")
         axis.grid(visible=False)
         axis.spines[["left", "bottom"]].set_visible(False)

@@ -36,6 +36,19 @@ def best_trial(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> Map
     return max(done, key=lambda t: (sign * t["values"][0], -t["number"]), default=None)
 
 
+def tied_trials(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The complete trials whose value of the first metric is the best one, one of each configuration, the earliest
+    first."""
+    best = best_trial(trials, goals)
+    if best is None:
+        return []
+    found: dict[str, Mapping[str, Any]] = {}
+    for trial in sorted(trials, key=lambda t: t["number"]):
+        if trial["state"] == COMPLETE and abs(trial["values"][0] - best["values"][0]) <= 1e-9:
+            found.setdefault(trial["config_id"], trial)
+    return [*found.values()]
+
+
 def pareto_front(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> list[Mapping[str, Any]]:
     """The complete trials that no other one beats in one metric without losing in another, the best of the first
     metric first."""
@@ -52,8 +65,8 @@ def pareto_front(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> l
 
 def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
     """The table at the end of a search, in Markdown."""
-    from analysis.intervals import mean_interval
     from analysis.metrics import describe
+    from analysis.partitions import DRAWN, interval_of, partitions_of
 
     document = read_document(folder)
     assert document is not None
@@ -69,11 +82,14 @@ def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
         ["search", "trial", *(["front"] if several else []), "settings", *heads, test_head],
         ["---", "---", *(["---:"] if several else []), "---", *(["---:"] * len(heads)), "---:"],
     ]
-    counts = []
+    counts, ties, partitions = [], [], partitions_of(rows)
     for name, trials in by_search(document):
         counts.append(f"{name}: {count_text(trials)}")
         front = pareto_front(trials, goals)
         best = best_trial(trials, goals)
+        tied = tied_trials(trials, goals)
+        if len(tied) > 1 and not several:
+            ties.append(f"{name}: {len(tied)} trials tie at the best value; the first of them is shown.")
         chosen = front[:MOST_FRONT] if several else [best] if best else []
         if not chosen:
             lines.append([name, "–", *(["–"] if several else []), "no trial is complete", *("–" for _ in heads), "–"])
@@ -82,7 +98,7 @@ def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
             done = mine[mine["status"] == "done"]
             shown = "–"
             if number == 1 and test in done:  # one trial was chosen, and of it alone the test figure is looked at
-                interval = mean_interval(done[test])
+                interval = interval_of(mine, test, partitions.get(str(trial["config_id"]), DRAWN))
                 around = f" [{interval.lower:.3f}, {interval.upper:.3f}]" if interval.has_bounds else ""
                 shown = f"{interval.mean:.3f}{around} ({interval.count})"
             lines.append([
@@ -98,6 +114,7 @@ def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
         f"{int(replicates) if replicates == replicates else 0} replicates. What was chosen as the best of many looks "
         "better there than it is; the test figure was looked at after the choice, of the chosen trial alone: mean "
         "[95 % interval over replicates] (count).",
+        *ties,
         *(f"Trials of {count}." for count in counts),
     ]
     if mark:

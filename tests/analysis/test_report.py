@@ -100,12 +100,11 @@ def test_the_summary_counts_and_says_what_validation_chose(root, text):
     done = rows[rows["status"] == "done"]
     means = done[done["num_bags"] == 50].groupby("method")["val_bag_auc"].mean()
     assert f"K = 10, n = 50: {means.idxmax()} has the highest validation AUC of 2" in text
-    difference = analysis.paired_difference(
-        *({int(r): a for r, a in done[(done.method == m) & (done.num_bags == 100)][["replicate", "bag_auc"]].to_numpy()}
-          for m in ("vat", "none"))
-    )  # fmt: skip
-    verdict = "holds 0" if difference.lower <= 0 <= difference.upper else "leaves out 0"
-    assert re.search(rf"n = 100: vat − none: .* \({difference.count} pairs\); the interval {verdict}", text)
+    d = (done[(done.num_bags == 100)].pivot(index="replicate", columns="method", values="bag_auc")).dropna()
+    p = analysis.compare(rows).frame().query("num_bags == 100 and test == 't'")["p_holm"].iloc[0]
+    told = "told apart" if p < 0.05 else "not told apart"
+    assert len(d) == 5 and re.search(rf"n = 100: vat − none: .* \(5 pairs\); {told} \(p .* after Holm\)", text)
+    assert re.search(r"n = 50: vat − none: .* \(3 pairs\); fewer than 5 pairs, no verdict", text)
 
 
 def test_failures_have_their_cause_and_the_command_that_repeats_them(root, text):
