@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from d2l_study.errors import UserError, first_line
+from d2l_study.study.ray_token import MODE, has_token
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 PORT = 6379
@@ -52,14 +53,9 @@ def check_address(address: str) -> None:
             f"--address {named}: no Ray cluster answers at {place} ({reason}); "
             "expected local, auto, or the HOST[:PORT] of a Ray head"
         ) from None
-    if os.environ.get("RAY_AUTH_MODE") == "token" and not _has_token():  # Ray would end the process, with a stack trace
+    if os.environ.get(MODE) == "token" and not has_token():  # Ray would end the process, with a stack trace
         raise UserError(f"--address {named}: RAY_AUTH_MODE is token, and there is no token; {TOKEN}")
     _ask(place, named)
-
-
-def _has_token() -> bool:
-    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")  # noqa: PTH111
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or os.path.isfile(file)  # noqa: PTH113
 
 
 def _of_this_machine() -> str:

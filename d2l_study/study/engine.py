@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from d2l_study.errors import ROOT_ERRORS, UserError, first_line
+from d2l_study.study import ray_token
 from d2l_study.study.address import find_head
 from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
@@ -60,6 +62,13 @@ def quiet_environment() -> None:
 def cluster(address: str) -> Iterator[Any]:
     """Ray, started here on loopback (`local`) or joined (`auto`, `HOST:PORT`); what was started here is ended here."""
     quiet_environment()
+    if (wide := ray_token.warning()) is not None:
+        print(f"warning: {wide}", file=sys.stderr, flush=True)
+    with ray_token.own_token() if address == "local" else contextlib.nullcontext():
+        yield from _cluster(address)
+
+
+def _cluster(address: str) -> Iterator[Any]:
     if address == "local":
         # On loopback only, which `_node_ip_address` alone does not give: Ray replaces 127.0.0.1 by the machine's own
         # address unless it believes that clusters are unsupported here. It reads this when it is imported.

@@ -1,0 +1,64 @@
+"""The secret that lets a process into a Ray cluster, where it may run any code as the user who started it.
+
+A Ray of our own gets a token of its own, which goes to its processes by the environment and is written nowhere. Ray
+itself would keep one for all in ~/.ray/auth_token, and write that readable by everybody (2.60).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+TOKEN, TOKEN_FILE, MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
+
+
+def token_file() -> Path:
+    """Where Ray looks for the token if the environment holds none."""
+    return Path(os.environ.get(TOKEN_FILE) or os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH111 (never raises)
+
+
+def has_token() -> bool:
+    return bool(os.environ.get(TOKEN)) or os.path.isfile(token_file())  # noqa: PTH113 (never raises)
+
+
+def warning() -> str | None:
+    """What is wrong with the token's file, and what to type: others can read it, and so run code as this user in every
+    Ray that takes it."""
+    try:
+        mode = stat.S_IMODE(os.stat(token_file()).st_mode)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    if not mode & 0o077:
+        return None
+    return (
+        f"others can read Ray's token (mode {mode:04o}), and with it run code as you in each Ray cluster that takes "
+        f"it: chmod 600 {shlex.quote(str(token_file()))}"
+    )
+
+
+@contextlib.contextmanager
+def own_token() -> Iterator[None]:
+    """While the block runs, a Ray that is started has a token of its own, unless the user's variables name one."""
+    if os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
+        yield
+        return
+    os.environ[TOKEN] = secrets.token_hex(32)
+    _forget()
+    try:
+        yield
+    finally:
+        os.environ.pop(TOKEN, None)
+        _forget()
+
+
+def _forget() -> None:
+    """Ray reads the token once a process."""
+    with contextlib.suppress(ImportError, AttributeError):  # a Ray from before there were tokens
+        from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+        AuthenticationTokenLoader.instance().reset_cache()

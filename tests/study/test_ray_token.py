@@ -1,0 +1,70 @@
+"""The secret of a Ray that a study starts: nobody else's, and nowhere to be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from d2l_study.study import ray_token
+
+STUDY = """
+import json, os, sys
+from pathlib import Path
+from d2l_study.study.engine import cluster
+found, home = [], Path.home()
+for place in (str(home), "/proc/1/nowhere"):  # Ray reads its token once a process, and the second has one of its own
+    os.environ["HOME"] = place
+    with cluster("local") as ray:
+        from ray._raylet import AuthenticationMode, get_authentication_mode
+        assert get_authentication_mode() == AuthenticationMode.TOKEN
+        found.append(ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote()))
+print(json.dumps([found, [str(path) for path in home.rglob("*") if path.is_file()]]), flush=True)
+"""
+
+
+@pytest.mark.ray
+def test_a_study_has_a_token_of_its_own_that_is_written_nowhere_whatever_home_is(tmp_path):
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run([sys.executable, "-c", STUDY], env={**keep, "HOME": str(home)}, text=True,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (first, second), files = json.loads(done.stdout.splitlines()[-1])
+    assert len(first) == len(second) == 64 and first != second and files == []
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o640, True)])
+def test_a_token_that_others_can_read_is_said_with_what_to_type(tmp_path, monkeypatch, mode, told):
+    file = tmp_path / "a b" / "token"
+    file.parent.mkdir()
+    file.write_text("0" * 64)
+    file.chmod(mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    said = ray_token.warning()
+    assert (said is not None) == told
+    if said is not None:
+        assert said.endswith(f"chmod 600 '{file}'") and f"{mode:04o}" in said and "\n" not in said
+
+
+def test_no_token_no_home_no_warning(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    for home in (tmp_path, "/proc/1/nowhere", "/dev/null"):
+        monkeypatch.setenv("HOME", str(home))
+        assert ray_token.warning() is None
+
+
+def test_a_token_that_the_user_names_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    with ray_token.own_token():
+        assert os.environ["RAY_AUTH_TOKEN"] == "mine"
+    assert os.environ["RAY_AUTH_TOKEN"] == "mine"
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    with ray_token.own_token():
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert "RAY_AUTH_TOKEN" not in os.environ
