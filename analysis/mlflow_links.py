@@ -79,4 +79,6 @@ def _of_file(study: str, path: str) -> tuple[dict[str, str], str]:
 
 
 def _address(server: str, experiment: str | int, run: str) -> str:
-    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    from d2l_study.study.mlflow_address import page_server
+
+    return f"{page_server(server)}/#/experiments/{experiment}/runs/{run}"

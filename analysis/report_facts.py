@@ -15,6 +15,7 @@ from analysis.metrics import describe
 from analysis.mlflow_links import Pages
 from analysis.partitions import DRAWN, interval_of, partitions_of
 from analysis.stages import default_metric
+from d2l_study.credentials import masked
 from d2l_study.study.failure_report import log_tail
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
     pieces = [
         html.facts([
             ("space", f"{space.get('name', '')}" + _overrides(space)),
-            ("command", html.code(origin["command"]) if origin.get("command") else ""),
+            ("command", html.code(masked(str(origin["command"]))) if origin.get("command") else ""),
             ("code", f"{origin.get('code_version', '')}{dirty}" if origin.get("code_version") else ""),
             ("code of the runs", ", ".join(_values(done, "code_version"))),
             ("commit", html.code(origin["commit"]) if origin.get("commit") else ""),
@@ -211,7 +212,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
     if folder is not None:
         with contextlib.suppress(FileNotFoundError):
             text = folder.storage.read(f"{folder.key}/space.yaml")
-            pieces.append(html.folded("The space as written", html.pre(text.decode("utf-8", "replace"))))
+            pieces.append(html.folded("The space as written", html.pre(masked(text.decode("utf-8", "replace")))))
     else:
         pieces.append(
             html.paragraph(
@@ -229,7 +230,7 @@ def _difference_text(origin: Mapping[str, Any]) -> str:
 
 def _overrides(space: Mapping[str, Any]) -> str:
     overrides = space.get("overrides") or []
-    return f", with {' '.join(map(str, overrides))}" if overrides else ""
+    return f", with {masked(' '.join(map(str, overrides)))}" if overrides else ""
 
 
 def _values(rows: pandas.DataFrame, key: str) -> list[str]:

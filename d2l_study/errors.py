@@ -6,9 +6,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from d2l_study.credentials import masked
+
 
 class UserError(ValueError):
-    """Something the user gave is wrong; the message says what and where, and what would be right."""
+    """Something the user gave is wrong; the message says what and where, and what would be right. What is secret in it
+    is masked: messages are kept and shown."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(masked(part) if isinstance(part, str) else part for part in said))
 
 
 class DamagedError(UserError):

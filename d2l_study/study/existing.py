@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from d2l_study.credentials import masked
 from d2l_study.errors import DamagedError, UserError, counted
 from d2l_study.study import provenance
 from d2l_study.study.cost import human_seconds
@@ -111,7 +112,7 @@ def stop_study(study: str, root: str, wait_seconds: float = 180.0) -> int:
     print(f"{folder.name}: stopped, {counts['done']} of {sum(counts.values())} runs done")
     command = folder.resolved().get("provenance", {}).get("command")
     if counts["missing"] and command:
-        print(f"  to go on: {command}")
+        print(f"  to go on: {masked(command)}")
     return 0
 
 
@@ -144,7 +145,7 @@ def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
                  live=holder(folder) is not None)  # fmt: skip
     print(
         f"{folder.name}: {found.created} configurations new in MLflow, {found.updated} brought up to date, "
-        f"{found.unchanged} right already, {found.not_run} not run yet ({uri})"
+        f"{found.unchanged} right already, {found.not_run} not run yet ({masked(uri)})"
     )
     return 0
 

@@ -18,6 +18,7 @@ of the run. A run in neither ledger nor failures has status `missing`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.environment import user_path
-from d2l_study.errors import DamagedError, UserError, listed, nearest
+from d2l_study.errors import DamagedError, UnreadableError, UserError, listed, nearest
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.names import can_be_folder
 from d2l_study.study.search_document import read_document
@@ -65,6 +66,7 @@ class StudyFolder:
         `stage`, `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
         self.storage.put(f"{self.key}/space.yaml", space_text.encode())
         self.storage.put(f"{self.key}/resolved.json", _json(resolved))
+        self.keep_private("resolved.json")
         self._resolved = None
         self.storage.put(f"{self.key}/plan.json", _json({"configurations": plan}))
 
@@ -81,7 +83,19 @@ class StudyFolder:
                 self._resolved = read_json(self.storage, f"{self.key}/resolved.json", remedy + "repeated")
             except FileNotFoundError:
                 self._resolved = {}
+            except UnreadableError as error:
+                if error.errno != errno.EACCES:
+                    raise
+                self._resolved = {}  # of somebody else, who keeps it private: the rows are enough to read a study
         return self._resolved
+
+    def keep_private(self, name: str) -> None:
+        """Let nobody else read a file of the folder: it tells of a command line, or of code that was not given away.
+        In a bucket its own rules decide."""
+        path = getattr(self.storage, "path", None)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path(f"{self.key}/{name}").chmod(0o600)
 
     def plan(self) -> list[dict[str, Any]]:
         remedy = "remove it and give the study's `run` command again: it is made anew, and no finished run is repeated"

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from d2l_study import environment
+from d2l_study.credentials import masked
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 
@@ -40,6 +41,13 @@ def sqlite_path(uri: str) -> Path | None:
         return None
     name = uri[len(SQLITE) :]
     return None if name.startswith(":memory:") else user_path(name, "tracking URI").absolute()
+
+
+def page_server(uri: str) -> str:
+    """The address of a server for links: without the user, the password and what follows the path, which are nobody
+    else's; a browser asks for them."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def is_http(uri: str) -> bool:
@@ -85,7 +93,11 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
 
 def _check_scheme(uri: str, where: str) -> None:
     scheme = uri.split("://")[0] if "://" in uri else ""
-    if (is_http(uri) and urlsplit(uri).hostname) or sqlite_path(uri) or scheme.split("+")[0] in DATABASES:
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError:  # http://[x
+        host = None
+    if (is_http(uri) and host) or sqlite_path(uri) or scheme.split("+")[0] in DATABASES:
         return
     allowed = "expected http://HOST:PORT, https://HOST, sqlite:///FILE.db or the address of a database"
     if re.fullmatch(r"[\w.-]+:\d+/?", uri):
@@ -160,5 +172,5 @@ def one_line(error: BaseException, most: int = 160) -> str:
         return "timed out"
     if "out-of-date database schema" in text:
         return "made by another MLflow version; `mlflow db upgrade` brings it up to date (make a copy first)"
-    first = text.splitlines()[0]
+    first = masked(text.splitlines()[0])
     return first if len(first) <= most else first[: most - 1] + "…"

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from d2l_study.study.mlflow_address import client, is_http, one_line, sqlite_path
+from d2l_study.study.mlflow_address import client, is_http, one_line, page_server, sqlite_path
 
 TAG_LENGTH, PARAM_LENGTH, KEY_LENGTH = 5000, 6000, 250
 BATCH_BYTES = 300_000
@@ -275,7 +275,7 @@ def experiment_url(server: str, experiment_id: str) -> str:
     """The page of an experiment with the table that `table_view` describes, in MLflow's mode for training (its
     first page would otherwise be about language models)."""
     query = f"viewStateShareKey={VIEW}&workflowType=machine_learning"
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
+    return f"{page_server(server)}/#/experiments/{experiment_id}/runs?{query}"
 
 
 VIEW = "d2l"

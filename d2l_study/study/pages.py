@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from d2l_study.errors import UserError
 from d2l_study.study.folder import list_studies
-from d2l_study.study.mlflow_address import check_uri, client, is_http, sqlite_path
+from d2l_study.study.mlflow_address import check_uri, client, is_http, page_server, sqlite_path
 from d2l_study.study.mlflow_store import KIND, experiment_url
 from d2l_study.study.storage import open_storage
 from d2l_study.study.study_report import NAME as REPORT
@@ -37,7 +37,7 @@ def serve(root: str | Path, uri: str, port: int = 5000) -> None:
     """
     if is_http(uri):
         check_uri(uri)
-        print(f"The tracking server shows its pages itself: {uri}", flush=True)
+        print(f"The tracking server shows its pages itself: {page_server(uri)}", flush=True)
         return
     path = sqlite_path(uri)
     if path is not None and not path.exists():

@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study import SCIENCE_VERSION, __version__
+from d2l_study.credentials import masked
 
 PACKAGES = ("torch", "numpy", "ray", "optuna", "cmaes", "mlflow", "pandas", "pyarrow", "scipy", "safetensors",
             "matplotlib", "pillow", "pyyaml")  # fmt: skip
 CHECKOUT = Path(__file__).resolve().parents[2]
-CODE = ("d2l_study", "analysis", "search_spaces")
-"""Folders of the checkout whose new files, which git does not know yet, belong to the local difference."""
+CODE = (":(top,glob)**/*.py", ":(top,glob)search_spaces/*.yaml", ":(top)pyproject.toml", ":(top)constraints.txt")
+"""What of a checkout results depend on. Nothing else of it is kept with a study, where others may read it: notes,
+keys and data that somebody has beside the code are theirs."""
+NEW = (":(top,glob)d2l_study/**/*.py", ":(top,glob)analysis/**/*.py", ":(top,glob)search_spaces/*.yaml")
+"""The same of files that git does not know yet."""
 
 MOST_BYTES = 1_000_000
 MOST_NEW_FILES = 100
@@ -61,12 +65,12 @@ def commit(folder: Path = CHECKOUT) -> tuple[str | None, bool]:
         return None, False
     head = _git(folder, "rev-parse", "HEAD").decode().strip()
     return head or None, bool(head) and bool(
-        _git(folder, "status", "--porcelain", "--untracked-files=no").strip() or _new_files(folder)
+        _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *CODE).strip() or _new_files(folder)
     )
 
 
 def _new_files(folder: Path) -> list[str]:
-    found = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *CODE)
+    found = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *NEW)
     return [name for name in found.decode("utf-8", "replace").split("\0") if name]
 
 
@@ -77,7 +81,7 @@ def local_difference(folder: Path = CHECKOUT) -> Difference | None:
     if not commit(folder)[1]:
         return None
     plain = ("--no-color", "--no-ext-diff", "--no-textconv")
-    patch = _git(folder, "diff", *plain, "HEAD")
+    patch = _git(folder, "diff", *plain, "HEAD", "--", *CODE)
     new = _new_files(folder)
     for name in new[:MOST_NEW_FILES]:
         if len(patch) > MOST_BYTES:
@@ -117,7 +121,7 @@ def collect() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "gpus": _gpus(),
-        "command": shlex.join(["python", "-m", "d2l_study", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "d2l_study", *(masked(word) for word in sys.argv[1:])]),
     }
 
 
@@ -126,6 +130,8 @@ def earlier(resolved: Mapping[str, Any], origin: Mapping[str, Any]) -> list[Mapp
     others and from this one (`origin`) once, the last ones if they are many."""
     found: list[Mapping[str, Any]] = []
     for one in (*resolved.get("earlier", ()), resolved.get("provenance", {})):
+        if "command" in one:  # of a version that kept it as it was typed
+            one = {**one, "command": masked(str(one["command"]))}
         if one and one != origin and one not in found:
             found.append(one)
     return found[-MOST_EARLIER:]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.credentials import masked
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
 from d2l_study.study import extension, provenance
 from d2l_study.study.announcement import show_found, show_plan
@@ -81,9 +82,10 @@ def run_study(request: Request) -> int:
                     "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
         if (changes := provenance.local_difference()) is not None:
             folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
+            folder.keep_private(changes.name)
         folder.write(space.text, resolved, entries)
         show_plan(study)
-        print(f"  results: {short_path(folder.storage.shown(folder.key))}; MLflow: {uri}", flush=True)
+        print(f"  results: {short_path(folder.storage.shown(folder.key))}; MLflow: {masked(uri)}", flush=True)
         tracker = Tracker(uri, study.name)
         page = study_page(folder)
         tracker.start(

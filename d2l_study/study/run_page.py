@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from d2l_study.credentials import masked
 from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
@@ -157,11 +158,12 @@ def study_page(folder: StudyFolder) -> StudyPage:
 
 
 def space_files(folder: StudyFolder) -> dict[str, bytes]:
-    """The space as written and as resolved, as far as they are there."""
+    """The space as written and as resolved, as far as they are there; what is secret in them masked."""
     found = {}
     for name in ("space.yaml", "resolved.json"):
         with contextlib.suppress(FileNotFoundError):
-            found[name] = folder.storage.read(f"{folder.key}/{name}")
+            text = folder.storage.read(f"{folder.key}/{name}").decode("utf-8", "surrogateescape")
+            found[name] = masked(text).encode("utf-8", "surrogateescape")
     return found
 
 

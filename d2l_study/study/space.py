@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from d2l_study.credentials import masked_values
 from d2l_study.data import DATASETS
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.errors import UserError, listed
@@ -137,8 +138,8 @@ class Space:
         return sections
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `resolved.json`."""
-        return {
+        """Plain values for `resolved.json`, what is secret in them masked."""
+        return masked_values({
             "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
             **{name: plain(keys) for name, keys in self.sections.items()}, "methods": plain(self.methods),
@@ -146,7 +147,7 @@ class Space:
             "metric": self.metric, "references": list(self.references),
             "search": self.search and self.search.to_dict(), "schedule": self.schedule,
             "log_images": self.log_images,
-        }  # fmt: skip
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from d2l_study.credentials import masked
 from d2l_study.errors import UserError
 from d2l_study.study import run_page
 from d2l_study.study.folder import StudyFolder
@@ -64,7 +65,7 @@ class Tracker:
         max_buffered: int = MAX_BUFFERED,
         threaded: bool = True,
     ) -> None:
-        self.uri, self.study, self.flush_seconds, self.max_buffered = uri, study, flush_seconds, max_buffered
+        self.uri, self.study, self.flush_seconds, self.max_buffered = masked(uri), study, flush_seconds, max_buffered
         self._threaded = threaded
         self._runs = StudyRuns(uri, study)
         self._pages: dict[str, Page] = {}

@@ -24,7 +24,8 @@ def checkout(tmp_path):
     folder = tmp_path / "checkout"
     (folder / "d2l_study").mkdir(parents=True)
     (folder / "d2l_study" / "code.py").write_text("a = 1\n")
-    (folder / "notes.txt").write_text("b\n")
+    (folder / "d2l_study" / "more.py").write_text("b\n")
+    (folder / "notes.txt").write_text("not code\n")
     (folder / ".gitignore").write_text("*.pyc\n")
     git(folder, "init", "-q")
     git(folder, "add", ".")
@@ -46,7 +47,8 @@ def test_a_clean_checkout_and_an_installed_package_have_no_difference(checkout, 
 def test_the_difference_makes_the_tree_again(checkout, tmp_path):
     (checkout / "d2l_study" / "code.py").write_text("a = 2\n")
     git(checkout, "add", "d2l_study/code.py")
-    (checkout / "notes.txt").unlink()
+    (checkout / "d2l_study" / "more.py").unlink()
+    (checkout / "notes.txt").write_text("changed, and not code\n")
     (checkout / "d2l_study" / "größe.py").write_text("c = 3\n")  # not known to git, and code
     (checkout / "elsewhere.txt").write_text("not code")
     found = provenance.local_difference(checkout)
@@ -55,25 +57,31 @@ def test_the_difference_makes_the_tree_again(checkout, tmp_path):
     (tmp_path / found.name).write_bytes(found.patch)
     git(tmp_path / "again", "apply", str(tmp_path / found.name))
     names = {p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*.*") if ".git/" not in str(p)}
-    assert {str(name) for name in names} - {".git"} == {"d2l_study/code.py", "d2l_study/größe.py", ".gitignore"}
+    assert {str(name) for name in names} - {".git"} == {
+        "d2l_study/code.py",
+        "d2l_study/größe.py",
+        ".gitignore",
+        "notes.txt",
+    }
+    assert (tmp_path / "again" / "notes.txt").read_text() == "not code\n"
     assert (tmp_path / "again" / "d2l_study" / "code.py").read_text() == "a = 2\n"
     assert (tmp_path / "again" / "d2l_study" / "größe.py").read_text() == "c = 3\n"
 
 
 def test_a_new_file_of_code_alone_is_a_difference(checkout):
-    (checkout / "d2l_study" / "more.py").write_text("d = 4\n")
+    (checkout / "d2l_study" / "new.py").write_text("d = 4\n")
     assert provenance.commit(checkout)[1]
     assert b"+d = 4" in provenance.local_difference(checkout).patch
 
 
 def test_a_long_difference_is_cut_and_says_so(checkout):
-    (checkout / "notes.txt").write_text("0123456789\n" * 200_000)
+    (checkout / "d2l_study" / "code.py").write_text("0123456789\n" * 200_000)
     found = provenance.local_difference(checkout)
     assert found.cut and len(found.patch) == provenance.MOST_BYTES
 
 
 def test_what_is_collected_names_the_difference_and_can_be_written(checkout, monkeypatch):
-    (checkout / "notes.txt").write_text("other\n")
+    (checkout / "d2l_study" / "code.py").write_text("other\n")
     found = provenance.local_difference(checkout)
     monkeypatch.setattr(provenance, "commit", lambda: ("0" * 40, True))
     monkeypatch.setattr(provenance, "local_difference", lambda: found)
