@@ -237,7 +237,8 @@ def _planned(storage: Storage, identity: str) -> list[str]:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "space.yaml"
                 path.write_bytes(storage.read(f"{folder.key}/space.yaml"))
-                space = load_space(path, folder.resolved().get("space", {}).get("overrides", ()))
+                known = folder.resolved().get("space", {})
+                space = load_space(path, known.get("overrides", ()), beside=known.get("folder"))
         except (DamagedError, FileNotFoundError):
             continue
         for c in configurations(space, DataChecksums()):

@@ -34,6 +34,8 @@ OTHERS = {
     "student (required). Each must differ from the others: two that come out as one configuration are refused. A key "
     "that only some arms set is overridden in one of them, --set methods.NAME.SECTION.KEY=VALUE",
     "teachers": "the arms of the teacher, by name; with them a space is one of students",
+    "labels": "names in print of arms, reference rows and keys, as in {none: Attention MIL, epsilon: ε}; they change "
+    "nothing else",
     "references": f"a list of {', '.join(REFERENCES)}: rows without distillation, in a space of students",
 }
 """What stands at the top level of a space besides the keys of `study` and the sections."""

@@ -45,8 +45,18 @@ from d2l_study.study.space_keys import (
     scientific,
     section_class,
 )
-from d2l_study.study.space_overrides import override, settings_of
-from d2l_study.study.space_reading import checked, leaves_of, one_line, one_of_a_kind, placed, references_of, typed
+from d2l_study.study.space_labels import labels_of
+from d2l_study.study.space_overrides import described, override, settings_of
+from d2l_study.study.space_reading import (
+    beside_the_space,
+    checked,
+    leaves_of,
+    one_line,
+    one_of_a_kind,
+    placed,
+    references_of,
+    typed,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Space:
     overrides: as given, "key=value"; settings: those of them that name another study (see `study_name`), by
     full dotted key; sections: section -> key -> value, as written and typed; methods: arm -> section -> key -> value.
     In a space of students an arm is "teacher's arm → student's arm"; pairs: arm -> (teacher's arm, student's arm).
+    labels: arm, reference or key -> its name in print; folder: where relative paths of the data begin.
     """
 
     name: str
@@ -76,6 +87,8 @@ class Space:
     search: SearchOptions | None = None
     schedule: str = "none"
     log_images: bool | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
 
     @property
     def stage(self) -> str:
@@ -146,7 +159,7 @@ class Space:
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
             "metric": self.metric, "references": list(self.references),
             "search": self.search and self.search.to_dict(), "schedule": self.schedule,
-            "log_images": self.log_images,
+            "log_images": self.log_images, "labels": self.labels, "folder": self.folder,
         })  # fmt: skip
 
 
@@ -203,9 +216,13 @@ def study_name(space: Space) -> str:
 
 
 def load_space(
-    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = (), replicates: int | None = None
+    name_or_file: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    replicates: int | None = None,
+    beside: str | os.PathLike[str] | None = None,
 ) -> Space:
-    """Read and check a space. overrides: "key=value" each, as `--set` takes them; replicates: as `--replicates`.
+    """Read and check a space. overrides: "key=value" each, as `--set` takes them; replicates: as `--replicates`;
+    beside: the folder that relative paths in it begin at, where it is not the file's own.
 
     `UserError` names the file (or `--set`), the dotted key, the value found and what is allowed.
     """
@@ -214,13 +231,15 @@ def load_space(
     text = read_text(path, shown)
     document = document_of(text, shown)
     students = "student" in document or "teachers" in document
-    if not students and "references" in document:
-        raise UserError(f"{shown}: references: only a space of students has them (it has a section student)")
     if students:
         document = {"teachers": {"teacher": {}}, **document}
-    references = references_of(document.pop("references", []), shown)
     leaves, groups = leaves_of(document, shown, students)
     changed = override(leaves, groups, overrides, students)
+    beside_the_space(leaves, changed, Path(os.path.abspath(beside or path.parent)))  # noqa: PTH100
+    written = leaves.pop(("references",), None)
+    if written is not None and not students:
+        raise UserError(f"{written.where}: only a space of students has them (it has a section student)")
+    references = references_of(written)
     if replicates is not None:
         leaves["replicates",] = Written(replicates, "--replicates")
 
@@ -232,13 +251,17 @@ def load_space(
     search = one_of_a_kind(SearchOptions, "search", leaves, shown) if any(k[0] == "search" for k in leaves) else None
 
     sections, arms = typed(leaves, groups)
+    if (count := len(arms.get("teachers", [0])) * len(arms["methods"])) > MOST_CONFIGURATIONS:
+        raise UserError(f"{shown}: methods: {count:,} arms; at most {MOST_CONFIGURATIONS:,} configurations allowed")
+    settings = settings_of(changed, options, sections, arms, search, references)
+    description = options.description if ("description",) in changed else described(options.description, settings)
     pairs = {f"{t} → {m}": (t, m) for t in arms.get("teachers", {}) for m in arms["methods"]}
     methods = {p: arms["teachers"][t] | arms["methods"][m] for p, (t, m) in pairs.items()} or arms["methods"]
     space = Space(
-        path.stem, path, text, options.description, tuple(overrides), options.replicates,
+        path.stem, path, text, description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
-        settings_of(changed, options, sections, arms, search), pairs, references, search, options.schedule,
-        options.log_images,
+        settings, pairs, references, search, options.schedule, options.log_images,
+        labels_of(leaves, groups), os.path.abspath(beside or path.parent),  # noqa: PTH100
     )  # fmt: skip
     check_search(space, ("search", "trials") in leaves, shown)
     if (count := space.count()) > MOST_CONFIGURATIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,15 @@ def document_of(text: str, shown: str) -> dict[str, Any]:
 
 def read_text(path: Path, shown: str) -> str:
     try:
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise UserError(f"{shown}: a folder; expected a YAML file") from None
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # a pipe or a device may give no end of bytes, or wait for ever
+            raise UserError(f"{shown}: {'a folder' if stat.S_ISDIR(mode) else 'not a file'}; expected a YAML file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
     if len(data) > MOST_BYTES:
-        raise UserError(f"{shown}: {len(data):,} bytes; a space has at most {MOST_BYTES:,}")
+        raise UserError(f"{shown}: more than {MOST_BYTES:,} bytes; a space is not so long")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

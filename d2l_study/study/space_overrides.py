@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from d2l_study.study.space_keys import (
     arm_sections,
     datasets_of,
     has_key,
+    plain,
     section_class,
     unknown_key,
 )
@@ -40,7 +42,7 @@ def override(
     pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
     changed: list[Key] = []
     for name, text in pairs:
-        key = _place(name, groups, datasets_of(leaves.get(("data", "dataset"))), students)
+        key = place_of(name, groups, datasets_of(leaves.get(("data", "dataset"))), students)
         where = "--set " + ".".join(key)
         if key in changed:
             raise UserError(f"{where}: given twice")
@@ -56,13 +58,15 @@ def override(
     return changed
 
 
-def _place(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
+def place_of(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
     """The full key that a `--set` names, dotted or bare."""
     sections = [section for section in SECTIONS if students or section != "student"]
     classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
     head, _, rest = name.partition(".")
-    if has_key(StudyOptions, name):
+    if has_key(StudyOptions, name) or name == "references":
         return (name,)
+    if head == "labels" and rest:
+        return head, rest
     if head in groups and rest:
         methods = groups[head]
         for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
@@ -98,15 +102,25 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     raise UserError(f"--set {short(name)}: unknown key{hint}")
 
 
+def described(description: str, settings: Mapping[str, Any]) -> str:
+    """The description of a space that is run with other settings than it describes: with them, as far as they fit."""
+    if not settings:
+        return description
+    words = [f"{name}={json.dumps(plain(value), ensure_ascii=False)}" for name, value in settings.items()]
+    return f"{description} (here with {short(', '.join(words), 200)})"
+
+
 def settings_of(
     changed: Iterable[Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Arms],
-    search: SearchOptions | None,
+    search: SearchOptions | None, references: tuple[str, ...],
 ) -> dict[str, Any]:  # fmt: skip
     """The overrides that can change what is trained, typed, by full key. More trials of a search are its extension."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for key in changed:
         if key == ("base_seed",):
             settings["base_seed"] = options.base_seed
+        elif key == ("references",):
+            settings["references"] = references
         elif key[0] == "search" and key[1] not in ("trials", "oracle"):
             settings[".".join(key)] = getattr(search, key[1])
         elif key[0] in SECTIONS or key[0] in GROUPS:

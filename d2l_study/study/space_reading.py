@@ -3,8 +3,10 @@ distribution where that is allowed. What keys must fulfil together is for `space
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from d2l_study.errors import UserError, listed
@@ -36,11 +38,11 @@ def leaves_of(
 ) -> tuple[dict[Key, Written], dict[str, list[str]]]:
     """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
     leaves: dict[Key, Written] = {}
-    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "resources", "search")
+    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "labels", "resources", "search")
     for key, value in document.items():
-        if has_key(StudyOptions, key):
+        if has_key(StudyOptions, key) or key == "references":
             leaves[key,] = Written(value, f"{shown}: {key}")
-        elif key in SECTIONS or key in ("resources", "search"):
+        elif key in SECTIONS or key in ("resources", "search", "labels"):
             for name, inner in mapping(value, f"{shown}: {key}").items():
                 leaves[key, name] = Written(inner, f"{shown}: {key}.{name}")
         elif key not in GROUPS:
@@ -49,6 +51,26 @@ def leaves_of(
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
     groups = {group: _arms(group, document[group], leaves, shown, students) for group in GROUPS if group in document}
     return leaves, groups
+
+
+def beside_the_space(leaves: dict[Key, Written], changed: Iterable[Key], folder: Path) -> None:
+    """Relative paths of the data that stand in the space begin at its folder, where they are there; else, as in spaces
+    of before, at the current folder where they are there. Those of `--set` begin at the current folder."""
+    changed = set(changed)
+    for key, written in leaves.items():
+        if key[-2:] not in (("data", "path"), ("data", "root")) or key in changed:
+            continue
+        values = written.value if isinstance(written.value, list) else [written.value]
+        found = [_placed(value, folder) for value in values]
+        leaves[key] = Written(found if isinstance(written.value, list) else found[0], written.where)
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or not value.strip() or os.path.isabs(value) or value.startswith("~"):  # noqa: PTH117
+        return value
+    here = os.path.join(folder, value)  # noqa: PTH118 -- these never raise, whatever the text
+    there = not os.path.exists(here) and os.path.exists(value)  # noqa: PTH110
+    return os.path.abspath(value if there else here)  # noqa: PTH100
 
 
 def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, students: bool) -> list[str]:
@@ -140,15 +162,15 @@ def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
     return tuple(values)
 
 
-def references_of(value: Any, shown: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise UserError(f"{shown}: references: expected a list of {listed(REFERENCES)}")
-    for name in value:
+def references_of(written: Written | None) -> tuple[str, ...]:
+    if written is None or written.value is None:
+        return ()
+    if not isinstance(written.value, list):
+        raise UserError(f"{written.where}: expected a list of {listed(REFERENCES)}")
+    for name in written.value:
         if name not in REFERENCES:
-            raise UserError(
-                f"{shown}: references: unknown reference {short(repr(name))}{did_you_mean(name, REFERENCES)}"
-            )
-    return tuple(dict.fromkeys(value))
+            raise UserError(f"{written.where}: unknown reference {short(repr(name))}{did_you_mean(name, REFERENCES)}")
+    return tuple(dict.fromkeys(written.value))
 
 
 def one_line(description: Any, shown: str) -> str:

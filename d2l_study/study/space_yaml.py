@@ -1,4 +1,5 @@
-"""YAML without surprises, for spaces: plain values only, nothing executed, no key silently lost."""
+"""YAML without surprises, for spaces: plain values only, nothing executed, no key silently lost, and no more values
+than a space can need, however they are written: `*name` repeats what `&name` names, and `<<: *name` merges its keys."""
 
 from __future__ import annotations
 
@@ -15,9 +16,14 @@ from d2l_study.errors import UserError
 class _Composer(
     yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, yaml.resolver.BaseResolver
 ):
-    """YAML without what surprises in a space: no tags, aliases, dates, base 60 or octal; `1e-3` is a number."""
+    """YAML without what surprises in a space: no tags, dates, base 60 or octal; `1e-3` is a number.
+
+    repeated: the nodes that an alias refers to.
+    """
 
     def __init__(self, text: str) -> None:
+        self.repeated: set[int] = set()
+        self.nodes = 0
         yaml.reader.Reader.__init__(self, text)
         yaml.scanner.Scanner.__init__(self)
         yaml.parser.Parser.__init__(self)
@@ -25,11 +31,23 @@ class _Composer(
         yaml.resolver.BaseResolver.__init__(self)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; write it out", mark)
-        return super().compose_node(parent, index)
+        self.nodes += 1
+        if self.nodes > MOST_VALUES:
+            raise yaml.composer.ComposerError(None, None, TOO_MANY, self.peek_event().start_mark)
+        alias = self.check_event(yaml.events.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias:
+            self.repeated.add(id(node))
+        return node
 
+
+MOST_VALUES = 20_000
+"""Values and keys of a document, those that aliases repeat counted each time; a space of hundreds of lines has some
+thousand."""
+TOO_MANY = f"more than {MOST_VALUES:,} values and keys"
+MERGE = "<<"
+HOLDER = "x-"
+"""How a key at the top level begins that is there only to hold what is repeated elsewhere."""
 
 _TAG = "tag:yaml.org,2002:"
 _BOOLS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -46,17 +64,16 @@ for _kind, _pattern, _first in (
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values (dict, list, str, int, float, bool, None) of one YAML document; None if it is empty.
 
-    Nothing is executed and no key is silently lost: tags, aliases, duplicate keys and keys that are not text are
-    refused. `UserError` begins with `where` and names the line.
+    Nothing is executed and no key is silently lost: tags, duplicate keys and keys that are not text are refused. Keys
+    at the top level that begin with `x-` hold what aliases repeat, and are left out. `UserError` begins with `where`
+    and names the line.
     """
     try:
         composer = _Composer(text)
         node = composer.get_single_node()
-        return None if node is None else _value(node, where)
+        return None if node is None else _Reader(where, composer.repeated).document(node)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{where}: {line}not valid YAML: {short(error.problem or error.context or '', 160)}") from None
+        raise UserError(f"{where}: {_marked(error)}") from None
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character[:1] or " ")
@@ -69,31 +86,122 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid YAML: {short(str(error), 160)}") from None
 
 
-def _value(node: Any, where: str) -> Any:
-    line = node.start_mark.line + 1
-    kind = node.tag.removeprefix(_TAG)
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node.value, kind, f"{where}: line {line}")
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(inner, where) for inner in node.value]
-    if not isinstance(node, yaml.MappingNode) or kind != "map":
-        raise UserError(f"{where}: line {line}: tags ({short(node.tag)}) are not supported")
-    values: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = _value(key_node, where)
-        if not isinstance(key, str):
-            as_written = getattr(key_node, "value", None)
-            if isinstance(as_written, str) and as_written:
-                reading, quoted = short(scalar_text(key)), f"'{short(as_written)}'"
-                raise UserError(f"{where}: line {line}: the name {short(as_written)} is not text (YAML reads it as "
-                                f"{reading}); write it in quotes: {quoted}")  # fmt: skip
-            raise UserError(f"{where}: line {line}: a key is not text")
-        if key in values:
-            raise UserError(f"{where}: line {line}: the key {short(key)!r} was given on line {lines[key]} already")
-        values[key], lines[key] = _value(value_node, where), line
-    return values
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    """An error of PyYAML in a line: where it was noticed, and where that began which it was noticed in."""
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    problem, context = short(error.problem or error.context or "", 160), error.context or ""
+    if problem == TOO_MANY and mark is not None:
+        return f"line {mark.line + 1}: {problem}"
+    if began is not None and "duplicate anchor" in context and mark is not None:
+        return f"line {mark.line + 1}: not valid YAML: this name was given on line {began.line + 1} already (&name)"
+    if began is not None and "quoted scalar" in context:
+        return f"line {began.line + 1}: not valid YAML: the quote that opens here is not closed ({problem})"
+    line = f"line {mark.line + 1}: " if mark else ""
+    inside = ""
+    if mark is not None and began is not None and began.line != mark.line:
+        inside = f", in what begins on line {began.line + 1}"
+    return f"{line}not valid YAML: {problem}{inside}"
+
+
+class _Reader:
+    """Plain values of composed nodes. A node that is repeated is read once and its value shared."""
+
+    def __init__(self, where: str, repeated: set[int]) -> None:
+        self.where = where
+        self.repeated = repeated
+        self._known: dict[int, tuple[Any, int]] = {}
+        self._open: set[int] = set()
+
+    def document(self, node: Any) -> Any:
+        """The value of the root, without the keys that only hold what is repeated."""
+        if isinstance(node, yaml.MappingNode):
+            held = [pair for pair in node.value if _is_holder(pair[0])]
+            for key, value in held:
+                if not self._repeats(value):
+                    raise UserError(f"{self._at(key)}: {short(key.value)}: a key that begins with {HOLDER} holds what "
+                                    "is repeated elsewhere (&name here, *name there); nothing of it is")  # fmt: skip
+                self.value(value)  # it is checked, too
+            node.value = [pair for pair in node.value if not _is_holder(pair[0])]
+        return self.value(node)
+
+    def _repeats(self, node: Any) -> bool:
+        if id(node) in self.repeated:
+            return True
+        if isinstance(node, yaml.ScalarNode):
+            return False
+        inner = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
+        return any(self._repeats(n) for n in inner)
+
+    def _at(self, node: Any) -> str:
+        return f"{self.where}: line {node.start_mark.line + 1}"
+
+    def value(self, node: Any) -> Any:
+        return self._read(node)[0]
+
+    def _read(self, node: Any) -> tuple[Any, int]:
+        """A node's value, and how many values it holds."""
+        if id(node) in self._known:
+            return self._known[id(node)]
+        if id(node) in self._open:
+            raise UserError(f"{self._at(node)}: not valid YAML: what begins here holds an alias (*name) of itself")
+        self._open.add(id(node))
+        kind = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.ScalarNode):
+            found: tuple[Any, int] = _scalar(node.value, kind, self._at(node)), 1
+        elif isinstance(node, yaml.SequenceNode) and kind == "seq":
+            inner = [self._read(one) for one in node.value]
+            found = [value for value, _ in inner], 1 + sum(size for _, size in inner)
+        elif isinstance(node, yaml.MappingNode) and kind == "map":
+            found = self._mapping(node)
+        else:
+            raise UserError(f"{self._at(node)}: tags ({short(node.tag)}) are not supported")
+        if found[1] > MOST_VALUES:
+            raise UserError(f"{self._at(node)}: {TOO_MANY}, with what aliases repeat")
+        self._open.discard(id(node))
+        self._known[id(node)] = found
+        return found
+
+    def _mapping(self, node: Any) -> tuple[dict[str, Any], int]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        total = 1
+        for key_node, value_node in node.value:
+            merges = _is_merge(key_node)
+            key = MERGE if merges else self._key(key_node)
+            if (mark := f"{merges} {key}") in lines:
+                raise UserError(f"{self._at(key_node)}: the key {short(key)!r} was given on line {lines[mark]} already")
+            lines[mark] = key_node.start_mark.line + 1
+            value, size = self._read(value_node)
+            total += 1 + size
+            if not merges:
+                own[key] = value
+                continue
+            for part in value if isinstance(value, list) else [value]:
+                if not isinstance(part, dict):
+                    raise UserError(f"{self._at(key_node)}: {MERGE} merges keys with values, *name of such or a list "
+                                    f"of them; found {short(repr(part))}")  # fmt: skip
+                merged = {**part, **merged}  # the first of several goes before, and over all what is written here
+        return {**merged, **own}, total
+
+    def _key(self, node: Any) -> str:
+        key = self.value(node)
+        if isinstance(key, str):
+            return key
+        as_written = getattr(node, "value", None)
+        if isinstance(as_written, str) and as_written:
+            reading, quoted = short(scalar_text(key)), f"'{short(as_written)}'"
+            raise UserError(f"{self._at(node)}: the name {short(as_written)} is not text (YAML reads it as {reading}); "
+                            f"write it in quotes: {quoted}")  # fmt: skip
+        raise UserError(f"{self._at(node)}: a key is not text")
+
+
+def _is_merge(key: Any) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == MERGE and key.style is None
+
+
+def _is_holder(key: Any) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value.startswith(HOLDER)
 
 
 def _scalar(text: str, kind: str, where: str) -> Any:

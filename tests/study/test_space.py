@@ -122,7 +122,6 @@ BAD = [  # what is changed in GOOD, and what the message must hold
     ("replicates: 3", "replicates: [3", ["line", "not valid YAML"]),
     ("replicates: 3", "replicates: !!python/object/apply:os.getcwd []", ["line 7", "tags", "not supported"]),
     ("replicates: 3", "replicates: !own 3", ["line 7", "tags"]),
-    ("replicates: 3", "replicates: &a 3\nbase_seed: *a", ["line 8", "aliases"]),
     ("replicates: 3", "replicates: " + "9" * 5000, ["line 7", "too long"]),
     ("replicates: 3", "replicates: " + "[" * 3000, ["nested too deeply"]),
     ("replicates: 3", "replicates: 3\n--- 1", ["not valid YAML"]),
