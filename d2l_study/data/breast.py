@@ -164,4 +164,4 @@ def load(root: Path) -> BagCollection:
     """All breast images below a folder, cut once per machine."""
     images = find_images(root)
     files = [path for image in images for path in (image.image, image.mask) if path is not None]
-    return cached_collection("breast", files, {"nuclei_pixels": NUCLEI_PIXELS}, lambda: describe(images), PATCH)
+    return cached_collection("breast", files, {"nuclei_pixels": NUCLEI_PIXELS}, lambda _: describe(images), PATCH)

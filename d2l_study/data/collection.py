@@ -33,7 +33,7 @@ class BagCollection(Pool):
     truths: further instance truths by name, (I,) int8 each, −1 unknown;
     sums: (N, 2, C) float64, over an instance's pixels the mean of x/255 and of (x/255)²;
     fold: (B,) int64 folds 0 … F − 1 fixed by the user, or None; part: (B,) int8 of `TRAIN`, `VAL`, `TEST` fixed by the
-    user, or None (at most one of both).
+    user, or None (at most one of both); notes: sentences on how the data were read that a user should see.
     """
 
     bags: Bags
@@ -47,6 +47,7 @@ class BagCollection(Pool):
     sums: np.ndarray
     fold: np.ndarray | None = None
     part: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def image_of(self, bag: int) -> Path | None:
         """The image that all of a bag's instances come from; None if there is no such one."""

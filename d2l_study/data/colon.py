@@ -7,7 +7,7 @@ share some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def load(root: Path, name: str = "colon", before: Callable[[], object] = lambda:
     images = find_images(root)
     files = [path for image in images for path in (image.image, *image.nuclei.values())]
 
-    def sources() -> list[BagSource]:
+    def sources(_: Mapping[Path, bytes]) -> list[BagSource]:
         before()
         return describe(images)
 

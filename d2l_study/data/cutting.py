@@ -1,6 +1,6 @@
 """Images to patches: cut once, kept as one memory-mapped array in the cache folder, shared by a machine's processes.
 
-    collection = cached_collection("colon", files, settings, lambda: [BagSource(...), ...], patch=(27, 27))
+    collection = cached_collection("colon", files, settings, lambda _: [BagSource(...), ...], patch=(27, 27))
 
 A cache entry is addressed by the content of the files and the settings of cutting. So that later trials need not read
 the files again, an index beside it knows which content the files had at their size and time of change.
@@ -126,15 +126,16 @@ def cached_collection(
     name: str,
     files: Sequence[Path],
     settings: Mapping[str, Any],
-    describe: Callable[[], Sequence[BagSource]],
+    describe: Callable[[Mapping[Path, bytes]], Sequence[BagSource]],
     patch: tuple[int, int],
     read: Callable[[Path], np.ndarray] = read_image,
 ) -> BagCollection:
     """The collection of all bags, from the cache where it holds what these files say, else described, cut and kept.
 
     files: all that the result depends on, in an order that is the same everywhere; settings: what else it depends on
-    (plain values); describe: makes the bags from the files (called only if they are not in the cache). `UserError` from
-    `describe`, or if an image is unreadable, smaller than a patch, or a bag has no instances.
+    (plain values); describe: makes the bags from the files, of which it is given the SHA-256 (called only if they are
+    not in the cache). `UserError` from `describe`, or if an image is unreadable, smaller than a patch, or a bag has no
+    instances.
     """
     about = json.dumps([_VERSION, name, list(patch), settings], sort_keys=True)
     stats = [(path, _stat(path)) for path in files]
@@ -152,8 +153,9 @@ def cached_collection(
         except UNUSABLE:  # said below, if it is
             pass
     content = hashlib.sha256(f"{FORMAT}|{about}".encode())
-    for path, digest in zip(files, file_digests(files), strict=True):
-        content.update(path.name.encode() + digest)
+    digests = dict(zip(files, file_digests(files), strict=True))
+    for path in files:
+        content.update(path.name.encode() + digests[path])
     entry = f"{name}-{content.hexdigest()[:16]}"
     folder = cache_dir() / entry
     with no_room_said(cache_dir(), ADVICE):
@@ -163,7 +165,7 @@ def cached_collection(
             collection = _open(name, folder, files)
         except UNUSABLE as error:
             say_if_altered(folder, error)
-            sources = describe()
+            sources = describe(digests)
             with new_entry(folder, alone) as place:
                 _cut(name, about, list(files), sources, patch, read, place)
             collection = _open(name, folder, files)

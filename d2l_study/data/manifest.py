@@ -9,7 +9,7 @@ column, all of it at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,20 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.image_files import image_size, read_image
-from d2l_study.data.manifest_rows import PARTS, Problems, Row, read_rows
+from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, fold_number, reason_of
+from d2l_study.data.manifest_rows import PARTS, Rows, read_rows
+from d2l_study.data.manifest_table import Problems
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, counted, listed, nearest
+from d2l_study.errors import UserError
 from d2l_study.options import option
 
 CUTS = ("points", "grid", "whole")
 
 LARGEST_WHOLE = 256
 """Pixels a side of an image that can be an instance as it is; a larger one is taken for one that should be cut."""
+
+MOST_INSTANCES = 10_000_000
+"""Of a manifest: with all that is kept of each, more would need many gigabytes of memory."""
 
 _READERS = 8
 
@@ -70,150 +75,71 @@ class ManifestBags(GivenBags):
         base = file.parent if self.root is None else user_path(self.root, "data.root").absolute()
         if not base.is_dir():
             raise UserError(f"data.root: {self.root!r} is not a folder")
-        rows, columns = read_rows(file, base)
-        cut = self.cut or ("points" if "x" in columns else "whole")
-        check_bags(file, rows, columns, cut)
-        files = list(dict.fromkeys(row.path for row in rows))
+        rows = read_rows(file, base)
+        cut = self.cut or ("points" if "x" in rows.columns else "whole")
+        check_bags(rows, cut)
         side, step = self.patch_size, self.stride or self.patch_size
         patch = (side, side)
         if cut == "whole":
-            width, height = image_size(files[0])
+            width, height = image_size(rows.files[0])
             patch = (height, width)
         settings = {"cut": cut, "stride": step if cut == "grid" else None}
-        described: list[BagSource] = []
+        described = []
 
-        def describe() -> list[BagSource]:
-            described.extend(sources(file, rows, cut, patch, step, "split" in columns))
-            return described
+        def describe(digests: Mapping[Path, bytes]) -> list[BagSource]:
+            sizes = _sizes(rows, cut, patch)
+            check_content(rows, cut, digests)
+            found = sources(rows, sizes, cut, patch, step)
+            described.append(True)
+            return found
 
         try:
-            return cached_collection("manifest", [file, *files], settings, describe, patch)
+            found = cached_collection("manifest", [file, *rows.files], settings, describe, patch)
         except UserError:
             if described:  # cutting stops at the first image that it cannot read
-                _check_pixels(file, rows)
+                with ThreadPoolExecutor(_READERS) as readers:
+                    check_pixels(rows, list(readers.map(lambda path: reason_of(read_image, path), rows.files)))
             raise
-
-
-def check_bags(file: Path, rows: Sequence[Row], columns: Iterable[str], cut: str) -> None:
-    """`UserError` with all contradictions between the rows of a manifest, and what `cut` does not go with."""
-    problems = Problems(file)
-    columns = set(columns)
-    if cut == "points" and "x" not in columns:
-        problems.add("header", "no columns x and y, which data.cut: points needs")
-    if cut == "grid" and "instance_label" in columns:
-        problems.add("header", "column instance_label: rows are whole images under data.cut: grid, not instances; use "
-                     "cut points or whole, or take the column out")  # fmt: skip
-    problems.stop_if_any()
-    first: dict[str, Row] = {}
-    seen: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        place = f"row {row.number}"
-        other = first.setdefault(row.bag, row)
-        for column in ("label", "group", "split"):
-            mine, theirs = getattr(row, column), getattr(other, column)
-            if mine != theirs:
-                problems.add(f"{place}, column {column}", f"bag {row.bag!r} has {mine!r} here and {theirs!r} in row "
-                             f"{other.number}; all rows of a bag must agree")  # fmt: skip
-        if row.instance_label == 1 and row.label == 0:
-            problems.add(f"{place}, column instance_label", f"1 in bag {row.bag!r}, which has label 0: a bag is "
-                         "positive if any of its instances is")  # fmt: skip
-        if cut == "points" and (np.isnan(row.x) or np.isnan(row.y)):
-            problems.add(f"{place}, column {'x' if np.isnan(row.x) else 'y'}", "empty; data.cut: points needs a place")
-        point = (row.x, row.y) if cut == "points" else ()
-        again = seen.setdefault((row.bag, row.path, *point), row)
-        if again is not row:
-            what = "the same point of the same image" if point else "the same image"
-            hint = "; data.cut: points reads the columns x and y" if not point and "x" in columns else ""
-            problems.add(place, f"{what} as row {again.number}{hint}")
-    _check_images_apart(rows, problems)
-    if "split" in columns:
-        _check_split(list(first.values()), problems)
-    if len(labels := {row.label for row in first.values()}) == 1:
-        problems.add("column label", f"all {len(first)} bags have label {labels.pop()}; both classes are needed")
-    problems.stop_if_any()
-
-
-def _group_of(row: Row) -> str:
-    """The group of a row's bag; without one the bag is a group of its own."""
-    return row.group or f"bag {row.bag}"
-
-
-def _check_images_apart(rows: Sequence[Row], problems: Problems) -> None:
-    """An image in two bags that may come into different folds would be trained and tested on."""
-    first: dict[Path, Row] = {}
-    told: set[tuple[str, str]] = set()
-    for row in rows:
-        other = first.setdefault(row.path, row)
-        if _group_of(other) != _group_of(row) and (pair := (other.bag, row.bag)) not in told:
-            told.add(pair)
-            problems.add(f"row {row.number}, column path", f"{row.path.name} is in bag {row.bag!r} and in bag "
-                         f"{other.bag!r} (row {other.number}); give both bags the same group, so that no image is both "
-                         "trained and tested on")  # fmt: skip
-
-
-def _check_split(bags: Sequence[Row], problems: Problems) -> None:
-    before = len(problems.found)
-    folds = all(row.split.isdecimal() for row in bags)
-    for row in bags:
-        if row.split not in PARTS and not folds:
-            hint = "; did you mean 'val'?" if row.split.startswith("val") else nearest(row.split, PARTS)
-            found = repr(row.split) if row.split else "empty"
-            problems.add(f"row {row.number}, column split", f"{found}; expected train, val or test (or the number of "
-                         f"a fold, in all rows){hint}")  # fmt: skip
-    if len(problems.found) > before:
-        return
-    first: dict[str, Row] = {}
-    for row in bags:
-        other = first.setdefault(_group_of(row), row)
-        if other.split != row.split:
-            problems.add(f"row {row.number}, column split", f"group {row.group!r} is in {row.split} (bag {row.bag!r}) "
-                         f"and in {other.split} (bag {other.bag!r}, row {other.number}); a group must not be "
-                         "split")  # fmt: skip
-    parts = {row.split for row in bags}
-    if folds:
-        count = max(int(part) for part in parts) + 1
-        missing = [f for f in range(count) if str(f) not in {str(int(part)) for part in parts}]
-        if missing:
-            problems.add("column split", f"no bag is in fold {listed(missing)}; folds count from 0 without gaps")
-        elif count < 3:
-            problems.add("column split", f"{counted(count, 'fold')}; at least 3 are needed (train, validation, test)")
-        return
-    for part in ("train", "test"):
-        if part not in parts:
-            problems.add("column split", f"no bag is in {part}")
-    labels = {row.label for row in bags if row.split == "train"}
-    if len(labels) == 1:
-        problems.add("column split", f"all bags in train have label {labels.pop()}; both classes are needed")
+        return dataclasses.replace(found, notes=rows.columns.notes)
 
 
 def sources(
-    file: Path, rows: Sequence[Row], cut: str, patch: tuple[int, int], stride: int, split: bool
+    rows: Rows, sizes: Sequence[tuple[int, int]], cut: str, patch: tuple[int, int], stride: int
 ) -> list[BagSource]:
     """The bags in the order in which the manifest first names them; of a bag its images likewise, and of an image its
-    rows. `UserError` names all images that cannot be opened or are of another size, and all points outside."""
-    sizes = _sizes(file, rows, cut, patch)
-    bags: dict[str, dict[object, list[Row]]] = {}
-    for row in rows:
-        key: object = row.path if cut != "whole" else row.number
-        bags.setdefault(row.bag, {}).setdefault(key, []).append(row)
+    rows. sizes: (width, height) of each file. `UserError` for more than `MOST_INSTANCES`."""
+    count = len(rows)
+    if cut == "grid":
+        columns, lines = (
+            np.maximum(0, (np.array(sizes, np.int64)[:, i] - patch[1 - i]) // stride + 1)[rows.path] for i in (0, 1)
+        )
+        count = int((columns * lines).sum())
+    if count > MOST_INSTANCES:
+        key = f"data.stride: {stride} makes" if cut == "grid" else f"{rows.file}:"
+        raise UserError(f"{key} {count:,} patches in all; at most {MOST_INSTANCES:,} are held"
+                        + (" (a larger stride makes fewer)" if cut == "grid" else ""))  # fmt: skip
+    image = np.arange(len(rows)) if cut == "whole" else rows.bag.codes * len(rows.files) + rows.path
+    _, first, inverse = np.unique(image, return_index=True, return_inverse=True)
+    order = np.lexsort((np.arange(len(rows)), first[inverse], rows.bag.codes))
+    bag, image = rows.bag.codes[order], image[order]
+    begins = np.flatnonzero(np.concatenate([[True], (bag[1:] != bag[:-1]) | (image[1:] != image[:-1])]))
+    cuts: dict[int, list[ImageCut]] = {}
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True):
+        mine = order[begin:end]
+        if cut == "grid":
+            xy = strided_centres(*sizes[int(rows.path[mine[0]])], patch=patch, stride=stride)
+            label = np.full(len(xy), -1, np.int8)
+        else:
+            xy = np.stack([rows.x[mine], rows.y[mine]], axis=1) if cut == "points" else np.full((1, 2), np.nan)
+            label = rows.instance_label[mine]
+        cuts.setdefault(int(bag[begin]), []).append(ImageCut(rows.files[rows.path[mine[0]]], xy, label))
     found = []
-    for bag, images in bags.items():
-        cuts = []
-        for mine in images.values():
-            path = mine[0].path
-            if cut == "grid":
-                xy = strided_centres(*sizes[path], patch, stride)
-                label = np.full(len(xy), -1, np.int8)
-            else:
-                xy = np.array([(row.x, row.y) for row in mine]) if cut == "points" else np.full((1, 2), np.nan)
-                label = np.array([row.instance_label for row in mine], np.int8)
-            cuts.append(ImageCut(path, xy, label))
-        row = next(iter(images.values()))[0]
-        named = split and row.split in PARTS
+    for i in rows.first_of_bag().tolist():
+        split = rows.split.text(i)
         found.append(
             BagSource(
-                bag, row.label, _group_of(row), tuple(cuts), int(row.split) if split and not named else None,
-                PARTS.index(row.split) if named else None,
+                rows.bag.text(i), int(rows.label[i]), rows.group_of(i), tuple(cuts[int(rows.bag.codes[i])]),
+                None if split in PARTS else fold_number(split), PARTS.index(split) if split in PARTS else None,
             )
         )  # fmt: skip
     return found
@@ -229,36 +155,45 @@ def strided_centres(width: int, height: int, patch: tuple[int, int], stride: int
     return np.stack([column.ravel(), row.ravel()], axis=1)
 
 
-def _sizes(file: Path, rows: Sequence[Row], cut: str, patch: tuple[int, int]) -> dict[Path, tuple[int, int]]:
-    """(width, height) of every image, checked against what is to be cut from it."""
-    first = {row.path: row for row in reversed(rows)}
-    problems = Problems(file)
+def _sizes(rows: Rows, cut: str, patch: tuple[int, int]) -> list[tuple[int, int]]:
+    """(width, height) of every file, checked against what is to be cut from it: `UserError` names all images that
+    cannot be opened or are of another size, and all points outside."""
+    problems = Problems(rows.file)
     with ThreadPoolExecutor(_READERS) as readers:
-        found = dict(zip(first, readers.map(_size_or_reason, first), strict=True))
-    sizes: dict[Path, tuple[int, int]] = {}
+        found = list(readers.map(_size_or_reason, rows.files))
+    reasons = {f: size for f, size in enumerate(found) if isinstance(size, str)}
+    shown, number = rows.columns.shown, rows.number
+    problems.add_values(number, rows.path, reasons, lambda f: (shown["path"], reasons[f]))
+    sizes = [(0, 0) if isinstance(size, str) else size for size in found]
+    width, height = np.array(sizes, np.int64).T
     h, w = patch
-    for row in rows:
-        size, place = found[row.path], f"row {row.number}"
-        if isinstance(size, str):
-            if first[row.path] is row:
-                problems.add(f"{place}, column path", size)
-            continue
-        sizes[row.path] = width, height = size
-        shown = f"{row.path.name} has {width}×{height} pixels"
-        if cut == "whole":
-            if (height, width) != patch:
-                problems.add(f"{place}, column path", f"{shown}, that of row {rows[0].number} {w}×{h}; whole images "
-                             "(data.cut: whole) must be of one size")  # fmt: skip
-            elif max(size) > LARGEST_WHOLE and first[row.path] is row:
-                problems.add(f"{place}, column path", f"{shown}; an instance has at most {LARGEST_WHOLE} a side "
-                             "(data.cut: grid cuts patches from larger images)")  # fmt: skip
-        elif (width < w or height < h) and first[row.path] is row:
-            problems.add(f"{place}, column path", f"{shown}, smaller than a patch (data.patch_size: {w})")
-        elif cut == "points":
+
+    def told(f: int) -> str:
+        return f"{rows.files[f].name} has {width[f]}×{height[f]} pixels"
+
+    def wrong(mask: np.ndarray) -> list[int]:
+        return [f for f in np.flatnonzero(mask).tolist() if f not in reasons]
+
+    if cut == "whole":
+        problems.add_values(number, rows.path, wrong((height != h) | (width != w)), lambda f: (
+            shown["path"], f"{told(f)}, that of row {number[0]} {w}×{h}; whole images (data.cut: whole) must be of one "
+            "size"))  # fmt: skip
+        large = (np.maximum(width, height) > LARGEST_WHOLE) & (height == h) & (width == w)
+        problems.add_values(number, rows.path, wrong(large), lambda f: (
+            shown["path"], f"{told(f)}; an instance has at most {LARGEST_WHOLE} a side (data.cut: grid cuts patches "
+            "from larger images)"))  # fmt: skip
+    else:
+        small = (width < w) | (height < h)
+        problems.add_values(number, rows.path, wrong(small), lambda f: (
+            shown["path"], f"{told(f)}, smaller than a patch (data.patch_size: {w})"))  # fmt: skip
+        if cut == "points":
+            fits = np.ones(len(found), bool)
+            fits[[*reasons, *np.flatnonzero(small)]] = False
             # A centre up to a pixel outside is let pass: annotators click on the rim.
-            for column, value, most in (("x", row.x, width), ("y", row.y, height)):
-                if not -1 <= value <= most:
-                    problems.add(f"{place}, column {column}", f"{value:g} is outside: {shown}, counted from 0")
+            for column, values, most in (("x", rows.x, width[rows.path]), ("y", rows.y, height[rows.path])):
+                outside = np.flatnonzero(fits[rows.path] & ~((values >= -1) & (values <= most)))
+                problems.add_rows(number, outside, lambda i, column=column, values=values: (  # type: ignore[misc]
+                    shown[column], f"{values[i]:g} is outside: {told(int(rows.path[i]))}, counted from 0"))  # fmt: skip
     problems.stop_if_any()
     return sizes
 
@@ -268,23 +203,3 @@ def _size_or_reason(path: Path) -> tuple[int, int] | str:
         return image_size(path)
     except UserError as error:
         return str(error)
-
-
-def _check_pixels(file: Path, rows: Sequence[Row]) -> None:
-    """`UserError` that names all images whose pixels cannot be read."""
-    problems = Problems(file)
-    first = {row.path: row for row in reversed(rows)}
-
-    def reason(path: Path) -> str:
-        try:
-            read_image(path)
-        except UserError as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = dict(zip(first, readers.map(reason, first), strict=True))
-    for row in rows:
-        if found[row.path] and first[row.path] is row:
-            problems.add(f"row {row.number}, column path", found[row.path])
-    problems.stop_if_any()

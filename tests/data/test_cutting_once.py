@@ -26,7 +26,7 @@ def test_one_cuts_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
     path, described, found = _image(tmp_path), [], []
 
-    def describe() -> list[BagSource]:
+    def describe(_) -> list[BagSource]:
         described.append(threading.get_ident())
         time.sleep(0.3)  # long enough for the others to arrive
         return [_source(path)]
@@ -47,9 +47,9 @@ def test_a_failure_lets_the_next_one_try(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
     path = _image(tmp_path)
 
-    def broken() -> list[BagSource]:
+    def broken(_) -> list[BagSource]:
         raise UserError("broken")
 
     with pytest.raises(UserError, match="broken"):
         cached_collection("t", [path], {}, broken, (9, 9))
-    assert len(cached_collection("t", [path], {}, lambda: [_source(path)], (9, 9)).instances) == 1
+    assert len(cached_collection("t", [path], {}, lambda _: [_source(path)], (9, 9)).instances) == 1

@@ -251,7 +251,7 @@ def test_only_the_content_of_even_patches_at_whole_centres_changed(tmp_path, cac
     def checksum(xy, side):
         cut = ImageCut(path, xy, np.zeros(len(xy), np.int8))
         bags = [BagSource("a", 1, "a", (cut,))]
-        return cached_collection("t", [path], {"xy": xy.tolist()}, lambda: bags, (side, side)).checksum
+        return cached_collection("t", [path], {"xy": xy.tolist()}, lambda _: bags, (side, side)).checksum
 
     before = {"odd": "53251afddc117258", "grid": "90de27dd800443e6", "even": "58ead7ce8df6db96"}
     assert checksum(whole, 9) == before["odd"]

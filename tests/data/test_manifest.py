@@ -216,9 +216,20 @@ def test_all_mistakes_are_named_at_once(folder):
     for part in ("row 3, column label", "row 4, column path", "row 8, column x", "row 9, column label"):
         assert part in found
     found = message(
-        write(folder, points(label=dict.fromkeys(range(2, 22), "yes"), x=dict.fromkeys(range(2, 22), "left")))
+        write(folder, points(path={n: f"{n}.png" for n in range(2, 22)}, y=dict.fromkeys(range(2, 22), "up")))
     )
     assert "40 problems" in found and found.endswith("… and 20 more") and found.count("\n") == 21
+
+
+def test_a_mistake_of_many_rows_is_one_sentence(folder):
+    label = {n: str((n - 2) // 2 % 3) for n in range(2, 22)}
+    assert message(write(folder, points(label=label))) == (
+        f"{folder / 'own.csv'}: row 6, column label: '2' is not allowed; expected 0 or 1 (there are 3 values; bags are "
+        "positive, 1, or negative, 0: say which are which) (and so in 5 more rows)"
+    )
+    words = {n: ("benign", "malignant")[n % 2] for n in range(2, 22)}
+    found = message(write(folder, points(label=words, instance_label=dict.fromkeys(range(2, 22), "cell"))))
+    assert "3 problems" in found and "row 2, column label: 'benign'" in found and "in 19 more rows" in found
 
 
 @pytest.mark.parametrize(
@@ -231,7 +242,11 @@ def test_all_mistakes_are_named_at_once(folder):
         ("bag,label,path,x\nb0,0,images/0.png,1\n", "only one of the columns x and y"),
         ("bag,label,path,groups\nb0,0,images/0.png,1\n", "unknown column 'groups'; did you mean 'group'?"),
         ("bag,label,path\nb0,0,images/0.png,9\nb1,1\n", "row 2: 4 values; the header has 3 columns"),
-        ('bag,label,path\n"b0,0,images/0.png\n', "row 2: unexpected end of data"),
+        ('bag,label,path\n"b0,0,images/0.png\n', "row 2: a quote is opened here and not closed"),
+        ('bag,label,path\nb0,0,images/0.png\n"b1,1,images/1.png\nb2,0,"images/2.png"\n',
+         "row 3: a quote is opened here"),
+        ('bag,label,path\nb0,0,images/0.png\n"b1,1,images/1.png\nb2",0\n',
+         "row 3: 2 values; the header has 3 columns; a quote that is opened in row 3 is closed in row 4"),
         ("b0,0,images/0.png\nb1,1,images/1.png\n", "header: no column bag"),
     ],
 )  # fmt: skip

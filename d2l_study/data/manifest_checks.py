@@ -1,0 +1,223 @@
+"""What the rows of a manifest say together: contradictions, and whatever would let what is trained on be tested on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from d2l_study.data.image_files import read_image
+from d2l_study.data.manifest_rows import PARTS, Rows
+from d2l_study.data.manifest_table import Coded, Problems
+from d2l_study.errors import UserError, counted, listed, nearest
+
+MOST_FOLDS = 1000
+_PAIRS = 20
+
+
+def check_bags(rows: Rows, cut: str) -> None:
+    """`UserError` with all contradictions between the rows of a manifest, and what `cut` does not go with."""
+    problems = Problems(rows.file)
+    shown = rows.columns.shown
+    if cut == "points" and "x" not in rows.columns:
+        problems.add("header", "no columns x and y, which data.cut: points needs")
+    if cut == "grid" and "instance_label" in rows.columns:
+        problems.add("header", f"column {shown['instance_label']}: rows are whole images under data.cut: grid, not "
+                     "instances; use cut points or whole, or take the column out")  # fmt: skip
+    problems.stop_if_any()
+    _check_agreement(rows, problems)
+    wrong = np.flatnonzero((rows.instance_label == 1) & (rows.label == 0))
+    problems.add_rows(rows.number, wrong, lambda i: (
+        shown["instance_label"], f"1 in bag {rows.bag.text(i)!r}, which has label 0: a bag is positive if any of its "
+        "instances is"))  # fmt: skip
+    if cut == "points":
+        for column, values in (("x", rows.x), ("y", rows.y)):
+            problems.add_rows(
+                rows.number, np.flatnonzero(np.isnan(values)),
+                lambda i, column=column: (shown[column], "empty; data.cut: points needs a place"),  # type: ignore[misc]
+            )  # fmt: skip
+    _check_repeats(rows, cut, rows.path, problems)
+    _check_apart(rows, rows.path, problems)
+    for name, related in rows.related.items():
+        _check_within_groups(rows, name, related, problems)
+    if "split" in rows.columns:
+        _check_split(rows, problems)
+    first = rows.first_of_bag()
+    if len(labels := np.unique(rows.label[first])) == 1:
+        problems.add(f"column {shown['label']}", f"all {len(first)} bags have label {labels[0]}; both classes are "
+                     "needed")  # fmt: skip
+    problems.stop_if_any()
+
+
+def _check_agreement(rows: Rows, problems: Problems) -> None:
+    """All rows of a bag have the same label, group and split."""
+    first = rows.first_of_bag()[rows.bag.codes]
+    texts: dict[str, tuple[np.ndarray, Callable[[int], object]]] = {
+        "label": (rows.label, lambda i: int(rows.label[i])), "group": (rows.group.codes, rows.group.text),
+        "split": (rows.split.codes, rows.split.text),
+    }  # fmt: skip
+    for column, (values, text) in texts.items():
+        if column in rows.columns:
+            shown = rows.columns.shown[column]
+            problems.add_rows(
+                rows.number, np.flatnonzero(values != values[first]),
+                lambda i, text=text, shown=shown: (shown, f"bag {rows.bag.text(i)!r} has {text(i)!r} here and "  # type: ignore[misc]
+                f"{text(first[i])!r} in row {rows.number[first[i]]}; all rows of a bag must agree"),
+            )  # fmt: skip
+
+
+def _earlier(*keys: np.ndarray) -> np.ndarray:
+    """(n,) the first row with the same keys as each row, itself if there is none before."""
+    order = np.lexsort(keys[::-1])  # stable: of equal ones the first comes first
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    found = np.empty(len(order), np.int64)
+    found[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return found
+
+
+def _check_repeats(rows: Rows, cut: str, image: np.ndarray, problems: Problems) -> None:
+    """No instance is in a bag twice. image: (n,) which image each row has."""
+    points = cut == "points"
+    first = _earlier(rows.bag.codes, image, *((rows.x, rows.y) if points else ()))
+    again = np.flatnonzero(first != np.arange(len(rows)))
+    hint = "; data.cut: points reads the columns x and y" if not points and "x" in rows.columns else ""
+
+    def tell(i: int) -> tuple[str, str]:
+        what = "the same point of the same image" if points else "the same image"
+        return "", f"{what} as row {rows.number[first[i]]}{_copy(rows, i, first[i])}{hint}"
+
+    problems.add_rows(rows.number, again, tell)
+
+
+def _copy(rows: Rows, row: int, other: int) -> str:
+    if rows.path[row] == rows.path[other]:
+        return ""
+    return f" ({rows.files[rows.path[row]]} and {rows.files[rows.path[other]]} have the same content)"
+
+
+def _check_apart(rows: Rows, image: np.ndarray, problems: Problems) -> None:
+    """An image in two bags that may come into different folds would be trained and tested on. image: (n,) which image
+    each row has."""
+    group, first = rows.group_codes(), _earlier(image)
+    apart = np.flatnonzero(group != group[first])
+    pairs = np.stack([rows.bag.codes[first[apart]], rows.bag.codes[apart]], axis=1)
+    apart = apart[np.sort(np.unique(pairs, axis=0, return_index=True)[1])] if len(apart) else apart
+
+    def tell(i: int) -> tuple[str, str]:
+        other = first[i]
+        return rows.columns.shown["path"], (
+            f"{rows.files[rows.path[i]].name} is in bag {rows.bag.text(i)!r} and in bag {rows.bag.text(other)!r} (row "
+            f"{rows.number[other]}){_copy(rows, i, other)}; give both bags the same group, so that no image is both "
+            "trained and tested on"
+        )
+
+    problems.add_rows(rows.number, apart, tell)
+
+
+def _check_within_groups(rows: Rows, name: str, column: Coded, problems: Problems) -> None:
+    """What else belongs together, such as a patient, is in one group."""
+    group, first = rows.group_codes(), _earlier(column.codes)
+    said = np.array([bool(value) for value in column.values])[column.codes]
+    apart = np.flatnonzero((group != group[first]) & said)
+    apart = apart[np.sort(np.unique(column.codes[apart], return_index=True)[1])] if len(apart) else apart
+    problems.add_rows(rows.number, apart, lambda i: (
+        name, f"{column.text(i)!r} is in group {rows.group_of(i)!r} and in group {rows.group_of(first[i])!r} (row "
+        f"{rows.number[first[i]]}), so that it may be both trained and tested on; give them the same group, or rename "
+        f"the column, as in old_{name}, if it does not say what belongs together"))  # fmt: skip
+
+
+def check_content(rows: Rows, cut: str, digests: Mapping[Path, bytes]) -> None:
+    """`UserError` if files of the same content, whatever they are called, are in bags that may come into different
+    folds, or twice in one bag. Patches of one colour (glass, in data.cut: whole) may be alike."""
+    known: dict[bytes, int] = {}
+    image_of = np.array([known.setdefault(digests[path], len(known)) for path in rows.files], np.int64)
+    if len(known) == len(rows.files):
+        return
+    if cut == "whole":
+        copies = np.flatnonzero(np.bincount(image_of)[image_of] > 1)
+        plain = {int(image_of[f]): _one_colour(rows.files[f]) for f in {int(image_of[f]): f for f in copies}.values()}
+        for f in copies.tolist():
+            if plain[int(image_of[f])]:
+                image_of[f] = len(known) + f
+    problems = Problems(rows.file)
+    image = image_of[rows.path]
+    _check_repeats(rows, cut, image, problems)
+    _check_apart(rows, image, problems)
+    problems.stop_if_any()
+
+
+def _one_colour(path: Path) -> bool:
+    pixels = read_image(path)
+    return bool((pixels == pixels[0, 0]).all())
+
+
+def fold_number(text: str) -> int | None:
+    """The number of a fold that a split says, None if it says none."""
+    return int(text) if re.fullmatch("[0-9]{1,4}", text) and int(text) < MOST_FOLDS else None
+
+
+def _check_split(rows: Rows, problems: Problems) -> None:
+    shown = rows.columns.shown["split"]
+    first = rows.first_of_bag()
+    before = problems.count
+    values = rows.split.values
+    numbers = [fold_number(value) for value in values]
+    folds = None not in numbers
+    wrong = [code for code, value in enumerate(values) if value not in PARTS and not folds]
+
+    def tell(code: int) -> tuple[str, str]:
+        value = values[code]
+        hint = "; did you mean 'val'?" if value.startswith("val") else nearest(value[:60], PARTS)
+        found = repr(value if len(value) <= 60 else value[:60] + "…") if value else "empty"
+        return shown, (f"{found}; expected train, val or test (or the number of a fold, from 0 to {MOST_FOLDS - 1}, in "
+                       f"all rows){hint}")  # fmt: skip
+
+    problems.add_values(rows.number[first], rows.split.codes[first], wrong, tell)
+    if problems.count > before:
+        return
+    group = rows.group_codes()[first]
+    other = first[_earlier(group)]
+    apart = np.flatnonzero(rows.split.codes[first] != rows.split.codes[other])
+
+    def told(k: int) -> tuple[str, str]:
+        i, j = first[k], other[k]
+        return shown, (f"group {rows.group.text(i)!r} is in {rows.split.text(i)} (bag {rows.bag.text(i)!r}) and in "
+                       f"{rows.split.text(j)} (bag {rows.bag.text(j)!r}, row {rows.number[j]}); a group must not be "
+                       "split")  # fmt: skip
+
+    problems.add_rows(rows.number[first], apart, told)
+    if folds:
+        there = {number for number in numbers if number is not None}
+        if missing := sorted(set(range(max(there) + 1)) - there):
+            problems.add(f"column {shown}", f"no bag is in fold {listed(missing)}; folds count from 0 without gaps")
+        elif len(there) < 3:
+            problems.add(f"column {shown}", f"{counted(len(there), 'fold')}; at least 3 are needed (train, validation, "
+                         "test)")  # fmt: skip
+        return
+    for part in ("train", "test"):
+        if part not in values:
+            problems.add(f"column {shown}", f"no bag is in {part}")
+    train = [code for code, value in enumerate(values) if value == "train"]
+    labels = np.unique(rows.label[first][np.isin(rows.split.codes[first], train)])
+    if len(labels) == 1:
+        problems.add(f"column {shown}", f"all bags in train have label {labels[0]}; both classes are needed")
+
+
+def check_pixels(rows: Rows, reasons: Sequence[str]) -> None:
+    """`UserError` that names all images which cannot be read; reasons: of each file, empty where there is none."""
+    problems = Problems(rows.file)
+    wrong = [f for f, reason in enumerate(reasons) if reason]
+    problems.add_values(rows.number, rows.path, wrong, lambda f: (rows.columns.shown["path"], reasons[f]))
+    problems.stop_if_any()
+
+
+def reason_of(read: Callable[[Path], object], path: Path) -> str:
+    """Why an image cannot be read; empty if it can."""
+    try:
+        read(path)
+    except UserError as error:
+        return str(error)
+    return ""

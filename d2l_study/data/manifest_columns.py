@@ -1,0 +1,124 @@
+"""The columns of a manifest: their names, other names that they are known by, and what is said of all the others.
+
+A column by one of the other names is used as if it had the right one, where that is missing, and `plan` says so; what
+separates patients must not be left out because of its name. Of two that say what belongs together (`patient`, `slide`)
+the coarser one is the group, and it is checked that the finer one does not cross it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from d2l_study.errors import listed, nearest
+
+NEEDED = ("bag", "label", "path")
+OPTIONAL = ("group", "split", "x", "y", "instance_label")
+
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "bag": ("slide", "wsi"),
+    "label": ("baglabel", "slidelabel", "class", "target"),
+    "path": ("file", "filepath", "image", "imagepath", "imagefile", "img", "imgpath"),
+    "group": ("patient", "subject", "participant", "donor", "person", "individual", "case", "casesubmitter",
+              "specimen", "biopsy",
+              "block", "core", "slide", "wsi"),
+    "split": ("fold", "set", "subset", "partition", "datasplit"),
+    "x": ("xcenter", "xcentre", "centerx", "centrex", "xcentroid", "centroidx", "xcoord", "coordx", "xpos", "posx"),
+    "y": ("ycenter", "ycentre", "centery", "centrey", "ycentroid", "centroidy", "ycoord", "coordy", "ypos", "posy"),
+    "instance_label": ("instanceclass", "patchlabel", "patchclass", "tilelabel", "tileclass", "nucleuslabel",
+                       "nucleusclass", "celllabel", "cellclass", "pointlabel", "pointclass"),
+}  # fmt: skip
+"""In lower case, without blanks, `_`, `-` and `.`; those of `group` from coarse to fine. `id`, `name`, `number` and the
+like may follow."""
+
+_ENDINGS = re.compile(r"(ids?|names?|numbers?|no|nr|num|index|barcode|code)$")
+
+MOST_COLUMNS = 100_000
+_COMPARED = 2000
+"""Columns up to which it is looked whether one is a misspelt other."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the columns of a manifest are. place: name -> index in the header; shown: name -> how messages call it;
+    related: further columns that say what belongs together, shown name -> index; notes: what a user should know."""
+
+    place: dict[str, int]
+    shown: dict[str, str]
+    related: dict[str, int]
+    notes: tuple[str, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.place
+
+
+def find_columns(header: Sequence[str]) -> tuple[Columns, list[str]]:
+    """The columns of a header, and what is wrong with it."""
+    names = [name.strip().lower() for name in header]
+    counts, wrong = Counter(names), []
+    place = {name: names.index(name) for name in (*NEEDED, *OPTIONAL) if name in counts}
+    wrong += [f"column {name} is there {counts[name]} times" for name in place if counts[name] > 1]
+    shown = {name: name for name in place}
+    by_meaning = _by_meaning(header)
+    taken = set(place.values())
+    for name in ("bag", "label", "path", "split", "instance_label", "group"):
+        for i in () if name in place else by_meaning[name]:
+            if i not in taken:
+                place[name] = i
+                taken.add(i)
+                shown[name] = f"{header[i].strip()} (taken as {name})"
+                break
+    if "x" not in place and "y" not in place and len(by_meaning["x"]) == len(by_meaning["y"]) == 1:
+        for name in ("x", "y"):
+            place[name] = by_meaning[name][0]
+            shown[name] = f"{header[place[name]].strip()} (taken as {name})"
+            taken.add(place[name])
+    unused = [i for i in range(len(names)) if i not in taken and names[i] not in place]
+    for name in NEEDED:
+        if name not in place:
+            hint = nearest(name, [names[i] for i in unused[:_COMPARED] if names[i]])
+            wrong.append(f"no column {name}{hint} (found: {listed(h.strip() or '(empty)' for h in header)})")
+    wrong += _misspelt([names[i] for i in unused], place)
+    if ("x" in place) != ("y" in place):
+        wrong.append("only one of the columns x and y is there; points need both")
+    related = {header[i].strip(): i for i in by_meaning["group"] if i not in taken}
+    left = [header[i].strip() or "(empty)" for i in unused if i not in related.values()]
+    notes = [f"column {text.replace(' (taken as', ' is taken as').rstrip(')')}" for name, text in shown.items()
+             if text != name]  # fmt: skip
+    if related:
+        notes.append(f"checked not to cross groups: {listed(related)}")
+    if left:
+        notes.append(f"columns left alone: {listed(left)}")
+    return Columns(place, shown, related, tuple(notes)), wrong
+
+
+def _by_meaning(header: Sequence[str]) -> dict[str, list[int]]:
+    """The columns that each name's other names fit, in the order of these."""
+    found: dict[str, list[int]] = {name: [] for name in OTHER_NAMES}
+    known = {other for others in OTHER_NAMES.values() for other in others}
+    fits: dict[str, list[int]] = {}
+    for i, text in enumerate(header):
+        key = re.sub(r"[\s_.-]+", "", text.lower())
+        for form in (key, _ENDINGS.sub("", key)):
+            if form in known:
+                fits.setdefault(form, []).append(i)
+                break
+    for name, others in OTHER_NAMES.items():
+        for other in others:
+            found[name] += fits.get(other, [])
+    return found
+
+
+def _misspelt(unused: Sequence[str], place: dict[str, int]) -> list[str]:
+    """A column that is meant, but misspelt, would be left out silently. Names with numbers are those of features."""
+    lacking = [name for name in (*OPTIONAL, *NEEDED) if name not in place]
+    found = []
+    compared = [name for name in dict.fromkeys(unused) if not re.search(r"\d\d", name)][:_COMPARED]
+    for name in compared:
+        close = difflib.get_close_matches(name, lacking, n=1, cutoff=0.8)
+        if close and close[0] in OPTIONAL:
+            found.append(f"unknown column {name!r}; did you mean {close[0]!r}?")
+    return found
