@@ -13,11 +13,7 @@ from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from d2l_study.inference.inputs import Input
     from d2l_study.study.prepared import Request
-    from d2l_study.study.stored_models import FoundModel
 
 ROOT = "runs"
 
@@ -104,75 +100,12 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from d2l_study.inference.dense_label import split_inputs
-    from d2l_study.inference.inputs import open_inputs
-    from d2l_study.study.stored_models import find_model
+    from d2l_study.study.label_command import LabelRequest, run_label
 
-    found = find_model(arguments.root, arguments.run, arguments.replicate, arguments.tracking_uri)
-    card, shape = found.stored.card, found.stored.model.shape
-    print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
-          f"{found.choice}")  # fmt: skip
-    print(f"          predicted positive {_threshold_text(card.instance_threshold)}")
-    images, others = split_inputs(arguments.inputs, shape)
-    inputs = open_inputs(others, shape) if others else []
-    if not images and (arguments.stride is not None or arguments.data is not None):
-        option = "--stride" if arguments.stride is not None else "--data"
-        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
-    if images:
-        _label_images(arguments, found, images)
-    if inputs:
-        _label_patches(arguments, found, inputs)
-    return 0
-
-
-def _threshold_text(threshold: float | None) -> str:
-    """By which threshold a model calls an instance positive."""
-    if threshold is None:
-        return "is nothing: this model's threshold could not be set (its scores stand all the same)"
-    import numpy as np
-
-    from d2l_study.learning.metrics import probability
-
-    score = float(probability(np.array(threshold)))
-    return f"is what lies above the model's threshold: logit {threshold:.3f}, score {score:.3f}"
-
-
-def _label_images(arguments: argparse.Namespace, found: FoundModel, images: list[Path]) -> None:
-    import math
-
-    from d2l_study.inference.dense_label import INSTANCES, label_images
-    from d2l_study.study.dense_maps import KnownImages
-    from d2l_study.study.ledger import Ledger
-    from d2l_study.study.storage import open_storage
-
-    truth = KnownImages.of_model(Ledger(open_storage(arguments.root)), found.config_id, found.replicate, arguments.data)
-    known = 0
-    for made in label_images(found.stored, images, arguments.out, arguments.stride, truth):
-        grid, name = made.grid, made.path.name.removesuffix(".logits.npy")
-        line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
-        line += "" if made.share is None else f", {made.share:.1%} predicted positive"
-        if made.instances:
-            known += made.instances
-            area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
-            line += f"; {made.instances} true instances{area}"
-        line += f" ({made.note})" if made.note else ""
-        print(f"  {line}", flush=True)
-    print(f"maps:     {arguments.out}: NAME.logits.npy, NAME.json (geometry), NAME.overlay.png"
-          + (f"; {INSTANCES}: scores of {known:,} true instances" if known else ""))  # fmt: skip
-    if not known:
-        print(f"          no true instances are known here{': ' + truth.reason if truth.reason else ''}")
-
-
-def _label_patches(arguments: argparse.Namespace, found: FoundModel, inputs: Sequence[Input]) -> None:
-    from d2l_study.inference.label import label_inputs
-
-    shape = found.stored.model.shape
-    summary = label_inputs(found.stored, inputs, arguments.out)
-    sources = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
-    print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
-    if summary.positive is not None:
-        print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) predicted positive")
-    print(f"scores:   {summary.path}")
+    return run_label(LabelRequest(
+        arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
+        arguments.replicate, arguments.tracking_uri,
+    ))  # fmt: skip
 
 
 def _ui(arguments: argparse.Namespace) -> int:

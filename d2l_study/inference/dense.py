@@ -90,32 +90,43 @@ def score_map(
     compute: Compute | None = None,
     out: np.ndarray | None = None,
     done: Callable[[int], None] | None = None,
+    begin: int = 0,
 ) -> np.ndarray:
     """The logits of all patches of a grid, (rows, columns) float32; some tens of megabytes are held beside them.
 
-    out: written to if given, such as an array that is mapped to a file; done: hears how many rows are ready.
+    out: written to if given, such as an array that is mapped to a file, C-contiguous; done: hears how many patches are
+    ready, counted along the rows; begin: how many `out` holds already, a number that `done` has heard. What is scored
+    together does not depend on it, so a map that was made in two parts is the same.
     """
     logits = np.empty((grid.rows, grid.columns), np.float32) if out is None else out
+    flat = logits.reshape(-1)
     most = _batch(grid.patch, image.channels)
-    for first, windows in bands(image, grid):
-        flat = logits[first : first + len(windows)].reshape(-1)
-        for start in range(0, flat.size, most):
-            row, column = np.divmod(np.arange(start, min(start + most, flat.size)), grid.columns)
-            flat[start : start + most] = label_instances(stored, windows[row, column], compute).logit
-        logits[first : first + len(windows)] = flat.reshape(len(windows), grid.columns)
-        if done is not None:
-            done(first + len(windows))
+    for first, windows in bands(image, grid, begin // grid.columns):
+        place, count = first * grid.columns, len(windows) * grid.columns
+        for start in range(0, count, most):
+            stop = min(start + most, count)
+            if place + stop <= begin:
+                continue
+            row, column = np.divmod(np.arange(start, stop), grid.columns)
+            flat[place + start : place + stop] = label_instances(stored, windows[row, column], compute).logit
+            if done is not None:
+                done(place + stop)
     return logits
 
 
-def bands(image: TissueImage, grid: Grid) -> Iterator[tuple[int, np.ndarray]]:
-    """The patches of a grid in bands of its rows: the first row, and a view (rows, columns, C, h, w) uint8 of them."""
+def bands(image: TissueImage, grid: Grid, row: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """The patches of a grid in bands of its rows: the first row, and a view (rows, columns, C, h, w) uint8 of them.
+
+    row: bands that end before it are left out, and not read.
+    """
     h, w = grid.patch
     step = max(1, (BAND_BYTES // (image.width * image.channels) - h) // grid.stride)
     top, left = int(grid.y0 - (h - 1) / 2), int(grid.x0 - (w - 1) / 2)
     right = left + grid.stride * (grid.columns - 1) + w
     for first in range(0, grid.rows, step):
         last = min(grid.rows, first + step)
+        if last <= row:
+            continue
         begin, end = top + grid.stride * first, top + grid.stride * (last - 1) + h
         low, high = max(0, begin), min(image.height, end)
         pixels = image.rows(low, high)[:, max(0, left) : right]

@@ -4,15 +4,16 @@ OUT/NAME.logits.npy     (rows, columns) float32
 OUT/NAME.json           which image, which model, and where the patch of an element lies (`dense.Grid`)
 OUT/NAME.overlay.png    the tissue, and the map over it
 OUT/instances.csv       the scores of true instances, such as nuclei, where they are known
+
+An image that is done is not done again, and one that was interrupted goes on from there (`kept_scores`), as long as
+image, model and grid are the same.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import hashlib
 import json
 import math
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +21,42 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.data.image_files import said_of_damage
 from d2l_study.errors import UserError
+from d2l_study.inference import instance_file
 from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.inputs import Shape, _files
+from d2l_study.inference.kept_scores import LONGEST_ENDING, KeptScores, crc_of, drop
+from d2l_study.inference.label import SCORES_KEPT, Heard, origin, way_of
 from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.output_folder import (
+    PART,
+    check_replaced,
+    check_room,
+    make_folder,
+    output_folder,
+    shown,
+    stems,
+    write_whole,
+    writing,
+)
 from d2l_study.inference.overlay import Panel, Places, overlay_picture
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
-from d2l_study.learning.metrics import auc, probability
+from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
 
-INSTANCES = "instances.csv"
+MAP = ".logits.npy"
+MOST_PATCHES = 100_000_000
+"""Of one image: a map of 0.4 GB, and hours on one core."""
 SHOWN = 1600
 """Pixels of a picture's longer side for large images; small ones are doubled."""
 LEAST_SHOWN = 400
 """The same of the smallest: title and legend need the room."""
+MEANING = (
+    "element [i, j] is the logit of the patch centred at column x0 + j*stride, row y0 + i*stride (0-based pixels, a "
+    "pixel's centre at whole numbers; beyond the border the image is reflected); probability = 1 / (1 + exp(-logit)); "
+    "predicted positive is what lies above the model's instance_threshold, a logit"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +74,7 @@ class Truth:
 class Labelled:
     """What was made of an image: the file of its map; share: of its patches predicted positive, None if the model has
     no threshold; instances: the count of true instances of known label; area: their AUC, NaN where it is not defined;
-    note: which part of its model's data the image was, where that is known."""
+    note: which part of its model's data the image was, where that is known; again: its map was there already."""
 
     source: str
     path: Path
@@ -60,6 +83,19 @@ class Labelled:
     instances: int
     area: float
     note: str = ""
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An image that can be labelled, and where its files go: `stem` and an ending."""
+
+    path: Path
+    grid: Grid
+    stem: Path
+
+    def file(self, ending: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}{ending}")
 
 
 def split_inputs(names: Sequence[str | Path], shape: Shape) -> tuple[list[Path], list[str | Path]]:
@@ -89,6 +125,33 @@ def _is_larger(path: Path, shape: Shape) -> bool:
     return size is not None and size != (width, height) and size[0] >= width and size[1] >= height
 
 
+def plan_images(
+    stored: StoredModel, paths: Sequence[Path], out: str | Path, stride: int | None = None
+) -> list[Planned]:
+    """What `label_images` will do. Everything that headers can tell is checked; nothing is written.
+
+    `UserError` for an image that is smaller than a patch, unreadable, of other channels, given twice, a stride that
+    does not fit or makes more than `MOST_PATCHES`, a folder that cannot be written or has no room for the maps, or in
+    which something else has the name of a file.
+    """
+    patch = stored.model.shape[1:]
+    folder = output_folder(out)
+    grids = [_checked(path, stored, default_stride(patch) if stride is None else stride) for path in paths]
+    seen: set[Path] = set()
+    for path in paths:
+        if (real := path.resolve()) in seen:
+            raise UserError(f"{path}: given twice")
+        seen.add(real)
+    names = stems(paths, folder, f"{MAP}{LONGEST_ENDING}")
+    planned = [Planned(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
+    for one in planned:
+        check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= _about(path).keys())
+    check_replaced(folder / instance_file.NAME, instance_file.is_ours)
+    new = (p for p in planned if not any(p.file(ending).exists() for ending in (MAP, f"{MAP}{PART}")))
+    check_room(folder, sum(4 * p.grid.rows * p.grid.columns for p in new))
+    return planned
+
+
 def label_images(
     stored: StoredModel,
     paths: Sequence[Path],
@@ -96,108 +159,168 @@ def label_images(
     stride: int | None = None,
     truth: Callable[[Path], Truth | None] | None = None,
     compute: Compute | None = None,
+    heard: Heard | None = None,
 ) -> Iterator[Labelled]:
     """Slide the model over each image and write the files named above; yields what was made, image by image.
 
     stride: pixels between patches, None takes a quarter of the patch; truth: what is known of an image, if anything.
-    Everything that headers can tell is checked before the first image is labelled: `UserError` for an image that is
-    smaller than a patch, unreadable, of other channels, given twice, a stride that does not fit, or a folder that
-    cannot be written.
+    `UserError` as of `plan_images` before the first image is labelled, and later for one that turns out to be damaged.
     """
-    patch = stored.model.shape[1:]
-    folder = Path(out).expanduser()
-    grids = [_checked(path, stored, default_stride(patch) if stride is None else stride) for path in paths]
-    if len({path.resolve() for path in paths}) < len(paths):
-        twice = next(path for i, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:i]})
-        raise UserError(f"{twice}: given twice")
-    rows: list[dict[str, Any]] = []
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for path, name, grid in zip(paths, _names(paths), grids, strict=True):
-        image = open_tissue(path, stored.model.shape[0])
-        known = truth(path) if truth is not None else None
-        with _writing(folder):
-            yield _label_image(stored, image, grid, folder / name, known, rows, compute)
-    if rows:
-        with _writing(folder):
-            _write_instances(folder / INSTANCES, rows, stored)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot write there: {error.strerror or error}") from None
+    planned = plan_images(stored, paths, out, stride)
+    folder = output_folder(out)
+    make_folder(folder)
+    way = way_of(stored, compute)
+    with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
+        for one in planned:
+            known = truth(one.path) if truth is not None else None
+            yield _label_image(stored, one, way, known, instances, compute, heard)
+        instances.finish()
 
 
 def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
     image = open_tissue(path, stored.model.shape[0])
     try:
-        return Grid.over(image.width, image.height, stored.model.shape[1:], stride)
+        grid = Grid.over(image.width, image.height, stored.model.shape[1:], stride)
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith("--") and stride < 1 else f"{path}: {text}") from None
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for the files of each image: that of the image, numbered where several have the same."""
-    names: list[str] = []
-    for path in paths:
-        name, number = path.stem, 2
-        while name in names:
-            name, number = f"{path.stem}-{number}", number + 1
-        names.append(name)
-    return names
+    if grid.rows * grid.columns > MOST_PATCHES:
+        enough = math.ceil(math.sqrt(image.width * image.height / MOST_PATCHES))
+        raise UserError(
+            f"{path}: {grid.rows * grid.columns:,} patches at --stride {stride}, in {image.width}×{image.height} "
+            f"pixels; at most {MOST_PATCHES:,} are scored in an image: give --stride {enough} or more, or cut it into "
+            "regions"
+        )
+    return grid
 
 
 def _label_image(
-    stored: StoredModel, image: TissueImage, grid: Grid, stem: Path, known: Truth | None, rows: list[dict[str, Any]],
-    compute: Compute | None,
+    stored: StoredModel, planned: Planned, way: dict[str, Any], known: Truth | None,
+    instances: instance_file.InstanceFile, compute: Compute | None, heard: Heard | None,
 ) -> Labelled:  # fmt: skip
-    target = stem.with_name(f"{stem.name}.logits.npy")
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+    image, grid = open_tissue(planned.path, stored.model.shape[0]), planned.grid
+    with said_of_damage(planned.path), planned.path.open("rb") as file:
+        identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict()}
+    about = _about(planned.file(".json"))
+    there = _made_before(planned, about, identity)
+    if there is not None:
+        drop(planned.file(MAP))
+        logits, crc, kept = there, about["logits"]["crc32"], None
+        if heard is not None:
+            heard(planned.stem.name, logits.size, logits.size)
+    else:
+        with writing(planned.stem.parent):
+            kept = KeptScores.open(planned.file(MAP), identity, (grid.rows, grid.columns))
+        _score(stored, image, planned, kept, compute, heard)
+        logits, crc = kept.logits, kept.crc()
+    whole = False
     try:
-        shape = (grid.rows, grid.columns)
-        logits = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-        score_map(stored, image, grid, compute, out=logits)
-        logits.flush()
-        temporary.replace(target)
+        area, count, note = _known_instances(stored, image, known, instances, compute)
+        share = _share_above(logits, stored.card.instance_threshold)
+        drawn = _digest(known)
+        if there is None or about.get("drawn") != drawn or not planned.file(".overlay.png").is_file():
+            picture = _picture(stored, image, grid, logits, known, note)
+            with writing(planned.stem.parent):
+                write_whole(planned.file(".overlay.png"), picture)
+        found = {
+            "image": shown(image.source), "part": known.note if known else "", "width": image.width,
+            "height": image.height, **grid.to_dict(), "meaning": MEANING, "model": origin(stored),
+            "predicted_positive": share, "logits": {"crc32": crc, "made_of": identity}, "drawn": drawn,
+        }  # fmt: skip
+        if found != about:
+            with writing(planned.stem.parent):
+                write_whole(planned.file(".json"), (json.dumps(found, indent=1) + "\n").encode())
+        if kept is not None:
+            kept.finish()
+        whole = True
+    except UserError as error:
+        raise UserError(f"{error}{SCORES_KEPT}") from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if kept is not None and not whole:
+            kept.close(keep=True)
+    return Labelled(
+        image.source, planned.file(MAP), grid, share, count, area, known.note if known else "", there is not None
+    )
+
+
+def _score(
+    stored: StoredModel, image: TissueImage, planned: Planned, kept: KeptScores, compute: Compute | None,
+    heard: Heard | None,
+) -> None:  # fmt: skip
+    """Score the patches that are not scored yet. What is, stays if this is interrupted."""
+    say = heard or (lambda what, done, of: None)
+
+    def done(count: int) -> None:
+        kept.reached(count)
+        say(planned.stem.name, count, kept.logits.size)
+
+    say(planned.stem.name, kept.done, kept.logits.size)
+    try:
+        score_map(stored, image, planned.grid, compute, kept.logits, done, kept.done)
+    except BaseException as error:
+        kept.close(keep=isinstance(error, KeyboardInterrupt | SystemExit))
+        raise
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a file beside a map says; nothing if it is not there, or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _made_before(planned: Planned, about: dict[str, Any], identity: dict[str, Any]) -> np.ndarray | None:
+    """The map of an earlier command, if it is of the same image, model and grid, and sound."""
+    made = about.get("logits")
+    if not isinstance(made, dict) or made.get("made_of") != identity:
+        return None
+    try:
+        logits = np.load(planned.file(MAP), mmap_mode="r", allow_pickle=False)
+        shape, right = (planned.grid.rows, planned.grid.columns), logits.dtype == np.float32
+        return logits if right and logits.shape == shape and crc_of(logits, 0, logits.size) == made["crc32"] else None
+    except Exception:  # of a damaged file; numpy raises many kinds
+        return None
+
+
+def _known_instances(
+    stored: StoredModel, image: TissueImage, known: Truth | None, instances: instance_file.InstanceFile,
+    compute: Compute | None,
+) -> tuple[float, int, str]:  # fmt: skip
+    """AUC, count and a note of the true instances, whose scores are written."""
+    if known is None or not len(known.places.xy):
+        return math.nan, 0, ""
+    logit, label = place_logits(stored, image, known.places.xy, compute), known.places.label
+    instances.add(image.source, known.places.xy, label, logit)
+    count, area = int((label >= 0).sum()), auc(label[label >= 0], logit[label >= 0])
+    note = f"AUC of the {count} marked: {area:.3f}" if not math.isnan(area) else f"{count} marked, of one class"
+    return area, count, note
+
+
+def _digest(known: Truth | None) -> str:
+    """Of what is drawn over a map."""
+    if known is None:
+        return "map"
+    found = hashlib.sha256(repr((known.positive, known.negative, known.note)).encode())
+    found.update(np.ascontiguousarray(known.places.xy, np.float64).tobytes())
+    found.update(np.ascontiguousarray(known.places.label, np.int64).tobytes())
+    return found.hexdigest()
+
+
+def _picture(
+    stored: StoredModel, image: TissueImage, grid: Grid, logits: np.ndarray, known: Truth | None, note: str
+) -> bytes:
     card = stored.card
-    about = {
-        "image": image.source, "part": known.note if known else "", "width": image.width, "height": image.height,
-        **grid.to_dict(),
-        "meaning": "element [i, j] is the logit of the patch centred at column x0 + j*stride, row y0 + i*stride "
-        "(0-based pixels, a pixel's centre at whole numbers; beyond the border the image is reflected); "
-        "probability = 1 / (1 + exp(-logit))",
-        "model": {"config_id": card.config_id, "replicate": card.replicate, "stage": card.stage, "study": card.study,
-                  "instance_threshold": card.instance_threshold},
-    }  # fmt: skip
-    stem.with_name(f"{stem.name}.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    area, count, note = math.nan, 0, ""
-    if known is not None and len(known.places.xy):
-        logit, label = place_logits(stored, image, known.places.xy, compute), known.places.label
-        rows += [
-            {"source": image.source, "x": x, "y": y, "truth": None if v < 0 else int(v), "logit": at}
-            for (x, y), v, at in zip(known.places.xy.tolist(), label, logit.tolist(), strict=True)
-        ]
-        count, area = int((label >= 0).sum()), auc(label[label >= 0], logit[label >= 0])
-        note = f"AUC of the {count} marked: {area:.3f}" if not math.isnan(area) else f"{count} marked, of one class"
     panel = Panel(_thinned(logits), _thinned_grid(grid), note, card.instance_threshold)
-    title = f"{Path(image.source).name}, {card.stage} {card.config_id[:10]} r{card.replicate:03d}"
+    title = f"{shown(Path(image.source).name)}, {card.stage} {card.config_id[:10]} r{card.replicate:03d}"
     tissue, shrink = image.reduced(SHOWN)
-    shown = Truth(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
-    picture = overlay_picture(
-        tissue, (image.width, image.height), {card.stage: panel}, shrink=shrink, places=shown.places,
-        positive=shown.positive, negative=shown.negative, title=f"{title}: {shown.note}" if shown.note else title,
+    marked = Truth(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
+    return overlay_picture(
+        tissue, (image.width, image.height), {card.stage: panel}, shrink=shrink, places=marked.places,
+        positive=marked.positive, negative=marked.negative, title=f"{title}: {marked.note}" if marked.note else title,
         side=min(SHOWN, max(LEAST_SHOWN, 2 * max(image.width, image.height))),
     )  # fmt: skip
-    stem.with_name(f"{stem.name}.overlay.png").write_bytes(picture)
-    share = _share_above(logits, card.instance_threshold)
-    return Labelled(image.source, target, grid, share, count, area, known.note if known else "")
 
 
 def _share_above(logits: np.ndarray, threshold: float | None) -> float | None:
@@ -221,20 +344,3 @@ def _thinned(logits: np.ndarray) -> np.ndarray:
 def _thinned_grid(grid: Grid) -> Grid:
     step = _step(grid.rows, grid.columns)
     return Grid(grid.patch, grid.stride * step, grid.x0, grid.y0, -(-grid.rows // step), -(-grid.columns // step))
-
-
-def _write_instances(path: Path, rows: list[dict[str, Any]], stored: StoredModel) -> None:
-    """source, x, y (pixels, 0-based), truth (empty: not known), logit, score, predicted (empty without a threshold);
-    nine digits hold a float32 exactly."""
-    threshold = stored.card.instance_threshold
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["source", "x", "y", "truth", "logit", "score", "predicted"])
-        for row in rows:
-            score = float(probability(np.array(row["logit"])))
-            predicted = "" if threshold is None else int(row["logit"] > threshold)
-            truth = "" if row["truth"] is None else row["truth"]
-            place = f"{row['x']:.10g}", f"{row['y']:.10g}"
-            writer.writerow([row["source"], *place, truth, f"{row['logit']:.9g}", f"{score:.9g}", predicted])
-    temporary.replace(path)

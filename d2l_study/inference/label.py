@@ -7,23 +7,35 @@ threshold could not be set predicts nothing. What is known of an instance is cal
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from d2l_study import __version__
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import Input, read_parts
+from d2l_study.inference.kept_scores import KeptScores
 from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.output_folder import appearing, check_replaced, make_folder, output_folder, shown, writing
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import CHUNK, Compute, Normalise
 
 SCORES = "scores.parquet"
+METADATA = "d2l_study.label"
+BLOCK = 2**16
+"""Rows of the file that are made at a time."""
+
+SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
+
+Heard = Callable[[str, int, int], None]
+"""Hears how far labelling is: of what, instances that are scored, and instances in all."""
 
 
 @dataclass(frozen=True)
@@ -68,52 +80,121 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
                 terms = stored.model.terms(params, normalise(patches[first : first + CHUNK]))
             chunks.append(terms.logit.cpu().numpy())
     logit = np.concatenate(chunks)
+    if not np.isfinite(logit).all():
+        raise UserError("the model gives scores that are not finite numbers: are its weights damaged?")
     threshold = stored.card.instance_threshold
     return Labels(logit, probability(logit), None if threshold is None else logit > threshold)
 
 
+def origin(stored: StoredModel) -> dict[str, Any]:
+    """Which model, for the files that it labels."""
+    card = stored.card
+    return {
+        "config_id": card.config_id, "replicate": card.replicate, "stage": card.stage, "study": card.study,
+        "instance_threshold": card.instance_threshold,
+    }  # fmt: skip
+
+
+def way_of(stored: StoredModel, compute: Compute | None) -> dict[str, Any]:
+    """What scores depend on beside the pixels: the model's numbers, how it is computed, and by which version."""
+    found = hashlib.sha256(repr((stored.model, stored.card.mean, stored.card.std)).encode())
+    for name, value in sorted(stored.params.items()):
+        found.update(f"{name} {tuple(value.shape)}".encode())
+        found.update(value.contiguous().numpy().tobytes())
+    return {"model": found.hexdigest(), "compute": asdict(compute or Compute()), "version": __version__}
+
+
+def check_scores(folder: Path) -> None:
+    """`UserError` if something else than scores of ours has the name of their file."""
+    import pyarrow.parquet as pq
+
+    check_replaced(folder / SCORES, lambda path: METADATA.encode() in (pq.read_schema(path).metadata or {}))
+
+
 def label_inputs(
-    stored: StoredModel, inputs: Sequence[Input], out: str | Path, compute: Compute | None = None
+    stored: StoredModel,
+    inputs: Sequence[Input],
+    out: str | Path,
+    compute: Compute | None = None,
+    heard: Heard | None = None,
 ) -> Summary:
     """Label everything that `inputs.open_inputs` found and write `out/scores.parquet`, in parts of bounded memory.
 
     Columns: source, index (the position in the source), logit, score, predicted (1, 0, or null without a threshold);
-    the file's metadata say which model it was. The file appears whole or not at all; an older one is replaced.
+    the file's metadata say which model it was. The file appears whole or not at all; an older one is replaced. If it is
+    interrupted, what was scored is kept, and the same call goes on from there.
     `UserError` if the folder cannot be written or an input turns out to be damaged.
     """
+    folder = output_folder(out)
+    check_scores(folder)
+    make_folder(folder)
+    count = sum(entry.count for entry in inputs)
+    identity = {**way_of(stored, compute), "inputs": [[shown(entry.source), entry.count] for entry in inputs]}
+    kept = KeptScores.open(folder / "scores", identity, (count,))
+    scored = False
+    try:
+        if heard is not None:
+            heard(SCORES, kept.done, count)
+        if not _score(stored, inputs, kept, compute, heard):
+            kept.begin_again()
+            _score(stored, inputs, kept, compute, heard)
+        scored = True
+        with writing(folder), appearing(folder / SCORES) as path:
+            positive = _write_scores(path, stored, inputs, kept.logits)
+    except BaseException as error:
+        kept.close(keep=scored or isinstance(error, KeyboardInterrupt | SystemExit))
+        if scored and isinstance(error, UserError):
+            raise UserError(f"{error}{SCORES_KEPT}") from None
+        raise
+    kept.close()
+    return Summary(folder / SCORES, count, positive)
+
+
+def _score(
+    stored: StoredModel, inputs: Sequence[Input], kept: KeptScores, compute: Compute | None, heard: Heard | None
+) -> bool:
+    """Score what is not scored yet. False if what was scored before are not the first patches of these inputs."""
+    first = crc = 0
+    for part in read_parts(inputs, stored.model.shape):
+        last = first + len(part.index)
+        if last <= kept.done:
+            crc = zlib.crc32(part.patches.data, crc)
+        elif first != kept.done or crc != kept.pixels:
+            return False
+        else:
+            kept.logits[first:last] = label_instances(stored, part.patches, compute).logit
+            crc = kept.pixels = zlib.crc32(part.patches.data, crc)
+            kept.reached(last)
+            if heard is not None:
+                heard(SCORES, last, len(kept.logits))
+        first = last
+    return crc == kept.pixels
+
+
+def _write_scores(path: Path, stored: StoredModel, inputs: Sequence[Input], logits: np.ndarray) -> int | None:
+    """The rows of all inputs, in blocks; returns how many are predicted positive."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    card = stored.card
-    origin = {
-        "config_id": card.config_id, "replicate": card.replicate, "stage": card.stage, "study": card.study,
-        "instance_threshold": card.instance_threshold,
-    }  # fmt: skip
     schema = pa.schema(
         [("source", pa.string()), ("index", pa.int64()), ("logit", pa.float32()), ("score", pa.float64()),
          ("predicted", pa.int8())],
-        metadata={"d2l_study.label": json.dumps(origin)},
+        metadata={METADATA: json.dumps(origin(stored))},
     )  # fmt: skip
-    path = Path(out).expanduser() / SCORES
-    temporary = path.with_name(f"{SCORES}.{uuid.uuid4().hex[:8]}.part")
-    count = positive = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for part in read_parts(inputs, stored.model.shape):
-                labels = label_instances(stored, part.patches, compute)
-                called = labels.predicted
-                predicted = pa.nulls(len(labels.logit), pa.int8()) if called is None else called.astype(np.int8)
-                columns = [part.sources, part.index, labels.logit, labels.score, predicted]
-                writer.write_table(pa.Table.from_arrays(
-                    [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
-                ))  # fmt: skip
-                count += len(labels.logit)
-                positive += 0 if called is None else int(called.sum())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"--out {path.parent}: cannot write {SCORES} there: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return Summary(path, count, None if card.instance_threshold is None else positive)
+    threshold, positive = stored.card.instance_threshold, 0
+    names = [shown(entry.source) for entry in inputs]
+    starts = np.cumsum([0, *(entry.count for entry in inputs)])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, len(logits), BLOCK):
+            logit = np.array(logits[first : first + BLOCK])
+            row = np.arange(first, first + len(logit))
+            of = np.searchsorted(starts, row, side="right") - 1
+            predicted = pa.nulls(len(logit), pa.int8())
+            if threshold is not None:
+                positive += int((logit > threshold).sum())
+                predicted = (logit > threshold).astype(np.int8)
+            columns = [[names[i] for i in of], row - starts[of], logit, probability(logit), predicted]
+            writer.write_table(pa.Table.from_arrays(
+                [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
+            ))  # fmt: skip
+    return None if threshold is None else positive

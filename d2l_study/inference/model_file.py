@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, first_line, listed
 from d2l_study.models import EXTRACTORS, POOLINGS, MilModel, Params
 
 METADATA = "d2l_study.model"
 FORMAT = 1
+LEAST_STD, MOST_NUMBER = 1e-6, 1e6
+"""Of std and mean, which are those of numbers in [0, 1]; beyond, float32 could not hold what is made of them."""
+MOST_FLOAT = 1e300
 STAGES = ("teacher", "student", "bag_label", "oracle")
 MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
 
@@ -81,16 +84,16 @@ def from_bytes(data: bytes, where: str = "model file") -> StoredModel:
     where: the file's name for messages. `UserError` for a damaged, truncated or foreign file, missing or additional
     tensors, and tensors of another shape or type than the network's.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # SafetensorError, and of a header that torch cannot follow whatever it raises
         raise UserError(
-            f"{where}: not a readable safetensors file ({len(data)} bytes; {error}); expected a stored model, whole"
+            f"{where}: not a readable safetensors file ({len(data)} bytes; {first_line(error)}); expected a stored "
+            "model, whole"
         ) from None
     if METADATA not in metadata:
         raise UserError(
@@ -109,8 +112,8 @@ def from_bytes(data: bytes, where: str = "model file") -> StoredModel:
 def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where}: damaged metadata {METADATA!r}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: damaged metadata {METADATA!r}: {first_line(error)}") from None
     fields = _Fields(content, where)
     version = fields.whole("format", 1, 1_000_000)
     if version > FORMAT:
@@ -129,8 +132,11 @@ def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
         network.text("extractor", tuple(EXTRACTORS)),
     )
     mean, std = fields.numbers("mean", channels), fields.numbers("std", channels)
-    if min(std) <= 0:
-        raise UserError(f"{where}: std: {list(std)} is not allowed; expected numbers > 0")
+    if not all(LEAST_STD <= value <= MOST_NUMBER for value in std):
+        raise UserError(f"{where}: std: {list(std)} is not allowed; expected numbers > 0, from {LEAST_STD} to "
+                        f"{MOST_NUMBER:g}")  # fmt: skip
+    if not all(abs(value) <= MOST_NUMBER for value in mean):
+        raise UserError(f"{where}: mean: {list(mean)} is not allowed; expected numbers up to {MOST_NUMBER:g}")
     sections = content.get("sections")
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
         raise UserError(f"{where}: sections: expected the configuration by section; found {type(sections).__name__}")
@@ -164,7 +170,8 @@ class _Fields:
 
     def number(self, key: str) -> float:
         value = self.content.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        # not <=: NaN, too, and integers that no float holds
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= MOST_FLOAT:
             raise self._wrong(key, "a number")
         return float(value)
 

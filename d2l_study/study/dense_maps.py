@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,9 +233,9 @@ class KnownImages:
         name = data["dataset"]
         if "root" in data and root is not None:
             data["root"] = root
+        if root is not None and not user_path(root, "--data").is_dir():
+            raise UserError(f"--data: {root!r} is not a folder")
         try:
-            if root is not None and not user_path(root, "folder").is_dir():
-                raise UserError(f"{root!r} is not a folder")
             pool = DATASETS[name](**data).load_pool()
         except UserError as error:
             if root is not None:
@@ -250,14 +250,19 @@ class KnownImages:
                 parts |= dict.fromkeys((int(b) for b in bags), word)
         return cls(pool, name, parts)
 
+    @cached_property
+    def _numbers(self) -> dict[Path, int]:
+        """Of each image of the data set; the first, where a file is there twice."""
+        images = self.pool.images if self.pool is not None else ()
+        return {image.resolve(): i for i, image in reversed(list(enumerate(images)))}
+
     def __call__(self, path: Path) -> Truth | None:
         from d2l_study.inference.dense_label import Truth
         from d2l_study.inference.overlay import Places
 
         if self.pool is None:
             return None
-        given = path.resolve()
-        number = next((i for i, image in enumerate(self.pool.images) if image.resolve() == given), None)
+        number = self._numbers.get(path.resolve())
         if number is None:
             return None
         xy, label = _instances(self.pool, number)

@@ -126,6 +126,20 @@ def changed(tensors=None, drop=(), **content):
     return save(kept, metadata={METADATA: json.dumps(meta)})
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '"', "[]", "null"])
+def test_metadata_that_are_no_card_are_refused(text):
+    data = save(load(to_bytes(*network(), card())), metadata={METADATA: text})
+    with pytest.raises(UserError, match=r"w\.safetensors: .*d2l_study\.model"):
+        from_bytes(data, "w.safetensors")
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1, 10**8 + 1])
+def test_a_header_that_claims_to_be_huge_is_refused(size):
+    data = to_bytes(*network(), card())
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        from_bytes(size.to_bytes(8, "little") + data[8:], "w.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -144,6 +158,12 @@ def changed(tensors=None, drop=(), **content):
         ({"network": {"feature_width": "12"}}, ["network.feature_width", "'12'", "whole number"]),
         ({"mean": [0.1, 0.1]}, ["mean", "1 numbers"]),
         ({"std": [0.0]}, ["std", "> 0"]),
+        ({"std": [1e-30]}, ["std", "from 1e-06"]),  # a float32 of what it divides would not be finite
+        ({"mean": [1e12]}, ["mean", "up to 1e+06"]),
+        ({"mean": [10**400]}, ["mean", "a number"]),
+        ({"instance_threshold": -(10**400)}, ["instance_threshold", "a number"]),
+        ({"network": {"shape": [1, 28, 10**400]}}, ["network.shape", "a number"]),
+        ({"network": {"attention_width": 10**400}}, ["network.attention_width", "whole number"]),
         ({"stage": "critic"}, ["stage", "'critic'", "student"]),
         ({"sections": [1]}, ["sections"]),
         ({"instance_threshold": "high"}, ["instance_threshold", "a number"]),

@@ -17,6 +17,7 @@ from d2l_study.cli import main
 from d2l_study.data import DATASETS, breast, colon
 from d2l_study.data.synthetic_tissue import write_breast, write_colon
 from d2l_study.environment import data_root
+from d2l_study.inference import dense
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder, run_trial
@@ -94,12 +95,62 @@ def test_an_archive_that_has_moved_is_named_by_data(tmp_path: Path, capsys: pyte
     np.testing.assert_array_equal(logits, np.load(tmp_path / "bare" / "img1.logits.npy"))
 
 
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_colon(tmp_path / "data", 9, side=60, nuclei=6)
+    _train("colon", tmp_path / "data", tmp_path / "runs")
+    folder = tmp_path / "data" / colon.ARCHIVE / "Classification"
+    images = [folder / name / f"{name}.bmp" for name in ("img1", "img2")]
+    out = tmp_path / "out"
+    words = ["label", "--root", str(tmp_path / "runs"), "--run", CONFIG[:10], *map(str, images), "--out", str(out)]
+    monkeypatch.setattr(dense, "BATCH", 100)
+    right, left = dense.label_instances, [0]
+
+    def interrupted(stored: Any, patches: np.ndarray, compute: Any = None) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return right(stored, patches, compute)
+
+    monkeypatch.setattr(dense, "label_instances", interrupted)
+    assert main([*words, "--stride", "3"]) == 130
+    assert capsys.readouterr().err == "\nStopped; nothing had been scored yet.\n"
+    left[0] = 8  # four batches of the first, its nuclei, and three of the second
+    assert main([*words, "--stride", "3"]) == 130
+    assert capsys.readouterr().err == (
+        f"\nStopped; 1 image done and 300 of 400 patches of img2 scored are kept in {out}, and the same command goes "
+        "on from there.\n"
+    )
+    left[0] = 3  # the nuclei of both, and one batch
+    assert main([*words, "--stride", "3"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "img1: " in said and "; its scores were there" in said and "img2: 300 of 400 patches are there already" in said
+    )
+    assert not list(out.glob("*.part*")) and _check_maps(out, images[1], 3).shape == (20, 20)
+
+
+def test_what_is_written_is_no_input_of_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_colon(tmp_path / "data", 9, side=60, nuclei=6)
+    _train("colon", tmp_path / "data", tmp_path / "runs")
+    folder = tmp_path / "data" / colon.ARCHIVE / "Classification"
+    for out in (folder, folder / "img1" / "maps"):
+        assert _label(tmp_path / "runs", folder, out) == 2
+        assert f"--out {out}: lies in the folder {folder}" in capsys.readouterr().err
+    assert not (folder / "img1" / "maps").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (("--stride", "0"), "--stride"),
         (("--stride", "500"), "--stride 500 is not allowed; expected a whole number from 1 to"),
         (("--data", "nowhere"), "--data: 'nowhere' is not a folder"),
+        (("--data", "~nosuchuser/x"), "--data: '~nosuchuser/x': there is no user"),
+        (("--out", "~nosuchuser/x"), "--out: '~nosuchuser/x': there is no user"),
+        (("--out", "x" * 300), "--out: xxxx"),
+        (("--out", ""), "--out: an empty path"),
         (("--data", "."), "holds no breast images"),
     ],
 )

@@ -1,0 +1,130 @@
+"""Where `label` writes: the folder is checked before work starts, every file appears whole, and only files that `label`
+itself wrote are replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from d2l_study.data.memory_maps import no_room_said
+from d2l_study.environment import user_path
+from d2l_study.errors import UserError
+
+PART = ".part"
+"""Ending of a file that is not whole yet."""
+MORE_ROOM = "make room, or name a folder on another disk with --out"
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
+
+
+def output_folder(out: str | Path) -> Path:
+    """The folder that `--out` names; nothing is made. `UserError` for what can be none."""
+    folder = user_path(out, "--out")
+    with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--out {folder}: cannot write there: it is a file; expected a folder")
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make it, and write to it once, so that a folder which takes nothing shows before any work."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".label{PART}"
+        try:
+            probe.write_bytes(b"d2l_study")
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Says in a line why a folder, or the disk below it, takes nothing."""
+    try:
+        with no_room_said(folder, MORE_ROOM):
+            yield
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else folder
+        what = "" if Path(place) == folder else f" ({place})"
+        raise UserError(f"--out {folder}: cannot write there{what}: {error.strerror or error}") from None
+
+
+def check_replaced(path: Path, is_ours: Callable[[Path], bool]) -> None:
+    """`UserError` if something is there that `label` did not write."""
+    with writing(path.parent):
+        if not os.path.lexists(path):
+            return
+        if not path.is_file():
+            raise UserError(f"--out {path.parent}: {path.name} is there, and is no file; name another folder")
+    with contextlib.suppress(OSError, ValueError):
+        if is_ours(path):
+            return
+    raise UserError(
+        f"--out {path.parent}: {path.name} is there, and was not written by `label`; name another folder, or move it"
+    )
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """`UserError` if the disk has no room for so many bytes: before hours of work, each file reserves its own later."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        found = os.statvfs(place)
+    except OSError:  # not to be known here
+        return
+    free = found.f_bavail * found.f_frsize
+    if needed > free:
+        raise UserError(f"--out {folder}: no room for {needed:,} bytes of score maps, {free:,} are free; {MORE_ROOM}")
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A name to write to; the file takes its own, and the place of an older one, when the block ends well."""
+    temporary = path.with_name(f"{path.name}{PART}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    with appearing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def stems(paths: Sequence[Path], folder: Path, longest: str) -> list[str]:
+    """A name for the files of each image: that of the image, numbered where several have the same, and cut where a
+    file system would not take it. longest: of the endings that are appended to it."""
+    most = _LONGEST_NAME - len(longest)
+    taken: set[str] = set()
+    counts: dict[str, int] = {}
+    names = []
+    for path in paths:
+        stem = _cut(path.stem, most)
+        name = stem
+        while name in taken:
+            counts[stem] = counts.get(stem, 1) + 1
+            ending = f"-{counts[stem]}"
+            name = _cut(stem, most - len(ending)) + ending
+        taken.add(name)
+        names.append(name)
+    widest = max((len(os.fsencode(name)) for name in names), default=0)
+    if len(os.fsencode(folder.absolute())) + 1 + widest + len(longest) > _LONGEST_PATH:
+        raise UserError(f"--out {str(folder)[:60]}…: too long for the files in it; at most {_LONGEST_PATH} bytes work")
+    return names
+
+
+def _cut(name: str, most: int) -> str:
+    data = os.fsencode(name)
+    return name if len(data) <= most else data[:most].decode(errors="ignore")
+
+
+def shown(text: object) -> str:
+    """A path as text that can be written: bytes of its name that are no UTF-8 stand as `\\xff`."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
