@@ -54,8 +54,10 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
 
 
 def show_warnings(study: Study) -> None:
-    """Say what will not be as asked for, though nothing forbids it."""
+    """Say what the data are, and what will not be as asked for, though nothing forbids it."""
     space, request = study.space, study.request
+    for text in study.data:
+        print(f"  {text}")
     asked, cpus = space.resources.cpus, machine()[0]
     if request.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")

@@ -15,17 +15,20 @@ from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
+from d2l_study.study.data_summary import summary
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import CLASS_MAPS
 
 
-def check_data(configurations: Sequence[Configuration], space: Space) -> list[str]:
+def check_data(configurations: Sequence[Configuration], space: Space, told: list[str] | None = None) -> list[str]:
     """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
     configuration does not go with its data.
 
     Returns which main metrics the labels of given bags leave undefined, and in which replicates; drawn bags define all.
+    told: lines on the given bags are added to it (`data_summary`).
     """
     found: dict[str, list[int]] = {}
+    pools: dict[tuple[str, int], tuple[BagCollection, list[Replicate]]] = {}
     for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
         mine = [c for c in configurations if c.sections["data"] == data]
         pool: Pool = data.load_pool()  # type: ignore[attr-defined]
@@ -33,9 +36,13 @@ def check_data(configurations: Sequence[Configuration], space: Space) -> list[st
         if hasattr(data, "check"):
             replicates = data.check(pool, space.replicates, space.base_seed)
             _check_references({c.stage for c in mine}, pool, replicates)
+            assert isinstance(pool, BagCollection)
+            pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
             for replicate in replicates:
                 for reason in undefined(replicate):
                     found.setdefault(reason, []).append(replicate.number)
+    if told is not None:
+        told += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]
     return [
         f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
         f"{'them' if len(numbers) > 1 else 'it'} out"

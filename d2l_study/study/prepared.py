@@ -51,6 +51,8 @@ class Study:
     search: Search | None = None
     undefined: tuple[str, ...] = ()
     """Which metrics its data leave undefined, in words."""
+    data: tuple[str, ...] = ()
+    """What its given bags are, in lines."""
 
     @property
     def name(self) -> str:
@@ -79,8 +81,9 @@ def prepare(request: Request) -> Study:
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
     if not extension.known(folder, plan.entries()):
         check_arms(space)
-    undefined = check_data(plan.configurations or configurations(space, checksums), space)
-    return Study(request, space, folder, plan, checksums, search, tuple(undefined))
+    data: list[str] = []
+    undefined = check_data(plan.configurations or configurations(space, checksums), space, data)
+    return Study(request, space, folder, plan, checksums, search, tuple(undefined), tuple(data))
 
 
 class DataChecksums:

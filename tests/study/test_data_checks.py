@@ -125,3 +125,30 @@ def test_class_maps_of_images_too_small(own: Path, capsys: pytest.CaptureFixture
     assert _plan(own, references="peak") == 2
     said = capsys.readouterr().err
     assert "references: peak:" in said and "i4.png: 41×30 pixels; class maps need a side of at least 32" in said
+
+
+def test_what_the_data_are_is_always_said(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Groups, bags by class, images, instances and known labels, of all and by part; and what columns were taken as."""
+    assert _plan(own) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  data: "))
+    whole = (
+        "9 bags (4 positive, 5 negative), each bag a group of its own (no patients are named); 9 images, 27 instances"
+    )
+    part = "3 bags (1–2 positive, 1–2 negative) of 3 groups; 9 instances (1–2 known positive, 7–8 known negative)"
+    assert lines[start : start + 4] == [
+        f"  data: manifest: {whole} (4 known positive, 23 known negative)",
+        *(f"    {name}: {part}" for name in ("train", "val", "test")),
+    ]
+    with (own / "own.csv").open() as file:
+        rows = list(csv.reader(file))
+    with (own / "own.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow([*rows[0][:5], "Patient ID", "stain"])
+        out.writerows([*row[:5], f"p{int(row[0][1:]) // 2}", "H&E"] for row in rows[1:])
+    (own / "own.yaml").write_text(SPACE.format(patch=16, extractor="lenet_histology", network="resnet",
+                                               references="bag_label"))  # fmt: skip
+    assert main(["plan", "--space", "own.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "9 bags (4 positive, 5 negative), 5 groups (patients or the like); 9 images, 27 instances (no labels" in text
+    assert "    column Patient ID is taken as group\n    columns left alone: stain\n" in text
