@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study.command_line import Parser, refusal
-from d2l_study.errors import UnreadableError, UserError, nearest
+from d2l_study.errors import UnreadableError, UserError, damage_shown, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +36,7 @@ STUDY_HELP = (
 )
 
 
+@damage_shown()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
     try:

@@ -124,7 +124,7 @@ def _points(curve: Curve, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _curve(folder: StudyFolder, config: str, replicate: int) -> Curve | None:
     """The points of a run, of a student of several generations those of the last."""
     try:
-        curve: Curve = json.loads(folder.ledger.read_file(config, replicate, CURVE))
+        curve: Curve = json.loads(folder.read_file(config, replicate, CURVE))
     except (KeyError, FileNotFoundError):
         return None
     last = max((p.get("generation", 0) for p in curve), default=0)

@@ -163,7 +163,7 @@ def run_predictions(
     import pandas as pd
 
     try:
-        data = folder.ledger.read_file(config_id, replicate, PREDICTIONS)
+        data = folder.read_file(config_id, replicate, PREDICTIONS)
     except (KeyError, FileNotFoundError):
         raise UserError(f"study {folder.name!r}: run {config_id[:10]} r{replicate:03d} kept no {PREDICTIONS}") from None
     part = pd.read_parquet(io.BytesIO(data))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
 from d2l_study.command_line import Parser, refusal
-from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
+from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 
 if TYPE_CHECKING:
     from d2l_study.study.prepared import Request
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = "runs"
 
 
+@damage_shown()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's."""
     try:

@@ -3,8 +3,11 @@ without a traceback and exits with 2; a notebook sees an ordinary `ValueError`."
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
 
 from d2l_study.credentials import masked
 
@@ -20,6 +23,11 @@ class UserError(ValueError):
 class DamagedError(UserError):
     """A stored file is not what was written: cut short, overwritten, or not ours. The message names the file, and what
     to do with it."""
+
+
+class DamagedWarning(UserWarning):
+    """A stored file is not what was written, and the command goes on without it. The text names the file and says what
+    follows."""
 
 
 class StorageError(OSError):
@@ -55,3 +63,33 @@ def listed(values: Iterable[object], most: int = 12) -> str:
     """The values as `a, b, c`, cut after `most`."""
     names = [str(v) for v in values]
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+@contextlib.contextmanager
+def damage_shown(most: int = 5) -> Iterator[None]:
+    """For a command line: while the block runs, each `DamagedWarning` is one line on the standard error, once, and
+    after `most` of them their count."""
+    said: dict[str, None] = {}
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: object) -> None:
+            if not issubclass(category, DamagedWarning):
+                before(message, category, *where)  # type: ignore[arg-type]
+            elif str(message) not in said:
+                said[str(message)] = None
+                if len(said) <= most:
+                    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+        warnings.simplefilter("always", DamagedWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if len(said) > most:
+                print(f"warning: … and {len(said) - most} more damaged files", file=sys.stderr, flush=True)
+
+
+def warn_damaged(text: str) -> None:
+    """Say that a damaged file counts as missing: in a notebook as a Python warning, in a command as a line."""
+    warnings.warn(text, DamagedWarning, stacklevel=3)

@@ -6,7 +6,6 @@ from typing import Any
 
 from d2l_study.errors import counted, listed
 from d2l_study.study.cost import Estimate, earlier_rows, estimate
-from d2l_study.study.existing import show_damaged
 from d2l_study.study.prepared import Study, known_slots, machine
 from d2l_study.study.search_run import estimate_search, show_search
 
@@ -14,7 +13,6 @@ from d2l_study.study.search_run import estimate_search, show_search
 def show_plan(study: Study, list_all: bool = False) -> Estimate:
     """Print what the study will do and how long that takes."""
     space, plan, request = study.space, study.plan, study.request
-    show_damaged(study.folder.ledger)
     concurrent = known_slots(space, request)
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)

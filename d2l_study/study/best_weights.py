@@ -67,7 +67,7 @@ class BestWeights:
         configs = {config for config in configs if self._mine.get(config)}
         for config in configs - _needed_elsewhere(self.folder, configs):
             for replicate in self._mine[config]:
-                self.folder.ledger.drop_file(config, replicate, WEIGHTS)
+                self.folder.ledger.drop_file(config, replicate, WEIGHTS, self.folder.name)
 
 
 def _groups(folder: StudyFolder) -> tuple[dict[str, list[Group]], dict[str, int]]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from d2l_study import __version__
+from d2l_study.study import records
 from d2l_study.study.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas
 
     from d2l_study.study.folder import StudyFolder
+    from d2l_study.study.storage import Storage
 
 ROWS, PROOF = "rows.parquet", "rows.proof.json"
 FORMAT = 1
@@ -34,18 +35,27 @@ def digest(folder: StudyFolder, runs: Iterable[tuple[str, int]]) -> str | None:
     if storage.version(f"{folder.key}/plan.json") is None:
         return None
     found = hashlib.sha256(f"{FORMAT} {__version__} {folder.name}\n".encode())
-    for name in ("plan.json", "search.json"):
+    for name in ("plan.json", "search.json"):  # their copies say the same
         try:
             found.update(hashlib.sha256(storage.read(f"{folder.key}/{name}")).digest())
         except FileNotFoundError:
             found.update(b"none")
     for config, replicate in runs:
-        of_run = storage.version(f"{Ledger.run_key(config, replicate)}/commit.json")
+        of_run = "".join(_versions_of_commit(storage, config, replicate))
+        if folder.fresh_of is not None:
+            of_run += str(storage.version(Ledger.fresh_key(config, replicate, folder.name)))
         if not of_run:
             others = (Ledger.pruned_key(config, replicate, folder.name), folder.failure_key(config, replicate))
             of_run = " ".join(str(storage.version(key)) for key in others)
         found.update(f"{of_run}\n".encode())
     return found.hexdigest()
+
+
+def _versions_of_commit(storage: Storage, config: str, replicate: int) -> Iterator[str]:
+    for key in Ledger.commit_keys(config, replicate):
+        if not (version := storage.version(key)):
+            return
+        yield version
 
 
 def write(folder: StudyFolder, frame: pandas.DataFrame, made_from: str | None) -> None:
@@ -59,7 +69,7 @@ def write(folder: StudyFolder, frame: pandas.DataFrame, made_from: str | None) -
     folder.storage.put(f"{folder.key}/{ROWS}", data)
     if made_from is not None and _same(pd.read_parquet(io.BytesIO(data)), plain):
         proof = {"digest": made_from, "sha256": hashlib.sha256(data).hexdigest(), "attrs": frame.attrs}
-        folder.storage.put(f"{folder.key}/{PROOF}", json.dumps(proof, indent=1).encode())
+        folder.storage.put(f"{folder.key}/{PROOF}", records.encode(proof))
 
 
 def read(folder: StudyFolder) -> pandas.DataFrame | None:
@@ -67,7 +77,7 @@ def read(folder: StudyFolder) -> pandas.DataFrame | None:
     import pandas as pd
 
     try:
-        proof: dict[str, Any] = json.loads(folder.storage.read(f"{folder.key}/{PROOF}"))
+        proof: Any = records.decode(folder.storage.read(f"{folder.key}/{PROOF}"))
         data = folder.storage.read(f"{folder.key}/{ROWS}")
         if hashlib.sha256(data).hexdigest() != proof["sha256"]:
             return None

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from d2l_study.credentials import masked
@@ -79,7 +77,6 @@ def show_status(study: str, root: str) -> int:
     lost = len(folder.storage.list(f"{folder.key}/attempts"))
     if lost:
         print(f"  {lost} runs lost an attempt with their worker, node or memory")
-    show_damaged(folder.ledger)
     causes: dict[str, int] = {}
     for row in rows:
         if row["status"] == "failed":
@@ -87,14 +84,6 @@ def show_status(study: str, root: str) -> int:
     for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:10]:
         print(f"  failed × {count}: {cause}")
     return 0
-
-
-def show_damaged(ledger: Ledger) -> None:
-    """Say which results are there and cannot be read."""
-    for place in list(ledger.damaged)[:5]:
-        print(f"  warning: {place} is damaged: the run counts as missing, and is trained again")
-    if len(ledger.damaged) > 5:
-        print(f"  … and {len(ledger.damaged) - 5} more")
 
 
 def stop_study(study: str, root: str, wait_seconds: float = 180.0) -> int:
@@ -223,33 +212,18 @@ def find_configuration(storage: Storage, identity: str) -> str:
 def _planned(storage: Storage, identity: str) -> list[str]:
     """Configurations that begin so, which a study has in its plan and nobody has begun yet: what their ids stand for is
     made from the study's space, and kept."""
-    from d2l_study.study.points import configurations
-    from d2l_study.study.prepared import DataChecksums
-    from d2l_study.study.space import load_space
+    from d2l_study.study.restore import restore_configurations
 
-    found: dict[str, None] = {}
+    found: set[str] = set()
     for name in list_studies(storage):
         folder = StudyFolder(storage, name)
         try:
             wanted = {entry["config_id"] for entry in folder.plan() if entry["config_id"].startswith(identity)}
-            if not wanted:
-                continue
-            with tempfile.TemporaryDirectory() as scratch:
-                path = Path(scratch) / "space.yaml"
-                path.write_bytes(storage.read(f"{folder.key}/space.yaml"))
-                known = folder.resolved().get("space", {})
-                space = load_space(path, known.get("overrides", ()), beside=known.get("folder"))
         except (DamagedError, FileNotFoundError):
             continue
-        for c in configurations(space, DataChecksums()):
-            if c.config_id in wanted:
-                folder.ledger.write_config(c.config_id, {
-                    "stage": c.stage, "sections": {key: section.to_dict() for key, section in c.sections.items()},
-                    "base_seed": space.base_seed, "data_checksum": c.data_checksum, "teachers": c.teachers,
-                    "study": name,
-                })  # fmt: skip
-                found[c.config_id] = None
-    return list(found)
+        if wanted:
+            found |= restore_configurations(folder, wanted)
+    return sorted(found)
 
 
 def _counts(folder: StudyFolder, rows: list[dict[str, Any]] | None = None) -> dict[str, int]:

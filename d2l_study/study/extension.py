@@ -32,9 +32,9 @@ configuration (`_outdated`); those of two arms stand beside each other."""
 def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
     """`UserError`, which shows the difference, if the folder holds a study of another space, unless it is to be
     extended; then only if the two cannot stand in one table."""
-    if not folder.exists():
+    before = folder.known_plan()
+    if not before:
         return
-    before = folder.plan()
     if extend:
         for name in NEVER_MIXED:
             then, now = ({e.get("values", {}).get("dataset"): e.get(name) for e in part} for part in (before, entries))
@@ -54,7 +54,7 @@ def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: 
                 "that both contain are reused)"
             )
         return
-    if _ids(entries) <= _ids(before) and _asked(folder.resolved().get("space", {})) == _asked(space.to_dict()):
+    if _ids(entries) <= _ids(before) and _asked(folder.known_resolved().get("space", {})) == _asked(space.to_dict()):
         return  # what it was extended from is in its plan too
     check_extension(folder, entries)
 
@@ -78,9 +78,7 @@ def known(folder: StudyFolder, entries: list[Entry]) -> bool:
 def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     """The entries to write: the new ones, and of those that the space no longer has what was run of them."""
     now = extended(folder, entries)
-    if not folder.exists():
-        return now
-    before, ids = folder.plan(), _ids(now)
+    before, ids = folder.known_plan(), _ids(now)
     kept = []
     for entry in before:
         if (entry["method"], entry["config_id"]) in ids:

@@ -7,23 +7,21 @@ looks for `stop.json`, by which `python -m d2l_study stop STUDY` asks it to end.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shlex
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from d2l_study.errors import UserError
+from d2l_study.study import heartbeat, records
 from d2l_study.study.folder import StudyFolder
 
 BEAT_SECONDS = 3.0
-STALE_SECONDS = 45.0
-"""A lease not renewed for so long belongs to nobody (a driver of this host that is gone frees it at once)."""
+"""A lease that is not renewed belongs to nobody after `heartbeat.STALE_SECONDS`, and at once if its driver was of this
+machine and has ended."""
 
 
 class Lease:
@@ -51,10 +49,7 @@ class Lease:
         return _key(self.folder)
 
     def content(self) -> bytes:
-        return json.dumps({
-            "mark": self.mark, "host": socket.gethostname(), "pid": os.getpid(), "begun": self.begun,
-            "beat": time.time(), "progress": self._progress(),
-        }).encode()  # fmt: skip
+        return records.encode(heartbeat.sign(self.mark, begun=self.begun, progress=self._progress()))
 
     def _progress(self) -> dict[str, Any] | None:
         with contextlib.suppress(RuntimeError):  # it changed while it was looked at: the next beat tells it
@@ -63,13 +58,13 @@ class Lease:
 
     def beat(self) -> None:
         """Renew the lease, and see whether it is still ours and whether somebody asks for an end."""
-        there = _read(self.folder, self.key)
-        if there is not None and there.get("mark") != self.mark:
+        there = _read(self.folder)
+        if there is not None and there["mark"] != self.mark:
             self.end("another driver has taken up the study, which was not heard of for long")
             return
         self.folder.storage.put(self.key, self.content())
-        asked = _read(self.folder, _stop_key(self.folder))
-        if asked is not None and asked.get("mark") == self.mark:
+        asked = _decoded(self.folder, _stop_key(self.folder))
+        if isinstance(asked, dict) and asked.get("mark") == self.mark:
             self.end(f"`stop` was said on {asked.get('host')}")
 
 
@@ -84,7 +79,7 @@ def lease(folder: StudyFolder) -> Iterator[Lease]:
         time.sleep(0.2)
     if not folder.storage.exclusive:
         time.sleep(0.5)
-    there = _read(folder, mine.key)
+    there = _read(folder)
     if there is None or there["mark"] != mine.mark:
         raise UserError(f"study {folder.name!r} was taken up by another driver at this moment; try again")
     over = threading.Event()
@@ -101,7 +96,7 @@ def lease(folder: StudyFolder) -> Iterator[Lease]:
     finally:
         over.set()
         thread.join()
-        there = _read(folder, mine.key)
+        there = _read(folder)
         if there is not None and there["mark"] == mine.mark:
             with contextlib.suppress(OSError):
                 folder.storage.delete(_stop_key(folder))
@@ -114,8 +109,8 @@ def stop_command(folder: StudyFolder) -> str:
 
 
 def _refuse_if_held(folder: StudyFolder) -> None:
-    other = holder(folder)
-    if other is not None:
+    other = _read(folder)
+    if other is not None and heartbeat.is_alive(other, lambda: _read(folder), BEAT_SECONDS):
         raise UserError(
             f"study {folder.name!r} is being run by process {other['pid']} on {other['host']}; wait for it, "
             f"end it ({stop_command(folder)}), or give this one another name with --study"
@@ -125,14 +120,14 @@ def _refuse_if_held(folder: StudyFolder) -> None:
 def holder(folder: StudyFolder) -> dict[str, Any] | None:
     """The driver at work on a study (`mark`, `pid`, `host`, `begun` and `beat` in seconds since 1970, `progress`), or
     None."""
-    found = _read(folder, _key(folder))
-    return found if found is not None and _alive(found) else None
+    found = _read(folder)
+    return found if found is not None and heartbeat.seems_alive(found) else None
 
 
 def ask_to_stop(folder: StudyFolder, driver: dict[str, Any], wait_seconds: float) -> bool:
     """Ask a driver (from `holder`) to end; True as soon as it has, False if it has not after so long."""
     request = {"mark": driver["mark"], "host": socket.gethostname(), "at": time.time()}
-    folder.storage.put(_stop_key(folder), json.dumps(request).encode())
+    folder.storage.put(_stop_key(folder), records.encode(request))
     deadline = time.monotonic() + wait_seconds
     while (now := holder(folder)) is not None and now["mark"] == driver["mark"]:
         if time.monotonic() > deadline:
@@ -149,23 +144,18 @@ def _stop_key(folder: StudyFolder) -> str:
     return f"{folder.key}/stop.json"
 
 
-def _read(folder: StudyFolder, key: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(folder.storage.read(key))
-    except (OSError, ValueError):
+def _read(folder: StudyFolder) -> dict[str, Any] | None:
+    """The lease of a study; None if there is none, or what is there is none."""
+    found = _decoded(folder, _key(folder))
+    if not heartbeat.is_sign(found):
         return None
+    begun, progress = found.get("begun", found["beat"]), found.get("progress") or {}
+    sound = isinstance(begun, (int, float)) and isinstance(progress, dict)
+    return {**found, "progress": progress} if sound else None
 
 
-def _alive(driver: dict[str, Any]) -> bool:
-    if driver["host"] == socket.gethostname():
-        try:
-            os.kill(int(driver["pid"]), 0)
-            state = Path(f"/proc/{int(driver['pid'])}/stat").read_text().rpartition(")")[2].split()[0]
-        except ProcessLookupError:
-            return False
-        except OSError:  # somebody else's, or a system without /proc
-            state = ""
-        if state in ("Z", "X"):  # ended, though nobody has asked for its exit code yet
-            return False
-    # A process number may have been given to somebody else since, so the beat decides.
-    return time.time() - float(driver["beat"]) < STALE_SECONDS
+def _decoded(folder: StudyFolder, key: str) -> Any:
+    try:
+        return records.decode(folder.storage.read(key))
+    except OSError:
+        return None

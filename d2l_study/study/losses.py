@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.node_watch import LOST
-from d2l_study.study.trial import TrialOrder, failure_of_worker, now
+from d2l_study.study.trial import TrialOrder, failure_of_worker, missing_runs, now
 
 WORKER, MEMORY, STORAGE, DRIVER = "worker", "memory", "storage", "driver"
 ROOT_NAMES = tuple(error.__name__ for error in ROOT_ERRORS)
@@ -56,7 +56,7 @@ def loss_of(log: str) -> Loss:
 def next_attempt(order: TrialOrder, loss: Loss, folder: StudyFolder) -> list[TrialOrder]:
     """Count a lost attempt, and return what is to be run again: nothing after the last one, whose runs are then marked
     as failed; two halves after it ran out of memory with several replicates. Committed runs are not run again."""
-    left = [r for r in order.replicates if not folder.ledger.has(order.config_id, r)]
+    left = missing_runs(folder, order)
     for replicate in left:
         attempt = {"attempt": order.attempt, "cause": loss.cause, "kind": loss.kind, "at": now(),
                    "replicates": list(order.replicates)}  # fmt: skip

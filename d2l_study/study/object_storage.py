@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
+from d2l_study.study.storage import checked_key
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
@@ -157,7 +158,7 @@ class ObjectStorage:
     def version(self, key: str) -> None:
         return None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, durable: bool = True) -> None:
         """Write the whole object or nothing; an older one is replaced."""
 
         def whole() -> None:
@@ -167,7 +168,7 @@ class ObjectStorage:
         with self._writing(key):
             self._patiently(whole)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, durable: bool = True) -> bool:
         """Write the object unless one is there; False if one was. See the module for two writers at once."""
         if self.exists(key):
             return False
@@ -185,7 +186,7 @@ class ObjectStorage:
     def _infos(self, prefix: str) -> Sequence[Any]:
         from pyarrow import fs
 
-        selector = fs.FileSelector(self._path(prefix).rstrip("/"), recursive=False, allow_not_found=True)
+        selector = fs.FileSelector(self._path(prefix) if prefix else self._base, recursive=False, allow_not_found=True)
         with self._reading(prefix):
             return self._patiently(lambda: self._files.get_file_info(selector))
 
@@ -241,7 +242,7 @@ class ObjectStorage:
             raise StorageError(error.errno, _line(error), self.shown(key)) from error
 
     def _path(self, key: str) -> str:
-        return f"{self._base}/{key}"
+        return f"{self._base}/{checked_key(key)}"
 
 
 def _answer(request: Callable[[], Result]) -> Result:

@@ -148,10 +148,8 @@ def committed(ledger: Ledger, config: str, with_weights: bool = False, made_by: 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
     """Refuse to continue a study with other configurations than it was started with; `UserError` shows the
     difference. The same configurations with any number of replicates are the same study."""
-    if not folder.exists():
-        return
-    before, now = folder.plan(), entries
-    if {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
+    before, now = folder.known_plan(), entries
+    if not before or {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
         return
     lines = _differences(before, now)
     raise UserError(
@@ -164,9 +162,7 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
 
 def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries to write: none of the study's replicates leaves it, when fewer are asked for this time."""
-    if not folder.exists():
-        return entries
-    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan()}
+    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.known_plan()}
     return [
         {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
     ]

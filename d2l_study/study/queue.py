@@ -5,10 +5,11 @@ A search adds its orders as it goes: each time there is a place for a trial, a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from d2l_study.study.claims import claimed_by_others
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.trial import TrialOrder, now
@@ -40,9 +41,7 @@ class OrderQueue:
 
     def next(self) -> TrialOrder | None:
         """The next order that can be run now; None if each one left waits for a teacher, or none is left."""
-        for order in list(self._waiting):
-            if any((teacher, r) in self._at_work for teacher in order.teachers for r in order.replicates):
-                continue
+        for order in self._can_run():
             self._waiting.remove(order)
             ready = self._ready(order)
             if ready:
@@ -50,6 +49,19 @@ class OrderQueue:
             self._settle(order)
             self.blocked.append(order)
         return None
+
+    def _can_run(self) -> Iterator[TrialOrder]:
+        """The waiting orders whose teachers are not at work; last those whose first run another study is training at
+        the moment, which this one would wait for."""
+        claimed = []
+        for order in list(self._waiting):
+            if any((teacher, r) in self._at_work for teacher in order.teachers for r in order.replicates):
+                continue
+            if not order.fresh and claimed_by_others(self._folder.ledger, order.config_id, order.replicates[0]):
+                claimed.append(order)
+            else:
+                yield order
+        yield from claimed
 
     @property
     def idle(self) -> bool:
@@ -81,7 +93,7 @@ class OrderQueue:
         return tuple(ready)
 
     def _why_not(self, teacher: str, replicate: int) -> str | None:
-        record = self._folder.ledger.read(teacher, replicate)
+        record = self._folder.ledger.read(teacher, replicate, self._folder.fresh_of)
         name = f"its teacher {trial_id(teacher)} r{replicate:03d}"
         if record is None:
             failure = self._folder.failure(teacher, replicate)

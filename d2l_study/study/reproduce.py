@@ -9,7 +9,7 @@ from typing import Any
 from d2l_study.errors import UserError
 from d2l_study.learning.science import changes_of
 from d2l_study.study import provenance
-from d2l_study.study.existing import alone, as_committed, find_configuration, show_damaged
+from d2l_study.study.existing import alone, as_committed, find_configuration
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, config_id, trial_id
 from d2l_study.study.stages import sections_of_order
@@ -33,7 +33,6 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             f"trial {identity!r}: replicate {', '.join(map(str, missing)) or 0} is not committed, so there is nothing "
             f"to compare with; committed: {', '.join(map(str, records)) or 'none'}"
         )
-    show_damaged(ledger)
     chosen = list(dict.fromkeys(replicates or records))
     order = alone(ledger, config, chosen)
     first = records[chosen[0]]["row"]

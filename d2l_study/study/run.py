@@ -20,6 +20,7 @@ from d2l_study.study.conclusion import conclude
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.orders import make_orders, order_of
 from d2l_study.study.prepared import Request, Study, check_same, known_slots, machine, prepare
+from d2l_study.study.restore import content_of
 from d2l_study.study.search_results import pictures_of
 from d2l_study.study.search_run import (
     begin_search,
@@ -77,13 +78,15 @@ def run_study(request: Request) -> int:
         forget_pruned(study)
         show_found(study)
         entries = extension.merged(folder, plan.entries())
-        known = folder.resolved() if folder.exists() else {}
-        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin,
+        known = folder.known_resolved()
+        fresh = request.fresh or folder.fresh_of is not None  # what it trained again stays its own
+        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin, "fresh": fresh,
                     "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
         if (changes := provenance.local_difference()) is not None:
             folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
             folder.keep_private(changes.name)
         folder.write(space.text, resolved, entries)
+        keep_configurations(study)
         show_plan(study)
         print(f"  results: {short_path(folder.storage.shown(folder.key))}; MLflow: {masked(uri)}", flush=True)
         tracker = Tracker(uri, study.name)
@@ -185,6 +188,19 @@ def _train(
             except KeyboardInterrupt:
                 return True
         return watch.open_orders > 0
+
+
+def keep_configurations(study: Study) -> None:
+    """Before anything is trained: what every id of the plan stands for is kept, again if it was lost, and that the
+    students of this study need the weights of their teachers, whichever study trains or has trained these."""
+    ledger, plan = study.folder.ledger, study.plan
+
+    def keep(c: Configuration) -> None:
+        ledger.write_config(c.config_id, content_of(c, study.name))
+        for replicate in range(plan.replicates) if c.teaches else ():
+            ledger.need_weights(c.config_id, replicate, study.name)
+
+    ledger.storage.map(keep, {c.config_id: c for c in plan.configurations}.values())
 
 
 def found(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

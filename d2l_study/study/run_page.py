@@ -25,6 +25,7 @@ from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.mlflow_store import ARMS, TEACHER, VARIED
+from d2l_study.study.restore import read_config
 
 if TYPE_CHECKING:
     import pandas
@@ -187,7 +188,7 @@ def artifacts_of(
     kept = [r for r, has in zip(done, there, strict=True) if has]
     stage = str(rows[0]["stage"]) if rows else ""
     pictures = bool(_done(rows)) and dense_maps.images_allowed(
-        folder.resolved().get("space", {}), folder.ledger.read_config(config_id).get("sections", {}).get("data", {})
+        folder.resolved().get("space", {}), read_config(folder, config_id).get("sections", {}).get("data", {})
     )
     teacher = str(rows[0]["teacher_id"]).split(",")[0] if stage == "student" else None
     if pictures and stage in dense_maps.STAGES:
@@ -209,7 +210,7 @@ def reports_of(
     for replicate in _done(rows):
         if not _has(folder, config_id, replicate, CURVE):
             continue
-        for point in json.loads(folder.ledger.read_file(config_id, replicate, CURVE)):
+        for point in json.loads(folder.read_file(config_id, replicate, CURVE)):
             values = {k: float(v) for k, v in point.items() if isinstance(v, Real)}
             steps.setdefault(int(point["step"]), {})[replicate] = values
     return sorted(steps.items())
@@ -220,7 +221,7 @@ def _done(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _has(folder: StudyFolder, config_id: str, replicate: int, name: str) -> bool:
-    record = folder.ledger.read(config_id, replicate)
+    record = folder.ledger.read(config_id, replicate, folder.fresh_of)
     return record is not None and name in record["files"]
 
 
@@ -228,7 +229,7 @@ def _config_yaml(folder: StudyFolder, config_id: str) -> bytes:
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the compiled one is ten times as fast
-    return yaml.dump(folder.ledger.read_config(config_id), Dumper=dumper, sort_keys=False, allow_unicode=True).encode()
+    return yaml.dump(read_config(folder, config_id), Dumper=dumper, sort_keys=False, allow_unicode=True).encode()
 
 
 def _bag_predictions(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> pandas.DataFrame:
@@ -236,7 +237,7 @@ def _bag_predictions(folder: StudyFolder, config_id: str, replicates: Sequence[i
 
     frames = []
     for replicate in replicates:
-        frame = pd.read_parquet(io.BytesIO(folder.ledger.read_file(config_id, replicate, PREDICTIONS)))
+        frame = pd.read_parquet(io.BytesIO(folder.read_file(config_id, replicate, PREDICTIONS)))
         frames.append(frame[frame["level"] == "bag"].assign(replicate=replicate))
     return pd.concat(frames)[["replicate", "split", "bag_index", "label", "logit"]]
 
@@ -263,7 +264,7 @@ def _rankings(folder: StudyFolder, config_id: str, teacher: str, replicate: int)
 
     logits, labels, index = {}, np.empty(0, int), np.empty(0, int)
     for name, config in (("teacher", teacher), ("student", config_id)):
-        frame = pd.read_parquet(io.BytesIO(folder.ledger.read_file(config, replicate, PREDICTIONS)))
+        frame = pd.read_parquet(io.BytesIO(folder.read_file(config, replicate, PREDICTIONS)))
         frame = frame[(frame["split"] == "test") & (frame["level"] == "instance")]
         logits[name] = frame["logit"].to_numpy(float)
         labels, index = frame["label"].fillna(-1).to_numpy(int), frame["index"].to_numpy(int)

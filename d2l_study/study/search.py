@@ -26,13 +26,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning.science import FIRST, version_of_keys
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
 from d2l_study.study.points import Checksum, frame_of, trial_configurations
-from d2l_study.study.search_document import read_document, write_document
+from d2l_study.study.search_document import DOCUMENT, LOST, read_document, write_document
 from d2l_study.study.search_samplers import Sampler, Told
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import Key, plain, scientific
@@ -146,6 +146,9 @@ class Search:
     def _read(self) -> None:
         document = read_document(self.folder)
         if document is None:
+            if any(entry["stage"] == self.space.stage for entry in self.folder.known_plan()):
+                shown = self.folder.storage.shown(f"{self.folder.key}/{DOCUMENT}")
+                raise DamagedError(f"{shown}: missing, though the study has a plan; {LOST}")
             return
         lines = differences(document["definition"], json.loads(json.dumps(self.definition)))
         if lines:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import DamagedError
-from d2l_study.study.storage import read_json
 
 if TYPE_CHECKING:
     from d2l_study.study.folder import StudyFolder
 
 DOCUMENT = "search.json"
+LOST = (
+    "this search cannot go on, since what it asked for is not known; its runs are safe, and a search under another "
+    "name (--study NEWNAME) reuses those that it asks for too"
+)
 
 
 def read_document(folder: StudyFolder) -> dict[str, Any] | None:
     """`definition` and `trials`; None if the study has none, `DamagedError` if it is not what was written."""
-    remedy = "remove it and give the study's `run` command again: the search asks anew, and no finished run is repeated"
     try:
-        found = read_json(folder.storage, f"{folder.key}/{DOCUMENT}", remedy)
+        found = folder.read_document(DOCUMENT, LOST)
     except FileNotFoundError:
         return None
     definition = found.get("definition")
     metrics = definition.get("metrics") if isinstance(definition, dict) else None
     if not isinstance(metrics, list) or not metrics or not isinstance(found.get("trials"), list):
         shown = folder.storage.shown(f"{folder.key}/{DOCUMENT}")
-        raise DamagedError(f"{shown}: damaged, it has no definition with metrics, or no trials; {remedy}")
+        raise DamagedError(f"{shown}: damaged, it has no definition with metrics, or no trials; {LOST}")
     return found
 
 
@@ -43,4 +44,4 @@ def still_to_ask(folder: StudyFolder) -> tuple[int, int]:
 
 def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
     document = {"version": 1, "definition": definition, "trials": list(trials)}
-    folder.storage.put(f"{folder.key}/{DOCUMENT}", json.dumps(document, indent=1).encode())
+    folder.write_document(DOCUMENT, document)

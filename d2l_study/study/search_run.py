@@ -84,6 +84,8 @@ def search_queue(
             missing = [r for r in replicates[c.config_id] if r not in done]
             if missing:
                 orders.append(make_order(c, missing))
+            for replicate in replicates[c.config_id] if c.teaches else ():
+                folder.ledger.need_weights(c.config_id, replicate, folder.name)
         if entries:
             folder.write_plan([*folder.plan(), *entries])
         added(entries, orders)
@@ -148,7 +150,7 @@ def forget_pruned(study: Study) -> None:
     """Without a schedule, what an earlier command ended early is trained to its end."""
     folder = study.folder
     if study.space.schedule == "none" and folder.exists():
-        if folder.resolved().get("space", {}).get("schedule", "none") == "none":
+        if folder.known_resolved().get("space", {}).get("schedule", "none") == "none":
             return
         for trial in study.plan.trials():
             for replicate in trial.replicates:

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     Fit = Callable[[TrialOrder, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
 
 
-def stored_teacher(ledger: Ledger, config: str, replicate: int) -> StoredModel:
-    """The weights of a committed teacher; `UserError` if they are not in the store."""
+def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | None = None) -> StoredModel:
+    """The weights of a committed teacher, of the study's own record if it trained it again (`--fresh`); `UserError` if
+    they are not in the store."""
     from d2l_study.inference.model_file import from_bytes
 
     try:
-        data = ledger.read_file(config, replicate, WEIGHTS)
+        data = ledger.read_file(config, replicate, WEIGHTS, fresh_of)
     except (FileNotFoundError, KeyError):
         raise UserError(
             f"the weights of its teacher {trial_id(config)} r{replicate:03d} are not in the store"
@@ -63,7 +64,7 @@ def _fit_student(
 
     targets = {}
     for replicate in replicates:
-        stored = [stored_teacher(ledger, teacher, replicate.number) for teacher in order.teachers]
+        stored = [stored_teacher(ledger, teacher, replicate.number, order.fresh_of) for teacher in order.teachers]
         targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, how["compute"]) for s in stored]
     return fit_student(StudentConfig(**order.sections["student"]), replicates, targets, **how)
 
@@ -91,7 +92,7 @@ def _score_attention(
 
     found = []
     for replicate in replicates:
-        stored = stored_teacher(ledger, order.teachers[0], replicate.number)
+        stored = stored_teacher(ledger, order.teachers[0], replicate.number, order.fresh_of)
         found.append(attention_reference(stored.model, stored.params, replicate, how["compute"]))
     return found
 
@@ -108,7 +109,7 @@ FITS: dict[str, Fit] = {
 
 
 def run_results(
-    order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str
+    order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The committed row of one run and its files."""
     from d2l_study.learning.undefined import undefined
@@ -136,7 +137,7 @@ def run_results(
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
         if maps is not None:
             files[dense_maps.MAPS] = maps
-    if order.keeps_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
+    if keep_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files
 

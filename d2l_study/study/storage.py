@@ -6,7 +6,7 @@ The ledger asks for no rename, append or lock, so that an object store (`object_
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, StorageError, UnreadableError, UserError
+from d2l_study.study import records
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,10 +54,11 @@ class Storage(Protocol):
         """Another one whenever the object is written; empty if there is none. None where to ask costs as much as to
         read."""
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write the whole object or nothing; an older one is replaced."""
+    def put(self, key: str, data: bytes, durable: bool = True) -> None:
+        """Write the whole object or nothing; an older one is replaced. durable: it outlasts a loss of power from the
+        return on."""
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, durable: bool = True) -> bool:
         """Write the whole object unless one is there; False if one was."""
 
     def delete(self, key: str) -> None:
@@ -83,17 +85,32 @@ def short_path(place: str) -> str:
         return place
 
 
-def read_json(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
-    """A JSON object that we wrote. FileNotFoundError if there is none; `DamagedError`, which names the file and says
-    the remedy, if it is not one."""
-    data = storage.read(key)
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
+def read_record(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
+    """A JSON object that we wrote, proven by its digest. FileNotFoundError if there is none; `DamagedError`, which
+    names the file and says the remedy, if it is not what was written."""
+    data = record_bytes(storage, key)
+    found = records.decode(data)
     if not isinstance(found, dict):
-        raise DamagedError(f"{storage.shown(key)}: damaged, expected a JSON object, found {len(data)} bytes; {remedy}")
+        raise DamagedError(f"{storage.shown(key)}: damaged: its {len(data)} bytes are not what was written; {remedy}")
     return found
+
+
+def record_bytes(storage: Storage, key: str) -> bytes:
+    """The bytes of a record; none for a folder in its place, which is a damaged one. FileNotFoundError."""
+    try:
+        return storage.read(key)
+    except UnreadableError as error:
+        if error.errno == errno.EISDIR:
+            return b""
+        raise
+
+
+def checked_key(key: str) -> str:
+    """The key, if it lies below the root. A record that somebody wrote may name another: `DamagedError`. Every read,
+    write and delete of a storage comes through here."""
+    if not key or "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise DamagedError(f"{key!r} is not allowed as the name of an object; expected a path below the root")
+    return key
 
 
 class LocalStorage:
@@ -122,7 +139,7 @@ class LocalStorage:
         return [function(item) for item in items]
 
     def path(self, key: str) -> Path:
-        return self.root / key
+        return self.root / checked_key(key)
 
     def ensure_writable(self) -> None:
         """Create the root and write to it once, so that a read-only or full disk shows before any work."""
@@ -150,21 +167,21 @@ class LocalStorage:
 
     def version(self, key: str) -> str:
         try:
-            found = os.stat(f"{self.root}/{key}")  # noqa: PTH116 (of tens of thousands, a Path costs more than this)
+            found = os.stat(f"{self.root}/{checked_key(key)}")  # noqa: PTH116 (of tens of thousands, a Path costs more than this)
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
             raise UnreadableError(error.errno, error.strerror, f"{self.root}/{key}") from error
         return f"{found.st_ctime_ns}-{found.st_size}"  # of the change, which unlike that of modification nobody sets
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, durable: bool = True) -> None:
         """Write the whole object or nothing; an older one is replaced."""
-        with self._written(key, data) as (temporary, target):
+        with self._written(key, data, durable) as (temporary, target):
             temporary.replace(target)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes, durable: bool = True) -> bool:
         """Write the whole object unless one is there; False if one was. Of several writers exactly one wins."""
-        with self._written(key, data) as (temporary, target):
+        with self._written(key, data, durable) as (temporary, target):
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -182,7 +199,7 @@ class LocalStorage:
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (files and folders), sorted; empty if there is no such prefix."""
         try:
-            names = [path.name for path in self.path(prefix).iterdir()]
+            names = [path.name for path in (self.path(prefix) if prefix else self.root).iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -190,19 +207,55 @@ class LocalStorage:
         return sorted(name for name in names if not name.endswith(".part"))
 
     @contextlib.contextmanager
-    def _written(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+    def _written(self, key: str, data: bytes, durable: bool) -> Iterator[tuple[Path, Path]]:
+        """The object under a temporary name beside its own, for the block to give it its name. A loss of power leaves
+        the object whole or not there: first its bytes reach the disk, then its name, then this returns. So what a
+        commit names has been on the disk before the commit is written."""
         target = self.path(key)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            new = _make_folder(target.parent)
+            try:
+                file = temporary.open("xb")
+            except FileNotFoundError:  # somebody has removed the folder since
+                new = _make_folder(target.parent)
+                file = temporary.open("xb")
+            with file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             yield temporary, target
+            if durable:
+                for folder in (target.parent, *new):
+                    _sync_folder(folder)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise StorageError(error.errno, error.strerror, str(target)) from error
             raise
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; returns the folders that got a new entry by it."""
+    if folder.is_dir():
+        return []
+    grown = [*_make_folder(folder.parent), folder.parent]
+    folder.mkdir(exist_ok=True)
+    return grown
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # removed meanwhile, or a system that opens no folders
+        return
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(number)

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import io
 import math
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from d2l_study.data import DATASETS, Pool
 from d2l_study.errors import ROOT_ERRORS, UserError
+from d2l_study.study.claims import LOOK_SECONDS, Claims
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger, trial_id
 from d2l_study.study.space_keys import WITHOUT_WEIGHTS
@@ -49,13 +51,18 @@ class TrialOrder:
     code_version: str
     teachers: tuple[str, ...] = ()
     fresh: bool = False
-    """Train also what another study has committed, and put it in that one's place."""
+    """Train also what another study has committed, and keep both."""
     attempt: int = 1
     """Counted in one command, as its worker or node is lost."""
 
     @property
     def keeps_weights(self) -> bool:
         return self.keep_weights != "none"
+
+    @property
+    def fresh_of(self) -> str | None:
+        """The study whose own records go before those of others, if it trains afresh."""
+        return self.study if self.fresh else None
 
     @property
     def steps(self) -> int:
@@ -86,15 +93,37 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
 
     Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
     it would come again. Out of memory and a root that takes or gives nothing more are raised, for the caller to act.
+    Runs that another study is training are waited for, and trained here if it ends without them.
     """
     folder = StudyFolder(open_storage(order.root, known=True), order.study)
     folder.ledger.write_config(order.config_id, {
         "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
         "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
     })  # fmt: skip
+    if order.fresh:  # nobody else's work
+        _try(order, missing_runs(folder, order), folder, report)
+        return run_statuses(folder, order)
+    with Claims(folder.ledger, order.study) as claims:
+        tried: set[int] = set()
+        while left := [r for r in missing_runs(folder, order) if r not in tried]:
+            mine = claims.take(order.config_id, left)
+            if not mine:
+                time.sleep(LOOK_SECONDS)
+                continue
+            still = missing_runs(folder, order)  # somebody may have committed one between the look and the claim
+            _try(order, [r for r in mine if r in still], folder, report)
+            tried.update(mine)
+    return run_statuses(folder, order)
+
+
+def missing_runs(folder: StudyFolder, order: TrialOrder) -> list[int]:
+    """The replicates of an order that are to be trained: not committed, or without the weights that it keeps."""
     with_weights = order.keep_weights == "all" and order.stage not in WITHOUT_WEIGHTS
-    made_by = order.study if order.fresh else None
-    missing = [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, made_by)]
+    return [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, order.fresh_of)]
+
+
+def _try(order: TrialOrder, missing: list[int], folder: StudyFolder, report: Report | None) -> None:
+    """Train and commit runs; an exception of theirs becomes their failure."""
     try:
         _train(order, missing, folder, report)
     except Exception as error:
@@ -104,15 +133,14 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
         failure = {"cause": cause.splitlines()[0] if cause else type(error).__name__,
                    "log": traceback.format_exc()[-LOG_TAIL:], "kind": "exception", "at": now(),
                    "attempt": order.attempt}  # fmt: skip
-        for replicate in missing:
-            if not folder.ledger.has(order.config_id, replicate):
+        for replicate in missing_runs(folder, order):
+            if replicate in missing:
                 folder.write_failure(order.config_id, replicate, failure)
-    return run_statuses(folder, order)
 
 
 def run_statuses(folder: StudyFolder, order: TrialOrder) -> dict[int, str]:
     """The status of each of the order's runs: that of its committed row, else `failed`."""
-    records = {r: folder.ledger.read(order.config_id, r) for r in order.replicates}
+    records = {r: folder.ledger.read(order.config_id, r, order.fresh_of) for r in order.replicates}
     return {r: record["row"]["status"] if record else "failed" for r, record in records.items()}
 
 
@@ -123,7 +151,7 @@ def out_of_memory(error: BaseException) -> bool:
 def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report: Report | None) -> None:
     """Train and commit; every finished step of it outlives this process, by commit or by checkpoint."""
     ledger, identity = folder.ledger, order.config_id
-    owner = order.study if order.fresh else None  # a checkpoint of another study is not fresh
+    owner = order.fresh_of  # a checkpoint of another study is not fresh
     for replicate, row, files in compute_runs(order, replicates, folder, report, {
         "checkpoint": lambda replicate, state: ledger.save_checkpoint(identity, replicate, state, owner),
         "checkpoint_every": order.resources["checkpoint_every"],
@@ -131,8 +159,8 @@ def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report
     }):  # fmt: skip
         before = ledger.read(identity, replicate)  # made again for its weights, or because of `--fresh`
         row |= {"attempts": order.attempt, **difference(row, before)}
-        attempt = uuid.uuid4().hex[:8]
-        ledger.commit(identity, replicate, row, files, attempt=attempt, replace=before is not None)
+        mine = before is None or before["row"].get("made_by") == order.study
+        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if mine else owner)
         folder.clear_failure(identity, replicate)
         ledger.drop_checkpoint(identity, replicate, owner)
 
@@ -169,11 +197,12 @@ def compute_runs(
     how = {"compute": compute, "report": report, **(checkpoints or {})}
     fitted = FITS[order.stage](order, problems, folder.ledger, how)
     for problem, result in zip(problems, fitted, strict=True):
-        yield result.replicate, *run_results(order, problem, result, compute.device, now())
+        keep = order.keeps_weights or bool(folder.ledger.needed_by(order.config_id, result.replicate))
+        yield result.replicate, *run_results(order, problem, result, compute.device, now(), keep)
 
 
 def difference(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of a run made again: whose result it replaces, and the largest difference between the metrics of the two."""
+    """Of a run made again: whose result there was, and the largest difference between the metrics of the two."""
     if before is None:
         return {}
     return {"replaces": before["row"].get("made_by"), "replaces_difference": largest_difference(row, before["row"])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from d2l_study.study import compacted
+from d2l_study.study import compacted, records
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import Ledger
 from d2l_study.study.storage import LocalStorage
@@ -38,9 +37,16 @@ def folder(tmp_path: Path) -> StudyFolder:
     return made
 
 
-def commit(folder: StudyFolder, config: str, replicate: int, value: float, replace: bool = False) -> None:
+def commit(folder: StudyFolder, config: str, replicate: int, value: float) -> None:
     row = {"status": "done", "cause": None, "bag_auc": value, "precision": "float32", "repeat": replicate}
-    folder.ledger.commit(config, replicate, row, {}, replace=replace)
+    folder.ledger.commit(config, replicate, row, {})
+
+
+def made_again(folder: StudyFolder) -> None:
+    """A commit that was damaged, and stands a second time."""
+    path = Path(folder.storage.root) / Ledger.run_key(CONFIGS[0], 1) / "commit.json"
+    path.write_text("{")
+    commit(folder, CONFIGS[0], 1, 0.7)
 
 
 def reads(folder: StudyFolder) -> int:
@@ -49,10 +55,10 @@ def reads(folder: StudyFolder) -> int:
     count = 0
     read = again.ledger.read
 
-    def counted(config: str, replicate: int) -> dict | None:
+    def counted(config: str, replicate: int, fresh_of: str | None = None) -> dict | None:
         nonlocal count
         count += 1
-        return read(config, replicate)
+        return read(config, replicate, fresh_of)
 
     again.ledger.read = counted  # type: ignore[method-assign]
     again.rows()
@@ -91,7 +97,7 @@ def changes() -> dict[str, Callable[[StudyFolder], None]]:
     return {
         "a run that was missing is done": lambda f: commit(f, CONFIGS[1], 2, 0.7),
         "a run that failed is done": lambda f: commit(f, CONFIGS[1], 1, 0.7),
-        "a run was made again": lambda f: commit(f, CONFIGS[0], 1, 0.7, replace=True),
+        "a run was made again": made_again,
         "a run is gone": lambda f: f.storage.delete(f"{Ledger.run_key(CONFIGS[0], 2)}/commit.json"),
         "a failure was cleared": lambda f: f.clear_failure(CONFIGS[1], 1),
         "a run failed": lambda f: f.write_failure(CONFIGS[1], 2, {"cause": "made", "log": ""}),
@@ -135,7 +141,10 @@ def test_a_damaged_commit_is_named_each_time(folder: StudyFolder) -> None:
     assert list(again.ledger.damaged) == [str(path)]
 
 
-@pytest.mark.parametrize("damage", ["cut", "a bit", "edited", "no proof", "half a proof", "another study's", "none"])
+DAMAGES = ["cut", "a bit", "edited", "no proof", "half a proof", "another proof", "another study's", "none"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_proves_nothing_is_passed_over(folder: StudyFolder, damage: str) -> None:
     folder.compact()
     storage, key, proof = folder.storage, f"{folder.key}/rows.parquet", f"{folder.key}/rows.proof.json"
@@ -153,9 +162,11 @@ def test_a_file_that_proves_nothing_is_passed_over(folder: StudyFolder, damage: 
     elif damage == "no proof":
         storage.delete(proof)
     elif damage == "half a proof":
-        kept = json.loads(storage.read(proof))
+        kept = records.decode(storage.read(proof))
         del kept["attrs"]
-        storage.put(proof, json.dumps(kept).encode())
+        storage.put(proof, records.encode(kept))
+    elif damage == "another proof":
+        storage.put(proof, storage.read(proof).replace(b"num_bags", b"num_bugs"))
     elif damage == "another study's":
         other = StudyFolder(storage, "other")
         other.write("description: other\n", {"space": {}}, folder.plan())

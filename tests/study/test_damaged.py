@@ -1,7 +1,5 @@
 """Files of a root that are not what was written: named, never a traceback, and never taken for a result."""
 
-import json
-
 import pytest
 from make_study import make_study
 
@@ -9,6 +7,8 @@ import analysis
 from analysis.cli import main as analysis_main
 from d2l_study import cli
 from d2l_study.errors import DamagedError, UserError
+from d2l_study.study import records
+from d2l_study.study.ledger import MISSING
 from d2l_study.study.run_page import study_page
 from d2l_study.study.search_document import DOCUMENT, read_document
 from d2l_study.study.storage import open_storage
@@ -26,19 +26,24 @@ def path_of(folder, name):
 
 
 @pytest.mark.parametrize("rubbish", RUBBISH)
-def test_a_damaged_commit_is_no_result_and_the_next_one_wins(made, rubbish, capsys):
+def test_a_damaged_commit_is_no_result_and_the_next_one_wins(made, rubbish, tmp_path, capsys):
     config, ledger = made.plan()[0]["config_id"], made.ledger
     good = ledger.read(config, 0)
     path = made.storage.path(f"{ledger.run_key(config, 0)}/commit.json")
     path.write_text(rubbish)
     assert ledger.read(config, 0) is None and not ledger.has(config, 0) and not ledger.serves(config, 0, True)
     assert cli.main(["status", "made", "--root", str(made.storage.root)]) == 0
-    out = capsys.readouterr().out
-    assert "3 done, 1 missing" in out and f"warning: {path} is damaged" in out
+    out, err = capsys.readouterr()
+    assert "3 done, 1 missing" in out and err.splitlines() == [f"warning: {path} is damaged: {MISSING}"]
+    for words in (["tables", "made"], ["export", "made", "--out", str(tmp_path / "rows.csv")]):
+        assert analysis_main([*words, "--root", str(made.storage.root)]) == 0
+        assert capsys.readouterr().err.splitlines() == [f"warning: {path} is damaged: {MISSING}"]
     assert list(analysis.load("made", made.storage.root)["status"]).count("missing") == 1
     assert ledger.commit(config, 0, good["row"], {"a": b"1"}, attempt="again")
     assert ledger.read(config, 0)["attempt"] == "again" and ledger.read_file(config, 0, "a") == b"1"
-    assert path.with_name("damaged-again.json").read_text() == rubbish
+    assert path.read_text() == rubbish and path.with_name("commit-2.json").exists()
+    assert cli.main(["status", "made", "--root", str(made.storage.root)]) == 0
+    assert "4 done" in (said := capsys.readouterr()).out and not said.err  # it is made good
     assert not ledger.commit(config, 0, good["row"], {}, attempt="third")  # now there is a valid one
 
 
@@ -64,6 +69,11 @@ def test_data_that_is_not_what_was_committed_is_refused(made):
 def test_a_damaged_study_is_named_and_the_others_are_listed(made, name, rubbish, tmp_path, capsys):
     make_study(tmp_path, name="other", replicates=1, num_bags=(50,), bag_sizes=(10,), seed=1)
     path_of(made, name).write_text(rubbish)
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "4 done" in said.out
+    assert said.err == f"warning: {path_of(made, name)} is damaged: its copy in copies/ is taken\n"
+    path_of(made, f"copies/{name}").write_text(rubbish)
     assert cli.main(["status", "made", "--root", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {path_of(made, name)}: damaged") and len(said.splitlines()) == 1
@@ -74,19 +84,20 @@ def test_a_damaged_study_is_named_and_the_others_are_listed(made, name, rubbish,
 
 
 def test_a_plan_or_search_without_its_parts_is_damaged(made):
-    path_of(made, "plan.json").write_text("{}")
+    made.write_document("plan.json", {})
     with pytest.raises(DamagedError, match=r"plan\.json: damaged, it has no configurations"):
         made.plan()
     assert read_document(made) is None
-    for rubbish in ("{}", '{"definition": {}}', "x"):
-        path_of(made, DOCUMENT).write_text(rubbish)
+    for rubbish in ({}, {"definition": {}}, {"definition": {"metrics": []}, "trials": []}):
+        made.write_document(DOCUMENT, rubbish)
         with pytest.raises(DamagedError, match=r"search\.json: damaged"):
             read_document(made)
 
 
 def test_what_was_removed_as_told_is_missed_by_no_command(made, tmp_path, capsys):
     for name in ("resolved.json", "space.yaml"):
-        path_of(made, name).unlink(missing_ok=True)
+        path_of(made, name).unlink()
+        path_of(made, f"copies/{name}").unlink()
     for words in (["list"], ["status", "made"]):
         assert cli.main([*words, "--root", str(tmp_path)]) == 0, capsys.readouterr().err
     page = study_page(made)
@@ -116,7 +127,7 @@ def test_a_damaged_configuration_is_named_and_written_again_by_who_trains_it(mad
     path.write_text("garbage")
     with pytest.raises(DamagedError, match=r"config\.json: damaged"):
         ledger.read_config(config)
-    ledger.write_config(config, json.loads(before))
+    ledger.write_config(config, records.decode(before.encode()))
     assert path.read_text() == before
 
 
@@ -131,18 +142,20 @@ def test_a_file_or_a_folder_in_the_wrong_place_is_told_without_a_traceback(made,
     for words in (["list"], ["status", "made"], ["trial", "--id", "a"]):
         assert cli.main([*words, "--root", str(tmp_path / "file")]) == 2
         assert "this is a file; expected a folder" in capsys.readouterr().err
-    path_of(made, "plan.json").unlink()
-    path_of(made, "plan.json").mkdir()
-    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 1
+    for name in ("plan.json", "copies/plan.json"):
+        path_of(made, name).unlink()
+        path_of(made, name).mkdir()
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: cannot read {path_of(made, 'plan.json')}: Is a directory")
+    assert said.startswith(f"error: {path_of(made, 'plan.json')}: damaged") and "makes it anew" in said
 
 
 @pytest.mark.parametrize("text", ['{"definition": {"metr', "{}", '{"definition": {}, "trials": []}', "[]"])
 def test_a_damaged_search_document_is_named_by_whoever_reads_the_rows(tmp_path, text, capsys):
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
-    folder.storage.put(f"{folder.key}/{DOCUMENT}", text.encode())
-    with pytest.raises(DamagedError, match=r"search\.json: damaged.*remove it"):
+    for name in (DOCUMENT, f"copies/{DOCUMENT}"):
+        folder.storage.put(f"{folder.key}/{name}", text.encode())
+    with pytest.raises(DamagedError, match=r"search\.json: damaged.*its runs are safe"):
         analysis.load("made", tmp_path)
     assert analysis_main(["tables", "made", "--root", str(tmp_path)]) == 2
     said = capsys.readouterr().err

@@ -1,7 +1,5 @@
 """`list`, `status`, `sync` and `trial`: about studies that exist."""
 
-import json
-
 import pytest
 from make_study import make_study
 from test_trial import order
@@ -45,7 +43,7 @@ def test_status_says_what_is_left_who_is_at_work_and_what_failed(tmp_path, capsy
 def test_status_counts_what_a_search_has_still_to_ask(tmp_path, capsys):
     folder = make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,), missing=((1, 0),))
     resolved = folder.resolved() | {"space": {"search": {"trials": 5}, "replicates": 2}}
-    folder.storage.put(f"{folder.key}/resolved.json", json.dumps(resolved).encode())
+    folder.write_document("resolved.json", resolved)
     searches = [{"distributions": {"teacher.epsilon": {}}}, {"distributions": {}}]  # the second is one trial
     write_document(folder, {"metrics": ["val_bag_auc"], "searches": searches}, [{}, {}])
     assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0

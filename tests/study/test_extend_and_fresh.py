@@ -11,7 +11,7 @@ from test_trial import order
 
 from d2l_study import cli
 from d2l_study.errors import UserError
-from d2l_study.study import extension
+from d2l_study.study import extension, records
 from d2l_study.study import lease as lease_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.lease import lease
@@ -102,13 +102,25 @@ def test_fresh_trains_what_another_study_made_and_keeps_both_records(tmp_path):
     assert ledger.read(ID, 0) == before  # reused
     assert not ledger.serves(ID, 0, made_by="twin") and ledger.serves(ID, 0, made_by="s")
     run_trial(dataclasses.replace(twin, fresh=True))
-    after = ledger.read(ID, 0)
+    after = ledger.read(ID, 0, "twin")
     assert after["attempt"] != before["attempt"] and after["row"]["made_by"] == "twin"
     assert after["row"]["replaces"] == "s" and after["row"]["replaces_difference"] == 0
-    key = f"{ledger.run_key(ID, 0)}/replaced-{before['attempt']}.json"
-    assert ledger.storage.exists(key) and all(ledger.storage.exists(f["key"]) for f in before["files"].values())
+    assert ledger.read(ID, 0) == before and all(ledger.storage.exists(f["key"]) for f in before["files"].values())
     run_trial(dataclasses.replace(twin, fresh=True))
-    assert ledger.read(ID, 0) == after  # its own is not trained twice
+    assert ledger.read(ID, 0, "twin") == after  # its own is not trained twice
+
+
+def test_a_study_that_was_run_afresh_shows_its_own_results_and_others_the_first(tmp_path):
+    first = make_study(tmp_path, replicates=1, num_bags=(50,), bag_sizes=(10,))
+    config = first.plan()[0]["config_id"]
+    twin = StudyFolder(first.storage, "twin")
+    twin.write("", {"fresh": True}, first.plan())
+    before = first.rows()
+    twin.compact()
+    row = {**first.ledger.row(config, 0), "bag_auc": 0.125, "made_by": "twin"}
+    twin.ledger.commit(config, 0, row, {"curve.json": b"[]"}, fresh_of="twin")
+    assert first.rows().equals(before) and twin.rows()["bag_auc"].tolist()[0] == 0.125
+    assert twin.read_file(config, 0, "curve.json") == b"[]" and twin.compact()["bag_auc"].tolist()[0] == 0.125
 
 
 def test_fresh_does_not_go_on_from_a_checkpoint_of_another_study(tmp_path):
@@ -127,7 +139,8 @@ def test_reproduce_trains_again_and_compares(tmp_path, capsys):
     assert capsys.readouterr().out.count("identical, predictions too") == 2
     record = ledger.read(ID, 1)
     record["row"]["bag_auc"] += 0.25
-    ledger.commit(ID, 1, record["row"], {}, replace=True)
+    ledger.storage.delete(f"{ledger.run_key(ID, 1)}/commit.json")
+    ledger.commit(ID, 1, record["row"], {})
     assert cli.main(["reproduce", "abab", "--root", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "r000: identical" in out and "r001: metrics differ by at most 0.25" in out and "bag_auc:" in out
@@ -159,7 +172,7 @@ def test_stop_reaches_the_driver_through_the_study_folder(tmp_path, monkeypatch,
     thread.join(20)
     assert reasons and "`stop` was said on" in reasons[0]
     assert "made: stopped, 1 of 2 runs done" in capsys.readouterr().out
-    assert folder.storage.list("studies/made") == ["plan.json", "resolved.json", "space.yaml"]
+    assert folder.storage.list("studies/made") == ["copies", "plan.json", "resolved.json", "space.yaml"]
     assert cli.main(["stop", "made", "--root", str(tmp_path)]) == 0
     assert "nobody is at work on it" in capsys.readouterr().out
 
@@ -167,7 +180,7 @@ def test_stop_reaches_the_driver_through_the_study_folder(tmp_path, monkeypatch,
 def test_a_driver_whose_study_was_taken_up_by_another_ends(tmp_path):
     folder = StudyFolder(LocalStorage(tmp_path), "s")
     with lease(folder) as held:
-        theirs = held.content().replace(held.mark.encode(), b"theirs")
+        theirs = records.encode({**records.decode(held.content()), "mark": "theirs"})
         folder.storage.put("studies/s/lease.json", theirs)
         held.beat()
         assert held.ending.is_set() and "another driver" in held.reason

@@ -1,16 +1,18 @@
 """One driver per study."""
 
 import json
+import math
 import os
-import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from d2l_study.errors import UserError
+from d2l_study.study import heartbeat, records
 from d2l_study.study import lease as lease_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.lease import lease
@@ -24,8 +26,8 @@ def folder(tmp_path):
 
 def leave(folder, **values):
     """A lease as another driver would have left it."""
-    content = {"mark": "other", "host": socket.gethostname(), "pid": os.getpid(), "beat": time.time(), **values}
-    folder.storage.put("studies/s/lease.json", json.dumps(content).encode())
+    content = {**heartbeat.sign("other"), **values}
+    folder.storage.put("studies/s/lease.json", records.encode(content))
 
 
 def test_a_second_driver_is_refused_and_the_next_is_welcome(folder):
@@ -56,15 +58,37 @@ def test_the_lease_of_a_process_that_nobody_has_waited_for_is_taken_over(folder)
             assert json.loads(folder.storage.read("studies/s/lease.json"))["mark"] != "other"
 
 
-@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
-def test_a_lease_without_a_beat_is_taken_over(folder, host):
-    leave(folder, host=host, beat=time.time() - 10 * lease_module.STALE_SECONDS)
+@pytest.mark.parametrize("machine", ["elsewhere", heartbeat.machine()])
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lease_without_a_beat_is_taken_over_whatever_its_clock_says(folder, machine, hours, monkeypatch):
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
+    leave(folder, machine=machine, beat=time.time() + hours * 3600)
     with lease(folder):
         pass
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lease_that_beats_is_respected_whatever_its_clock_says(folder, hours, monkeypatch):
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.2)
+    over, begun = threading.Event(), time.time()
+
+    def beat():
+        while not over.wait(0.1):
+            leave(folder, host="elsewhere", machine="elsewhere", beat=time.time() + hours * 3600)
+
+    leave(folder, host="elsewhere", machine="elsewhere", beat=begun + hours * 3600)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"), lease(folder):
+            pass
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_beating_lease_of_another_host_is_respected(folder):
-    leave(folder, host="elsewhere", pid=1)
+    leave(folder, host="elsewhere", machine="elsewhere", pid=1)
     with pytest.raises(UserError, match="on elsewhere"), lease(folder):
         pass
 
@@ -79,7 +103,12 @@ def test_the_lease_beats(folder, monkeypatch):
             time.sleep(0.02)
 
 
-def test_a_damaged_lease_is_nobodys(folder):
-    folder.storage.put("studies/s/lease.json", b"{")
+WRONG = [{"pid": "1"}, {"beat": "now"}, {"beat": math.inf}, {"mark": 3}, {"begun": []}, {"progress": [1]}]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", *({**heartbeat.sign("other"), **w} for w in WRONG)])
+def test_a_damaged_lease_is_nobodys(folder, content):
+    folder.storage.put("studies/s/lease.json", content if isinstance(content, bytes) else records.encode(content))
+    assert lease_module.holder(folder) is None
     with lease(folder):
         pass

@@ -13,6 +13,10 @@ from d2l_study.study.folder import StudyFolder, find_study
 from d2l_study.study.ledger import Ledger, config_id
 from d2l_study.study.storage import LocalStorage
 
+ENTRY = {
+    "config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [], "replicates": [0],
+}  # fmt: skip
+
 
 @pytest.fixture
 def storage(tmp_path):
@@ -130,7 +134,7 @@ def test_an_unwritable_root_is_named(tmp_path):
 def test_a_plan_is_kept_as_it_was_written(tmp_path):
     folder = StudyFolder(LocalStorage(tmp_path), "s")
     assert not folder.exists()
-    folder.write("description: x\n", {"space": {}}, [{"config_id": "f" * 20, "values": {}, "varied": []}])
+    folder.write("description: x\n", {"space": {}}, [{**ENTRY, "config_id": "f" * 20}])
     assert folder.exists()
     assert json.loads((tmp_path / "studies/s/plan.json").read_text())["configurations"] == folder.plan()
 

@@ -1,13 +1,12 @@
 """Which stored model a name means, and what is said where it means none."""
 
-import json
-
 import pytest
 
 from d2l_study.cli import main
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
+from d2l_study.study import records
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import WEIGHTS
 from d2l_study.study.mlflow_store import Page, StudyRuns
@@ -74,9 +73,9 @@ def set_validation(root, config, values):
     """Give replicates other validation figures than those they had."""
     for replicate, value in values.items():
         path = ledger_of(root).storage.path(f"{ledger_of(root).run_key(config, replicate)}/commit.json")
-        record = json.loads(path.read_text())
+        record = records.decode(path.read_bytes())
         record["row"]["val_bag_auc"] = value
-        path.write_text(json.dumps(record))
+        path.write_bytes(records.encode(record))
 
 
 @pytest.mark.parametrize("run", [ONE, ONE[:10], "ab", "a", "AB12"])
@@ -141,9 +140,9 @@ def test_the_command_that_is_named_makes_the_weights(root):
 
 def test_a_run_that_failed_says_why_it_left_no_model(root):
     path = ledger_of(root).storage.path(f"{ledger_of(root).run_key(BARE, 0)}/commit.json")
-    record = json.loads(path.read_text())
+    record = records.decode(path.read_bytes())
     record["row"] |= {"status": "failed", "cause": "the training loss became nan"}
-    path.write_text(json.dumps(record))
+    path.write_bytes(records.encode(record))
     assert "the training loss became nan" in refusal(root, "ef", replicate=0)
 
 
