@@ -199,6 +199,8 @@ def keep_configurations(study: Study) -> None:
         ledger.write_config(c.config_id, content_of(c, study.name))
         for replicate in range(plan.replicates) if c.teaches else ():
             ledger.need_weights(c.config_id, replicate, study.name)
+            if replicate in plan.done.get(c.config_id, ()) and not ledger.has_weights(c.config_id, replicate):
+                plan.done[c.config_id].discard(replicate)  # another study has dropped them since the plan was made
 
     ledger.storage.map(keep, {c.config_id: c for c in plan.configurations}.values())
 

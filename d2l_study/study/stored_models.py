@@ -7,7 +7,6 @@ found = find_model("runs", "3fa92c", replicate=2)
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import re
@@ -57,13 +56,10 @@ def find_model(root: str | Path, run: str, replicate: int | None = None, trackin
     else:
         config = config_of_prefix(ledger, run)
     chosen, choice = _choose(ledger, config, replicate)
-    record = ledger.read(config, chosen)
-    assert record is not None
-    key = record["files"][WEIGHTS]["key"]
-    data = ledger.storage.read(key)
-    if hashlib.sha256(data).hexdigest() != record["files"][WEIGHTS]["sha256"]:
-        raise UserError(f"{ledger.storage.shown(key)}: damaged: its content is not what the run committed")
-    return FoundModel(config, chosen, choice, from_bytes(data, ledger.storage.shown(key)))
+    data = ledger.read_file(config, chosen, WEIGHTS)
+    return FoundModel(
+        config, chosen, choice, from_bytes(data, f"{ledger.storage.shown(ledger.run_key(config, chosen))}/{WEIGHTS}")
+    )
 
 
 def config_of_prefix(ledger: Ledger, run: str) -> str:
@@ -126,7 +122,7 @@ def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, st
         raise UserError(f"trial {name}: none of its runs is finished")
     if replicate is not None and replicate not in rows:
         raise UserError(f"--replicate {replicate}: trial {name} has the replicates {listed(rows, 40)}")
-    stored = [r for r in rows if _holds_weights(ledger, config, r)]
+    stored = [r for r in rows if ledger.holds(config, r, WEIGHTS)]
     if replicate is not None:
         if replicate not in stored:
             raise _no_weights(ledger, config, rows, stored, replicate)
@@ -138,12 +134,6 @@ def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, st
     if len(stored) == 1:
         return best, "the only one with stored weights"
     return best, f"of {len(stored)} the best on validation (bag AUC {_score(rows[best]):.4f})"
-
-
-def _holds_weights(ledger: Ledger, config: str, replicate: int) -> bool:
-    record = ledger.read(config, replicate)
-    entry = record["files"].get(WEIGHTS) if record else None
-    return entry is not None and ledger.storage.exists(entry["key"])
 
 
 def _no_weights(

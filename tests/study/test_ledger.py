@@ -7,10 +7,11 @@ import pytest
 from make_study import make_study
 
 from d2l_study.data import MnistBags
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning import TeacherConfig
+from d2l_study.study import records
 from d2l_study.study.folder import StudyFolder, find_study
-from d2l_study.study.ledger import Ledger, config_id
+from d2l_study.study.ledger import WEIGHTS, Ledger, config_id
 from d2l_study.study.storage import LocalStorage
 
 ENTRY = {
@@ -147,3 +148,71 @@ def test_a_commit_that_is_another_runs_counts_as_damaged(tmp_path):
     first.write_bytes(second.read_bytes())
     assert ledger.read("c" * 20, 0) is None and list(ledger.damaged) == [str(first)]
     assert ledger.row("c" * 20, 1)["bag_auc"] == 0.6
+
+
+def test_a_valid_commit_is_never_replaced_and_can_only_gain_weights(storage):
+    ledger, config = Ledger(storage), "c" * 20
+    assert ledger.commit(config, 0, {"status": "done", "bag_auc": 0.5, "made_by": "a"}, {"curve.json": b"1"}, "one")
+    first = ledger.read(config, 0)
+    row = {"status": "done", "bag_auc": 0.9, "made_by": "b"}
+    assert not ledger.commit(config, 0, row, {"curve.json": b"2", WEIGHTS: b"w"}, "two")
+    assert ledger.read(config, 0) == first and ledger.read_file(config, 0, "curve.json") == b"1"
+    assert ledger.has_weights(config, 0) and ledger.read_file(config, 0, WEIGHTS) == b"w"
+    assert not ledger.commit(config, 0, row, {"curve.json": b"3", WEIGHTS: b"v"}, "three")  # there are some
+    assert not ledger.commit(config, 0, row, {"curve.json": b"4"}, "four")
+    assert ledger.read_file(config, 0, WEIGHTS) == b"w"
+    names = ["added-two.json", "commit.json", "one.curve.json", f"two.{WEIGHTS}"]
+    assert storage.list(Ledger.run_key(config, 0)) == names  # what lost has left nothing behind
+
+
+def test_weights_go_when_their_study_drops_them_unless_students_need_them(storage):
+    ledger, config = Ledger(storage), "c" * 20
+    for replicate in (0, 1):
+        ledger.commit(config, replicate, {"status": "done", "made_by": "a"}, {WEIGHTS: b"w"}, "one")
+    ledger.need_weights(config, 1, "students")
+    ledger.drop_file(config, 0, WEIGHTS, "b")
+    assert ledger.has_weights(config, 0)
+    for replicate in (0, 1):
+        ledger.drop_file(config, replicate, WEIGHTS, "a")
+    assert not ledger.has_weights(config, 0) and ledger.has_weights(config, 1)
+    assert ledger.needed_by(config, 1) == ["students"]
+    assert not ledger.commit(config, 0, {"status": "done", "made_by": "b"}, {WEIGHTS: b"w2"}, "two")  # made again
+    assert ledger.read_file(config, 0, WEIGHTS) == b"w2"
+
+
+CRAFTED = ["../../../../outside", "/etc/passwd", "results/cc/{config}/r000/../r001/x.curve.json", "studies/s/plan.json",
+           "results/cc/{config}/r000/commit.json", "", "\0"]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("key", CRAFTED)
+def test_a_crafted_commit_names_no_file_of_others(storage, key, version):
+    ledger, config = Ledger(storage), "c" * 20
+    outside = storage.root.parent / "outside"
+    outside.write_text("theirs")
+    ledger.commit(config, 0, {"status": "done"}, {WEIGHTS: b"w"}, "one")
+    record = ledger.read(config, 0)
+    record["files"][WEIGHTS]["key"] = key.format(config=config)
+    data = records.encode(record) if version == 2 else json.dumps(record, indent=1).encode()
+    storage.put(f"{Ledger.run_key(config, 0)}/commit.json", data)
+    assert ledger.read(config, 0) is None and len(ledger.damaged) == 1
+    ledger.drop_file(config, 0, WEIGHTS)
+    with pytest.raises(FileNotFoundError):
+        ledger.read_file(config, 0, WEIGHTS)
+    assert outside.read_text() == "theirs" and storage.exists(f"{Ledger.run_key(config, 0)}/commit.json")
+
+
+@pytest.mark.parametrize("key", ["", "/x", "../x", "a/../../x", "a//x", "a/./x", "a\0x", "a/.."])
+def test_no_storage_reaches_beyond_its_root(storage, key):
+    for use in (storage.read, storage.exists, storage.version, storage.delete, lambda k: storage.put(k, b"x"),
+                lambda k: storage.put_if_absent(k, b"x")):  # fmt: skip
+        with pytest.raises(DamagedError, match="not allowed as the name of an object"):
+            use(key)
+
+
+def test_a_crafted_plan_is_damaged(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    for wrong in ({"config_id": "../../x"}, {"replicates": ["0"]}, {"replicates": [-1]}, {"values": []}, {"stage": 3}):
+        folder.write("", {}, [{**ENTRY, **wrong}])
+        with pytest.raises(DamagedError, match="it has no configurations"):
+            folder.plan()

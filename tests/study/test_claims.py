@@ -1,0 +1,148 @@
+"""Two studies that need the same runs: one trains them, the other waits or takes other work, and nothing is lost."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+
+import pytest
+from test_trial import order
+
+from d2l_study.study import claims as claims_module
+from d2l_study.study import heartbeat, records
+from d2l_study.study import trial as trial_module
+from d2l_study.study.claims import Claims, claim_key, claimed_by_others
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.queue import OrderQueue
+from d2l_study.study.storage import LocalStorage
+from d2l_study.study.trial import run_trial
+
+ID = "ab" * 10
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(LocalStorage(tmp_path))
+
+
+def leave(ledger, replicate, **values):
+    """A claim as another worker would have left it."""
+    ledger.storage.put(claim_key(ID, replicate), records.encode({"mark": "other", "study": "theirs"}))
+    ledger.storage.put("claims/other.json", records.encode({**heartbeat.sign("other", study="theirs"), **values}))
+
+
+def dead_process():
+    found = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    return int(found.stdout)
+
+
+def test_a_run_is_claimed_once_and_free_afterwards(ledger):
+    with Claims(ledger, "a") as first, Claims(ledger, "b") as second:
+        assert first.take(ID, [0, 1]) == [0, 1]
+        assert second.take(ID, [0, 1, 2]) == [2]
+        assert claimed_by_others(ledger, ID, 0) and not claimed_by_others(ledger, ID, 3)
+    assert not claimed_by_others(ledger, ID, 0) and ledger.storage.list("claims") == []
+    assert ledger.storage.list(Ledger.run_key(ID, 0)) == []
+
+
+def test_of_many_at_once_one_gets_it(ledger):
+    barrier, won = threading.Barrier(8), []
+
+    def take(i):
+        with Claims(ledger, f"study {i}") as claims:
+            barrier.wait()
+            won.extend(claims.take(ID, [0]))
+            barrier.wait()
+
+    threads = [threading.Thread(target=take, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won == [0]
+
+
+def test_the_claim_of_a_process_that_ended_is_taken_over(ledger):
+    leave(ledger, 0, pid=dead_process())
+    assert not claimed_by_others(ledger, ID, 0)
+    with Claims(ledger, "mine") as mine:
+        assert mine.take(ID, [0]) == [0]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", records.encode({"mark": 3}), records.encode({"mark": "../x"})])
+def test_a_damaged_claim_is_nobodys(ledger, content):
+    ledger.storage.put(claim_key(ID, 0), content)
+    with Claims(ledger, "mine") as mine:
+        assert mine.take(ID, [0]) == [0]
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_elsewhere_only_a_change_under_our_eyes_is_life(ledger, monkeypatch, hours):
+    begun = heartbeat.sign("other")["beat"] + hours * 3600
+    now = [100.0]
+    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
+    leave(ledger, 0, machine="elsewhere", beat=begun)
+    with Claims(ledger, "mine") as mine:
+        assert mine.take(ID, [0]) == []
+        now[0] += claims_module.STALE_SECONDS - 1
+        assert mine.take(ID, [0]) == []
+        leave(ledger, 0, machine="elsewhere", beat=begun + 1)  # it beats
+        now[0] += 2
+        assert mine.take(ID, [0]) == []
+        now[0] += claims_module.STALE_SECONDS + 1
+        assert mine.take(ID, [0]) == [0]
+
+
+def test_a_trial_waits_for_a_run_that_another_study_trains_and_takes_its_result(tmp_path, monkeypatch):
+    ledger = Ledger(LocalStorage(tmp_path))
+    trained = []
+    fits = trial_module.FITS["teacher"]
+    monkeypatch.setitem(trial_module.FITS, "teacher",
+                        lambda order, problems, *rest: trained.extend(p.number for p in problems)
+                        or fits(order, problems, *rest))  # fmt: skip
+    looks = []
+
+    def look(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:  # the other has come to its end
+            ledger.commit(ID, 0, {"status": "done", "bag_auc": 0.5, "made_by": "theirs"}, {})
+            ledger.storage.delete(claim_key(ID, 0))
+
+    monkeypatch.setattr(trial_module.time, "sleep", look)
+    leave(ledger, 0, machine="elsewhere")
+    assert run_trial(order(tmp_path, (0, 1))) == {0: "done", 1: "done"}
+    assert trained == [1] and len(looks) == 2 and ledger.row(ID, 0)["made_by"] == "theirs"
+
+
+def test_a_trial_takes_a_run_whose_worker_died(tmp_path):
+    ledger = Ledger(LocalStorage(tmp_path))
+    leave(ledger, 0, pid=dead_process())
+    assert run_trial(order(tmp_path, (0,))) == {0: "done"} and ledger.row(ID, 0)["made_by"] == "s"
+
+
+def test_a_trial_of_which_another_study_needs_the_weights_keeps_them(tmp_path):
+    ledger = Ledger(LocalStorage(tmp_path))
+    ledger.need_weights(ID, 1, "students")
+    run_trial(order(tmp_path, (0, 1), keep_weights="none"))
+    assert not ledger.has_weights(ID, 0) and ledger.has_weights(ID, 1)
+
+
+def test_a_run_trained_again_for_its_weights_gains_them_and_stays_what_it_was(tmp_path):
+    ledger = Ledger(LocalStorage(tmp_path))
+    run_trial(order(tmp_path, (0,), keep_weights="none"))
+    before = ledger.read(ID, 0)
+    run_trial(dataclasses.replace(order(tmp_path, (0,), keep_weights="all"), study="students"))
+    assert ledger.read(ID, 0) == before and ledger.has_weights(ID, 0)
+    run_trial(dataclasses.replace(order(tmp_path, (0,), keep_weights="all"), study="third"))  # nothing to do any more
+    names = ledger.storage.list(Ledger.run_key(ID, 0))
+    assert len([name for name in names if name.startswith("added-")]) == 1
+    assert len([name for name in names if name.endswith("weights.safetensors")]) == 1
+
+
+def test_the_queue_hands_out_what_nobody_is_training_first(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    first, second = (dataclasses.replace(order(tmp_path, (0,)), config_id=c) for c in (ID, "cd" * 10))
+    leave(folder.ledger, 0)
+    queue = OrderQueue([first, second], folder)
+    assert [queue.next(), queue.next(), queue.next()] == [second, first, None]

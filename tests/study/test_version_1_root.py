@@ -1,0 +1,88 @@
+"""A root that version 1 wrote (three small studies, in `version_1_root/`) is read, tabulated and gone on with.
+
+The studies: `teachers`, one trial of which is still to be run; `students`, whole; `search`, with two of four trials to
+ask. The tables beside it are what version 1 printed of them.
+"""
+
+import csv
+import io
+import math
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import analysis
+from analysis.cli import main as analysis_main
+from d2l_study import cli
+from d2l_study.study.folder import StudyFolder
+from d2l_study.study.ledger import WEIGHTS
+from d2l_study.study.restore import read_config
+from d2l_study.study.storage import LocalStorage
+
+HERE = Path(__file__).parent / "version_1_root"
+
+
+@pytest.fixture
+def root(tmp_path):
+    with zipfile.ZipFile(HERE / "root.zip") as archive:
+        archive.extractall(tmp_path / "root")
+    return tmp_path / "root"
+
+
+def numbers(text):
+    """The cells of a table: (row label, kind) -> its numbers."""
+    rows = csv.DictReader(io.StringIO(text))
+    names = ("mean", "lower", "upper", "count", "planned")
+    return {(r["row"], r["kind"]): [float(r[n]) if r[n] else math.nan for n in names] for r in rows}
+
+
+@pytest.mark.parametrize("study", ["teachers", "students", "search"])
+def test_its_tables_are_what_version_1_printed(root, study, capsys):
+    command = ["tables", study, "--root", str(root), "--metric", "bag_auc", "--format", "csv"]
+    assert analysis_main(command) == 0
+    said = capsys.readouterr()
+    assert not said.err
+    now, then = numbers(said.out), numbers((HERE / f"{study}.csv").read_text())
+    assert now.keys() == then.keys()
+    for cell, values in then.items():
+        assert now[cell] == pytest.approx(values, nan_ok=True), cell
+
+
+def test_its_studies_are_listed_with_how_far_they_are(root, capsys):
+    assert cli.main(["list", "--root", str(root)]) == 0
+    said = capsys.readouterr()
+    assert not said.err
+    counts = {line.split()[0]: line.split()[1:4] for line in said.out.splitlines()}
+    assert counts == {"search": ["4", "of", "4"], "students": ["8", "of", "8"], "teachers": ["6", "of", "9"]}
+    assert cli.main(["status", "search", "--root", str(root)]) == 0
+    assert "2 trials still to ask for" in capsys.readouterr().out
+
+
+def test_its_runs_are_found_with_their_files_and_weights(root):
+    folder = StudyFolder(LocalStorage(root), "students")
+    teacher = next(entry["config_id"] for entry in folder.plan() if entry["stage"] == "teacher")
+    for replicate in (0, 1):
+        assert folder.ledger.has_weights(teacher, replicate)
+        assert len(folder.ledger.read_file(teacher, replicate, WEIGHTS)) == 130_612
+    assert set(analysis.load("students", root)["status"]) == {"done"}
+    assert len(analysis.load_predictions("students", root))
+    folder.compact()
+    assert folder.rows().equals(StudyFolder(folder.storage, "students").rows())
+
+
+@pytest.mark.parametrize("study", ["teachers", "students", "search"])
+def test_what_its_ids_stand_for_is_made_again_from_the_space_and_from_no_data(root, study):
+    folder = StudyFolder(LocalStorage(root), study)
+    ids = [
+        entry["config_id"] for entry in folder.plan() if any(row["status"] == "done" for row in folder.rows_of(entry))
+    ]
+    before = {identity: folder.ledger.read_config(identity) for identity in ids}
+    for identity in ids:
+        folder.storage.delete(f"{folder.ledger.config_key(identity)}/config.json")
+    for identity in ids:
+        assert read_config(folder, identity)["sections"] == before[identity]["sections"]
+        found = folder.ledger.read_config(identity)
+        assert {k: v for k, v in found.items() if k != "study"} == {
+            k: v for k, v in before[identity].items() if k != "study"
+        }
