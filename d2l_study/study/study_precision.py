@@ -9,12 +9,12 @@ first to write it decides; commands that go on with the study keep it, on whatev
 
 from __future__ import annotations
 
-import json
 import platform
 
 from d2l_study.errors import DamagedError
+from d2l_study.study import records
 from d2l_study.study.folder import StudyFolder
-from d2l_study.study.storage import read_json
+from d2l_study.study.storage import read_record
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -31,7 +31,7 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, int, int], device: 
         found, of = faster_precision(shape, device), f"a probe on {device}"
     record = {"precision": found, "by": of, "host": platform.node()}
     key = _key(folder)
-    data = json.dumps(record, indent=1).encode()
+    data = records.encode(record)
     if not folder.storage.put_if_absent(key, data) and _known(folder) is None:
         folder.storage.put(key, data)  # what is there is damaged
     return _known(folder) or found
@@ -43,7 +43,7 @@ def _key(folder: StudyFolder) -> str:
 
 def _known(folder: StudyFolder) -> str | None:
     try:
-        found = read_json(folder.storage, _key(folder), "").get("precision")
+        found = read_record(folder.storage, _key(folder), "").get("precision")
     except (FileNotFoundError, DamagedError):
         return None
     return found if found in PRECISIONS else None
