@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from d2l_study.errors import UserError
@@ -40,6 +42,15 @@ def user_path(text: str | Path, what: str) -> Path:
     if len(whole := os.fsencode(path)) > _LONGEST_PATH:
         raise UserError(f"{what}: {written[:60]}…: a path of {len(whole)} bytes; at most {_LONGEST_PATH} work")
     return path
+
+
+@contextmanager
+def file_errors_said(what: str) -> Iterator[None]:
+    """Says in a line what the system says of a file or folder that cannot be read or written: `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.filename or 'a file'}: {error.strerror or error}") from None
 
 
 def tracking_uri() -> str | None:

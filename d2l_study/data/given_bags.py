@@ -10,7 +10,7 @@ from typing import ClassVar
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.folds import fold_replicate
 from d2l_study.data.pool import Pool, Replicate
-from d2l_study.environment import user_path
+from d2l_study.environment import file_errors_said, user_path
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, option
 
@@ -40,7 +40,8 @@ class GivenBags(Options):
         raise NotImplementedError(f"{type(self).__name__}.collect")
 
     def load_pool(self) -> BagCollection:
-        collection = self.collect()
+        with file_errors_said(f"data set {self.dataset}"):
+            collection = self.collect()
         if self.white_above is None:
             return collection
         brightness = collection.sums[:, 0].mean(axis=1)

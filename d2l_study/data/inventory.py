@@ -13,7 +13,7 @@ from d2l_study.data.cutting import BagSource, check_cut
 from d2l_study.data.decoded_cache import show_entries
 from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.environment import DATA, data_root
+from d2l_study.environment import DATA, data_root, file_errors_said
 from d2l_study.errors import UserError, listed
 
 
@@ -23,6 +23,11 @@ def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
 
     `UserError` names a file of MNIST that is missing or damaged, or a root that is no folder.
     """
+    with file_errors_said("data"):
+        return _show(mnist_folder, root)
+
+
+def _show(mnist_folder: str | None, root: str | None) -> int:
     _show_mnist(mnist_folder)
     try:
         folder = data_root(root)

@@ -81,7 +81,8 @@ class ManifestBags(GivenBags):
         side, step = self.patch_size, self.stride or self.patch_size
         patch = (side, side)
         if cut == "whole":
-            width, height = image_size(rows.files[0])
+            sizes = (_size_or_reason(path) for path in rows.files)  # what cannot be read is told with all the others
+            width, height = next((size for size in sizes if not isinstance(size, str)), (1, 1))
             patch = (height, width)
         settings = {"cut": cut, "stride": step if cut == "grid" else None}
         described = []

@@ -12,7 +12,7 @@ from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags, smallest_rate
-from d2l_study.environment import user_path
+from d2l_study.environment import file_errors_said, user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
@@ -68,7 +68,8 @@ class MnistBags(Options):
             )
 
     def load_pool(self) -> Pool:
-        return mnist.load(self.root, self.verify)
+        with file_errors_said("data set mnist"):
+            return mnist.load(self.root, self.verify)
 
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
         """The bags of one replicate: they depend on no method and, but for their count, not on n."""

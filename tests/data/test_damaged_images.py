@@ -14,7 +14,7 @@ from d2l_study.inference.inputs import open_inputs, read_parts
 from d2l_study.inference.tissue_image import open_tissue
 
 SIDE = 16
-DAMAGES = 120
+KINDS = ("PNG", "BMP", "JPEG", "tiff", "tiff_lzw", "tiff_jpeg", "npy", "npz")
 
 
 def whole(kind):
@@ -61,11 +61,10 @@ def bands(path):
     assert image.rows(0, image.height).shape == (image.height, image.width, 3)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "tiff", "tiff_lzw", "tiff_jpeg", "npy", "npz"])
-def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path, kind, capfd):
-    path, data = tmp_path / "a.bin", whole(kind)
+def look_at_damaged(folder, kind, seeds):
+    path, data = folder / "a.bin", whole(kind)
     refused = 0
-    for seed in range(DAMAGES):
+    for seed in seeds:
         path.write_bytes(damaged(data, np.random.default_rng(seed)))
         for door in (image_size, read_image, patches, bands):
             try:
@@ -73,7 +72,18 @@ def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path, kind, capfd):
             except UserError as error:
                 refused += 1
                 assert str(error).startswith(str(path)) and "\n" not in str(error), (seed, door.__name__)
-    assert refused > DAMAGES / 2
+    assert refused > len(seeds) / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path, kind, capfd):
+    look_at_damaged(tmp_path, kind, range(60))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_damaged_files_are_read_or_refused_in_a_line(tmp_path, kind, capfd):
+    look_at_damaged(tmp_path, kind, range(1000, 6000))
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):

@@ -74,3 +74,22 @@ def test_without_a_folder_it_says_where_the_archives_are_to_be_had(tmp_path, cap
     assert main(["data", "--root", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "colon: not below" in text and "breast: not below" in text
+
+
+def test_a_folder_that_cannot_be_listed_is_named(root, capsys, monkeypatch):
+    """A root without permission, or on a disk that fails; the user of tests may read everything."""
+    import errno
+    import os
+    from pathlib import Path
+
+    def fails(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    assert main(["data", "--root", str(root)]) == 2
+    assert f"error: data: {root}: Input/output error" in capsys.readouterr().err
+    from d2l_study.data import ColonBags
+    from d2l_study.errors import UserError
+
+    with pytest.raises(UserError, match=rf"data set colon: {root}: Input/output error"):
+        ColonBags(root=str(root)).load_pool()
