@@ -57,6 +57,7 @@ class Columns:
 
 def find_columns(header: Sequence[str]) -> tuple[Columns, list[str]]:
     """The columns of a header, and what is wrong with it."""
+    header = [name if len(name) <= 80 else name[:80] + "…" for name in header]
     names = [name.strip().lower() for name in header]
     counts, wrong = Counter(names), []
     place = {name: names.index(name) for name in (*NEEDED, *OPTIONAL) if name in counts}

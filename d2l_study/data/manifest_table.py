@@ -25,6 +25,9 @@ MOST_BYTES = 4 * 2**30
 MOST_PROBLEMS = 20
 """Problems shown of one manifest; the others are counted."""
 
+_LONGEST = 800
+"""Letters of a problem that are shown."""
+
 _CELLS = 400_000
 """Values of a CSV that are held as text at a time."""
 
@@ -40,7 +43,9 @@ class Problems:
 
     def add(self, place: str, what: str, row: int = 0) -> None:
         self.count += 1
-        self.found.append((row, f"{place}: {what}"))
+        if len(text := f"{place}: {what}") > _LONGEST:  # a value may be of any length
+            text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
+        self.found.append((row, text))
 
     def add_rows(self, number: np.ndarray, rows: np.ndarray, tell: Callable[[int], tuple[str, str]]) -> None:
         """One for each of the rows (indices, rising); number: (n,) of all rows in the file; tell: a row's index ->

@@ -166,7 +166,7 @@ def _open(path: Path, member: str | None, shape: Shape) -> Input:
         return _open_array(_Array(str(path), lambda: path.open("rb"), _npy_header, size), shape)
     if head.startswith(b"\x1f\x8b"):
         return _open_array(_Array(str(path), lambda: gzip.open(path, "rb"), _idx_header, None), shape)
-    if head.startswith(b"\0\0") and len(head) == 8:
+    if head.startswith(b"\0\0") and len(head) == 8 and head[2] in _IDX_TYPES:
         return _open_array(_Array(str(path), lambda: path.open("rb"), _idx_header, size), shape)
     return _open_image(path, shape)
 
@@ -230,6 +230,10 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     if by_column and len(dims) > 1:
         raise ValueError("stored in Fortran order; save numpy.ascontiguousarray(array)")
     return dims, dtype
+
+
+_IDX_TYPES = (8, 9, 11, 12, 13, 14)
+"""Of numbers in IDX files; images that are not read begin with two zeros, too."""
 
 
 def _idx_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
