@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import gzip
 import json
 import os
-import shutil
 import signal
-import struct
 import subprocess
 import sys
-import tempfile
 import time
-from functools import cache
 from pathlib import Path
+
+from few_digits import digits
 
 import analysis
 
@@ -34,27 +30,6 @@ SCIENCE = ["config_id", "method", "replicate", "status", "bag_auc", "bag_nll", "
 
 FAULTY = os.pathsep.join([str(Path(__file__).parent / "faults"), *filter(None, [os.environ.get("PYTHONPATH")])])
 """PYTHONPATH of a study whose workers fail as `faults/sitecustomize.py` says."""
-
-
-@cache
-def digits() -> Path:
-    """MNIST's files with the first 400 test digits only: a run is measured on all of them, and 10,000 would take most
-    of the time of these studies."""
-    from d2l_study.data.mnist import find_files
-
-    target = Path(tempfile.mkdtemp(prefix="d2l_study-digits-"))
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    for name, path in find_files().items():
-        if name.startswith("train"):
-            shutil.copy(path, target / path.name)
-            continue
-        data = gzip.decompress(path.read_bytes())
-        axes = data[3]  # of an IDX file: two zeros, the type, the number of axes, their lengths
-        shape = (400, *struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])[1:])
-        values = 400 if axes == 1 else 400 * shape[1] * shape[2]
-        head = data[:4] + struct.pack(f">{axes}I", *shape)
-        (target / name).write_bytes(head + data[4 + 4 * axes : 4 + 4 * axes + values])
-    return target
 
 
 DIGITS = ", root: {folder}, verify: false"
