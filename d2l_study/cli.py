@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__
+from d2l_study.cleaning_commands import add_cleaning
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 
@@ -214,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
     sync = _command(commands, "sync", _sync, "bring an MLflow store up to date with a study, from its results")
     _add_existing(sync)
     sync.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default as for run")
+
+    add_cleaning(commands, _command, _add_existing, _add_root)
 
     trial = _command(commands, "trial", _trial, "run one trial in this process, under a debugger if wished")
     trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")

@@ -56,7 +56,7 @@ def no_room_said(folder: Path, advice: str, needed: int | None = None) -> Iterat
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        size = "" if needed is None else f" for {_bytes(needed)}"
+        size = "" if needed is None else f" for {human_bytes(needed)}"
         raise UserError(f"{folder}: no room{size}: {error.strerror}{_free(folder)}; {advice}") from None
 
 
@@ -84,10 +84,11 @@ def _free(folder: Path) -> str:
         found = os.statvfs(folder)
     except OSError:
         return ""
-    return f" ({_bytes(found.f_bavail * found.f_frsize)} are free)"
+    return f" ({human_bytes(found.f_bavail * found.f_frsize)} are free)"
 
 
-def _bytes(number: int) -> str:
+def human_bytes(number: int) -> str:
+    """An amount of bytes for people, in powers of 1000."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

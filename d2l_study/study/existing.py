@@ -124,9 +124,12 @@ def _trial_states(rows: list[dict[str, Any]], running: int) -> str:
 
 def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
     """Bring an MLflow store up to date with a study, from the ledger; a second time changes nothing."""
+    from d2l_study.study.remove import forget_removed, was_removed
     from d2l_study.study.run_page import study_page
     from d2l_study.study.tracking import resolve_uri, sync
 
+    if was_removed(storage := open_storage(root), study):
+        return int(not forget_removed(storage, study, tracking_uri))
     folder = find_study(study, root)
     uri = resolve_uri(tracking_uri, folder.storage.root)
     page = study_page(folder)
@@ -134,7 +137,9 @@ def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
                  live=holder(folder) is not None)  # fmt: skip
     print(
         f"{folder.name}: {found.created} configurations new in MLflow, {found.updated} brought up to date, "
-        f"{found.unchanged} right already, {found.not_run} not run yet ({masked(uri)})"
+        f"{found.unchanged} right already, {found.not_run} not run yet"
+        + (f", {counted(found.deleted, 'run')} deleted that left its plan" if found.deleted else "")
+        + f" ({masked(uri)})"
     )
     return 0
 

@@ -172,6 +172,10 @@ class StudyFolder:
     def _places(self, name: str) -> tuple[str, str]:
         return f"{self.key}/{name}", f"{self.key}/copies/{name}"
 
+    def planned(self) -> set[str]:
+        """The configurations of the plan."""
+        return {entry["config_id"] for entry in self.plan()}
+
     # ---- failures and attempts
     def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
         """Keep why a run failed: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
@@ -208,6 +212,13 @@ class StudyFolder:
             warn_damaged(f"{self.storage.shown(key)} is damaged: the lost attempts of its run are not known")
             return []
         return found
+
+    def forget_run(self, config: str, replicate: int) -> None:
+        """Drop all that this study keeps of a run which is not of its plan any more."""
+        self.clear_failure(config, replicate)
+        self.storage.delete(self._attempts_key(config, replicate))
+        self.ledger.forget_pruned(config, replicate, self.name)
+        self.ledger.release_weights(config, replicate, self.name)
 
     def _attempts_key(self, config: str, replicate: int) -> str:
         return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"

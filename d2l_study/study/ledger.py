@@ -275,6 +275,10 @@ class Ledger:
         key = f"{self.run_key(config, replicate)}/needed-{study}.json"
         self.storage.put_if_absent(key, records.encode({"study": study}))
 
+    def release_weights(self, config: str, replicate: int, study: str) -> None:
+        """That study needs them no more."""
+        self.storage.delete(f"{self.run_key(config, replicate)}/needed-{study}.json")
+
     def needed_by(self, config: str, replicate: int) -> list[str]:
         """The studies whose students need the weights of this run."""
         names = self.storage.list(self.run_key(config, replicate))

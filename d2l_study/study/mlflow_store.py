@@ -128,6 +128,13 @@ class StudyRuns:
             if known.status == "RUNNING" and key not in alive:
                 self._set_status(known, "KILLED")
 
+    def forget(self, keys: Iterable[str]) -> int:
+        """Delete the runs of these keys, as far as they are there; returns how many were."""
+        known = [self.known.pop(key) for key in keys if key in self.known]
+        for run in known:
+            self._client.delete_run(run.run_id)
+        return len(known)
+
     def describe(self, tags: Mapping[str, str]) -> None:
         """Tags of the experiment: what kind of page MLflow makes of it, its note, its table of runs."""
         there = self._client.get_experiment(self._experiment).tags

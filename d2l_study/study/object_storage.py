@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from d2l_study.errors import StorageError, UnreadableError, UserError, nearest
-from d2l_study.study.storage import checked_key
+from d2l_study.study.storage import Stored, checked_key
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
@@ -183,10 +183,22 @@ class ObjectStorage:
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
         return sorted({PurePosixPath(info.path).name for info in self._infos(prefix)})
 
-    def _infos(self, prefix: str) -> Sequence[Any]:
+    def walk(self, prefix: str) -> Sequence[Stored]:
+        """Every object below a prefix, sorted by key."""
         from pyarrow import fs
 
-        selector = fs.FileSelector(self._path(prefix) if prefix else self._base, recursive=False, allow_not_found=True)
+        infos = [info for info in self._infos(prefix, recursive=True) if info.type == fs.FileType.File]
+        head = len(self._base) + 1
+        return sorted(Stored(info.path[head:], info.size, info.mtime_ns / 1e9) for info in infos)
+
+    def tidy(self, prefix: str) -> None:
+        """A bucket has no folders."""
+
+    def _infos(self, prefix: str, recursive: bool = False) -> Sequence[Any]:
+        from pyarrow import fs
+
+        where = self._path(prefix) if prefix else self._base
+        selector = fs.FileSelector(where, recursive=recursive, allow_not_found=True)
         with self._reading(prefix):
             return self._patiently(lambda: self._files.get_file_info(selector))
 

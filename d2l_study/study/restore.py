@@ -39,7 +39,7 @@ def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[
     the plan keeps their checksums."""
     try:
         plan = folder.plan()
-        known = _configurations(folder, plan)
+        known = stored_configurations(folder, plan)
     except (FileNotFoundError, UserError):  # no plan or space, a damaged one, or one that is not understood any more
         return set()
     planned = {entry["config_id"] for entry in plan}
@@ -49,7 +49,9 @@ def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[
     return set(found)
 
 
-def _configurations(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
+def stored_configurations(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
+    """What the space of a study, as its last `run` had it, asks for. FileNotFoundError if it is not there, `UserError`
+    if it is damaged or not understood any more."""
     from d2l_study.study.prepared import DataChecksums
     from d2l_study.study.search import Search
 

@@ -18,6 +18,7 @@ from d2l_study.study.announcement import show_found, show_plan
 from d2l_study.study.best_weights import BEST, BestWeights
 from d2l_study.study.conclusion import conclude
 from d2l_study.study.folder import StudyFolder
+from d2l_study.study.gc_flag import waited_for_collection
 from d2l_study.study.orders import make_orders, order_of
 from d2l_study.study.prepared import Request, Study, check_same, known_slots, machine, prepare
 from d2l_study.study.restore import content_of
@@ -86,14 +87,18 @@ def run_study(request: Request) -> int:
             folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
             folder.keep_private(changes.name)
         folder.write(space.text, resolved, entries)
+        if waited_for_collection(folder.storage):  # it may have deleted what was there when the plan was made
+            study = prepare(request)
+            plan = study.plan
         keep_configurations(study)
         show_plan(study)
         print(f"  results: {short_path(folder.storage.shown(folder.key))}; MLflow: {masked(uri)}", flush=True)
         tracker = Tracker(uri, study.name)
         page = study_page(folder)
         tracker.start(
-            page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied), description=page.description
-        )
+            page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied),
+            description=page.description, planned=folder.planned,
+        )  # fmt: skip
         stopped = False
         try:
             stopped = _train(study, entries, tracker, page.tags, origin, held)

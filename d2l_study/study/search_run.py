@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import DamagedError, counted
 from d2l_study.study.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.distributions import Distribution
+from d2l_study.study.gc_flag import waited_for_collection
 from d2l_study.study.plan import Plan, committed, extended
 from d2l_study.study.points import Checksum, configurations, frame_of, trial_configurations
 from d2l_study.study.queue import SearchQueue
@@ -74,6 +75,9 @@ def search_queue(
         new = [c for c in trial.configurations if (c.method, c.config_id) not in known]
         known.update((c.method, c.config_id) for c in new)
         entries = Plan(new, plan.replicates).entries()
+        if entries:
+            folder.write_plan([*folder.plan(), *entries])
+            waited_for_collection(folder.storage)
         orders = []
         for c in new:
             if c.config_id in replicates:  # in another arm, or a teacher of an earlier trial
@@ -86,8 +90,6 @@ def search_queue(
                 orders.append(make_order(c, missing))
             for replicate in replicates[c.config_id] if c.teaches else ():
                 folder.ledger.need_weights(c.config_id, replicate, folder.name)
-        if entries:
-            folder.write_plan([*folder.plan(), *entries])
         added(entries, orders)
         return orders
 

@@ -9,9 +9,9 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, StorageError, UnreadableError, UserError
@@ -19,6 +19,14 @@ from d2l_study.study import records
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Stored(NamedTuple):
+    """An object of a root: its size, and when it was written, in seconds since 1970 by the clock of the storage."""
+
+    key: str
+    bytes: int
+    written: float
 
 
 class Storage(Protocol):
@@ -66,6 +74,12 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
+
+    def walk(self, prefix: str) -> Sequence[Stored]:
+        """Every object below a prefix, sorted by key, with what writers that were killed left (`.part`)."""
+
+    def tidy(self, prefix: str) -> None:
+        """Remove the prefix and what is below it as far as it is empty folders, which a bucket has not."""
 
 
 def open_storage(root: str | Path, known: bool = False) -> Storage:
@@ -205,6 +219,22 @@ class LocalStorage:
         except OSError as error:
             raise UnreadableError(error.errno, error.strerror, str(self.path(prefix))) from error
         return sorted(name for name in names if not name.endswith(".part"))
+
+    def walk(self, prefix: str) -> Sequence[Stored]:
+        """Every file below a folder, sorted by key."""
+        found = []
+        for folder, _, names in os.walk(self.path(prefix)):
+            for name in names:
+                path = Path(folder) / name
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    stat = path.lstat()
+                    found.append(Stored(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime))
+        return sorted(found)
+
+    def tidy(self, prefix: str) -> None:
+        for folder, _, _ in os.walk(self.path(prefix), topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                Path(folder).rmdir()
 
     @contextlib.contextmanager
     def _written(self, key: str, data: bytes, durable: bool) -> Iterator[tuple[Path, Path]]:

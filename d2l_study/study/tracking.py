@@ -76,6 +76,8 @@ class Tracker:
         self._experiment_tags: dict[str, str] = {}
         self._buffered = self._progress = 0
         self._opened = self._mended = False
+        self._planned: Callable[[], set[str]] | None = None
+        self.deleted = 0
         self._refused: dict[str, int] = {}
         self._away: str | None = None
         self._lost: str | None = None
@@ -93,12 +95,15 @@ class Tracker:
         *,
         varied: Sequence[str] = (),
         description: str = "",
+        planned: Callable[[], set[str]] | None = None,
     ) -> None:
-        """Begin (or take up again) the study's parent run, and the writing. `varied` are keys that get a column."""
+        """Begin (or take up again) the study's parent run, and the writing. `varied` are keys that get a column;
+        `planned` tells the config_ids of the study's plan: runs of others, which were pruned, are deleted."""
         columns = [*TABLE_PARAMS, *(k for k in varied if k not in TABLE_PARAMS)]
         self._experiment_tags = table_view(columns, TABLE_METRICS, order_by=TABLE_METRICS[0])
         if description:
             self._experiment_tags["mlflow.note.content"] = description
+        self._planned = planned
         with self._lock:
             self._pages[PARENT] = Page(self.study, dict(tags), dict(params), artifacts=dict(artifacts))
             self._changed[PARENT] = None
@@ -274,6 +279,8 @@ class Tracker:
         self._runs.open()
         if not self._mended:  # before anything of ours is RUNNING there
             self._runs.mend_stale()
+            if self._planned is not None:
+                self.deleted = self._runs.forget(self._runs.known.keys() - self._planned() - {PARENT})
             self._gaps.update(self._runs.known)
             self._mended = True
         self._runs.describe(self._experiment_tags)
@@ -378,12 +385,14 @@ def _size(values: Mapping[int, Mapping[str, float]]) -> int:
 # ---- from the ledger
 @dataclass(frozen=True)
 class SyncResult:
-    """How many configurations were made, brought up to date, right already, and not run yet."""
+    """How many configurations were made, brought up to date, right already, and not run yet; how many runs of
+    configurations that left the plan were deleted."""
 
     created: int
     updated: int
     unchanged: int
     not_run: int
+    deleted: int
     url: str | None
 
 
@@ -413,7 +422,7 @@ def sync(
     tracker._mended = live
     artifacts = run_page.space_files(folder)
     tracker.start({**tags, REPLICATES: f"{sum(r['status'] == 'done' for r in rows)} of {len(rows)}"}, params or {},
-                  artifacts, varied=varied, description=description)  # fmt: skip
+                  artifacts, varied=varied, description=description, planned=folder.planned)  # fmt: skip
     states = {row["status"] for row in rows}
     page = tracker._pages[PARENT]
     page.status = "FAILED" if "failed" in states else "FINISHED" if states <= {"done"} else "KILLED"
@@ -446,4 +455,4 @@ def sync(
     written = tracker._flush()
     if not written or tracker.problems:
         raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")
-    return SyncResult(**counts, url=tracker.url)
+    return SyncResult(**counts, deleted=tracker.deleted, url=tracker.url)

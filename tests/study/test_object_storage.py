@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,24 @@ def test_objects_are_put_read_listed_and_removed(storage: ObjectStorage) -> None
     storage.delete("a/b")
     with pytest.raises(FileNotFoundError):
         storage.read("a/b")
+
+
+def test_a_bucket_is_walked_as_a_folder_is(storage: ObjectStorage, tmp_path: Path) -> None:
+    folder = LocalStorage(tmp_path)
+    for one in (storage, folder):
+        for key in ("results/ab/c/r000/commit.json", "results/ab/d/config.json", "studies/s/plan.json"):
+            one.put(key, key.encode())
+    for prefix in ("results", "results/ab/c", "nothing"):
+        found = storage.walk(prefix)
+        assert [(o.key, o.bytes) for o in found] == [(o.key, o.bytes) for o in folder.walk(prefix)]
+        assert all(abs(o.written - time.time()) < 600 for o in (*found, *folder.walk(prefix)))
+    folder.delete("results/ab/d/config.json")
+    for one in (storage, folder):
+        one.tidy("results")
+    assert not (tmp_path / "results/ab/d").exists() and [o.key for o in folder.walk("studies")] == [
+        "studies/s/plan.json"
+    ]
+    assert folder.exists("results/ab/c/r000/commit.json")
 
 
 def test_what_waits_for_a_bucket_waits_side_by_side(storage: ObjectStorage) -> None:
