@@ -15,7 +15,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -68,25 +68,28 @@ _LARGE = 2**25
 
 def read_image(path: Path, channels: int = 3) -> np.ndarray:
     """(H, W, channels) uint8: RGB, or grey for channels 1; `UserError` with file and reason if it cannot be read."""
-    width, height = image_size(path, channels)
-    if width * height < _LARGE:
-        return _pixels(path, channels)
-    with _ONE_AT_A_TIME:
-        return _pixels(path, channels)
-
-
-def _pixels(path: Path, channels: int) -> np.ndarray:
-    image = decoded(path, channels)
-    return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+    with _opened(path, channels) as image, _turn(image):
+        _load(path, image)
+        mode = "L" if channels == 1 else "RGB"
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        return pixels.reshape(image.height, image.width, channels)
 
 
 def decoded(path: Path, channels: int = 3) -> Image.Image:
     """The decoded image, of one of Pillow's modes RGB and RGBA (opaque), for channels 1 also 1, L, LA."""
     with _opened(path, channels) as image:
-        image.load()
-        _check_upright(path, image.getexif())  # a PNG may say so after its pixels
-        _check_opaque(path, image)
+        _load(path, image)
         return image
+
+
+def _load(path: Path, image: Image.Image) -> None:
+    image.load()
+    _check_upright(path, image.getexif())  # a PNG may say so after its pixels
+    _check_opaque(path, image)
+
+
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    return _ONE_AT_A_TIME if image.width * image.height >= _LARGE else nullcontext()
 
 
 def image_size(path: Path, channels: int = 3) -> tuple[int, int]:

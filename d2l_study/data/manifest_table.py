@@ -318,6 +318,7 @@ def _arrow_texts(file: Path, name: str, table: Any) -> Coded:
         array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode(null_encoding="encode")
         if isinstance(array, pa.ChunkedArray):
             array = pa.concat_arrays(array.unify_dictionaries().chunks)
+        array.validate(full=True)  # a damaged file may lead beyond its values
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         values = [_text(value) for value in array.dictionary.to_pylist()]
     except Exception as error:  # values that Python has none for, such as times before the year 1

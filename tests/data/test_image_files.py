@@ -248,7 +248,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(folder, monkeypatch, kind)
     else:
         data = tiff_bytes(pixels(), {tiff.WIDTH: 60_000, tiff.LENGTH: 60_000, tiff.PER_STRIP: 60_000})
     path.write_bytes(data)
-    monkeypatch.setattr(image_files, "_pixels", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(image_files, "_load", lambda *_: pytest.fail("decoded"))
     for door in (by_manifest, by_archive):
         found = refusal(path, door)
         assert "60000×60000 pixels, 3,600,000,000 in all; at most 178,956,970 are decoded at once" in found
