@@ -42,28 +42,24 @@ class Claims:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claims", daemon=True)
 
-    @property
-    def _key(self) -> str:
-        return f"claims/{self.mark}.json"
-
     def __enter__(self) -> Claims:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if not self._thread.is_alive():  # nothing was asked for
+            return
+        self._thread.join()
         with contextlib.suppress(OSError):
             for key in self._mine:
                 if self._holder(key) == self.mark:
                     self._storage.delete(key)
-            if self._mine:
-                self._storage.delete(self._key)
+            self._storage.delete(_sign_key(self.mark))
 
     def take(self, config: str, replicates: Iterable[int]) -> list[int]:
         """Those of the runs that are ours from now on, as nobody who lives has claimed them."""
         if not self._thread.is_alive() and not self._over.is_set():
-            self._storage.put(self._key, self._sign(), durable=False)
+            self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
             self._thread.start()
         return [r for r in replicates if self._take(claim_key(config, r))]
 
@@ -71,8 +67,10 @@ class Claims:
         claim = records.encode({"mark": self.mark, "study": self._study})
         if not self._storage.put_if_absent(key, claim, durable=False):
             holder = self._holder(key)
-            if holder is not None and not self._dead(holder):
-                return False
+            if holder is not None:
+                if not self._dead(holder):
+                    return False
+                self._storage.delete(_sign_key(holder))
             self._storage.put(key, claim, durable=False)
         if not self._storage.exclusive and self._holder(key) != self.mark:
             return False
@@ -97,7 +95,7 @@ class Claims:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                self._storage.put(self._key, self._sign(), durable=False)
+                self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
 
     def _sign(self) -> bytes:
         return records.encode(heartbeat.sign(self.mark, study=self._study))
@@ -121,9 +119,13 @@ def claimed_by_others(ledger: Ledger, config: str, replicate: int) -> bool:
     return found is not None and not heartbeat.gone(found)
 
 
+def _sign_key(mark: str) -> str:
+    return f"claims/{mark}.json"
+
+
 def _sign_of(storage: Any, mark: str) -> dict[str, Any] | None:
     with contextlib.suppress(FileNotFoundError):
-        found = records.decode(storage.read(f"claims/{mark}.json"))
+        found = records.decode(storage.read(_sign_key(mark)))
         if heartbeat.is_sign(found):
             return found
     return None

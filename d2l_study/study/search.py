@@ -76,6 +76,8 @@ class Trial:
     cause: str | None = None
     partial: list[float] | None = None
     told: int | None = None
+    once_complete: bool = False
+    """It had come to its end when some of its runs were lost or more were asked for: those are trained to theirs."""
     configurations: list[Configuration] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -243,6 +245,7 @@ class Search:
         """Open the trials again of which runs are to be trained (by config_id): more replicates, another attempt."""
         again = [t for t in self.trials if t.state != OPEN and t.config_id in missing]
         for trial in again:
+            trial.once_complete |= trial.state == COMPLETE
             trial.state, trial.values, trial.cause, trial.partial, trial.told = OPEN, None, None, None, None
         if again:
             self.save()

@@ -14,8 +14,8 @@ from d2l_study.study.gc_flag import waited_for_collection
 from d2l_study.study.plan import Plan, committed, extended
 from d2l_study.study.points import Checksum, configurations, frame_of, trial_configurations
 from d2l_study.study.queue import SearchQueue
-from d2l_study.study.search import OPEN, Search, Trial, outcome_of, problems_of
-from d2l_study.study.search_document import write_document
+from d2l_study.study.search import COMPLETE, OPEN, Search, Trial, outcome_of, problems_of
+from d2l_study.study.search_document import read_document, write_document
 from d2l_study.study.search_pruning import METRIC, RUNGS, WARM_UP, Pruner
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import plain, scientific
@@ -109,6 +109,7 @@ def judge_of(study: Study) -> Callable[[TrialOrder, int, Mapping[int, Mapping[st
         return None
     pruner, ledger, folder = Pruner(study.space.schedule), study.folder.ledger, study.folder
     expected: set[str] = set()
+    complete = once_complete(folder)
 
     def expect(c: Configuration) -> None:
         expected.add(c.config_id)
@@ -130,6 +131,8 @@ def judge_of(study: Study) -> Callable[[TrialOrder, int, Mapping[int, Mapping[st
     def judge(order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
         if order.stage != study.space.stage:
             return False  # a teacher whose students wait for it, or a reference
+        if order.config_id in complete:
+            return False  # trained again to where it was
         if order.config_id not in expected:  # asked since
             assert study.search is not None
             expect(next(c for c in study.search.configurations if c.config_id == order.config_id))
@@ -146,6 +149,12 @@ def judge_of(study: Study) -> Callable[[TrialOrder, int, Mapping[int, Mapping[st
         return True
 
     return judge
+
+
+def once_complete(folder: StudyFolder) -> set[str]:
+    """The configurations of a search that have come to their end before, by its document: their runs may be lost."""
+    document = read_document(folder) or {"trials": []}
+    return {t["config_id"] for t in document["trials"] if t.get("once_complete") or t["state"] == COMPLETE}
 
 
 def forget_pruned(study: Study) -> None:
@@ -245,6 +254,7 @@ def write_fixed(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
     options, frame, built = space.search, frame_of(space, checksum), {}  # type: ignore[var-annotated]
     searches: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
+    before = once_complete(folder)
     replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan()}
     grid = options.method == "grid"
     problems = [replace(p, at={}) if grid else p for p in problems_of(space)]
@@ -279,6 +289,7 @@ def write_fixed(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
                 "params": {key: named[key] for key in ways}, "config_id": target.config_id, "label": target.label,
                 "asked": 2 * count, "state": state, "values": found, "cause": cause, "partial": partial,
                 "told": 2 * count + 1 if outcome else None, "trial_id": target.config_id[:10],
+                "once_complete": target.config_id in before,
             })  # fmt: skip
     definition = {
         "method": options.method, "metrics": list(options.names), "goals": list(options.goals),

@@ -66,8 +66,9 @@ def test_of_many_at_once_one_gets_it(ledger):
 def test_the_claim_of_a_process_that_ended_is_taken_over(ledger):
     leave(ledger, 0, pid=dead_process())
     assert not claimed_by_others(ledger, ID, 0)
-    with Claims(ledger, "mine") as mine:
-        assert mine.take(ID, [0]) == [0]
+    with Claims(ledger, "mine") as mine, Claims(ledger, "third") as third:
+        assert mine.take(ID, [0]) == [0] and third.take(ID, [0]) == []
+    assert ledger.storage.list("claims") == []  # of the third, who got nothing, and of the dead neither
 
 
 @pytest.mark.parametrize("content", [b"", b"{", records.encode({"mark": 3}), records.encode({"mark": "../x"})])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from d2l_study.errors import UserError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.plan import Plan
@@ -13,6 +13,7 @@ from d2l_study.study.queue import SearchQueue
 from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED, Search
 from d2l_study.study.search_document import read_document
 from d2l_study.study.search_results import best_trial, pareto_front, search_summary
+from d2l_study.study.search_run import once_complete
 from d2l_study.study.search_samplers import Sampler, Told
 from d2l_study.study.space import load_space, study_name
 from d2l_study.study.storage import LocalStorage
@@ -312,3 +313,29 @@ def test_cmaes_searches_several_numbers(make, old, new, words):
     with pytest.raises(UserError) as error:
         make(SPACE.replace("tpe", "cmaes").replace(old, new))
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_trial_that_was_complete_is_not_ended_early_when_its_runs_are_lost(make):
+    """With all others known by then it would be judged more hardly than it was."""
+    text = SPACE.replace("replicates: 2", "replicates: 2\nschedule: asha")
+    search = run(make(text), most=6)
+    lost = min((t for t in search.trials if t.arm == "vat"), key=value)
+    for replicate in (0, 1):
+        search.folder.storage.delete(f"{search.folder.ledger.run_key(lost.config_id, replicate)}/commit.json")
+    again = make(text)
+    again.reopen([lost.config_id])
+    kept = make(text)  # as the next command reads it
+    assert once_complete(kept.folder) == {t.config_id for t in search.trials}
+    assert [t.config_id for t in kept.open] == [lost.config_id]
+
+
+def test_a_search_whose_document_is_lost_is_refused_and_none_of_its_trials_is_asked_twice(make):
+    search = run(make(), most=4)
+    entries = [{"config_id": t.config_id, "stage": "teacher", "method": t.arm, "values": {}, "varied": [],
+                "replicates": [0, 1]} for t in search.trials]  # fmt: skip
+    search.folder.write("", {}, entries)
+    search.folder.storage.delete("studies/s/search.json")
+    assert [t.config_id for t in make().trials] == [t.config_id for t in search.trials]  # its copy is there
+    search.folder.storage.delete("studies/s/copies/search.json")
+    with pytest.raises(DamagedError, match=r"search\.json: missing, though .*its runs are safe.*--study NEWNAME"):
+        make()
