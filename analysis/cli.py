@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import UnreadableError, UserError, damage_shown, nearest
 
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {refusal(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\n{last_words.stopped('analysis')}", file=sys.stderr)
+        return 130
     return 0
 
 

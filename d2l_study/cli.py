@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from d2l_study import __version__
+from d2l_study import __version__, last_words
 from d2l_study.cleaning_commands import add_cleaning
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
@@ -22,29 +22,30 @@ ROOT = "runs"
 @damage_shown()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's."""
+    name = ""
     try:
         arguments = _parser().parse_args(argv)
+        name = arguments.parser.prog.split()[-1]
         return arguments.command(arguments) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except StorageError as error:
         said = error.strerror or str(error)
-        print(f"error: cannot write to {error.filename}: {said}; what was committed is safe. "
-              "When that is mended, give the same command.", file=sys.stderr)  # fmt: skip
+        print(f"error: cannot write to {error.filename}: {said}{last_words.refused(name)}", file=sys.stderr)
         return 1
     except UnreadableError as error:
-        print(f"error: cannot read {error.filename}: {error.strerror}; what was committed is safe.", file=sys.stderr)
+        print(f"error: cannot read {error.filename}: {error.strerror}{last_words.refused(name)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {refusal(error)}; what was committed is safe.", file=sys.stderr)
+        print(f"error: {refusal(error)}{last_words.refused(name)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; what was committed is safe, and the same command goes on from there.", file=sys.stderr)
+        print(f"\n{last_words.stopped(name)}", file=sys.stderr)
         return 130
 
 

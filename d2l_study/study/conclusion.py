@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from d2l_study import last_words
 from d2l_study.errors import counted
 from d2l_study.study.failure_report import show_failures, show_undefined
 from d2l_study.study.prepared import Study
@@ -24,10 +25,12 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
 
     name, root = study.name, study.request.root
     where = "" if root == "runs" else f" --root {shlex.quote(root)}"
+    why = f" ({reason})" if reason else ""
+    broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
     print()
     if study.search is not None and not study.search.trials:
-        print("Stopped before the first trial; the same command goes on from here.")
-        return 130
+        print(f"Stopped before the first trial{why}; {last_words.how_it_goes_on(reason)}.")
+        return _said_refusal(reason) if broken else 130
     rows = analysis.load(name, root)
     if study.space.search is not None:
         print(search_summary(study.folder, rows), end="")
@@ -39,13 +42,8 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
         show_failures(study.folder, rows, where)
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
-        why = f" ({reason})" if reason else ""
-        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; the same command goes on from here.")
-    broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
-    code = 1 if broken else 130 if stopped else 1 if failed else 0
-    if broken and reason is not None and reason.startswith("cannot "):
-        print(f"error: {reason}; what was committed is safe. When that is mended, give the same command.",
-              file=sys.stderr)  # fmt: skip
+        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; {last_words.how_it_goes_on(reason)}.")
+    code = _said_refusal(reason) if broken else 130 if stopped else 1 if failed else 0
     if not (rows["status"] == "done").any():
         return code or 1
     pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
@@ -59,6 +57,13 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
     if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
         print(f"      report: {short_path(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
     return code
+
+
+def _said_refusal(reason: str | None) -> int:
+    """Exit code 1 of a study that was broken off; where the root refused, that is an error of its own."""
+    if reason is not None and reason.startswith("cannot "):
+        print(f"error: {reason}{last_words.refused('run')}", file=sys.stderr)
+    return 1
 
 
 def show_made_again(study: Study, rows: pandas.DataFrame) -> None:

@@ -100,7 +100,7 @@ def stop_study(study: str, root: str, wait_seconds: float = 180.0) -> int:
     counts = _counts(folder)
     print(f"{folder.name}: stopped, {counts['done']} of {sum(counts.values())} runs done")
     command = folder.resolved().get("provenance", {}).get("command")
-    if counts["missing"] and command:
+    if (counts["missing"] or still_to_ask(folder)[0]) and command:
         print(f"  to go on: {masked(command)}")
     return 0
 

@@ -166,7 +166,7 @@ def _train(
         return False
     where = "" if request.address == "local" else f" at {request.address}"
     print(f"  {'joining' if where else 'starting'} Ray{where} …", flush=True)
-    with cluster(request.address) as ray, ended_by_sigterm(held):
+    with cluster(request.address) as ray, ended_by_signals(held):
         if request.address != "local":
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
@@ -219,13 +219,23 @@ def found(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, An
 
 
 @contextlib.contextmanager
-def ended_by_sigterm(held: Lease) -> Iterator[None]:
-    """A batch system that takes the machine away says so first: the study then ends as by `stop`."""
+def ended_by_signals(held: Lease) -> Iterator[None]:
+    """A batch system that takes the machine away says so first (SIGTERM): the study then ends as by `stop`. So it does
+    by Ctrl-C where the exception of that is lost: Python drops those that are raised in a callback of C code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: held.end("SIGTERM"))
+
+    def interrupt(number: int, frame: object) -> None:
+        held.end("Ctrl-C")
+        raise KeyboardInterrupt
+
+    heard = {signal.SIGTERM: lambda number, frame: held.end("SIGTERM")}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a background job of a script
+        heard[signal.SIGINT] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""What a command says when it is interrupted or refused: of its own work, and never a traceback."""
+
+import errno
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+import analysis.cli
+from d2l_study import cli, last_words
+from d2l_study.errors import StorageError, UnreadableError
+from d2l_study.study.conclusion import conclude
+from d2l_study.study.run import ended_by_signals
+
+COMMANDS = {
+    "run": ["--space", "smoke"], "plan": ["--space", "smoke"], "trial": ["--id", "a"], "reproduce": ["a"],
+    "sync": ["few"], "stop": ["few"], "status": ["few"], "list": [], "spaces": [], "data": [], "ui": [],
+    "label": ["--run", "a", "x.npy", "--out", "o"],
+}  # fmt: skip
+
+
+def raising(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_promises_what_the_command_keeps(name, monkeypatch, capsys):
+    monkeypatch.setattr(cli, f"_{name}", raising(KeyboardInterrupt()))
+    assert cli.main([name, *COMMANDS[name]]) == 130
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("\nStopped") and said.err.count("\n") == 2
+    assert ("committed is safe" in said.err) is (name in ("run", "trial"))
+    assert ("goes on" in said.err) is (name in ("run", "trial"))
+    assert ("begins anew" in said.err) is (name == "reproduce")
+    assert ("nothing had been scored" in said.err) is (name == "label")
+
+
+@pytest.mark.parametrize("name", ["run", "list", "label"])
+def test_a_refusal_promises_what_the_command_keeps(name, monkeypatch, capsys):
+    for error, said in (
+        (StorageError(errno.ENOSPC, "No space left on device", "/x"), "cannot write to /x: No space left on device"),
+        (UnreadableError(errno.EIO, "Input/output error", "/x"), "cannot read /x: Input/output error"),
+        (OSError(errno.EIO, "Input/output error", "/x"), "/x: Input/output error"),
+    ):
+        monkeypatch.setattr(cli, f"_{name}", raising(error))
+        assert cli.main([name, *COMMANDS[name]]) == 1
+        promised = "; what was committed is safe. When that is mended, give the same command" if name == "run" else ""
+        assert capsys.readouterr().err == f"error: {said}{promised}\n"
+
+
+def test_ctrl_c_ends_an_analysis_in_a_word(monkeypatch, capsys):
+    monkeypatch.setattr(analysis.cli, "_tables", raising(KeyboardInterrupt()))
+    assert analysis.cli.main(["tables", "few"]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+
+
+class Held:
+    """Stands for the lease: the first reason stays."""
+
+    reason = None
+
+    def end(self, reason):
+        self.reason = self.reason or reason
+
+
+def test_a_lost_ctrl_c_ends_a_study_all_the_same():
+    held, before = Held(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with ended_by_signals(held):
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.sigtimedwait([], 1)  # a place for it to be raised
+        assert held.reason == "Ctrl-C"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (None, "the same command goes on from here"),
+        ("Ctrl-C", "the same command goes on from here"),
+        ("another driver has taken up the study", "the other one goes on with them"),
+        ("--fail-fast, after a run of vat failed", "without --fail-fast past what fails"),
+    ],
+)
+def test_the_runs_that_are_left_are_gone_on_with_as_is_said(reason, words):
+    assert words in last_words.how_it_goes_on(reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [(None, 130), ("`stop` was said on here", 130), ("cannot write to /x: full", 1)]
+)
+def test_a_search_that_ends_before_its_first_trial_says_why(reason, code, capsys):
+    study = SimpleNamespace(name="s", request=SimpleNamespace(root="runs"), search=SimpleNamespace(trials=[]))
+    assert conclude(study, True, 0, 4, reason) == code
+    said = capsys.readouterr()
+    assert "Stopped before the first trial" in said.out and (reason is None or f"({reason})" in said.out)
+    assert ("error: cannot write to /x: full; what was committed is safe" in said.err) is (code == 1)
