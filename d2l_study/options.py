@@ -91,6 +91,7 @@ class Options:
 
 
 _HINTS: dict[type, dict[str, Any]] = {}
+_FIELDS: dict[type, dict[str, tuple[Any, Mapping[str, Any]]]] = {}
 
 
 def _hints(cls: type) -> dict[str, Any]:
@@ -101,8 +102,10 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def field_of(cls: type[Options], key: str) -> tuple[Any, Mapping[str, Any]]:
     """The type and the metadata of one key."""
-    (f,) = [f for f in dataclasses.fields(cls) if f.name == key]
-    return _hints(cls)[key], f.metadata
+    if cls not in _FIELDS:  # spaces of thousands of configurations ask for each of their keys several times
+        hints = _hints(cls)
+        _FIELDS[cls] = {f.name: (hints[f.name], f.metadata) for f in dataclasses.fields(cls)}
+    return _FIELDS[cls][key]
 
 
 def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
@@ -114,7 +117,6 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     (kind,) = [k for k in kinds if k is not types.NoneType]
     if value is None and optional:
         return None
-    allowed = allowed_values(hint, meta)
     if kind is bool:
         ok = isinstance(value, bool)
     elif kind is int:
@@ -128,12 +130,13 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
         value = os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
         ok = isinstance(value, kind)
     if not ok:
-        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
+        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed_values(hint, meta)}")
     choices = meta.get("choices")
     if choices is not None and value not in choices:
-        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}{nearest(value, choices)}")
+        expected = allowed_values(hint, meta)
+        raise UserError(f"{name}: {value!r} is not allowed; expected {expected}{nearest(value, choices)}")
     if kind in (int, float) and not _within(value, meta):
-        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed}")
+        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed_values(hint, meta)}")
     return value
 
 

@@ -37,6 +37,7 @@ from d2l_study.study.space_files import document_of, find_space, read_text, show
 from d2l_study.study.space_keys import (
     CLASS_MAPS,
     MOST_CONFIGURATIONS,
+    MOST_MEMBERS,
     SECTIONS,
     Key,
     StudyOptions,
@@ -268,7 +269,12 @@ def load_space(
         raise UserError(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
         )
+    members = 0
     for method, point in _points(space, shown):
+        members += getattr(point.get("student"), "teachers", 0)
+        if members > MOST_MEMBERS:
+            raise placed(f"student.teachers: the ensembles of all students have more than {MOST_MEMBERS:,} members",
+                         leaves, shown)  # fmt: skip
         try:
             _check_references(space.references, point["data"])
         except UserError as error:

@@ -33,6 +33,8 @@ WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
 
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000
+MOST_MEMBERS = 50_000
+"""Of the ensembles of all students, a teacher counted for each student that it teaches."""
 MOST_BYTES = 1_000_000
 
 TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
@@ -74,7 +76,8 @@ def has_key(cls: type[Options], key: str) -> bool:
 
 def scientific(section: Options) -> dict[str, Any]:
     """The values that results may depend on."""
-    return {k: v for k, v in section.to_dict().items() if field_of(type(section), k)[1]["scientific"]}
+    cls = type(section)
+    return {key: getattr(section, key) for key in cls.keys() if field_of(cls, key)[1]["scientific"]}  # noqa: SIM118
 
 
 def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], str]:

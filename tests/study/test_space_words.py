@@ -121,6 +121,13 @@ def test_more_arms_than_configurations_are_refused_before_they_are_paired(load):
         load(f"description: x\nstudent: {{}}\nteachers: {{{arms}}}\nmethods: {{{arms}}}\n")
 
 
+def test_more_members_of_ensembles_than_can_be_planned_are_refused(load):
+    steps = list(range(1, 1001))
+    text = f"description: x\nstudent: {{teachers: 60, steps: {steps}}}\nteachers: {{a: {{}}}}\nmethods: {{b: {{}}}}\n"
+    with pytest.raises(UserError, match=r"mine\.yaml: student\.teachers: the ensembles .* more than 50,000 members"):
+        load(text)
+
+
 # ---- references and the description
 
 
