@@ -339,3 +339,9 @@ def test_a_search_whose_document_is_lost_is_refused_and_none_of_its_trials_is_as
     search.folder.storage.delete("studies/s/copies/search.json")
     with pytest.raises(DamagedError, match=r"search\.json: missing, though .*its runs are safe.*--study NEWNAME"):
         make()
+
+
+def test_a_search_has_the_science_version_of_what_it_may_draw(make):
+    assert make()._definition()["science_version"] == 1
+    mixed = SPACE.replace("lambda_adv: {low: 0.1, high: 3}, epsilon: 2", "batch_bags: 2, mixup: {low: 0.1, high: 1}")
+    assert make(mixed)._definition()["science_version"] == 2  # learned from before, it would learn of another mixup
