@@ -6,6 +6,8 @@
     rows = analysis.load("rows.parquet")               # from an exported file
     analysis.table(rows, "instance_auc")               # shows itself in a notebook; .text("latex"), .frame()
     analysis.compare(rows, {"method": "none"})         # paired tests; .frame() has the p-values
+    analysis.figure(rows, "roc")                       # a matplotlib Figure; kinds as of the command
+    rows = analysis.load("vat_quick", labels={"none": "Attention MIL"})   # names for print
     scores = analysis.load_predictions("vat_quick", method="vat", split="test", level="bag")
 
 Behind them: `mean_interval`, `paired_difference`, `delong_test`, `cluster_bootstrap`, `corrected_t`, `paired_t`,
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from analysis.clusters import cluster_bootstrap
     from analysis.comparison import compare
     from analysis.delong import delong_test
+    from analysis.drawing import figure
     from analysis.intervals import mean_interval, paired_difference
     from analysis.out_of_fold import pooled_rows
     from analysis.paired_tests import corrected_t, holm, paired_t, wilcoxon
     from analysis.tables import render, table
 
 _LAZY = {
-    "cluster_bootstrap": "clusters", "compare": "comparison", "delong_test": "delong",
+    "cluster_bootstrap": "clusters", "compare": "comparison", "delong_test": "delong", "figure": "drawing",
     "mean_interval": "intervals", "paired_difference": "intervals", "pooled_rows": "out_of_fold",
     "corrected_t": "paired_tests", "holm": "paired_tests", "paired_t": "paired_tests", "wilcoxon": "paired_tests",
     "render": "tables", "table": "tables",
@@ -43,6 +46,6 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "cluster_bootstrap", "compare", "corrected_t", "delong_test", "holm", "load", "load_predictions", "mean_interval",
-    "paired_difference", "paired_t", "pooled_rows", "render", "table", "wilcoxon",
+    "cluster_bootstrap", "compare", "corrected_t", "delong_test", "figure", "holm", "load", "load_predictions",
+    "mean_interval", "paired_difference", "paired_t", "pooled_rows", "render", "table", "wilcoxon",
 ]  # fmt: skip

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis import stages
 from analysis.intervals import mean_interval, unit_values
-from analysis.layout import LEVEL, METRICS, SYMBOLS, Cell, Label, Layout, Origin, Status, absent
+from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, Status, absent
 from analysis.metrics import Metric, describe, find_metric, level_of
+from analysis.names import SYMBOLS, Names
 from analysis.partitions import DRAWN, Partition, partitions_of
 from d2l_study.errors import UserError, listed, nearest
 
@@ -48,7 +50,9 @@ def arrange(
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
     names = [metric or stages.default_metric(rows)] if metric is None or isinstance(metric, str) else [*metric]
+    printed = Names.of(rows)
     measures = [find_metric(rows, name) for name in dict.fromkeys(names)]
+    measures = [replace(one, title=printed.texts.get(one.name, one.title)) for one in measures]
     if len(measures) > 1 and column_key != METRICS:
         raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
     _check_axes(rows, row_key, column_key, panel_key)
@@ -71,7 +75,7 @@ def arrange(
     label_key = "method" if "method" in axes else row_key
     others = [key for key in axes if key != label_key]
     configurations = _configurations(frame, label_key)
-    extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes)
+    extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes, printed)
     staged = "stage" not in axes
     stages_of = configurations.groupby(label_key, dropna=False)["stage"].nunique()
     ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
@@ -86,11 +90,12 @@ def arrange(
         for key in axes:
             value = _plain(run[key])
             if key != label_key:
-                labels[key] = Label(key, value)
+                labels[key] = Label(key, value, names=printed)
                 continue
             named = extra[value, _plain(run["stage"])]
             keys = tuple((k, _plain(run[k])) for k in named if not absent(run[k]))
-            labels[key] = Label(key, value, str(run["stage"]) if staged else None, keys, value in ambiguous)
+            stage = str(run["stage"]) if staged else None
+            labels[key] = Label(key, value, stage, keys, value in ambiguous, printed)
         places.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
         arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
         origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
@@ -108,9 +113,9 @@ def arrange(
             by_replicate = {r: (status, values[i]) for r, (status, values, _) in runs.items()}
             where, head = panel, column
             if column_key == METRICS:
-                head = Label(METRICS, measure.name)
+                head = Label(METRICS, measure.name, names=printed)
                 if len(levels) > 1:
-                    where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),))
+                    where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),), names=printed)
             lacks = origin.stage in lacking[measure.name]
             cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, machines)
     if column_key == METRICS:
@@ -119,11 +124,12 @@ def arrange(
     ordered = [[*dict.fromkeys(place[i] for place in cells)] for i in range(3)]
     panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
     if column_key == METRICS:
-        column_labels = [Label(METRICS, measure.name) for measure in measures]
+        column_labels = [Label(METRICS, measure.name, names=printed) for measure in measures]
     datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
     return Layout(
-        measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets
-    )
+        measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
+        printed,
+    )  # fmt: skip
 
 
 def _status(status: Any, cause: Any) -> str:
@@ -261,7 +267,12 @@ def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key
 
 
 def _label_keys(
-    frame: pandas.DataFrame, varied: list[str] | None, label_key: str, others: list[str], notes: list[str]
+    frame: pandas.DataFrame,
+    varied: list[str] | None,
+    label_key: str,
+    others: list[str],
+    notes: list[str],
+    names: Names,
 ) -> dict[tuple[Any, Any], list[str]]:
     """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
     those that vary within it, and whatever else sets apart two configurations that would share a cell."""
@@ -272,7 +283,7 @@ def _label_keys(
     named = {*(varied or ()), "generation", "dataset", "method"}
     following = {key for key in settings if not _varies(frame, key, others)}
     for key in (k for k in settings if k in named & following and frame[k].nunique() > 1):
-        notes.append(f"{key} follows {' and '.join(SYMBOLS.get(k, k) for k in others)}.")
+        notes.append(f"{names.key(key)} follows {' and '.join(map(names.key, others))}.")
 
     by_arm: dict[tuple[Any, Any], list[str]] = {}
     for (value, stage), arm in frame.groupby([label_key, "stage"], dropna=False, sort=False):

@@ -53,13 +53,16 @@ def caption(
         if any(0 < i.count < LEAST_PAIRS for i in intervals):
             sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
         if any(i.kind == "not estimable" for i in intervals):
-            sentences.append("Not estimable: so few pairs would have an interval wider than the metric's range.")
+            sentences.append(NOT_ESTIMABLE)
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
     sentences += _states(layout)
     present = {c.origin.stage for c in layout.cells.values()}
-    sentences += [f"{meaning}." for stage, meaning in stages.MEANINGS.items() if stage in present]
-    used = [SYMBOL_MEANINGS[k] for k in (layout.column_key, layout.row_key, layout.panel_key) if k in SYMBOL_MEANINGS]
+    sentences += [f"{meaning.replace(stage, layout.names.texts.get(stage, stage), 1)}."
+                  for stage, meaning in stages.MEANINGS.items() if stage in present]  # fmt: skip
+    named = {key for label in (*layout.rows, *layout.panels) for key, _ in label.keys}
+    named |= {str(key) for key in (layout.column_key, layout.row_key, layout.panel_key)}
+    used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.symbol(key)]
     if used:
         sentences.append("; ".join(used) + ".")
     return sentences + layout.notes
@@ -129,6 +132,7 @@ def _spread(layout: Layout) -> list[str]:
     return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.folds]
 
 
+NOT_ESTIMABLE = "Not estimable: an interval from so few pairs would be wider than a difference of the metric can be."
 AVERAGED = (
     "Repeats that were tested on the same bags are no new partition: they are averaged, and each fold is counted once."
 )

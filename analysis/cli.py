@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from analysis.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
 from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import UnreadableError, UserError, damage_shown, nearest
@@ -22,9 +23,6 @@ FORMATS = ("markdown", "csv", "latex", "html", "parquet")
 TESTS = ("paired", "delong", "clusters")
 AUTO = "auto"
 SCALES = ("linear", "logit")
-SEARCH_KINDS = ("best", "importances", "parallel")
-SCORE_KINDS = ("roc", "pr", "reliability")
-KINDS = ("curves", "pairs", "heatmap", *SCORE_KINDS, "learning", *SEARCH_KINDS)
 LEVELS = ("bag", "instance")
 SIZES = ("column", "page", "slide")
 DEFAULT_PANEL = "mean_bag_size"
@@ -122,10 +120,13 @@ def _put_out(made: Any, format: str, path: Path | None) -> None:
 
 def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
     from analysis import results
+    from analysis.names import with_labels
 
     study = arguments.study
     only = study[0] if isinstance(study, list) and len(study) == 1 else study
-    return results.load(only, arguments.root, tracking_uri=arguments.tracking_uri)
+    rows = results.load(only, arguments.root, tracking_uri=arguments.tracking_uri)
+    labels = _keys(getattr(arguments, "label", []), "--label")
+    return with_labels(rows, labels, "--label") if labels else rows
 
 
 def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.DataFrame | None:
@@ -193,22 +194,15 @@ def _check_figure_options(arguments: argparse.Namespace) -> None:
 
 
 def _figure_of_rows(arguments: argparse.Namespace) -> Any:
-    from analysis import figures, heatmap, learning_figure, pairs, reliability_figure, roc_figure
+    from analysis import drawing
     from analysis.chosen import where
 
-    rows = where(_load(arguments), _keys(arguments.where, "--where"))
-    kind, size, metric, level = arguments.kind, arguments.size, arguments.metric, arguments.level or "bag"
-    if kind == "pairs":
-        return pairs.draw_pairs(rows, metric, panel_key=_panel(arguments), size=size)
-    if kind == "heatmap":
-        return heatmap.draw_heatmap(rows, metric, row_key=arguments.rows, column_key=arguments.columns, size=size)
-    if kind in roc_figure.KINDS:
-        return roc_figure.draw_roc(rows, kind, level, size=size)
-    if kind == "reliability":
-        return reliability_figure.Reliability.of(rows, level).draw(size)
-    if kind == "learning":
-        return learning_figure.draw_learning(rows, metric, size=size)
-    return figures.draw(rows, metric, panel_key=_panel(arguments), scale=arguments.scale or "linear", size=size)
+    rows, kind = where(_load(arguments), _keys(arguments.where, "--where")), arguments.kind
+    given = {"metric": arguments.metric, "panel_key": _panel(arguments), "row_key": arguments.rows,
+             "column_key": arguments.columns, "level": arguments.level, "scale": arguments.scale}  # fmt: skip
+    taken = {name: value for name, value in given.items() if kind in drawing.TAKEN_BY[name]}
+    kept = {name: value for name, value in taken.items() if value is not None or name == "panel_key"}
+    return drawing.figure(rows, kind, size=arguments.size, **kept)
 
 
 def _search_figure(arguments: argparse.Namespace) -> Any:
@@ -218,7 +212,8 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
         raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
     if arguments.tracking_uri:
         raise UserError(f"--tracking-uri: not of --kind {arguments.kind}, which reads the trials in the study's folder")
-    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size)
+    labels = _keys(arguments.label, "--label")
+    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size, labels)
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -273,6 +268,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         added.add_argument("study", metavar="STUDY", nargs="+", help=STUDY_HELP)
         added.add_argument("--root", default="runs", help="the folder that holds results and studies (default: runs)")
         added.add_argument("--tracking-uri", metavar="URI", help="read the studies of this MLflow store, and no folder")
+        if name != "export":  # rows keep the names of the space
+            added.add_argument(
+                "--label", nargs="+", action="extend", default=[], metavar="NAME=TEXT",
+                help="how an arm, key or metric is to be called, such as none='Attention MIL'",
+            )  # fmt: skip
         by_name[name] = added
         return added
 
@@ -320,8 +320,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "learning: curves of the training; of a search: best (so far, by trial), importances (of its keys), parallel "
         "(each trial over its keys)",
     )  # fmt: skip
-    _add_metric(figure)
-    _add_panel(figure, "of curves and pairs: one panel for each of its values")
+    figure.add_argument(
+        "--metric", help="a metric of the runs (default: instance_auc in a study of students, else bag_auc)"
+    )
+    figure.add_argument(
+        "--panel", default=DEFAULT_PANEL, metavar="KEY",
+        help=f"of curves and pairs: one panel for each of its values (default: {DEFAULT_PANEL}; none for no panels)",
+    )  # fmt: skip
     figure.add_argument("--rows", metavar="KEY", help="of a heat map (default: num_bags, lambda_adv, or what varies)")
     figure.add_argument(
         "--columns", metavar="KEY", help="of a heat map (default: mean_bag_size, epsilon, or what varies)"
@@ -332,7 +337,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     figure.add_argument(
         "--size", choices=SIZES, default="page",
-        help="column: 3.4 inches wide; page: 7 inches (default); slide: 13.3 inches, with larger letters",
+        help="column: 3.4 inches wide; page: 7 inches (default); slide: 13.3 × 7.5 inches, with larger letters",
     )  # fmt: skip
     figure.add_argument("--scale", choices=SCALES, help="of the metric; logit spreads what lies near 1")
     figure.add_argument("--out", required=True, metavar="FILE", help=".png, .svg or .pdf")
@@ -396,15 +401,3 @@ def _ratio(text: str) -> float:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else markdown")
     parser.add_argument("--out", metavar="FILE", help="write there instead of printing")
-
-
-def _add_metric(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--metric", help="a metric of the runs (default: instance_auc in a study of students, else bag_auc)"
-    )
-
-
-def _add_panel(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument(
-        "--panel", default=DEFAULT_PANEL, metavar="KEY", help=f"{text} (default: {DEFAULT_PANEL}; none for no panels)"
-    )

@@ -26,6 +26,7 @@ import numpy as np
 from analysis import stages
 from analysis.arrange import arrange
 from analysis.comparison_sheet import comparison_sheet, said
+from analysis.csv_text import to_csv
 from analysis.differences import baseline_for, difference_of
 from analysis.intervals import Interval, paired_values, unit_values
 from analysis.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, show
@@ -113,7 +114,7 @@ class Comparison:
 
         check_format(format)
         if format == "csv":
-            return self.frame().to_csv(index=False)
+            return to_csv(self.frame())
         if format == "parquet":
             raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
         return {"markdown": write_markdown, "latex": write_latex, "html": write_html}[format](self.sheet())
@@ -199,7 +200,7 @@ def _check_replicates(rows: pandas.DataFrame, test: str, wanted: Sequence[int]) 
 
 def _no_baseline(layout: Layout, wanted: Mapping[str, str]) -> str:
     """Why nothing can be compared with the rows that answer to the baseline."""
-    rows = f"rows: {listed(dict.fromkeys(row.text for row in layout.rows))}"
+    rows = f"rows: {listed(dict.fromkeys(row.plain for row in layout.rows))}"
     known: dict[str, dict[str, None]] = {}
     for row in layout.rows:
         for key, value in _keys_of(row).items():

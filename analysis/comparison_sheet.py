@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from analysis.caption import AVERAGED, ratios
+from analysis.caption import AVERAGED, NOT_ESTIMABLE, ratios
 from analysis.intervals import Interval
 from analysis.layout import Label
 from analysis.number_style import styles_of
@@ -63,6 +63,8 @@ def _difference(interval: Interval, decimals: int, count: int | None) -> Entry:
     bounds = ""
     if interval.has_bounds:
         bounds = f"[{interval.lower:+.{decimals}f}, {interval.upper:+.{decimals}f}]".replace("-", "−")
+    elif interval.kind == "not estimable":
+        bounds = "[not estimable]"
     mean = f"{interval.mean:+.{decimals}f}".replace("-", "−")
     return Entry(mean, bounds, "" if count is None else f"({count})", value=interval.mean)
 
@@ -131,6 +133,8 @@ def _caption(made: Comparison) -> list[str]:
             sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
     if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
         sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
+    if any(one.difference.kind == "not estimable" for one in made.found):
+        sentences.append(NOT_ESTIMABLE)
     sentences.append(holm_text)
     sentences.append("A large p is no proof of equality: look at the interval.")
     return sentences + made.notes

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.csv_text import unguarded_frame
 from analysis.metrics import describe
 from d2l_study.errors import UserError, listed
 from d2l_study.study.folder import LEADING_COLUMNS
@@ -64,7 +65,8 @@ def _read_csv(path: Path) -> pandas.DataFrame:
     columns = pd.read_csv(path, nrows=0).columns
     empty = {column: [""] if column in TEXTS else [*MISSING] for column in columns}
     texts = {column: str for column in TEXTS if column in columns}
-    return pd.read_csv(path, low_memory=False, dtype=texts, na_values=empty, keep_default_na=False)
+    frame = pd.read_csv(path, low_memory=False, dtype=texts, na_values=empty, keep_default_na=False)
+    return unguarded_frame(frame)
 
 
 def _read_parquet(path: Path) -> pandas.DataFrame:

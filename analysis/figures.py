@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from analysis import stages, style
 from analysis.arrange import arrange
 from analysis.caption import counted, interval_kinds
-from analysis.layout import METRICS, SYMBOL_MEANINGS, SYMBOLS, Cell, Label, Layout, default_columns
+from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns
+from analysis.names import SYMBOLS, Names
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
 
@@ -86,16 +86,17 @@ def draw(
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
         many = len(layout.rows) > LEGEND_ABOVE
-        height = style.PANEL_HEIGHT * (1.25 if many else 1) if curves else 0.8 + 0.26 * len(layout.rows)
         right = many and across < chosen.across  # else there is no room for the legend there
-        beside = (_text_inches(layout) + 0.7 if right else 0.0) if curves else _text_inches(layout, 1000)
+        beside = _text_inches(layout) + 0.7 if right and curves else 0.0
         legend_rows = len(layout.rows) if curves and many and not right else 0
-        # Long names beside the panels of points make the figure wider: shortened they would not tell arms apart.
-        width = chosen.panel_width(len(layout.panels), beside) * across + beside
-        figure.set_size_inches(
-            width * chosen.scale,
-            (height * down + (0.6 if curves and not many else 0.3) + 0.17 * legend_rows) * chosen.scale,
-        )
+        if curves:
+            width = chosen.panel_width(len(layout.panels), beside)
+            height = chosen.panel_height(width, style.PANEL_HEIGHT * (1.25 if many else 1))
+        else:  # names take at most half of the width, in lines
+            names = [style.wrapped(row.text, int(chosen.width / 2 / 0.064)) for row in layout.rows]
+            height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
+        around = (0.6 if curves and not many else 0.3) + 0.17 * legend_rows
+        chosen.set(figure, height * down + around, min(height, style.LOWEST_PANEL) * down + around if curves else None)
         for i, axis in enumerate(axes.flat):
             if i >= len(layout.panels):
                 axis.set_visible(False)
@@ -104,9 +105,9 @@ def draw(
             axis.set_title(panel.text)
             if curves:
                 _draw_curves(axis, layout, panel, marks)
-                axis.set_xlabel(_words(x_key) if i + across >= len(layout.panels) else "")
+                axis.set_xlabel(_words(x_key, layout.names) if i + across >= len(layout.panels) else "")
             else:
-                _draw_points(axis, layout, panel, marks)
+                _draw_points(axis, layout, panel, marks, names)
                 axis.set_xlabel(layout.metric.heading if i + across >= len(layout.panels) else "")
             if curves and i % across == 0:
                 axis.set_ylabel(layout.metric.heading)
@@ -168,6 +169,18 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
             _draw_band(axis, piece, mark, few, 2 + z / 100)
             for column, cell in piece:
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
+    mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
+    if not any(cell.values for cell in mine):
+        style.say(axis, nothing_drawn(mine))
+
+
+def nothing_drawn(cells: Iterable[Cell]) -> str:
+    """Why a panel is empty: `no result: 2 configurations failed, 1 configuration missing`."""
+    states: dict[str, int] = {}
+    for cell in cells:
+        states[cell.status] = states.get(cell.status, 0) + 1
+    each = (f"{number} configuration{'s' if number > 1 else ''} {status}" for status, number in states.items())
+    return "no result: " + ", ".join(each)
 
 
 def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: style.Mark, few: bool, z: float) -> None:
@@ -188,7 +201,7 @@ def _draw_marker(axis: Axes, x: float, y: float, cell: Cell, mark: style.Mark) -
     axis.plot([x], [y], mark.marker, color=mark.colour, markerfacecolor=face, markeredgewidth=0.9, zorder=4)
 
 
-def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark]) -> None:
+def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark], names: list[str]) -> None:
     (column,) = layout.columns
     for position, row in enumerate(layout.rows):
         cell = layout.cells.get((panel, row, column))
@@ -202,7 +215,7 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
             axis.plot([interval.lower, interval.upper], [position] * 2, color=mark.colour, lw=1.2)
             axis.plot([interval.lower, interval.upper], [position] * 2, "|", color=mark.colour, markersize=6)
         _draw_marker(axis, interval.mean, position, cell, mark)
-    axis.set_yticks(range(len(layout.rows)), [row.text for row in layout.rows])
+    axis.set_yticks(range(len(layout.rows)), names)
     axis.set_ylim(len(layout.rows) - 0.5, -0.5)
     for position, (before, after) in enumerate(itertools.pairwise(layout.rows)):
         if stages.group(before.stage) != stages.group(after.stage):
@@ -229,7 +242,7 @@ def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark],
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=m.colour, marker=m.marker, linestyle=m.line, label=_wrapped(row.text))
+        Line2D([], [], color=m.colour, marker=m.marker, linestyle=m.line, label=style.wrapped(row.text, LABEL_WIDTH))
         for row, m in marks.items()
     ]
     if right:
@@ -238,14 +251,9 @@ def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark],
         style.legend(figure, handles, max(min(len(row.text), LABEL_WIDTH) for row in layout.rows))
 
 
-def _wrapped(text: str) -> str:
-    """A row's label in lines that leave the panels their room."""
-    return "\n".join(textwrap.wrap(text, LABEL_WIDTH, subsequent_indent="   ", break_long_words=False))
-
-
-def _text_inches(layout: Layout, width: int = LABEL_WIDTH) -> float:
-    """The width of the row labels in lines of at most `width` characters."""
-    return 0.064 * max(min(len(row.text), width) for row in layout.rows)
+def _text_inches(layout: Layout) -> float:
+    """The width of the row labels in the legend."""
+    return 0.064 * max(min(len(row.text), LABEL_WIDTH) for row in layout.rows)
 
 
 def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
@@ -255,7 +263,8 @@ def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(values, [f"{v:g}" for v in values], minor=False)
         axis.set_xticks([], minor=True)
-        axis.margins(x=0.06)
+        room = (values[-1] / values[0]) ** 0.06
+        axis.set_xlim(values[0] / room, values[-1] * room)  # of an empty panel too
     figure.draw_without_rendering()
     canvas: Any = figure.canvas
     boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.flat[0].get_xticklabels()]
@@ -266,8 +275,7 @@ def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
 
 
 def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> None:
-    """The axes along which the metric runs, in shared limits: no room beyond 0 and 1 for a metric that ends
-    there, except for the markers on them."""
+    """The axes along which the metric runs, in shared limits: a metric that ends at 0 and 1 ends its axis there."""
     from matplotlib.ticker import MaxNLocator
 
     if not layout.metric.unit_interval:
@@ -289,9 +297,7 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
                 axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
             along[0].axes.set(**{f"{along[0].axis_name}lim": (lower, upper)})
         return
-    lower, upper = along[0].get_view_interval()
-    top = 1 + 0.02 * (1 - max(lower, 0))
-    along[0].axes.set(**{f"{along[0].axis_name}lim": (max(lower, -0.02), min(upper, top))})
+    style.end_at_one(along[0])
 
 
 def _apart(ticks: Iterable[float], least: float) -> list[float]:
@@ -308,9 +314,9 @@ def _extent(cell: Cell) -> tuple[float, ...]:
     return (interval.mean, interval.lower, interval.upper) if interval.has_bounds else (interval.mean,)
 
 
-def _words(key: str) -> str:
+def _words(key: str, names: Names) -> str:
     meaning = SYMBOL_MEANINGS.get(key)
-    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning else key
+    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.symbol(key) else names.key(key)
 
 
 def _note(layout: Layout) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from analysis import style
 from analysis.arrange import arrange
 from analysis.caption import counted
-from analysis.layout import SYMBOLS, Label, Layout, show
+from analysis.layout import Label, Layout, show
+from analysis.names import SYMBOLS, Names
 from analysis.stages import ORACLE
 from d2l_study.errors import UserError, listed
 
@@ -79,6 +80,8 @@ def draw_heatmap(
     low, high = min(means), max(means)
     if high - low < 1e-6:  # one field, or equal ones: a bar of readable numbers around them
         low, high = low - 0.005, high + 0.005
+        if layout.metric.unit_interval:
+            low, high = max(low, 0.0), min(high, 1.0)
     with style.use(size) as chosen:
         across = chosen.columns(min(len(panels), 2 if len(layout.columns) > 4 else 3))
         figure, axes = style.panels(len(panels), 0.75 + 0.34 * len(layout.rows), beside=0.8, around=0.35)
@@ -87,8 +90,8 @@ def draw_heatmap(
         for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
             image = _draw(axis, layout, panel, low, high, field)
             axis.set_title(style.title_lines(panel.text, field * len(layout.columns)))
-            axis.set_xlabel(_name(column_key))
-            axis.set_ylabel(_name(row_key) if i % max(across, 1) == 0 else "")
+            axis.set_xlabel(_name(column_key, layout.names))
+            axis.set_ylabel(_name(row_key, layout.names) if i % max(across, 1) == 0 else "")
         assert image is not None
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)
@@ -171,7 +174,9 @@ def _filled(layout: Layout, panel: Label) -> bool:
     return any(cell.values for (p, _, _), cell in layout.cells.items() if p == panel)
 
 
-def _name(key: str) -> str:
+def _name(key: str, names: Names) -> str:
+    if key in names.texts:
+        return names.texts[key]
     symbol = {**SYMBOLS, **MORE_SYMBOLS}.get(key)
     words = {"num_bags": "training bags", "mean_bag_size": "mean bag size"}.get(key)
     return f"{words} {symbol}" if words else symbol or key.replace("_", " ")

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis import stages
 from analysis.intervals import Interval
 from analysis.metrics import Metric, describe
+from analysis.names import PLAIN, Names
 from analysis.partitions import DRAWN, Design, Partition
 
 if TYPE_CHECKING:
     import pandas
 
-SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
 SYMBOL_MEANINGS = {"num_bags": "n: training bags", "mean_bag_size": "K: mean bag size"}
 METRICS = "metric"
 """The column key of a table whose columns are metrics."""
@@ -41,16 +41,23 @@ class Label:
     keys: tuple[tuple[str, Any], ...] = ()
     names_stage: bool = False
     """The text says the stage too, since the value alone does not tell."""
+    names: Names = field(default=PLAIN, compare=False, repr=False)
+    """For print."""
+
+    @property
+    def plain(self) -> str:
+        """The text with the names of the space, which commands understand."""
+        return replace(self, names=PLAIN).text
 
     @property
     def text(self) -> str:
         parts = [self.stage] if self.stage and self.names_stage else []
-        parts += [f"{key}={show(value)}" for key, value in self.keys if key != LEVEL]
+        parts += [setting_text(key, value, self.names) for key, value in self.keys if key != LEVEL]
         level = next((f"{value} level" for key, value in self.keys if key == LEVEL), "")
         if level:
-            return ", ".join(filter(None, [axis_text(self.key, self.value), level]))
+            return ", ".join(filter(None, [axis_text(self.key, self.value, self.names), level]))
         mark = f" {stages.MARK}" if stages.ORACLE in (self.stage, self.value if self.key == "stage" else None) else ""
-        return axis_text(self.key, self.value) + (f" ({', '.join(parts)})" if parts else "") + mark
+        return axis_text(self.key, self.value, self.names) + (f" ({', '.join(parts)})" if parts else "") + mark
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class Layout:
     cells: dict[tuple[Label, Label, Label], Cell]
     notes: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
+    names: Names = PLAIN
 
     def metric_of(self, column: Label) -> Metric:
         """The metric of a column; the only one unless the columns are metrics."""
@@ -176,16 +184,25 @@ def default_panel(rows: pandas.DataFrame) -> str | None:
     return "mean_bag_size"
 
 
-def axis_text(key: str | None, value: Any) -> str:
+def axis_text(key: str | None, value: Any, names: Names = PLAIN) -> str:
     """`n = 50`, `none`, `pooling = attention`; empty without a key."""
     if key is None:
         return ""
     if key == "method":
-        return show(value)
+        return names.arm(show(value))
     if key == METRICS:
         metric = describe(str(value))
-        return metric.title if metric is not None else str(value)
-    return f"{SYMBOLS.get(key, key)} = {show(value)}"
+        return names.texts.get(str(value)) or (metric.title if metric is not None else str(value))
+    return f"{names.key(key)} = {show(value)}"
+
+
+def setting_text(key: str, value: Any, names: Names = PLAIN) -> str:
+    """A key and its value behind the name of an arm: `n = 50` where the key has a name for print, else
+    `lambda_adv=1`."""
+    named = names.key(key)
+    if key.endswith("method"):
+        value = names.arm(show(value))
+    return f"{key}={show(value)}" if named == key else f"{named} = {show(value)}"
 
 
 def show(value: Any) -> str:

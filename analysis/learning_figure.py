@@ -92,6 +92,8 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
             axis.set_xlabel("optimizer steps")
             if i % style.current().columns(len(order)) == 0:
                 axis.set_ylabel(described.heading if described else WORDS.get(name, name.replace("_", " ")))
+        if described is not None and described.unit_interval:
+            style.end_at_one(axes[0].yaxis)
         legend(
             [
                 Line2D([], [], color=marks[row].colour, linestyle=marks[row].line, label=style.wrapped(row.text))

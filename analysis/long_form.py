@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from analysis.best import is_tied
+from analysis.csv_text import guarded
 from analysis.intervals import Interval
 from analysis.layout import METRICS, Cell, Label, Layout
 from analysis.stages import ORACLE_SEARCH
@@ -82,7 +83,8 @@ def long_csv(table: Table) -> str:
     for row in rows:
         texts: dict[Any, Any] = {name: _number(row[name]) for name in _NUMERIC if name in row}
         texts |= {name: "" if row.get(name) is None else str(row[name]).lower() for name in TESTS[:2]}
-        writer.writerow({**row, **texts})
+        writer.writerow({name: guarded(value) for name, value in {**row, **texts}.items() if name not in _NUMERIC}
+                        | {name: texts[name] for name in _NUMERIC if name in texts})  # fmt: skip
     return out.getvalue()
 
 

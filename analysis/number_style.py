@@ -63,6 +63,8 @@ class NumberStyle:
         """The mean with its sign, and what follows it. Its t interval is symmetric, so it always has a half-width."""
         decimals = self.difference_decimals
         half = f"± {interval.half_width:.{decimals}f}" if interval.has_bounds else ""
+        if interval.kind == "not estimable":
+            half = f"(± not estimable from {interval.count})"
         return f"{interval.mean:+.{decimals}f}".replace("-", "−"), half
 
 

@@ -8,7 +8,6 @@ their mean with its 95 % t interval, and the means of both sides as numbers.
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABEL_WIDTH = 44
-PANEL_WITH_NUMBERS = 2.5
-"""The least room for differences and the means beside them, in inches."""
 ROW_HEIGHT = 0.42
-"""Of one student, in inches; its label has at most two lines."""
+"""Of one student whose label has at most two lines, in inches."""
 DOTS_BELOW = 0.27
 """How far the replicates stand below the mean, in rows."""
 
@@ -67,19 +63,17 @@ def draw_pairs(
     students = [row for row in layout.rows if any(row == place[1] for place in taught)]
     panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
     marks = marks_of(layout)
-    labels = [_wrapped(row.text) for row in students]
-
     with style.use(size) as chosen:
+        # The names take at most two fifths of the width.
+        labels = [style.wrapped(row.text, int(0.4 * chosen.width / 0.064)) for row in students]
         # The numbers on the right and the names on the left leave a page room for one panel and a half.
         across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
         down = math.ceil(len(panels) / across)
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-        longest = max(len(line) for label in labels for line in label.split("\n"))
-        names = 0.064 * longest
-        width = max(PANEL_WITH_NUMBERS * across, min(chosen.width - names, 3.6 * across)) + names
-        figure.set_size_inches(width * chosen.scale, ((ROW_HEIGHT * len(students) + 0.7) * down + 0.5) * chosen.scale)
+        lines = sum(max(0, label.count("\n") - 1) for label in labels)
+        chosen.set(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)
         for i, axis in enumerate(axes.flat):
             if i >= len(panels):
                 axis.set_visible(False)
@@ -96,7 +90,7 @@ def draw_pairs(
             axis.set_yticks(range(len(students)), labels)
             axis.set_ylim(len(students) - 0.4, -0.6)
             axis.grid(False, axis="y")
-            axis.locator_params(axis="x", nbins=6)
+            axis.locator_params(axis="x", nbins=6 if chosen.width / across > 4 else 3)
             if i + across >= len(panels):
                 axis.tick_params(axis="x", labelbottom=True)
                 axis.set_xlabel(f"difference of {layout.metric.title}")
@@ -125,8 +119,10 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
     face = mark.colour if len(both) == cell.planned_runs else "white"
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean([one.values[r] for r in both])) for one in (teacher, cell))
-    axis.annotate(f"{before:.4f} → {after:.4f} ({len(both)})", (1.02, position), xycoords=("axes fraction", "data"),
-                  va="center", fontsize="small", annotation_clip=False)  # fmt: skip
+    lost = ", ± not estimable" if interval.kind == "not estimable" else ""
+    numbers = f"{before:.4f} → {after:.4f} ({len(both)}{lost})"
+    axis.annotate(numbers, (1.02, position), xycoords=("axes fraction", "data"), va="center", fontsize="small",
+                  annotation_clip=False)  # fmt: skip
 
 
 def _pairs(cell: Cell, teacher: Cell | None) -> list[int]:
@@ -141,10 +137,6 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
     for position in range(1, len(students)):
         if origins[students[position - 1]] != origins[students[position]]:
             axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, LABEL_WIDTH, break_long_words=False))
 
 
 def _note(layout: Layout, taught: dict[tuple[Label, Label, Label], Cell]) -> str:

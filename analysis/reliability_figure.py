@@ -115,17 +115,22 @@ class Reliability:
             from matplotlib.lines import Line2D
 
             count = len(shown) * len(kinds)
+            most = len(kinds) * max(1, style.current().across // len(kinds))  # both of a cell beside each other
             figure, axes, legend = style.panels_with_legend(
-                count, 2.45, [r.text for r in names], len(kinds), sharex=True, sharey=True
+                count, 2.45, [r.text for r in names], most, square=True, sharex=True, sharey=True
             )
             order = [(title, mine, after) for title, mine in shown for after in kinds]
             for i, (axis, (title, mine, after)) in enumerate(zip(axes, order, strict=True)):
                 axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
-                for one in mine:
-                    _draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW)
-                axis.set_title(", ".join(filter(None, [title, "after scaling" if after else "as trained"])))
-                across = style.current().columns(count, len(kinds))
-                axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+                drawn = [_draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW) for one in mine]
+                if not any(drawn):
+                    style.say(axis, f"no bin has {LEAST} scores" if not after or any(one.validation for one in mine)
+                              else "no validation labels to fit a temperature to")  # fmt: skip
+                across = style.current().columns(count, most)
+                said = ", ".join(filter(None, [title, "after scaling" if after else "as trained"]))
+                axis.set_title(style.title_lines(said, style.current().panel_width(count, most=most) - 0.4))
+                style.unit_square(axis)
+                axis.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
                 if i + across >= count:
                     axis.set_xlabel("score (probability)")
                     axis.tick_params(axis="x", labelbottom=True)
@@ -137,7 +142,8 @@ class Reliability:
         return figure
 
     def _note(self, scaled: bool) -> str:
-        many = counted((len(one.test) for one in self.cells), self.layout)
+        runs = [len(one.test) for one in self.cells]
+        many = f"up to {max(runs)} runs" if self.layout.averages else counted(runs, self.layout)
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
         text += "; scaled by a temperature fitted to validation bags" if scaled else ""
@@ -145,7 +151,8 @@ class Reliability:
         return text + left_out(self.layout, self.cells, self.ranks)
 
 
-def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> None:
+def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> bool:
+    """Draw a cell; returns whether there was anything to draw."""
     temperatures = {r: v.temperature for r, v in by_replicate(one.test, one.validation).items()} if after else {}
     runs = []
     for r, (labels, logits) in one.test.items():
@@ -153,7 +160,7 @@ def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) ->
             continue
         runs.append((labels, sigmoid(logits / temperatures[r] if after else logits)))
     if not runs:
-        return
+        return False
     labels, scores = (np.concatenate([run[i] for run in runs]) for i in (0, 1))
     count, score, share = bins_of(labels, scores)
     full = count >= LEAST
@@ -165,6 +172,7 @@ def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) ->
         known = shares[:, b][~np.isnan(shares[:, b])]
         if len(known) > 1:
             axis.plot([score[b]] * 2, [known.min(), known.max()], color=mark.colour, alpha=0.4, lw=0.9, zorder=2)
+    return bool(full.any())
 
 
 def _factor(interval: Interval) -> Entry:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from analysis import report_page as html
 from analysis.best import TASK
 from analysis.chosen import CHOICE, ranked, tied_first
-from analysis.layout import SYMBOLS, show
+from analysis.layout import setting_text, show
 from analysis.metrics import describe
 from analysis.mlflow_links import Pages
+from analysis.names import SYMBOLS, Names
 from analysis.partitions import DRAWN, interval_of, partitions_of
 from analysis.stages import default_metric
 from d2l_study.credentials import masked
@@ -64,7 +65,8 @@ def span(rows: pandas.DataFrame) -> str:
 
 def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     """What was varied and how often, as facts."""
-    arms = list(dict.fromkeys(f"{m}" for m in rows["method"].dropna()))
+    names = Names.of(rows)
+    arms = [names.arm(arm) for arm in dict.fromkeys(f"{m}" for m in rows["method"].dropna())]
     shown = ", ".join(arms[:12]) + (f" and {len(arms) - 12} more" if len(arms) > 12 else "")
     found: list[tuple[str, str | html.Text]] = [(f"{len(arms)} arm{'s' if len(arms) != 1 else ''}", shown)]
     keys = dict.fromkeys([*(k for k in TASK if k in rows), *rows.attrs.get("varied", [])])
@@ -72,8 +74,7 @@ def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
         values = rows[key].dropna().unique() if key in rows else []
         if not len(values):
             continue
-        name = SYMBOLS.get(key, key)
-        name = key if name == key else f"{key} {name}"
+        name = f"{key} {SYMBOLS[key]}" if names.symbol(key) else names.key(key)
         numeric = all(isinstance(v, int | float) or hasattr(v, "item") for v in values) and rows[key].dtype != bool
         values = sorted(values) if numeric else list(values)
         if len(values) > 12 and numeric:
@@ -102,7 +103,7 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
     by_config = dict(iter(rows[rows["config_id"].isin(set(shown["config_id"]))].groupby("config_id")))
     several = [key for key in tasks if order[key].nunique() > 1]
     varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
-    partitions = partitions_of(rows)
+    partitions, names = partitions_of(rows), Names.of(rows)
     lines: list[list[Any]] = []
     for one in shown.to_dict("records"):
         mine = by_config[one["config_id"]]
@@ -110,18 +111,19 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
         partition = partitions.get(str(one["config_id"]), DRAWN)
         chosen = interval_of(mine, CHOICE, partition)
         tested = interval_of(mine, test, partition) if test in mine else None
-        settings = ", ".join(f"{k}={_value(mine[k].iloc[0])}" for k in varied if mine[k].notna().any())
+        settings = ", ".join(setting_text(k, _value(mine[k].iloc[0]), names) for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
         count = f"{one['count']}" if one["complete"] else f"{one['count']} of {one['planned']}"
         lines.append([
             *(html.Number(show(one[key]), float(one[key])) if key != "dataset" else str(one[key]) for key in several),
-            trial, str(one["method"]), settings or "–", _interval(chosen),
+            trial, names.arm(str(one["method"])), settings or "–", _interval(chosen),
             _interval(tested) if tested is not None else "–", html.Number(count, float(one["count"])),
         ])  # fmt: skip
-    heads = [*(SYMBOLS.get(key, key) for key in several), "trial", "arm", "settings"]
+    heads = [*map(names.key, several), "trial", "arm", "settings"]
     described = describe(test)
-    heads += ["validation bag AUC", described.heading if described else test, "runs"]
+    heading = names.texts.get(test) or (described.heading if described else test)
+    heads += ["validation bag AUC", heading, "runs"]
     many = f"the best of {len(order):,} configurations, at most {BEST_PER_TASK}" if len(order) > 1 else "there is one"
     note = (
         f"By mean validation AUC over replicates, the oracle left out: {many}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import report_page as html
 from analysis import style
 from analysis.chosen import ranked
+from analysis.names import Names
 from d2l_study.errors import DamagedError, UserError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _plan(
             ("importances", "Share of each key in the variation of the validation value (PED-ANOVA)."),
             ("parallel", "Each trial of the search as a line over its keys, the darker the better on validation."),
         ):
-            yield kind, partial(search_figures.draw, document, kind, folder.name), caption
+            yield kind, partial(search_figures.draw, document, kind, folder.name, names=Names.of(rows)), caption
 
 
 def _embedded(figure: Figure, caption: str) -> str:
@@ -150,17 +151,17 @@ def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
             teacher = str(mine["teacher_id"].iloc[0]).split(",")[0] if len(mine) else None
             made = dense_maps.map_pictures(folder, config, teacher, dense_maps.REPLICATE)
             for draw in made.values():
-                pieces.append(html.picture(_small(draw()), "jpeg", MAP_WIDTH / 1.4, _caption(one)))
+                pieces.append(html.picture(_small(draw()), "jpeg", MAP_WIDTH / 1.4, _caption(one, Names.of(rows))))
         except Exception as error:  # the images may be elsewhere, or the maps dropped
             text = f"The score maps of trial {one['trial_id']} could not be drawn: {type(error).__name__}: {error}"
             pieces.append(html.paragraph(text, "note"))
     return pieces
 
 
-def _caption(one: dict[str, Any]) -> str:
+def _caption(one: dict[str, Any], names: Names) -> str:
     return (
-        f"{one['method']} ({one['stage']}, trial {one['trial_id']}), the best {one['stage']} on validation: scores "
-        "over a test image, with the true instances. No result chose the image."
+        f"{names.arm(str(one['method']))} ({one['stage']}, trial {one['trial_id']}), the best {one['stage']} on "
+        "validation: scores over a test image, with the true instances. No result chose the image."
     )
 
 

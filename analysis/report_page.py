@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from analysis.sheet import keep_together
 from analysis.write_html import STYLE
 
 PAGE_STYLE = """
@@ -228,7 +229,7 @@ def picture(data: bytes, kind: str, width: float, caption: str) -> str:
     """A figure. kind: `svg+xml`, `png` or `jpeg`; width: in CSS pixels; caption: plain text, its alternative too."""
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     image = f'<img src="{uri}" width="{width:.0f}" alt="{escape(caption)}">'
-    return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    return f'<figure><div class="wide">{image}</div><figcaption>{escape(keep_together(caption))}</figcaption></figure>'
 
 
 def _html(value: Any) -> str:

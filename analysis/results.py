@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.csv_text import to_csv
 from analysis.exported_rows import SUFFIXES as EXPORT_SUFFIXES
 from analysis.exported_rows import load_file
+from analysis.names import LABELS, checked, with_labels
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, find_study
 from d2l_study.study.names import can_be_folder
 from d2l_study.study.storage import open_storage
@@ -28,25 +30,34 @@ FOLDERS = "folders"
 
 
 def load(
-    study: str | Path | Sequence[str | Path], root: str | Path = "runs", *, tracking_uri: str | None = None
+    study: str | Path | Sequence[str | Path],
+    root: str | Path = "runs",
+    *,
+    tracking_uri: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> pandas.DataFrame:
     """The rows of one or several studies, one per planned run, whatever its status (done, failed, missing, pruned).
 
     study: a name under `root`, a study's folder, an exported `.parquet` or `.csv` file, or `mlflow:URI#NAME` (without
         `#NAME` where the store holds one study); or a list of those
     tracking_uri: an MLflow store in which names are looked up instead of under `root`; nothing else is read
+    labels: names for print of arms, keys and metrics, such as {"none": "Attention MIL"}, over those of the space
 
     `attrs["study"]` holds the name (or names) and `attrs["varied"]` the keys that vary. UserError if there is no such
     study or its plan is empty.
     """
-    import pandas as pd
-
     names = [study] if isinstance(study, str | Path) else [*study]
     if not names:
         raise UserError("no study was named")
     frames = [_load_one(str(name), root, tracking_uri) for name in names]
-    if len(frames) == 1:
-        return frames[0]
+    frame = frames[0] if len(frames) == 1 else _joined(frames)
+    return with_labels(frame, labels) if labels else frame
+
+
+def _joined(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """The rows of several studies under each other."""
+    import pandas as pd
+
     frame = pd.concat([one.dropna(axis="columns", how="all") for one in frames], ignore_index=True)
     order = dict.fromkeys(column for one in frames for column in one.columns)
     for column in order:  # a column that all studies leave empty
@@ -76,7 +87,17 @@ def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.D
     if frame.empty:
         raise UserError(f"study {frame.attrs.get('study', name)!r} has no runs in its plan")
     frame.attrs[FOLDERS] = {folder.name: str(folder.storage.root)}
+    if labels := labels_of(folder, map(str, frame.columns)):
+        frame.attrs[LABELS] = labels
     return frame
+
+
+def labels_of(folder: StudyFolder, columns: Iterable[str] = ()) -> dict[str, str]:
+    """The names for print that a study's space gives; none where its record is damaged, which others say."""
+    try:
+        return checked(folder.resolved().get("space", {}).get("labels"), columns)
+    except DamagedError:
+        return {}
 
 
 def study_folder(name: str, root: str | Path = "runs") -> StudyFolder:
@@ -109,6 +130,7 @@ def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     searches = [one["search"] for one in found if "search" in one]
     if searches:
         attrs["search"] = {"metric": searches[0]["metric"], "oracle": any(one["oracle"] for one in searches)}
+    attrs[LABELS] = {name: text for one in found for name, text in one.get(LABELS, {}).items()}
     attrs[FOLDERS] = {name: place for one in found for name, place in one.get(FOLDERS, {}).items()}
     return attrs
 
@@ -189,7 +211,7 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
     rows.attrs = {key: value for key, value in rows.attrs.items() if key != FOLDERS}  # the folders of this machine
     try:
         if path.suffix.lower() == ".csv":
-            rows.to_csv(path, index=False)
+            path.write_text(to_csv(rows), encoding="utf-8")
         else:
             rows.to_parquet(path, index=False)
     except OSError as error:

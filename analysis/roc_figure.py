@@ -43,11 +43,11 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
         from matplotlib.lines import Line2D
 
         figure, axes, legend = style.panels_with_legend(
-            len(shown), PANEL, [r.text for r in names], sharex=True, sharey=True
+            len(shown), PANEL, [r.text for r in names], square=True, sharex=True, sharey=True
         )
         for i, (axis, (title, mine)) in enumerate(zip(axes, shown, strict=True)):
             _draw(axis, mine, kind, marks)
-            axis.set_title(title)
+            axis.set_title(style.title_lines(title, style.current().panel_width(len(shown)) - 0.4))
             _label(axis, kind, level, i, len(axes))
         handles = [
             Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, label=style.wrapped(r.text)) for r in names
@@ -83,7 +83,8 @@ def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
         if np.isfinite(lower).any() and len(mine) <= style.FEW:  # many bands on each other hide what they say
             step: Literal["pre"] | None = None if kind == "roc" else "pre"
             axis.fill_between(grid, lower, upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
-    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.015), xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
+    style.unit_square(axis)
+    axis.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
     for ticks in (axis.set_xticklabels, axis.set_yticklabels):
         ticks(["0", "", "0.5", "", "1"])
 
@@ -99,7 +100,7 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
 
 
 def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
-    many = counted((sum(two_classes(s) for s in one.test.values()) for one in found), layout)
+    many = counted((len(curves_of(one, kind)) for one in found), layout)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "

@@ -12,11 +12,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.metrics import describe
-from analysis.results import study_folder
+from analysis.names import PLAIN, Names
+from analysis.results import labels_of, study_folder
 from d2l_study.errors import UserError
 from d2l_study.study.search import COMPLETE, FAILED, PRUNED
 from d2l_study.study.search_document import read_document
@@ -25,6 +27,8 @@ from d2l_study.study.search_results import best_trial, by_search, count_text, pa
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from d2l_study.study.folder import StudyFolder
 
 LEAST_FOR_IMPORTANCES = 8
 """Complete trials below which importances would say nothing."""
@@ -38,23 +42,38 @@ UPRIGHT_FROM = 0.8
 ORACLE_NOTE = "† ORACLE: this search looked at true instance labels"
 
 
-def draw_search(study: str, root: str, kind: str, size: str = "page") -> Figure:
-    """The picture of a study's search; `UserError` if it has none, or none of this kind can be drawn."""
+def draw_search(
+    study: str, root: str, kind: str, size: str = "page", labels: Mapping[str, str] | None = None
+) -> Figure:
+    """The picture of a study's search; `UserError` if it has none, or none of this kind can be drawn. labels: names for
+    print over those of its space."""
     folder = study_folder(study, root)
+    return draw_folder(folder, kind, size, Names({**labels_of(folder), **(labels or {})}))
+
+
+def draw_folder(folder: StudyFolder, kind: str, size: str = "page", names: Names = PLAIN) -> Figure:
+    """The same of a study's folder."""
     document = read_document(folder)
     if document is None:
         raise UserError(f"--kind {kind}: study {folder.name!r} is no search (its space has no section search)")
-    return draw(document, kind, folder.name, size)
+    return draw(document, kind, folder.name, size, names)
 
 
-def draw(document: Mapping[str, Any], kind: str, name: str, size: str = "page") -> Figure:
+_names: ContextVar[Names] = ContextVar("names", default=PLAIN)
+
+
+def draw(document: Mapping[str, Any], kind: str, name: str, size: str = "page", names: Names = PLAIN) -> Figure:
     """A picture of kind best, importances or parallel. `UserError` if no trial is complete."""
     if not any(trial["state"] == COMPLETE for trial in document["trials"]):
         raise UserError(f"--kind {kind}: study {name!r} has no complete trial yet")
-    with style.use(size):
-        figure = {"best": _best, "importances": _importances, "parallel": _parallel}[kind](document)
-        if document["definition"].get("oracle"):
-            figure.text(0.995, 0.005, ORACLE_NOTE, ha="right", va="bottom", fontsize="small", color="#A00000")
+    token = _names.set(names)
+    try:
+        with style.use(size):
+            figure = {"best": _best, "importances": _importances, "parallel": _parallel}[kind](document)
+            if document["definition"].get("oracle"):
+                figure.text(0.995, 0.005, ORACLE_NOTE, ha="right", va="bottom", fontsize="small", color="#A00000")
+    finally:
+        _names.reset(token)
     return figure
 
 
@@ -65,7 +84,7 @@ def picture(document: Mapping[str, Any], kind: str, name: str) -> bytes:
     try:
         figure = draw(document, kind, name)
     except UserError as error:
-        figure = _figure(4.5, 1.2)
+        figure = _figure(1.2)
         figure.text(0.02, 0.5, str(error), va="center", wrap=True)
     out = io.BytesIO()
     with mpl.rc_context(style.RC):
@@ -73,26 +92,27 @@ def picture(document: Mapping[str, Any], kind: str, name: str) -> bytes:
     return out.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(height: float) -> Figure:
+    """height: in inches on paper."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # not pyplot, whose state is not for threads
 
-    scale = style.current().scale
-    figure = Figure(figsize=(width * scale, height * scale), layout="constrained")
+    figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
+    style.current().set(figure, height)
     return figure
 
 
 # ---- best so far
 def _best(document: Mapping[str, Any]) -> Figure:
-    searches = by_search(document)
+    searches = by_search(document, _names.get().arm)
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     if len(metrics) > 1:
         return _fronts(document)
     size = style.current()
     columns = size.columns(len(searches))
     rows = math.ceil(len(searches) / columns)
-    figure = _figure(max(3.4, size.panel_width(len(searches)) * columns), style.PANEL_HEIGHT * rows + 0.45)
+    figure = _figure(size.panel_height(size.panel_width(len(searches))) * rows + 0.45)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     axes = [axis for line in grid for axis in line]
     marks = style.marks([name for name, _ in searches])
@@ -118,6 +138,8 @@ def _best(document: Mapping[str, Any]) -> Figure:
                       markerfacecolor="none", markeredgecolor=mark.colour, markeredgewidth=1.3, linestyle="none",
                       label="the best")  # fmt: skip
         _ticks_of_lost(axis, trials)
+        if not done:
+            style.say(axis, f"no trial is complete: {count_text(trials)}")
         axis.set(
             title=_lines(f"{name}\n{count_text(trials)}", figure, columns),
             xlabel="trial",
@@ -128,6 +150,8 @@ def _best(document: Mapping[str, Any]) -> Figure:
         axis.set_visible(False)
     for line in grid:
         line[0].set_ylabel(_heading(metrics[0]))
+    if _ends(metrics[0]):
+        style.end_at_one(axes[0].yaxis)
     named = {
         text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }  # over the points there is no free corner that one could count on
@@ -143,9 +167,9 @@ def _best(document: Mapping[str, Any]) -> Figure:
 
 def _fronts(document: Mapping[str, Any]) -> Figure:
     """Several objectives: the first two of each trial, and the Pareto front of all of them."""
-    searches = by_search(document)
+    searches = by_search(document, _names.get().arm)
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
-    figure = _figure(min(4.6, style.current().width), style.PANEL_HEIGHT + 0.9)
+    figure = _figure(style.PANEL_HEIGHT + 0.9)
     axis = figure.subplots()
     for (name, trials), mark in zip(searches, style.marks([name for name, _ in searches]), strict=True):
         done, front = [t for t in trials if t["state"] == COMPLETE], pareto_front(trials, goals)
@@ -156,6 +180,9 @@ def _fronts(document: Mapping[str, Any]) -> Figure:
                   marker=mark.marker, markersize=6, color=mark.colour, markeredgecolor="white",
                   label=f"{name}: front of {len(front)} of {len(done)} trials")  # fmt: skip
     axis.set(xlabel=_heading(metrics[1]), ylabel=_heading(metrics[0]))
+    for along, metric in ((axis.yaxis, metrics[0]), (axis.xaxis, metrics[1])):
+        if _ends(metric):
+            style.end_at_one(along)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     if len(metrics) > 2:
         axis.set_title(f"the front is one of {len(metrics)} objectives: also {', '.join(map(_heading, metrics[2:]))}")
@@ -182,7 +209,9 @@ def importances(document: Mapping[str, Any]) -> list[tuple[str, int, dict[str, f
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     goals, found = document["definition"]["goals"], []
-    for (name, trials), search in zip(by_search(document), document["definition"]["searches"], strict=True):
+    for (name, trials), search in zip(
+        by_search(document, _names.get().arm), document["definition"]["searches"], strict=True
+    ):
         done = [trial for trial in trials if trial["state"] == COMPLETE]
         if len(done) < LEAST_FOR_IMPORTANCES or len(search["distributions"]) < 2:
             continue
@@ -213,9 +242,9 @@ def _importances(document: Mapping[str, Any]) -> Figure:
             f"--kind importances: no search has two keys or more and {LEAST_FOR_IMPORTANCES} complete trials"
         )
     heights = [len(shares) for _, _, shares in found]
-    figure = _figure(min(4.6, style.current().width), 0.3 * sum(heights) + 0.75 * len(found) + 0.3)
+    figure = _figure(0.3 * sum(heights) + 0.75 * len(found) + 0.3)
     axes = figure.subplots(len(found), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights])[:, 0]
-    names = [name for name, _ in by_search(document)]
+    names = [name for name, _ in by_search(document, _names.get().arm)]
     marks = dict(zip(names, style.marks(names), strict=True))
     for axis, (name, count, shares) in zip(axes, found, strict=True):
         keys = list(shares)[::-1]
@@ -235,20 +264,22 @@ def _parallel(document: Mapping[str, Any]) -> Figure:
 
     searches = [
         (name, [t for t in trials if t["state"] == COMPLETE], search["distributions"])
-        for (name, trials), search in zip(by_search(document), document["definition"]["searches"], strict=True)
+        for (name, trials), search in zip(
+            by_search(document, _names.get().arm), document["definition"]["searches"], strict=True
+        )
     ]
     searches = [item for item in searches if item[1] and item[2]]
     if not searches:
         raise UserError("--kind parallel: no search has a key that varies and a complete trial")
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     widest = max(len(ways) for _, _, ways in searches) + len(metrics)
-    figure = _figure(style.current().width, 2.8 * len(searches) + 0.2)
+    figure = _figure(2.8 * len(searches) + 0.2)
     crowded = style.current().width / widest < UPRIGHT_FROM
     axes = figure.subplots(len(searches), 1, squeeze=False)[:, 0]
     colours = mpl.colormaps["cividis"]  # for colour-blind readers, and even in grey
     for axis, (name, done, ways) in zip(axes, searches, strict=True):
         scales = [_Scale.of_key(key, way) for key, way in ways.items()]
-        scales += [_Scale.of_values(_heading(m), [t["values"][i] for t in done]) for i, m in enumerate(metrics)]
+        scales += [_Scale.of_metric(m, [t["values"][i] for t in done]) for i, m in enumerate(metrics)]
         first = [trial["values"][0] for trial in done]
         low, high = min(first), max(first)
         sign = 1 if goals[0] == "max" else -1
@@ -297,10 +328,13 @@ class _Scale:
         return cls(_short(key), way["low"], way["high"], way["log"])
 
     @classmethod
-    def of_values(cls, name: str, values: Sequence[float]) -> _Scale:
+    def of_metric(cls, metric: str, values: Sequence[float]) -> _Scale:
         low, high = min(values), max(values)
         margin = (high - low) / 20 or 0.01
-        return cls(name.replace(" (", "\n("), low - margin, high + margin, False)
+        low, high = low - margin, high + margin
+        if _ends(metric):
+            low, high = max(low, 0.0), min(high, 1.0)
+        return cls(_heading(metric).replace(" (", "\n("), low, high, False)
 
     def place(self, value: Any) -> float:
         if self.choices:
@@ -319,7 +353,8 @@ class _Scale:
 
 def _short(key: str) -> str:
     name = key.split(".")[-1]
-    return SYMBOLS.get(name, name.replace("_", " "))
+    texts = _names.get().texts
+    return texts.get(key) or texts.get(name) or SYMBOLS.get(name, name.replace("_", " "))
 
 
 def _lines(title: str, figure: Figure, across: int = 1) -> str:
@@ -327,6 +362,12 @@ def _lines(title: str, figure: Figure, across: int = 1) -> str:
     return style.title_lines(title, figure.get_figwidth() / style.current().scale / across - 0.45)
 
 
+def _ends(metric: str) -> bool:
+    """Whether it lies in [0, 1]."""
+    described = describe(metric)
+    return described is not None and described.unit_interval
+
+
 def _heading(metric: str) -> str:
     described = describe(metric)
-    return described.heading if described else metric
+    return _names.get().texts.get(metric) or (described.heading if described else metric)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from analysis.layout import Label
@@ -73,6 +74,23 @@ class Sheet:
     panels: list[Panel]
     caption: list[str] = field(default_factory=list)
     """Sentences."""
+
+
+NO_BREAK = "\u00a0"
+_APART = (
+    re.compile(r"(?<=\w) (?=[=<>≥≤±] )"),  # n = 50
+    re.compile(r"(?<=[=<>≥≤±]) (?=\S)"),
+    re.compile(r"(?<=\d) (?=%)"),  # 95 % interval
+    re.compile(r"(?<=\d[ \u00a0]%) (?=[a-z])"),
+    re.compile(r"(?<![\w.])\d([\d,.]*\d)? (?=[A-Za-z])"),  # 5 replicates
+)
+
+
+def keep_together(text: str) -> str:
+    """The sentence with no line break between a number and its noun or sign, for whatever breaks its lines."""
+    for pattern in _APART:
+        text = pattern.sub(lambda found: found.group().replace(" ", NO_BREAK), text)
+    return text
 
 
 def head_text(head: Head) -> str:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.sheet import NO_BREAK, keep_together
 from analysis.stages import ORACLE, REFERENCES
 from d2l_study.errors import UserError, nearest
 
@@ -48,8 +49,9 @@ RC: Any = {
 }
 
 PANEL_HEIGHT = 2.4
-"""Of one panel, in inches on paper."""
-WIDEST_PANEL = 3.4
+"""Of one panel, in inches on paper; a wide one is higher."""
+LOWEST_PANEL, HIGHEST_PANEL, HEIGHT_TO_WIDTH = 1.8, 3.2, 0.5
+NARROWEST_PANEL = 1.2
 INCHES_PER_LETTER = 0.075
 """Of a title."""
 
@@ -57,12 +59,14 @@ INCHES_PER_LETTER = 0.075
 @dataclass(frozen=True)
 class Size:
     """Where a figure is to stand: its width in inches on paper, how many panels go beside each other, and by how much
-    all of it, letters too, is enlarged."""
+    all of it, letters too, is enlarged. Every figure has exactly this width."""
 
     name: str
     width: float
     across: int
     scale: float = 1.0
+    height: float = 0.0
+    """On paper, of sizes that have one: only a figure whose rows need more is higher. 0: as the content asks for."""
 
     def columns(self, panels: int, most: int = 9) -> int:
         """How many of so many panels stand beside each other, at most `most`."""
@@ -70,14 +74,22 @@ class Size:
 
     def panel_width(self, panels: int, beside: float = 0.0, most: int = 9) -> float:
         """Inches on paper for one of so many panels; beside: what stands beside all of them."""
-        across = self.columns(panels, most)
-        return min(WIDEST_PANEL, max(1.6, (self.width - beside) / across))
+        return max(NARROWEST_PANEL, (self.width - beside) / self.columns(panels, most))
+
+    def panel_height(self, width: float, height: float = PANEL_HEIGHT) -> float:
+        """Inches on paper for a panel of this width, `height` at least."""
+        return max(height, min(HEIGHT_TO_WIDTH * width, HIGHEST_PANEL))
+
+    def set(self, figure: Any, height: float, least: float | None = None) -> None:
+        """Give a figure this size. height, least: in inches on paper, what its content is good with and needs."""
+        tall = max(self.height, height if least is None else least) if self.height else height
+        figure.set_size_inches(self.width * self.scale, tall * self.scale)
 
 
 SIZES = {
     "column": Size("column", 3.4, 1),
     "page": Size("page", 7.0, 3),
-    "slide": Size("slide", 8.3, 3, scale=1.6),  # 13.3 inches wide
+    "slide": Size("slide", 40 / 3 / 1.6, 4, scale=1.6, height=7.5 / 1.6),  # 13 1/3 × 7.5 inches
 }
 _current: ContextVar[Size] = ContextVar("size", default=SIZES["page"])
 
@@ -105,12 +117,19 @@ def use(size: str = "page") -> Iterator[Size]:
 
 
 def panels(
-    count: int, height: float = PANEL_HEIGHT, *, beside: float = 0.0, around: float = 0.3, most: int = 9, **shared: Any
+    count: int,
+    height: float = PANEL_HEIGHT,
+    *,
+    beside: float = 0.0,
+    around: float = 0.3,
+    most: int = 9,
+    square: bool = False,
+    **shared: Any,
 ) -> Any:
     """A figure on Agg with so many panels, and their axes in order.
 
     height: of a panel; beside, around: room beside and above or below all panels, all in inches on paper; most: panels
-    beside each other; shared: `sharex` and `sharey`.
+    beside each other; square: panels are about as wide as high; shared: `sharex` and `sharey`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -120,8 +139,16 @@ def panels(
     down = -(-count // across)
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
-    width = size.panel_width(count, beside, most) * across + beside
-    figure.set_size_inches(width * size.scale, (height * down + around) * size.scale)
+    wide = size.panel_width(count, beside, most)
+    high = size.panel_height(wide, height)
+    size.set(figure, high * down + around, min(high, LOWEST_PANEL) * down + around)
+    if square:  # a fixed aspect would let constrained layout put labels on each other: the room is made square
+        whole = figure.get_figheight() / size.scale
+        side = min(wide, (whole - around) / down)
+        share = [min(1.0, (side * n + more) / of) for n, more, of in
+                 ((across, beside, size.width), (down, around, whole))]  # fmt: skip
+        engine: Any = figure.get_layout_engine()
+        engine.set(rect=((1 - share[0]) / 2, (1 - share[1]) / 2, *share))
     axes = list(figure.subplots(down, across, squeeze=False, **shared).flat)
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -173,10 +200,35 @@ def panels_with_legend(
     return figure, axes, draw
 
 
+def say(axis: Any, text: str) -> None:
+    """Why an empty panel is empty, in its middle."""
+    lines = textwrap.fill(text, 30)
+    axis.text(0.5, 0.5, lines, transform=axis.transAxes, ha="center", va="center", color=GREY, style="italic")
+
+
+def unit_square(axis: Any) -> None:
+    """A plot of rates against rates, from 0 to 1; what is drawn on its edge is not cut off."""
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    for line in axis.get_lines():
+        line.set_clip_on(False)
+
+
+def end_at_one(axis: Any) -> None:
+    """Let an axis of matplotlib (`XAxis`, `YAxis`), along which a metric in [0, 1] runs, go no further than 0 and 1.
+    What is drawn on its ends is not cut off."""
+    lower, upper = axis.get_view_interval()
+    axis.axes.set(**{f"{axis.axis_name}lim": (max(lower, 0.0), min(upper, 1.0))})
+    shared = getattr(axis.axes, f"get_shared_{axis.axis_name}_axes")().get_siblings(axis.axes)
+    for axes in shared:
+        for line in axes.get_lines():
+            line.set_clip_on(False)
+
+
 def footnote(figure: Any, text: str) -> None:
     """A sentence below all panels, in lines that fit the figure."""
     width = figure.get_figwidth() * 72 / current().scale / 3.7
-    figure.supxlabel("\n".join(textwrap.wrap(text, max(30, int(width)))), fontsize="small", color=GREY)
+    lines = textwrap.wrap(keep_together(text), max(30, int(width)))
+    figure.supxlabel("\n".join(lines).replace(NO_BREAK, " "), fontsize="small", color=GREY)
 
 
 _LENGTHS = frozenset({

@@ -205,7 +205,8 @@ class _Writer:
         if interval is None or interval.count == 0:
             return NOTHING
         mean, around = self.styles[self.layout.metric_of(column).name].difference(interval)
-        return Entry(mean, around, f"({interval.count})", value=interval.mean)
+        count = "" if interval.kind == "not estimable" else f"({interval.count})"
+        return Entry(mean, around, count, value=interval.mean)
 
     def _pooled(self, panel: Label, columns: list[Label]) -> list[Group]:
         pooled = self.made.pooled

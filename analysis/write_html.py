@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from analysis.sheet import Entry, Panel, Sheet, head_text
+from analysis.sheet import Entry, Panel, Sheet, head_text, keep_together
 
 STYLE = """
 .d2l-sheet { font: 14px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1b1b; }
@@ -50,7 +50,7 @@ def html_fragment(sheet: Sheet) -> str:
             parts.append(f"<h3>{escape(head)}</h3>")
         parts.append(f'<div class="wide">{_table(panel)}</div>')
     if sheet.caption:
-        parts.append(f'<p class="caption">{escape(" ".join(sheet.caption))}</p>')
+        parts.append(f'<p class="caption">{escape(keep_together(" ".join(sheet.caption)))}</p>')
     return "\n".join([*parts, "</section>\n"])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from analysis.layout import SYMBOL_MEANINGS, Label, axis_text
-from analysis.sheet import NOTHING, Entry, Head, Line, Panel, Sheet, head_text
+from analysis.layout import Label
+from analysis.names import SYMBOLS
+from analysis.sheet import NO_BREAK, NOTHING, Entry, Head, Line, Panel, Sheet, head_text, keep_together
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -13,7 +15,7 @@ _LATEX = {
     "|": r"\textbar{}", '"': "''",
     "“": "``", "”": "''", "’": "'", "†": r"$\dagger$", "→": r"$\rightarrow$", "·": r"$\cdot$", "²": r"$^2$",
     "±": r"$\pm$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\dots{}", "×": r"$\times$",
-    "∞": r"$\infty$", "é": r"\'e", "ü": r'\"u', "ö": r'\"o', "ä": r'\"a', "ß": r"\ss{}",
+    "∞": r"$\infty$", NO_BREAK: "~", "é": r"\'e", "ü": r'\"u', "ö": r'\"o', "ä": r'\"a', "ß": r"\ss{}",
     "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ξ": r"$\xi$", "ρ": r"$\rho$",
 }  # fmt: skip
 COLUMNS_BEFORE_SMALL = 3
@@ -29,7 +31,7 @@ def write_latex(sheet: Sheet) -> str:
     Best is bold, what cannot be told from it underlined. Panels over the same axis share a tabular.
     """
     parts = _parts(sheet.panels)
-    caption = escape_latex(" ".join(sheet.caption))
+    caption = _math(escape_latex(keep_together(" ".join(sheet.caption))))
     label = f"tab:{_label(sheet.name)}"
     count = sum(len(group.lines) + bool(group.heading) for panel in sheet.panels for group in panel.groups)
     if count > PAGE_LINES:
@@ -123,11 +125,13 @@ def _body(panel: Panel) -> list[str]:
 
 
 def _head(head: Head) -> str:
-    """`$n = 50$` where the axis has a symbol, escaped text otherwise."""
-    if not isinstance(head, Label) or head.key not in SYMBOL_MEANINGS or head.value is None:
-        return escape_latex(head_text(head))
-    plain = axis_text(head.key, head.value)
-    return f"${plain}$" + escape_latex(head.text.removeprefix(plain))
+    """`$n = 50$` where an axis has a symbol, escaped text otherwise."""
+    return _math(escape_latex(head_text(head)))
+
+
+def _math(text: str) -> str:
+    """Escaped text with `n = 50` and `K = 10` as formulas."""
+    return re.sub(rf"(?<![\w\\])({'|'.join(SYMBOLS.values())})[ ~]=[ ~](\d[\d.]*\d|\d)", r"$\1 = \2$", text)
 
 
 def _entry(entry: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from analysis.sheet import Entry, Panel, Sheet, head_text
+from analysis.sheet import NO_BREAK, Entry, Panel, Sheet, head_text, keep_together
 
 CAPTION_WIDTH = 100
 
@@ -17,7 +17,8 @@ def write_markdown(sheet: Sheet) -> str:
         table = _aligned(_lines(panel))
         blocks.append(f"{head}\n\n{table}" if head else table)
     if sheet.caption:
-        blocks.append(textwrap.fill(" ".join(sheet.caption), CAPTION_WIDTH, break_on_hyphens=False))
+        text = textwrap.fill(keep_together(" ".join(sheet.caption)), CAPTION_WIDTH, break_on_hyphens=False)
+        blocks.append(text.replace(NO_BREAK, " "))  # lines are broken; a terminal may lack the sign
     return "\n\n".join(blocks) + "\n"
 
 

@@ -55,7 +55,7 @@ class Generation:
     metrics: Metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedStudent(Fitted):
     """A trained replicate of the last generation, at its selected snapshot.
 

@@ -32,7 +32,7 @@ from d2l_study.models import MilModel, Params
 from d2l_study.models.extractors import he_scaled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedTeacher(Fitted):
     """A trained replicate, at its selected snapshot.
 

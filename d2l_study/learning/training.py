@@ -18,6 +18,9 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.models import Params
 
+SHOWN = ("bag_auc", "instance_auc", "val_bag_auc")
+"""The metrics that a fitted model is shown with."""
+
 
 @dataclass
 class Training:
@@ -68,7 +71,7 @@ class Training:
                 setattr(self, f.name, state[f.name])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fitted:
     """What every trained replicate has, at its selected snapshot; `FittedTeacher` and `FittedStudent` say the rest."""
 
@@ -83,6 +86,15 @@ class Fitted:
     curve: list[dict[str, float]]
     metrics: dict[str, float]
     logits: dict[tuple[str, str], np.ndarray]
+
+    def __repr__(self) -> str:
+        """One line: what there is of it, not its weights and logits."""
+        said = self.status if self.cause is None else f"{self.status}: {self.cause}"
+        shown = [f"{name} {self.metrics[name]:.3f}" for name in SHOWN if name in self.metrics]
+        steps = f"step {self.best_step} of {self.steps_run}"
+        stage = getattr(self, "stage", "")
+        parts = filter(None, (f"replicate {self.replicate}", stage, said, steps, *shown, f"{self.train_seconds:.1f} s"))
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def trainable(

@@ -20,11 +20,16 @@ MOST_FRONT = 12
 """Trials of a Pareto front that are printed; `search.json` has them all."""
 
 
-def by_search(document: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(name of the search, its trials in the order of asking), in the order of the definition."""
+def by_search(
+    document: Mapping[str, Any], printed: Callable[[str], str] = str
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(name of the search, its trials in the order of asking), in the order of the definition. printed: an arm's name
+    as it is to be shown."""
     found: list[tuple[str, list[dict[str, Any]]]] = []
     for number, search in enumerate(document["definition"]["searches"]):
-        name = " ".join([search["arm"], *(f"{key.split('.')[-1]}={value}" for key, value in search["at"].items())])
+        name = " ".join(
+            [printed(search["arm"]), *(f"{key.split('.')[-1]}={value}" for key, value in search["at"].items())]
+        )
         found.append((name, [trial for trial in document["trials"] if trial["search"] == number]))
     return found
 
@@ -66,6 +71,7 @@ def pareto_front(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> l
 def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
     """The table at the end of a search, in Markdown."""
     from analysis.metrics import describe
+    from analysis.names import Names
     from analysis.partitions import DRAWN, interval_of, partitions_of
 
     document = read_document(folder)
@@ -83,7 +89,7 @@ def search_summary(folder: StudyFolder, rows: pandas.DataFrame) -> str:
         ["---", "---", *(["---:"] if several else []), "---", *(["---:"] * len(heads)), "---:"],
     ]
     counts, ties, partitions = [], [], partitions_of(rows)
-    for name, trials in by_search(document):
+    for name, trials in by_search(document, Names.of(rows).arm):
         counts.append(f"{name}: {count_text(trials)}")
         front = pareto_front(trials, goals)
         best = best_trial(trials, goals)

@@ -13,6 +13,7 @@ from PIL import Image
 import analysis
 from analysis import style
 from analysis.arrange import arrange
+from analysis.drawing import figure
 from analysis.figures import draw, save
 from d2l_study.errors import UserError
 
@@ -144,10 +145,42 @@ def test_each_format_is_what_its_suffix_says(made, tmp_path):
     assert once == again
 
 
-def test_limits_leave_no_room_above_one(made):
-    lower, upper = draw(made).axes[0].get_ylim()
-    assert upper <= 1.02
-    assert lower < 0.95
+def test_the_axis_of_an_auc_ends_at_one(made):
+    lower, upper = draw(made.assign(bag_auc=made["bag_auc"].clip(upper=0.99) + 0.01)).axes[0].get_ylim()
+    assert upper == 1.0 and lower < 0.95
+    assert draw(made, "bag_nll").axes[0].get_ylim()[1] > 0
+    one = made[made["num_bags"] == 50].assign(bag_auc=1.0)
+    axis = draw(one).axes[0]
+    assert axis.get_xlim()[1] == 1.0 and not any(line.get_clip_on() for line in axis.get_lines())
+
+
+def test_a_panel_without_results_says_why(tmp_path):
+    failed = tuple((i, r) for i in (2, 3, 6, 7) for r in range(2))
+    rows = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10, 50), replicates=2, failed=failed).rows()
+    first, second = draw(rows).axes[:2]
+    assert [text.get_text() for text in second.texts] == ["no result: 4 configurations\nfailed"]
+    assert not first.texts and first.get_xlim() == second.get_xlim()
+
+
+def test_a_written_slide_has_the_pixels_of_its_size(made, tmp_path):
+    for size, wide, high in (("slide", 40 / 3, 7.5), ("page", 7.0, None), ("column", 3.4, None)):
+        with Image.open(save(draw(made, size=size), tmp_path / f"{size}.png")) as image:
+            assert image.width == pytest.approx(220 * wide, abs=1)
+            assert high is None or image.height == pytest.approx(220 * high, abs=1)
+
+
+def test_any_figure_by_its_kind_in_python(made):
+    assert figure(made).axes[0].get_ylabel() == draw(made).axes[0].get_ylabel()
+    assert figure(made, "heatmap", metric="instance_auc", size="slide").get_figwidth() == pytest.approx(40 / 3)
+    for arguments, message in (
+        ({"kind": "curvs"}, "kind curvs: not known; did you mean 'curves'"),
+        ({"kind": "roc", "metric": "bag_auc"}, "metric bag_auc: not of kind roc"),
+        ({"kind": "curves", "sclae": "logit"}, "sclae: no option of a figure; did you mean 'scale'"),
+        ({"kind": "best"}, "came from a file or from MLflow alone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            figure(made, **arguments)
+    assert analysis.figure is figure
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,9 @@ def test_labels_do_not_overlap_in_any_size(tmp_path, rows, size):
         pairs.draw_pairs(students, size=size),
     ]
     for figure in drawn:
-        assert figure.get_figwidth() <= 1.35 * style.SIZES[size].width * style.SIZES[size].scale
+        assert figure.get_figwidth() == pytest.approx({"column": 3.4, "page": 7.0, "slide": 40 / 3}[size])
+        if size == "slide":
+            assert figure.get_figheight() == pytest.approx(7.5)
         assert misplaced(figure) == []
 
 

@@ -176,9 +176,9 @@ def test_stages_are_rows_apart_and_compared_within_a_stage():
 
 def test_without_a_panel_axis_its_key_moves_into_the_labels(made):
     labels = set(lines_of(render(made, panel_key=None)))
-    assert {"none (mean_bag_size=10)", "vat (mean_bag_size=50)"} <= labels
-    assert "vat (mean_bag_size=50) − none (mean_bag_size=50)" in labels
-    assert "vat (mean_bag_size=50) − none (mean_bag_size=10)" not in labels
+    assert {"none (K = 10)", "vat (K = 50)"} <= labels
+    assert "vat (K = 50) − none (K = 50)" in labels
+    assert "vat (K = 50) − none (K = 10)" not in labels
 
 
 def test_paired_line_uses_the_common_replicates(made):

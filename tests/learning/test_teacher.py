@@ -415,6 +415,10 @@ def test_a_small_teacher_learns(make_replicate, tiny, vat):
         assert result.metrics["bag_auc"] > 0.9
         assert result.metrics["instance_auc"] > 0.8
         assert result.curve[-1]["bce"] < 0.5 * result.curve[0]["bce"]
+        shown = repr(result)  # as a notebook shows it: one line, without weights and logits
+        assert "\n" not in shown and len(shown) < 200 and "tensor" not in shown
+        assert shown.startswith(f"FittedTeacher(replicate {result.replicate}, done, step ")
+        assert f"bag_auc {result.metrics['bag_auc']:.3f}" in shown
 
 
 def test_the_example_of_the_package_runs_on_mnist(tmp_path, monkeypatch):

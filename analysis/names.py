@@ -1,0 +1,90 @@
+"""Names for print: arms, keys and metrics as a reader is to see them, from `labels:` of a space or `--label NAME=TEXT`.
+
+Everything that is typed or read by programs keeps the names of the space: `--baseline`, `--where`, the columns of
+exported rows and of the long form of tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.errors import UserError, listed, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+LABELS = "labels"
+"""The attribute of loaded rows that holds them, name -> text."""
+SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
+TO, OF = " → ", "attention of "
+"""How the names of a student's arm and of an attention row are made from those of teachers' and students' arms."""
+
+
+@dataclass(frozen=True)
+class Names:
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: pandas.DataFrame) -> Names:
+        return cls(rows.attrs.get(LABELS) or {})
+
+    def arm(self, method: str) -> str:
+        """An arm by its text; one that is made of others by theirs."""
+        if method in self.texts:
+            return self.texts[method]
+        if method.startswith(OF):
+            return OF + self.arm(method.removeprefix(OF))
+        parts = method.split(TO)
+        return TO.join(self.texts.get(part, part) for part in parts)
+
+    def key(self, key: str) -> str:
+        """A key by its text, else its symbol, else itself."""
+        return self.texts.get(key) or SYMBOLS.get(key, key)
+
+    def symbol(self, key: str | None) -> bool:
+        """Whether a key is shown by its symbol."""
+        return key in SYMBOLS and key not in self.texts
+
+
+PLAIN = Names()
+
+
+def with_labels(rows: pandas.DataFrame, labels: Mapping[str, str], option: str = "labels") -> pandas.DataFrame:
+    """The rows with names for print, over those of their space. UserError for a name that is no arm, key or metric of
+    the rows, or a text that two arms would share. option: how messages begin."""
+    arms = arms_of(map(str, rows["method"].dropna().unique()))
+    known = {**dict.fromkeys(arms), **dict.fromkeys(map(str, rows.columns))}
+    for name, text in labels.items():
+        if name not in known:
+            raise UserError(f"{option} {name}={text}: no arm, key or metric is called so{nearest(name, known)} (arms: "
+                            f"{listed(arms)})")  # fmt: skip
+    made = rows.copy(deep=False)
+    made.attrs = {**rows.attrs, LABELS: {**rows.attrs.get(LABELS, {}), **labels}}
+    names, shown = Names.of(made), dict[str, str]()
+    for arm in arms:
+        other = shown.setdefault(names.arm(arm), arm)
+        if other != arm:
+            raise UserError(f"{option}: the arms {other} and {arm} would both be called {names.arm(arm)!r}")
+    return made
+
+
+def arms_of(methods: Iterable[str]) -> list[str]:
+    """The arms, and those that they are made of."""
+    found: dict[str, None] = {}
+    for method in methods:
+        found[method] = None
+        found |= dict.fromkeys(method.removeprefix(OF).split(TO))
+    return list(found)
+
+
+def checked(found: Any, columns: Iterable[str] = ()) -> dict[str, str]:
+    """The labels of a resolved space, as far as they are texts; `teacher.epsilon` also as one of the columns."""
+    texts = {str(k): v for k, v in found.items() if isinstance(v, str) and v} if isinstance(found, Mapping) else {}
+    there = set(columns)
+    for name, text in [*texts.items()]:
+        section, dot, key = name.partition(".")
+        if dot:
+            texts.setdefault(next((c for c in (f"{section}_{key}", key) if c in there), key), text)
+    return texts
