@@ -40,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
-        command = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}[
-            arguments.command
-        ]
-        command(arguments)
+        commands = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}
+        commands[arguments.command](arguments)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -200,8 +198,7 @@ def _figure_of_rows(arguments: argparse.Namespace) -> Any:
     rows, kind = where(_load(arguments), _keys(arguments.where, "--where")), arguments.kind
     given = {"metric": arguments.metric, "panel_key": _panel(arguments), "row_key": arguments.rows,
              "column_key": arguments.columns, "level": arguments.level, "scale": arguments.scale}  # fmt: skip
-    taken = {name: value for name, value in given.items() if kind in drawing.TAKEN_BY[name]}
-    kept = {name: value for name, value in taken.items() if value is not None or name == "panel_key"}
+    kept = {k: v for k, v in given.items() if kind in drawing.TAKEN_BY[k] and (v is not None or k == "panel_key")}
     return drawing.figure(rows, kind, size=arguments.size, **kept)
 
 

@@ -44,7 +44,9 @@ def comparison_sheet(made: Comparison) -> Sheet:
             lines.append(Line(head, [*entries, _difference(one.difference, decimals, count), *_tests(made, one)]))
         if lines:
             panels.append(Panel(panel, _heads(made), [Group("", lines)]))
-    text = said(made.baseline)
+    names = layout.names
+    text = " ".join(names.arm(value) if key == "method" and names.arm(value) != value else f"{key}={value}"
+                    for key, value in made.baseline.items())  # fmt: skip
     what = layout.metric.heading if len(layout.metrics) == 1 else "metrics"
     title = f"{layout.study}: {what}, compared with {text}"
     return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))

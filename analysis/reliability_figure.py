@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import stages, style
-from analysis.calibration import BINS, SPECIFICITY, bins_of, by_replicate, sigmoid
+from analysis.calibration import BINS, HIGHEST, LOWEST, SPECIFICITY, bins_of, by_replicate, sigmoid
 from analysis.caption import counted
 from analysis.figures import marks_of
 from analysis.intervals import Interval, mean_interval, unit_values
@@ -180,6 +180,8 @@ def _factor(interval: Interval) -> Entry:
         return NOTHING
     mean, lower, upper = (float(np.exp(v)) for v in (interval.mean, interval.lower, interval.upper))
     around = f"[{lower:.2g}, {upper:.2g}]" if interval.has_bounds else ""
+    if lower < LOWEST and upper > HIGHEST:  # wider than a temperature can be
+        around = "[not estimable]"
     return Entry(f"{mean:.2f}", around, f"({interval.count})", value=mean)
 
 

@@ -137,7 +137,7 @@ def _math(text: str) -> str:
 def _entry(entry: Entry) -> str:
     if entry.state:
         return escape_latex(entry.state) if entry.state == "–" else rf"\emph{{{escape_latex(entry.state)}}}"
-    mean = escape_latex(entry.mean)
+    mean = _math(escape_latex(entry.mean))
     mean = rf"\textbf{{{mean}}}" if entry.best else rf"\underline{{{mean}}}" if entry.tied else mean
     return " ".join(filter(None, (mean, escape_latex(entry.around), escape_latex(entry.count))))
 

@@ -15,6 +15,7 @@ from analysis.comparison import compare
 from analysis.csv_text import guarded, unguarded
 from analysis.intervals import paired_difference
 from analysis.names import Names, with_labels
+from analysis.reliability_figure import Reliability
 from analysis.report import make_report
 from analysis.results import export
 from analysis.sheet import NO_BREAK, keep_together
@@ -93,6 +94,7 @@ def test_bag_counts_are_n_in_every_format(root):
         for format, wanted in (("markdown", "n = 20"), ("html", "n = 20"), ("latex", "$n = 20$")):
             text = made.text(format)
             assert wanted in text and "num_bags" not in text
+            assert wanted in compare(rows).text(format)
         assert "n: training bags" in " ".join(made.text().split())
 
 
@@ -111,6 +113,17 @@ def test_a_half_width_beyond_any_difference_is_not_printed(root):
     assert "± not estimable from 2" in make_report(two)
     loss = paired_difference({0: 1.0, 1: 90.0}, {0: 0.0, 1: 0.0})
     assert loss.half_width > 1  # of a metric without bounds it is an interval like any other
+
+
+def test_a_temperature_is_no_wider_than_it_can_be(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2, with_predictions=True)
+    made = Reliability.of(analysis.load("made", tmp_path))
+    own = made.frame().query("row == 'vat'")["temperature"]
+    (entry,) = [line.entries[0] for line in made.sheet().panels[0].groups[0].lines if line.head.text == "vat"]
+    assert entry.mean == f"{np.exp(np.log(own).mean()):.2f}"
+    half = 12.706 * np.log(own).std() / np.sqrt(2)
+    beyond = np.exp(np.log(own).mean() - half) < 0.05 and np.exp(np.log(own).mean() + half) > 20
+    assert (entry.around == "[not estimable]") == beyond and "e+" not in entry.around
 
 
 def test_captions_keep_a_number_and_its_noun_together(root):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from analysis.out_of_fold import pooled_rows
 from analysis.partitions import interval_of, partitions_of
 from analysis.tables import table
 from d2l_study.errors import UserError
+from d2l_study.study.run_page import final_metrics, row_facts
 
 
 def study(root, **how):
@@ -161,6 +163,16 @@ def test_what_a_file_keeps_gives_the_same_intervals(tmp_path):
         analysis.results.export(rows, tmp_path / f"rows.{suffix}")
         again = analysis.load(tmp_path / f"rows.{suffix}")
         assert cell_of(again).interval == cell_of(rows).interval
+
+
+def test_what_mlflow_keeps_of_a_partition_gives_the_same_intervals(tmp_path):
+    """The store has numbers by replicate and facts of the rows, no names of test sets."""
+    rows = study(tmp_path, dataset="manifest", repeats=2, partition="given folds", folds_key=10)
+    own = rows[rows["method"] == "vat"].to_dict("records")
+    facts = json.loads(row_facts(own))
+    assert (facts["partition"], facts["fold_count"]) == ("given folds", 5)
+    assert "fold_count" not in final_metrics(own, {}) and "train_bags/r000" in final_metrics(own, {})
+    assert cell_of(rows.drop(columns="test_set")).interval == cell_of(rows).interval
 
 
 @pytest.mark.parametrize("seed", range(6))
