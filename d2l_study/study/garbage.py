@@ -132,7 +132,8 @@ def find_garbage(storage: Storage, now: float) -> Garbage:
 def plans_of(storage: Storage, objects: Iterable[Stored]) -> dict[str, set[Run]]:
     """The runs that each study names. `UserError` if the plan of one is lost or damaged: all its results would go."""
     found: dict[str, set[Run]] = {}
-    names = dict.fromkeys(one.key.split("/")[1] for one in objects if one.key.startswith("studies/"))
+    there = [one.key.split("/")[1] for one in objects if one.key.startswith("studies/")]
+    names = dict.fromkeys([*there, *storage.list("studies")])  # a folder may be a link to elsewhere
     for name in names:
         folder = StudyFolder(storage, name)
         try:
@@ -154,7 +155,7 @@ def _of_run(
 ) -> Garbage:  # fmt: skip
     """What may go of the folder of one run."""
     found = Garbage()
-    if _claimed(ledger.storage, there, signs):
+    if _claimed(ledger.storage, there, signs, now):
         return found
     if run not in named:
         known = [one for name, one in there.items() if _is_ours(name)]
@@ -169,6 +170,7 @@ def _of_run(
         name for name in there
         if (m := NOTE.fullmatch(name) or CHECKPOINT.fullmatch(name)) and m[1] and run not in plans.get(m[1], ())
     }  # fmt: skip
+    found.add(CLAIMS, (there[name] for name in there if name == "claim.json"))
     found.add(NOTES, (there[name] for name in gone if NOTE.fullmatch(name)))
     done = any(re.fullmatch(r"commit(-\d+)?\.json", name) for name in there)
     found.add(CHECKPOINTS, (
@@ -209,14 +211,18 @@ def _is_ours(name: str) -> bool:
     return any(kind.fullmatch(name) for kind in (RECORD, NOTE, OTHER, CHECKPOINT, ATTEMPT, PART))
 
 
-def _claimed(storage: Storage, there: Mapping[str, Stored], signs: Mapping[str, bool]) -> bool:
+def _claimed(storage: Storage, there: Mapping[str, Stored], signs: Mapping[str, bool], now: float) -> bool:
     """Whether somebody who may be alive trains the run."""
     from d2l_study.study.claims import holder_of
 
     if "claim.json" not in there:
         return False
-    mark = holder_of(storage, there["claim.json"].key)
-    return mark is not None and signs.get(f"claims/{mark}.json", True)
+    claim = there["claim.json"]
+    mark = holder_of(storage, claim.key)
+    if mark is None:
+        return not _old(claim, now)
+    sign = f"claims/{mark}.json"
+    return signs[sign] if sign in signs else not _old(claim, now) or storage.exists(sign)
 
 
 def _signs(storage: Storage, objects: Iterable[Stored], now: float) -> dict[str, bool]:

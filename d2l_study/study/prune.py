@@ -13,6 +13,7 @@ from d2l_study.credentials import masked
 from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.study.folder import StudyFolder, find_study
 from d2l_study.study.lease import lease
+from d2l_study.study.remove import command_line
 from d2l_study.study.search_document import read_document, write_document
 from d2l_study.study.storage import short_path
 
@@ -35,7 +36,7 @@ def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracki
         kept = [entry for i, entry in enumerate(plan) if i not in gone]
         if not kept:
             raise UserError(f"study {folder.name!r}: nothing would be left of it; to remove it as a whole: "
-                            f"python -m d2l_study remove {folder.name}")  # fmt: skip
+                            f"{command_line('remove', folder.storage, folder.name)}")  # fmt: skip
         removed = [plan[i] for i in sorted(gone)]
         _write(folder, kept, removed)
         runs = sum(len(entry["replicates"]) for entry in removed)
@@ -44,7 +45,8 @@ def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracki
               f"plan, which keeps {counted(len(kept), 'configuration')}")  # fmt: skip
         folder.compact()
         follow_in_mlflow(folder, tracking_uri)
-    print("  results stay for other studies; `python -m d2l_study gc` shows what no study names any more")
+    gc = command_line("gc", folder.storage)
+    print(f"  results stay for other studies; `{gc}` shows what no study names any more")
     if arms or failed:
         file = folder.resolved().get("space", {}).get("file")
         print(f"  where the space{f' ({short_path(str(file))})' if file else ''} still asks for them, the next `run` "
@@ -163,6 +165,6 @@ def follow_in_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
     try:
         found = sync(folder, uri, tags=page.tags, params=page.params, description=page.description)
     except UserError as error:
-        print(f"  warning: {error}; `python -m d2l_study sync {folder.name}` does it later")
+        print(f"  warning: {error}; `{command_line('sync', folder.storage, folder.name)}` does it later")
         return
     print(f"  MLflow: {counted(found.deleted, 'run')} deleted ({masked(uri)})")

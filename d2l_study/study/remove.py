@@ -7,6 +7,8 @@ then is brought up to date by a later `sync` of that name.
 from __future__ import annotations
 
 import contextlib
+import shlex
+from pathlib import Path
 
 from d2l_study.credentials import masked
 from d2l_study.data.memory_maps import human_bytes
@@ -38,7 +40,8 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
     folder.storage.tidy(folder.key)
     print(f"{folder.name}: removed {what}")
     forget_removed(folder.storage, folder.name, tracking_uri)
-    print("  results of its runs stay; `python -m d2l_study gc` shows what no study names any more")
+    gc = command_line("gc", folder.storage)
+    print(f"  results of its runs stay; `{gc}` shows what no study names any more")
     return 0
 
 
@@ -55,11 +58,17 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
     try:
         count = forget_study(uri, name)
     except UserError as error:
-        print(f"  warning: {error}; `python -m d2l_study sync {name}` deletes its pages later")
+        print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
         return False
     print(f"  MLflow: {counted(count, 'run')} of {name} deleted ({masked(uri)})")
     storage.delete(_note(name))
     return True
+
+
+def command_line(name: str, storage: Storage, *words: str) -> str:
+    """A command about this root, as a person types it here."""
+    root = [] if storage.root == Path("runs").absolute() else ["--root", masked(str(storage.root))]
+    return shlex.join(["python", "-m", "d2l_study", name, *words, *root])
 
 
 def _find(study: str, root: str) -> StudyFolder:

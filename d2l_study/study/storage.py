@@ -223,7 +223,12 @@ class LocalStorage:
     def walk(self, prefix: str) -> Sequence[Stored]:
         """Every file below a folder, sorted by key."""
         found = []
-        for folder, _, names in os.walk(self.path(prefix)):
+
+        def refused(error: OSError) -> None:  # which os.walk would pass over in silence
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise UnreadableError(error.errno, error.strerror, error.filename) from error
+
+        for folder, _, names in os.walk(self.path(prefix), onerror=refused):
             for name in names:
                 path = Path(folder) / name
                 with contextlib.suppress(FileNotFoundError):  # gone since

@@ -179,7 +179,6 @@ def test_gc_shows_and_then_deletes_what_no_study_names(whole):
     assert not list((whole.root / "results").glob("*/*/r*/[!c]*needed*"))
     assert whole.run("drawn").code == 0 and "6 there already" in whole.run("drawn").out
     assert "nothing to collect" in whole.study("gc").out
-    assert whole.run("students").code == 1  # trained anew
 
 
 def test_gc_takes_what_lost_attempts_left_and_not_what_may_be_at_work(whole):
@@ -224,6 +223,24 @@ def test_a_claimed_run_that_no_study_names_stays(whole):
         assert folder.ledger.has(config, 1) and not folder.ledger.has(config, 0)
     whole.study("gc", "--delete")
     assert not folder.ledger.has(config, 1)
+
+
+def test_a_claim_whose_holder_was_lost_keeps_nothing_for_ever(whole):
+    folder = folder_of(whole, "drawn")
+    config = folder.plan()[0]["config_id"]
+    claim = whole.root / folder.ledger.run_key(config, 0) / "claim.json"
+    claim.write_bytes(records.encode({"mark": "gone", "study": "drawn"}))
+    assert "nothing to collect" in whole.study("gc").out
+    age(whole)
+    assert "claims of workers that are gone: 1 file" in whole.study("gc", "--delete").out and not claim.exists()
+    assert folder.ledger.has(config, 0)
+
+
+def test_gc_sees_a_study_that_lies_elsewhere(whole):
+    place = whole.root / "studies" / "drawn"
+    place.rename(whole.folder / "drawn")
+    place.symlink_to(whole.folder / "drawn")
+    assert "nothing to collect" in whole.study("gc", "--delete").out and whole.run("drawn").code == 0
 
 
 def test_a_study_that_begins_during_a_collection_waits_and_looks_again(whole, monkeypatch):
