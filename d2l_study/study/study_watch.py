@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -150,4 +151,6 @@ def reused_from(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
 def storage_reason(folder: StudyFolder, error: BaseException | str) -> str:
     said = getattr(error, "strerror", None) or str(error)
     what = "read from" if isinstance(error, UnreadableError) else "write to"
-    return f"cannot {what} {folder.storage.root}: {said}"
+    of_one = isinstance(error, OSError) and error.errno in (errno.EISDIR, errno.ENOTDIR)  # not of the root as a whole
+    place = error.filename if isinstance(error, OSError) and of_one else folder.storage.root
+    return f"cannot {what} {place}: {said}"

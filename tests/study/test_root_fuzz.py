@@ -1,0 +1,70 @@
+"""Files of a root are damaged in every way: nothing changes in silence, and what is advised makes it whole.
+
+`make test` draws a few cases, always the same; `make soak` takes them all, several times over.
+"""
+
+import os
+import random
+
+import pytest
+from damage import kind_of
+from root_attack import Attack
+
+QUICK = ("list", "status", "plan", "tables", "stop", "gc", "remove", "label")
+ROUNDS = int(os.environ.get("D2L_FUZZ_ROUNDS", "3"))
+
+
+@pytest.fixture(scope="module")
+def attack(tmp_path_factory):
+    return Attack(tmp_path_factory.mktemp("attack"), ("students", "search"))
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    return Attack(tmp_path_factory.mktemp("longer"), ("students", "search", "drawn"))
+
+
+def test_the_root_holds_every_kind_of_file(attack):
+    kinds = {kind_of(path) for path in attack.whole.files()}
+    assert kinds >= {
+        "mlflow.db", "mlartifacts", "results/config.json", "results/commit.json", "results/curve.json",
+        "results/predictions.parquet", "results/weights.safetensors", "results/checkpoint.pt",
+        "results/pruned-search.json", "studies/attempts", "studies/failures", "studies/lease.json", "studies/stop.json",
+        "studies/plan.json", "studies/resolved.json", "studies/rows.parquet", "studies/rows.proof.json",
+        "studies/search.json", "studies/space.yaml", "studies/report.html", "studies/local-1a2b3c4d.diff",
+    }  # fmt: skip
+
+
+def test_a_few_damages_are_named_and_mended(attack):
+    draw = random.Random(11)
+    problems = []
+    cases = list(attack.cases())
+    labels = [label for label in attack.reading() if label.split()[0] in QUICK]
+    for number, (files, damage) in enumerate(draw.sample(cases, 18)):
+        commands = draw.sample(labels, 2)
+        problems += attack.problems(draw.choice(files), damage, "short", commands, heal=number % 6 == 0)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_every_kind_of_damage_to_every_kind_of_file(longer, seed):
+    problems, count = [], 0
+    for files, damage in longer.cases():
+        draw = random.Random(f"{seed} {files[0]} {damage.__name__}")
+        problems += longer.problems(draw.choice(files), damage, seed)
+        count += 1
+    print(f"{count} damaged files")
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.soak
+def test_flipped_bits_change_no_table_in_silence(longer):
+    """Of the records that tables are made from, many more bits."""
+    draw, problems = random.Random(5), []
+    kinds = ("results/commit.json", "studies/plan.json", "studies/search.json", "results/pruned-search.json")
+    files = [path for path in longer.whole.files() if kind_of(path) in kinds]
+    flip = next(damage for _, damage in longer.cases() if damage.__name__ == "flip")
+    for number in range(200 * ROUNDS):
+        problems += longer.problems(draw.choice(files), flip, f"bit {number}", [], heal=False)
+    assert not problems, "\n".join(problems)
