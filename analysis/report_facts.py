@@ -83,8 +83,10 @@ def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
             found.append((name, ", ".join(show(v.item() if hasattr(v, "item") else v) for v in values[:12])))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
-    folds = "fold" in rows and rows["fold"].notna().any()
-    what = "folds and repeats of one data set" if folds else "replicates: new bags, new initialisation"
+    designs = {partition.design for partition in partitions_of(rows).values()}
+    what = "replicates: new bags, new initialisation"
+    if designs:
+        what = "trainings on one given split" if designs == {"split"} else "folds and repeats of one data set"
     found.append(("replicates", f"{low if low == high else f'{low} to {high}'} ({what})"))
     return found
 

@@ -19,6 +19,7 @@ from analysis.intervals import paired_difference
 from analysis.layout import METRICS
 from analysis.out_of_fold import pooled_rows
 from analysis.partitions import interval_of, partitions_of
+from analysis.report_facts import studied
 from analysis.tables import table
 from d2l_study.errors import UserError
 from d2l_study.study.run_page import final_metrics, row_facts
@@ -111,6 +112,7 @@ def test_a_given_split_is_no_cross_validation(tmp_path, older):
     assert made.pooled is None and not made.not_pooled
     compared = " ".join(compare(rows).text().split())
     assert "new initialisations on one given split" in compared and "Wilcoxon" in compared
+    assert dict(studied(rows))["replicates"] == "8 (trainings on one given split)"
     with pytest.raises(UserError, match="is of folds, and these replicates are none"):
         table(rows, test_train_ratio=0.2)
 
