@@ -14,6 +14,7 @@ from analysis.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
 from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import UnreadableError, UserError, damage_shown, nearest
+from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
     import pandas
@@ -38,6 +39,7 @@ STUDY_HELP = (
 @damage_shown()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
+    print_anywhere()
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
         commands = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}

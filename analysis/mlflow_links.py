@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `python -m d2l_study ui` shows a local store, unless told otherwise."""
@@ -71,7 +72,7 @@ def _of_file(study: str, path: str) -> tuple[dict[str, str], str]:
         "JOIN experiments e ON e.experiment_id = r.experiment_id "
         "WHERE e.name = ? AND r.lifecycle_stage = 'active' AND t.key IN (?, ?)"
     )
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2)) as database:
+    with contextlib.closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=2)) as database:
         rows = database.execute(query, (study, CONFIG, KIND)).fetchall()
     found = {value: _address(UI_ADDRESS, e, run) for e, run, key, value in rows if key == CONFIG}
     own = next((_address(UI_ADDRESS, e, run) for e, run, key, value in rows if key == KIND and value == "study"), "")

@@ -1,8 +1,7 @@
 """`python -m d2l_study`."""
 
-import sys
-
 from d2l_study.cli import main
+from d2l_study.command_line import leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

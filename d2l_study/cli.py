@@ -12,6 +12,7 @@ from d2l_study import __version__, last_words
 from d2l_study.cleaning_commands import add_cleaning
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
+from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
     from d2l_study.study.prepared import Request
@@ -22,6 +23,7 @@ ROOT = "runs"
 @damage_shown()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's."""
+    print_anywhere()
     name = ""
     try:
         arguments = _parser().parse_args(argv)

@@ -78,7 +78,7 @@ def _ask(place: str, named: str) -> None:
 
     def ask() -> None:
         try:
-            from d2l_study.study.engine import quiet_environment
+            from d2l_study.study.cluster import quiet_environment
 
             quiet_environment()
             from ray._raylet import GcsClient  # type: ignore[attr-defined]

@@ -7,19 +7,13 @@ ledger, committed by the workers; a resumed study is a fresh Tuner over what is 
 from __future__ import annotations
 
 import contextlib
-import gc
-import logging
-import os
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from d2l_study.errors import ROOT_ERRORS, UserError, first_line
-from d2l_study.study import ray_token
-from d2l_study.study.address import find_head
+from d2l_study.errors import ROOT_ERRORS, UserError
+from d2l_study.study import cluster, node_watch
 from d2l_study.study.queue import OrderQueue
 from d2l_study.study.resources import Resources
 from d2l_study.study.trial import TrialOrder
@@ -39,79 +33,6 @@ class Watcher(Protocol):
     def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]: ...
     def blocked(self, order: TrialOrder) -> None: ...
     def root_lost(self, error: OSError) -> None: ...
-
-
-def quiet_environment() -> None:
-    """Before Ray is imported: no telemetry unless the user asked for it, no boxes, no per-trial log writers."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DEDUP_LOGS": "1",
-        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its state, which nobody reads, grows with the trials
-        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-@contextlib.contextmanager
-def cluster(address: str) -> Iterator[Any]:
-    """Ray, started here on loopback (`local`) or joined (`auto`, `HOST:PORT`); what was started here is ended here."""
-    quiet_environment()
-    if (wide := ray_token.warning()) is not None:
-        print(f"warning: {wide}", file=sys.stderr, flush=True)
-    with ray_token.own_token() if address == "local" else contextlib.nullcontext():
-        yield from _cluster(address)
-
-
-def _cluster(address: str) -> Iterator[Any]:
-    if address == "local":
-        # On loopback only, which `_node_ip_address` alone does not give: Ray replaces 127.0.0.1 by the machine's own
-        # address unless it believes that clusters are unsupported here. It reads this when it is imported.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
-    place = find_head(address)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address == "local":
-        # Never whatever cluster the temp folder remembers.
-        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    else:
-        options["address"] = place
-    try:
-        ray.init(**options)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = first_line(error)
-        raise UserError(
-            f"--address {address}: no Ray cluster answers there ({reason}); start one, or use --address local"
-        ) from None
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of trials are told by us, once
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        shut_down(ray)
-
-
-def shut_down(ray: Any) -> None:
-    """End Ray with no garbage of its own left to be found meanwhile.
-
-    Tune leaves cycles that hold object references. If the collector, which runs in whatever thread allocates (that of
-    MLflow, say), finds them while Ray is ending, Ray ends the whole process, with exit code 1.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        gc.collect()
-        ray.shutdown()
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def check_fits(resources: Resources, cpus: float, gpus: float) -> int:
@@ -191,6 +112,9 @@ def train_in_worker(config: dict[str, Any]) -> None:
     reports.flush(statuses={str(r): status for r, status in statuses.items()})
 
 
+ENDING_SECONDS, LOST_SECONDS = 60.0, 3.0
+"""How long trials at work may take to end when the study is to end, and where there is no Ray any more to end them."""
+
 Judge = Callable[[TrialOrder, int, Mapping[int, Mapping[str, float]]], bool]
 """Hears a report (step, replicate -> values); True ends the trial early."""
 
@@ -206,6 +130,9 @@ def run_orders(
     from ray.tune.search import Searcher
 
     by_trial: dict[str, TrialOrder] = {}
+    asked = ending or threading.Event()
+    over = threading.Event()
+    """Tune was left to itself: what it says now is not heard."""
 
     class OrderSearcher(Searcher):
         """Hands out the orders; Tune's trial ids mean nothing beyond this run."""
@@ -217,7 +144,7 @@ def run_orders(
             return True
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-            if ending is not None and ending.is_set():
+            if asked.is_set() or over.is_set():
                 return Searcher.FINISHED
             order = None
             with told(watcher):
@@ -244,7 +171,7 @@ def run_orders(
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
             order = by_trial.get(trial.trial_id)
-            if judge is None or order is None:
+            if judge is None or order is None or over.is_set():
                 return FIFOScheduler.CONTINUE
             late = any(judge(order, step, values) for step, values in _points_of(result))
             return FIFOScheduler.STOP if late else FIFOScheduler.CONTINUE
@@ -257,19 +184,24 @@ def run_orders(
             return (tune.Callback, ())  # Tune pickles its callbacks into a state that nobody reads
 
         def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            watcher.started(by_trial[trial.trial_id])
+            if not over.is_set():
+                watcher.started(by_trial[trial.trial_id])
 
         def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-            for step, values in _points_of(result):
+            for step, values in _points_of(result) if not over.is_set() else ():
                 watcher.reported(by_trial[trial.trial_id], step, values)
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            if over.is_set():
+                return
             with told(watcher):
                 queue.settled(by_trial[trial.trial_id])
                 watcher.ended(by_trial[trial.trial_id])
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             order = by_trial[trial.trial_id]
+            if over.is_set():
+                return
             with told(watcher):
                 again = watcher.lost(order, _error_text(trial))  # writes the failure that the queue then reads
                 if again:
@@ -282,24 +214,56 @@ def run_orders(
             return False
 
         def stop_all(self) -> bool:
-            return ending is not None and ending.is_set()
+            return asked.is_set() or over.is_set()
 
         def __reduce__(self) -> tuple[Any, ...]:
             return (tune.stopper.NoopStopper, ())
 
-    with tempfile.TemporaryDirectory(prefix="d2l_study-tune-") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=OrderSearcher(), scheduler=Ending(), num_samples=-1, max_concurrent_trials=concurrent,
-                reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="study", storage_path=scratch, callbacks=[Hearing()], verbose=0, log_to_file=False,
-                stop=Ender(), failure_config=tune.FailureConfig(max_failures=0),  # `losses` decides
-            ),
-        )  # fmt: skip
-        tuner.fit()
+    tuner = tune.Tuner(
+        tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=OrderSearcher(), scheduler=Ending(), num_samples=-1, max_concurrent_trials=concurrent,
+            reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="study", storage_path=cluster.scratch(), callbacks=[Hearing()], verbose=0, log_to_file=False,
+            stop=Ender(), failure_config=tune.FailureConfig(max_failures=0),  # `losses` decides
+        ),
+    )  # fmt: skip
+    until_ended(tuner.fit, asked, over)
+
+
+def until_ended(work: Callable[[], Any], ending: threading.Event, over: threading.Event) -> None:
+    """Do Tune's work, and wait for its end; after `ending` was set, or Ctrl-C (which sets it), at most
+    `ENDING_SECONDS`, and hardly at all where Ray is lost or at a second Ctrl-C. Work that has not ended then is left:
+    `over` is set, and this process has to end by force (`cluster.abandoned`). What the work raises is raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="tune", daemon=True)
+    thread.start()
+    begun, interrupts = None, 0
+    while thread.is_alive():
+        try:
+            thread.join(0.2)
+            begun = begun or (time.monotonic() if ending.is_set() else None)
+            seconds = LOST_SECONDS if interrupts > 1 or node_watch.lost.is_set() else ENDING_SECONDS
+            if begun is not None and time.monotonic() - begun > seconds and thread.is_alive():
+                over.set()
+                cluster.abandoned.set()
+                break
+        except KeyboardInterrupt:
+            interrupts += 1
+            ending.set()
+    if interrupts:
+        raise KeyboardInterrupt
+    if raised and not over.is_set():
+        raise raised[0]
 
 
 @contextlib.contextmanager

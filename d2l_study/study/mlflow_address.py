@@ -8,18 +8,21 @@ import os
 import re
 import sqlite3
 import threading
-import time
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from d2l_study import environment
 from d2l_study.credentials import masked
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.study import leftovers
 
-SQLITE = "sqlite:///"
+SQLITE, ENCODED = "sqlite:///", "sqlite+pysqlite:///"
+PLAIN = re.compile(r"[\w/.+,=@~ -]*")
+"""A path that is the same in an address."""
 DATABASES = ("postgresql", "mysql", "mssql")
 CHECK_SECONDS = 8.0
 
@@ -30,17 +33,42 @@ def resolve_uri(flag: str | None, root: Path | str) -> str:
     A database file cannot live in a bucket: for such a root it is `runs/mlflow.db` of the current folder.
     """
     folder = Path("runs") if "://" in str(root) else user_path(root, "--root")
-    uri = flag or environment.tracking_uri() or f"{SQLITE}{folder.absolute() / 'mlflow.db'}"
+    uri = flag or environment.tracking_uri() or sqlite_uri(folder / "mlflow.db")
     path = sqlite_path(uri)
-    return uri if path is None else f"{SQLITE}{path}"
+    return uri if path is None else sqlite_uri(path)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a file for SQLAlchemy and MLflow. Where its name holds what they would read as something else it
+    is encoded, and names the driver: of a plain `sqlite:///` MLflow takes the encoded name for that of a folder to
+    make."""
+    place = str(path.absolute())
+    if not place.isprintable():
+        raise UserError(f"{place!a}: letters that cannot be printed have no place in the address of a database")
+    if PLAIN.fullmatch(place):
+        return f"{SQLITE}{place}"
+    return f"{ENCODED}{quote(place)}" if _decodes() else f"{ENCODED}file:{quote(place)}?uri=true"
 
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite address, absolute; None for every other address and for sqlite in memory."""
-    if not uri.startswith(SQLITE) or not uri[len(SQLITE) :].strip("/:"):
+    start = next((start for start in (SQLITE, ENCODED) if uri.startswith(start)), None)
+    if start is None or not uri[len(start) :].strip("/:"):
         return None
-    name = uri[len(SQLITE) :]
+    name, _, options = uri[len(start) :].partition("?")
+    if name.startswith("file:") and "uri=true" in options.split("&"):
+        name = unquote(name.removeprefix("file:"))
+    elif "%" in name and _decodes():
+        name = unquote(name)
     return None if name.startswith(":memory:") else user_path(name, "tracking URI").absolute()
+
+
+@cache
+def _decodes() -> bool:
+    """Whether SQLAlchemy decodes the path of an address, as it does since 2.1."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(f"{SQLITE}/%20").database == "/ "
 
 
 def page_server(uri: str) -> str:
@@ -70,6 +98,7 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
     path = sqlite_path(uri)
     if path is not None:
         _check_sqlite(path, where)
+        _remove_left(path)
     failure: list[BaseException] = []
 
     def ask() -> None:
@@ -110,17 +139,36 @@ def _check_scheme(uri: str, where: str) -> None:
 def _create_sqlite(path: Path) -> None:
     """Make a new store under another name and put it in its place whole: two processes that make it at once, or one
     that is killed in the middle of MLflow's fifty migrations, would leave it in pieces."""
-    for old in path.parent.glob(f".{path.name}.*.part*"):  # of a process that was killed
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 3600:
-                old.unlink()
     made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        client(f"{SQLITE}{made}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # another process was first
-            os.link(made, path)
-    finally:
-        made.unlink(missing_ok=True)
+    with leftovers.held(_lock_of(made)):
+        try:
+            client(sqlite_uri(made)).search_experiments(max_results=1)
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(made, path)
+        finally:
+            _remove_part(made)
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.lock")
+
+
+def _remove_part(part: Path) -> None:
+    """A store in the making, with what sqlite keeps beside it."""
+    for ending in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            part.with_name(part.name + ending).unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Stores in the making whose makers were killed."""
+    start = f".{path.name}."
+    with contextlib.suppress(OSError):
+        parts = {name[: len(start) + 13] for name in os.listdir(path.parent) if name.startswith(start)}  # noqa: PTH208
+        for part in (path.parent / name for name in parts if name.endswith(".part")):
+            if leftovers.is_left(_lock_of(part), part):
+                _remove_part(part)
+                _lock_of(part).unlink(missing_ok=True)
 
 
 def _check_sqlite(path: Path, where: str) -> None:

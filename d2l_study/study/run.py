@@ -146,8 +146,9 @@ def _train(
     held: Lease,
 ) -> bool:  # fmt: skip
     """Publish what is there, run what is missing; True if it was stopped before its end."""
+    from d2l_study.study.cluster import cluster
     from d2l_study.study.display import Display, stdout
-    from d2l_study.study.engine import cluster, run_orders, slots
+    from d2l_study.study.engine import run_orders, slots
     from d2l_study.study.node_watch import node_watched
     from d2l_study.study.nodes import check_nodes
     from d2l_study.study.queue import OrderQueue
@@ -186,8 +187,7 @@ def _train(
                 return order_of(study, c, replicates, str(origin["code_version"]))
 
             queue = search_queue(study, orders, concurrent, make_order, watch.added)
-        watched = node_watched(ray, held.end) if request.address == "local" else contextlib.nullcontext()
-        with display, watched:
+        with display, node_watched(ray, held.end):
             try:
                 run_orders(queue, space.resources, concurrent, watch, judge_of(study), held.ending)
             except KeyboardInterrupt:

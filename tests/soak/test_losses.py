@@ -123,3 +123,32 @@ def test_a_lost_node_is_a_retry_on_another(undisturbed, tmp_path):
         assert place.rows() == undisturbed.rows()
     finally:
         cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "told"),
+    [
+        ("gcs_server", signal.SIGKILL, "Ray's node on this machine was lost"),
+        ("gcs_server", signal.SIGSTOP, "Ray's node on this machine is stopped"),
+        ("raylet", signal.SIGSTOP, "Ray's node on this machine is stopped"),
+    ],
+)
+def test_a_part_of_ray_that_is_killed_or_stopped_ends_the_study_in_our_words_and_nothing_is_left(
+    undisturbed, tmp_path, name, number, told
+):
+    import ray  # noqa: F401 -- it brings psutil
+
+    import psutil  # isort: skip
+
+    place = Place(tmp_path / "node", steps=400, replicates=2)
+    driver = place.start()
+    place.until(lambda: place.committed(), driver, "result")
+    children = psutil.Process(driver.pid).children(recursive=True)
+    for child in children:
+        if child.name() == name:
+            child.send_signal(number)
+    assert driver.wait(180) == 1
+    assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+    assert f"Stopped ({told}): " in place.said() and "Traceback" not in place.said()
+    place.run()
+    assert place.rows() == undisturbed.rows()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from d2l_study.study.engine import Reports, _points_of, shut_down
+from d2l_study.study import cluster, engine, node_watch
+from d2l_study.study.cluster import shut_down
+from d2l_study.study.engine import Reports, _points_of, until_ended
 
 
 class Reference:
@@ -58,6 +63,71 @@ def test_the_collector_is_on_again_after_a_failed_end_and_stays_off_for_who_has_
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Whether a process would have to end by force; of this test alone."""
+    mine = threading.Event()
+    monkeypatch.setattr(cluster, "abandoned", mine)
+    monkeypatch.setattr(node_watch, "lost", threading.Event())
+    return mine
+
+
+@pytest.mark.parametrize("how", ["asked to end", "lost", "two Ctrl-C"])
+def test_what_never_ends_is_left_after_a_time(left: threading.Event, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(engine, "ENDING_SECONDS", 0.3 if how == "asked to end" else 3600.0)
+    monkeypatch.setattr(engine, "LOST_SECONDS", 0.3)
+    ending, over, never = threading.Event(), threading.Event(), threading.Event()
+    if how == "lost":
+        node_watch.lost.set()
+    if how == "two Ctrl-C":
+        monkeypatch.setattr(threading.Thread, "join", interrupted(2, threading.Thread.join))
+    else:
+        ending.set()
+    with pytest.raises(KeyboardInterrupt) if how == "two Ctrl-C" else contextlib.nullcontext():
+        until_ended(never.wait, ending, over)
+    assert over.is_set() and left.is_set() and ending.is_set()
+    never.set()
+
+
+def interrupted(times: int, join: Callable[..., None]) -> Callable[..., None]:
+    """Somebody types Ctrl-C so often while a thread is waited for."""
+    left = [times]
+
+    def wait(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "tune" and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    return wait
+
+
+def test_one_ctrl_c_asks_the_trials_to_end_and_waits_for_them(left: threading.Event, monkeypatch: Any) -> None:
+    monkeypatch.setattr(threading.Thread, "join", interrupted(1, threading.Thread.join))
+    ending, over = threading.Event(), threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        until_ended(lambda: ending.wait(60), ending, over)
+    assert not over.is_set() and not left.is_set()
+
+
+def test_what_ends_by_itself_is_waited_for_and_what_it_raises_is_raised(left: threading.Event) -> None:
+    until_ended(lambda: None, threading.Event(), threading.Event())
+    with pytest.raises(ZeroDivisionError):
+        until_ended(lambda: 1 / 0, threading.Event(), threading.Event())
+    assert not left.is_set()
+
+
+def test_an_end_that_never_comes_is_left(left: threading.Event) -> None:
+    never = threading.Event()
+    was = gc.isenabled()
+    cluster.bounded(never.wait, 0.1)
+    assert left.is_set()
+    never.set()
+    assert gc.isenabled() == was
+    with pytest.raises(ZeroDivisionError):
+        cluster.bounded(lambda: 1 / 0, 10)
 
 
 def test_points_reach_the_driver_in_order_in_few_messages() -> None:

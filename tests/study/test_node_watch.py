@@ -1,8 +1,14 @@
-"""The only Ray node is gone: the study is ended, and told why; otherwise it is left alone."""
+"""Ray's only node is gone, stopped or silent: the study is ended, and told why; otherwise it is left alone."""
 
+import subprocess
+import sys
 import threading
+import time
 
-from d2l_study.study.node_watch import LOST, node_watched
+import pytest
+
+from d2l_study.study import node_watch, processes
+from d2l_study.study.node_watch import LOST, SILENT, STOPPED, node_watched
 
 
 class Ray:
@@ -14,25 +20,95 @@ class Ray:
         self.asked.release()
         if isinstance(answer, Exception):
             raise answer
-        return [{"Alive": alive} for alive in answer]
+        if isinstance(answer, threading.Event):
+            answer.wait()
+        return [{"Alive": alive} for alive in answer] if isinstance(answer, list) else []
 
 
-def test_a_lost_node_ends_the_study_once():
-    reasons, told = [], threading.Event()
+class Told:
+    def __init__(self):
+        self.reasons, self.told = [], threading.Event()
 
-    def end(reason):
-        reasons.append(reason)
-        told.set()
-
-    with node_watched(Ray([True], ConnectionError("busy"), [True, False], [False]), end, 0.001):
-        assert told.wait(20)
-    assert reasons == [LOST]
+    def __call__(self, reason):
+        self.reasons.append(reason)
+        self.told.set()
 
 
-def test_a_node_that_lives_ends_nothing():
-    ray, reasons = Ray([True, False]), []
-    with node_watched(ray, reasons.append, 0.001):
+@pytest.fixture
+def states(monkeypatch):
+    """Of the two processes of a node, at each look; the last stays."""
+    found = [["running", "running"]]
+    monkeypatch.setattr(processes, "of_this_process", lambda *names: [0, 1])
+    monkeypatch.setattr(processes, "state", lambda part: (found.pop(0) if part and len(found) > 1 else found[0])[part])
+    return found
+
+
+def test_a_lost_node_ends_the_study_once(states):
+    told = Told()
+    with node_watched(Ray([True], ConnectionError("busy"), [True, False], [False]), told, 0.001):
+        assert told.told.wait(20)
+    assert told.reasons == [LOST] and node_watch.lost.is_set()
+
+
+def test_a_node_that_lives_ends_nothing(states):
+    ray, told = Ray([True, False]), Told()
+    with node_watched(ray, told, 0.001):
         for _ in range(3):
             assert ray.asked.acquire(timeout=20)
-    assert not reasons
+    assert not told.reasons and not node_watch.lost.is_set()
     assert not any(thread.name == "node-watch" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"), [(["running", "ended"], LOST), (["ended", "running"], LOST), (["stopped", "running"], STOPPED)]
+)
+def test_a_process_of_ray_that_is_gone_or_stopped_ends_the_study(states, found, reason):
+    states[:] = [["running", "running"], found]
+    told = Told()
+    with node_watched(Ray([True]), told, 0.001):
+        assert told.told.wait(20)
+    assert told.reasons == [reason]
+
+
+def test_a_process_that_was_stopped_for_a_moment_ends_nothing(states):
+    few = [["stopped", "stopped"]] * (node_watch.STOPPED_LOOKS - 1)
+    states[:] = [*few, ["running", "running"], *few, ["running", "running"]]
+    told = Told()
+    with node_watched(Ray([True]), told, 0.001):
+        while len(states) > 1:
+            time.sleep(0.01)
+    assert not told.reasons
+
+
+@pytest.mark.parametrize("answer", [threading.Event(), ConnectionError("away")])
+def test_a_cluster_that_never_answers_ends_the_study(states, answer):
+    told = Told()
+    with node_watched(Ray(answer), told, 0.01, silent=0.2):
+        assert told.told.wait(20)
+    assert told.reasons == [SILENT]
+    if isinstance(answer, threading.Event):
+        answer.set()
+
+
+TREE = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
+
+
+def test_all_that_was_started_is_ended_orphans_and_stopped_ones_too():
+    keep = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with processes.started_here() as end_all:
+        parent = subprocess.Popen([sys.executable, "-c", TREE.format("sys.exit()")])  # leaves an orphan
+        assert parent.wait(60) == 0
+        stopped = subprocess.Popen([sys.executable, "-c", TREE.format("time.sleep(600)")])
+        psutil = processes._psutil()
+        me = psutil.Process()
+        while len(me.children(recursive=True)) < 4:
+            time.sleep(0.01)
+        mine = [one for one in me.children(recursive=True) if one.pid != keep.pid]
+        psutil.Process(stopped.pid).suspend()
+        while processes.state(psutil.Process(stopped.pid)) != "stopped":
+            time.sleep(0.01)
+        end_all()
+        assert [processes.state(one) for one in mine] == ["ended"] * 3 and keep.poll() is None
+    keep.kill()
+    keep.wait()
+    stopped.wait()

@@ -14,7 +14,7 @@ from d2l_study.study import ray_token
 STUDY = """
 import json, os, sys
 from pathlib import Path
-from d2l_study.study.engine import cluster
+from d2l_study.study.cluster import cluster
 found, home = [], Path.home()
 for place in (str(home), "/proc/1/nowhere"):  # Ray reads its token once a process, and the second has one of its own
     os.environ["HOME"] = place

@@ -1,0 +1,69 @@
+"""Text on terminals that cannot print all of it: an ASCII console, Windows' code pages, Latin-1."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+
+NAME = "d2l_plain"
+
+PLAIN = {
+    "−": "-", "–": "-", "—": "-", "±": "+/-", "×": "x", "·": "*", "…": "...", "→": "->", "←": "<-", "≤": "<=",
+    "≥": ">=", "∈": "in", "∞": "inf", "≠": "!=", "≈": "~", "√": "sqrt", "∇": "grad ", "∂": "d", "‖": "|", "†": "+",
+    "▲": "^", "▼": "v", "⌈": "ceil(", "⌉": ")",
+    "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "ß": "ss", "\xa0": " ",
+    "\u2009": " ", "\u202f": " ", "✓": "ok", "✗": "x",
+    **{name: word for names, words in (
+        ("αβγδεζηθικλμνξοπρστυφχψω", "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron "
+         "pi rho sigma tau upsilon phi chi psi omega"),
+    ) for name, word in zip(names, words.split(), strict=True)},
+    "ς": "sigma", "ϵ": "epsilon", "µ": "u",
+}  # fmt: skip
+PLAIN |= {name.upper(): word.title() for name, word in PLAIN.items() if "α" <= name <= "ω" and name != "ς"}
+"""What stands for a letter that cannot be printed. Others lose their accents, or become `?`."""
+
+_LINES = {"HORIZONTAL": "-", "VERTICAL": "|"}
+
+
+def plain(text: str) -> str:
+    """The text in ASCII, for people: λ as lambda, − as -, é as e, lines of boxes as - | and +."""
+    return "".join(sign if sign.isascii() else PLAIN.get(sign) or _plain(sign) for sign in text)
+
+
+def _plain(sign: str) -> str:
+    code = ord(sign)
+    if 0x2500 <= code < 0x2580:  # lines of boxes
+        name = unicodedata.name(sign, "")
+        found = [line for word, line in _LINES.items() if word in name]
+        return found[0] if len(found) == 1 and " AND " not in name else "+"
+    if 0x2580 <= code < 0x25A0:  # parts of bars
+        return "#"
+    if 0xDC80 <= code < 0xDD00:  # a byte of a file's name that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    decomposed = unicodedata.normalize("NFKD", sign).replace("\u2044", "/")
+    ascii_part = decomposed.encode("ascii", "ignore").decode()
+    if unicodedata.combining(sign):
+        return ""
+    if unicodedata.category(sign).startswith("No") and ascii_part.isdigit():
+        return f"^{ascii_part}"
+    return ascii_part or "?"
+
+
+def _instead(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return plain(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(NAME, _instead)
+
+
+def print_anywhere() -> None:
+    """Let what stdout and stderr cannot encode be printed in plain letters, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        change = getattr(stream, "reconfigure", None)  # a notebook's has none, and takes everything
+        if change is not None:
+            try:
+                change(errors=NAME)
+            except (OSError, ValueError):  # it is closed
+                continue

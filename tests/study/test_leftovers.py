@@ -1,0 +1,80 @@
+"""What killed processes leave is removed by the next one, and what living ones use is not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from empty_store import empty_store
+
+from d2l_study.study import leftovers
+from d2l_study.study.leftovers import scratch_folder
+from d2l_study.study.mlflow_address import check_uri, sqlite_uri
+
+OWNER = """
+import sys, time
+from d2l_study.study.leftovers import scratch_folder
+with scratch_folder("d2l-test-", sys.argv[1]) as folder:
+    open(folder + "/file", "w").close()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path):
+    owners = [subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+              for _ in range(2)]  # fmt: skip
+    folders = [owner.stdout.readline().strip() for owner in owners]
+    os.kill(owners[0].pid, signal.SIGKILL)
+    owners[0].wait()
+    with scratch_folder("d2l-test-", str(tmp_path)) as mine:
+        assert sorted(map(str, tmp_path.iterdir())) == sorted([folders[1], mine])
+    assert [str(path) for path in tmp_path.iterdir()] == [folders[1]]
+    owners[1].kill()
+    owners[1].wait()
+
+
+def test_a_folder_without_an_owner_goes_when_it_is_old(tmp_path):
+    new, old = tmp_path / "d2l-test-new", tmp_path / "d2l-test-old"
+    for folder, age in ((new, 60.0), (old, leftovers.OLD_SECONDS + 60)):
+        folder.mkdir()
+        os.utime(folder, (time.time() - age,) * 2)
+    with scratch_folder("d2l-test-", str(tmp_path)):
+        assert new.is_dir() and not old.exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_pieces_of_a_store_whose_maker_was_killed_go_at_the_next_command(tmp_path, tmp_path_factory, there):
+    empty = empty_store(tmp_path_factory)
+    path = tmp_path / "mlflow.db"
+    if there:
+        path.write_bytes(empty.read_bytes())
+    else:
+        # What making one costs is not of interest here.
+        import d2l_study.study.mlflow_address as address
+
+        made = address.client
+        address.client = lambda uri: made(uri) if ".part" not in uri else _Copies(uri, empty)
+    for name in (".mlflow.db.0123abcd.part", ".mlflow.db.0123abcd.part-journal", ".mlflow.db.0123abcd.part.lock"):
+        (tmp_path / name).write_bytes(b"")
+    with leftovers.held(tmp_path / ".mlflow.db.4567abcd.part.lock"):
+        (tmp_path / ".mlflow.db.4567abcd.part").write_bytes(b"")
+        try:
+            check_uri(sqlite_uri(path))
+        finally:
+            if not there:
+                address.client = made
+        left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [".mlflow.db.4567abcd.part", ".mlflow.db.4567abcd.part.lock", "mlflow.db"]
+
+
+class _Copies:
+    def __init__(self, uri, empty):
+        self.uri, self.empty = uri, empty
+
+    def search_experiments(self, max_results):
+        from d2l_study.study.mlflow_address import sqlite_path
+
+        sqlite_path(self.uri).write_bytes(self.empty.read_bytes())
