@@ -256,7 +256,7 @@ def test_a_failing_arm_is_marked_and_the_study_goes_on(tmp_path):
         (["plan", "--space", "smoke", "--set", "data.root=/nowhere"], ["data.root", "/nowhere"]),
         (["data", "--mnist", "/nowhere"], ["/nowhere", "not a folder"]),
         (["ui", "--port", "99999"], ["--port", "99999"]),
-        (["run", "--space", "smoke", "--root", ""], ["--root ''"]),
+        (["run", "--space", "smoke", "--root", ""], ["--root: an empty path"]),
         (["run", "--space", "smoke", "--study", "two\nlines"], ["--study 'two\\nlines'", "invisible"]),
     ],
 )
