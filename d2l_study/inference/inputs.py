@@ -202,7 +202,7 @@ def _readable(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise UserError(f"{source}: cannot be read: {reason.splitlines()[0]}; expected {KINDS}") from None
+        raise UserError(f"{source}: cannot be read: {reason.splitlines()[0][:200]}; expected {KINDS}") from None
 
 
 # ---- arrays

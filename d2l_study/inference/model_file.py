@@ -26,6 +26,8 @@ FORMAT = 1
 LEAST_STD, MOST_NUMBER = 1e-6, 1e6
 """Of std and mean, which are those of numbers in [0, 1]; beyond, float32 could not hold what is made of them."""
 MOST_FLOAT = 1e300
+MOST_TEXT = 200
+"""Letters of what a reader says of a damaged file, which may hold the file's own."""
 STAGES = ("teacher", "student", "bag_label", "oracle")
 MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
 
@@ -92,8 +94,8 @@ def from_bytes(data: bytes, where: str = "model file") -> StoredModel:
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
     except Exception as error:  # SafetensorError, and of a header that torch cannot follow whatever it raises
         raise UserError(
-            f"{where}: not a readable safetensors file ({len(data)} bytes; {first_line(error)}); expected a stored "
-            "model, whole"
+            f"{where}: not a readable safetensors file ({len(data)} bytes; {first_line(error)[:MOST_TEXT]}); expected "
+            "a stored model, whole"
         ) from None
     if METADATA not in metadata:
         raise UserError(
@@ -113,7 +115,7 @@ def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: damaged metadata {METADATA!r}: {first_line(error)}") from None
+        raise UserError(f"{where}: damaged metadata {METADATA!r}: {first_line(error)[:MOST_TEXT]}") from None
     fields = _Fields(content, where)
     version = fields.whole("format", 1, 1_000_000)
     if version > FORMAT:
@@ -153,7 +155,9 @@ class _Fields:
 
     def __init__(self, content: object, where: str, prefix: str = "") -> None:
         if not isinstance(content, dict):
-            raise UserError(f"{where}: {prefix or METADATA}: expected an object; found {type(content).__name__}")
+            raise UserError(
+                f"{where}: {prefix.removesuffix('.') or METADATA}: expected an object; found {type(content).__name__}"
+            )
         self.content, self.where, self.prefix = content, where, prefix
 
     def text(self, key: str, choices: tuple[str, ...] | None = None) -> str:
@@ -196,7 +200,9 @@ def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
         raise UserError(f"{where}: network: {error}") from None
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:
-        found = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(unknown)} too"] * bool(unknown)
+        found = [f"lacks {listed(missing)}"] * bool(missing) + [
+            f"has {listed(name[:60] for name in unknown)} too"
+        ] * bool(unknown)
         raise UserError(
             f"{where}: {' and '.join(found)}; expected the tensors of {model.extractor} with {model.pooling} "
             f"pooling: {listed(sorted(expected), 40)}"

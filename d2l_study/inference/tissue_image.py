@@ -110,6 +110,7 @@ def _open_whole(path: Path, channels: int) -> TissueImage:
 def image_size(path: Path, channels: int) -> tuple[int, int] | None:
     """(width, height) of an image file, or of an array of (height, width, 3) levels, from its header; None if it is
     neither, or cannot be told. Never raises for damaged files: whoever reads them says what is wrong."""
+    quiet_pillow()
     try:
         with path.open("rb") as file:
             head = file.read(8)
