@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -204,27 +206,160 @@ def test_slurm_s_signal_stops_the_driver_cleanly_and_is_waited_for(tmp_path: Pat
     assert result.read_text() == "stopped cleanly\n"
 
 
-def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_time(aws: str) -> None:
-    import boto3
-
+def set_up(*words: str) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("aws")
     if not command.exists():
         pytest.skip("the aws command (pip install awscli) is not installed")
     environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
-    for _ in range(2):
-        done = subprocess.run(
-            ["bash", str(REPOSITORY / "clusters/aws_setup.sh"), "us-west-2", "my-studies"],
-            env=environment, capture_output=True, text=True,
-        )  # fmt: skip
+    return subprocess.run(["bash", str(REPOSITORY / "clusters/aws_setup.sh"), *words], env=environment,
+                          capture_output=True, text=True)  # fmt: skip
+
+
+def policy() -> list[dict[str, Any]]:
+    import boto3
+
+    iam = boto3.client("iam", region_name="us-west-2")
+    return iam.get_role_policy(RoleName="d2l-study", PolicyName="d2l-study")["PolicyDocument"]["Statement"]
+
+
+def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_time(aws: str) -> None:
+    import boto3
+
+    for words in ((), ("mine",)):  # the second time another cluster's name, which takes the place of the first's
+        done = set_up("us-west-2", "my-studies", *words)
         assert done.returncode == 0, done.stderr
+    mine = {"ec2:ResourceTag/ray-cluster-name": "mine"}
+    assert allows(policy(), "ec2:TerminateInstances", f"{HERE}:instance/i-1", mine)
+    assert not allows(policy(), "ec2:TerminateInstances", f"{HERE}:instance/i-1", OURS)
     assert "s3://my-studies" in done.stdout
     iam = boto3.client("iam", region_name="us-west-2")
     (role,) = iam.get_instance_profile(InstanceProfileName="d2l-study")["InstanceProfile"]["Roles"]
-    policy = iam.get_role_policy(RoleName="d2l-study", PolicyName="d2l-study")["PolicyDocument"]
-    reach = [resource for s in policy["Statement"] if "s3:GetObject" in s["Action"] for resource in [s["Resource"]]]
+    reach = [statement["Resource"] for statement in policy() if "s3:GetObject" in statement["Action"]]
     assert role["RoleName"] == "d2l-study" and reach == ["arn:aws:s3:::my-studies/*"]
     block = boto3.client("s3", region_name="us-west-2").get_public_access_block(Bucket="my-studies")
     assert all(block["PublicAccessBlockConfiguration"].values())
+
+
+def allows(statements: list[dict[str, Any]], action: str, resource: str, context: dict[str, str]) -> bool:
+    """Whether a policy without denials allows a request, as IAM decides it: * matches anything, a condition on a key
+    that the request has not fails."""
+
+    def fits(patterns: str | list[str], value: str) -> bool:
+        return any(fnmatchcase(value, one) for one in ([patterns] if isinstance(patterns, str) else patterns))
+
+    for statement in statements:
+        assert statement["Effect"] == "Allow" and set(statement.get("Condition", {})) <= {"StringEquals"}
+        wanted = statement.get("Condition", {}).get("StringEquals", {})
+        if (
+            fits(statement["Action"], action)
+            and fits(statement["Resource"], resource)
+            and all(context.get(key) == value for key, value in wanted.items())
+        ):
+            return True
+    return False
+
+
+HERE = "arn:aws:ec2:us-west-2:123456789012"
+OURS, THEIRS = {"ec2:ResourceTag/ray-cluster-name": "d2l-study"}, {"ec2:ResourceTag/ray-cluster-name": "other"}
+NEW = {"aws:RequestTag/ray-cluster-name": "d2l-study"}
+BEYOND = [
+    ("ec2:TerminateInstances", f"{HERE}:instance/i-1", {}),
+    ("ec2:TerminateInstances", f"{HERE}:instance/i-1", THEIRS),
+    ("ec2:TerminateInstances", f"{HERE}:instance/i-1", NEW),
+    ("ec2:TerminateInstances", "arn:aws:ec2:eu-west-1:123456789012:instance/i-1", OURS),
+    ("ec2:CreateTags", f"{HERE}:instance/i-1", NEW),  # to make somebody's instance one of ours, and end it
+    ("ec2:CreateTags", f"{HERE}:instance/i-1", NEW | THEIRS),
+    ("ec2:CreateTags", f"{HERE}:instance/i-1", {"ec2:CreateAction": "RunInstances"}),
+    ("ec2:CreateTags", f"{HERE}:volume/v-1", OURS | NEW),
+    ("ec2:RunInstances", f"{HERE}:instance/*", {}),
+    ("ec2:RunInstances", f"{HERE}:instance/*", {"aws:RequestTag/ray-cluster-name": "other"}),
+    ("ec2:StopInstances", f"{HERE}:instance/i-1", OURS), ("ec2:ModifyInstanceAttribute", f"{HERE}:instance/i-1", OURS),
+    ("ec2:DeleteVolume", f"{HERE}:volume/v-1", {}),
+    ("ec2:AuthorizeSecurityGroupIngress", f"{HERE}:security-group/g", {}),
+    ("iam:PassRole", "arn:aws:iam::123456789012:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"}),
+    ("iam:PassRole", "arn:aws:iam::123456789012:role/d2l-study", {"iam:PassedToService": "lambda.amazonaws.com"}),
+    ("iam:PutRolePolicy", "arn:aws:iam::123456789012:role/d2l-study", {}),
+    ("s3:GetObject", "arn:aws:s3:::other/x", {}), ("s3:DeleteBucket", "arn:aws:s3:::my-studies", {}),
+    ("ssm:GetParameters", "arn:aws:ssm:us-west-2:123456789012:parameter/secret", {}),
+]  # fmt: skip
+
+
+def played_policy(folder: Path) -> list[dict[str, Any]]:
+    """The policy that the script would put, by an `aws` that says of every thing that it is there."""
+    played = folder / "aws"
+    played.write_text(f"""#!{sys.executable}
+import sys
+words = sys.argv[1:]
+if "Role.Arn" in words:
+    print("arn:aws:iam::123456789012:role/d2l-study")
+if "--policy-document" in words:
+    open({str(folder / "policy.json")!r}, "w").write(words[words.index("--policy-document") + 1])
+""")
+    played.chmod(0o755)
+    subprocess.run(["bash", str(REPOSITORY / "clusters/aws_setup.sh"), "us-west-2", "my-studies"], check=True,
+                   env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, capture_output=True)  # fmt: skip
+    return json.loads((folder / "policy.json").read_text())["Statement"]
+
+
+def test_a_node_starts_tags_and_ends_what_ray_asks_for_and_nothing_else_of_the_account(
+    aws: str, tmp_path: Path
+) -> None:
+    """The requests are those of Ray's own provider, made to a mock of EC2 and held against the policy."""
+    import boto3
+    from ray.autoscaler._private.commands import _bootstrap_config
+    from ray.autoscaler._private.providers import _get_node_provider
+
+    iam = boto3.client("iam", region_name="us-west-2")
+    iam.create_role(RoleName="d2l-study", AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}')
+    iam.create_instance_profile(InstanceProfileName="d2l-study")
+    iam.add_role_to_instance_profile(InstanceProfileName="d2l-study", RoleName="d2l-study")
+    statements = played_policy(tmp_path)
+    for action, resource, context in BEYOND:
+        assert not allows(statements, action, resource, context), (action, resource, context)
+
+    config = read("cluster.yaml")
+    ec2 = boto3.client("ec2", region_name="us-west-2")
+    for kind in config["available_node_types"].values():
+        kind["node_config"]["ImageId"] = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    config = _bootstrap_config(config, no_config_cache=True)
+    provider = _get_node_provider(config["provider"], config["cluster_name"])
+    asked: list[tuple[str, dict[str, Any]]] = []
+    for client in (provider.ec2.meta.client, provider.ec2_fail_fast.meta.client):
+        client.meta.events.register(
+            "provide-client-params.ec2.*", lambda params, model, **_: asked.append((model.name, params))
+        )
+    for kind in ("head", "gpu_spot"):
+        provider.create_node(config["available_node_types"][kind]["node_config"], {"ray-user-node-type": kind}, 1)
+    nodes = provider.non_terminated_nodes({})
+    provider.set_node_tags(nodes[0], {"ray-node-status": "up-to-date"})
+    provider.terminate_nodes(nodes[:1])
+    provider.terminate_node(nodes[1])
+    assert {name for name, _ in asked} >= {"RunInstances", "CreateTags", "TerminateInstances", "DescribeInstances"}
+
+    for name, params in asked:
+        if name.startswith("Describe"):
+            assert allows(statements, f"ec2:{name}", "*", {})
+        elif name == "RunInstances":
+            (tags,) = params["TagSpecifications"]
+            assert tags["ResourceType"] == "instance"
+            new = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags["Tags"]}
+            assert allows(statements, "ec2:RunInstances", f"{HERE}:instance/*", new)
+            assert allows(statements, "ec2:CreateTags", f"{HERE}:instance/i-1", new | {"ec2:CreateAction": name})
+            for part in ("subnet/s", "security-group/g", "key-pair/k", "network-interface/*", "volume/*"):
+                assert allows(statements, "ec2:RunInstances", f"{HERE}:{part}", new)
+            assert allows(statements, "ec2:RunInstances", "arn:aws:ec2:us-west-2::image/ami-1", new)
+        else:  # of nodes that were started with the tag
+            assert allows(statements, f"ec2:{name}", f"{HERE}:instance/i-1", OURS), name
+    role = "arn:aws:iam::123456789012:role/d2l-study"
+    assert allows(statements, "iam:PassRole", role, {"iam:PassedToService": "ec2.amazonaws.com"})
+    image = "arn:aws:ssm:us-west-2::parameter/aws/service/deeplearning/ami/x86_64/latest/ami-id"
+    assert allows(statements, "ssm:GetParameters", image, {}) and config["cluster_name"] == "d2l-study"
+
+
+def test_the_setup_takes_no_pattern_for_a_name() -> None:
+    for words in (("us-west-2", "*"), ("*", "b"), ("us-west-2", "b", '"x'), ("us-west-2",), ("us-west-2", "b", "")):
+        done = set_up(*words)
+        assert done.returncode == 2 and "usage: " in done.stderr
 
 
 def test_the_kubernetes_job_names_the_pinned_ray_and_a_command_that_parses() -> None:
