@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -83,12 +84,16 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    urllib.request.urlopen(
+        urllib.request.Request(f"{address}/moto-api/reset", method="POST")
+    ).close()  # its memory stays
     for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-west-2", "HOME": str(tmp_path),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    yield f"http://{host}:{port}"
+    yield address
     server.stop()
 
 
