@@ -77,24 +77,30 @@ def test_python_packages_are_pinned() -> None:
         assert installs and all("-c ~/d2l_study/constraints.txt" in command for command in installs)
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A mock of AWS that speaks HTTP, for this process and its children; its address."""
+@pytest.fixture(scope="module")
+def mock() -> Iterator[str]:
+    """A mock of AWS that speaks HTTP; its address. One for all: Ray's connections to it are the process's."""
     moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    urllib.request.urlopen(
-        urllib.request.Request(f"{address}/moto-api/reset", method="POST")
-    ).close()  # its memory stays
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(mock: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty account, for this process and its children; its address."""
+    from ray.autoscaler._private.aws import config
+
+    urllib.request.urlopen(urllib.request.Request(f"{mock}/moto-api/reset", method="POST")).close()
+    config._get_subnets_or_die.cache_clear()
     for name, value in {
-        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": mock, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-west-2", "HOME": str(tmp_path),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    yield address
-    server.stop()
+    return mock
 
 
 def test_the_instances_asked_for_are_the_ones_meant(aws: str) -> None:
