@@ -104,7 +104,7 @@ class Attack:
         if heal:
             self._damaged(path, damage, seed)
             for name in self.whole.names:
-                self._heal(found, name, path)
+                self._heal(found, name, path, damage)
         return [f"{path} {damage.__name__} ({seed}): {problem}" for problem in found]
 
     def _damaged(self, path: Path, damage: Damage, seed: object) -> None:
@@ -154,7 +154,7 @@ class Attack:
         folders = [self.whole.root / above for above in path.parents if len(above.parts) >= 3]
         return path.name in text or any(str(place) in text for place in (self.whole.root / path, *folders))
 
-    def _heal(self, found: list[str], name: str, path: Path) -> None:
+    def _heal(self, found: list[str], name: str, path: Path, damage: Damage) -> None:
         """Do what the message says until the command goes through; then all is as it was."""
         said = None
         for _ in range(3):
@@ -182,7 +182,8 @@ class Attack:
             found.append(f"run {name}: {len(before)} rows became {len(now)}; lacking {lacking[:8]}")  # type: ignore
         elif differing := _differing(before[kept], now[kept]):
             states = {*before["status"], *now["status"]}
-            if "pruned" in states and "missing" not in states and path.parts[0] == "results":
+            again = path.parts[0] == "results" or damage is remove_folder
+            if "pruned" in states and "missing" not in states and again:
                 return  # trained again, a run is judged against more others than at its time, and may end elsewhere
             found.append(f"run {name}: other values of {differing[:8]}")
 

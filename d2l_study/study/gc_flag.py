@@ -1,7 +1,8 @@
-"""`gc.json`: a collection is at work on the root. It and a study that begins must not miss each other.
+"""`gc.json`: the collection at work on a root, or the last one. It and a study that begins must not miss each other.
 
-A collection raises the flag and then reads the plans; a study writes its plan and then looks for the flag. Whatever the
-order, either the collection finds the plan, or the study finds the flag, waits, and looks again at what there is.
+A collection raises the flag, reads the plans, deletes, and notes its end; a study looks for the note, then at the
+ledger, writes its plan, and looks for the note again. Either the collection finds the plan, or the study finds another
+note than before, and looks at the ledger again once the collection has ended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from d2l_study.study.storage import Storage
 
 KEY = "gc.json"
 BEAT_SECONDS = 3.0
+ENDED = " ended"
 
 
 @contextlib.contextmanager
@@ -36,10 +38,11 @@ def flag_raised(storage: Storage) -> Iterator[None]:
                 storage.put(KEY, sign(), durable=False)
 
     if not storage.put_if_absent(KEY, sign(), durable=False):
-        other = _read(storage)
-        if other is not None and heartbeat.is_alive(other, lambda: _read(storage), BEAT_SECONDS):
-            raise UserError(f"gc is at work on {storage.root} already: process {other['pid']} on {other['host']}")
+        _refuse_if_alive(storage)
         storage.put(KEY, sign(), durable=False)
+        time.sleep(0.2)  # of two that find an old note, the one whose mark stays goes on
+    if last_collection(storage) != mark:
+        raise UserError(f"another gc was begun on {storage.root} at this moment; try again")
     thread = threading.Thread(target=beat, name="gc", daemon=True)
     thread.start()
     try:
@@ -48,19 +51,39 @@ def flag_raised(storage: Storage) -> Iterator[None]:
         over.set()
         thread.join()
         with contextlib.suppress(OSError):
-            storage.delete(KEY)
+            storage.put(KEY, records.encode({"mark": f"{mark}{ENDED}"}))
 
 
-def waited_for_collection(storage: Storage) -> bool:
-    """For who has just written a plan: whether a collection was at work, which has ended now. Then what the ledger
-    holds is to be looked at again."""
-    found = _read(storage)
-    if found is None or not heartbeat.is_alive(found, lambda: _read(storage), BEAT_SECONDS):
-        return False
-    print(f"  waiting for gc, process {found['pid']} on {found['host']}, to end …", flush=True)
+def _refuse_if_alive(storage: Storage) -> None:
+    other = _read(storage)
+    if other is not None and heartbeat.is_alive(other, lambda: _read(storage), BEAT_SECONDS):
+        raise UserError(f"gc is at work on {storage.root} already: process {other['pid']} on {other['host']}")
+
+
+def last_collection(storage: Storage) -> str:
+    """A mark of the last collection, another one once it has ended; empty if there was none."""
+    try:
+        found = records.decode(storage.read(KEY))
+    except FileNotFoundError:
+        return ""
+    return str(found.get("mark")) if isinstance(found, dict) else "damaged"
+
+
+def waited_for_collection(storage: Storage, since: str) -> bool:
+    """For who has just written a plan: wait for the end of a collection that is at work. Whether one may have deleted
+    anything after `last_collection` was `since`: then what the ledger holds is to be looked at again."""
+    _wait(storage)
+    now = last_collection(storage)
+    return now != since or not (now == "" or now.endswith(ENDED))
+
+
+def _wait(storage: Storage) -> None:
+    said = False
     while (found := _read(storage)) is not None and heartbeat.is_alive(found, lambda: _read(storage), BEAT_SECONDS):
+        if not said:
+            print(f"  waiting for gc, process {found['pid']} on {found['host']}, to end …", flush=True)
+            said = True
         time.sleep(0.5)
-    return True
 
 
 def _read(storage: Storage) -> dict[str, Any] | None:

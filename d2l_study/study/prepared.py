@@ -12,6 +12,7 @@ from d2l_study.options import Options
 from d2l_study.study import extension
 from d2l_study.study.data_checks import check_data
 from d2l_study.study.folder import StudyFolder
+from d2l_study.study.gc_flag import last_collection
 from d2l_study.study.names import can_be_folder, check_study_name
 from d2l_study.study.plan import Checksum, Plan, make_plan
 from d2l_study.study.points import configurations
@@ -53,6 +54,8 @@ class Study:
     """Which metrics its data leave undefined, in words."""
     data: tuple[str, ...] = ()
     """What its given bags are, in lines."""
+    collected: str = ""
+    """The last collection (`gc_flag`) before the plan was compared with the ledger."""
 
     @property
     def name(self) -> str:
@@ -69,6 +72,7 @@ def prepare(request: Request) -> Study:
     if not (can_be_folder(name) and folder.exists()):
         # One that exists goes on under its name, which may be from before there was a rule.
         check_study_name(name, "--study" if request.study is not None else f"--space {request.space}: the study's name")
+    collected = last_collection(storage)
     checksums = DataChecksums()
     search = Search(space, folder, checksums) if space.adaptive else None
     asked = search.configurations if search else None
@@ -83,7 +87,7 @@ def prepare(request: Request) -> Study:
         check_arms(space)
     data: list[str] = []
     undefined = check_data(plan.configurations or configurations(space, checksums), space, data)
-    return Study(request, space, folder, plan, checksums, search, tuple(undefined), tuple(data))
+    return Study(request, space, folder, plan, checksums, search, tuple(undefined), tuple(data), collected)
 
 
 class DataChecksums:

@@ -87,7 +87,9 @@ def run_study(request: Request) -> int:
             folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
             folder.keep_private(changes.name)
         folder.write(space.text, resolved, entries)
-        if waited_for_collection(folder.storage):  # it may have deleted what was there when the plan was made
+        if waited_for_collection(
+            folder.storage, study.collected
+        ):  # it may have deleted what was there when the plan was made
             study = prepare(request)
             plan = study.plan
         keep_configurations(study)

@@ -77,7 +77,7 @@ def search_queue(
         entries = Plan(new, plan.replicates).entries()
         if entries:
             folder.write_plan([*folder.plan(), *entries])
-            waited_for_collection(folder.storage)
+            waited_for_collection(folder.storage, "")
         orders = []
         for c in new:
             if c.config_id in replicates:  # in another arm, or a teacher of an earlier trial

@@ -9,7 +9,7 @@ import pytest
 from whole_root import WholeRoot
 
 import analysis
-from d2l_study.study import gc_flag, heartbeat, records
+from d2l_study.study import gc_flag, heartbeat, records, run
 from d2l_study.study.claims import Claims
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.garbage import YOUNG_SECONDS
@@ -243,35 +243,46 @@ def test_gc_sees_a_study_that_lies_elsewhere(whole):
     assert "nothing to collect" in whole.study("gc", "--delete").out and whole.run("drawn").code == 0
 
 
-def test_a_study_that_begins_during_a_collection_waits_and_looks_again(whole, monkeypatch):
+@pytest.mark.parametrize("over_before_the_study_looks", [False, True])
+def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch, over_before_the_study_looks):
     """It had seen results that the collection deletes before it wrote its plan."""
     assert whole.study("remove", "drawn", "--yes").code == 0
-    config = folder_of(whole, "students").plan()[0]["config_id"]
+    kept = folder_of(whole, "students").plan()[0]["config_id"]
     monkeypatch.setattr(gc_flag, "BEAT_SECONDS", 0.2)
-    storage, seen, over = LocalStorage(whole.root), threading.Event(), threading.Event()
+    storage, prepared, looking = LocalStorage(whole.root), threading.Event(), threading.Event()
+    (storage.root / gc_flag.KEY).write_bytes(records.encode({"mark": f"earlier{gc_flag.ENDED}"}))
 
     def collection():
+        prepared.wait(60)
         with flag_raised(storage):
-            seen.wait(30)  # until the study has written its plan and waits
+            if not over_before_the_study_looks:
+                looking.wait(60)
             for path in (whole.root / "results").glob("*/*/*/commit.json"):
-                if path.parts[-3] != config:
+                if path.parts[-3] != kept:
                     path.unlink()
-        over.set()
 
-    real = gc_flag.waited_for_collection
-
-    def waited(storage):
-        seen.set()
-        return real(storage)
-
-    monkeypatch.setattr("d2l_study.study.run.waited_for_collection", waited)
     thread = threading.Thread(target=collection)
+    real, real_look = run.prepare, run.waited_for_collection
+
+    def prepare(request):
+        study = real(request)
+        prepared.set()
+        if over_before_the_study_looks:
+            thread.join()
+        while "earlier" in gc_flag.last_collection(storage):
+            time.sleep(0.01)
+        return study
+
+    def look(*arguments):
+        looking.set()
+        return real_look(*arguments)
+
+    monkeypatch.setattr(run, "prepare", prepare)
+    monkeypatch.setattr(run, "waited_for_collection", look)
     thread.start()
-    while not storage.exists(gc_flag.KEY):
-        time.sleep(0.01)
     said = whole.run("drawn")
     thread.join()
-    assert over.is_set() and said.code == 0 and "waiting for gc" in said.out
+    assert said.code == 0 and ("waiting for gc" in said.out) != over_before_the_study_looks
     assert set(analysis.load("drawn", whole.root)["status"]) == {"done"}
 
 
@@ -281,4 +292,5 @@ def test_two_collections_do_not_meet(whole):
         assert said.code == 2 and "gc is at work" in said.err
     gone = {**heartbeat.sign("0"), "pid": 2**22 + 1, "beat": 1.0}
     (whole.root / gc_flag.KEY).write_bytes(records.encode(gone))
-    assert whole.study("gc", "--delete").code == 0 and not (whole.root / gc_flag.KEY).exists()
+    assert whole.study("gc", "--delete").code == 0
+    assert gc_flag.last_collection(LocalStorage(whole.root)).endswith(gc_flag.ENDED)
