@@ -124,9 +124,10 @@ def _trial_states(rows: list[dict[str, Any]], running: int) -> str:
 
 def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
     """Bring an MLflow store up to date with a study, from the ledger; a second time changes nothing."""
+    from d2l_study.study.mlflow_address import resolve_uri
+    from d2l_study.study.mlflow_sync import sync
     from d2l_study.study.remove import forget_removed, was_removed
     from d2l_study.study.run_page import study_page
-    from d2l_study.study.tracking import resolve_uri, sync
 
     if was_removed(storage := open_storage(root), study):
         return int(not forget_removed(storage, study, tracking_uri))

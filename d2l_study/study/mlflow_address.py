@@ -25,6 +25,8 @@ PLAIN = re.compile(r"[\w/.+,=@~ -]*")
 """A path that is the same in an address."""
 DATABASES = ("postgresql", "mysql", "mssql")
 CHECK_SECONDS = 8.0
+QUIET = "WARNING"
+"""The level of MLflow's messages, unless the user's variable says another."""
 
 
 def resolve_uri(flag: str | None, root: Path | str) -> str:
@@ -190,9 +192,10 @@ def _check_sqlite(path: Path, where: str) -> None:
 
 def client(uri: str) -> Any:
     """An `MlflowClient`; one attempt per request, no telemetry and no chatter unless the user's variables say so."""
+    asked = os.environ.get("MLFLOW_LOGGING_LEVEL", QUIET) != QUIET
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("MLFLOW_LOGGING_LEVEL", QUIET),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),  # the tracker retries, and without holding anybody up
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
@@ -203,8 +206,20 @@ def client(uri: str) -> Any:
     level = os.environ["MLFLOW_LOGGING_LEVEL"].upper()
     for name in ("mlflow", "alembic"):  # where something else had imported MLflow before
         logging.getLogger(name).setLevel(level)
+    if not asked:  # what a database refuses is raised, and said by us in a line; these print its traceback as well
+        for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+DISK = {
+    "database or disk is full": "the disk is full",
+    "disk I/O error": "the disk is full, or fails",
+    "attempt to write a readonly database": "the database is read-only",
+    "database is locked": "the database is locked by another program",
+}  # fmt: skip
+"""What sqlite says, behind the name of its driver, and what it means."""
 
 
 def one_line(error: BaseException, most: int = 160) -> str:
@@ -220,5 +235,8 @@ def one_line(error: BaseException, most: int = 160) -> str:
         return "timed out"
     if "out-of-date database schema" in text:
         return "made by another MLflow version; `mlflow db upgrade` brings it up to date (make a copy first)"
+    for words, gist in DISK.items():
+        if words in text:
+            return gist
     first = masked(text.splitlines()[0])
     return first if len(first) <= most else first[: most - 1] + "…"

@@ -87,17 +87,14 @@ class StudyRuns:
         self._experiment = self._open_experiment()
         self.known = {}
         found = (run for run in self._search() if run.data.tags.get(STUDY) == self.study)
-        for run in sorted(found, key=lambda r: r.info.start_time):
+        for run in sorted(found, key=_age):
             key = PARENT if run.data.tags.get(KIND) == "study" else run.data.tags.get(CONFIG)
             if key is None:
                 continue  # a person's own run in the study's experiment
             if key in self.known:
                 self._client.delete_run(run.info.run_id)
                 continue
-            self.known[key] = Known(
-                run.info.run_id, run.info.start_time, run.info.status, run.info.run_name or "",
-                dict(run.data.tags), dict(run.data.params), dict(run.data.metrics),
-            )  # fmt: skip
+            self.known[key] = _known(run)
 
     def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.study)
@@ -204,10 +201,23 @@ class StudyRuns:
                 "mlflow.source.name": "d2l_study", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}  # fmt: skip
         if key != PARENT:
             tags |= {CONFIG: key, "mlflow.parentRunId": self.known[PARENT].run_id}
+        made = self._made_by_another(key)
+        if made is not None:
+            return made
         run = self._client.create_run(self._experiment, tags=tags, run_name=page.name)
         info = run.info
         self.known[key] = Known(info.run_id, info.start_time, info.status, page.name, dict(run.data.tags), {}, {})
         return self.known[key]
+
+    def _made_by_another(self, key: str) -> Known | None:
+        """The run of a key that somebody has made since the store was opened: of two drivers, where one took a study up
+        that the other had not lost yet, or of a request that failed and was carried out all the same."""
+        wanted = tag_filter(KIND, "study") if key == PARENT else tag_filter(CONFIG, key)
+        found = self._client.search_runs([self._experiment], wanted, max_results=10)
+        ours = sorted((run for run in found if run.data.tags.get(STUDY) == self.study), key=_age)
+        if ours:
+            self.known[key] = _known(ours[0])
+        return self.known.get(key)
 
     def _points(self, key: str, known: Known, page: Page, averaged: str) -> list[tuple[str, float, int, int]]:
         """The metrics of a page's reports: each replicate's curve, and the mean of the curves.
@@ -270,6 +280,18 @@ class StudyRuns:
         else:
             self._client.set_terminated(known.run_id, status)
         known.status = status
+
+
+def _known(run: Any) -> Known:
+    return Known(
+        run.info.run_id, run.info.start_time, run.info.status, run.info.run_name or "", dict(run.data.tags),
+        dict(run.data.params), dict(run.data.metrics),
+    )  # fmt: skip
+
+
+def _age(run: Any) -> tuple[int, str]:
+    """By which of two runs of the same everybody takes the same for the first."""
+    return run.info.start_time, run.info.run_id
 
 
 def tag_filter(tag: str, value: str) -> str:

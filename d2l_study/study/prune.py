@@ -154,8 +154,8 @@ def _write_search(folder: StudyFolder, arms: set[str], configs: set[str]) -> Non
 def follow_in_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
     """Bring the MLflow store up to date, if there is one; one that is away is said."""
     from d2l_study.study.mlflow_address import resolve_uri, sqlite_path
+    from d2l_study.study.mlflow_sync import sync
     from d2l_study.study.run_page import study_page
-    from d2l_study.study.tracking import sync
 
     uri = resolve_uri(tracking_uri, folder.storage.root)
     path = sqlite_path(uri)

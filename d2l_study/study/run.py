@@ -95,7 +95,7 @@ def run_study(request: Request) -> int:
         keep_configurations(study)
         show_plan(study)
         print(f"  results: {short_path(folder.storage.shown(folder.key))}; MLflow: {masked(uri)}", flush=True)
-        tracker = Tracker(uri, study.name)
+        tracker = Tracker(uri, study.name, ours=lambda: not (held.reason or "").startswith("another driver"))
         page = study_page(folder)
         tracker.start(
             page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied),

@@ -6,16 +6,14 @@ caller's side only changes wished states in memory: it makes no request and rais
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from d2l_study.credentials import masked
-from d2l_study.errors import UserError
 from d2l_study.study import run_page
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
@@ -33,9 +31,8 @@ from d2l_study.study.mlflow_store import (
     StudyRuns,
     table_view,
 )  # fmt: skip
-from d2l_study.study.study_report import outcomes_digest, report_artifact
 
-__all__ = ["StoreAway", "SyncResult", "Tracker", "check_uri", "resolve_uri", "sync"]
+__all__ = ["StoreAway", "Tracker", "check_uri", "resolve_uri"]
 
 MAX_BUFFERED = 200_000
 """Values of curves kept while the store is away (some 20 MB); beyond it the oldest are given up for `sync`."""
@@ -64,9 +61,11 @@ class Tracker:
         flush_seconds: float = 3.0,
         max_buffered: int = MAX_BUFFERED,
         threaded: bool = True,
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
+        """ours: whether the study is still this driver's. Once it is another's, nothing more is written."""
         self.uri, self.study, self.flush_seconds, self.max_buffered = masked(uri), study, flush_seconds, max_buffered
-        self._threaded = threaded
+        self._threaded, self._ours = threaded, ours
         self._runs = StudyRuns(uri, study)
         self._pages: dict[str, Page] = {}
         self._changed: dict[str, None] = {}  # keys whose state is to be written, in order
@@ -75,7 +74,7 @@ class Tracker:
         self._written: set[str] = set()
         self._experiment_tags: dict[str, str] = {}
         self._buffered = self._progress = 0
-        self._opened = self._mended = False
+        self._opened = self._mended = self._swept = False
         self._planned: Callable[[], set[str]] | None = None
         self.deleted = 0
         self._refused: dict[str, int] = {}
@@ -255,6 +254,9 @@ class Tracker:
             written = self._flush()
             failures = 0 if written else failures + 1
             if self._closing.is_set():
+                if written and not self._changed and not self._swept:
+                    self._swept, self._opened = True, False  # once more: no run is there twice
+                    continue
                 if not self._changed or failures > CLOSING_ATTEMPTS:  # a store that is away now is left to `sync`
                     return
                 time.sleep(0.2 if failures else 0.0)
@@ -264,6 +266,10 @@ class Tracker:
 
     def _flush(self) -> bool:
         """Write all that changed; False if the store could not take it (what was not written is kept)."""
+        if not self._ours():
+            with self._lock:
+                self._changed.clear()
+            return True
         try:
             if not self._opened:
                 self._open()
@@ -276,7 +282,9 @@ class Tracker:
         return True
 
     def _open(self) -> None:
+        before = {key: known.run_id for key, known in self._runs.known.items()}
         self._runs.open()
+        moved = {key for key, known in self._runs.known.items() if before.get(key, known.run_id) != known.run_id}
         if not self._mended:  # before anything of ours is RUNNING there
             self._runs.mend_stale()
             if self._planned is not None:
@@ -286,7 +294,8 @@ class Tracker:
         self._runs.describe(self._experiment_tags)
         self._opened = True
         with self._lock:
-            for key in self._written - self._runs.known.keys():  # deleted in the store: made anew
+            # Deleted in the store, and made anew; or another driver's stays, which was there first.
+            for key in (self._written - self._runs.known.keys()) | (self._written & moved):
                 self._written.discard(key)
                 self._gaps.add(key)
                 self._pages[key].seal = None  # its artifacts are gone too
@@ -380,79 +389,3 @@ class Tracker:
 
 def _size(values: Mapping[int, Mapping[str, float]]) -> int:
     return sum(len(v) for v in values.values())
-
-
-# ---- from the ledger
-@dataclass(frozen=True)
-class SyncResult:
-    """How many configurations were made, brought up to date, right already, and not run yet; how many runs of
-    configurations that left the plan were deleted."""
-
-    created: int
-    updated: int
-    unchanged: int
-    not_run: int
-    deleted: int
-    url: str | None
-
-
-def sync(
-    folder: StudyFolder,
-    uri: str,
-    *,
-    tags: Mapping[str, str] | None = None,
-    params: Mapping[str, Any] | None = None,
-    description: str = "",
-    live: bool = False,
-) -> SyncResult:
-    """Bring any MLflow store up to date with a study's ledger; a second time it changes nothing.
-
-    tags, params: of the parent run; the tags also of its children. `live`: a driver is at work on the study, so
-    RUNNING runs are its own. `UserError` if the store cannot be reached or written.
-    """
-    check_uri(uri)
-    tags, plan = tags or {}, folder.plan()
-    varied = list(dict.fromkeys(key for entry in plan for key in entry["varied"]))
-    rows = list(folder.iter_rows())
-    by_config: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_config.setdefault(row["config_id"], []).append(row)
-
-    tracker = Tracker(uri, folder.name, threaded=False)
-    tracker._mended = live
-    artifacts = run_page.space_files(folder)
-    tracker.start({**tags, REPLICATES: f"{sum(r['status'] == 'done' for r in rows)} of {len(rows)}"}, params or {},
-                  artifacts, varied=varied, description=description, planned=folder.planned)  # fmt: skip
-    states = {row["status"] for row in rows}
-    page = tracker._pages[PARENT]
-    page.status = "FAILED" if "failed" in states else "FINISHED" if states <= {"done"} else "KILLED"
-    page.seal = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
-    if "done" in states:
-        page.artifacts |= report_artifact(folder, uri)
-    try:
-        tracker._open()
-    except Exception as error:
-        raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
-    tracker._gaps.discard(PARENT)  # it has no curves, and its seal says what it shows
-    known = dict(tracker._runs.known)
-    if live and PARENT in known:
-        page.status = known[PARENT].status
-
-    counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
-    shown = folder.storage.map(lambda e: run_page.artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
-    for entry, pictures in zip(plan, shown, strict=True):
-        config, mine = entry["config_id"], by_config[entry["config_id"]]
-        there = known.get(config)
-        if live and there is not None and there.status == "RUNNING":
-            counts["unchanged"] += 1
-        elif all(row["status"] == "missing" for row in mine):
-            counts["not_run"] += 1
-        elif there is not None and there.tags.get(CONTENT) == run_page.seal(mine, entry["values"], pictures):
-            counts["unchanged"] += 1
-        else:
-            counts["created" if there is None else "updated"] += 1
-            tracker.publish(folder, entry, mine, tags, artifacts=pictures)
-    written = tracker._flush()
-    if not written or tracker.problems:
-        raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")
-    return SyncResult(**counts, deleted=tracker.deleted, url=tracker.url)

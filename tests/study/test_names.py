@@ -22,9 +22,9 @@ from d2l_study.cli import main
 from d2l_study.errors import UserError
 from d2l_study.study import names
 from d2l_study.study.folder import StudyFolder, find_study, list_studies
+from d2l_study.study.mlflow_sync import sync
 from d2l_study.study.names import arm_name_problem, check_study_name, study_name_problem
 from d2l_study.study.storage import LocalStorage
-from d2l_study.study.tracking import sync
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """With what a cell begins that a spreadsheet computes."""

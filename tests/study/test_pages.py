@@ -13,8 +13,8 @@ from make_study import make_study
 from test_tracking import copied_store
 
 from d2l_study.errors import UserError
+from d2l_study.study.mlflow_sync import sync
 from d2l_study.study.pages import free_port, serve
-from d2l_study.study.tracking import sync
 
 
 def test_without_a_store_it_names_the_command_that_makes_one(tmp_path):

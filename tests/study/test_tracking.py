@@ -22,8 +22,9 @@ from d2l_study.study import pages, run_page
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.mlflow_address import _create_sqlite, check_uri, client, resolve_uri
 from d2l_study.study.mlflow_store import StudyRuns
+from d2l_study.study.mlflow_sync import sync
 from d2l_study.study.storage import LocalStorage
-from d2l_study.study.tracking import Tracker, sync
+from d2l_study.study.tracking import Tracker
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
 

@@ -1,0 +1,78 @@
+"""How Ray is started: where its files are, and what is said if it does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from d2l_study.errors import UserError
+from d2l_study.study import cluster
+
+
+def at(monkeypatch: pytest.MonkeyPatch, place: Path | str) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(place))
+
+
+def test_ray_keeps_its_own_place_where_its_sockets_have_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, "/tmp")
+    with cluster._short_place() as place:
+        assert place is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_long_name_of_a_temporary_folder_is_exchanged_for_a_short_one_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    at(monkeypatch, "/tmp")
+    monkeypatch.setenv(variable, str(tmp_path / ("x" * 60)))
+    with cluster._short_place() as place:
+        assert place is not None and cluster.usable_place(place)
+        owned = Path(place).parent
+        assert owned.stat().st_uid == os.getuid() and owned.stat().st_mode & 0o077 == 0
+        # As Ray names them: the date, the time and the largest process number that there is.
+        socket = f"{place}/session_2026-11-26_14-30-12_123456_4194304/sockets/plasma_store"
+        assert len(os.fsencode(socket)) <= 107
+    said = capsys.readouterr().out
+    assert str(owned) in said and said.count("\n") == 1 and not owned.exists()
+
+
+def test_a_temporary_folder_that_nobody_may_write_is_exchanged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, "/proc/nothing")
+    with cluster._short_place() as place:
+        assert place is not None
+
+
+def test_without_any_place_a_line_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    at(monkeypatch, tmp_path / ("x" * 60))
+    monkeypatch.setattr(cluster, "usable_place", lambda folder: False)
+    with pytest.raises(UserError, match="set RAY_TMPDIR to a shorter folder"), cluster._short_place():
+        pass
+    left = [path for base in ("/tmp", "/var/tmp", "/dev/shm") for path in Path(base).glob("d2l-ray-*")]
+    assert not [path for path in left if path.stat().st_uid == os.getuid() and not (path / "owner.lock").exists()]
+
+
+def test_an_error_of_the_study_passes_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    at(monkeypatch, tmp_path / ("x" * 60))
+    with pytest.raises(OSError, match="the study's"), cluster._short_place():
+        raise OSError("the study's own")
+
+
+@pytest.mark.parametrize("error", [Exception, TimeoutError, RuntimeError, ConnectionError])
+def test_a_ray_that_does_not_start_is_a_line(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    import ray
+
+    def late(**options: object) -> None:
+        raise error("The current node timed out during startup.\nThis could happen because …")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(UserError) as caught, cluster.cluster("local"):
+        pass
+    said = str(caught.value)
+    assert said.startswith("Ray did not start on this machine: The current node timed out during startup.")
+    assert "session_latest/logs" in said and "\n" not in said

@@ -1,0 +1,99 @@
+"""Two drivers that write one study for a moment, and a disk that is full: nothing twice, nothing alarming."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from test_tracking import PARAMS, begin, copied_store, rows_of, runs_of
+
+from d2l_study.study.mlflow_store import StudyRuns
+from d2l_study.study.tracking import Tracker
+
+
+@pytest.fixture
+def uri(tmp_path, tmp_path_factory):
+    return copied_store(tmp_path, tmp_path_factory)
+
+
+def started(uri, **more):
+    tracker = Tracker(uri, "made", threaded=False, **more)
+    tracker.start({}, {}, {})
+    assert tracker._flush()
+    return tracker
+
+
+def finish(tracker):
+    begin(tracker)
+    tracker.report("c1", 5, {0: {"val_bag_auc": 0.5}})
+    tracker.finish("c1", rows_of([0.8]), {"config.yaml": "a: 1"})
+    assert tracker._flush()
+
+
+def test_a_run_that_another_driver_has_begun_is_taken_up_and_not_made_again(uri):
+    first, second = started(uri), started(uri)  # the first was not heard of for long, and lives
+    for tracker in (second, first):
+        finish(tracker)
+    parents, children = runs_of(uri)
+    assert len(parents) == 1 and len(children["c1"]) == 1
+    assert children["c1"][0].data.metrics["bag_auc"] == 0.8
+
+
+def test_of_two_made_at_the_same_moment_one_is_left_at_the_end_of_the_command(uri, monkeypatch):
+    first = started(uri)
+    second = Tracker(uri, "made", flush_seconds=0.05)
+    second.start({}, {}, {})
+    both = threading.Event()
+    monkeypatch.setattr(StudyRuns, "_made_by_another", lambda runs, key: None)  # neither has seen the other's yet
+    finish(first)
+    begin(second)
+    second.finish("c1", rows_of([0.8]), {})
+    while len(runs_of(uri)[1].get("c1", [])) < 2:
+        both.wait(0.05)
+    second.end("FINISHED", {})
+    assert second.close(60)
+    parents, children = runs_of(uri)
+    assert len(parents) == 1 and len(children["c1"]) == 1 and parents[0].info.status == "FINISHED"
+    assert children["c1"][0].data.metrics["bag_auc"] == 0.8 and children["c1"][0].data.params["num_bags"] == "50"
+
+
+def test_a_driver_that_has_lost_its_study_writes_nothing_more(uri):
+    ours = [True]
+    first = started(uri, ours=lambda: ours[0])
+    begin(first)
+    assert first._flush()
+    ours[0] = False
+    first.finish("c1", rows_of([0.1]), {})
+    first.end("KILLED", {})
+    assert first._flush() and first.close(60)
+    parents, children = runs_of(uri)
+    assert [run.info.status for run in (*parents, *children["c1"])] == ["RUNNING", "RUNNING"]
+    assert PARAMS["num_bags"] == 50 and "bag_auc" not in children["c1"][0].data.metrics
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from d2l_study.study.tracking import Tracker
+path = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size if sys.argv[2] == "later" else 1000,) * 2)
+tracker = Tracker(f"sqlite:///{path}", "made", flush_seconds=0.1)
+tracker.start({"a": "b" * 4000}, {f"p{i}": "x" * 500 for i in range(100)}, {"a.txt": "x"})
+tracker.end("FINISHED", {})
+assert not tracker.close(30)
+print(tracker.problems)
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_disk_that_takes_no_more_is_a_line_and_no_traceback(uri, tmp_path, when):
+    said = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "mlflow.db"), when], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr and "sqlalchemy" not in said.stderr.lower()
+    (line,) = said.stdout.splitlines()
+    assert (
+        line == f"MLflow at sqlite:///{tmp_path}/mlflow.db: the disk is full, or fails; the results are in the ledger"
+    )
