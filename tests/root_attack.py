@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from damage import Damage, damages_of, kind_of, remove, remove_folder
+from damage import Damage, damages_of, folder_instead, kind_of, remove, remove_folder
 from whole_root import CODES, Said, WholeRoot
 
 TIMED = ("seconds", "committed_at", "made_by", "attempts", "code_version", "replaces", "host")
@@ -182,6 +182,8 @@ class Attack:
             found.append(f"run {name}: {len(before)} rows became {len(now)}; lacking {lacking[:8]}")  # type: ignore
         elif differing := _differing(before[kept], now[kept]):
             states = {*before["status"], *now["status"]}
+            if damage is folder_instead and self._names(path, err):
+                return  # nothing can be written in the place of a folder: said
             again = path.parts[0] == "results" or damage is remove_folder
             if "pruned" in states and "missing" not in states and again:
                 return  # trained again, a run is judged against more others than at its time, and may end elsewhere

@@ -72,7 +72,7 @@ def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, lis
 
 def known(folder: StudyFolder, entries: list[Entry]) -> bool:
     """Whether the folder holds a study of these configurations, by which the space was accepted already."""
-    return folder.exists() and _ids(entries) <= _ids(folder.plan())
+    return folder.exists() and _ids(entries) <= _ids(folder.known_plan())
 
 
 def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:

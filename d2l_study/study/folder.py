@@ -25,7 +25,7 @@ import hashlib
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -122,12 +122,7 @@ class StudyFolder:
 
     def plan(self) -> list[dict[str, Any]]:
         """FileNotFoundError if there is none, `DamagedError` if it is not what was written and neither is its copy."""
-        found = self.read_document("plan.json", AGAIN).get("configurations")
-        if not isinstance(found, list) or not all(map(_is_entry, found)):
-            raise DamagedError(
-                f"{self.storage.shown(f'{self.key}/plan.json')}: damaged, it has no configurations; {AGAIN}"
-            )
-        return found
+        return self.read_document("plan.json", AGAIN, _plan_problem)["configurations"]
 
     def known_plan(self) -> list[dict[str, Any]]:
         """The plan, for who is about to write a new one: empty if there is none or it cannot be read, which is said."""
@@ -152,13 +147,18 @@ class StudyFolder:
         for key in self._places(name):
             self.storage.put(key, records.encode(value))
 
-    def read_document(self, name: str, remedy: str) -> dict[str, Any]:
+    def read_document(
+        self, name: str, remedy: str, problem_of: Callable[[dict[str, Any]], str | None] = lambda found: None
+    ) -> dict[str, Any]:
         """A record of the study; its copy, if it is damaged. FileNotFoundError if there is neither, `DamagedError` if
-        both are damaged or the one that is left is."""
+        both are damaged or the one that is left is. problem_of: what is wrong with a record that is none of its kind,
+        as one of version 1 may be, which proves nothing."""
         damaged: DamagedError | None = None
         for key in self._places(name):
             try:
                 found = read_record(self.storage, key, remedy)
+                if problem := problem_of(found):
+                    raise DamagedError(f"{self.storage.shown(key)}: damaged, {problem}; {remedy}")
             except FileNotFoundError:
                 continue
             except DamagedError as error:
@@ -331,6 +331,11 @@ def find_study(study: str, root: str) -> StudyFolder:
     known = f"studies there: {listed(names)}" if names else "there are no studies there"
     shown = study if len(study) <= 100 else f"{study[:99]}…"
     raise UserError(f"no study {shown!r} under {storage.root}{nearest(study, names)} ({known})")
+
+
+def _plan_problem(found: dict[str, Any]) -> str | None:
+    entries = found.get("configurations")
+    return None if isinstance(entries, list) and all(map(_is_entry, entries)) else "it has no configurations"
 
 
 def _is_entry(entry: Any) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.errors import DamagedError
-
 if TYPE_CHECKING:
     from d2l_study.study.folder import StudyFolder
 
@@ -20,15 +18,16 @@ LOST = (
 def read_document(folder: StudyFolder) -> dict[str, Any] | None:
     """`definition` and `trials`; None if the study has none, `DamagedError` if it is not what was written."""
     try:
-        found = folder.read_document(DOCUMENT, LOST)
+        return folder.read_document(DOCUMENT, LOST, _problem)
     except FileNotFoundError:
         return None
+
+
+def _problem(found: Mapping[str, Any]) -> str | None:
     definition = found.get("definition")
     metrics = definition.get("metrics") if isinstance(definition, dict) else None
-    if not isinstance(metrics, list) or not metrics or not isinstance(found.get("trials"), list):
-        shown = folder.storage.shown(f"{folder.key}/{DOCUMENT}")
-        raise DamagedError(f"{shown}: damaged, it has no definition with metrics, or no trials; {LOST}")
-    return found
+    sound = isinstance(metrics, list) and metrics and isinstance(found.get("trials"), list)
+    return None if sound else "it has no definition with metrics, or no trials"
 
 
 def still_to_ask(folder: StudyFolder) -> tuple[int, int]:

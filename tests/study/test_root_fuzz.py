@@ -46,6 +46,20 @@ def test_a_few_damages_are_named_and_mended(attack):
     assert not problems, "\n".join(problems)
 
 
+def test_a_plan_that_is_valid_json_and_no_plan_is_replaced(attack):
+    """Records of version 1 have no digest: such a one is told by what it holds."""
+    whole, plan = attack.whole, attack.whole.root / "studies" / "students" / "plan.json"
+    whole.again()
+    plan.write_text("{}")
+    rows, said = whole.rows("students")
+    assert rows == attack.rows["students"] and f"{plan} is damaged: its copy" in said
+    plan.with_name("copies").joinpath("plan.json").write_text("{}")
+    refused = whole.analysis("tables", "students")
+    assert refused.code == 2 and str(plan) in refused.err and "`run`" in refused.err
+    assert whole.run("students").code == 1 and whole.rows("students")[0].count("\n") == rows.count("\n")
+    assert "damaged" not in whole.analysis("tables", "students").err
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_every_kind_of_damage_to_every_kind_of_file(longer, seed):
