@@ -9,6 +9,9 @@ from test_run import children, command, run
 
 import analysis
 from d2l_study.data import MnistBags
+from d2l_study.study import records
+from d2l_study.study.ledger import Ledger
+from d2l_study.study.storage import LocalStorage
 
 pytestmark = pytest.mark.ray
 
@@ -85,7 +88,9 @@ def test_other_student_axes_train_no_teacher_again(few):
 
 
 def test_a_teacher_without_weights_is_made_again_for_its_students(tmp_path):
-    teacher = SPACE[: SPACE.index("student:")] + "methods: {none: {}}\nreplicates: 2\nbase_seed: 3\n"
+    teacher = (
+        SPACE[: SPACE.index("student:")] + "methods: {none: {}}\nreplicates: 2\nbase_seed: 3\nkeep_weights: none\n"
+    )
     (tmp_path / "few.yaml").write_text(teacher)
     run(tmp_path)
     first = analysis.load("few", tmp_path / "runs").set_index("replicate")["bag_auc"]
@@ -94,8 +99,13 @@ def test_a_teacher_without_weights_is_made_again_for_its_students(tmp_path):
     assert "4 runs: 0 there already, 4 to run now" in run(tmp_path, space="students.yaml")
     rows = analysis.load("students", tmp_path / "runs")
     assert (rows["status"] == "done").all()
-    again = rows[rows["stage"] == "teacher"].set_index("replicate")["bag_auc"]
-    pd.testing.assert_series_equal(first, again)  # made again, the same
+    teachers = rows[rows["stage"] == "teacher"].set_index("replicate")
+    pd.testing.assert_series_equal(first, teachers["bag_auc"])  # the first record stays
+    ledger = Ledger(LocalStorage(tmp_path / "runs"))
+    for replicate, row in teachers.iterrows():
+        assert ledger.has_weights(row["config_id"], replicate)
+        (added,) = (tmp_path / "runs" / ledger.run_key(row["config_id"], replicate)).glob("added-*.json")
+        assert records.decode(added.read_bytes())["row"]["bag_auc"] == row["bag_auc"]  # made again, the same
 
 
 def test_a_stored_student_labels_images(few):
