@@ -78,6 +78,20 @@ class Options:
         them."""
         return {}
 
+    def inert_keys(self) -> dict[str, str]:
+        """Further keys that change nothing, given the others, as `idle_keys` says them. Ids depend on them, since
+        results are stored under such ids; `acting_values` has the value that stands for all of theirs."""
+        return {}
+
+    def acting_values(self) -> dict[str, Any]:
+        """Key -> the value that it acts as, where that is another than it says."""
+        return {}
+
+    def effect(self) -> dict[str, Any]:
+        """The values as they act: two sections of the same effect give the same results, whatever their ids are."""
+        acting = self.acting_values()
+        return {key: acting.get(key, value) for key, value in self.identity().items()}
+
     def identity(self) -> dict[str, Any]:
         """The values that belong to a configuration's id: without idle keys, and without neutral ones (`option`)."""
         idle = self.idle_keys()

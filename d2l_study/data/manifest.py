@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,6 +66,9 @@ class ManifestBags(GivenBags):
     def idle_keys(self) -> dict[str, str]:
         idle = {"whole": ("patch_size", "stride"), "points": ("stride",)}.get(self.cut or "", ())
         return dict.fromkeys(idle, f"cut {self.cut}")
+
+    def acting_values(self) -> dict[str, Any]:
+        return {"stride": self.stride or self.patch_size}
 
     def collect(self) -> BagCollection:
         """All bags of the manifest; `UserError` says what is wrong with it, or with an image that it names."""

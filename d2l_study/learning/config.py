@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, counted
 from d2l_study.options import Options, option
 
 POOLINGS = (
@@ -134,6 +135,25 @@ class TeacherConfig(Options):
         if "attention" not in self.pooling:
             idle["attention_width"] = f"pooling {self.pooling}"
         return idle | idle_motions(self.augment)
+
+    def inert_keys(self) -> dict[str, str]:
+        return idle_patience(self.steps, self.eval_every, self.patience, self.select)
+
+    def acting_values(self) -> dict[str, Any]:
+        return {"eval_every": min(self.eval_every, self.steps)} | dict.fromkeys(self.inert_keys(), 0)
+
+
+def idle_patience(steps: int, eval_every: int, patience: int, select: str) -> dict[str, str]:
+    """`patience` with what makes that it ends no training early, none if it may end one.
+
+    The first validation always is the best so far, so patience p can end a training at its validation p + 1 at the
+    earliest; under `select: last` each is the best."""
+    if select == "last":
+        return {"patience": "select last"}
+    validations = -(-steps // eval_every)
+    if patience == 0 or patience + 1 < validations:
+        return {}
+    return {"patience": f"eval_every {eval_every} and steps {steps}, which make {counted(validations, 'validation')}"}
 
 
 def idle_motions(augment: str) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from d2l_study.errors import UserError
-from d2l_study.learning.config import NETWORKS, check_noising, idle_motions
+from d2l_study.learning.config import NETWORKS, check_noising, idle_motions, idle_patience
 from d2l_study.options import Options, option
 
 
@@ -96,6 +97,12 @@ class StudentConfig(Options):
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference."""
         return idle_motions(self.augment)
+
+    def inert_keys(self) -> dict[str, str]:
+        return idle_patience(self.steps, self.eval_every, self.patience, self.select)
+
+    def acting_values(self) -> dict[str, Any]:
+        return {"eval_every": min(self.eval_every, self.steps)} | dict.fromkeys(self.inert_keys(), 0)
 
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,

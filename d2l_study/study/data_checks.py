@@ -15,18 +15,23 @@ from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
+from d2l_study.study.data_alike import Alike
 from d2l_study.study.data_summary import summary
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_keys import CLASS_MAPS
 
 
-def check_data(configurations: Sequence[Configuration], space: Space, told: list[str] | None = None) -> list[str]:
+def check_data(
+    configurations: Sequence[Configuration], space: Space, told: list[str] | None = None, new: bool = False
+) -> list[str]:
     """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
     configuration does not go with its data.
 
     Returns which main metrics the labels of given bags leave undefined, and in which replicates; drawn bags define all.
-    told: lines on the given bags are added to it (`data_summary`).
+    told: lines on the given bags are added to it (`data_summary`); new: the study does not exist, so that what does
+    nothing with these data is refused, too (`data_alike`).
     """
+    alike = Alike(space) if new else None
     found: dict[str, list[int]] = {}
     pools: dict[tuple[str, int], tuple[BagCollection, list[Replicate]]] = {}
     for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
@@ -37,6 +42,8 @@ def check_data(configurations: Sequence[Configuration], space: Space, told: list
             replicates = data.check(pool, space.replicates, space.base_seed)
             _check_references({c.stage for c in mine}, pool, replicates)
             assert isinstance(pool, BagCollection)
+            if alike is not None:
+                alike.check(mine, pool, replicates)
             pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
             for replicate in replicates:
                 for reason in undefined(replicate):

@@ -20,6 +20,7 @@ from d2l_study.study.search import Search
 from d2l_study.study.space import Space, load_space, study_name
 from d2l_study.study.space_arms import check_arms
 from d2l_study.study.storage import open_storage
+from d2l_study.study.study_precision import check_precision
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,13 @@ def prepare(request: Request) -> Study:
         )
     pruned_by = name if space.schedule != "none" else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if request.fresh else None)
-    if not extension.known(folder, plan.entries()):
+    new = not extension.known(folder, plan.entries())
+    if new:
         check_arms(space)
+    if search is not None or plan.trials():
+        check_precision(folder, space.resources.precision)
     data: list[str] = []
-    undefined = check_data(plan.configurations or configurations(space, checksums), space, data)
+    undefined = check_data(plan.configurations or configurations(space, checksums), space, data, new)
     return Study(request, space, folder, plan, checksums, search, tuple(undefined), tuple(data), collected)
 
 

@@ -25,7 +25,7 @@ OFF = (0, None, "none")
 
 @dataclass(frozen=True)
 class _Point:
-    """A point of an arm: what was written for it, the sections that this makes, and their identity."""
+    """A point of an arm: what was written for it, the sections that this makes, and what they do."""
 
     arm: str
     written: Mapping[Key, Any]
@@ -66,7 +66,7 @@ def _note_acting(space: Space, drawn: list[_Point], acting: dict[tuple[str, Key]
             if isinstance(value, Distribution):
                 own = key in space.methods[arm].get(section, {})
                 place = (arm if own else "", (section, key))
-                idle = [point.sections[section].idle_keys().get(key, "") for point in drawn]
+                idle = [_idle(point.sections[section]).get(key, "") for point in drawn]
                 acting[place] = acting.get(place, "-") and ("" if "" in idle else idle[0])
 
 
@@ -116,7 +116,7 @@ def _drawn_points(space: Space) -> Iterator[list[_Point]]:
                 sections = space.resolve(drawn, built)
                 for section in sections.values():  # `built` keeps them, so that an id names one of them
                     if id(section) not in marks:
-                        marks[id(section)] = tuple(sorted(section.identity().items()))
+                        marks[id(section)] = tuple(sorted(section.effect().items()))
                 mark = tuple(marks[id(section)] for section in sections.values())
                 found.append(_Point(arm, drawn, sections, mark))
             yield found
@@ -139,17 +139,22 @@ def _same(space: Space, first: _Point, second: _Point) -> str:
 def _reasons(first: _Point, second: _Point, place: Key) -> list[str]:
     reasons = [_why(point, place) for point in (first, second)]
     found = [reason for reason in reasons if reason]
-    return found or [f"{place[1]} is {_text(_resolved(first, place))} in both"]
+    acting = first.sections[place[0]].acting_values().get(place[1], _resolved(first, place))
+    return found or [f"{place[1]} is {_text(acting)} in both"]
 
 
 def _why(point: _Point, place: Key) -> str:
     """What makes a key do nothing at a point; empty if it does something."""
     section, key = place
-    idle = point.sections[section].idle_keys()
+    idle = _idle(point.sections[section])
     if key in idle:
         return f"{key} does nothing under {idle[key]}"
     _, meta = field_of(type(point.sections[section]), key)
     return "" if meta["scientific"] else f"no result depends on {key}"
+
+
+def _idle(section: Options) -> dict[str, str]:
+    return section.inert_keys() | section.idle_keys()
 
 
 def _differ(first: _Point, second: _Point, place: Key) -> bool:

@@ -22,11 +22,11 @@ LONGEST = 60
 
 def labels_of(leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Name -> text. `UserError` for a name that the space has not, a text that is not one line of at most `LONGEST`
-    characters, and one text for two arms."""
+    characters, and one text that is shown for two of the space's names."""
     asked = {place[1]: written for place, written in leaves.items() if place[0] == "labels"}
     if not asked:
         return {}
-    arms, keys = _arms(groups), _keys(leaves, "teachers" in groups)
+    arms, keys = _arms(groups), _columns(leaves, "teachers" in groups)
     found: dict[str, str] = {}
     for name, written in asked.items():
         if name not in arms and name not in keys:
@@ -36,11 +36,27 @@ def labels_of(leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]
         if not text or not text.isprintable() or len(text) > LONGEST:
             raise UserError(f"{written.where}: {short(ascii(written.value))} is not allowed; expected one line of text "
                             f"of at most {LONGEST} characters")  # fmt: skip
-        other = next((n for n, t in found.items() if t == text and n in arms), None)
-        if name in arms and other is not None:
-            raise UserError(f"{written.where}: {short(text)!r} is the label of {other} already")
         found[name] = text
+    shown = {name: _shown(name, groups, found) for name in (*arms, *(name for name in found if name not in arms))}
+
+    def one(name: str) -> str:  # a key has two names
+        return name if name in arms else keys.get(name, name)
+
+    for name, written in reversed(asked.items()):
+        for other, text in shown.items():
+            if one(other) != one(name) and text == found[name]:
+                how = "is the label of" if other in found else "is what is shown for"
+                raise UserError(f"{written.where}: {short(text)!r} {how} {other} already, so that a table would show "
+                                "both by one name")  # fmt: skip
     return found
+
+
+def _shown(name: str, groups: Mapping[str, Iterable[str]], labels: Mapping[str, str]) -> str:
+    """How an arm, a reference or a key is shown; a student of a teacher by the labels of both."""
+    teacher, arrow, method = name.partition(" → ")
+    if name in labels or not arrow:
+        return labels.get(name, name)
+    return f"{labels.get(teacher, teacher)} → {labels.get(method, method)}"
 
 
 def _arms(groups: Mapping[str, Iterable[str]]) -> dict[str, None]:
@@ -51,9 +67,11 @@ def _arms(groups: Mapping[str, Iterable[str]]) -> dict[str, None]:
     return arms
 
 
-def _keys(leaves: Mapping[Key, Written], students: bool) -> dict[str, None]:
-    """The keys of the space's sections: as columns are named (`flat_names`), and with their section."""
+def _columns(leaves: Mapping[Key, Written], students: bool) -> dict[str, str]:
+    """The keys of the space's sections, as columns are named (`flat_names`) and with their section -> the column."""
     dataset = datasets_of(leaves.get(("data", "dataset")))[0]
     classes = {s: section_class(s, dataset) for s in SECTIONS if students or s != "student"}
-    flat = flat_names(classes)
-    return dict.fromkeys(name for (section, key), column in flat.items() for name in (column, f"{section}.{key}"))
+    found: dict[str, str] = {}
+    for (section, key), column in flat_names(classes).items():
+        found |= {column: column, f"{section}.{key}": column}
+    return found

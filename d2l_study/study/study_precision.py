@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 
-from d2l_study.errors import DamagedError
+from d2l_study.errors import DamagedError, UserError
 from d2l_study.study import records
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.storage import read_record
@@ -35,6 +35,20 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, int, int], device: 
     if not folder.storage.put_if_absent(key, data) and _known(folder) is None:
         folder.storage.put(key, data)  # what is there is damaged
     return _known(folder) or found
+
+
+def check_precision(folder: StudyFolder, asked: str) -> None:
+    """`UserError` if a study that exists has computed in another precision than is asked for now; `auto` asks for
+    the one that it has."""
+    if asked not in PRECISIONS or not folder.exists():
+        return
+    has = _known(folder) or _of_first_run(folder)
+    if has is not None and has != asked:
+        raise UserError(
+            f"resources.precision: {asked} is not allowed: study {folder.name!r} has computed in {has}, and a table "
+            f"would set arms of both beside each other; go on with resources.precision={has} (or auto), or give the "
+            "new one a name of its own: --study NEWNAME"
+        )
 
 
 def _key(folder: StudyFolder) -> str:

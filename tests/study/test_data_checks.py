@@ -152,3 +152,52 @@ def test_what_the_data_are_is_always_said(own: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "9 bags (4 positive, 5 negative), 5 groups (patients or the like); 9 images, 27 instances (no labels" in text
     assert "    column Patient ID is taken as group\n    columns left alone: stain\n" in text
+
+
+ALIKE = """\
+description: own images
+data: {{dataset: manifest, path: own.csv, {data}}}
+teacher: {{steps: 2, eval_every: 2}}
+methods: {{{methods}}}
+replicates: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("split", "data", "said"),
+    [
+        ("", "patch_size: 16, folds: 3, stride: [8, 16]", "data.stride 8 and 16 give the same bags"),
+        ("", "patch_size: 16, folds: 3, cut: [points, null]", "data.cut points and null give the same bags"),
+        ("", "patch_size: 16, folds: 3, num_bags: [3, null]", "data.num_bags 3 and null give the same bags"),
+        ("", "patch_size: 16, folds: 3, white_above: [0.99, null]", "data.white_above 0.99 and null give"),
+        ("", "patch_size: 16, folds: 3, num_bags: [2, null]", ""),
+        ("", "patch_size: [16, 20], folds: 3", ""),
+        ("", "patch_size: 16, folds: [3, 4]", ""),
+        ("012", "patch_size: 16, folds: 7", "data.folds: 7 does nothing: the table gives 3 folds (its column split)"),
+        ("012", "patch_size: 16, folds: [3, 7]", "data.folds: 7 does nothing: the table gives 3 folds"),
+        ("012", "patch_size: 16, folds: 3", ""),
+        ("012", "patch_size: 16", ""),
+        (("train", "val", "test"), "patch_size: 16, folds: 3", "the table says what is trained on, validated and test"),
+        (("train", "train", "test"), "patch_size: 16, folds: 3", ""),  # the validation bags are a fold of the others
+    ],
+)  # fmt: skip
+def test_axes_and_keys_that_do_nothing_with_these_data_are_refused_by_name(
+    own: Path, capsys: pytest.CaptureFixture[str], split: tuple[str, ...], data: str, said: str
+) -> None:
+    with (own / "own.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["bag", "label", "path", "x", "y", *(["split"] if split else [])])
+        for bag in range(9):
+            writer.writerow([f"b{bag}", bag % 2, f"i{bag}.png", 20, 20, *([split[bag // 3]] if split else [])])
+    (own / "own.yaml").write_text(ALIKE.format(data=data, methods="none: {}"))
+    assert main(["plan", "--space", "own.yaml"]) == (2 if said else 0)
+    assert said in (found := capsys.readouterr().err) and (not said or "own.yaml: data." in found)
+
+
+def test_arms_that_differ_in_more_than_the_same_bags_are_two(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _plan(own)
+    for more, code in (("", 2), (", teacher: {dropout: 0.5}", 0)):
+        methods = f"a: {{}}, b: {{data: {{cut: points}}{more}}}"
+        (own / "own.yaml").write_text(ALIKE.format(data="patch_size: 16, folds: 3", methods=methods))
+        assert main(["plan", "--space", "own.yaml"]) == code
+        assert ("(methods a and b)" in capsys.readouterr().err) == bool(code)

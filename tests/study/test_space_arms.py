@@ -18,6 +18,7 @@ from d2l_study.study.storage import LocalStorage
 
 HEAD = "description: x\ndata: {num_bags: [50, 100]}\n"
 STUDENTS = "description: x\ndata: {num_bags: 50}\nstudent: {steps: 50}\nteachers: {none: {}, vat: {teacher: "
+OWN = "description: x\ndata: {dataset: manifest, path: own.csv, "
 SEARCH = "description: x\nsearch: {trials: 5}\n"
 RATE = "teacher: {learning_rate: {low: 1e-4, high: 1e-3}}\n"
 
@@ -52,6 +53,16 @@ SAME = [
     (SEARCH + "methods: {v: {teacher: {epsilon: {low: 1, high: 3}}}}", "v: its 5 draws are one configuration: epsilon"),
     (SEARCH + RATE + "methods: {none: {}, v: {}}", "methods.none and methods.v"),
     (SEARCH + RATE + "methods: {v: {teacher: {epsilon: {low: 1, high: 3}}}}", "a distribution that does nothing under"),
+    (HEAD + "teacher: {steps: 100, eval_every: 100}\nmethods: {a: {teacher: {patience: [0, 3]}}}",
+     "patience does nothing under eval_every 100 and steps 100, which make 1 validation"),
+    (HEAD + "teacher: {steps: 350, eval_every: 100}\nmethods: {a: {teacher: {patience: [0, 3]}}}",
+     "which make 4 validations"),
+    (HEAD + "teacher: {select: last}\nmethods: {a: {teacher: {patience: [0, 3]}}}", "does nothing under select last"),
+    (HEAD + "methods: {a: {teacher: {steps: 50, eval_every: [50, 100]}}}", "eval_every is 50 in both"),
+    (STUDENTS + "{lambda_adv: 1}}}\nmethods: {a: {student: {eval_every: [50, 100]}}}", "eval_every is 50 in both"),
+    (STUDENTS + "{lambda_adv: 1}}}\nmethods: {a: {student: {eval_every: 50, patience: [0, 1]}}}", "make 1 validation"),
+    (OWN + "cut: grid, patch_size: 28, stride: [null, 28]}\nmethods: {a: {}}", "stride is 28 in both"),
+    (OWN + "cut: points, stride: [8, 16]}\nmethods: {a: {}}", "stride does nothing under cut points"),
 ]  # fmt: skip
 
 
@@ -67,6 +78,9 @@ def test_what_comes_out_as_one_configuration_is_refused_by_name(check, text, wor
     [
         HEAD + "methods: {none: {}, vat: {teacher: {lambda_adv: 1, epsilon: [1, 2]}}}",
         STUDENTS + "{lambda_adv: 1}}}\nmethods: {a: {}, b: {student: {dropout: 0.1}}}\nreferences: [oracle, attention]",
+        HEAD + "teacher: {steps: 350, eval_every: 100}\nmethods: {a: {teacher: {patience: [0, 2]}}}",
+        HEAD + "methods: {a: {teacher: {steps: 50, eval_every: [49, 50]}}}",
+        OWN + "cut: [points, grid], stride: 8}\nmethods: {a: {}}",
         # draws of a list may meet by chance; those of two arms are the same wherever both ask
         SEARCH + RATE + "methods: {none: {}, v: {teacher: {lambda_adv: {choices: [0, 1]}}}}",
         SEARCH + "methods: {v: {teacher: {lambda_adv: {choices: [0, 1]}}}}",

@@ -174,6 +174,12 @@ def test_labels_name_arms_references_and_keys_and_are_in_no_id(load):
         ('{none: "a\\nb"}', "labels.none"),
         ("{none: " + "x" * 61 + "}", "at most 60"),
         ("{none: same, vat: same}", "labels.vat: 'same' is the label of none already"),
+        ("{none: vat}", "labels.none: 'vat' is what is shown for vat already"),
+        ("{vat: bag_label}", "labels.vat: 'bag_label' is what is shown for bag_label already"),
+        ("{none: x, vat → plain: x → plain}", "'x → plain' is what is shown for none → plain already"),
+        ("{none: ε, teacher.epsilon: ε}", "labels.teacher.epsilon: 'ε' is the label of none already"),
+        ("{dropout: d, weight_decay: d}", "labels.weight_decay: 'd' is the label of"),
+        ("{epsilon: none}", "labels.epsilon: 'none' is what is shown for none already"),
         ("[none]", "labels: expected keys with values"),
     ],
 )

@@ -10,12 +10,13 @@ import pytest
 from make_study import make_study
 
 from d2l_study.data import MnistBags
+from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, metrics
 from d2l_study.study import trial as trial_module
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.resources import Resources
 from d2l_study.study.storage import LocalStorage
-from d2l_study.study.study_precision import decided_precision
+from d2l_study.study.study_precision import check_precision, decided_precision
 from d2l_study.study.trial import TrialOrder, run_trial
 
 
@@ -145,6 +146,21 @@ def test_a_study_of_an_earlier_version_keeps_the_precision_of_its_first_run(tmp_
     folder.storage.delete(f"{folder.ledger.run_key(config, 0)}/commit.json")
     folder.ledger.commit(config, 0, {**row, "made_by": "made", "precision": "float32"}, {})
     assert decided_precision(folder, (1, 28, 28), "cpu") == "float32" and len(probed) == 1
+
+
+def test_a_study_has_one_precision(tmp_path, probed):
+    folder = make_study(tmp_path, replicates=1, num_bags=(50,), bag_sizes=(10,))
+    check_precision(folder, "bfloat16")  # none of its runs are its own
+    config = folder.plan()[0]["config_id"]
+    row = folder.ledger.row(config, 0)
+    folder.storage.delete(f"{folder.ledger.run_key(config, 0)}/commit.json")
+    folder.ledger.commit(config, 0, {**row, "made_by": "made", "precision": "float32"}, {})
+    check_precision(folder, "float32")
+    check_precision(folder, "auto")
+    with pytest.raises(UserError, match=r"resources.precision: bfloat16 .*'made' has computed in float32.*--study NEW"):
+        check_precision(folder, "bfloat16")
+    assert decided_precision(folder, (1, 28, 28), "cpu") == "float32" and not probed
+    check_precision(StudyFolder(LocalStorage(tmp_path), "another"), "bfloat16")
 
 
 def test_what_is_committed_is_not_trained_again(tmp_path):
