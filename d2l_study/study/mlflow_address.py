@@ -187,7 +187,9 @@ def _check_sqlite(path: Path, where: str) -> None:
         finally:
             database.close()
     except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{where}: cannot write {path}: {one_line(error)}") from None
+        remedy = "; move it away, and `sync STUDY` makes a study's pages again from its results"
+        damaged = any(words in str(error) for words in ("malformed", "not a database"))
+        raise UserError(f"{where}: cannot write {path}: {one_line(error)}{remedy if damaged else ''}") from None
 
 
 def client(uri: str) -> Any:

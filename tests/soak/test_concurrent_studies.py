@@ -1,5 +1,6 @@
 """Two to four studies of shared runs, started together and killed at random: nothing lost, nothing trained twice."""
 
+import contextlib
 import os
 import random
 import signal
@@ -69,15 +70,18 @@ def test_random_kills_of_drivers_and_workers_lose_nothing(undisturbed, tmp_path,
     watch = Watch(place.root)
     watch.start()
     drivers = {name: place.begin(name) for name in place.names}
-    for _ in range(KILLS):
+    victims = 0
+    for number in range(KILLS):
+        if number % 2 and (victim := some_worker(drivers, draw)) is not None:
+            time.sleep(draw.uniform(0, 1))
+            print(f"worker {victim} is killed", flush=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                victims += 1
+            continue
         time.sleep(draw.uniform(1, 12))
         name = draw.choice(place.names)
-        driver, at_work = drivers[name], workers(drivers[name])
-        if at_work and draw.random() < 0.5:
-            victim = draw.choice(at_work)
-            print(f"worker {victim} of {name} is killed", flush=True)
-            os.kill(victim, signal.SIGKILL)
-            continue
+        driver = drivers[name]
         print(f"the driver of {name} is killed" + (", which has ended" * (driver.poll() is not None)), flush=True)
         driver.kill()
         driver.wait()
@@ -92,3 +96,14 @@ def test_random_kills_of_drivers_and_workers_lose_nothing(undisturbed, tmp_path,
     place.check_whole()
     for name in place.names:
         assert place.table(name) == undisturbed.table(name)
+    assert victims, "no worker was killed"
+
+
+def some_worker(drivers, draw, patience=60.0):
+    """The process id of a worker that has a trial; None if none comes to be."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(driver.poll() is None for driver in drivers.values()):
+        if at_work := [pid for driver in drivers.values() for pid in workers(driver)]:
+            return draw.choice(at_work)
+        time.sleep(0.1)
+    return None

@@ -10,6 +10,9 @@ import pytest
 from damage import kind_of
 from root_attack import Attack
 
+from d2l_study.errors import UserError
+from d2l_study.study.mlflow_address import check_uri
+
 QUICK = ("list", "status", "plan", "tables", "stop", "gc", "remove", "label")
 ROUNDS = int(os.environ.get("D2L_FUZZ_ROUNDS", "3"))
 
@@ -58,6 +61,13 @@ def test_a_plan_that_is_valid_json_and_no_plan_is_replaced(attack):
     assert refused.code == 2 and str(plan) in refused.err and "`run`" in refused.err
     assert whole.run("students").code == 1 and whole.rows("students")[0].count("\n") == rows.count("\n")
     assert "damaged" not in whole.analysis("tables", "students").err
+
+
+@pytest.mark.parametrize("content", [b"no database" * 500, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_of_a_damaged_mlflow_store_the_way_out_is_said(tmp_path, content):
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(UserError, match=r"mlflow\.db: .*; move it away, and `sync STUDY` makes"):
+        check_uri(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 @pytest.mark.soak
