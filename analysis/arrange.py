@@ -14,6 +14,7 @@ from analysis.intervals import mean_interval, unit_values
 from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, Status, absent
 from analysis.metrics import Metric, describe, find_metric, level_of
 from analysis.names import SYMBOLS, Names
+from analysis.option_values import no_metric
 from analysis.partitions import DRAWN, Partition, partitions_of
 from d2l_study.errors import UserError, listed, nearest
 
@@ -49,7 +50,9 @@ def arrange(
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
-    names = [metric or stages.default_metric(rows)] if metric is None or isinstance(metric, str) else [*metric]
+    names = [stages.default_metric(rows)] if metric is None else [metric] if isinstance(metric, str) else [*metric]
+    if not any(names):
+        raise no_metric(",".join(names))
     printed = Names.of(rows)
     measures = [find_metric(rows, name) for name in dict.fromkeys(names)]
     measures = [replace(one, title=printed.texts.get(one.name, one.title)) for one in measures]

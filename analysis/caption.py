@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from analysis import stages
+from analysis import partitions, stages
 from analysis.best import TESTED_FROM, Place, ToBest, is_tied
 from analysis.differences import TO_TEACHER, Difference
 from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Layout
@@ -32,7 +32,8 @@ def caption(
     if any(style.asymmetric for style in styles.values()) and not bounds:
         sentences.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
     if any(c.interval.count == 1 for c in cells):
-        sentences.append("A single replicate has no interval.")
+        one = partitions.noun((c.partition.design for c in cells if c.interval.count == 1), 1)
+        sentences.append(f"A single {one} has no interval.")
     sentences += _spread(layout)
     sentences += differing_machines(layout)
     splits = {metric.split for metric in layout.metrics}
@@ -70,7 +71,7 @@ def caption(
 
 def _what(layout: Layout, bounds: bool) -> str:
     shown = "[lower, upper bound]" if bounds else "± half-width"
-    count = counted((c.planned for c in layout.cells.values()), layout)
+    count = counted((c, c.planned) for c in layout.cells.values())
     shown = f"{shown} of the 95 % interval (count)" if _has_intervals(layout) else "(count)"
     splits = {metric.split for metric in layout.metrics}
     only = next(iter(splits)) if len(splits) == 1 else ""
@@ -86,16 +87,9 @@ def _has_intervals(layout: Layout) -> bool:
     return any(c.interval.has_bounds for c in layout.cells.values())
 
 
-def counted(counts: Iterable[int], layout: Layout) -> str:
-    """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`, `5 folds (their repeats averaged)`,
-    `3 trainings on the given split`."""
-    found = sorted(set(counts))
-    count = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
-    if layout.designs == ["folds"]:
-        return f"{count} " + ("folds (their repeats averaged)" if layout.averages else "folds (of all repeats)")
-    if layout.designs == ["split"]:
-        return f"{count} training{'' if found == [1] else 's'} on the given split"
-    return f"{count} replicate{'' if found == [1] else 's'}"
+def counted(counts: Iterable[tuple[Cell, int]]) -> str:
+    """Cells with a count of each, in words: `5 replicates`, `3 folds (their repeats averaged)` (`partitions`)."""
+    return partitions.counted((cell.partition.design, cell.averages, count) for cell, count in counts)
 
 
 def interval_kinds(cells: Iterable[Cell]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from analysis import option_values
 from analysis.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
 from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
@@ -70,7 +71,8 @@ def _tables(arguments: argparse.Namespace) -> None:
     format, path = _format_and_path(arguments)
     rows = _load(arguments)
     made = tables.table(
-        rows, _metrics(arguments), row_key=arguments.rows, column_key=arguments.columns, panel_key=_panel(arguments),
+        rows, option_values.metrics(arguments.metric), row_key=arguments.rows, column_key=arguments.columns,
+        panel_key=_panel(arguments),
         test_train_ratio=arguments.test_train_ratio, pooled=None if arguments.no_pooled else _pooled(rows, arguments),
         with_published=arguments.published,
     )  # fmt: skip
@@ -84,7 +86,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     format, path = _format_and_path(arguments)
     made = comparison.compare(
-        _load(arguments), _keys(arguments.baseline), _metrics(arguments), test=arguments.test,
+        _load(arguments), option_values.pairs(arguments.baseline, "--baseline"),
+        option_values.metrics(arguments.metric), test=arguments.test,
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
     )  # fmt: skip
@@ -125,7 +128,7 @@ def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
     study = arguments.study
     only = study[0] if isinstance(study, list) and len(study) == 1 else study
     rows = results.load(only, arguments.root, tracking_uri=arguments.tracking_uri)
-    labels = _keys(getattr(arguments, "label", []), "--label")
+    labels = option_values.pairs(getattr(arguments, "label", []), "--label")
     return with_labels(rows, labels, "--label") if labels else rows
 
 
@@ -139,24 +142,6 @@ def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.Dat
     from analysis import out_of_fold
 
     return out_of_fold.pooled_rows(rows)
-
-
-def _metrics(arguments: argparse.Namespace) -> str | list[str] | None:
-    """`--metric a,b` and `--metric a --metric b` are two metrics."""
-    if arguments.metric is None:
-        return None
-    names = [name for one in arguments.metric for name in one.split(",") if name]
-    return names[0] if len(names) == 1 else names
-
-
-def _keys(texts: Sequence[str], option: str = "--baseline") -> dict[str, str]:
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise UserError(f"{option} {text}: expected KEY=VALUE, for example method=none")
-        found[key] = value
-    return found
 
 
 def _figure(arguments: argparse.Namespace) -> None:
@@ -197,9 +182,10 @@ def _figure_of_rows(arguments: argparse.Namespace) -> Any:
     from analysis import drawing
     from analysis.chosen import where
 
-    rows, kind = where(_load(arguments), _keys(arguments.where, "--where")), arguments.kind
-    given = {"metric": arguments.metric, "panel_key": _panel(arguments), "row_key": arguments.rows,
-             "column_key": arguments.columns, "level": arguments.level, "scale": arguments.scale}  # fmt: skip
+    rows, kind = where(_load(arguments), option_values.pairs(arguments.where, "--where")), arguments.kind
+    given = {"metric": option_values.metric(arguments.metric), "panel_key": _panel(arguments),
+             "row_key": arguments.rows, "column_key": arguments.columns, "level": arguments.level,
+             "scale": arguments.scale}  # fmt: skip
     kept = {k: v for k, v in given.items() if kind in drawing.TAKEN_BY[k] and (v is not None or k == "panel_key")}
     return drawing.figure(rows, kind, size=arguments.size, **kept)
 
@@ -211,7 +197,7 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
         raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
     if arguments.tracking_uri:
         raise UserError(f"--tracking-uri: not of --kind {arguments.kind}, which reads the trials in the study's folder")
-    labels = _keys(arguments.label, "--label")
+    labels = option_values.pairs(arguments.label, "--label")
     return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size, labels)
 
 

@@ -19,6 +19,7 @@ from analysis import stages, style
 from analysis.arrange import arrange
 from analysis.caption import counted, interval_kinds
 from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns
+from analysis.machines import as_note, differing_machines
 from analysis.names import SYMBOLS, Names
 from analysis.results import writable_path
 from d2l_study.errors import UserError, nearest
@@ -323,11 +324,11 @@ def _note(layout: Layout) -> str:
     cells = [c for c in layout.cells.values() if c.values]
     kinds = interval_kinds(cells)
     interval = f" and 95 % interval ({kinds})" if kinds else ""
-    text = f"mean{interval}, {counted((c.planned for c in layout.cells.values()), layout)}"
+    text = f"mean{interval}, {counted((c, c.planned) for c in layout.cells.values())}"
     if any(c.status == "partial" for c in cells):
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
     if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.MARK} trained on the true instance labels"
-    return text
+    return text + as_note(differing_machines(layout))

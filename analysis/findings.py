@@ -16,6 +16,7 @@ from analysis.differences import TO_TEACHER, Difference
 from analysis.layout import METRICS, Cell, Label
 from analysis.number_style import NumberStyle, styles_of
 from analysis.paired_tests import LEAST_PAIRS, holm
+from analysis.partitions import noun
 from analysis.stages import default_metric
 from d2l_study.errors import listed
 
@@ -64,7 +65,9 @@ def _chosen(made: Table, rows: pandas.DataFrame, styles: Mapping[str, NumberStyl
             figures = []
             for _, cell in best:
                 style = styles[cell.metric.name]
-                shown = (style.mean(cell.interval), style.around(cell.interval), f"({_count(cell.interval.count)})")
+                count = cell.interval.count
+                of = f"({count} {noun([cell.partition.design], count)})"
+                shown = (style.mean(cell.interval), style.around(cell.interval), of)
                 figures.append(" ".join(filter(None, shown)))
             names, value = [row.text for row, _ in best], f"{competing['validation'].iloc[0]:.3f}"
             if len(cells) == 1:
@@ -96,7 +99,7 @@ def _differences(
         mean, around = styles[metric.name].difference(interval)
         said = verdict(p_values.get((one.kind, panel, one.row, column), math.nan), interval.count)
         yield (f"{_where(panel, column)}{one.text}: {' '.join(filter(None, (mean, around)))} {metric.title} "
-               f"({_count(interval.count, 'pair')}); {said}.")  # fmt: skip
+               f"({_pairs(interval.count)}); {said}.")  # fmt: skip
 
 
 def verdict(p_holm: float, pairs: int) -> str:
@@ -140,5 +143,5 @@ def _where(panel: Label, column: Label) -> str:
     return f"{text}: " if text else ""
 
 
-def _count(number: int, what: str = "replicate") -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _pairs(number: int) -> str:
+    return f"{number} pair{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from analysis import style
 from analysis.arrange import arrange
 from analysis.caption import counted
 from analysis.layout import Label, Layout, show
+from analysis.machines import as_note, differing_machines
 from analysis.names import SYMBOLS, Names
 from analysis.stages import ORACLE
 from d2l_study.errors import UserError, listed
@@ -96,9 +97,11 @@ def draw_heatmap(
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)
         bar.outline.set_visible(False)
-        note = f"mean over {counted((c.interval.count for c in layout.cells.values() if c.values), layout)}"
+        note = f"mean over {counted((c, c.interval.count) for c in layout.cells.values() if c.values)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
-        style.footnote(figure, f"{note}; {layout.metric.better} is better; empty: not planned or no result")
+        note += f"; {layout.metric.better} is better; empty: not planned or no result"
+        shown = replace(layout, cells={place: cell for place, cell in layout.cells.items() if place[0] in panels})
+        style.footnote(figure, note + as_note(differing_machines(shown, by_panel=True)))
     return figure
 
 

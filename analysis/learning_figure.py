@@ -13,6 +13,7 @@ from analysis import style
 from analysis.arrange import arrange
 from analysis.figures import marks_of
 from analysis.layout import METRICS, Cell, Label, default_columns, default_panel
+from analysis.machines import as_note, differing_machines
 from analysis.metrics import describe
 from analysis.results import folders_of
 from d2l_study.errors import UserError, nearest
@@ -36,7 +37,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     only. UserError if no run kept a curve, or none has the metric.
     """
     folders = folders_of(rows)
-    name = metric or DEFAULT
+    name = DEFAULT if metric is None else metric
     columns, panel_key = default_columns(rows), default_panel(rows)
     # Any metric arranges the runs; what is drawn comes from the curves.
     arranged = [DEFAULT] if columns == METRICS else DEFAULT
@@ -90,6 +91,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
             panel, column = place
             axis.set_title(", ".join(filter(None, [panel.text, "" if columns == METRICS else column.text])))
             axis.set_xlabel("optimizer steps")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             if i % style.current().columns(len(order)) == 0:
                 axis.set_ylabel(described.heading if described else WORDS.get(name, name.replace("_", " ")))
         if described is not None and described.unit_interval:
@@ -102,8 +104,8 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
         )
         style.footnote(
             figure,
-            "thin: replicates, their dots where the snapshot was taken; thick: their mean, as far as all of them go. "
-            "Validation chose the snapshot.",
+            "thin: runs, their dots where validation chose the snapshot; thick: their mean, as far as all of them go"
+            + as_note(differing_machines(layout)),
         )
     return figure
 

@@ -5,26 +5,57 @@ Neither is part of a configuration's identity: the same study may hold both, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from analysis.layout import Cell, Layout
+from analysis.names import Names
 from d2l_study.errors import listed
+
+if TYPE_CHECKING:
+    import pandas
 
 NAMES = ("precision", "device")
 
 
-def differing_machines(layout: Layout) -> list[str]:
-    """A sentence for each of precision and device in which the runs behind the cells differ, with the rows."""
+def differing_machines(layout: Layout, *, by_panel: bool = False) -> list[str]:
+    """A sentence for each of precision and device in which the runs behind the cells differ, with the rows. by_panel:
+    with the panels instead, where those are the arms."""
     sentences = []
     for i, name in enumerate(NAMES):
         rows: dict[str, dict[str, None]] = {}
-        for (_, row, _), cell in layout.cells.items():
+        for (panel, row, _), cell in layout.cells.items():
             for replicate in cell.values.keys() & cell.machines.keys():
-                rows.setdefault(cell.machines[replicate][i], {})[row.text] = None
-        if len(rows) > 1:
-            each = "; ".join(f"{value}: {listed(mine, 6)}" for value, mine in sorted(rows.items()))
-            sentences.append(f"Runs differ in {name}, which changes results ({each}).")
+                rows.setdefault(cell.machines[replicate][i], {})[(panel if by_panel else row).text] = None
+        sentences += _sentence(name, rows)
     return sentences
+
+
+def differing_rows(rows: pandas.DataFrame) -> list[str]:
+    """The same of the finished runs among the rows of `analysis.load`, with their arms."""
+    sentences, names = [], Names.of(rows)
+    done = rows[rows["status"] == "done"]
+    for name in NAMES:
+        if name not in done:
+            continue
+        by_value: dict[str, dict[str, None]] = {}
+        for value, method in done.loc[done[name].notna(), [name, "method"]].drop_duplicates().itertuples(index=False):
+            by_value.setdefault(str(value).split(":")[0], {})[names.arm(str(method))] = None
+        sentences += _sentence(name, by_value)
+    return sentences
+
+
+def as_note(sentences: Iterable[str]) -> str:
+    """Sentences behind the others of a figure's note, which are parts of one."""
+    return "".join(f"; {text[:1].lower()}{text[1:].removesuffix('.')}" for text in sentences)
+
+
+def _sentence(name: str, rows: Mapping[str, Iterable[str]]) -> list[str]:
+    """rows: by the value of precision or device the names of rows; nothing is said of a single value."""
+    if len(rows) < 2:
+        return []
+    each = "; ".join(f"{value}: {listed(mine, 6)}" for value, mine in sorted(rows.items()))
+    return [f"Runs differ in {name}, which changes results ({each})."]
 
 
 def differing_pairs(pairs: Iterable[tuple[str, Cell, Cell]]) -> list[str]:

@@ -1,13 +1,15 @@
 """The figure of a distillation study: what each student adds to its own teacher, replicate by replicate.
 
 The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
-or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate,
-their mean with its 95 % t interval, and the means of both sides as numbers.
+or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate
+(of folds whose repeats are averaged for each fold), their mean with its 95 % t interval, and the means of both sides
+as numbers.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +18,10 @@ from analysis import style
 from analysis.arrange import arrange
 from analysis.differences import difference_of, teacher_of, teachers_by_id
 from analysis.figures import marks_of
+from analysis.intervals import paired_values, unit_values
 from analysis.layout import METRICS, Cell, Label, Layout, default_columns
+from analysis.machines import as_note, differing_machines, differing_pairs
+from analysis.partitions import noun
 from analysis.stages import STUDENT
 from d2l_study.errors import UserError
 
@@ -96,7 +101,7 @@ def draw_pairs(
                 axis.set_xlabel(f"difference of {layout.metric.title}")
             _separate_teachers(axis, layout, students)
         figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize="large")
-        style.footnote(figure, _note(layout, taught))
+        style.footnote(figure, _note(layout, taught, teachers))
     return figure
 
 
@@ -109,7 +114,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         return
     interval = difference_of(cell, teacher)
-    dots = [cell.values[r] - teacher.values[r] for r in both]
+    dots = paired_values(cell.values, teacher.values, cell.units)
     axis.plot(dots, [position + DOTS_BELOW] * len(dots), "o", color=mark.colour, markersize=3.2, alpha=0.45,
               markeredgewidth=0, zorder=2)  # fmt: skip
     if interval.has_bounds:
@@ -118,9 +123,10 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
         axis.plot(bounds, [position] * 2, "|", color=mark.colour, markersize=6, zorder=3)
     face = mark.colour if len(both) == cell.planned_runs else "white"
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
-    before, after = (float(np.mean([one.values[r] for r in both])) for one in (teacher, cell))
+    before, after = (float(np.mean(unit_values({r: one.values[r] for r in both}, cell.units)))
+                     for one in (teacher, cell))  # fmt: skip
     lost = ", ± not estimable" if interval.kind == "not estimable" else ""
-    numbers = f"{before:.4f} → {after:.4f} ({len(both)}{lost})"
+    numbers = f"{before:.4f} → {after:.4f} ({interval.count}{lost})"
     axis.annotate(numbers, (1.02, position), xycoords=("axes fraction", "data"), va="center", fontsize="small",
                   annotation_clip=False)  # fmt: skip
 
@@ -139,9 +145,15 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
             axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
 
 
-def _note(layout: Layout, taught: dict[tuple[Label, Label, Label], Cell]) -> str:
-    dots, kind = ("folds", "corrected t") if layout.folds else ("replicates", "t")
-    text = f"dots: {dots}; mean and 95 % {kind} interval of the paired differences; {layout.metric.better} is better"
+Place = tuple[Label, Label, Label]
+
+
+def _note(layout: Layout, taught: Mapping[Place, Cell], teachers: Mapping[Place, Cell | None]) -> str:
+    dots, kind = noun(layout.designs), "corrected t" if layout.folds else "t"
+    averaged = " (their repeats averaged)" if layout.averages else ""
+    text = f"dots: {dots}{averaged}; mean and 95 % {kind} interval of the paired differences"
+    text += f"; {layout.metric.better} is better"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
-    return text
+    pairs = ((place[1].text, cell, other) for place, cell in taught.items() if (other := teachers[place]) is not None)
+    return text + as_note([*differing_machines(layout), *differing_pairs(pairs)])

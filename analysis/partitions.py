@@ -15,7 +15,7 @@ numbered (replicate = repeat × folds + fold; of a split repeat = replicate), an
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +50,33 @@ class Partition:
 
 
 DRAWN = Partition()
+_NOUNS: dict[Design, str] = {"drawn": "replicate", "folds": "fold", "split": "training"}
+
+
+def noun(designs: Iterable[Design], count: int = 2) -> str:
+    """What a mean is over, and its count counts: `replicates`, `folds`, `trainings`; of several designs each."""
+    found = [*dict.fromkeys(designs)] or ["drawn"]
+    return " or ".join(_NOUNS[design] + ("" if count == 1 else "s") for design in found)
+
+
+def counted(counts: Iterable[tuple[Design, bool, int]]) -> str:
+    """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`, `5 folds (their repeats averaged)`,
+    `3 trainings on the given split`; of several designs each: `2 replicates or 3 folds (of all repeats)`.
+
+    counts: (design, whether runs on the same test bags are averaged, count) of each configuration
+    """
+    found: dict[Design, set[int]] = {}
+    averaged = set()
+    for design, averages, count in counts:
+        found.setdefault(design, set()).add(count)
+        averaged |= {design} if averages else set()
+    texts = []
+    for design, numbers in found.items():
+        low, high = min(numbers), max(numbers)
+        more = {"folds": " (their repeats averaged)" if design in averaged else " (of all repeats)",
+                "split": " on the given split"}.get(design, "")  # fmt: skip
+        texts.append(f"{low if low == high else f'{low} to {high}'} {noun([design], high)}{more}")
+    return " or ".join(texts)
 
 
 def partitions_of(rows: pandas.DataFrame, test_train_ratio: float | None = None) -> dict[str, Partition]:

@@ -14,7 +14,9 @@ from analysis.caption import counted
 from analysis.figures import marks_of
 from analysis.intervals import Interval, mean_interval, unit_values
 from analysis.layout import Layout
+from analysis.machines import as_note, differing_machines
 from analysis.number_style import NumberStyle
+from analysis.partitions import noun
 from analysis.scored import Scored, left_out, panels_of, scored_cells
 from analysis.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
@@ -89,14 +91,18 @@ class Reliability:
                     entries.append(_entry(mean_interval(values, unit_interval=unit, test_train_ratio=ratio)))
                 lines.append(Line(one.row, entries))
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
+        units = noun(self.layout.designs)
+        averaged = ", their repeats averaged" if self.layout.averages else ""
         caption = [
-            f"Test {self.level}s; mean [95 % interval] (runs). Calibration error over {BINS} bins of equal width, "
-            "of the probability of the positive class; lower is better for it and for the Brier score.",
+            f"Test {self.level}s; mean [95 % interval] (count of {units}{averaged}). Calibration error over {BINS} "
+            "bins of equal width, of the probability of the positive class; lower is better for it and for the Brier "
+            "score.",
             "Scaled: logits divided by a temperature that was fitted to the labels of validation bags only"
-            + " (geometric mean over runs)" + (", since instances have none" if self.level == "instance" else "") + ".",
+            f" (geometric mean over {units}){', since instances have none' if self.level == 'instance' else ''}.",
             f"Sensitivity at a specificity of {SPECIFICITY:g}; its threshold is read off the test scores, so it is "
             "that of the curve, not of a threshold that was set beforehand.",
             *([RANKS] if self.ranks else []),
+            *differing_machines(self.layout),
         ]  # fmt: skip
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",
@@ -138,14 +144,14 @@ class Reliability:
                     axis.set_ylabel(f"share of positive {self.level}s")
             legend([Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, marker=marks[r].marker,
                            label=style.wrapped(r.text)) for r in names])  # fmt: skip
-            style.footnote(figure, self._note(scaled))
+            style.footnote(figure, self._note(scaled) + as_note(differing_machines(self.layout)))
         return figure
 
     def _note(self, scaled: bool) -> str:
-        runs = [len(one.test) for one in self.cells]
-        many = f"up to {max(runs)} runs" if self.layout.averages else counted(runs, self.layout)
+        many = counted((one.cell, len(unit_values(dict.fromkeys(one.test, 0.0), one.cell.units))) for one in self.cells)
+        many = many.replace("(their repeats averaged)", "(with all their repeats)")  # scores are put together instead
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
-                f"the greatest replicate with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
+                f"the greatest run with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
         text += "; scaled by a temperature fitted to validation bags" if scaled else ""
         text += "; attention, which is no probability, is left out" if self.ranks else ""
         return text + left_out(self.layout, self.cells, self.ranks)

@@ -17,7 +17,9 @@ from analysis import report_page as html
 from analysis.best import TASK
 from analysis.chosen import chosen_rows
 from analysis.findings import NOTE, findings
+from analysis.machines import differing_rows
 from analysis.mlflow_links import find_pages
+from analysis.partitions import noun
 from analysis.report_page import Part
 from analysis.results import FOLDERS, folders_of, writable_path
 from analysis.stages import STUDENT
@@ -113,11 +115,15 @@ def _summary(
     if folder is not None and report_figures.is_oracle_search(folder):
         pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may "
                                      "see; not a result of weak labels."))  # fmt: skip
+    pieces += [html.paragraph(text) for text in differing_rows(rows)]
     if tables:
         pieces.append(html.items(findings(tables[0], rows, compared)))
+        layout = tables[0].layout
+        averaged = " (their repeats averaged)" if layout.averages else ""
         pieces.append(html.paragraph(
-            "Mean with its 95 % interval over replicates, count in brackets; validation chose, test figures chose "
-            "nothing. The spread is over bags and initialisations (or folds) of these data, not over data sets. "
+            f"Mean with its 95 % interval over {noun(layout.designs)}{averaged}, count in brackets; validation chose, "
+            "test figures chose nothing. The spread is over bags and initialisations (or folds) of these data, not "
+            "over data sets. "
             + NOTE,
             "note",
         ))  # fmt: skip

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from analysis import report_page as html
 from analysis.best import TASK
 from analysis.chosen import CHOICE, ranked, tied_first
+from analysis.intervals import unit_values
 from analysis.layout import setting_text, show
 from analysis.metrics import describe
 from analysis.mlflow_links import Pages
 from analysis.names import SYMBOLS, Names
-from analysis.partitions import DRAWN, interval_of, partitions_of
+from analysis.partitions import DRAWN, Design, Partition, counted, interval_of, noun, partitions_of
 from analysis.stages import default_metric
 from d2l_study.credentials import masked
 from d2l_study.study.failure_report import log_tail
@@ -83,12 +84,21 @@ def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
             found.append((name, ", ".join(show(v.item() if hasattr(v, "item") else v) for v in values[:12])))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
-    designs = {partition.design for partition in partitions_of(rows).values()}
+    partitions = partitions_of(rows)
+    designs = {partition.design for partition in partitions.values()}
     what = "replicates: new bags, new initialisation"
     if designs:
         what = "trainings on one given split" if designs == {"split"} else "folds and repeats of one data set"
+    units = {_unit_count(mine, partitions[str(one)]) for one, mine in rows.groupby("config_id") if one in partitions}
+    if designs == {"folds"} and max(units) < high:
+        what = f"{counted(('folds', True, count) for count in units)}"
     found.append(("replicates", f"{low if low == high else f'{low} to {high}'} ({what})"))
     return found
+
+
+def _unit_count(runs: pandas.DataFrame, partition: Partition) -> int:
+    """How many values the runs of a configuration make, those that were tested on the same bags counted once."""
+    return len(unit_values(dict.fromkeys(runs["replicate"].astype(int), 0.0), partition.units))
 
 
 # ---- the best trials
@@ -107,6 +117,7 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
     varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
     partitions, names = partitions_of(rows), Names.of(rows)
     lines: list[list[Any]] = []
+    designs: dict[Design, None] = {}
     for one in shown.to_dict("records"):
         mine = by_config[one["config_id"]]
         mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
@@ -116,19 +127,24 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
         settings = ", ".join(setting_text(k, _value(mine[k].iloc[0]), names) for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
-        count = f"{one['count']}" if one["complete"] else f"{one['count']} of {one['planned']}"
+        count = f"{chosen.count}"
+        if not one["complete"]:
+            runs = " runs" if partition.units and _unit_count(mine, partition) < len(mine) else ""
+            count = f"{one['count']} of {one['planned']}{runs}"
+        designs[partition.design] = None
         lines.append([
             *(html.Number(show(one[key]), float(one[key])) if key != "dataset" else str(one[key]) for key in several),
             trial, names.arm(str(one["method"])), settings or "–", _interval(chosen),
-            _interval(tested) if tested is not None else "–", html.Number(count, float(one["count"])),
+            _interval(tested) if tested is not None else "–", html.Number(count, float(chosen.count)),
         ])  # fmt: skip
     heads = [*map(names.key, several), "trial", "arm", "settings"]
     described = describe(test)
     heading = names.texts.get(test) or (described.heading if described else test)
-    heads += ["validation bag AUC", heading, "runs"]
+    units = noun(designs)
+    heads += ["validation bag AUC", heading, units]
     many = f"the best of {len(order):,} configurations, at most {BEST_PER_TASK}" if len(order) > 1 else "there is one"
     note = (
-        f"By mean validation AUC over replicates, the oracle left out: {many}"
+        f"By mean validation AUC over {units}, the oracle left out: {many}"
         + (" in each task" if number > 1 else "")
         + ". What is the best of many on validation looks better there than it is; the test figures chose nothing. "
         "Mean [95 % interval]."

@@ -11,6 +11,7 @@ from analysis import report_page as html
 from analysis import style
 from analysis.chosen import ranked
 from analysis.names import Names
+from analysis.partitions import noun, partitions_of
 from d2l_study.errors import DamagedError, UserError
 
 if TYPE_CHECKING:
@@ -73,13 +74,18 @@ def _plan(
 ) -> Iterator[tuple[str, Callable[[], Figure], str]]:
     from analysis import figures, heatmap, learning_figure, pairs, roc_figure
 
-    yield "curves", lambda: figures.draw(shown), "Mean over replicates with its 95 % interval."
+    units = noun(partition.design for partition in partitions_of(shown).values())
+    yield "curves", lambda: figures.draw(shown), f"Mean over {units} with its 95 % interval."
     if (shown["stage"] == "student").any():
-        yield "pairs", lambda: pairs.draw_pairs(shown), "Each student minus its own teacher, replicate by replicate."
+        yield (
+            "pairs",
+            lambda: pairs.draw_pairs(shown),
+            f"Each student minus its own teacher; a dot for each of the {units}.",
+        )
     yield (
         "heatmap",
         lambda: heatmap.draw_heatmap(rows),
-        "Mean over replicates, over the two keys that vary most visibly.",
+        f"Mean over {units}, over the two keys that vary most visibly.",
     )
     if folder is None:
         return
@@ -101,7 +107,7 @@ def _plan(
             ("importances", "Share of each key in the variation of the validation value (PED-ANOVA)."),
             ("parallel", "Each trial of the search as a line over its keys, the darker the better on validation."),
         ):
-            yield kind, partial(search_figures.draw, document, kind, folder.name, names=Names.of(rows)), caption
+            yield kind, partial(search_figures.draw_folder, folder, kind, names=Names.of(rows)), caption
 
 
 def _embedded(figure: Figure, caption: str) -> str:

@@ -13,6 +13,7 @@ from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on
 from analysis.figures import marks_of
 from analysis.intervals import unit_values
 from analysis.layout import Layout
+from analysis.machines import as_note, differing_machines
 from analysis.scored import Scored, band, left_out, panels_of, scored_cells, two_classes
 from d2l_study.errors import UserError
 
@@ -100,7 +101,7 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
 
 
 def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
-    many = counted((len(curves_of(one, kind)) for one in found), layout)
+    many = counted((one.cell, len(curves_of(one, kind))) for one in found)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
@@ -116,4 +117,4 @@ def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
     text += left_out(layout, found)
     if any(one.cell.origin.stage == stages.ORACLE for one in found):
         text += f"; {stages.MARK} trained on the true instance labels"
-    return text
+    return text + as_note(differing_machines(layout))

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
+from analysis.machines import differing_rows
 from analysis.metrics import describe
 from analysis.names import PLAIN, Names
 from analysis.results import labels_of, study_folder
@@ -56,20 +57,28 @@ def draw_folder(folder: StudyFolder, kind: str, size: str = "page", names: Names
     document = read_document(folder)
     if document is None:
         raise UserError(f"--kind {kind}: study {folder.name!r} is no search (its space has no section search)")
-    return draw(document, kind, folder.name, size, names)
+    return draw(document, kind, folder.name, size, names, machines_note(folder))
+
+
+def machines_note(folder: StudyFolder) -> str:
+    """That the runs of a search differ in precision or device, for the note of a picture; empty where they do not."""
+    return " ".join(differing_rows(folder.rows()))
 
 
 _names: ContextVar[Names] = ContextVar("names", default=PLAIN)
 
 
-def draw(document: Mapping[str, Any], kind: str, name: str, size: str = "page", names: Names = PLAIN) -> Figure:
-    """A picture of kind best, importances or parallel. `UserError` if no trial is complete."""
+def draw(document: Mapping[str, Any], kind: str, name: str, size: str = "page", names: Names = PLAIN,
+         note: str = "") -> Figure:  # fmt: skip
+    """A picture of kind best, importances or parallel, with a note above. `UserError` if no trial is complete."""
     if not any(trial["state"] == COMPLETE for trial in document["trials"]):
         raise UserError(f"--kind {kind}: study {name!r} has no complete trial yet")
     token = _names.set(names)
     try:
         with style.use(size):
             figure = {"best": _best, "importances": _importances, "parallel": _parallel}[kind](document)
+            if note:  # below there are legends
+                figure.suptitle(style.note_lines(figure, note), fontsize="small", color=style.GREY)
             if document["definition"].get("oracle"):
                 figure.text(0.995, 0.005, ORACLE_NOTE, ha="right", va="bottom", fontsize="small", color="#A00000")
     finally:

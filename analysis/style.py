@@ -226,9 +226,14 @@ def end_at_one(axis: Any) -> None:
 
 def footnote(figure: Any, text: str) -> None:
     """A sentence below all panels, in lines that fit the figure."""
+    figure.supxlabel(note_lines(figure, text), fontsize="small", color=GREY)
+
+
+def note_lines(figure: Any, text: str) -> str:
+    """A note in small letters in lines that fit the figure."""
     width = figure.get_figwidth() * 72 / current().scale / 3.7
     lines = textwrap.wrap(keep_together(text), max(30, int(width)))
-    figure.supxlabel("\n".join(lines).replace(NO_BREAK, " "), fontsize="small", color=GREY)
+    return "\n".join(lines).replace(NO_BREAK, " ")
 
 
 _LENGTHS = frozenset({
