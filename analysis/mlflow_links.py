@@ -81,5 +81,6 @@ def _of_file(study: str, path: str) -> tuple[dict[str, str], str]:
 
 def _address(server: str, experiment: str | int, run: str) -> str:
     from d2l_study.study.mlflow_address import page_server
+    from d2l_study.study.mlflow_store import run_path
 
-    return f"{page_server(server)}/#/experiments/{experiment}/runs/{run}"
+    return f"{page_server(server)}/{run_path(str(experiment), run)}"

@@ -28,6 +28,8 @@ BATCH_BYTES = 300_000
 metrics, 100 params, 100 tags."""
 
 STUDY, CONFIG, TRIAL, KIND = "d2l.study", "d2l.config_id", "d2l.trial_id", "d2l.kind"
+LEFT = "d2l.left"
+"""On a study's own run: what is left to run of it, empty if nothing is."""
 REPLICATES, REUSED, CAUSE, CONTENT = "d2l.replicates", "d2l.reused_from", "d2l.cause", "d2l.content"
 CURVE_REPLICATES = "d2l.curve_replicates"
 ROWS, VARIED, ARMS = "d2l.rows", "d2l.varied", "d2l.arms"
@@ -168,7 +170,7 @@ class StudyRuns:
         teacher = self.known.get(key) if key else None  # "" is the key of the parent run
         if teacher is None:
             return {}
-        link = f"#/experiments/{self._experiment}/runs/{teacher.run_id}"
+        link = run_path(self._experiment, teacher.run_id)
         return {TEACHER_RUN: teacher.run_id, "mlflow.note.content": f"Learned from [{teacher.name}]({link})."}
 
     def write_artifacts(self, key: str, page: Page) -> list[str]:
@@ -300,11 +302,20 @@ def tag_filter(tag: str, value: str) -> str:
     return "" if sign is None or not value.isprintable() else f"tags.`{tag}` = {sign}{value}{sign}"
 
 
+TRAINING = "workflowType=machine_learning"
+"""MLflow's mode for training; without it a page opens among those about language models."""
+
+
+def run_path(experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """The page of a run, or of one of its artifacts, behind the address of a server."""
+    shown = f"/artifacts/{artifact}" if artifact else ""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{shown}?{TRAINING}"
+
+
 def experiment_url(server: str, experiment_id: str) -> str:
     """The page of an experiment with the table that `table_view` describes, in MLflow's mode for training (its
     first page would otherwise be about language models)."""
-    query = f"viewStateShareKey={VIEW}&workflowType=machine_learning"
-    return f"{page_server(server)}/#/experiments/{experiment_id}/runs?{query}"
+    return f"{page_server(server)}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{TRAINING}"
 
 
 VIEW = "d2l"

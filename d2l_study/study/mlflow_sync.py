@@ -11,7 +11,7 @@ from d2l_study.errors import UserError
 from d2l_study.study import run_page
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.mlflow_address import check_uri, one_line
-from d2l_study.study.mlflow_store import CONTENT, PARENT, REPLICATES
+from d2l_study.study.mlflow_store import CONTENT, PARENT
 from d2l_study.study.study_report import outcomes_digest, report_artifact
 from d2l_study.study.tracking import Tracker
 
@@ -54,11 +54,14 @@ def sync(
     tracker = Tracker(uri, folder.name, threaded=False)
     tracker._mended = live
     artifacts = run_page.space_files(folder)
-    tracker.start({**tags, REPLICATES: f"{sum(r['status'] == 'done' for r in rows)} of {len(rows)}"}, params or {},
-                  artifacts, varied=varied, description=description, planned=folder.planned)  # fmt: skip
+    tracker.start(
+        {**tags, **run_page.study_tags(rows)}, params or {}, artifacts, varied=varied, description=description,
+        planned=folder.planned,
+    )  # fmt: skip
     states = {row["status"] for row in rows}
     page = tracker._pages[PARENT]
-    page.status = "FAILED" if "failed" in states else "FINISHED" if states <= {"done"} else "KILLED"
+    page.status = "FAILED" if "failed" in states else "FINISHED"
+    page.metrics = run_page.study_metrics(rows)
     page.seal = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
     if "done" in states:
         page.artifacts |= report_artifact(folder, uri)
@@ -68,8 +71,8 @@ def sync(
         raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
     tracker._gaps.discard(PARENT)  # it has no curves, and its seal says what it shows
     known = dict(tracker._runs.known)
-    if live and PARENT in known:
-        page.status = known[PARENT].status
+    if PARENT in known and (live or ("missing" in states and known[PARENT].status == "KILLED")):
+        page.status = known[PARENT].status  # stopped before its end, and nobody has gone on since
 
     counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
     shown = folder.storage.map(lambda e: run_page.artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)

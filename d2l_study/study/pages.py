@@ -19,7 +19,7 @@ from typing import IO, Any
 from d2l_study.errors import UserError
 from d2l_study.study.folder import list_studies
 from d2l_study.study.mlflow_address import check_uri, client, is_http, page_server, sqlite_path
-from d2l_study.study.mlflow_store import KIND, experiment_url
+from d2l_study.study.mlflow_store import KIND, experiment_url, run_path
 from d2l_study.study.storage import open_storage
 from d2l_study.study.study_report import NAME as REPORT
 
@@ -147,7 +147,7 @@ def _report_page(store: Any, experiment: str, address: str) -> str:
     with contextlib.suppress(Exception):  # a link is a courtesy
         for run in store.search_runs([experiment], f"tags.`{KIND}` = 'study'", max_results=1):
             if any(file.path == REPORT for file in store.list_artifacts(run.info.run_id)):
-                return f"{address}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/{REPORT}"
+                return f"{address}/{run_path(experiment, run.info.run_id, REPORT)}"
     return ""
 
 

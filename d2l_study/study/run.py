@@ -51,7 +51,7 @@ def run_study(request: Request) -> int:
 
     from d2l_study.study.address import check_address
     from d2l_study.study.engine import check_fits
-    from d2l_study.study.run_page import study_page
+    from d2l_study.study.run_page import study_metrics, study_page, study_tags
     from d2l_study.study.study_report import report_of
     from d2l_study.study.tracking import AWAY_SECONDS, CLOSING_SECONDS, StoreAway, Tracker, check_uri, resolve_uri
 
@@ -125,14 +125,16 @@ def run_study(request: Request) -> int:
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
             failed = int((rows["status"] == "failed").sum())
-            outcome = "FAILED" if failed else "KILLED" if stopped or unfinished else "FINISHED"
+            # What --limit leaves for another time is no fault: the command did what it was asked.
+            outcome = "FAILED" if failed else "KILLED" if stopped or sys.exc_info()[0] else "FINISHED"
             # Not for one who wants to stop now, or where something else went wrong: `sync` makes it as well.
             pages = None if away or tracker.problems else uri  # a store that does not answer has no pages to link to
             report = {} if stopped or sys.exc_info()[0] else report_of(folder, pages, request.root)
             tracker.end(
                 outcome,
                 {**(pictures_of(folder) if space.search else {}), **report},
-                {"d2l.replicates": f"{int((rows['status'] == 'done').sum())} of {len(rows)}"},
+                study_tags(rows.to_dict("records"), unfinished),
+                study_metrics(rows.to_dict("records")),
             )
             if not tracker.close(AWAY_SECONDS if away else CLOSING_SECONDS):
                 problem = (tracker.problems or "the tracking store is slow").removesuffix(

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from d2l_study.credentials import masked
+from d2l_study.errors import counted
 from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
-from d2l_study.study.mlflow_store import ARMS, TEACHER, VARIED
+from d2l_study.study.mlflow_store import ARMS, LEFT, REPLICATES, TEACHER, VARIED
 from d2l_study.study.restore import read_config
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ SHORT = {
     "num_bags": "n", "mean_bag_size": "K", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
     "epsilon": "ε", "learning_rate": "lr",
 }  # fmt: skip
+BEST = "best_val_bag_auc"
 PAGE_VERSION = 2
 """Raised when pages show something new, so that `sync` writes the old ones again."""
 
@@ -90,6 +92,30 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, str | None]:
         cause = f"r{int(first['replicate']):03d}: {first.get('cause') or 'no cause recorded'}{more}"
     status = "FAILED" if failed else "FINISHED" if all(s == "done" for s in states) else "KILLED"
     return status, f"{states.count('done')} of {len(states)}", cause
+
+
+def study_tags(rows: Sequence[Mapping[str, Any]], left: int | None = None) -> dict[str, str]:
+    """What a study's own run says of all its rows: how many are done, and how many are left to run (`left`, where a
+    search has not asked for all yet)."""
+    states = [row["status"] for row in rows]
+    left = states.count("missing") if left is None else left
+    return {REPLICATES: f"{states.count('done')} of {len(rows)}", LEFT: counted(left, "run") if left else ""}
+
+
+def study_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The best configuration's mean validation AUC of bags, of each arm (`best_val_bag_auc/ARM`) and of all. What test
+    data say is in the configurations' runs: nothing is chosen by it."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        value = row.get("val_bag_auc")
+        if row["status"] == "done" and isinstance(value, Real) and math.isfinite(value):
+            found.setdefault((str(row["method"]), str(row["config_id"])), []).append(float(value))
+    metrics: dict[str, float] = {}
+    for (arm, _), values in found.items():
+        mean = math.fsum(values) / len(values)
+        for name in (BEST, f"{BEST}/{arm}"):
+            metrics[name] = max(metrics.get(name, mean), mean)
+    return metrics
 
 
 ROW_FACTS = (

@@ -205,10 +205,14 @@ class Tracker:
         with self._lock:
             self._gaps.add(config_id)
 
-    def end(self, status: str, artifacts: Mapping[str, Content], tags: Mapping[str, str] | None = None) -> None:
+    def end(
+        self, status: str, artifacts: Mapping[str, Content], tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         """Final state of the parent run: FINISHED, FAILED or KILLED."""
         with self._lock:
             page = self._pages[PARENT]
+            page.metrics |= metrics or {}
             page.status = status
             page.artifacts |= artifacts
             page.tags |= tags or {}

@@ -180,8 +180,8 @@ def test_links_lead_to_the_pages_of_a_local_store(tmp_path):
     )
     database.commit()
     pages = find_pages("made", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    assert pages.by_config == {"a": "http://127.0.0.1:5000/#/experiments/3/runs/r1"}
-    assert pages.study.endswith("/runs/p")
+    assert pages.by_config == {"a": "http://127.0.0.1:5000/#/experiments/3/runs/r1?workflowType=machine_learning"}
+    assert pages.study.endswith("/runs/p?workflowType=machine_learning")
     assert find_pages("made", f"sqlite:///{tmp_path / 'no.db'}").by_config == {}
     (tmp_path / "broken.db").write_text("no database")
     assert find_pages("made", f"sqlite:///{tmp_path / 'broken.db'}").by_config == {}

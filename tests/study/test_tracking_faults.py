@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 from test_tracking import PARAMS, begin, copied_store, rows_of, runs_of
@@ -21,6 +21,13 @@ def started(uri, **more):
     tracker.start({}, {}, {})
     assert tracker._flush()
     return tracker
+
+
+def until(holds):
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def finish(tracker):
@@ -43,13 +50,12 @@ def test_of_two_made_at_the_same_moment_one_is_left_at_the_end_of_the_command(ur
     first = started(uri)
     second = Tracker(uri, "made", flush_seconds=0.05)
     second.start({}, {}, {})
-    both = threading.Event()
+    until(lambda: second._opened)
     monkeypatch.setattr(StudyRuns, "_made_by_another", lambda runs, key: None)  # neither has seen the other's yet
     finish(first)
     begin(second)
     second.finish("c1", rows_of([0.8]), {})
-    while len(runs_of(uri)[1].get("c1", [])) < 2:
-        both.wait(0.05)
+    until(lambda: len(runs_of(uri)[1].get("c1", [])) == 2)
     second.end("FINISHED", {})
     assert second.close(60)
     parents, children = runs_of(uri)
