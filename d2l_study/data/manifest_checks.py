@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.image_files import read_image
+from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import PARTS, Rows
-from d2l_study.data.manifest_table import Coded, Problems
+from d2l_study.data.manifest_table import Coded
 from d2l_study.errors import UserError, counted, listed, nearest
 
 MOST_FOLDS = 1000
@@ -83,6 +84,16 @@ def _check_repeats(rows: Rows, cut: str, image: np.ndarray, problems: Problems) 
     points = cut == "points"
     first = _earlier(rows.bag.codes, image, *((rows.x, rows.y) if points else ()))
     again = np.flatnonzero(first != np.arange(len(rows)))
+    if (
+        cut == "whole"
+        and "x" not in rows.columns
+        and len(again) > 1
+        and not (rows.path - rows.path[first])[again].any()
+    ):
+        problems.add("header", "there are no columns x and y, so each row is taken for a whole image; "
+                     f"{len(again):,} rows name an image again (row {rows.number[again[0]]} that of row "
+                     f"{rows.number[first[again[0]]]})")  # fmt: skip
+        return
     hint = "; data.cut: points reads the columns x and y" if not points and "x" in rows.columns else ""
 
     def tell(i: int) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from d2l_study.errors import listed, nearest
 
@@ -22,10 +22,11 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "bag": ("slide", "wsi"),
     "label": ("baglabel", "slidelabel", "class", "target"),
     "path": ("file", "filepath", "image", "imagepath", "imagefile", "img", "imgpath"),
-    "group": ("patient", "subject", "participant", "donor", "person", "individual", "case", "casesubmitter",
-              "specimen", "biopsy",
-              "block", "core", "slide", "wsi"),
-    "split": ("fold", "set", "subset", "partition", "datasplit"),
+    "group": ("patient", "subject", "participant", "donor", "person", "individual", "pat", "pid", "mrn",
+              "medicalrecord", "hospitalnumber", "nhsnumber", "animal", "mouse", "rat", "case", "casesubmitter",
+              "accession", "specimen", "biopsy", "block", "core", "slide", "wsi"),
+    "split": ("fold", "cv", "cvfold", "cvsplit", "crossvalidation", "crossvalidationfold", "set",
+              "subset", "partition", "datasplit"),
     "x": ("xcenter", "xcentre", "centerx", "centrex", "xcentroid", "centroidx", "xcoord", "coordx", "xpos", "posx"),
     "y": ("ycenter", "ycentre", "centery", "centrey", "ycentroid", "centroidy", "ycoord", "coordy", "ypos", "posy"),
     "instance_label": ("instanceclass", "patchlabel", "patchclass", "tilelabel", "tileclass", "nucleuslabel",
@@ -44,12 +45,14 @@ _COMPARED = 2000
 @dataclass(frozen=True)
 class Columns:
     """Where the columns of a manifest are. place: name -> index in the header; shown: name -> how messages call it;
-    related: further columns that say what belongs together, shown name -> index; notes: what a user should know."""
+    related: further columns that say what belongs together, shown name -> index; notes: what a user should know;
+    ignored: columns that may say what belongs together, too, for all that their names tell, name -> index."""
 
     place: dict[str, int]
     shown: dict[str, str]
     related: dict[str, int]
     notes: tuple[str, ...]
+    ignored: dict[str, int] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.place
@@ -93,7 +96,11 @@ def find_columns(header: Sequence[str]) -> tuple[Columns, list[str]]:
         notes.append(f"checked not to cross groups: {listed(related)}")
     if left:
         notes.append(f"columns left alone: {listed(left)}")
-    return Columns(place, shown, related, tuple(notes)), wrong
+    own = shown.get("group") == "group"  # who names groups has thought of patients
+    ignored = (
+        {} if own else {header[i].strip(): i for i in unused if header[i].strip() and header[i].strip() not in related}
+    )
+    return Columns(place, shown, related, tuple(notes), ignored), wrong
 
 
 def _by_meaning(header: Sequence[str]) -> dict[str, list[int]]:

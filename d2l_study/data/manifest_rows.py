@@ -6,19 +6,25 @@ Needed columns are `bag`, `label` and `path`; `group`, `split`, `x`, `y` and `in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from d2l_study.data.manifest_columns import Columns
-from d2l_study.data.manifest_table import Coded, Problems, read_table
+from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.manifest_table import Coded, Table, read_table
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.errors import nearest
+from d2l_study.errors import counted, nearest
 
 PARTS = ("train", "val", "test")
 """What `split` may say; in this order the parts 0, 1, 2 of a `BagCollection`."""
+
+
+NOTHING = ("", "nan", "none", "null")
+"""How a table says that something is not known."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,28 @@ def read_rows(file: Path, base: Path) -> Rows:
     if "instance_label" in texts:
         instance_label = _classes(
             texts["instance_label"], number, shown["instance_label"], ("0", "1", "-1"), problems,
-            ("", "nan", "none", "null"),
+            NOTHING,
         )  # fmt: skip
     files, path = _find_files(texts["path"], number, shown["path"], base, problems)
     problems.stop_if_any()
+    columns = dataclasses.replace(table.columns, notes=(*table.columns.notes, *table.notes, *_alone(table)))
     return Rows(
-        file, table.columns, number, texts["bag"], label, path, files, texts.get("group", nothing),
+        file, columns, number, texts["bag"], label, path, files, texts.get("group", nothing),
         _lower(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
         table.places.get("y", np.full(count, np.nan)), instance_label, table.related,
     )  # fmt: skip
+
+
+def _alone(table: Table) -> Iterator[str]:
+    """That bags have no group although there are groups."""
+    if "group" not in table.texts:
+        return
+    group, bag = table.texts["group"], table.texts["bag"]
+    empty = np.array([not value for value in group.values])
+    if count := len(np.unique(bag.codes[empty[group.codes]])):
+        shown = table.columns.shown["group"].split(" (taken as")[0]
+        have, taken = ("has", "it is") if count == 1 else ("have", "each is")
+        yield f"{counted(count, 'bag')} {have} no {shown}: {taken} taken for a group of its own"
 
 
 def _lower(column: Coded) -> Coded:
@@ -100,15 +119,19 @@ def _classes(
     """(n,) int8: the whole numbers that a column says, −1 for the words for unknown."""
     values, wrong = [], []
     for code, text in enumerate(column.values):
+        text = {"true": "1", "false": "0"}.get(text.lower(), text)  # as Parquet's truth values
         found = UNKNOWN if text.lower() in unknown else _whole(text, allowed)
         values.append(UNKNOWN if found is None else found)
         if found is None and text:
             wrong.append(code)
-    several = [column.values[code] for code in wrong]
+    said = [text for text in column.values if text.lower() not in NOTHING]
     named = "0, 1, or nothing where it is not known" if unknown else "0 or 1"
     hint = ""
-    if 1 < len(column.values) <= 10 and len(several) + sum(v in ("0", "1") for v in column.values) > 2 and not unknown:
-        hint = f" (there are {len(column.values)} values; bags are positive, 1, or negative, 0: say which are which)"
+    if 2 < len(said) <= 10 and not unknown:
+        hint = (f" (there are {len(said)} values; bags are positive, 1, or negative, 0: write in column {shown} which "
+                "are which)")  # fmt: skip
+    elif {column.values[code].lower() for code in wrong} & {"pos", "neg", "positive", "negative"}:
+        hint = " (positive is written 1, negative 0)"
 
     def tell(code: int) -> tuple[str, str]:
         last = hint if code == wrong[-1] else ""

@@ -8,81 +8,35 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from d2l_study.data.manifest_columns import MOST_COLUMNS, NEEDED, Columns, find_columns
+from d2l_study.data.manifest_ignored import Ignored
+from d2l_study.data.manifest_problems import Problems
 from d2l_study.errors import UserError, nearest
 
 MOST_ROWS = 10_000_000
 MOST_BYTES = 4 * 2**30
 """Of a CSV file, which is read whole."""
 
-MOST_PROBLEMS = 20
-"""Problems shown of one manifest; the others are counted."""
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 
-_LONGEST = 800
-"""Letters of a problem that are shown."""
+_FORMS = {
+    b"\x1f\x8b": "compressed (gzip); unpack it",
+    b"PK\x03\x04": "a spreadsheet (.xlsx) or another zip archive; save the table as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); save the table as CSV in UTF-8",
+    b"PAR1": "Parquet; let its name end in .parquet",
+}
+"""What a file is that begins so, and is no CSV."""
 
 _CELLS = 400_000
 """Values of a CSV that are held as text at a time."""
-
-
-@dataclass
-class Problems:
-    """What is wrong with a manifest. `count` is of all, `found` holds the first ones of each kind, with the row that
-    they are shown in the order of."""
-
-    file: Path
-    found: list[tuple[int, str]] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, place: str, what: str, row: int = 0) -> None:
-        self.count += 1
-        if len(text := f"{place}: {what}") > _LONGEST:  # a value may be of any length
-            text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
-        self.found.append((row, text))
-
-    def add_rows(self, number: np.ndarray, rows: np.ndarray, tell: Callable[[int], tuple[str, str]]) -> None:
-        """One for each of the rows (indices, rising); number: (n,) of all rows in the file; tell: a row's index ->
-        column or "", and what is wrong."""
-        for i in rows[:MOST_PROBLEMS].tolist():
-            column, what = tell(i)
-            place = f"row {number[i]}" + (f", column {column}" if column else "")
-            self.add(place, what, int(number[i]))
-        self.count += max(0, len(rows) - MOST_PROBLEMS)
-
-    def add_values(
-        self, number: np.ndarray, codes: np.ndarray, wrong: Iterable[int], tell: Callable[[int], tuple[str, str]]
-    ) -> None:
-        """One for each of the wrong values (codes), at the first row that has it."""
-        wrong = list(wrong)
-        if not wrong:
-            return
-        rows = np.bincount(codes, minlength=max(wrong) + 1)
-        for code in wrong[:MOST_PROBLEMS]:
-            if not rows[code]:
-                continue
-            at = int(number[np.argmax(codes == code)])
-            column, what = tell(code)
-            more = f" (and so in {rows[code] - 1:,} more rows)" if rows[code] > 1 else ""
-            self.add(f"row {at}, column {column}", what + more, at)
-        self.count += max(0, len(wrong) - MOST_PROBLEMS)
-
-    def stop_if_any(self) -> None:
-        """`UserError` with the first of them, each on a line of its own if there are several."""
-        if not self.found:
-            return
-        if self.count == 1:
-            raise UserError(f"{self.file}: {self.found[0][1]}")
-        shown = [text for _, text in sorted(self.found, key=lambda entry: entry[0])][:MOST_PROBLEMS]
-        more = self.count - len(shown)
-        lines = [f"{self.file}: {self.count:,} problems", *shown, *([f"… and {more:,} more"] if more else [])]
-        raise UserError("\n  ".join(lines))
 
 
 @dataclass(frozen=True)
@@ -109,13 +63,15 @@ class Coded:
 @dataclass(frozen=True)
 class Table:
     """number: (n,) of each row in the file; texts: name -> column, for all but x and y; places: `x`, `y` -> (n,)
-    float64, NaN where empty; related: shown name -> column; what is no number in x and y is in the problems."""
+    float64, NaN where empty; related: shown name -> column; what is no number in x and y is in the problems;
+    notes: on columns that are not used."""
 
     columns: Columns
     number: np.ndarray
     texts: dict[str, Coded]
     places: dict[str, np.ndarray]
     related: dict[str, Coded]
+    notes: tuple[str, ...] = ()
 
 
 def read_table(file: Path, problems: Problems) -> Table:
@@ -153,6 +109,8 @@ def _read_csv(file: Path, problems: Problems) -> Table:
     first = text.lstrip().split("\n", 1)[0]
     if not first.strip():
         raise UserError(f"{file}: empty; expected a header with the columns {', '.join(NEEDED)}")
+    if "|" in first and not any(mark in first for mark in ",;\t"):
+        raise UserError(f"{file}: the columns are separated by |; expected comma, semicolon or tab")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     columns: Columns | None = None
     gathered: _Gathered | None = None
@@ -205,6 +163,7 @@ class _Gathered:
         self.places: dict[str, list[np.ndarray]] = {name: [] for name in ("x", "y") if name in columns}
         self.number: list[np.ndarray] = []
         self.rows = 0
+        self.ignored = Ignored(columns.ignored)
 
     def add(self, numbers: list[int], records: list[list[str]]) -> None:
         self.rows += len(records)
@@ -218,13 +177,16 @@ class _Gathered:
         for name, parts in self.places.items():
             at = self.columns.place[name]
             parts.append(_numbers([record[at] for record in records], number, self.columns.shown[name], self.problems))
+        bags = [record[self.columns.place["bag"]].strip() for record in records]
+        for name in tuple(self.ignored.values):
+            self.ignored.add(name, bags, [record[self.columns.ignored[name]].strip() for record in records])
 
     def table(self) -> Table:
         coded = {i: Coded.of(np.concatenate(self.codes[i]), list(seen)) for i, seen in self.seen.items()}
         return Table(
             self.columns, np.concatenate(self.number), {name: coded[self.columns.place[name]] for name in self.names},
             {name: np.concatenate(parts) for name, parts in self.places.items()},
-            {shown: coded[i] for shown, i in self.columns.related.items()},
+            {shown: coded[i] for shown, i in self.columns.related.items()}, self.ignored.notes(),
         )  # fmt: skip
 
 
@@ -245,15 +207,25 @@ def _numbers(texts: Sequence[str], number: np.ndarray, column: str, problems: Pr
             if text.strip() and not np.isfinite(found[i]):
                 wrong.append(i)
         strange = np.array(wrong, np.int64)
-
-    def tell(i: int) -> tuple[str, str]:
+    if not len(strange):
+        return found
+    kinds: dict[str, int] = {}
+    example: list[str] = []
+    codes = np.full(len(texts), -1, np.int64)
+    for i in strange.tolist():  # what is wrong in all rows is one problem
         text = texts[i].strip()[:60]
+        codes[i] = kinds.setdefault("," if _DECIMAL_COMMA.fullmatch(text) else text, len(kinds))
+        if codes[i] == len(example):
+            example.append(text)
+
+    def tell(code: int) -> tuple[str, str]:
+        text = example[code]
         if text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
             return column, f"{text!r} is not a place in an image"
         comma = "; decimals are written with a point" if "," in text else ""
         return column, f"{text!r} is not a number{comma}"
 
-    problems.add_rows(number, strange, tell)
+    problems.add_values(number[strange], codes[strange], range(len(kinds)), tell)
     return found
 
 
@@ -267,6 +239,9 @@ def _read_text(file: Path) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"data.path: {file}: cannot be read: {error.strerror or error}") from None
+    for begin, what in _FORMS.items():
+        if data.startswith(begin):
+            raise UserError(f"{file}: this is {what}")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
         raise UserError(f"{file}: not UTF-8 text (it looks like UTF-16, or a spreadsheet); save it as CSV in UTF-8")
     try:
@@ -306,7 +281,31 @@ def _read_parquet(file: Path, problems: Problems) -> Table:
         i: _arrow_texts(file, header[i], table) for i in wanted if i not in [columns.place.get(n) for n in ("x", "y")]
     }
     texts = {name: coded[i] for name, i in columns.place.items() if name not in ("x", "y")}
-    return Table(columns, number, texts, places, {shown: coded[i] for shown, i in columns.related.items()})
+    related = {shown: coded[i] for shown, i in columns.related.items()}
+    return Table(columns, number, texts, places, related, _ignored_notes(file, header, columns, texts["bag"]))
+
+
+def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Coded) -> tuple[str, ...]:
+    """What is said of the columns that are not used; they are read one by one, and those of numbers with a fraction
+    and the like name nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = pq.read_schema(file)
+    ignored = Ignored(
+        name for name, i in columns.ignored.items()
+        if (kind := types.field(i).type) in (pa.string(), pa.large_string())
+        or pa.types.is_integer(kind) or pa.types.is_dictionary(kind)
+    )  # fmt: skip
+    for name in tuple(ignored.values):
+        shown = header[columns.ignored[name]]
+        try:
+            column = _arrow_texts(file, shown, pq.read_table(file, columns=[shown]))
+        except Exception:  # it is not used, so that nothing needs to be right in it
+            continue
+        pairs = np.unique(np.stack([bag.codes, column.codes], axis=1), axis=0).tolist()
+        ignored.add(name, [bag.values[b] for b, _ in pairs], [column.values[c] for _, c in pairs])
+    return ignored.notes()
 
 
 def _arrow_texts(file: Path, name: str, table: Any) -> Coded:
@@ -335,7 +334,9 @@ def _arrow_numbers(
     column = table.column(name)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         found = column.to_numpy().astype(np.float64)
-        problems.add_rows(number, np.flatnonzero(np.isinf(found)), lambda i: (shown, "inf is not a place in an image"))
+        wrong = np.flatnonzero(np.isinf(found))
+        problems.add_values(number[wrong], np.zeros(len(wrong), np.int64), [0] if len(wrong) else [],
+                            lambda _: (shown, "inf is not a place in an image"))  # fmt: skip
         return np.where(np.isinf(found), np.nan, found)
     texts = _arrow_texts(file, name, table)
     return _numbers([texts.values[code] for code in texts.codes], number, shown, problems)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from d2l_study.data.manifest_checks import check_bags
+from d2l_study.data.manifest_problems import MOST_PROBLEMS
 from d2l_study.data.manifest_rows import read_rows
-from d2l_study.data.manifest_table import MOST_PROBLEMS
 from d2l_study.errors import UserError
 
 HEADER = ["bag", "label", "path", "x", "y", "instance_label", "group", "split", "patient"]

@@ -216,16 +216,61 @@ def test_all_mistakes_are_named_at_once(folder):
     for part in ("row 3, column label", "row 4, column path", "row 8, column x", "row 9, column label"):
         assert part in found
     found = message(
-        write(folder, points(path={n: f"{n}.png" for n in range(2, 22)}, y=dict.fromkeys(range(2, 22), "up")))
+        write(folder, points(path={n: f"{n}.png" for n in range(2, 22)}, y={n: f"up{n}" for n in range(2, 22)}))
     )
     assert "40 problems" in found and found.endswith("… and 20 more") and found.count("\n") == 21
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"x": ["inf"] * 20}, "row 2, column x: 'inf' is not a place in an image (and so in 19 more rows)"),
+        ({"y": [f"{n},5" for n in range(20)]}, "'0,5' is not a number; decimals are written with a point (and so in"),
+        ({"x": None, "y": None}, "header: there are no columns x and y, so each row is taken for a whole image; 10"),
+        ({"label": ["pos", "neg"] * 10}, "'pos' is not allowed; expected 0 or 1 (and so in 9 more rows)"),
+        ({"label": ["pos", "neg"] * 10}, "expected 0 or 1 (positive is written 1, negative 0)"),
+        ({"label": [*"01" * 9, "0", "nan"]}, "row 21, column label: 'nan' is not allowed; expected 0 or 1"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_all_rows_is_said_once(folder, columns, said):
+    rows = points()
+    for n, row in enumerate(rows):
+        del row["instance_label"]
+        for name, values in columns.items():
+            row.update({name: values[n]} if values else {})
+            row.pop(name) if values is None else None
+    found = message(write(folder, rows))
+    assert said in found and found.count("\n") <= 2 and "values; bags" not in found
+
+
+@pytest.mark.parametrize("words", [("False", "True"), ("false", "TRUE")])
+def test_truth_values_are_labels(folder, words):
+    rows = points()
+    for row in rows:
+        row["label"], row["instance_label"] = words[int(row["label"])], words[int(row["instance_label"])]
+    pool = load(write(folder, rows))
+    assert pool.bags.label.tolist() == [0, 1] * 5 and pool.bags.instance_label.tolist() == [0, 0, 0, 1] * 5
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"\x1f\x8b\x08\0", "this is compressed (gzip); unpack it"),
+        (b"PK\x03\x04\0", "this is a spreadsheet (.xlsx)"),
+        (b"PAR1\x15", "this is Parquet; let its name end in .parquet"),
+        (b"bag|label|path\nb0|0|a.png\n", "the columns are separated by |; expected comma, semicolon or tab"),
+    ],
+)
+def test_a_table_of_another_form_is_named_as_what_it_is(folder, begin, said):
+    (folder / "own.csv").write_bytes(begin)
+    assert said in message(str(folder / "own.csv"))
 
 
 def test_a_mistake_of_many_rows_is_one_sentence(folder):
     label = {n: str((n - 2) // 2 % 3) for n in range(2, 22)}
     assert message(write(folder, points(label=label))) == (
         f"{folder / 'own.csv'}: row 6, column label: '2' is not allowed; expected 0 or 1 (there are 3 values; bags are "
-        "positive, 1, or negative, 0: say which are which) (and so in 5 more rows)"
+        "positive, 1, or negative, 0: write in column label which are which) (and so in 5 more rows)"
     )
     words = {n: ("benign", "malignant")[n % 2] for n in range(2, 22)}
     found = message(write(folder, points(label=words, instance_label=dict.fromkeys(range(2, 22), "cell"))))

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from test_manifest import SIDE, folder, load, message, pixels, points, write  # noqa: F401
@@ -73,6 +74,39 @@ def test_a_group_that_a_patient_is_in_two_of_is_refused(folder):  # noqa: F811
     rows = points(group={n: f"g{(n - 2) // 2}" for n in range(2, 22)}, patient=PATIENTS)
     found = message(write(folder, rows))
     assert "5 problems" in found and "row 4, column patient: 'p0' is in group 'g1' and in group 'g0' (row 2)" in found
+
+
+@pytest.mark.parametrize("name", ["MRN", "pat_id", "PID", "animal", "mouse_id", "hospital_number", "accession"])
+def test_other_names_of_patients_are_groups(folder, name):  # noqa: F811
+    pool = load(write(folder, renamed(points(patient=PATIENTS), patient=name)))
+    assert len(np.unique(pool.group)) < 10 and f"column {name} is taken as group" in pool.notes
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_ignored_column_that_may_name_patients_is_said(folder, form):  # noqa: F811
+    rows = points(chart={n: f"c{(n - 2) // 4}" for n in range(2, 22)})
+    for n, row in enumerate(rows):  # one for all bags, another in each row, one of each bag, one of two values
+        row |= {"stain": "H&E", "nucleus": str(n), "serial": row["bag"], "sex": "fm"[n // 2 % 2]}
+    path = write(folder, rows)
+    if form == "parquet":
+        frame = pd.read_csv(path)
+        frame["area"] = 0.5
+        frame.to_parquet(path := str(folder / "own.parquet"))
+    said = "column chart is the same for several bags: if it names patients, call it group"
+    assert load(path).notes[1:] == (said,)
+    for row in rows:
+        row["group"] = row["bag"]
+    assert said not in load(write(folder, rows)).notes  # the group is named
+
+
+def test_bags_without_a_patient_are_counted(folder):  # noqa: F811
+    rows = points(patient=dict.fromkeys(range(2, 14), "p0"))
+    assert "4 bags have no patient: each is taken for a group of its own" in load(write(folder, rows)).notes
+
+
+def test_a_column_of_cross_validation_is_the_split(folder):  # noqa: F811
+    rows = points(cv={n: str((n - 2) // 2 % 3) for n in range(2, 22)})
+    assert load(write(folder, rows)).fold.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
 
 
 def test_columns_that_are_left_alone_are_listed(folder):  # noqa: F811
