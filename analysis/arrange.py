@@ -13,7 +13,7 @@ from analysis import stages
 from analysis.intervals import mean_interval, unit_values
 from analysis.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, Status, absent
 from analysis.metrics import Metric, describe, find_metric, level_of
-from analysis.names import SYMBOLS, Names
+from analysis.names import BY_STUDY, SYMBOLS, Names
 from analysis.option_values import no_metric
 from analysis.partitions import DRAWN, Partition, partitions_of
 from d2l_study.errors import UserError, listed, nearest
@@ -78,7 +78,11 @@ def arrange(
     label_key = "method" if "method" in axes else row_key
     others = [key for key in axes if key != label_key]
     configurations = _configurations(frame, label_key)
+    names_by_config = _names_by_config(rows, printed)
     extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes, printed)
+    if any("study" in keys for keys in extra.values()) or _called_differently(configurations, names_by_config):
+        # Named for all rows alike: then a method finds the baseline of its own study.
+        extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, [], printed, by_study=True)
     staged = "stage" not in axes
     stages_of = configurations.groupby(label_key, dropna=False)["stage"].nunique()
     ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
@@ -97,8 +101,9 @@ def arrange(
                 continue
             named = extra[value, _plain(run["stage"])]
             keys = tuple((k, _plain(run[k])) for k in named if not absent(run[k]))
+            own = names_by_config.get(str(run["config_id"]), printed)
             stage = str(run["stage"]) if staged else None
-            labels[key] = Label(key, value, stage, keys, value in ambiguous, printed)
+            labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
         places.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
         arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
         origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
@@ -276,9 +281,12 @@ def _label_keys(
     others: list[str],
     notes: list[str],
     names: Names,
+    *,
+    by_study: bool = False,
 ) -> dict[tuple[Any, Any], list[str]]:
     """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
-    those that vary within it, and whatever else sets apart two configurations that would share a cell."""
+    those that vary within it, and whatever else sets apart two configurations that would share a cell. by_study: the
+    study before all else."""
     settings = [str(c) for c in frame if _is_setting(str(c)) and c not in (label_key, *others, "stage")]
     settings = [key for key in settings if frame[key].nunique(dropna=False) > 1]
     if label_key != "method" and "method" in settings:
@@ -290,9 +298,10 @@ def _label_keys(
 
     by_arm: dict[tuple[Any, Any], list[str]] = {}
     for (value, stage), arm in frame.groupby([label_key, "stage"], dropna=False, sort=False):
-        keys = [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
+        keys = ["study"] if by_study else []
+        keys += [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
-        for key in [*(k for k in settings if k not in keys), "trial_id"]:
+        for key in [k for k in (*settings, "study", "trial_id") if k not in keys]:
             cell = [*others, *keys]
             mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
             if mixed.empty or mixed["config_id"].nunique() == 1:
@@ -301,6 +310,27 @@ def _label_keys(
                 keys.append(key)
         by_arm[_plain(value), _plain(stage)] = keys
     return by_arm
+
+
+def _names_by_config(rows: pandas.DataFrame, printed: Names) -> dict[str, Names]:
+    """The names for print of each configuration where rows are of several studies: those of the studies it is in."""
+    if not rows.attrs.get(BY_STUDY):
+        return {}
+    pairs = rows[["config_id", "study"]].drop_duplicates().groupby("config_id", sort=False)["study"]
+    return {str(config): Names.of_studies(rows, map(str, studies)) for config, studies in pairs}
+
+
+def _called_differently(configurations: pandas.DataFrame, names: Mapping[str, Names]) -> bool:
+    """Whether studies call one arm by two names, or two arms by one."""
+    texts: dict[str, str] = {}
+    methods: dict[str, str] = {}
+    for config, method in zip(configurations["config_id"].astype(str), configurations["method"], strict=True):
+        if config in names:
+            arm = str(method)
+            text = names[config].arm(arm)
+            if texts.setdefault(arm, text) != text or methods.setdefault(text, arm) != arm:
+                return True
+    return False
 
 
 def _is_setting(column: str) -> bool:

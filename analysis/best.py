@@ -86,5 +86,6 @@ def _lines(layout: Layout) -> Iterator[dict[Place, Cell]]:
     for place, cell in layout.cells.items():
         if cell.values and cell.origin.stage != stages.ORACLE:
             task = tuple((k, v) for k, v in place[1].keys if k in TASK) if layout.column_key == METRICS else ()
-            lines.setdefault((place[0], place[1] if across else place[2], task), {})[place] = cell
+            study = next((label.study for label in place if label.study is not None), None)
+            lines.setdefault((place[0], place[1] if across else place[2], task, study), {})[place] = cell
     yield from lines.values()

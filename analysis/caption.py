@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from analysis import partitions, stages
 from analysis.best import TESTED_FROM, Place, ToBest, is_tied
-from analysis.differences import TO_TEACHER, Difference
+from analysis.differences import BASELINE, TO_TEACHER, Difference, not_compared
 from analysis.layout import METRICS, SYMBOL_MEANINGS, Cell, Layout
 from analysis.machines import differing_machines
 from analysis.number_style import NumberStyle
 from analysis.paired_tests import LEAST_PAIRS
+from d2l_study.errors import listed
 
 SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
 
@@ -47,7 +48,9 @@ def caption(
     found = list(compared)
     if found:
         kind = "corrected t" if layout.folds else "t"
-        by = "fold and repeat" if layout.folds else "replicate"
+        designs = layout.designs
+        by = " or ".join(filter(None, ["replicate" if designs != ["folds"] else "",
+                                       "fold and repeat" if layout.folds else ""]))  # fmt: skip
         intervals = [interval for difference in found for interval in difference.by_column.values()]
         around = f", with a {kind} interval on the differences" if any(i.has_bounds for i in intervals) else ""
         sentences.append(f"Differences are paired by {by}{around}.")
@@ -57,6 +60,12 @@ def caption(
             sentences.append(NOT_ESTIMABLE)
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
+    if lost := not_compared(layout):
+        arm = layout.names.arm(BASELINE)
+        names = listed((row.text for row in lost), 6)
+        sentences.append(f"Not compared with {arm}, since several of its rows answer to them: {names}.")
+    if layout.by_study:
+        sentences.append("Studies are compared each within itself: best means and differences are those of a study.")
     sentences += _states(layout)
     present = {c.origin.stage for c in layout.cells.values()}
     sentences += [f"{meaning.replace(stage, layout.names.texts.get(stage, stage), 1)}."
@@ -113,8 +122,8 @@ def _spread(layout: Layout) -> list[str]:
     if layout.folds:
         sentences.append(
             "Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes "
-            f"{ratios(layout)} test for each training bag. The spread is over partitions of one data set, not over "
-            "data sets."
+            f"a ratio of test to training bags of {ratios(layout)}. The spread is over partitions of one data "
+            "set, not over data sets."
         )
         sentences += [AVERAGED] if layout.averages else []
     if "split" in layout.designs:

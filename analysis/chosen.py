@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from analysis.best import TASK
 from analysis.layout import show
+from analysis.names import Names
 from analysis.stages import ORACLE
 from d2l_study.errors import UserError, listed, nearest
 
@@ -74,6 +75,12 @@ def where(rows: pandas.DataFrame, wanted: Mapping[str, str]) -> pandas.DataFrame
         if key not in rows:
             raise UserError(f"--where {key}={value}: the study has no such key{nearest(key, [str(c) for c in rows])}")
         texts = kept[key].map(lambda v: show(v.item() if hasattr(v, "item") else v))
+        if not (texts == value).any():  # the name that tables show
+            printed = [
+                Names.of_studies(kept, [str(study)]).shown(key, text)
+                for study, text in zip(kept["study"], texts, strict=True)
+            ]
+            texts = texts.where([value not in names for names in printed], value)
         if not (texts == value).any():
             there = list(dict.fromkeys(texts))
             raise UserError(

@@ -218,10 +218,15 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from analysis import results
+    from analysis.names import BY_STUDY, LABELS
 
     results.writable_path(arguments.out, results.EXPORT_SUFFIXES)
     rows = _load(arguments)
-    print(f"wrote {results.export(rows, arguments.out)} ({len(rows)} rows)")
+    path = results.export(rows, arguments.out)
+    plain = ""
+    if path.suffix.lower() == ".csv" and any(rows.attrs.get(name) for name in (LABELS, BY_STUDY)):
+        plain = "; names are plain: CSV has no room for labels, .parquet keeps them"
+    print(f"wrote {path} ({len(rows)} rows){plain}")
 
 
 def _panel(arguments: argparse.Namespace) -> str | None:

@@ -34,7 +34,7 @@ from analysis.machines import differing_pairs
 from analysis.paired_tests import TestResult, corrected_t, holm, paired_t, wilcoxon
 from analysis.results import folders_of, run_predictions
 from analysis.sheet import Sheet
-from analysis.tables import AUTO, check_format
+from analysis.tables import AUTO, NO_TEXT, check_format
 from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Comparison:
         if format == "csv":
             return to_csv(self.frame())
         if format == "parquet":
-            raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
+            raise UserError(NO_TEXT)
         return {"markdown": write_markdown, "latex": write_latex, "html": write_html}[format](self.sheet())
 
     def _repr_html_(self) -> str:
@@ -206,11 +206,12 @@ def _no_baseline(layout: Layout, wanted: Mapping[str, str]) -> str:
         for key, value in _keys_of(row).items():
             known.setdefault(key, {})[show(value)] = None
     for key, value in wanted.items():
+        key = next((own for own in known if key in (own, layout.names.key(own))), key)
         if key not in known:
             return (
                 f"--baseline {key}={value}: rows have no such key{nearest(key, known)} (keys: {listed(known)}; {rows})"
             )
-        if value not in known[key]:
+        if not any(_answers(row, {key: value}) for row in layout.rows):
             return f"--baseline {key}={value}: no row has it{nearest(value, known[key])} (there: {listed(known[key])})"
     answering = [row for row in layout.rows if _answers(row, wanted)]
     if answering and all(row in answering or row.stage == stages.ORACLE for row in layout.rows):
@@ -223,7 +224,7 @@ Pair = tuple[Label, Label, Label, Label, Cell, Cell]
 
 
 def _pairs(layout: Layout, wanted: Mapping[str, str], notes: list[str]) -> Iterator[Pair]:
-    unclear = set()
+    unclear, alone = set(), dict[str, None]()
     for panel in layout.panels:
         rows = layout.rows_of(panel)
         baselines = [row for row in rows if _answers(row, wanted)]
@@ -232,7 +233,10 @@ def _pairs(layout: Layout, wanted: Mapping[str, str], notes: list[str]) -> Itera
                 continue
             own = baseline_for(row, baselines)
             if own is None:
-                unclear |= {row.text} if baselines else set()
+                if any(one.study == row.study for one in baselines):
+                    unclear.add(row.text)
+                elif baselines:
+                    alone[row.text] = None
                 continue
             for column in layout.columns_of(panel):
                 cell, other = (layout.cells.get((panel, one, column)) for one in (row, own))
@@ -240,16 +244,19 @@ def _pairs(layout: Layout, wanted: Mapping[str, str], notes: list[str]) -> Itera
                     yield panel, row, column, own, cell, other
     if unclear:
         notes.append(f"Not compared, since several baselines answer to them: {listed(sorted(unclear))}.")
+    if alone:
+        notes.append(f"Not compared, since no baseline of their own study answers to them: {listed(alone)}.")
 
 
 def _keys_of(row: Label) -> dict[str, Any]:
-    """What a baseline can name of a row."""
+    """What a baseline can name of a row, by the names of the space; those for print are taken too (`_answers`)."""
     return {str(row.key): row.value, "stage": row.stage, **dict(row.keys)}
 
 
 def _answers(row: Label, wanted: Mapping[str, str]) -> bool:
-    keys = _keys_of(row)
-    return all(key in keys and show(keys[key]) == value for key, value in wanted.items())
+    shown = {name: row.names.shown(key, show(value)) for key, value in _keys_of(row).items()
+             for name in (row.names.key(key), key)}  # fmt: skip
+    return all(value in shown.get(key, ()) for key, value in wanted.items())
 
 
 def _paired(panel: Label, row: Label, column: Label, own: Label, cell: Cell, other: Cell) -> Compared:

@@ -100,6 +100,18 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
     return found
 
 
+def not_compared(layout: Layout) -> list[Label]:
+    """The methods that have no difference to `none` in a panel, since several rows of it answer to that."""
+    found: dict[Label, None] = {}
+    for panel in layout.panels if layout.row_key == "method" else ():
+        rows = layout.rows_of(panel)
+        for row in rows:
+            same = [one for one in rows if (one.value, one.stage, one.study) == (BASELINE, row.stage, row.study)]
+            if row.value != BASELINE and len(same) > 1 and baseline_for(row, same) is None:
+                found[row] = None
+    return [*found]
+
+
 def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
     if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
         return []
@@ -125,12 +137,13 @@ def _difference(kind: str, row: Label, baseline: str, pairs: Mapping[Label, tupl
 
 
 def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:
-    """The one of the baselines that a row is compared with: of the row's own stage where there is one, else of the
-    others; of several, the one that agrees with the row in every key that both labels name. None for a baseline, and
-    where none or more than one is left."""
+    """The one of the baselines that a row is compared with: always of the row's own study where rows name that, and of
+    its own stage where there is one, else of the others; of several, the one that agrees with the row in every key that
+    both labels name. None for a baseline, and where none or more than one is left."""
     if row in baselines:
         return None
     ours = dict(row.keys)
+    baselines = [b for b in baselines if b.study == row.study]
     left = [b for b in baselines if b.stage == row.stage] or [*baselines]
     if len(left) > 1:
         left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys)]

@@ -45,6 +45,11 @@ class Label:
     """For print."""
 
     @property
+    def study(self) -> Any:
+        """Of which study it is, where the keys tell; what is of two studies is not compared."""
+        return dict(self.keys).get("study")
+
+    @property
     def plain(self) -> str:
         """The text with the names of the space, which commands understand."""
         return replace(self, names=PLAIN).text
@@ -149,6 +154,11 @@ class Layout:
     def averages(self) -> bool:
         """Whether some of its folds have repeats on the same test bags."""
         return any(cell.averages for cell in self.cells.values())
+
+    @property
+    def by_study(self) -> bool:
+        """Whether studies stand beside each other and are compared each within itself."""
+        return any(label.study is not None for label in (*self.rows, *self.columns, *self.panels))
 
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""

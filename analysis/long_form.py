@@ -100,7 +100,7 @@ def _row(
     labels = [one for one in place if one.key is not None and one.key != METRICS]
     own: dict[str, Any] = {str(one.key): one.value for one in labels} | {k: v for one in place for k, v in one.keys}
     return {
-        **own, "study": layout.study, "metric": cell.metric.name, "split": cell.metric.split, "kind": kind,
+        "study": layout.study, **own, "metric": cell.metric.name, "split": cell.metric.split, "kind": kind,
         "row": place[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
         "student_method": cell.origin.student_method, "mean": interval.mean, "lower": interval.lower,
         "upper": interval.upper, "half_width": interval.half_width, "count": interval.count, "planned": cell.planned,

@@ -14,6 +14,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from analysis.names import LABELS as NAMES
+from analysis.names import checked
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.folder import LEADING_COLUMNS
 from d2l_study.study.ledger import trial_id
@@ -23,6 +25,7 @@ from d2l_study.study.mlflow_store import (
     CAUSE,
     CONFIG,
     KIND,
+    LABELS,
     REPLICATES,
     ROWS,
     STUDY,
@@ -48,7 +51,7 @@ def load_from_mlflow(uri: str, study: str | None = None) -> pandas.DataFrame:
     store = client(uri)
     try:
         name = _find(store, uri, study)
-        runs = _runs(store, name)
+        runs, labels = _runs(store, name)
     except UserError:
         raise
     except Exception as error:  # MLflow, requests and the database drivers each raise their own
@@ -62,6 +65,8 @@ def load_from_mlflow(uri: str, study: str | None = None) -> pandas.DataFrame:
             frame[column] = math.nan
     frame = frame[[*LEADING_COLUMNS, *(c for c in frame if c not in LEADING_COLUMNS)]]
     frame.attrs["study"] = name
+    if named := checked(labels, map(str, frame.columns)):
+        frame.attrs[NAMES] = named
     if all(VARIED in run.data.tags for run in runs):
         frame.attrs["varied"] = sorted({k for run in runs for k in run.data.tags[VARIED].split(",") if k})
     return frame
@@ -80,16 +85,19 @@ def _find(store: Any, uri: str, study: str | None) -> str:
     return study
 
 
-def _runs(store: Any, study: str) -> list[Any]:
+def _runs(store: Any, study: str) -> tuple[list[Any], Any]:
     """The study's child runs, arms in the order of its plan as far as the study's own run tells it, in an arm the
-    oldest first; of a configuration that is there twice, the first."""
+    oldest first; of a configuration that is there twice, the first. And the names for print that it tells."""
     experiment = store.get_experiment_by_name(study)
     wanted, token, found, arms = tag_filter(STUDY, study), None, [], list[str]()
+    labels: Any = {}
     while True:
         page = store.search_runs([experiment.experiment_id], wanted, max_results=1000, page_token=token)
         ours = [run for run in page if run.data.tags.get(STUDY) == study]
         found += [run for run in ours if run.data.tags.get(KIND) == "configuration"]
-        arms = next((_arms(run) for run in ours if run.data.tags.get(KIND) == "study"), arms)
+        for run in ours:
+            if run.data.tags.get(KIND) == "study":
+                arms, labels = [str(arm) for arm in _tag(run, ARMS, [])], _tag(run, LABELS, {})
         token = page.token
         if not token:
             break
@@ -98,15 +106,18 @@ def _runs(store: Any, study: str) -> list[Any]:
         first.setdefault(run.data.tags[CONFIG], run)
     # Runs begin in the order in which they were trained, the longest first; a table begins with the baseline.
     place = {arm: i for i, arm in enumerate(arms)}
-    return sorted(first.values(), key=lambda run: place.get(run.data.params.get("method"), len(place)))
+    ordered = sorted(first.values(), key=lambda run: place.get(run.data.params.get("method"), len(place)))
+    return ordered, labels
 
 
-def _arms(run: Any) -> list[str]:
-    """The arms of the study in order; none where an older tracker wrote them, or they were too many for a tag."""
+def _tag(run: Any, name: str, otherwise: Any) -> Any:
+    """What a tag of the study's own run holds; `otherwise` where an older tracker wrote it, or it was too long for a
+    tag."""
     try:
-        return [str(arm) for arm in json.loads(run.data.tags.get(ARMS, "[]"))]
-    except ValueError:
-        return []
+        found = json.loads(run.data.tags[name])
+    except (KeyError, ValueError):
+        return otherwise
+    return found if isinstance(found, type(otherwise)) else otherwise
 
 
 def _facts(run: Any) -> dict[str, Any]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LABELS = "labels"
 """The attribute of loaded rows that holds them, name -> text."""
+BY_STUDY = "labels_by_study"
+"""The attribute of the rows of several studies that holds those of each, study -> name -> text; `LABELS` then has only
+what they share."""
 SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
 TO, OF = " → ", "attention of "
 """How the names of a student's arm and of an attention row are made from those of teachers' and students' arms."""
@@ -30,6 +33,17 @@ class Names:
     def of(cls, rows: pandas.DataFrame) -> Names:
         return cls(rows.attrs.get(LABELS) or {})
 
+    @classmethod
+    def of_studies(cls, rows: pandas.DataFrame, studies: Iterable[str]) -> Names:
+        """Those of the studies that a configuration is of, the first of them first."""
+        by_study = rows.attrs.get(BY_STUDY)
+        if not by_study:
+            return cls.of(rows)
+        texts: dict[str, str] = {}
+        for study in studies:
+            texts = {**by_study.get(study, {}), **texts}
+        return cls(texts)
+
     def arm(self, method: str) -> str:
         """An arm by its text; one that is made of others by theirs."""
         if method in self.texts:
@@ -42,6 +56,10 @@ class Names:
     def key(self, key: str) -> str:
         """A key by its text, else its symbol, else itself."""
         return self.texts.get(key) or SYMBOLS.get(key, key)
+
+    def shown(self, key: str, value: str) -> tuple[str, ...]:
+        """The texts by which a value of a key may be asked for: as the space has it, and as tables show it."""
+        return (value, self.arm(value)) if key.endswith("method") else (value,)
 
     def symbol(self, key: str | None) -> bool:
         """Whether a key is shown by its symbol."""
@@ -62,12 +80,27 @@ def with_labels(rows: pandas.DataFrame, labels: Mapping[str, str], option: str =
                             f"{listed(arms)})")  # fmt: skip
     made = rows.copy(deep=False)
     made.attrs = {**rows.attrs, LABELS: {**rows.attrs.get(LABELS, {}), **labels}}
-    names, shown = Names.of(made), dict[str, str]()
-    for arm in arms:
-        other = shown.setdefault(names.arm(arm), arm)
-        if other != arm:
-            raise UserError(f"{option}: the arms {other} and {arm} would both be called {names.arm(arm)!r}")
+    if BY_STUDY in rows.attrs:
+        made.attrs[BY_STUDY] = {study: {**own, **labels} for study, own in rows.attrs[BY_STUDY].items()}
+    for study, methods in made.groupby("study", dropna=False)["method"]:
+        names, shown = Names.of_studies(made, [str(study)]), dict[str, str]()
+        for arm in arms_of(map(str, methods.dropna().unique())):
+            other = shown.setdefault(names.arm(arm), arm)
+            if other != arm:
+                raise UserError(f"{option}: the arms {other} and {arm} would both be called {names.arm(arm)!r}")
     return made
+
+
+def joined(frames: Iterable[pandas.DataFrame]) -> dict[str, Any]:
+    """The attributes that hold the labels of several studies, from the rows of each."""
+    by_study: dict[str, dict[str, str]] = {}
+    for frame in frames:
+        for study in map(str, frame["study"].dropna().unique()):
+            own = frame.attrs.get(BY_STUDY, {}).get(study, frame.attrs.get(LABELS, {}))
+            by_study[study] = {**own, **by_study.get(study, {})}
+    first, *others = by_study.values() if by_study else [dict[str, str]()]
+    shared = {name: text for name, text in first.items() if all(one.get(name) == text for one in others)}
+    return {LABELS: shared} | ({BY_STUDY: by_study} if others else {})
 
 
 def arms_of(methods: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.differences import Difference
 from analysis.intervals import Interval
@@ -79,7 +79,10 @@ def styles_of(layout: Layout, compared: Iterable[Difference]) -> dict[str, Numbe
         for column, interval in difference.by_column.items():
             between[layout.metric_of(column).name].append(interval)
     width = max((len(layout.columns_of(panel)) for panel in layout.panels), default=0)
-    return {name: NumberStyle.of(found, between[name], width) for name, found in cells.items()}
+    styles = {name: NumberStyle.of(found, between[name], width) for name, found in cells.items()}
+    if any(style.bounds for style in styles.values()):  # one notation in one table
+        return {name: replace(style, bounds=True) for name, style in styles.items()}
+    return styles
 
 
 def _widths(intervals: Iterable[Interval]) -> list[float]:

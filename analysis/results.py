@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.csv_text import to_csv
 from analysis.exported_rows import SUFFIXES as EXPORT_SUFFIXES
 from analysis.exported_rows import load_file
-from analysis.names import LABELS, checked, with_labels
+from analysis.names import LABELS, checked, joined, with_labels
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.folder import StudyFolder, find_study
@@ -64,7 +64,7 @@ def _joined(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
         if column not in frame:
             frame[column] = None
     frame = frame[[*order]]
-    frame.attrs = _together([one.attrs for one in frames])
+    frame.attrs = {**_together([one.attrs for one in frames]), **joined(frames)}
     return frame
 
 
@@ -130,7 +130,6 @@ def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     searches = [one["search"] for one in found if "search" in one]
     if searches:
         attrs["search"] = {"metric": searches[0]["metric"], "oracle": any(one["oracle"] for one in searches)}
-    attrs[LABELS] = {name: text for one in found for name, text in one.get(LABELS, {}).items()}
     attrs[FOLDERS] = {name: place for one in found for name, place in one.get(FOLDERS, {}).items()}
     return attrs
 

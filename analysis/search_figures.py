@@ -145,7 +145,7 @@ def _best(document: Mapping[str, Any]) -> Figure:
             best = tied_trials(trials, goals)
             axis.plot([t["trial"] + 1 for t in best], [t["values"][0] for t in best], marker="o", markersize=9,
                       markerfacecolor="none", markeredgecolor=mark.colour, markeredgewidth=1.3, linestyle="none",
-                      label="the best")  # fmt: skip
+                      label="the best" if len(best) == 1 else "tie as the best")  # fmt: skip
         _ticks_of_lost(axis, trials)
         if not done:
             style.say(axis, f"no trial is complete: {count_text(trials)}")

@@ -80,6 +80,8 @@ NO_BREAK = "\u00a0"
 _APART = (
     re.compile(r"(?<=\w) (?=[=<>≥≤±] )"),  # n = 50
     re.compile(r"(?<=[=<>≥≤±]) (?=\S)"),
+    re.compile(r"(?<=\bgiven) (?=(?:split|fold))"),
+    re.compile(r"(?<=\bt) (?=(?:interval|test)s?\b)"),
     re.compile(r"(?<=\d) (?=%)"),  # 95 % interval
     re.compile(r"(?<=\d[ \u00a0]%) (?=[a-z])"),
     re.compile(r"(?<![\w.])\d([\d,.]*\d)? (?=[A-Za-z])"),  # 5 replicates

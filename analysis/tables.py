@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("markdown", "csv", "latex", "html", "parquet")
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".html": "html", ".parquet": "parquet"}
+NO_TEXT = "format 'parquet': is no text; write it with .frame().to_parquet(FILE)"
 AUTO = "auto"
 """The axis that the kind of study asks for."""
 
@@ -71,7 +72,7 @@ class Table:
         if format == "csv":
             return long_csv(self)
         if format == "parquet":
-            raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
+            raise UserError(NO_TEXT)
         return {"markdown": write_markdown, "latex": write_latex, "html": write_html}[format](self.sheet())
 
     def _repr_html_(self) -> str:
@@ -143,7 +144,7 @@ def render(
 
 def check_format(format: str) -> None:
     if format not in FORMATS:
-        raise UserError(f"--format {format}: not known{nearest(format, FORMATS)} (formats: {', '.join(FORMATS)})")
+        raise UserError(f"format {format!r}: not known{nearest(str(format), FORMATS)} (formats: {', '.join(FORMATS)})")
 
 
 class _Writer:

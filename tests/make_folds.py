@@ -34,17 +34,19 @@ def make_folds(
     folds_key: int | None = None,
     train_bags: int | None = None,
     older: bool = False,
+    data: str = "no data",
 ) -> StudyFolder:
     """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
 
     partition: `given folds` have the same bags in every repeat; of a `given split` the first part of `folds` is the
     test part of all `folds` × `repeats` replicates. folds_key: what data.folds says, where the folds are the user's;
-    train_bags: data.num_bags; older: without the columns that runs did not have before partitions were recorded.
+    train_bags: data.num_bags; older: without the columns that runs did not have before partitions were recorded;
+    data: tells two data sets of the same settings apart, as their checksum does.
 
     Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
     """
     folder = StudyFolder(LocalStorage(root), name)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed if data == "no data" else [seed, *data.encode()])
     label = np.arange(images) % 2
     patches = [rng.integers(0, 2, rng.integers(3, 13)) * y for y in label]
     plan: list[dict[str, Any]] = []
@@ -52,7 +54,7 @@ def make_folds(
         stage = "oracle" if method == "oracle" else "teacher"
         values = {"dataset": dataset, "num_bags": train_bags, "folds": folds_key or folds, "pooling": "attention",
                   "lambda_adv": float(method == "vat")}  # fmt: skip
-        identity = config_id(stage, {"data": {**values, "method": method}}, "no data", seed)
+        identity = config_id(stage, {"data": {**values, "method": method}}, data, seed)
         plan.append({"config_id": identity, "stage": stage, "method": method, "values": values,
                      "varied": ["lambda_adv"], "replicates": list(range(folds * repeats))})  # fmt: skip
     folder.write("description: made for a test\n", {"space": {"description": "made for a test"}}, plan)

@@ -73,7 +73,7 @@ class Display:
         running = self._running[key]
         running.step, running.area = step, area
         if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
-            self._say(f"{running.label}: step {step} of {running.steps}, validation AUC {area:.3f}")
+            self._say(f"{running.label}: step {step} of {running.steps}, {_validation(area)}")
 
     def again(self, key: str, order: TrialOrder, cause: str, keys: Sequence[str]) -> None:
         """A trial was lost and is run again, in the pieces of these keys."""
@@ -89,11 +89,11 @@ class Display:
         self.done += 1
         self.failed += failed > 0
         self._done_work += self._work.get(key, 0.0)
-        if area is not None and (self.best is None or area > self.best[0]):
+        if area is not None and area == area and (self.best is None or area > self.best[0]):
             self.best = (area, order.label)
         took = human_seconds(time.monotonic() - running.begun) if running else "?"
         result = f"{failed} of {len(order.replicates)} failed" if failed else ""
-        shown = f"validation AUC {area:.3f}" if area is not None else ""
+        shown = _validation(area) if area is not None else ""
         if self._live is None:
             self._say(f"{order.label}: " + ", ".join(part for part in (shown, result, took) if part))
 
@@ -142,7 +142,7 @@ class Display:
             table.add_column(name, justify="left" if name in ("trial", "progress") else "right", no_wrap=True)
         for running in list(self._running.values())[:20]:
             bar = ProgressBar(total=running.steps, completed=running.step, width=24)
-            area = "…" if running.area != running.area else f"{running.area:.3f}"
+            area = _area(running.area) if running.step else "…"
             table.add_row(running.label, str(running.replicates), bar, f"{running.step}/{running.steps}", area,
                           human_seconds(time.monotonic() - running.begun))  # fmt: skip
         lines: list[Text | Table] = [Text(self._counts(), style="bold")]
@@ -151,6 +151,15 @@ class Display:
         if self.note:
             lines.append(Text(self.note, style="yellow"))
         return Group(*lines, table)
+
+
+def _area(area: float) -> str:
+    """A mean validation AUC; of bags of one class there is none."""
+    return "undefined" if area != area else f"{area:.3f}"
+
+
+def _validation(area: float) -> str:
+    return f"validation AUC {_area(area)}"
 
 
 def stdout() -> Console:

@@ -25,7 +25,7 @@ from d2l_study.errors import counted
 from d2l_study.study import dense_maps
 from d2l_study.study.folder import StudyFolder
 from d2l_study.study.ledger import trial_id
-from d2l_study.study.mlflow_store import ARMS, LEFT, REPLICATES, TEACHER, VARIED
+from d2l_study.study.mlflow_store import ARMS, LABELS, LEFT, REPLICATES, TEACHER, VARIED
 from d2l_study.study.restore import read_config
 
 if TYPE_CHECKING:
@@ -176,6 +176,8 @@ def study_page(folder: StudyFolder) -> StudyPage:
         "d2l.dirty": str(origin.get("dirty", "")).lower(),
         "d2l.local_difference": (origin.get("local_difference") or {}).get("file", ""),
     }  # fmt: skip
+    if labels := space.get("labels"):
+        tags[LABELS] = json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
     params = {
         "space": space.get("name", ""), "replicates": max((len(e["replicates"]) for e in plan), default=0),
         "configurations": len({e["config_id"] for e in plan}), "base_seed": space.get("base_seed", ""),

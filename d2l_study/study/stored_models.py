@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel
 
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
+TIE = 1e-9
+"""Validation figures that are equal but for rounding."""
 CONFIG_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
@@ -130,10 +132,25 @@ def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, st
     if not stored:
         raise _no_weights(ledger, config, rows, stored, None)
 
-    best = max(stored, key=lambda r: (_score(rows[r]), -r))
+    top = max(_score(rows[r]) for r in stored)
+    best = next(r for r in stored if _score(rows[r]) >= top - TIE)
     if len(stored) == 1:
         return best, "the only one with stored weights"
-    return best, f"of {len(stored)} the best on validation (bag AUC {_score(rows[best]):.4f})"
+    return best, _why_best([_score(rows[r]) for r in stored])
+
+
+def _why_best(scores: list[float]) -> str:
+    """Why the first of the replicates with the highest validation figure is taken: a tie is said to be one."""
+    top = max(scores)
+    if top == -math.inf:
+        return f"the first of {len(scores)}, none of which has a validation bag AUC"
+    tied = sum(score >= top - TIE for score in scores)
+    figure = f"(bag AUC {top:.4f})"
+    if tied == len(scores):
+        return f"of {tied} that tie on validation {figure}, the first"
+    if tied > 1:
+        return f"of {len(scores)} the first of {tied} that tie as the best on validation {figure}"
+    return f"of {len(scores)} the best on validation {figure}"
 
 
 def _no_weights(

@@ -59,7 +59,7 @@ def test_the_ratio_is_of_the_bags_that_runs_tested_and_trained_on(tmp_path, olde
     own = rows[rows["method"] == "vat"]["bag_accuracy"]
     assert cell.test_train_ratio == pytest.approx(ratio)
     assert is_corrected(cell.interval, own, ratio)
-    assert f"takes {ratio:.3g} test for each training bag" in " ".join(table(rows).text().split())
+    assert f"takes a ratio of test to training bags of {ratio:.3g}." in " ".join(table(rows).text().split())
 
 
 @pytest.mark.parametrize("older", [False, True])

@@ -89,3 +89,13 @@ def test_a_study_that_is_no_search_is_answered(tmp_path, capsys):
     arguments = ["figure", "made", "--root", str(tmp_path), "--kind", "parallel", "--out", str(tmp_path / "a.png")]
     assert cli.main(arguments) == 2
     assert "is no search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ties", "label"), [(3, "tie as the best"), (1, "the best")])
+def test_trials_that_tie_are_not_the_best_and_a_note_stands_above(ties, label):
+    made = document(8)
+    for trial in made["trials"][:ties]:
+        trial["values"] = [0.99]
+    drawn = search_figures.draw(made, "best", "s", note="Runs differ in device, which changes results.")
+    assert label in [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert drawn.get_suptitle() == "Runs differ in device, which changes results."

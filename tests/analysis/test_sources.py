@@ -7,7 +7,7 @@ import analysis
 from analysis.results import export
 from analysis.tables import render
 from d2l_study.errors import UserError
-from d2l_study.study import run_page, tracking
+from d2l_study.study import mlflow_sync, run_page
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def uri(root):
     for name in ("made", "distilled"):
         folder = analysis.results.find_study(name, str(root))
         page = run_page.study_page(folder)
-        tracking.sync(folder, uri, tags=page.tags, params=page.params)
+        mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
     return uri
 
 
@@ -50,7 +50,7 @@ def test_arms_from_mlflow_stand_in_the_order_of_the_plan_not_of_the_training(tmp
     for now in (plan[::-1], plan):  # the page of vat is written first
         folder.write_plan(now)
         page = run_page.study_page(folder)
-        tracking.sync(folder, uri, tags=page.tags, params=page.params)
+        mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
     assert [*analysis.load("made", tracking_uri=uri)["method"].unique()] == ["none", "vat"]
 
 
@@ -125,3 +125,11 @@ def test_what_notebooks_use_is_there():
     assert all(callable(getattr(analysis, name)) for name in analysis.__all__)
     with pytest.raises(AttributeError, match="no attribute 'tabel'"):
         _ = analysis.tabel
+
+
+def test_labels_of_a_study_come_back_from_mlflow(tmp_path):
+    folder, uri = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,)), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    folder.write("d\n", {"space": {"description": "d", "labels": {"none": "Attention MIL"}}}, folder.plan())
+    page = run_page.study_page(folder)
+    mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
+    assert "Attention MIL" in render(analysis.load("made", tracking_uri=uri))

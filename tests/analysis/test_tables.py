@@ -276,8 +276,11 @@ def test_a_study_without_bag_counts_or_sizes_still_makes_a_table():
         ({"row_key": "metod"}, "did you mean 'method'"),
         ({"column_key": "replicate"}, "--columns replicate: the study has no such key"),
         ({"column_key": "method"}, "two axes"),
-        ({"format": "htlm"}, "did you mean 'html'.*formats: markdown, csv, latex, html, parquet"),
-        ({"format": "parquet"}, "name a file with --out"),
+        (
+            {"format": "htlm"},
+            "^format 'htlm': not known; did you mean 'html'.*formats: markdown, csv, latex, html, parquet",
+        ),
+        ({"format": "parquet"}, r"^format 'parquet': is no text; write it with \.frame\(\)\.to_parquet"),
     ],
 )
 def test_what_cannot_be_asked_for(made, arguments, message):

@@ -176,3 +176,15 @@ def test_an_mlflow_run_leads_to_its_trial(trained, tmp_path):
     assert ONE[:10] in refusal(trained, ids[""], tracking_uri=uri)
     assert "not under --root" in refusal(trained, ids["99" * 10], tracking_uri=uri)
     assert "not in the MLflow store" in refusal(trained, "0" * 32, tracking_uri=uri)
+
+
+def test_a_tie_on_validation_is_said_to_be_one(root):
+    set_validation(root, ONE, {0: 1.0, 1: 1.0, 2: 1.0})
+    found = find_model(root, ONE[:4])
+    assert (found.replicate, found.choice) == (0, "of 3 that tie on validation (bag AUC 1.0000), the first")
+    set_validation(root, ONE, {0: 0.5})
+    found = find_model(root, ONE[:4])
+    assert found.replicate == 1
+    assert found.choice == "of 3 the first of 2 that tie as the best on validation (bag AUC 1.0000)"
+    set_validation(root, ONE, {0: None, 1: None, 2: None})
+    assert find_model(root, ONE[:4]).choice == "the first of 3, none of which has a validation bag AUC"
