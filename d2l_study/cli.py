@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from d2l_study.study.prepared import Request
 
 ROOT = "runs"
+MOST_REPLICATES = 1000
+"""As a space may have (`StudyOptions.replicates`), said here again so that a wrong number is answered at once."""
 
 
 @damage_shown()
@@ -62,11 +64,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from d2l_study.study.announcement import show_plan
+    from d2l_study.study.conclusion import show_name
     from d2l_study.study.prepared import check_same, prepare
 
     study = prepare(_request(arguments))
     show_plan(study, list_all=True)
     check_same(study)
+    show_name(study)
     return 0
 
 
@@ -101,7 +105,10 @@ def _keys(arguments: argparse.Namespace) -> int:
 def _data(arguments: argparse.Namespace) -> int:
     from d2l_study.data.inventory import show_data
 
-    return show_data(arguments.mnist, arguments.root)
+    if arguments.root is not None:
+        raise UserError(f"--root {arguments.root}: is where results are kept, in every command; the folder with the "
+                        "archives is --data DIR")  # fmt: skip
+    return show_data(arguments.mnist, arguments.data)
 
 
 def _label(arguments: argparse.Namespace) -> int:
@@ -241,7 +248,8 @@ def _parser() -> argparse.ArgumentParser:
 
     data = _command(commands, "data", _data, "show which data sets are here, where, and if they are verified")
     data.add_argument("--mnist", metavar="DIR", help="check a folder of MNIST IDX files of your own")
-    data.add_argument("--root", metavar="DIR", help="folder with the archives of tissue images; default: D2L_DATA")
+    data.add_argument("--root", help=argparse.SUPPRESS)
+    data.add_argument("--data", metavar="DIR", help="folder with the archives of tissue images; default: D2L_DATA")
 
     label = _command(commands, "label", _label, "label instances with a stored model of a study")
     label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",
@@ -276,7 +284,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", metavar="NAME", help="name of the study; default: that of the space")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="override keys of the space, e.g. teacher.epsilon=2 data.num_bags=[50,100]")  # fmt: skip
-    parser.add_argument("--replicates", type=_positive, metavar="R", help="replicates of each configuration")
+    parser.add_argument("--replicates", type=_replicates, metavar="R", help="replicates of each configuration")
     parser.add_argument("--limit", type=_positive, metavar="N", help="run at most N trials this time")
     parser.add_argument("--max-concurrent", type=_positive, metavar="N", help="at most N trials at a time")
     parser.add_argument("--extend", action="store_true",
@@ -301,8 +309,12 @@ def _positive(text: str) -> int:
     return _whole(text, 1, 1_000_000)
 
 
+def _replicates(text: str) -> int:
+    return _whole(text, 1, MOST_REPLICATES)
+
+
 def _number(text: str) -> int:
-    return _whole(text, 0, 1_000_000)
+    return _whole(text, 0, MOST_REPLICATES - 1)
 
 
 def _port(text: str) -> int:

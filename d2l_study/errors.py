@@ -43,9 +43,10 @@ ROOT_ERRORS = (StorageError, UnreadableError)
 """The root of results takes or gives nothing: no run's fault, and nothing that another attempt would change."""
 
 
-def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
+def nearest(name: object, valid: Iterable[object], alike: float = 0.6) -> str:
     """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
-    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=alike)
+    cutoff = alike if len(str(name)) > 3 else min(alike, 0.5)  # of two letters one may be another
+    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

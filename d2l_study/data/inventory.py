@@ -35,7 +35,7 @@ def _show(mnist_folder: str | None, root: str | None) -> int:
         if root is not None:
             raise
         show_entries()
-        print(f"colon, breast: no folder named; --root DIR or {DATA} says which holds the archives")
+        print(f"colon, breast: no folder named; --data DIR or {DATA} says which holds the archives")
         print(f"  {colon.WHERE_FROM}\n  {breast.WHERE_FROM}")
         return 0
     problems = _show_colon(folder) + _show_breast(folder)

@@ -20,6 +20,25 @@ if TYPE_CHECKING:
 
 def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None = None) -> int:
     """Print the table, the failures and where to look next; returns the exit code."""
+    code = _conclude(study, stopped, failed, unfinished, reason)
+    show_name(study)
+    return code
+
+
+def show_name(study: Study) -> None:
+    """Of a study that `--set` has named, its name, with the commands that need it: nobody has typed it."""
+    if study.request.study is not None or not study.space.settings:
+        return
+    where = "" if study.request.root == "runs" else f" --root {shlex.quote(study.request.root)}"
+    name = shlex.quote(study.name)
+    print(
+        f"\n--set makes another study of {study.space.name}: {study.name}\n"
+        f"      python -m d2l_study status|stop|sync {name}{where}\n"
+        f"      python -m analysis tables|figure|report {name}{where}"
+    )
+
+
+def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None) -> int:
     import analysis
     from analysis.tables import render
 

@@ -53,7 +53,10 @@ def show_status(study: str, root: str) -> int:
     driver = holder(folder)
     progress = (driver or {}).get("progress") or {}
     running = progress.get("running", [])
-    print(f"  {_trial_states(rows, len(running))}; {len(rows)} runs: {states}")
+    if rows:
+        print(f"  {_trial_states(rows, len(running))}; {counted(len(rows), 'run')}: {states}")
+    else:
+        print("  no trial has been begun yet")
     unasked, later = still_to_ask(folder)
     if unasked:
         print(f"  its search has {counted(unasked, 'trial')} still to ask for")
@@ -119,7 +122,7 @@ def _trial_states(rows: list[dict[str, Any]], running: int) -> str:
     counts["waiting"] -= at_work
     parts = [("done", counts["done"]), ("running", at_work), ("failed", counts["failed"]),
              ("pruned", counts["pruned"]), ("waiting", counts["waiting"])]  # fmt: skip
-    return f"{len(states)} trials: " + ", ".join(f"{count} {name}" for name, count in parts if count)
+    return f"{counted(len(states), 'trial')}: " + ", ".join(f"{count} {name}" for name, count in parts if count)
 
 
 def sync_study(study: str, root: str, tracking_uri: str | None) -> int:

@@ -20,7 +20,7 @@ def root(tmp_path, cache, monkeypatch):
 def test_what_is_there_is_counted(root, capsys):
     from d2l_study.data import BreastBags, ColonBags
 
-    assert main(["data", "--root", str(root)]) == 0
+    assert main(["data", "--data", str(root)]) == 0
     text = capsys.readouterr().out
     nuclei = ColonBags(root=str(root)).load_pool()
     assert "5 of 100 images: 3 positive, 2 negative" in text
@@ -57,7 +57,7 @@ def test_images_that_training_would_refuse_are_named(root, capsys):
         savemat(path, {"detection": np.zeros((0, 2), np.uint8)})
     (other,) = root.rglob("img2_others.mat")
     savemat(other, {"detection": np.array([[700.0, 3.0]])})
-    assert main(["data", "--root", str(root)]) == 1
+    assert main(["data", "--data", str(root)]) == 1
     text = capsys.readouterr().out
     assert "3 of 100 images" in text
     assert f"unusable: {first / 'img1.bmp'}: a bag without instances" in text
@@ -69,9 +69,9 @@ def test_without_a_folder_it_says_where_the_archives_are_to_be_had(tmp_path, cap
     assert main(["data"]) == 0
     text = capsys.readouterr().out
     assert "https://warwick.ac.uk" in text and "https://bioimage.ucsb.edu" in text and "D2L_DATA" in text
-    assert main(["data", "--root", str(tmp_path / "none")]) == 2
+    assert main(["data", "--data", str(tmp_path / "none")]) == 2
     assert "is not a folder" in capsys.readouterr().err
-    assert main(["data", "--root", str(tmp_path)]) == 0
+    assert main(["data", "--data", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "colon: not below" in text and "breast: not below" in text
 
@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_listed_is_named(root, capsys, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     monkeypatch.setattr(Path, "iterdir", fails)
-    assert main(["data", "--root", str(root)]) == 2
+    assert main(["data", "--data", str(root)]) == 2
     assert f"error: data: {root}: Input/output error" in capsys.readouterr().err
     from d2l_study.data import ColonBags
     from d2l_study.errors import UserError

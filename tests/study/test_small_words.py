@@ -1,0 +1,59 @@
+"""Small things that commands say: one limit, one meaning of an option, near names only, the name that --set makes."""
+
+from __future__ import annotations
+
+import pytest
+from make_study import make_study
+
+from d2l_study import cli
+from d2l_study.errors import nearest
+from d2l_study.options import field_of
+from d2l_study.study.space_keys import StudyOptions
+
+
+def test_replicates_have_one_limit_everywhere(capsys, tmp_path):
+    assert field_of(StudyOptions, "replicates")[1]["most"] == cli.MOST_REPLICATES
+    root = ["--root", str(tmp_path)]
+    for words in (["plan", "--space", "smoke", "--replicates", "1001"], ["trial", "--id", "x", "--replicate", "1000"]):
+        assert cli.main([*words, *root]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "from 1 to 1000" in first and "from 0 to 999" in second
+    assert cli.main(["plan", "--space", "smoke", "--set", "replicates=1001", *root]) == 2
+    assert "≤ 1000" in capsys.readouterr().err
+
+
+def test_root_means_one_thing_and_where_it_meant_another_the_new_word_is_said(capsys):
+    assert cli.main(["data", "--root", "/x"]) == 2
+    said = capsys.readouterr().err
+    assert "--data DIR" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nope.npy", "xyz", "qq", ""])
+def test_what_is_not_near_is_not_suggested(name):
+    assert nearest(name, ["api.py", "colon", "tables"]) == ""
+
+
+@pytest.mark.parametrize(("name", "meant"), [("rum", "run"), ("s4", "s3"), ("nbags", "num_bags"), ("bag", "bag_auc")])
+def test_what_is_near_is(name, meant):
+    assert nearest(name, [meant, "colon"]) == f"; did you mean {meant!r}?"
+
+
+def test_a_study_that_set_has_named_says_its_name_last_with_the_commands_that_need_it(capsys, tmp_path):
+    root = ["--root", str(tmp_path / "a b")]
+    assert cli.main(["plan", "--space", "smoke", "--set", "teacher.steps=7", *root]) == 0
+    *_, title, first, second = capsys.readouterr().out.splitlines()
+    name = title.split()[-1]
+    assert title == f"--set makes another study of smoke: {name}" and name.startswith("smoke-")
+    assert first.strip() == f"python -m d2l_study status|stop|sync {name} --root '{tmp_path}/a b'"
+    assert second.strip() == f"python -m analysis tables|figure|report {name} --root '{tmp_path}/a b'"
+    for words in (["--set", "resources.threads=1"], ["--set", "teacher.steps=7", "--study", "mine"], []):
+        assert cli.main(["plan", "--space", "smoke", *words, *root]) == 0
+        assert "makes another study" not in capsys.readouterr().out
+
+
+def test_a_study_whose_search_has_asked_for_nothing_yet_says_so(capsys, tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), replicates=1)
+    folder.write_plan([])
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "no trial has been begun yet" in said and "0 trials" not in said and "0 runs" not in said
