@@ -10,6 +10,7 @@ A value out of bounds raises `UserError` on construction, so a notebook and a sp
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import numbers
 import os
@@ -144,19 +145,24 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
         value = os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
         ok = isinstance(value, kind)
     if not ok:
-        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed_values(hint, meta)}")
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {allowed_values(hint, meta)}")
     choices = meta.get("choices")
     if choices is not None and value not in choices:
         expected = allowed_values(hint, meta)
-        raise UserError(f"{name}: {value!r} is not allowed; expected {expected}{nearest(value, choices)}")
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {expected}{nearest(value, choices)}")
     if kind in (int, float) and not _within(value, meta):
-        raise UserError(f"{name}: {value!r} is not allowed; expected {allowed_values(hint, meta)}")
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {allowed_values(hint, meta)}")
     return value
+
+
+def as_yaml(value: Any) -> str:
+    """A value as a message shows it: `null`, `true` and `false` as they are written in a space, others as Python's."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _check_list(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise UserError(f"{name}: {value!r} is not allowed; expected a list, each {allowed_values(hint, meta)}")
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected a list, each {allowed_values(hint, meta)}")
     many = len(value)
     return tuple(check_value(f"{name} (entry {i} of {many})", one, hint, meta) for i, one in enumerate(value, start=1))
 

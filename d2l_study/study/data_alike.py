@@ -15,10 +15,11 @@ from d2l_study.data.folds import partition_of
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Replicate
 from d2l_study.errors import UserError, listed
+from d2l_study.options import as_yaml
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.space import Configuration, Space
 from d2l_study.study.space_files import shown_path
-from d2l_study.study.space_yaml import scalar_text, short
+from d2l_study.study.space_yaml import short
 
 
 class Alike:
@@ -80,4 +81,4 @@ def _same(first: Configuration, second: Configuration) -> str:
 
 
 def _text(value: Any) -> str:
-    return short(value if isinstance(value, str) else scalar_text(value))
+    return short(value if isinstance(value, str) else as_yaml(value))

@@ -147,7 +147,10 @@ class Space:
             given = {place[1]: value for place, value in values.items() if place[0] == name}
             mark = (name, *sorted(given.items()))
             if mark not in built:
-                built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
+                try:
+                    built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
+                except UserError as error:
+                    raise UserError(f"{name}.{str(error).removeprefix(f'{name}.')}") from None
             sections[name] = built[mark]
         return sections
 
@@ -270,7 +273,7 @@ def load_space(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
         )
     members = 0
-    for method, point in _points(space, shown):
+    for method, point in _points(space, leaves, shown):
         members += getattr(point.get("student"), "teachers", 0)
         if members > MOST_MEMBERS:
             raise placed(f"student.teachers: the ensembles of all students have more than {MOST_MEMBERS:,} members",
@@ -287,11 +290,13 @@ def load_space(
     return space
 
 
-def _points(space: Space, shown: str) -> Iterator[tuple[str, dict[str, Options]]]:
+def _points(
+    space: Space, leaves: Mapping[Key, Written], shown: str
+) -> Iterator[tuple[str, dict[str, Options]]]:  # fmt: skip
     try:
         yield from space.points()
     except UserError as error:
-        raise UserError(f"{shown}: {error}") from None
+        raise placed(str(error), leaves, shown) from None
 
 
 def _resolve(section: Options) -> Options:

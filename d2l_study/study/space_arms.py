@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2l_study.errors import UserError, listed
-from d2l_study.options import Options, field_of
+from d2l_study.options import Options, as_yaml, field_of
 from d2l_study.study.distributions import Distribution
 from d2l_study.study.space import Space
 from d2l_study.study.space_files import document_of, shown_path
 from d2l_study.study.space_keys import SECTIONS, Key, arm_sections
-from d2l_study.study.space_yaml import scalar_text, short
+from d2l_study.study.space_yaml import short
 
 OFF = (0, None, "none")
 """What a key says that is there to say that something is not done."""
@@ -171,7 +171,7 @@ def _resolved(point: _Point, place: Key) -> Any:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else short(value if isinstance(value, str) else scalar_text(value))
+    return f"{value:g}" if isinstance(value, float) else short(value if isinstance(value, str) else as_yaml(value))
 
 
 def _at(space: Space, point: _Point) -> str:

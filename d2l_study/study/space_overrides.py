@@ -90,11 +90,13 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     if homes:
         raise UserError(f"--set {short(name)}: several sections have this key: "
                         f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
+    if inner == "labels":
+        raise UserError(f"--set {short(name)}: set a label by its name, as in --set labels.none=Plain")
     if inner in classes or inner in GROUPS:
         raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
     keys = {home: cls.keys() for home, cls in classes.items()}
     known = [f"{home}.{key}" for home in keys for key in keys[home]]
-    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.6)
+    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.75)
     if bare:
         hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
     else:

@@ -4,13 +4,14 @@ distribution where that is allowed. What keys must fulfil together is for `space
 from __future__ import annotations
 
 import os
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from d2l_study.errors import UserError, listed
-from d2l_study.options import Options, check_value, field_of
+from d2l_study.options import Options, as_yaml, check_value, field_of
 from d2l_study.study.distributions import read_distribution
 from d2l_study.study.names import arm_name_problem
 from d2l_study.study.space_files import mapping
@@ -137,7 +138,7 @@ def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
         try:
             return check_value(where, value, hint, meta)
         except UserError as error:
-            raise UserError(str(error).replace(repr(value), short(repr(value)))) from None
+            raise UserError(str(error).replace(as_yaml(value), short(as_yaml(value)))) from None
 
     if axis and isinstance(written.value, dict):
         (kind,) = [k for k in (typing.get_args(hint) or (hint,)) if k is not type(None)]
@@ -149,13 +150,14 @@ def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
     if not written.value:
         raise UserError(f"{written.where}: the axis is empty; give at least one value")
     if not meta["scientific"] and len(written.value) > 1:
-        raise UserError(f"{written.where}: this key changes no result, so it cannot be an axis; give one value")
+        why = "a study reads one manifest" if key == "path" else "this key changes no result, so it cannot be an axis"
+        raise UserError(f"{written.where}: {why}; give one value")
     values: list[Any] = []
     seen: set[Any] = set()
     for number, value in enumerate(written.value, start=1):
         typed = check(f"{written.where} (entry {number} of {len(written.value)})", value)
         if typed in seen:
-            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {short(repr(typed))} "
+            raise UserError(f"{written.where} (entry {number} of {len(written.value)}): {short(as_yaml(typed))} "
                             "is in the axis twice")  # fmt: skip
         seen.add(typed)
         values.append(typed)
@@ -169,7 +171,9 @@ def references_of(written: Written | None) -> tuple[str, ...]:
         raise UserError(f"{written.where}: expected a list of {listed(REFERENCES)}")
     for name in written.value:
         if name not in REFERENCES:
-            raise UserError(f"{written.where}: unknown reference {short(repr(name))}{did_you_mean(name, REFERENCES)}")
+            raise UserError(
+                f"{written.where}: unknown reference {short(as_yaml(name))}{did_you_mean(name, REFERENCES)}"
+            )
     return tuple(dict.fromkeys(written.value))
 
 
@@ -196,7 +200,15 @@ def one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[Key, Written],
 
 
 def placed(message: str, leaves: Mapping[Key, Written], shown: str) -> UserError:
-    """An error about keys taken together, under the place where the one it names was written."""
+    """An error about keys taken together, under the place where the one it names was written; where a `--set` gave
+    another of its section that it names, under that."""
     name, _, rest = message.partition(": ")
-    written = leaves.get(tuple(name.split(".")))
+    place = tuple(name.split("."))
+    written = leaves.get(place)
+    if written is not None and written.where.startswith("--set"):
+        return UserError(f"{written.where}: {rest}")
+    words = set(re.findall(r"\w+", rest))
+    for key, other in leaves.items():
+        if other.where.startswith("--set") and key[:-1] == place[:-1] and key[-1] in words:
+            return UserError(f"{other.where}: {message}")
     return UserError(f"{written.where if written else f'{shown}: {name}'}: {rest}")

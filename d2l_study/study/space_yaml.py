@@ -3,7 +3,6 @@ than a space can need, however they are written: `*name` repeats what `&name` na
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from d2l_study.errors import UserError
+from d2l_study.options import as_yaml
 
 
 class _Composer(
@@ -100,6 +100,8 @@ def _marked(error: yaml.MarkedYAMLError) -> str:
     inside = ""
     if mark is not None and began is not None and began.line != mark.line:
         inside = f", in what begins on line {began.line + 1}"
+    if "'\\t'" in problem:
+        problem = "a tab; indent with spaces"
     return f"{line}not valid YAML: {problem}{inside}"
 
 
@@ -190,7 +192,7 @@ class _Reader:
             return key
         as_written = getattr(node, "value", None)
         if isinstance(as_written, str) and as_written:
-            reading, quoted = short(scalar_text(key)), f"'{short(as_written)}'"
+            reading, quoted = short(as_yaml(key)), f"'{short(as_written)}'"
             raise UserError(f"{self._at(node)}: the name {short(as_written)} is not text (YAML reads it as {reading}); "
                             f"write it in quotes: {quoted}")  # fmt: skip
         raise UserError(f"{self._at(node)}: a key is not text")
@@ -230,7 +232,3 @@ def _scalar(text: str, kind: str, where: str) -> Any:
 def short(text: str, most: int = 60) -> str:
     text = " ".join(str(text).split())
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def scalar_text(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)

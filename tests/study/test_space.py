@@ -88,7 +88,7 @@ BAD = [  # what is changed in GOOD, and what the message must hold
     ("steps: 100", "epsilonn: 1", ["teacher.epsilonn: unknown key", "'epsilon'"]),
     ("steps: 100", "steps: fast", ["teacher.steps: 'fast' is not allowed", "a whole number ≥ 1"]),
     ("steps: 100", "steps: 1.5", ["teacher.steps: 1.5 is not allowed"]),
-    ("steps: 100", "steps: true", ["teacher.steps: True is not allowed"]),
+    ("steps: 100", "steps: true", ["teacher.steps: true is not allowed"]),
     ("steps: 100", "lambda_adv: -1", ["teacher.lambda_adv: -1.0 is not allowed", "≥ 0"]),
     ("steps: 100", "lambda_adv: .nan", ["teacher.lambda_adv: nan is not allowed"]),
     ("steps: 100", "pooling: atention", ["teacher.pooling: 'atention'", "did you mean 'attention'"]),
@@ -102,6 +102,12 @@ BAD = [  # what is changed in GOOD, and what the message must hold
     ("mean_bag_size: 10", "mean_bag_size: 0.5", ["data.mean_bag_size: 0.5 is not allowed", "≥ 1"]),
     ("mean_bag_size: 10", "dataset: mnits", ["data.dataset: unknown data set 'mnits'", "'mnist'"]),
     ("mean_bag_size: 10", "root: [a, b]", ["data.root", "cannot be an axis"]),
+    ("mean_bag_size: 10", "dataset: manifest, path: [a.csv, b.csv]", ["data.path: a study reads one manifest"]),
+    ("steps: 100", "steps: null", ["teacher.steps: null is not allowed"]),
+    ("steps: 100", "dropout: [false]", ["teacher.dropout (entry 1 of 1): false is not allowed"]),
+    ("teacher:", "\tteacher:", ["a tab; indent with spaces"]),
+    ("steps: 100", "mixup: 1", ["teacher.mixup: 1 needs batch_bags ≥ 2"]),
+    ("replicates: 3", "labelling: {none: Foo}", ["labelling: unknown key"]),
     ("mean_bag_size: 10", "prevalence: 0.01", ["data.prevalence: 0.01", "num_bags", "method none"]),
     ("replicates: 3", "replicates: 0", ["replicates: 0 is not allowed", "≥ 1"]),
     ("replicates: 3", "replicates: [1, 2]", ["replicates: [1, 2] is not allowed"]),
@@ -447,3 +453,26 @@ def test_generated_overrides_are_accepted_or_refused(tmp_path_factory: Any, key:
         assert "--set" in str(error) and len(str(error)) < 600
     else:  # one of few that make sense: a description, say
         assert space.overrides == (f"{key}={value}",) and hasattr(StudyOptions, key)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("teacher.batch_bags=1", "--set teacher.batch_bags: teacher.mixup: 1 needs batch_bags ≥ 2"),
+        ("teacher.initial_weights=he", "--set teacher.initial_weights: he is for lenet"),
+        ("teacher.extractor=lenet", "--set teacher.extractor: teacher.stochastic_depth: 0.1 needs residual blocks"),
+    ],
+)  # fmt: skip
+def test_what_a_set_makes_wrong_is_said_of_the_set(load: Any, override: str, said: str) -> None:
+    text = GOOD.replace("steps: 100", "extractor: resnet, stochastic_depth: 0.1, mixup: 1, batch_bags: 2")
+    load(text)
+    with pytest.raises(UserError) as error:
+        load(text, override)
+    assert str(error.value).startswith(said)
+
+
+def test_nothing_far_is_suggested(load: Any) -> None:
+    for asked in ("labels={none: Foo}", "foo=3"):
+        with pytest.raises(UserError) as error:
+            load(GOOD, asked)
+        assert "did you mean" not in str(error.value)
