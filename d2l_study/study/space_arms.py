@@ -85,10 +85,11 @@ def check_overrides(space: Space) -> None:
         others = [arm for arm in arms if arm not in having]
         if having and others:
             places = listed([f"{group}.{arm}.{name}" for arm in (*having, *others)], 4)
+            own, rest = (listed([f"{arm!r}" for arm in arms], 4) for arms in (having, others))
             raise UserError(
-                f"--set {name}: {listed(having, 4)} {'sets' if len(having) == 1 else 'set'} this key and "
-                f"{listed(others, 4)} {'does' if len(others) == 1 else 'do'} not, so it would change "
-                f"{listed(others, 4)} alone, under the same name; set it in the arm that is meant: {places}"
+                f"--set {name}: {own} {'sets' if len(having) == 1 else 'set'} this key and {rest} "
+                f"{'does' if len(others) == 1 else 'do'} not, so it would change {rest} alone, under the same name; "
+                f"set it in the arm that is meant: {places}"
             )
 
 

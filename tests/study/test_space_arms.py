@@ -100,8 +100,8 @@ ARMS = "methods: {none: {}, vat: {teacher: {lambda_adv: 1}}, strong: {teacher: {
 
 @pytest.mark.parametrize("common", ["", "teacher: {lambda_adv: 0}\n"])
 def test_a_set_that_would_turn_the_plain_arm_into_another_is_refused(check, common):
-    said = ("--set teacher.lambda_adv: vat, strong set this key and none does not, so it would change none alone, "
-            "under the same name; set it in the arm that is meant: methods.vat.teacher.lambda_adv, ")  # fmt: skip
+    said = ("--set teacher.lambda_adv: 'vat', 'strong' set this key and 'none' does not, so it would change 'none' "
+            "alone, under the same name; set it in the arm that is meant: methods.vat.teacher.")  # fmt: skip
     with pytest.raises(UserError, match=re.escape(said)):
         check(HEAD + common + ARMS, "lambda_adv=2")
     space = check(HEAD + common + ARMS, "methods.vat.teacher.lambda_adv=2")
@@ -111,7 +111,7 @@ def test_a_set_that_would_turn_the_plain_arm_into_another_is_refused(check, comm
 def test_a_set_that_changes_all_arms_or_a_value_that_they_share_is_not(check):
     check(HEAD + ARMS, "teacher.dropout=0.2", "data.num_bags=20")
     assert check(HEAD + "teacher: {steps: 100}\n" + ARMS, "steps=50").sections["teacher"]["steps"] == 50
-    with pytest.raises(UserError, match=r"--set student\.dropout: b sets this key and a does not"):
+    with pytest.raises(UserError, match=r"--set student\.dropout: 'b' sets this key and 'a' does not"):
         check(STUDENTS + "{lambda_adv: 1}}}\nmethods: {a: {}, b: {student: {dropout: 0.1}}}", "student.dropout=0.3")
     with pytest.raises(UserError, match=r"teachers\.vat\.teacher\.lambda_adv, teachers\.none"):
         check(STUDENTS + "{lambda_adv: 1}}}\nmethods: {a: {}}", "teacher.lambda_adv=0.3")
