@@ -94,7 +94,8 @@ def test_the_runs_that_are_left_are_gone_on_with_as_is_said(reason, words):
     ("reason", "code"), [(None, 130), ("`stop` was said on here", 130), ("cannot write to /x: full", 1)]
 )
 def test_a_search_that_ends_before_its_first_trial_says_why(reason, code, capsys):
-    study = SimpleNamespace(name="s", request=SimpleNamespace(root="runs"), search=SimpleNamespace(trials=[]))
+    request = SimpleNamespace(root="runs", study="s")
+    study = SimpleNamespace(name="s", request=request, search=SimpleNamespace(trials=[]))
     assert conclude(study, True, 0, 4, reason) == code
     said = capsys.readouterr()
     assert "Stopped before the first trial" in said.out and (reason is None or f"({reason})" in said.out)
