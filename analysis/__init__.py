@@ -19,24 +19,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from analysis.results import load, load_predictions
+from analysis.rows.results import load, load_predictions
 
 if TYPE_CHECKING:
-    from analysis.clusters import cluster_bootstrap
-    from analysis.comparison import compare
-    from analysis.delong import delong_test
-    from analysis.drawing import figure
-    from analysis.intervals import mean_interval, paired_difference
-    from analysis.out_of_fold import pooled_rows
-    from analysis.paired_tests import corrected_t, holm, paired_t, wilcoxon
-    from analysis.tables import render, table
+    from analysis.cells.out_of_fold import pooled_rows
+    from analysis.figures.drawing import figure
+    from analysis.statistics.cluster_bootstrap import cluster_bootstrap
+    from analysis.statistics.delong import delong_test
+    from analysis.statistics.intervals import mean_interval, paired_difference
+    from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
+    from analysis.tables.comparison import compare
+    from analysis.tables.tables import render, table
 
 _LAZY = {
-    "cluster_bootstrap": "clusters", "compare": "comparison", "delong_test": "delong", "figure": "drawing",
-    "mean_interval": "intervals", "paired_difference": "intervals", "pooled_rows": "out_of_fold",
-    "corrected_t": "paired_tests", "holm": "paired_tests", "paired_t": "paired_tests", "wilcoxon": "paired_tests",
-    "render": "tables", "table": "tables",
-}  # fmt: skip
+    "cluster_bootstrap": "statistics.cluster_bootstrap",
+    "compare": "tables.comparison",
+    "delong_test": "statistics.delong",
+    "figure": "figures.drawing",
+    "mean_interval": "statistics.intervals",
+    "paired_difference": "statistics.intervals",
+    "pooled_rows": "cells.out_of_fold",
+    "corrected_t": "statistics.paired_tests",
+    "holm": "statistics.paired_tests",
+    "paired_t": "statistics.paired_tests",
+    "wilcoxon": "statistics.paired_tests",
+    "render": "tables.tables",
+    "table": "tables.tables",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from analysis import option_values
-from analysis.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
+from analysis.figures.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
+from analysis.rows import option_values
 from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
 from d2l_study.errors import UnreadableError, UserError, damage_shown, nearest
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> None:
-    from analysis import tables
+    from analysis.tables import tables
 
     format, path = _format_and_path(arguments)
     rows = _load(arguments)
@@ -82,7 +82,7 @@ def _tables(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from analysis import comparison
+    from analysis.tables import comparison
 
     format, path = _format_and_path(arguments)
     made = comparison.compare(
@@ -96,7 +96,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
     """The format asked for, or that of the suffix of --out, and where to write; checked before the work."""
-    from analysis import results, tables
+    from analysis.rows import results
+    from analysis.tables import tables
 
     if arguments.out is None:
         if arguments.format == "parquet":
@@ -122,8 +123,8 @@ def _put_out(made: Any, format: str, path: Path | None) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
-    from analysis import results
-    from analysis.names import with_labels
+    from analysis.rows import results
+    from analysis.rows.display_names import with_labels
 
     study = arguments.study
     only = study[0] if isinstance(study, list) and len(study) == 1 else study
@@ -134,23 +135,25 @@ def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
 
 def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.DataFrame | None:
     """Pooled out-of-fold rows, where there are folds and the predictions are at hand."""
-    from analysis import layout, results
+    from analysis.cells import layout
+    from analysis.rows import results
 
     columns = layout.default_columns(rows) if arguments.columns == AUTO else arguments.columns
     if columns != layout.METRICS or not layout.has_folds(rows) or not rows.attrs.get(results.FOLDERS):
         return None
-    from analysis import out_of_fold
+    from analysis.cells import out_of_fold
 
     return out_of_fold.pooled_rows(rows)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, results
+    from analysis.figures import metric_curves
+    from analysis.rows import results
 
-    results.writable_path(arguments.out, figures.SUFFIXES)  # before the work, not after it
+    results.writable_path(arguments.out, metric_curves.SUFFIXES)  # before the work, not after it
     _check_figure_options(arguments)
     figure = _search_figure(arguments) if arguments.kind in SEARCH_KINDS else _figure_of_rows(arguments)
-    print(f"wrote {figures.save(figure, arguments.out)}")
+    print(f"wrote {metric_curves.save(figure, arguments.out)}")
 
 
 FIGURE_OPTIONS = {
@@ -179,8 +182,8 @@ def _check_figure_options(arguments: argparse.Namespace) -> None:
 
 
 def _figure_of_rows(arguments: argparse.Namespace) -> Any:
-    from analysis import drawing
-    from analysis.chosen import where
+    from analysis.cells.chosen import where
+    from analysis.figures import drawing
 
     rows, kind = where(_load(arguments), option_values.pairs(arguments.where, "--where")), arguments.kind
     given = {"metric": option_values.metric(arguments.metric), "panel_key": _panel(arguments),
@@ -191,18 +194,19 @@ def _figure_of_rows(arguments: argparse.Namespace) -> Any:
 
 
 def _search_figure(arguments: argparse.Namespace) -> Any:
-    from analysis import search_figures
+    from analysis.figures import search
 
     if len(arguments.study) > 1:
         raise UserError(f"--kind {arguments.kind}: one study at a time, found {len(arguments.study)}")
     if arguments.tracking_uri:
         raise UserError(f"--tracking-uri: not of --kind {arguments.kind}, which reads the trials in the study's folder")
     labels = option_values.pairs(arguments.label, "--label")
-    return search_figures.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size, labels)
+    return search.draw_search(arguments.study[0], arguments.root, arguments.kind, arguments.size, labels)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from analysis import report, results
+    from analysis.report import report
+    from analysis.rows import results
 
     results.writable_path(arguments.out, report.SUFFIXES)
     if len(arguments.study) > 1:
@@ -210,15 +214,15 @@ def _report(arguments: argparse.Namespace) -> None:
     rows = _load(arguments)
     uri = arguments.tracking_uri
     if uri is None and rows.attrs.get(results.FOLDERS):
-        from d2l_study.study.mlflow_address import resolve_uri
+        from d2l_study.study.mlflow.address import resolve_uri
 
         uri = resolve_uri(None, next(iter(rows.attrs[results.FOLDERS].values())))
     print(f"wrote {report.write_report(rows, arguments.out, root=arguments.root, uri=uri)}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from analysis import results
-    from analysis.names import BY_STUDY, LABELS
+    from analysis.rows import results
+    from analysis.rows.display_names import BY_STUDY, LABELS
 
     results.writable_path(arguments.out, results.EXPORT_SUFFIXES)
     rows = _load(arguments)

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from options import output_file, whole_number
 
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger, config_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import Ledger, config_id
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 NAME = "synthetic_large"
 METRICS = ("bag_auc", "bag_ap", "bag_accuracy", "bag_precision", "bag_recall", "bag_f1", "instance_auc", "instance_ap",
@@ -115,13 +115,13 @@ def main() -> None:
         measure = Timer()
 
         def imports() -> None:
-            for name in ("pandas", "scipy.special", "analysis.tables"):
+            for name in ("pandas", "scipy.special", "analysis.tables.tables"):
                 importlib.import_module(name)
 
         measure("imports", imports)
         import analysis
-        from analysis.results import export
-        from analysis.tables import table
+        from analysis.rows.results import export
+        from analysis.tables.tables import table
 
         folder = StudyFolder(LocalStorage(root), NAME)
         compacted = folder.storage.read(f"{folder.key}/rows.parquet")

@@ -55,11 +55,11 @@ def main() -> None:
     arguments = parser.parse_args()
     import pandas  # noqa: F401  (not to be counted)
 
-    from d2l_study.study.folder import StudyFolder
-    from d2l_study.study.ledger import config_id
-    from d2l_study.study.plan import make_plan
-    from d2l_study.study.space import load_space
-    from d2l_study.study.storage import open_storage
+    from d2l_study.study.ledger.ledger import config_id
+    from d2l_study.study.ledger.storage import open_storage
+    from d2l_study.study.ledger.study_folder import StudyFolder
+    from d2l_study.study.plan.plan import make_plan
+    from d2l_study.study.space.space import load_space
 
     address, seen = serve(arguments.delay / 1000)
     folder = StudyFolder(open_storage(address), "far")

@@ -17,7 +17,7 @@ import numpy as np
 from options import whole_number
 from scipy.special import expit
 
-from analysis.intervals import mean_difference, mean_interval, paired_difference
+from analysis.statistics.intervals import mean_difference, mean_interval, paired_difference
 
 
 def mean_coverage(count: int, spread: float, draws: int) -> float:

@@ -83,8 +83,8 @@ def space_of(folder: Path, trials: int) -> Path:
 def driver(space: str, root: str, profile: str | None) -> None:
     """`run` in this process; prints what it cost, as the last line. `profile`: where to write a profile per thread."""
     from d2l_study import cli
-    from d2l_study.study.study_watch import StudyWatch
-    from d2l_study.study.tracking import Tracker
+    from d2l_study.study.commands.study_callback import StudyWatch
+    from d2l_study.study.mlflow.tracking import Tracker
 
     spent = {"mlflow": 0.0}
     marks: list[dict[str, float]] = []
@@ -141,9 +141,9 @@ def _profiled(work: Callable[[], int | None], folder: str | None, name: str) -> 
 
 def alone(folder: Path) -> dict[str, float]:
     """Seconds of one trivial trial without Ray and MLflow, a mean over `ALONE` after one to warm up."""
-    from d2l_study.study.orders import make_orders
-    from d2l_study.study.prepared import Request, prepare
-    from d2l_study.study.trial import run_trial
+    from d2l_study.study.commands.request import Request, prepare
+    from d2l_study.study.commands.trial_requests import make_orders
+    from d2l_study.study.trial.trial import run_trial
 
     study = prepare(Request(str(space_of(folder, ALONE + 1)), root=str(folder / "alone")))
     orders, _ = make_orders(study, 1, "benchmark")

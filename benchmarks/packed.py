@@ -30,11 +30,11 @@ from d2l_study.data.pool import Replicate
 from d2l_study.errors import first_line
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
-from d2l_study.learning.packed import Pack
-from d2l_study.learning.packed_batches import Problem, draw_block, noise_counts, padding_share
-from d2l_study.learning.packed_model import FORMULATIONS, StackedModel, layer_flops
-from d2l_study.learning.packed_prediction import StackedSets, on_host
-from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed.batches import Problem, draw_block, noise_counts, padding_share
+from d2l_study.learning.packed.model import FORMULATIONS, StackedModel, layer_flops
+from d2l_study.learning.packed.prediction import StackedSets, on_host
+from d2l_study.learning.packed.stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.training import descend, trainable

@@ -28,14 +28,14 @@ from options import existing_folder, output_file, whole_number
 
 from d2l_study.data import DATASETS
 from d2l_study.learning import Compute, TeacherConfig
-from d2l_study.learning.packed_batches import Capacity, Problem, draw_block
+from d2l_study.learning.packed.batches import Capacity, Problem, draw_block
 from d2l_study.learning.teacher import _start, evaluation_bags, fitted, teacher_model, validation
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.orders import TrialOrder, make_orders
-from d2l_study.study.prepared import Request, prepare
-from d2l_study.study.stages import run_results
-from d2l_study.study.storage import open_storage
-from d2l_study.study.trial import now
+from d2l_study.study.commands.request import Request, prepare
+from d2l_study.study.commands.trial_requests import TrialOrder, make_orders
+from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial.stages import run_results
+from d2l_study.study.trial.trial import now
 
 ARMS = {"none": 1, "adv_low": 2, "noise_low": 2, "ent_low": 2, "all_low": 2}
 """Arms that stand for the nine of `vat_grid`, each for so many."""

@@ -34,18 +34,18 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.prune import prune_study
+    from d2l_study.study.commands.prune import prune_study
 
     return prune_study(arguments.study, arguments.root, arguments.arm, arguments.failed, arguments.tracking_uri)
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.remove import remove_study
+    from d2l_study.study.commands.remove import remove_study
 
     return remove_study(arguments.study, arguments.root, arguments.yes, arguments.tracking_uri)
 
 
 def _gc(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.garbage import collect
+    from d2l_study.study.commands.garbage_collection import collect
 
     return collect(arguments.root, arguments.delete)

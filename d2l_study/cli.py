@@ -15,7 +15,7 @@ from d2l_study.errors import StorageError, UnreadableError, UserError, damage_sh
 from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
-    from d2l_study.study.prepared import Request
+    from d2l_study.study.commands.request import Request
 
 ROOT = "runs"
 MOST_REPLICATES = 1000
@@ -57,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.run import run_study
+    from d2l_study.study.commands.run import run_study
 
     return run_study(_request(arguments))
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.announcement import show_plan
-    from d2l_study.study.conclusion import show_name
-    from d2l_study.study.prepared import check_same, prepare
+    from d2l_study.study.commands.plan_summary import show_plan
+    from d2l_study.study.commands.request import check_same, prepare
+    from d2l_study.study.commands.study_summary import show_name
 
     study = prepare(_request(arguments))
     show_plan(study, list_all=True)
@@ -75,7 +75,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from d2l_study.study.prepared import Request
+    from d2l_study.study.commands.request import Request
 
     return Request(
         space=arguments.space, study=arguments.study, overrides=tuple(arguments.set), replicates=arguments.replicates,
@@ -86,7 +86,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _spaces(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.space_files import list_spaces
+    from d2l_study.study.space.files import list_spaces
 
     spaces = list_spaces()
     width = max((len(name) for name, _, _ in spaces), default=0)
@@ -96,7 +96,7 @@ def _spaces(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.keys_page import show_keys
+    from d2l_study.study.space.keys_page import show_keys
 
     print(show_keys(arguments.what))
     return 0
@@ -112,7 +112,7 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.label_command import LabelRequest, run_label
+    from d2l_study.study.commands.label import LabelRequest, run_label
 
     return run_label(LabelRequest(
         arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
@@ -121,45 +121,45 @@ def _label(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.pages import serve
-    from d2l_study.study.tracking import resolve_uri
+    from d2l_study.study.commands.mlflow_ui import serve
+    from d2l_study.study.mlflow.tracking import resolve_uri
 
     serve(arguments.root, resolve_uri(arguments.tracking_uri, arguments.root), arguments.port)
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import show_list
+    from d2l_study.study.commands.existing_studies import show_list
 
     return show_list(arguments.root)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import show_list, show_status
+    from d2l_study.study.commands.existing_studies import show_list, show_status
 
     return show_list(arguments.root) if arguments.study is None else show_status(arguments.study, arguments.root)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import stop_study
+    from d2l_study.study.commands.existing_studies import stop_study
 
     return stop_study(arguments.study, arguments.root)
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import sync_study
+    from d2l_study.study.commands.existing_studies import sync_study
 
     return sync_study(arguments.study, arguments.root, arguments.tracking_uri)
 
 
 def _trial(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.existing import run_one
+    from d2l_study.study.commands.existing_studies import run_one
 
     return run_one(arguments.id, arguments.replicate, arguments.root, arguments.weights)
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.reproduce import reproduce
+    from d2l_study.study.commands.reproduce import reproduce
 
     return reproduce(arguments.trial, arguments.replicate, arguments.root)
 

@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 def leave(code: int) -> NoReturn:
     """End this process with its exit code, by force where threads may hang that Python would wait for."""
-    hang = getattr(sys.modules.get("d2l_study.study.cluster"), "abandoned", None)
+    hang = getattr(sys.modules.get("d2l_study.study.tune.cluster"), "abandoned", None)
     if hang is not None and hang.is_set():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l_study.study.mlflow_address import check_uri
+from d2l_study.study.mlflow.address import check_uri
 
 
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:

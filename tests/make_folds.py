@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from d2l_study.learning import metrics
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import config_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 
 def make_folds(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import config_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 
 def predictions(replicate: int, rng: np.random.Generator, shift: float, bags: int = 200) -> bytes:

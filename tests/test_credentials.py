@@ -17,8 +17,8 @@ from make_study import make_study
 from d2l_study.cli import main
 from d2l_study.credentials import masked, masked_values
 from d2l_study.errors import UserError
-from d2l_study.study import provenance
-from d2l_study.study.mlflow_address import page_server
+from d2l_study.study.ledger import provenance
+from d2l_study.study.mlflow.address import page_server
 
 SECRET = "hunter2"
 HOLD = [

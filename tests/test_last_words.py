@@ -10,8 +10,8 @@ import pytest
 import analysis.cli
 from d2l_study import cli, last_words
 from d2l_study.errors import StorageError, UnreadableError
-from d2l_study.study.conclusion import conclude
-from d2l_study.study.run import ended_by_signals
+from d2l_study.study.commands.run import ended_by_signals
+from d2l_study.study.commands.study_summary import conclude
 
 COMMANDS = {
     "run": ["--space", "smoke"], "plan": ["--space", "smoke"], "trial": ["--id", "a"], "reproduce": ["a"],

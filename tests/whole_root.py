@@ -69,8 +69,8 @@ def run_orders_here(
     queue: Any, resources: Any, concurrent: int, watcher: Any, judge: Any = None, ending: Any = None
 ) -> None:
     """In the place of `engine.run_orders`: one order after the other in this process."""
-    from d2l_study.study.engine import told
-    from d2l_study.study.trial import run_trial
+    from d2l_study.study.trial.trial import run_trial
+    from d2l_study.study.tune.engine import told
 
     while not queue.idle and not (ending is not None and ending.is_set()):
         order = None
@@ -100,7 +100,7 @@ def run_orders_here(
 @contextlib.contextmanager
 def without_ray() -> Iterator[None]:
     """Commands of this process train here."""
-    from d2l_study.study import engine, node_watch
+    from d2l_study.study.tune import engine, node_watch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "cluster", lambda address: contextlib.nullcontext())
@@ -146,8 +146,8 @@ class WholeRoot:
 
     def _leave_behind(self) -> None:
         """What only a kill, a loss or an older command leaves."""
-        from d2l_study.study.folder import StudyFolder
-        from d2l_study.study.storage import LocalStorage
+        from d2l_study.study.ledger.storage import LocalStorage
+        from d2l_study.study.ledger.study_folder import StudyFolder
 
         for name in self.names:
             folder = StudyFolder(LocalStorage(self.root), name)

@@ -87,7 +87,7 @@ def fit_teacher(
     """
     compute = compute or Compute()
     if compute.packs:
-        from d2l_study.learning.packed import fit_pack
+        from d2l_study.learning.packed.training import fit_pack
 
         return fit_pack(
             [(config, replicate) for replicate in replicates], [replicate.number for replicate in replicates],

@@ -22,11 +22,12 @@ def run(*arguments, **options):
 
 
 def test_the_choices_are_those_of_the_functions_behind():
-    from analysis import comparison, figures, tables
+    from analysis.figures import metric_curves
+    from analysis.tables import comparison, tables
 
     assert (TESTS, AUTO) == (comparison.TESTS, tables.AUTO)
     assert FORMATS == tables.FORMATS
-    assert SCALES == figures.SCALES
+    assert SCALES == metric_curves.SCALES
 
 
 def test_tables_prints_and_writes(root, tmp_path, capsys):

@@ -11,13 +11,13 @@ from make_study import make_distillation, make_study
 from scipy import stats
 
 import analysis
-from analysis.arrange import arrange
-from analysis.best import is_tied, versus_best
+from analysis.cells.arrange import arrange
+from analysis.cells.best import is_tied, versus_best
 from analysis.cli import main
-from analysis.comparison import compare
-from analysis.delong import delong_test
-from analysis.paired_tests import corrected_t, holm
-from analysis.tables import render, table
+from analysis.statistics.delong import delong_test
+from analysis.statistics.paired_tests import corrected_t, holm
+from analysis.tables.comparison import compare
+from analysis.tables.tables import render, table
 from d2l_study.errors import UserError
 
 

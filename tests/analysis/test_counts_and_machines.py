@@ -8,14 +8,14 @@ from make_folds import make_folds
 from make_study import make_distillation, make_study
 
 import analysis
+from analysis.cells.machines import differing_rows
 from analysis.cli import main
-from analysis.comparison import compare
-from analysis.drawing import figure
-from analysis.machines import differing_rows
-from analysis.pairs import draw_pairs
-from analysis.reliability_figure import Reliability
-from analysis.report import make_report
-from analysis.tables import table
+from analysis.figures.drawing import figure
+from analysis.figures.paired import draw_pairs
+from analysis.figures.reliability import Reliability
+from analysis.report.report import make_report
+from analysis.tables.comparison import compare
+from analysis.tables.tables import table
 
 
 @pytest.fixture(scope="module")

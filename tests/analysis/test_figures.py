@@ -11,10 +11,10 @@ from make_study import make_study
 from PIL import Image
 
 import analysis
-from analysis import style
-from analysis.arrange import arrange
-from analysis.drawing import figure
-from analysis.figures import draw, save
+from analysis.cells.arrange import arrange
+from analysis.figures import style
+from analysis.figures.drawing import figure
+from analysis.figures.metric_curves import draw, save
 from d2l_study.errors import UserError
 
 

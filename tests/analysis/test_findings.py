@@ -8,15 +8,15 @@ import pytest
 from make_study import make_distillation, make_study
 from scipy import stats
 
-from analysis.chosen import ranked, tied_first
-from analysis.comparison import compare
-from analysis.findings import findings, verdict
-from analysis.mlflow_links import Pages
-from analysis.paired_tests import holm
-from analysis.report import make_report
-from analysis.report_facts import best_trials
-from analysis.tables import table
-from d2l_study.study.search_results import tied_trials
+from analysis.cells.chosen import ranked, tied_first
+from analysis.cells.search_results import tied_trials
+from analysis.report.facts import best_trials
+from analysis.report.findings import findings, verdict
+from analysis.report.mlflow_links import Pages
+from analysis.report.report import make_report
+from analysis.statistics.paired_tests import holm
+from analysis.tables.comparison import compare
+from analysis.tables.tables import table
 
 
 def lines_of(rows, metric=None):
@@ -84,7 +84,7 @@ def test_students_are_corrected_over_all_students(tmp_path):
 
 
 def _all(rows):
-    import analysis.findings as module
+    import analysis.report.findings as module
 
     before, module.FINDINGS = module.FINDINGS, 1000
     try:

@@ -11,13 +11,13 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 import analysis
-from analysis import published
-from analysis.arrange import arrange
+from analysis.cells.arrange import arrange
+from analysis.cells.layout import METRICS
+from analysis.cells.out_of_fold import pooled_rows
 from analysis.cli import main
-from analysis.layout import METRICS
-from analysis.out_of_fold import pooled_rows
-from analysis.pairs import draw_pairs
-from analysis.tables import render, table
+from analysis.figures.paired import draw_pairs
+from analysis.rows import published
+from analysis.tables.tables import render, table
 
 
 @pytest.fixture(scope="module")

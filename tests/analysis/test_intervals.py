@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from analysis.intervals import mean_interval, paired_difference
+from analysis.statistics.intervals import mean_interval, paired_difference
 
 AUCS = [0.91, 0.935, 0.87, 0.96, 0.942]
 

@@ -7,9 +7,9 @@ from make_study import make_study
 from scipy.special import expit
 
 import analysis
-from analysis.results import export
+from analysis.rows.results import export
 from d2l_study.errors import UserError
-from d2l_study.study.folder import LEADING_COLUMNS
+from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_export_keeps_rows_and_values(root, tmp_path):
 
 
 def test_an_exported_file_makes_the_same_table(root, tmp_path):
-    from analysis.tables import render
+    from analysis.tables.tables import render
 
     rows = analysis.load("made", root)
     for name, read in (("rows.parquet", pd.read_parquet), ("rows.csv", pd.read_csv)):

@@ -11,15 +11,15 @@ from make_study import make_distillation, make_study
 
 import analysis
 from analysis.cli import main
-from analysis.comparison import compare
-from analysis.csv_text import guarded, unguarded
-from analysis.intervals import paired_difference
-from analysis.names import Names, with_labels
-from analysis.reliability_figure import Reliability
-from analysis.report import make_report
-from analysis.results import export
-from analysis.sheet import NO_BREAK, keep_together
-from analysis.tables import table
+from analysis.figures.reliability import Reliability
+from analysis.report.report import make_report
+from analysis.rows.csv_text import guarded, unguarded
+from analysis.rows.display_names import Names, with_labels
+from analysis.rows.results import export
+from analysis.statistics.intervals import paired_difference
+from analysis.tables.comparison import compare
+from analysis.tables.sheet import NO_BREAK, keep_together
+from analysis.tables.tables import table
 from d2l_study.errors import UserError
 
 NAMED = {"none": "Attention MIL", "vat": "VAT", "lambda_adv": "λ", "bag_auc": "AUROC"}

@@ -3,13 +3,13 @@
 import pytest
 
 import analysis
+from analysis.cells.search_results import search_summary
 from analysis.cli import main
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.plan import Plan
-from d2l_study.study.search import Search
-from d2l_study.study.search_results import search_summary
-from d2l_study.study.space import load_space
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import Plan
+from d2l_study.study.search.search import Search
+from d2l_study.study.space.space import load_space
 
 SPACE = """
 description: a search

@@ -13,16 +13,16 @@ from make_study import make_study
 from scipy import stats
 
 import analysis
-from analysis.arrange import arrange
-from analysis.comparison import compare
-from analysis.intervals import paired_difference
-from analysis.layout import METRICS
-from analysis.out_of_fold import pooled_rows
-from analysis.partitions import interval_of, partitions_of
-from analysis.report_facts import studied
-from analysis.tables import table
+from analysis.cells.arrange import arrange
+from analysis.cells.layout import METRICS
+from analysis.cells.out_of_fold import pooled_rows
+from analysis.cells.partitions import interval_of, partitions_of
+from analysis.report.facts import studied
+from analysis.statistics.intervals import paired_difference
+from analysis.tables.comparison import compare
+from analysis.tables.tables import table
 from d2l_study.errors import UserError
-from d2l_study.study.run_page import final_metrics, row_facts
+from d2l_study.study.mlflow.run_page import final_metrics, row_facts
 
 
 def study(root, **how):
@@ -162,7 +162,7 @@ def test_drawn_bags_have_no_partition(tmp_path):
 def test_what_a_file_keeps_gives_the_same_intervals(tmp_path):
     rows = study(tmp_path, dataset="manifest", repeats=2, partition="given folds", folds_key=10)
     for suffix in ("csv", "parquet"):
-        analysis.results.export(rows, tmp_path / f"rows.{suffix}")
+        analysis.rows.results.export(rows, tmp_path / f"rows.{suffix}")
         again = analysis.load(tmp_path / f"rows.{suffix}")
         assert cell_of(again).interval == cell_of(rows).interval
 

@@ -8,11 +8,11 @@ import pytest
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis import chosen
+from analysis.cells import chosen
 from analysis.cli import main
-from analysis.mlflow_links import find_pages
-from analysis.report import make_report
-from analysis.tables import table
+from analysis.report.mlflow_links import find_pages
+from analysis.report.report import make_report
+from analysis.tables.tables import table
 from d2l_study.errors import UserError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -214,18 +214,18 @@ def test_several_studies_have_no_report(root):
 
 
 def test_a_report_that_cannot_be_made_costs_a_warning(tmp_path, capsys, monkeypatch):
-    from d2l_study.study import study_report
+    from d2l_study.study.commands import table_and_report
 
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
-    assert study_report.report_of(folder, "") == {}  # the tests' own wish, in conftest
+    assert table_and_report.report_of(folder, "") == {}  # the tests' own wish, in conftest
     monkeypatch.setenv("D2L_REPORT", "yes")
-    (data,) = study_report.report_of(folder, "").values()
+    (data,) = table_and_report.report_of(folder, "").values()
     assert folder.storage.read(f"{folder.key}/report.html") == data
     Page(data.decode())
-    monkeypatch.setattr("analysis.report.make_report", lambda *a, **k: 1 / 0)
-    assert study_report.report_of(folder, "") == {}
+    monkeypatch.setattr("analysis.report.report.make_report", lambda *a, **k: 1 / 0)
+    assert table_and_report.report_of(folder, "") == {}
     assert "warning: the report of made could not be made: ZeroDivisionError" in capsys.readouterr().err
-    assert b"No report" in study_report.report_artifact(folder, "")["report.html"]()
+    assert b"No report" in table_and_report.report_artifact(folder, "")["report.html"]()
 
 
 def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatch):
@@ -236,8 +236,8 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
     import pandas as pd
     from PIL import Image
 
-    from analysis.report_figures import overlays
-    from d2l_study.study import dense_maps
+    from analysis.report.figures import overlays
+    from d2l_study.study.trial import dense_maps
 
     runs = [  # config, stage, method, validation, test
         ("t1", "teacher", "none", 0.7, 0.99), ("t2", "teacher", "vat", 0.8, 0.6),

@@ -15,13 +15,13 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics
 
 import analysis
-from analysis import heatmap, learning_figure, roc_figure, style
-from analysis.arrange import arrange
-from analysis.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
-from analysis.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
-from analysis.out_of_fold import pooled_rows
-from analysis.reliability_figure import Reliability
-from analysis.scored import band, scored_cells
+from analysis.cells.arrange import arrange
+from analysis.cells.out_of_fold import pooled_rows
+from analysis.cells.predictions import band, scored_cells
+from analysis.figures import heatmap, learning_curves, roc, style
+from analysis.figures.reliability import Reliability
+from analysis.statistics.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
+from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
 from d2l_study.errors import UserError
 
 
@@ -60,7 +60,7 @@ def test_curves_on_the_grid_are_those_of_scikit_learn(seed):
 
 
 def test_the_band_of_an_roc_curve_is_the_t_interval_of_the_replicates(rows):
-    figure = roc_figure.draw_roc(rows, "roc", "bag")
+    figure = roc.draw_roc(rows, "roc", "bag")
     axis = next(a for a in figure.axes if "n = 100" in a.get_title())
     curves = []
     for labels, logits in stored(rows, "vat", 100):
@@ -81,9 +81,9 @@ def test_what_kept_no_predictions_is_counted(tmp_path):
     make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), with_predictions=True)
     make_study(tmp_path, "bare", num_bags=(50,), bag_sizes=(10,), seed=1)
     both = analysis.load(["made", "bare"], tmp_path)
-    for figure in (roc_figure.draw_roc(both), Reliability.of(both).draw()):
+    for figure in (roc.draw_roc(both), Reliability.of(both).draw()):
         assert "without 2 configurations that kept no predictions" in " ".join(figure.get_supxlabel().split())
-    alone = roc_figure.draw_roc(analysis.load("made", tmp_path))
+    alone = roc.draw_roc(analysis.load("made", tmp_path))
     assert "kept no predictions" not in " ".join(alone.get_supxlabel().split())
 
 
@@ -212,28 +212,28 @@ def with_curves(root, curves):
 def test_learning_curves_are_the_stored_ones_and_their_mean(tmp_path):
     steps = [{100: 0.5, 200: 0.7, 300: 0.6}, {100: 0.6, 200: 0.9}]
     made = with_curves(tmp_path, [[{"step": s, "val_bag_auc": v} for s, v in one.items()] for one in steps])
-    (axis,) = learning_figure.draw_learning(made).axes
+    (axis,) = learning_curves.draw_learning(made).axes
     drawn = [list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axis.get_lines()]
     assert [(s, v) for s, v in steps[0].items()] in drawn
     assert drawn[-1] == [(100, pytest.approx(0.55)), (200, pytest.approx(0.8))]  # where both still are
     assert [(200, 0.7)] in drawn  # the snapshot
     with pytest.raises(UserError, match=r"--metric val_bag_acu: no curve has it.*val_bag_auc"):
-        learning_figure.draw_learning(made, "val_bag_acu")
+        learning_curves.draw_learning(made, "val_bag_acu")
 
 
 def test_what_a_kind_lacks_is_said(tmp_path, rows):
     plain = make_study(tmp_path / "a", num_bags=(50,), bag_sizes=(10,), replicates=2)
     bare = analysis.load("made", tmp_path / "a")
     for draw, text in (
-        (lambda: roc_figure.draw_roc(bare), "kept predictions of the level bag"),
-        (lambda: roc_figure.draw_roc(plain.rows()), "came from a file or from MLflow alone"),
+        (lambda: roc.draw_roc(bare), "kept predictions of the level bag"),
+        (lambda: roc.draw_roc(plain.rows()), "came from a file or from MLflow alone"),
         (lambda: Reliability.of(rows.assign(instance_auc=np.nan), "instance"), "level instance"),
-        (lambda: learning_figure.draw_learning(rows), r"kept curve\.json"),
+        (lambda: learning_curves.draw_learning(rows), r"kept curve\.json"),
         (lambda: heatmap.draw_heatmap(bare), "needs two keys that vary"),
         (lambda: heatmap.draw_heatmap(rows, row_key="num_bags", column_key="method"), "have a panel each"),
         (lambda: heatmap.draw_heatmap(rows, row_key="num_bags", column_key="lambda_adv"), "no arm has several values"),
         (lambda: heatmap.draw_heatmap(bare, size="poster"), "needs two keys"),
-        (lambda: roc_figure.draw_roc(rows, size="pgae"), "did you mean 'page'"),
+        (lambda: roc.draw_roc(rows, size="pgae"), "did you mean 'page'"),
     ):
         with pytest.raises(UserError, match=text):
             draw()
@@ -249,16 +249,16 @@ def test_labels_do_not_overlap_in_any_size(tmp_path, rows, size):
     students = make_distillation(tmp_path, num_bags=(50, 100), replicates=3).rows()
     grid = make_study(tmp_path / "g", num_bags=(50, 100, 200, 400), bag_sizes=(10, 50, 100), replicates=2).rows()
     long = {name: f"{name}, an arm whose name is a good deal longer than its panel is wide" for name in ("none", "vat")}
-    from analysis import figures, pairs
+    from analysis.figures import metric_curves, paired
 
     drawn = [
-        roc_figure.draw_roc(rows, "roc", "bag", size=size),
+        roc.draw_roc(rows, "roc", "bag", size=size),
         Reliability.of(rows, "bag").draw(size),
         heatmap.draw_heatmap(grid, size=size),
         heatmap.draw_heatmap(grid.replace({"method": long}), size=size),
-        figures.draw(grid, size=size),
-        figures.draw(students, size=size),
-        pairs.draw_pairs(students, size=size),
+        metric_curves.draw(grid, size=size),
+        metric_curves.draw(students, size=size),
+        paired.draw_pairs(students, size=size),
     ]
     for figure in drawn:
         assert figure.get_figwidth() == pytest.approx({"column": 3.4, "page": 7.0, "slide": 40 / 3}[size])
@@ -275,9 +275,9 @@ def test_colours_of_a_heat_map_rise_in_grey():
 
 
 def test_a_figure_is_written_in_every_format(tmp_path, rows):
-    from analysis.figures import save
+    from analysis.figures.metric_curves import save
 
-    figure = roc_figure.draw_roc(rows, "pr", "instance")
+    figure = roc.draw_roc(rows, "pr", "instance")
     heads = {".svg": b"<?xml", ".pdf": b"%PDF", ".png": b"\x89PNG"}
     for suffix, head in heads.items():
         assert io.FileIO(save(figure, tmp_path / f"f{suffix}")).read(5).startswith(head[:4])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from label_boxes import misplaced
 
-from analysis import cli, search_figures, style
+from analysis import cli
+from analysis.figures import search as search_figures
+from analysis.figures import style
 from d2l_study.errors import UserError
 
 

@@ -5,11 +5,11 @@ from make_folds import make_folds
 from make_study import make_study
 
 import analysis
-from analysis.chosen import where
+from analysis.cells.chosen import where
 from analysis.cli import main
-from analysis.comparison import compare
-from analysis.results import export
-from analysis.tables import table
+from analysis.rows.results import export
+from analysis.tables.comparison import compare
+from analysis.tables.tables import table
 from d2l_study.errors import UserError
 
 

@@ -4,10 +4,11 @@ import pytest
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.results import export
-from analysis.tables import render
+from analysis.rows.results import export
+from analysis.tables.tables import render
 from d2l_study.errors import UserError
-from d2l_study.study import mlflow_sync, run_page
+from d2l_study.study.commands import sync
+from d2l_study.study.mlflow import run_page
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,9 @@ def root(tmp_path_factory):
 def uri(root):
     uri = f"sqlite:///{root / 'mlflow.db'}"
     for name in ("made", "distilled"):
-        folder = analysis.results.find_study(name, str(root))
+        folder = analysis.rows.results.find_study(name, str(root))
         page = run_page.study_page(folder)
-        mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
+        sync.sync(folder, uri, tags=page.tags, params=page.params)
     return uri
 
 
@@ -50,7 +51,7 @@ def test_arms_from_mlflow_stand_in_the_order_of_the_plan_not_of_the_training(tmp
     for now in (plan[::-1], plan):  # the page of vat is written first
         folder.write_plan(now)
         page = run_page.study_page(folder)
-        mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
+        sync.sync(folder, uri, tags=page.tags, params=page.params)
     assert [*analysis.load("made", tracking_uri=uri)["method"].unique()] == ["none", "vat"]
 
 
@@ -131,5 +132,5 @@ def test_labels_of_a_study_come_back_from_mlflow(tmp_path):
     folder, uri = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,)), f"sqlite:///{tmp_path / 'mlflow.db'}"
     folder.write("d\n", {"space": {"description": "d", "labels": {"none": "Attention MIL"}}}, folder.plan())
     page = run_page.study_page(folder)
-    mlflow_sync.sync(folder, uri, tags=page.tags, params=page.params)
+    sync.sync(folder, uri, tags=page.tags, params=page.params)
     assert "Attention MIL" in render(analysis.load("made", tracking_uri=uri))

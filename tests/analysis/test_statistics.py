@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.clusters import cluster_bootstrap
-from analysis.delong import delong_covariance, delong_test
-from analysis.intervals import mean_difference, mean_interval
-from analysis.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon, wilcoxon
+from analysis.statistics.cluster_bootstrap import cluster_bootstrap
+from analysis.statistics.delong import delong_covariance, delong_test
+from analysis.statistics.intervals import mean_difference, mean_interval
+from analysis.statistics.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon, wilcoxon
 
 # 113 patients with aneurysmal subarachnoid haemorrhage: outcome (1 poor), WFNS grade, S100β in µg/l. Turck et al.,
 # Intensive Care Medicine 36, 2010; the example data `aSAH` of the R package pROC. The wanted values are what

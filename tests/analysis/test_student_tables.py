@@ -10,13 +10,13 @@ import pytest
 from make_study import make_distillation, make_study
 from scipy.special import logit
 
-from analysis import style
-from analysis.arrange import arrange
-from analysis.differences import TO_BASELINE, TO_TEACHER, differences
-from analysis.figures import draw, marks_of
-from analysis.intervals import mean_difference
-from analysis.pairs import draw_pairs
-from analysis.tables import render
+from analysis.cells.arrange import arrange
+from analysis.cells.differences import TO_BASELINE, TO_TEACHER, differences
+from analysis.figures import style
+from analysis.figures.metric_curves import draw, marks_of
+from analysis.figures.paired import draw_pairs
+from analysis.statistics.intervals import mean_difference
+from analysis.tables.tables import render
 from d2l_study.errors import UserError
 
 

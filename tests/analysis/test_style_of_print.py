@@ -8,12 +8,12 @@ from make_study import make_study
 from rich.console import Console
 
 import analysis
-from analysis.arrange import arrange
-from analysis.drawing import figure
-from analysis.layout import METRICS
-from analysis.number_style import styles_of
-from analysis.sheet import NO_BREAK, keep_together
-from d2l_study.study.display import Display
+from analysis.cells.arrange import arrange
+from analysis.cells.layout import METRICS
+from analysis.figures.drawing import figure
+from analysis.tables.number_style import styles_of
+from analysis.tables.sheet import NO_BREAK, keep_together
+from d2l_study.study.commands.progress_display import Display
 
 
 class Order:
@@ -22,7 +22,7 @@ class Order:
 
 def test_a_validation_auc_that_is_not_defined_is_no_number(monkeypatch):
     out = io.StringIO()
-    monkeypatch.setattr("d2l_study.study.display.PLAIN_SECONDS", -1.0)
+    monkeypatch.setattr("d2l_study.study.commands.progress_display.PLAIN_SECONDS", -1.0)
     shown = Display(Console(file=out, width=200), {"a": 1.0, "b": 1.0}, 1)
     for key, area in (("a", float("nan")), ("b", 0.75)):
         shown.started(key, Order())
@@ -37,7 +37,7 @@ def test_a_validation_auc_that_is_not_defined_is_no_number(monkeypatch):
 def test_steps_are_whole_numbers(tmp_path, monkeypatch):
     make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=1)
     curve = [{"step": step, "val_bag_auc": 0.5 + step / 100} for step in (3, 4, 5)]
-    monkeypatch.setattr("analysis.learning_figure._curve", lambda *_: curve)
+    monkeypatch.setattr("analysis.figures.learning_curves._curve", lambda *_: curve)
     drawn = figure(analysis.load("made", tmp_path), "learning")
     drawn.draw_without_rendering()
     ticks = drawn.axes[0].get_xticks()

@@ -23,8 +23,8 @@ from d2l_study.inference.label import label_inputs
 from d2l_study.inference.model_file import ModelCard, StoredModel
 from d2l_study.inference.overlay import Places
 from d2l_study.models import MilModel
-from d2l_study.study import label_progress
-from d2l_study.study.label_progress import LabelProgress
+from d2l_study.study.commands import label_progress
+from d2l_study.study.commands.label_progress import LabelProgress
 
 SIZE = 61, 74
 PATCHES = 15 * 18

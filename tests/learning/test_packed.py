@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from d2l_study.learning import fit_teacher, packed_batches, packed_group, teacher
+from d2l_study.learning import fit_teacher, teacher
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
-from d2l_study.learning.packed import Pack, fit_teachers
-from d2l_study.learning.packed_batches import Capacity, Problem, draw_block, orders, padding_share
-from d2l_study.learning.packed_model import FORMULATIONS, conv_relu_pool, layer_flops
+from d2l_study.learning.packed import batches
+from d2l_study.learning.packed import group as packed_group
+from d2l_study.learning.packed.batches import Capacity, Problem, draw_block, orders, padding_share
+from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
+from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.teacher import teacher_model
 
@@ -240,11 +242,11 @@ def test_threads_draw_the_same_blocks(make_replicate, tiny, monkeypatch):
     problems = [Problem(config, make_replicate(r, train=7 + r)) for r in range(4)]
     room = Capacity.of(problems)
     alone, used = draw_block(problems, room, 5, 9), set()
-    real = packed_batches._draw
+    real = batches._draw
     monkeypatch.setattr(
-        packed_batches, "_draw", lambda *rest: (used.add(threading.current_thread()), real(*rest))[1]
+        batches, "_draw", lambda *rest: (used.add(threading.current_thread()), real(*rest))[1]
     )  # fmt: skip
-    monkeypatch.setattr(packed_batches, "_THREADED_FROM", 1)
+    monkeypatch.setattr(batches, "_THREADED_FROM", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     together = draw_block(problems, room, 5, 9)
     assert used and threading.current_thread() not in used

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2l_study.learning import fit_teacher, packed_group, packed_stack
-from d2l_study.learning.packed import Pack, fit_teachers
-from d2l_study.learning.packed_batches import Problem, draw_block
-from d2l_study.learning.packed_group import Group
-from d2l_study.learning.packed_model import FORMULATIONS, StackedModel
-from d2l_study.learning.packed_prediction import StackedSets
-from d2l_study.learning.packed_stack import Stack, means_and_stds, staged
+from d2l_study.learning import fit_teacher
+from d2l_study.learning.packed import group
+from d2l_study.learning.packed import stack as packed_stack
+from d2l_study.learning.packed.batches import Problem, draw_block
+from d2l_study.learning.packed.group import Group
+from d2l_study.learning.packed.model import FORMULATIONS, StackedModel
+from d2l_study.learning.packed.prediction import StackedSets
+from d2l_study.learning.packed.stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 
 aten = torch.ops.aten
@@ -272,9 +274,9 @@ def test_what_has_ended_holds_nothing_of_the_stack(make_replicate, tiny, graphs,
 
     monkeypatch.setattr(Pack, "_start", start)
     monkeypatch.setattr(Group, "close", lambda self: (log.append("close"), real(self)))
-    drawn, read = packed_group.draw_block, packed_group.on_host
-    monkeypatch.setattr(packed_group, "draw_block", lambda *a: (log.append(f"draw {a[2]}"), drawn(*a))[1])
-    monkeypatch.setattr(packed_group, "on_host", lambda *a: (log.append("read"), read(*a))[1])
+    drawn, read = group.draw_block, group.on_host
+    monkeypatch.setattr(group, "draw_block", lambda *a: (log.append(f"draw {a[2]}"), drawn(*a))[1])
+    monkeypatch.setattr(group, "on_host", lambda *a: (log.append("read"), read(*a))[1])
     pack = Pack([Problem(dataclasses.replace(tiny, weight_average=0.5), make_replicate(r)) for r in range(3)],
                 Compute(packed=True, graphs=captured))  # fmt: skip
     while any(training.status == "running" for training in pack.trainings):

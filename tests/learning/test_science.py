@@ -6,8 +6,8 @@ import d2l_study
 from d2l_study.data import DATASETS, MnistBags
 from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.learning.science import CHANGES, FIRST, changes_of, science_version, version_of_keys
-from d2l_study.study.ledger import config_id
-from d2l_study.study.space_keys import flat_names, scientific, sections_of
+from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.space.keys import flat_names, scientific, sections_of
 
 CLASSES = {"data": MnistBags, "teacher": TeacherConfig, "student": StudentConfig}
 

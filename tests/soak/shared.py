@@ -12,8 +12,8 @@ from few_digits import digits
 from studies import Place, hear_interrupts
 
 import analysis
-from d2l_study.study.ledger import WEIGHTS, Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import WEIGHTS, Ledger
+from d2l_study.study.ledger.storage import LocalStorage
 
 HEAD = """
 description: a study that shares runs with others

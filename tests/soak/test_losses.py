@@ -10,8 +10,8 @@ import pytest
 from studies import FAULTY, Place, end_session, session, workers
 
 import analysis
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from sitecustomize import kind_of

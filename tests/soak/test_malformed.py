@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from d2l_study import cli
-from d2l_study.study.space_files import list_spaces
+from d2l_study.study.space.files import list_spaces
 
 pytestmark = pytest.mark.soak
 

@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
 
 pytestmark = pytest.mark.soak
 
@@ -28,8 +28,8 @@ WORK = """
 import os, sys
 if sys.argv[2:]:
     os.fsync = lambda number: None
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
 ledger = Ledger(LocalStorage(sys.argv[1]))
 for number in range(10_000):
     config, replicate = f"{number // 4:020x}", number % 4

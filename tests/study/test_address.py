@@ -12,8 +12,8 @@ import pytest
 
 from d2l_study.cli import main
 from d2l_study.errors import UserError
-from d2l_study.study import address
-from d2l_study.study.address import check_address, find_head
+from d2l_study.study.tune import address
+from d2l_study.study.tune.address import check_address, find_head
 
 
 @pytest.fixture(autouse=True)

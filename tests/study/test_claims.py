@@ -8,15 +8,15 @@ import threading
 import pytest
 from test_trial import order
 
-from d2l_study.study import claims as claims_module
-from d2l_study.study import heartbeat, records
-from d2l_study.study import trial as trial_module
-from d2l_study.study.claims import Claims, claim_key, claimed_by_others
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.queue import OrderQueue
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import run_trial
+from d2l_study.study.ledger import claims as claims_module
+from d2l_study.study.ledger import heartbeat, records
+from d2l_study.study.ledger.claims import Claims, claim_key, claimed_by_others
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial import trial as trial_module
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.tune.queue import OrderQueue
 
 ID = "ab" * 10
 

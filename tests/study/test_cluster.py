@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.study import cluster
+from d2l_study.study.tune import cluster
 
 
 def at(monkeypatch: pytest.MonkeyPatch, place: Path | str) -> None:

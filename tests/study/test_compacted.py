@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from d2l_study.study import compacted, records
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger import compacted_rows, records
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 CONFIGS = ("a" * 20, "b" * 20)
 
@@ -121,13 +121,13 @@ def test_whatever_changes_behind_them_is_seen(folder: StudyFolder, change: str) 
 
 
 def test_a_change_while_they_are_written_is_seen(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = compacted.write
+    write = compacted_rows.write
 
     def late(*arguments: object) -> None:
         commit(folder, CONFIGS[1], 2, 0.7)  # after the rows were read, before the file is there
         write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compacted, "write", late)
+    monkeypatch.setattr(compacted_rows, "write", late)
     assert folder.compact()["status"].iloc[-1] == "missing"
     assert folder.rows()["status"].iloc[-1] == "done"
 

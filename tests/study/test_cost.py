@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from d2l_study.study.announcement import show_plan
-from d2l_study.study.cost import (
+from d2l_study.study.commands.plan_summary import show_plan
+from d2l_study.study.commands.request import Request, prepare
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.cost import (
     TEST_IMAGES,
     earlier_rows,
     estimate,
@@ -19,12 +22,9 @@ from d2l_study.study.cost import (
     work,
     work_of,
 )
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.plan import Plan, make_plan
-from d2l_study.study.prepared import Request, prepare
-from d2l_study.study.resources import Resources
-from d2l_study.study.space import load_space
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.plan.plan import Plan, make_plan
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.space import load_space
 
 TEXT = """\
 description: a space for tests

@@ -11,12 +11,12 @@ from d2l_study.data import SyntheticColonBags
 from d2l_study.inference.label import label_instances
 from d2l_study.inference.model_file import from_bytes
 from d2l_study.learning import StudentConfig, TeacherConfig
-from d2l_study.study.dense_maps import MAPS, KnownImages, _maps, images_allowed, map_pictures
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import WEIGHTS
-from d2l_study.study.resources import Resources
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.ledger.ledger import WEIGHTS
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.dense_maps import MAPS, KnownImages, _maps, images_allowed, map_pictures
+from d2l_study.study.trial.trial import TrialOrder, run_trial
 
 CONFIG = "ab" * 10
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.study.distributions import Distribution
-from d2l_study.study.plan import configurations
-from d2l_study.study.space import load_space, study_name
+from d2l_study.study.plan.plan import configurations
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.space import load_space, study_name
 
 SPACE = """
 description: a search

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from d2l_study.study import cluster, engine, node_watch
-from d2l_study.study.cluster import shut_down
-from d2l_study.study.engine import Reports, _points_of, until_ended
+from d2l_study.study.tune import cluster, engine, node_watch
+from d2l_study.study.tune.cluster import shut_down
+from d2l_study.study.tune.engine import Reports, _points_of, until_ended
 
 
 class Reference:
@@ -157,7 +157,7 @@ def test_where_trials_are_judged_every_point_is_a_message() -> None:
 
 def test_a_message_goes_once_the_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("d2l_study.study.engine.time.monotonic", lambda: now)
+    monkeypatch.setattr("d2l_study.study.tune.engine.time.monotonic", lambda: now)
     sent: list[dict] = []
     reports = Reports(sent.append, pause=1.0)
     for step in range(1, 8):

@@ -5,15 +5,15 @@ from make_study import make_study
 from test_trial import order
 
 from d2l_study import cli
-from d2l_study.study import trial as trial_module
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.lease import lease
-from d2l_study.study.plan import make_plan
-from d2l_study.study.prepared import DataChecksums
-from d2l_study.study.search_document import write_document
-from d2l_study.study.space import load_space
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import run_trial
+from d2l_study.study.commands.request import DataChecksums
+from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.search_document import write_document
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.space import load_space
+from d2l_study.study.trial import trial as trial_module
+from d2l_study.study.trial.trial import run_trial
 
 
 def test_list_shows_every_study_with_its_runs(tmp_path, capsys):

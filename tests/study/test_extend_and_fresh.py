@@ -11,14 +11,15 @@ from test_trial import order
 
 from d2l_study import cli
 from d2l_study.errors import UserError
-from d2l_study.study import extension, records
-from d2l_study.study import lease as lease_module
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.lease import lease
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.space import load_space
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import run_trial
+from d2l_study.study.commands import extend
+from d2l_study.study.ledger import lease as lease_module
+from d2l_study.study.ledger import records
+from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.space import load_space
+from d2l_study.study.trial.trial import run_trial
 
 ID = "ab" * 10
 
@@ -42,54 +43,54 @@ def changed(plan):
 def test_a_changed_space_is_refused_with_the_difference_or_extended(study):
     folder, plan, space = study
     other = dataclasses.replace(space, description="another")
-    extension.check_same(folder, plan, space)
+    extend.check_same(folder, plan, space)
     with pytest.raises(UserError, match=r"epsilon: 2 -> 2, 4[\s\S]*--extend"):
-        extension.check_same(folder, changed(plan), other)
-    extension.check_same(folder, changed(plan), other, extend=True)
+        extend.check_same(folder, changed(plan), other)
+    extend.check_same(folder, changed(plan), other, extend=True)
 
 
 def test_what_is_kept_or_shown_makes_no_other_study(study):
     """Of a study that was extended, whose plan holds more than its space asks for."""
     folder, plan, space = study
     folder.write(space.text, {"space": {**space.to_dict(), "keep_weights": "none"}}, [*plan, changed(plan)[1]])
-    extension.check_same(folder, plan, space)  # stored when the default was `none`
+    extend.check_same(folder, plan, space)  # stored when the default was `none`
     asked = load_space("smoke", ["keep_weights=all", "metric=val_bag_auc", "log_images=false"])
-    extension.check_same(folder, plan, asked)
+    extend.check_same(folder, plan, asked)
     with pytest.raises(UserError, match="another plan"):
-        extension.check_same(folder, plan, load_space("smoke", ["teacher.steps=7"]))
+        extend.check_same(folder, plan, load_space("smoke", ["teacher.steps=7"]))
 
 
-@pytest.mark.parametrize("name", extension.NEVER_MIXED)
+@pytest.mark.parametrize("name", extend.NEVER_MIXED)
 def test_what_a_table_would_average_is_not_extended(study, name):
     folder, plan, space = study
     with pytest.raises(UserError, match=f"--extend: .*{name}"):
-        extension.check_same(folder, [{**e, name: "other"} for e in changed(plan)], space, extend=True)
+        extend.check_same(folder, [{**e, name: "other"} for e in changed(plan)], space, extend=True)
 
 
 def test_results_of_before_a_change_are_not_extended(study):
     """Mixup has version 2 since it mixes; what it does not touch goes on."""
     folder, plan, space = study
-    extension.check_same(folder, changed(plan), space, extend=True)
+    extend.check_same(folder, changed(plan), space, extend=True)
     mixed = [{**e, "values": {**e["values"], "mixup": 0.2}} for e in plan]
     folder.write(space.text, {"space": space.to_dict()}, mixed)  # of it only `none` has been run
     with pytest.raises(UserError, match=r"results of none that this version would not give.*mixup gives every"):
-        extension.check_same(folder, changed(plan), space, extend=True)
+        extend.check_same(folder, changed(plan), space, extend=True)
     with pytest.raises(UserError, match=r"science_version: 1 -> 2 \(mixup gives every bag"):
-        extension.check_same(folder, [{**e, "science_version": 2, "config_id": "d" * 20} for e in mixed], space)
+        extend.check_same(folder, [{**e, "science_version": 2, "config_id": "d" * 20} for e in mixed], space)
     folder.write(space.text, {"space": space.to_dict()}, [{**e, "science_version": 2} for e in mixed])
-    extension.check_same(folder, changed(plan), space, extend=True)
+    extend.check_same(folder, changed(plan), space, extend=True)
 
 
 def test_an_extended_study_keeps_what_was_run_and_tells_it_apart(study):
     folder, plan, space = study
     now = [{**changed(plan)[1], "config_id": "e" * 20, "method": "none", "varied": []}]
-    entries = extension.merged(folder, now)
+    entries = extend.merged(folder, now)
     # Of the old configurations the one that was run stays; the one that never was goes.
     assert [e["config_id"] for e in entries] == ["e" * 20, plan[0]["config_id"]]
     assert all("epsilon" in e["varied"] for e in entries)
     folder.write(space.text, {"space": space.to_dict()}, entries)
-    extension.check_same(folder, now, space)  # the same command again, without --extend
-    assert [e["config_id"] for e in extension.merged(folder, now)] == ["e" * 20, plan[0]["config_id"]]
+    extend.check_same(folder, now, space)  # the same command again, without --extend
+    assert [e["config_id"] for e in extend.merged(folder, now)] == ["e" * 20, plan[0]["config_id"]]
 
 
 def test_fresh_trains_what_another_study_made_and_keeps_both_records(tmp_path):

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from d2l_study.study.failure_report import show_undefined
+from d2l_study.study.commands.failure_report import show_undefined
 
 
 def _rows(**columns: list[object]) -> pd.DataFrame:

@@ -12,14 +12,14 @@ import pytest
 from d2l_study.data import SyntheticColonBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig
-from d2l_study.study.cost import work
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.plan import make_plan
-from d2l_study.study.prepared import DataChecksums, Request, prepare
-from d2l_study.study.resources import Resources
-from d2l_study.study.space import load_space
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.commands.request import DataChecksums, Request, prepare
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.cost import work
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.space import load_space
+from d2l_study.study.trial.trial import TrialOrder, run_trial
 
 DATA = SyntheticColonBags(images=12, side=60, nuclei=6.0, folds=3)
 TEACHER = TeacherConfig(feature_width=16, attention_width=8, steps=4, eval_every=2, select="loss")

@@ -19,8 +19,8 @@ from d2l_study.data.synthetic_tissue import write_breast, write_colon
 from d2l_study.environment import data_root
 from d2l_study.inference import dense
 from d2l_study.learning import TeacherConfig
-from d2l_study.study.resources import Resources
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.trial import TrialOrder, run_trial
 
 CONFIG = "cd" * 10
 

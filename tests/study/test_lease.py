@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.study import heartbeat, records
-from d2l_study.study import lease as lease_module
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.lease import lease
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger import heartbeat, records
+from d2l_study.study.ledger import lease as lease_module
+from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 
 @pytest.fixture

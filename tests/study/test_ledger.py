@@ -9,10 +9,10 @@ from make_study import make_study
 from d2l_study.data import MnistBags
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning import TeacherConfig
-from d2l_study.study import records
-from d2l_study.study.folder import StudyFolder, find_study
-from d2l_study.study.ledger import WEIGHTS, Ledger, config_id
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger import records
+from d2l_study.study.ledger.ledger import WEIGHTS, Ledger, config_id
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder, find_study
 
 ENTRY = {
     "config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [], "replicates": [0],

@@ -9,13 +9,13 @@ import time
 import pytest
 from empty_store import empty_store
 
-from d2l_study.study import leftovers
-from d2l_study.study.leftovers import scratch_folder
-from d2l_study.study.mlflow_address import check_uri, sqlite_uri
+from d2l_study import temporary_files
+from d2l_study.study.mlflow.address import check_uri, sqlite_uri
+from d2l_study.temporary_files import scratch_folder
 
 OWNER = """
 import sys, time
-from d2l_study.study.leftovers import scratch_folder
+from d2l_study.temporary_files import scratch_folder
 with scratch_folder("d2l-test-", sys.argv[1]) as folder:
     open(folder + "/file", "w").close()
     print(folder, flush=True)
@@ -38,7 +38,7 @@ def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_
 
 def test_a_folder_without_an_owner_goes_when_it_is_old(tmp_path):
     new, old = tmp_path / "d2l-test-new", tmp_path / "d2l-test-old"
-    for folder, age in ((new, 60.0), (old, leftovers.OLD_SECONDS + 60)):
+    for folder, age in ((new, 60.0), (old, temporary_files.OLD_SECONDS + 60)):
         folder.mkdir()
         os.utime(folder, (time.time() - age,) * 2)
     with scratch_folder("d2l-test-", str(tmp_path)):
@@ -53,13 +53,13 @@ def test_the_pieces_of_a_store_whose_maker_was_killed_go_at_the_next_command(tmp
         path.write_bytes(empty.read_bytes())
     else:
         # What making one costs is not of interest here.
-        import d2l_study.study.mlflow_address as address
+        import d2l_study.study.mlflow.address as address
 
         made = address.client
         address.client = lambda uri: made(uri) if ".part" not in uri else _Copies(uri, empty)
     for name in (".mlflow.db.0123abcd.part", ".mlflow.db.0123abcd.part-journal", ".mlflow.db.0123abcd.part.lock"):
         (tmp_path / name).write_bytes(b"")
-    with leftovers.held(tmp_path / ".mlflow.db.4567abcd.part.lock"):
+    with temporary_files.held(tmp_path / ".mlflow.db.4567abcd.part.lock"):
         (tmp_path / ".mlflow.db.4567abcd.part").write_bytes(b"")
         try:
             check_uri(sqlite_uri(path))
@@ -75,6 +75,6 @@ class _Copies:
         self.uri, self.empty = uri, empty
 
     def search_experiments(self, max_results):
-        from d2l_study.study.mlflow_address import sqlite_path
+        from d2l_study.study.mlflow.address import sqlite_path
 
         sqlite_path(self.uri).write_bytes(self.empty.read_bytes())

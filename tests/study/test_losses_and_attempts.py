@@ -6,12 +6,12 @@ import pytest
 from test_trial import order
 
 from d2l_study.errors import StorageError, UnreadableError
-from d2l_study.study import trial as trial_module
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.losses import DRIVER, MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
-from d2l_study.study.resources import Resources
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import run_trial
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial import trial as trial_module
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.tune.retries import DRIVER, MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
 
 
 @pytest.mark.parametrize(

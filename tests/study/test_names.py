@@ -17,14 +17,14 @@ from rights import without_override
 
 import analysis
 from analysis.cli import main as analyse
-from analysis.results import export
+from analysis.rows.results import export
+from d2l_study import study_names
 from d2l_study.cli import main
 from d2l_study.errors import UserError
-from d2l_study.study import names
-from d2l_study.study.folder import StudyFolder, find_study, list_studies
-from d2l_study.study.mlflow_sync import sync
-from d2l_study.study.names import arm_name_problem, check_study_name, study_name_problem
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.commands.sync import sync
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder, find_study, list_studies
+from d2l_study.study_names import arm_name_problem, check_study_name, study_name_problem
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """With what a cell begins that a spreadsheet computes."""
@@ -52,7 +52,9 @@ def renamed(made: Path, root: Path, name: str) -> StudyFolder:
 
 
 LETTERS = st.one_of(
-    st.sampled_from(names.SIGNS + " "), st.characters(codec="utf-8"), st.sampled_from("aZ09éöß漢字أबि'\"#%?:/\\;`")
+    st.sampled_from(study_names.SIGNS + " "),
+    st.characters(codec="utf-8"),
+    st.sampled_from("aZ09éöß漢字أबि'\"#%?:/\\;`"),
 )
 
 
@@ -72,7 +74,7 @@ def test_an_accepted_name_works_in_files_and_tables(rows, tmp_path, name):
         assert not any(row["study"].startswith(FORMULAS) for row in csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", [f"a {names.SIGNS} b", "a" * 100, "漢" * 22], ids=["signs", "long", "wide"])
+@pytest.mark.parametrize("name", [f"a {study_names.SIGNS} b", "a" * 100, "漢" * 22], ids=["signs", "long", "wide"])
 def test_an_accepted_name_works_in_mlflow(made, tmp_path, name):
     folder = renamed(made, tmp_path / "root", name)
     uri = f"sqlite:///{folder.storage.root}/mlflow.db"
@@ -193,7 +195,7 @@ def test_what_the_system_refuses_unforeseen_is_a_line(command, monkeypatch, caps
     def broken(*words, **more):
         raise OSError(5, "Input/output error", "/disk/file")
 
-    monkeypatch.setattr("d2l_study.study.folder.StudyFolder.plan", broken)
+    monkeypatch.setattr("d2l_study.study.ledger.study_folder.StudyFolder.plan", broken)
     words = ["status", "made"] if command is main else ["tables", "made"]
     assert command([*words, "--root", str(tmp_path)]) in (1, 2)
     said = capsys.readouterr().err

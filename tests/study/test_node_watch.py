@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from d2l_study.study import node_watch, processes
-from d2l_study.study.node_watch import LOST, SILENT, STOPPED, node_watched
+from d2l_study.study.tune import node_watch, processes
+from d2l_study.study.tune.node_watch import LOST, SILENT, STOPPED, node_watched
 
 
 class Ray:

@@ -7,10 +7,10 @@ from make_study import make_study
 from test_trial import order
 
 from d2l_study.errors import StorageError, UserError
-from d2l_study.study.engine import train_in_worker
-from d2l_study.study.losses import STORAGE, loss_of
-from d2l_study.study.nodes import _judge, _probe_function
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.tune.engine import train_in_worker
+from d2l_study.study.tune.nodes import _judge, _probe_function
+from d2l_study.study.tune.retries import STORAGE, loss_of
 
 DATA = {"dataset": "mnist", "num_bags": 6, "mean_bag_size": 3}
 

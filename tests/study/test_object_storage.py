@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.study.folder import StudyFolder, find_study
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.object_storage import ObjectStorage
-from d2l_study.study.storage import LocalStorage, open_storage
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.object_storage import ObjectStorage
+from d2l_study.study.ledger.storage import LocalStorage, open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder, find_study
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,6 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.Mon
     finally:
         timer.join()
         back.stop()
-    monkeypatch.setattr("d2l_study.study.object_storage.PATIENCE", 0.0)
+    monkeypatch.setattr("d2l_study.study.ledger.object_storage.PATIENCE", 0.0)
     with pytest.raises(OSError, match="away"):  # away for good
         storage.put("after", b"3")

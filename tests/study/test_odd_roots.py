@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from make_study import make_study
 
 import analysis
-from analysis.mlflow_links import find_pages
+from analysis.report.mlflow_links import find_pages
 from d2l_study.cli import main
 from d2l_study.errors import UserError
-from d2l_study.study.mlflow_address import resolve_uri, sqlite_path, sqlite_uri
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.mlflow.address import resolve_uri, sqlite_path, sqlite_uri
 
 COUNT = itertools.count()
 NAMES = st.text(st.sampled_from("%23045?#&=+ '\"\\äß漢;:@~!$()[]{}*^|<>,.-_ab`"), min_size=1, max_size=12).filter(

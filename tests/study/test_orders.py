@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from d2l_study.study.orders import make_orders
-from d2l_study.study.prepared import Request, prepare
+from d2l_study.study.commands.request import Request, prepare
+from d2l_study.study.commands.trial_requests import make_orders
 
 TEACHERS = """\
 description: teachers

@@ -13,8 +13,8 @@ from make_study import make_study
 from test_tracking import copied_store
 
 from d2l_study.errors import UserError
-from d2l_study.study.mlflow_sync import sync
-from d2l_study.study.pages import free_port, serve
+from d2l_study.study.commands.mlflow_ui import free_port, serve
+from d2l_study.study.commands.sync import sync
 
 
 def test_without_a_store_it_names_the_command_that_makes_one(tmp_path):
@@ -46,7 +46,7 @@ def test_it_serves_the_study_on_loopback_until_ctrl_c(tmp_path, tmp_path_factory
     sync(make_study(tmp_path, "kept", num_bags=(50,), bag_sizes=(10,), replicates=2), uri)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         asked = taken.getsockname()[1]
-        code = "from pathlib import Path; from d2l_study.study.pages import serve"
+        code = "from pathlib import Path; from d2l_study.study.commands.mlflow_ui import serve"
         code += f"; serve(Path({str(tmp_path)!r}), {uri!r}, {asked})"
         # A background job of a script starts with SIGINT ignored, and its children too: not a terminal's Ctrl-C.
         ui = subprocess.Popen(

@@ -10,8 +10,8 @@ import hashlib
 
 import pytest
 
-from d2l_study.study.plan import make_plan
-from d2l_study.study.space import load_space
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.space import load_space
 
 PINNED = {
     "smoke": "2:4f83e70063f0",

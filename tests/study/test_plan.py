@@ -10,11 +10,11 @@ import pytest
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.plan import Plan, check_extension, configurations, extended, make_plan
-from d2l_study.study.space import Space, load_space
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import Plan, check_extension, configurations, extended, make_plan
+from d2l_study.study.space.space import Space, load_space
 
 TEXT = """\
 description: a space for tests

@@ -8,9 +8,9 @@ import pytest
 from power import Disk, recorded
 
 from d2l_study.errors import DamagedError
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are told from numbers by /proc")
 

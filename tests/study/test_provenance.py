@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from d2l_study.study import provenance
+from d2l_study.study.ledger import provenance
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 

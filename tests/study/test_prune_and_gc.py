@@ -9,14 +9,15 @@ import pytest
 from whole_root import WholeRoot
 
 import analysis
-from d2l_study.study import gc_flag, heartbeat, records, run
-from d2l_study.study.claims import Claims
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.garbage import YOUNG_SECONDS
-from d2l_study.study.gc_flag import flag_raised
-from d2l_study.study.lease import lease
-from d2l_study.study.search_document import read_document
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.commands import run
+from d2l_study.study.commands.garbage_collection import YOUNG_SECONDS
+from d2l_study.study.ledger import gc_flag, heartbeat, records
+from d2l_study.study.ledger.claims import Claims
+from d2l_study.study.ledger.gc_flag import flag_raised
+from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.search_document import read_document
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 BROKEN = "  broken: {teacher: {learning_rate: 1.0e+30}}\n"
 

@@ -3,9 +3,9 @@
 import pytest
 from test_trial import order
 
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.queue import OrderQueue
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.tune.queue import OrderQueue
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from d2l_study.study import ray_token
+from d2l_study.study.tune import auth_token
 
 STUDY = """
 import json, os, sys
 from pathlib import Path
-from d2l_study.study.cluster import cluster
+from d2l_study.study.tune.cluster import cluster
 found, home = [], Path.home()
 for place in (str(home), "/proc/1/nowhere"):  # Ray reads its token once a process, and the second has one of its own
     os.environ["HOME"] = place
@@ -45,7 +45,7 @@ def test_a_token_that_others_can_read_is_said_with_what_to_type(tmp_path, monkey
     file.write_text("0" * 64)
     file.chmod(mode)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    said = ray_token.warning()
+    said = auth_token.warning()
     assert (said is not None) == told
     if said is not None:
         assert said.endswith(f"chmod 600 '{file}'") and f"{mode:04o}" in said and "\n" not in said
@@ -55,16 +55,16 @@ def test_no_token_no_home_no_warning(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     for home in (tmp_path, "/proc/1/nowhere", "/dev/null"):
         monkeypatch.setenv("HOME", str(home))
-        assert ray_token.warning() is None
+        assert auth_token.warning() is None
 
 
 def test_a_token_that_the_user_names_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
-    with ray_token.own_token():
+    with auth_token.own_token():
         assert os.environ["RAY_AUTH_TOKEN"] == "mine"
     assert os.environ["RAY_AUTH_TOKEN"] == "mine"
     monkeypatch.delenv("RAY_AUTH_TOKEN")
-    with ray_token.own_token():
+    with auth_token.own_token():
         assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert "RAY_AUTH_TOKEN" not in os.environ

@@ -11,7 +11,7 @@ from damage import kind_of
 from root_attack import Attack
 
 from d2l_study.errors import UserError
-from d2l_study.study.mlflow_address import check_uri
+from d2l_study.study.mlflow.address import check_uri
 
 QUICK = ("list", "status", "plan", "tables", "stop", "gc", "remove", "label")
 ROUNDS = int(os.environ.get("D2L_FUZZ_ROUNDS", "1"))

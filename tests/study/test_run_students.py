@@ -9,9 +9,9 @@ from test_run import children, command, run
 
 import analysis
 from d2l_study.data import MnistBags
-from d2l_study.study import records
-from d2l_study.study.ledger import Ledger
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger import records
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import LocalStorage
 
 pytestmark = pytest.mark.ray
 

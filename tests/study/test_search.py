@@ -5,19 +5,19 @@ import math
 
 import pytest
 
+from analysis.cells.search_results import best_trial, pareto_front, search_summary
 from d2l_study.errors import DamagedError, UserError
-from d2l_study.study.distributions import Distribution
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.plan import Plan
-from d2l_study.study.queue import SearchQueue
-from d2l_study.study.search import COMPLETE, FAILED, OPEN, PRUNED, Search
-from d2l_study.study.search_document import read_document
-from d2l_study.study.search_results import best_trial, pareto_front, search_summary
-from d2l_study.study.search_run import once_complete
-from d2l_study.study.search_samplers import Sampler, Told
-from d2l_study.study.space import load_space, study_name
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.trial import TrialOrder
+from d2l_study.study.commands.search_run import once_complete
+from d2l_study.study.ledger.search_document import read_document
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import Plan
+from d2l_study.study.search.samplers import Sampler, Told
+from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.space import load_space, study_name
+from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.tune.queue import SearchQueue
 
 SPACE = """
 description: a search

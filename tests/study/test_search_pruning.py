@@ -2,7 +2,7 @@
 
 import pytest
 
-from d2l_study.study.search_pruning import Pruner, first_judgement
+from d2l_study.study.search.pruning import Pruner, first_judgement
 
 
 def pruner(rule, others, group="vat", steps=900):

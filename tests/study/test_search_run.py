@@ -4,8 +4,8 @@ import pytest
 from test_run import children, run
 
 import analysis
-from d2l_study.study.folder import find_study
-from d2l_study.study.search_document import read_document
+from d2l_study.study.ledger.search_document import read_document
+from d2l_study.study.ledger.study_folder import find_study
 
 pytestmark = pytest.mark.ray
 

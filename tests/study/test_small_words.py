@@ -8,7 +8,7 @@ from make_study import make_study
 from d2l_study import cli
 from d2l_study.errors import nearest
 from d2l_study.options import field_of
-from d2l_study.study.space_keys import StudyOptions
+from d2l_study.study.space.keys import StudyOptions
 
 
 def test_replicates_have_one_limit_everywhere(capsys, tmp_path):

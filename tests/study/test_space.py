@@ -18,11 +18,11 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.options import Options, option
-from d2l_study.study.resources import Resources
-from d2l_study.study.space import Space, load_space, study_name
-from d2l_study.study.space_files import find_space, list_spaces
-from d2l_study.study.space_keys import StudyOptions, flat_names
-from d2l_study.study.space_yaml import parse_yaml
+from d2l_study.study.space.files import find_space, list_spaces
+from d2l_study.study.space.keys import StudyOptions, flat_names
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.space import Space, load_space, study_name
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 GOOD = """\
 description: a space for tests
@@ -361,7 +361,7 @@ def test_resources_tell_how_many_trials_fit() -> None:
 
 def test_reading_a_space_is_light() -> None:
     code = (
-        "import sys; from d2l_study.study import plan, cost; from d2l_study.study.space import load_space\n"
+        "import sys; from d2l_study.study.plan import plan, cost; from d2l_study.study.space.space import load_space\n"
         "plan.make_plan(load_space('vat_grid'), 'x')\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'pandas', 'matplotlib', 'optuna') if m in sys.modules])"
     )

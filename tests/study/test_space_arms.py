@@ -8,13 +8,13 @@ from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.errors import UserError
-from d2l_study.study.extension import known
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.plan import make_plan
-from d2l_study.study.space import load_space
-from d2l_study.study.space_arms import check_arms
-from d2l_study.study.space_files import list_spaces
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.commands.extend import known
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.arm_checks import check_arms
+from d2l_study.study.space.files import list_spaces
+from d2l_study.study.space.space import load_space
 
 HEAD = "description: x\ndata: {num_bags: [50, 100]}\n"
 STUDENTS = "description: x\ndata: {num_bags: 50}\nstudent: {steps: 50}\nteachers: {none: {}, vat: {teacher: "

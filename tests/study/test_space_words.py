@@ -9,10 +9,10 @@ from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.errors import UserError
-from d2l_study.study import extension
-from d2l_study.study.plan import configurations, make_plan
-from d2l_study.study.space import load_space, study_name
-from d2l_study.study.space_yaml import parse_yaml
+from d2l_study.study.commands import extend
+from d2l_study.study.plan.plan import configurations, make_plan
+from d2l_study.study.space.space import load_space, study_name
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 STUDENTS = """\
 description: students
@@ -194,8 +194,8 @@ def test_other_labels_are_not_another_study(load, tmp_path):
     folder = make_study(tmp_path)
     entries = make_plan(space, "x").entries()
     folder.write(space.text, {"space": space.to_dict()}, [*entries, {**entries[0], "config_id": "of an extension"}])
-    extension.check_same(folder, entries, load(STUDENTS + "labels: {none: Plain}\n"))
-    extension.check_same(folder, entries, load(STUDENTS.replace("students", "a better description")))
+    extend.check_same(folder, entries, load(STUDENTS + "labels: {none: Plain}\n"))
+    extend.check_same(folder, entries, load(STUDENTS.replace("students", "a better description")))
 
 
 # ---- paths

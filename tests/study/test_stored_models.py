@@ -6,14 +6,14 @@ from d2l_study.cli import main
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
-from d2l_study.study import records
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import WEIGHTS
-from d2l_study.study.mlflow_store import Page, StudyRuns
-from d2l_study.study.resources import Resources
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.stored_models import find_model
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.ledger import records
+from d2l_study.study.ledger.ledger import WEIGHTS
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.mlflow.store import Page, StudyRuns
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.stored_models import find_model
+from d2l_study.study.trial.trial import TrialOrder, run_trial
 
 ONE, OTHER, TWIN, BARE = "ab12" + "0" * 16, "cd34" + "0" * 16, "cd34" + "0" * 8 + "f" * 8, "ef56" + "0" * 16
 

@@ -6,11 +6,11 @@ import pytest
 from make_study import make_distillation, make_study
 from test_tracking import copied_store, runs_of
 
-from analysis.mlflow_links import find_pages
-from d2l_study.study.mlflow_address import client
-from d2l_study.study.mlflow_store import experiment_url, run_path
-from d2l_study.study.mlflow_sync import sync
-from d2l_study.study.run_page import study_metrics, study_tags
+from analysis.report.mlflow_links import find_pages
+from d2l_study.study.commands.sync import sync
+from d2l_study.study.mlflow.address import client
+from d2l_study.study.mlflow.run_page import study_metrics, study_tags
+from d2l_study.study.mlflow.store import experiment_url, run_path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from test_trial import order
 
-from d2l_study.study.study_watch import StudyWatch
+from d2l_study.study.commands.study_callback import StudyWatch
 
 
 class Told:

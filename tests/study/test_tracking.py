@@ -18,13 +18,14 @@ from empty_store import empty_store
 from make_study import make_study
 
 from d2l_study.errors import UserError
-from d2l_study.study import pages, run_page
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.mlflow_address import _create_sqlite, check_uri, client, resolve_uri
-from d2l_study.study.mlflow_store import StudyRuns
-from d2l_study.study.mlflow_sync import sync
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.tracking import Tracker
+from d2l_study.study.commands import mlflow_ui
+from d2l_study.study.commands.sync import sync
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.mlflow import run_page
+from d2l_study.study.mlflow.address import _create_sqlite, check_uri, client, resolve_uri
+from d2l_study.study.mlflow.store import StudyRuns
+from d2l_study.study.mlflow.tracking import Tracker
 
 PARAMS = {"dataset": "mnist", "num_bags": 50, "mean_bag_size": 10, "lambda_adv": 1.0}
 
@@ -129,7 +130,7 @@ def test_of_two_processes_that_make_a_store_at_once_the_first_one_stays(tmp_path
             self.path.write_text("ours")
             path.write_text("theirs")
 
-    monkeypatch.setattr("d2l_study.study.mlflow_address.client", Client)
+    monkeypatch.setattr("d2l_study.study.mlflow.address.client", Client)
     _create_sqlite(path)
     assert path.read_text() == "theirs" and made[0] != path and [*tmp_path.iterdir()] == [path]
 
@@ -246,7 +247,7 @@ def test_a_resumed_run_fills_the_gaps_of_its_curves_from_the_ledger(uri):
 def test_a_killed_driver_leaves_nothing_running_once_the_study_runs_again(uri):
     script = (
         "import sys, time\n"
-        "from d2l_study.study.tracking import Tracker\n"
+        "from d2l_study.study.mlflow.tracking import Tracker\n"
         f"t = Tracker({uri!r}, 'made', flush_seconds=0.02)\n"
         "t.start({}, {}, {})\n"
         f"for c in ('c1', 'c2'): t.begin(c, method='vat', stage='teacher', params={PARAMS!r}, tags={{}})\n"
@@ -401,12 +402,12 @@ def test_sync_leaves_the_runs_of_a_driver_at_work_alone(uri, tmp_path):
 
 # ---- a tracking server
 def test_a_server_that_dies_and_comes_back_gets_everything_once(uri, tmp_path, monkeypatch):
-    port = pages.free_port(0)
+    port = mlflow_ui.free_port(0)
     address = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with (tmp_path / "log").open("w+b") as log:
-        with pages._server(uri, port, log) as server:
-            pages._wait_until_up(server, address, log)
+        with mlflow_ui._server(uri, port, log) as server:
+            mlflow_ui._wait_until_up(server, address, log)
             check_uri(address)
             tracker = Tracker(address, "made", flush_seconds=0.1)
             tracker.start({}, {}, {})
@@ -418,8 +419,8 @@ def test_a_server_that_dies_and_comes_back_gets_everything_once(uri, tmp_path, m
         for step in (10, 20):
             tracker.report("c1", step, {0: {"train_loss": 1.0}, 1: {"train_loss": 2.0}})
         _until(lambda: tracker.problems is not None)
-        with pages._server(uri, port, log) as server:
-            pages._wait_until_up(server, address, log)
+        with mlflow_ui._server(uri, port, log) as server:
+            mlflow_ui._wait_until_up(server, address, log)
             tracker.report("c1", 30, {0: {"train_loss": 0.5}, 1: {"train_loss": 0.5}})
             tracker.finish("c1", rows_of([0.8, 0.9]), {"roc.png": b"a picture"})
             tracker.end("FINISHED", {})

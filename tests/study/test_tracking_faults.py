@@ -7,8 +7,8 @@ import time
 import pytest
 from test_tracking import PARAMS, begin, copied_store, rows_of, runs_of
 
-from d2l_study.study.mlflow_store import StudyRuns
-from d2l_study.study.tracking import Tracker
+from d2l_study.study.mlflow.store import StudyRuns
+from d2l_study.study.mlflow.tracking import Tracker
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_driver_that_has_lost_its_study_writes_nothing_more(uri):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from d2l_study.study.tracking import Tracker
+from d2l_study.study.mlflow.tracking import Tracker
 path = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size if sys.argv[2] == "later" else 1000,) * 2)

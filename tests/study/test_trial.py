@@ -12,12 +12,12 @@ from make_study import make_study
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, metrics
-from d2l_study.study import trial as trial_module
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.resources import Resources
-from d2l_study.study.storage import LocalStorage
-from d2l_study.study.study_precision import check_precision, decided_precision
-from d2l_study.study.trial import TrialOrder, run_trial
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.precision import check_precision, decided_precision
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial import trial as trial_module
+from d2l_study.study.trial.trial import TrialOrder, run_trial
 
 
 @pytest.fixture(autouse=True)

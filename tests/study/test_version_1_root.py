@@ -15,10 +15,10 @@ import pytest
 import analysis
 from analysis.cli import main as analysis_main
 from d2l_study import cli
-from d2l_study.study.folder import StudyFolder
-from d2l_study.study.ledger import WEIGHTS
-from d2l_study.study.restore import read_config
-from d2l_study.study.storage import LocalStorage
+from d2l_study.study.ledger.ledger import WEIGHTS
+from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.search.restore import read_config
 
 HERE = Path(__file__).parent / "version_1_root"
 

@@ -64,6 +64,6 @@ class Finder:
 
 
 if os.environ.get("D2L_FAULTS"):
-    sys.meta_path.insert(0, Finder("d2l_study.study.trial", make_faulty))
+    sys.meta_path.insert(0, Finder("d2l_study.study.trial.trial", make_faulty))
 if os.environ.get("D2L_PATIENCE"):
-    sys.meta_path.insert(0, Finder("d2l_study.study.object_storage", make_impatient))
+    sys.meta_path.insert(0, Finder("d2l_study.study.ledger.object_storage", make_impatient))

@@ -1,0 +1,367 @@
+"""Which configuration stands in which cell of a table, from the rows of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.cells.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, Status, absent
+from analysis.cells.partitions import DRAWN, Partition, partitions_of
+from analysis.rows import stages
+from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
+from analysis.rows.metrics import Metric, describe, find_metric, level_of
+from analysis.rows.option_values import no_metric
+from analysis.statistics.intervals import mean_interval, unit_values
+from d2l_study.errors import UserError, listed, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+# Columns that describe a run, not its configuration: they name no cell and lead to no label.
+RUN_COLUMNS = frozenset({
+    "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
+    "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
+    "search_oracle", "instance_threshold", "host", "warning", "replaces", "replaces_difference", "partition",
+    "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances", "test_instances",
+})  # fmt: skip
+
+TEACHER_FAILED = "its teacher"
+"""How the cause of a run begins that was never started because its teacher failed."""
+
+
+def arrange(
+    rows: pandas.DataFrame,
+    metric: str | Sequence[str] | None = None,
+    row_key: str = "method",
+    column_key: str = "num_bags",
+    panel_key: str | None = "mean_bag_size",
+    *,
+    test_train_ratio: float | None = None,
+) -> Layout:
+    """Arrange the rows of one or more studies (`analysis.load`).
+
+    metric: by default `stages.default_metric`; several only where `column_key` is `METRICS`
+    test_train_ratio: of the folds of one data set; by default that of the bags that the runs tested and trained on
+    UserError for an unknown metric or key, a key used twice, a table without rows, or a ratio without folds.
+    """
+    if rows.empty:
+        raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
+    names = [stages.default_metric(rows)] if metric is None else [metric] if isinstance(metric, str) else [*metric]
+    if not any(names):
+        raise no_metric(",".join(names))
+    printed = Names.of(rows)
+    measures = [find_metric(rows, name) for name in dict.fromkeys(names)]
+    measures = [replace(one, title=printed.texts.get(one.name, one.title)) for one in measures]
+    if len(measures) > 1 and column_key != METRICS:
+        raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
+    _check_axes(rows, row_key, column_key, panel_key)
+    partitions = partitions_of(rows, test_train_ratio)
+    if test_train_ratio is not None and not any(one.design == "folds" for one in partitions.values()):
+        raise UserError(f"--test-train-ratio {test_train_ratio:g}: is of folds, and these replicates are none")
+    if panel_key is not None and rows[panel_key].isna().all():
+        panel_key = None  # the default panel, in a study of another kind of bags
+    study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
+    notes: list[str] = []
+    if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
+        notes.append(f"{stages.MARK} {stages.ORACLE_SEARCH}")
+    pruned = rows["status"] == "pruned"
+    if pruned.any():
+        notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
+    frame = rows[~pruned] if not pruned.all() else rows
+    frame = _each_run_once(frame)
+
+    axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
+    label_key = "method" if "method" in axes else row_key
+    others = [key for key in axes if key != label_key]
+    configurations = _configurations(frame, label_key)
+    names_by_config = _names_by_config(rows, printed)
+    extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes, printed)
+    if any("study" in keys for keys in extra.values()) or _called_differently(configurations, names_by_config):
+        # Named for all rows alike: then a method finds the baseline of its own study.
+        extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, [], printed, by_study=True)
+    staged = "stage" not in axes
+    stages_of = configurations.groupby(label_key, dropna=False)["stage"].nunique()
+    ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
+    lacking = {measure.name: _stages_without(frame, measure.name) for measure in measures}
+    if column_key != METRICS:
+        notes += [f"{stage} has no {measures[0].title}." for stage in sorted(lacking[names[0]], key=stages.place)]
+
+    places: list[tuple[Label, Label, Label]] = []
+    origins: list[Origin] = []
+    for run in configurations.to_dict("records"):
+        labels = {METRICS: Label(None, None)}
+        for key in axes:
+            value = _plain(run[key])
+            if key != label_key:
+                labels[key] = Label(key, value, names=printed)
+                continue
+            named = extra[value, _plain(run["stage"])]
+            keys = tuple((k, _plain(run[k])) for k in named if not absent(run[k]))
+            own = names_by_config.get(str(run["config_id"]), printed)
+            stage = str(run["stage"]) if staged else None
+            labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
+        places.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
+        arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
+        origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
+
+    by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
+    levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
+    cells: dict[tuple[Label, Label, Label], Cell] = {}
+    merged: dict[tuple[Label, Label, Label], tuple[dict[int, Any], Origin]] = {}
+    for place, origin, runs in zip(places, origins, by_configuration, strict=True):
+        merged.setdefault(place, ({}, origin))[0].update(runs)
+    for (panel, row, column), (runs, origin) in merged.items():
+        partition = partitions.get(origin.config_id, DRAWN)
+        machines = {r: machine for r, (_, _, machine) in runs.items() if machine}
+        for i, measure in enumerate(measures):
+            by_replicate = {r: (status, values[i]) for r, (status, values, _) in runs.items()}
+            where, head = panel, column
+            if column_key == METRICS:
+                head = Label(METRICS, measure.name, names=printed)
+                if len(levels) > 1:
+                    where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),), names=printed)
+            lacks = origin.stage in lacking[measure.name]
+            cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, machines)
+    if column_key == METRICS:
+        cells = _without_empty_rows(cells)
+
+    ordered = [[*dict.fromkeys(place[i] for place in cells)] for i in range(3)]
+    panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
+    if column_key == METRICS:
+        column_labels = [Label(METRICS, measure.name, names=printed) for measure in measures]
+    datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
+    return Layout(
+        measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
+        printed,
+    )  # fmt: skip
+
+
+def _status(status: Any, cause: Any) -> str:
+    """A run's status, with `not run` for one that its teacher's failure left without a start."""
+    waited = status == "failed" and str(cause or "").startswith(TEACHER_FAILED)
+    return "not run" if waited else str(status)
+
+
+def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
+    """The stages that do not have a metric: their finished runs hold none, while those of another stage do."""
+    done = frame[frame["status"] == "done"]
+    held = done[metric].notna().groupby(done["stage"]).any()
+    return {str(stage) for stage in held.index[~held]} if held.any() else set()
+
+
+def _each_run_once(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """A run that two of the studies share, under one name, counts once; the finished one where one is not."""
+    keys = ["config_id", "method", "stage", "replicate"]
+    return _first_finished(frame, keys) if frame.duplicated(keys).any() else frame
+
+
+def _configurations(frame: pandas.DataFrame, label_key: str) -> pandas.DataFrame:
+    """One row for each configuration under each of its names."""
+    return _first_finished(frame, _identity(label_key))
+
+
+def _identity(label_key: str) -> list[str]:
+    """What tells one configuration under one of its names from the others."""
+    return [*dict.fromkeys(["config_id", "stage", "method", label_key])]
+
+
+def _groups(frame: pandas.DataFrame, keys: list[str]) -> np.ndarray:
+    """(rows,) the number of each row's combination of the keys, in order of appearance."""
+    return frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+
+
+def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
+    """For each combination of the keys, in order of appearance, its first finished row: that of a run which is not
+    finished lacks what only a run can tell. Without a finished one the first row."""
+    group = _groups(frame, keys)
+    order = (frame["status"] != "done").to_numpy().argsort(kind="stable")
+    _, first = np.unique(group[order], return_index=True)
+    return frame.iloc[order[first]]
+
+
+_Run = tuple[str, tuple[float, ...], tuple[str, str] | None]
+"""Status, values of the metrics, and the precision and device of a finished run."""
+
+
+def _runs(
+    frame: pandas.DataFrame, configurations: pandas.DataFrame, label_key: str, names: list[str]
+) -> list[dict[int, _Run]]:
+    """For each of the `_configurations`, in order, its runs by replicate."""
+    found: list[dict[int, _Run]] = [{} for _ in range(len(configurations))]
+    columns = [_groups(frame, _identity(label_key)), frame["replicate"], frame["status"]]
+    for i, replicate, status, cause, precision, device, values in zip(
+        *(column.tolist() for column in columns),
+        *(frame[name].tolist() if name in frame else [None] * len(frame) for name in ("cause", "precision", "device")),
+        zip(*(frame[name].astype(float).tolist() for name in names), strict=True),
+        strict=True,
+    ):
+        done = status == "done" and not absent(precision) and not absent(device)
+        machine = (str(precision), str(device).split(":")[0]) if done else None
+        found[i][int(replicate)] = (_status(status, cause), values, machine)
+    return found
+
+
+def _without_empty_rows(cells: dict[tuple[Label, Label, Label], Cell]) -> dict[tuple[Label, Label, Label], Cell]:
+    """Without the rows of a panel whose stage has none of its metrics."""
+    some = {(panel, row) for (panel, row, _), cell in cells.items() if cell.status != "no such metric"}
+    return {place: cell for place, cell in cells.items() if place[:2] in some}
+
+
+def _cell(
+    by_replicate: Mapping[int, tuple[str, float]],
+    metric: Metric,
+    origin: Origin,
+    lacking: bool,
+    partition: Partition,
+    machines: Mapping[int, tuple[str, str]],
+) -> Cell:
+    done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
+    values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
+    states = {status for status, _ in by_replicate.values()}
+    status: Status
+    if values:
+        status = "done" if len(values) == len(by_replicate) else "partial"
+    elif lacking:
+        status = "no such metric"
+    elif done:
+        status = "undefined"
+    elif "failed" in states:
+        status = "failed"
+    elif "not run" in states:
+        status = "not run"
+    else:
+        status = "pruned" if states == {"pruned"} else "missing"
+    interval = mean_interval(
+        unit_values(values, partition.units),
+        unit_interval=metric.unit_interval,
+        test_train_ratio=partition.test_train_ratio,
+    )
+    return Cell(
+        interval,
+        values,
+        len(by_replicate),
+        status,
+        origin,
+        metric,
+        partition,
+        _planned(by_replicate, partition),
+        machines,
+    )
+
+
+def _planned(replicates: Iterable[int], partition: Partition) -> int:
+    """How many units the planned replicates make."""
+    return len(unit_values(dict.fromkeys(replicates, 0.0), partition.units))
+
+
+def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:
+    known = [str(c) for c in rows if _is_setting(str(c)) and rows[c].notna().any()]
+    given = {"rows": row_key, "columns": column_key, "panel": panel_key}
+    for axis, key in given.items():
+        if key is None or key in known or (axis == "panel" and key in rows and key in SYMBOLS):
+            continue
+        if axis == "columns" and key == METRICS:
+            continue
+        hint = f"{nearest(key, known)} (keys: {listed(known, 40)}{f', {METRICS}' if axis == 'columns' else ''})"
+        raise UserError(f"--{axis} {key}: the study has no such key{hint}")
+    used = [key for key in given.values() if key is not None]
+    for key in used:
+        if used.count(key) > 1:
+            raise UserError(f"{key} is asked for on two axes: --rows, --columns and --panel have to differ")
+
+
+def _label_keys(
+    frame: pandas.DataFrame,
+    varied: list[str] | None,
+    label_key: str,
+    others: list[str],
+    notes: list[str],
+    names: Names,
+    *,
+    by_study: bool = False,
+) -> dict[tuple[Any, Any], list[str]]:
+    """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
+    those that vary within it, and whatever else sets apart two configurations that would share a cell. by_study: the
+    study before all else."""
+    settings = [str(c) for c in frame if _is_setting(str(c)) and c not in (label_key, *others, "stage")]
+    settings = [key for key in settings if frame[key].nunique(dropna=False) > 1]
+    if label_key != "method" and "method" in settings:
+        settings.sort(key=lambda key: key != "method")
+    named = {*(varied or ()), "generation", "dataset", "method"}
+    following = {key for key in settings if not _varies(frame, key, others)}
+    for key in (k for k in settings if k in named & following and frame[k].nunique() > 1):
+        notes.append(f"{names.key(key)} follows {' and '.join(map(names.key, others))}.")
+
+    by_arm: dict[tuple[Any, Any], list[str]] = {}
+    for (value, stage), arm in frame.groupby([label_key, "stage"], dropna=False, sort=False):
+        keys = ["study"] if by_study else []
+        keys += [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
+        # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
+        for key in [k for k in (*settings, "study", "trial_id") if k not in keys]:
+            cell = [*others, *keys]
+            mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
+            if mixed.empty or mixed["config_id"].nunique() == 1:
+                break
+            if _varies(mixed, key, cell) and not _varies(mixed, key, ["config_id"]):
+                keys.append(key)
+        by_arm[_plain(value), _plain(stage)] = keys
+    return by_arm
+
+
+def _names_by_config(rows: pandas.DataFrame, printed: Names) -> dict[str, Names]:
+    """The names for print of each configuration where rows are of several studies: those of the studies it is in."""
+    if not rows.attrs.get(BY_STUDY):
+        return {}
+    pairs = rows[["config_id", "study"]].drop_duplicates().groupby("config_id", sort=False)["study"]
+    return {str(config): Names.of_studies(rows, map(str, studies)) for config, studies in pairs}
+
+
+def _called_differently(configurations: pandas.DataFrame, names: Mapping[str, Names]) -> bool:
+    """Whether studies call one arm by two names, or two arms by one."""
+    texts: dict[str, str] = {}
+    methods: dict[str, str] = {}
+    for config, method in zip(configurations["config_id"].astype(str), configurations["method"], strict=True):
+        if config in names:
+            arm = str(method)
+            text = names[config].arm(arm)
+            if texts.setdefault(arm, text) != text or methods.setdefault(text, arm) != arm:
+                return True
+    return False
+
+
+def _is_setting(column: str) -> bool:
+    """Whether a column says how a run was configured, and not how it went."""
+    return column not in RUN_COLUMNS and describe(column) is None
+
+
+def _varies(frame: pandas.DataFrame, key: str, within: list[str]) -> bool:
+    """Whether the key takes several values (missing is one) where those of `within` are equal."""
+    if not within:
+        return bool(frame[key].nunique(dropna=False) > 1)
+    return bool((frame.groupby(within, dropna=False)[key].nunique(dropna=False) > 1).any())
+
+
+def _sorted(labels: list[Label]) -> list[Label]:
+    """By stage; within one numbers in ascending order, names as they first appear; then by the keys."""
+    seen = {value: i for i, value in enumerate(dict.fromkeys(label.value for label in labels))}
+
+    def place(label: Label) -> tuple[Any, ...]:
+        value = (0, label.value) if isinstance(label.value, int | float) else (1, seen[label.value])
+        keys = tuple((k, 0, v, "") if isinstance(v, int | float) else (k, 1, 0, str(v)) for k, v in label.keys)
+        return (stages.place(label.value if label.key == "stage" else label.stage), *value, keys)
+
+    return sorted(labels, key=place)
+
+
+def _plain(value: Any) -> Any:
+    """A hashable value in which 50.0, 50 and NumPy's 50 are the same."""
+    if absent(value):
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return value if isinstance(value, int | float | str) else str(value)

@@ -1,0 +1,150 @@
+"""Paired differences of the cells of a table: a method minus the method `none`, a student minus its teacher.
+
+Both are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
+student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), wherever that
+stands in the table. What the intervals say and assume is in `intervals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from analysis.cells.layout import Cell, Label, Layout
+from analysis.rows.stages import STUDENT
+from analysis.statistics.intervals import Interval, paired_difference, paired_values
+from analysis.statistics.paired_tests import TestResult, corrected_t
+
+BASELINE = "none"
+TO_TEACHER: Final = "student_minus_teacher"
+TO_BASELINE: Final = "method_minus_none"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row of differences: `row` minus `baseline`, by column."""
+
+    kind: str
+    """`TO_TEACHER` or `TO_BASELINE`."""
+    row: Label
+    baseline: str
+    by_column: Mapping[Label, Interval]
+    tests: Mapping[Label, TestResult] = field(default_factory=dict)
+    """By column the paired t test, corrected for folds of one data set; p-values as they are, for Holm to correct."""
+
+    @property
+    def text(self) -> str:
+        who = self.row.text if self.row.key == "method" else f"{self.row.text}: student"
+        return f"{who} − {self.baseline}"
+
+
+def difference_of(cell: Cell, other: Cell) -> Interval:
+    """cell − other, paired by replicate, with the interval that folds of one data set ask for."""
+    return paired_difference(
+        cell.values, other.values, test_train_ratio=cell.test_train_ratio, units=cell.units,
+        unit_interval=cell.metric.unit_interval,
+    )  # fmt: skip
+
+
+def test_of(cell: Cell, other: Cell) -> TestResult:
+    """Student's paired t test of cell − other, corrected where replicates are folds."""
+    return corrected_t(paired_values(cell.values, other.values, cell.units), cell.test_train_ratio or 0.0)
+
+
+def differences(layout: Layout, panel: Label) -> list[Difference]:
+    """All differences of a panel that have a pair: methods minus `none` first, then students minus their teachers."""
+    return [*_to_baseline(layout, panel), *_to_teacher(layout, panel)]
+
+
+ById = Mapping[tuple[str, str], Cell]
+"""(config_id, metric) -> cell."""
+
+
+def teachers_by_id(layout: Layout) -> ById:
+    """The cells by configuration and metric, for `teacher_of`. A configuration that two arms share is the same runs in
+    both."""
+    return {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
+
+
+def teacher_of(cell: Cell, by_id: ById) -> Cell | None:
+    """The cell of the teacher that a student's cell learned from, of an ensemble the first; None for what is no
+    student, or has none here."""
+    origin = cell.origin
+    if origin.stage != STUDENT or origin.teacher_id is None:
+        return None
+    return by_id.get((origin.teacher_id.split(",")[0], cell.metric.name))
+
+
+def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
+    """Empty unless methods are the rows and one of them is `none`. Where `none` has several configurations, a method
+    is compared with the one that agrees with it in stage and in every key that both labels name."""
+    if layout.row_key != "method":
+        return []
+    rows = layout.rows_of(panel)
+    by_stage: dict[str | None, list[Label]] = {}
+    for row in rows:
+        if row.value == BASELINE:
+            by_stage.setdefault(row.stage, []).append(row)
+    columns, found = layout.columns_of(panel), []
+    for row in rows:
+        baseline = baseline_for(row, by_stage.get(row.stage, []))
+        if baseline is None:
+            continue
+        pairs = {}
+        for column in columns:
+            ours, theirs = layout.cells.get((panel, row, column)), layout.cells.get((panel, baseline, column))
+            if ours is not None and theirs is not None:
+                pairs[column] = (ours, theirs)
+        found += _difference(TO_BASELINE, row, baseline.text, pairs)
+    return found
+
+
+def not_compared(layout: Layout) -> list[Label]:
+    """The methods that have no difference to `none` in a panel, since several rows of it answer to that."""
+    found: dict[Label, None] = {}
+    for panel in layout.panels if layout.row_key == "method" else ():
+        rows = layout.rows_of(panel)
+        for row in rows:
+            same = [one for one in rows if (one.value, one.stage, one.study) == (BASELINE, row.stage, row.study)]
+            if row.value != BASELINE and len(same) > 1 and baseline_for(row, same) is None:
+                found[row] = None
+    return [*found]
+
+
+def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
+    if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
+        return []
+    by_id = teachers_by_id(layout)
+    columns, found = layout.columns_of(panel), []
+    for row in layout.rows_of(panel):
+        pairs = {}
+        for column in columns:
+            cell = layout.cells.get((panel, row, column))
+            teacher = teacher_of(cell, by_id) if cell is not None else None
+            if cell is not None and teacher is not None:
+                pairs[column] = (cell, teacher)
+        found += _difference(TO_TEACHER, row, "its teacher", pairs)
+    return found
+
+
+def _difference(kind: str, row: Label, baseline: str, pairs: Mapping[Label, tuple[Cell, Cell]]) -> list[Difference]:
+    """The row of differences; none where no column has a pair."""
+    by_column = {column: difference_of(*pair) for column, pair in pairs.items()}
+    if not any(interval.count for interval in by_column.values()):
+        return []
+    return [Difference(kind, row, baseline, by_column, {column: test_of(*pair) for column, pair in pairs.items()})]
+
+
+def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:
+    """The one of the baselines that a row is compared with: always of the row's own study where rows name that, and of
+    its own stage where there is one, else of the others; of several, the one that agrees with the row in every key that
+    both labels name. None for a baseline, and where none or more than one is left."""
+    if row in baselines:
+        return None
+    ours = dict(row.keys)
+    baselines = [b for b in baselines if b.study == row.study]
+    left = [b for b in baselines if b.stage == row.stage] or [*baselines]
+    if len(left) > 1:
+        left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys)]
+    return left[0] if len(left) == 1 else None

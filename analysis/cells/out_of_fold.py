@@ -1,0 +1,88 @@
+"""Pooled out-of-fold figures: the metrics of one repeat's test predictions, all its folds together.
+
+Each bag of the data set is in exactly one test fold of a repeat, so a repeat gives one AUC over all bags, where a
+fold of a few bags may have none. It mixes the scores of different models, whose scales need not agree, which costs
+AUC; the mean over folds does not, but weighs small folds like large ones. Tables show both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.cells.arrange import RUN_COLUMNS
+from analysis.cells.partitions import DRAWN, NOT_POOLED, partitions_of
+from analysis.rows import stages
+from analysis.rows.metrics import describe
+from analysis.rows.results import folders_of, run_predictions
+from d2l_study.errors import listed
+from d2l_study.learning import metrics
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """One row per configuration and repeat whose folds are all done: the settings of the configuration, `replicate`
+    and `repeat` the repeat, `fold` empty, `test_set` the partition (the same for repeats of the same folds), and the
+    pooled metrics under the names that they have by fold. `attrs["not_pooled"]` names the repeats that lack a fold.
+
+    rows: of `analysis.load` from study folders. Empty without folds; a given split has nothing to pool. UserError where
+    a finished run kept no predictions.
+    """
+    import pandas as pd
+
+    if "fold" not in rows or rows["fold"].isna().all():
+        return rows.iloc[:0].copy()
+    folders = folders_of(rows)
+    partitions = partitions_of(rows)
+    settings = [str(c) for c in rows if str(c) not in RUN_COLUMNS and describe(str(c)) is None]
+    kept = [*dict.fromkeys([*settings, "study", "config_id", "trial_id", "teacher_id", "teacher_method",
+                            "student_method"])]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    done = rows[(rows["status"] == "done") & rows["fold"].notna()]
+    for (study, config, method), group in done.groupby(["study", "config_id", "method"], sort=False):
+        partition = partitions.get(str(config), DRAWN)
+        if partition.fold_count is None:
+            continue
+        for repeat, runs in group.groupby("repeat"):
+            if lacking := sorted(set(range(partition.fold_count)) - {int(fold) for fold in runs["fold"]}):
+                left_out.append(f"{method}, repeat {int(repeat)} (lacks fold {listed(lacking, 5)})")
+                continue
+            parts = [run_predictions(folders[str(study)], str(config), int(r), split="test") for r in runs["replicate"]]
+            first: Mapping[Any, Any] = runs.iloc[0].to_dict()
+            tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
+            ranked = first["stage"] in stages.WITHOUT_PROBABILITY
+            found.append({
+                **{name: first.get(name) for name in kept}, "method": method, "status": "done", "cause": None,
+                "replicate": int(repeat), "repeat": int(repeat), "fold": math.nan, "test_set": " ".join(tested),
+                **pooled_metrics(pd.concat(parts), probabilities=not ranked),
+            })  # fmt: skip
+    frame = pd.DataFrame(found, columns=None if found else rows.columns)
+    frame.attrs = {**rows.attrs, NOT_POOLED: list(dict.fromkeys(left_out))}
+    return frame
+
+
+def pooled_metrics(predictions: pandas.DataFrame, *, probabilities: bool = True) -> dict[str, float]:
+    """Metrics of predictions (`level`, `label`, `logit`) of any number of runs taken as one; unknown labels are left
+    out. Those that need a threshold take a probability of 0.5; scores that are no probabilities have none of them."""
+    found: dict[str, float] = {}
+    for level in ("bag", "instance"):
+        part = predictions[(predictions["level"] == level) & predictions["label"].notna()]
+        label, logit = part["label"].to_numpy(int), part["logit"].to_numpy(float)
+        if not len(label):
+            continue
+        if np.isnan(logit).any():
+            continue
+        found[f"{level}_auc"] = metrics.auc(label, logit)
+        found[f"{level}_ap"] = metrics.average_precision(label, logit)
+        if not probabilities:
+            continue
+        found |= {f"{level}_{name}": value for name, value in metrics.at_threshold(label, logit).items()}
+        if level == "bag":
+            found |= {"bag_nll": metrics.log_loss(label, logit), "bag_brier": metrics.brier(label, logit)}
+    return found

@@ -1,0 +1,335 @@
+"""The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
+Teacher against student, paired, is the other figure (`pairs`).
+
+Curves are means over replicates, bands their 95 % intervals (`intervals`). A hollow marker stands for a cell with
+fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is
+no curve, and the panels show one point with its error bar per row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells.arrange import arrange
+from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns
+from analysis.cells.machines import as_note, differing_machines
+from analysis.figures import style
+from analysis.rows import stages
+from analysis.rows.display_names import SYMBOLS, Names
+from analysis.rows.results import writable_path
+from analysis.tables.caption import counted, interval_kinds
+from d2l_study.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+SCALES = ("linear", "logit")
+LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+LEGEND_ABOVE = 4
+"""Up to so many curves the legend stands above the panels, beyond it on their right."""
+LABEL_WIDTH = 32
+"""Characters of a row's label in one line of the legend."""
+
+
+def draw(
+    rows: pandas.DataFrame,
+    metric: str | None = None,
+    *,
+    x_key: str = "num_bags",
+    panel_key: str | None = "mean_bag_size",
+    scale: str = "linear",
+    size: str = "page",
+) -> Figure:
+    """The figure of a study's rows (`analysis.load`), on Agg, independent of any display.
+
+    metric: by default the instance AUC where the study has students, the bag AUC otherwise
+    size: column, page or slide; where the figure is to stand
+    scale: of the metric; `logit` gives the differences near 1 their room, for metrics in [0, 1] only
+    UserError for an unknown metric, key or scale, an x axis that is not numeric or not positive, or no result.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if x_key == "num_bags" and default_columns(rows) == METRICS:  # given bags: one point per row
+        x_key = METRICS
+    if panel_key is not None and panel_key not in rows and panel_key == "mean_bag_size":
+        panel_key = None
+    layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, panel_key))
+    if x_key != METRICS and any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
+        raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
+    if not any(cell.values for cell in layout.cells.values()):
+        raise UserError(
+            f"study {layout.study!r} has no finished run with {layout.metric.name}: there is nothing to draw"
+        )
+    if scale not in SCALES:
+        raise UserError(f"--scale {scale}: not known{nearest(scale, SCALES)} (scales: {', '.join(SCALES)})")
+    if scale == "logit" and not layout.metric.unit_interval:
+        raise UserError(f"--scale logit: {layout.metric.name} does not lie in [0, 1]; only linear is possible")
+    if scale == "logit" and any(c.interval.mean in (0.0, 1.0) for c in layout.cells.values()):
+        raise UserError(
+            f"--scale logit: a mean of {layout.metric.name} is exactly 0 or 1, which has no place on it; use linear"
+        )
+    curves = len(layout.columns) > 1
+    marks = marks_of(layout)
+
+    with style.use(size) as chosen:
+        across = chosen.columns(len(layout.panels))
+        down = math.ceil(len(layout.panels) / across)
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
+        many = len(layout.rows) > LEGEND_ABOVE
+        right = many and across < chosen.across  # else there is no room for the legend there
+        beside = _text_inches(layout) + 0.7 if right and curves else 0.0
+        legend_rows = len(layout.rows) if curves and many and not right else 0
+        if curves:
+            width = chosen.panel_width(len(layout.panels), beside)
+            height = chosen.panel_height(width, style.PANEL_HEIGHT * (1.25 if many else 1))
+        else:  # names take at most half of the width, in lines
+            names = [style.wrapped(row.text, int(chosen.width / 2 / 0.064)) for row in layout.rows]
+            height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
+        around = (0.6 if curves and not many else 0.3) + 0.17 * legend_rows
+        chosen.set(figure, height * down + around, min(height, style.LOWEST_PANEL) * down + around if curves else None)
+        for i, axis in enumerate(axes.flat):
+            if i >= len(layout.panels):
+                axis.set_visible(False)
+                continue
+            panel = layout.panels[i]
+            axis.set_title(panel.text)
+            if curves:
+                _draw_curves(axis, layout, panel, marks)
+                axis.set_xlabel(_words(x_key, layout.names) if i + across >= len(layout.panels) else "")
+            else:
+                _draw_points(axis, layout, panel, marks, names)
+                axis.set_xlabel(layout.metric.heading if i + across >= len(layout.panels) else "")
+            if curves and i % across == 0:
+                axis.set_ylabel(layout.metric.heading)
+        if curves and len(layout.rows) > 1:
+            _draw_legend(figure, layout, marks, right)
+        style.footnote(figure, _note(layout))
+        _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
+        if curves:
+            _set_ticks(figure, axes, layout)
+    return figure
+
+
+def marks_of(layout: Layout) -> dict[Label, style.Mark]:
+    """How each row of a layout looks, in every figure of a study."""
+    origins = {row: cell.origin for (_, row, _), cell in layout.cells.items()}
+    if len({origin.stage for origin in origins.values()}) == 1:
+        return dict(zip(layout.rows, style.marks([str(r.value) for r in layout.rows]), strict=True))
+    curves = []
+    for row in layout.rows:
+        origin, keys = origins[row], ", ".join(f"{k}={v}" for k, v in row.keys)
+        if origin.teacher_method is None:  # a teacher, or a row that says no more than its name
+            curves.append((origin.stage, str(row.value) + keys, ""))
+        else:
+            curves.append((origin.stage, origin.teacher_method, (origin.student_method or "") + keys))
+    return dict(zip(layout.rows, style.staged_marks(curves), strict=True))
+
+
+def _without_rows_that_lack_it(layout: Layout) -> Layout:
+    """The layout without the rows whose stage has no such metric: they would be names without a curve."""
+    cells = {place: cell for place, cell in layout.cells.items() if cell.status != "no such metric"}
+    kept = {row for _, row, _ in cells}
+    return replace(layout, cells=cells, rows=[row for row in layout.rows if row in kept])
+
+
+def save(figure: Figure, out: str | Path) -> Path:
+    """Write a figure as .png, .svg or .pdf; returns its path. UserError for another suffix."""
+    import matplotlib as mpl
+
+    path = writable_path(out, SUFFIXES)
+    # Without a date in it the same figure is the same file.
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    try:
+        with mpl.rc_context(style.RC):
+            figure.savefig(path, metadata=metadata)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
+    return path
+
+
+def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark]) -> None:
+    rows = layout.rows_of(panel)
+    few = len(rows) <= LEGEND_ABOVE  # many bands on each other turn to mud: then fainter, and without edges
+    for z, row in enumerate(rows):
+        mark = marks[row]
+        for piece in _unbroken(layout, panel, row):
+            x = [column.value for column, _ in piece]
+            y = [cell.interval.mean for _, cell in piece]
+            axis.plot(x, y, color=mark.colour, linestyle=mark.line, zorder=3 + z / 100)
+            _draw_band(axis, piece, mark, few, 2 + z / 100)
+            for column, cell in piece:
+                _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
+    mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
+    if not any(cell.values for cell in mine):
+        style.say(axis, nothing_drawn(mine))
+
+
+def nothing_drawn(cells: Iterable[Cell]) -> str:
+    """Why a panel is empty: `no result: 2 configurations failed, 1 configuration missing`."""
+    states: dict[str, int] = {}
+    for cell in cells:
+        states[cell.status] = states.get(cell.status, 0) + 1
+    each = (f"{number} configuration{'s' if number > 1 else ''} {status}" for status, number in states.items())
+    return "no result: " + ", ".join(each)
+
+
+def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: style.Mark, few: bool, z: float) -> None:
+    bounded = [(c.value, cell.interval.lower, cell.interval.upper) for c, cell in piece if cell.interval.has_bounds]
+    if len(bounded) == 1:
+        x, lower, upper = bounded[0]
+        axis.errorbar(x, (lower + upper) / 2, (upper - lower) / 2, color=mark.colour, capsize=2, fmt="none", lw=0.9)
+    elif bounded:
+        x_values, lower_values, upper_values = zip(*bounded, strict=True)
+        alpha = 0.15 if few else 0.07
+        axis.fill_between(x_values, lower_values, upper_values, color=mark.colour, alpha=alpha, lw=0, zorder=z)
+        for edge in (lower_values, upper_values) if few else ():
+            axis.plot(x_values, edge, color=mark.colour, alpha=0.35, lw=0.5, linestyle=mark.line, zorder=z)
+
+
+def _draw_marker(axis: Axes, x: float, y: float, cell: Cell, mark: style.Mark) -> None:
+    face = mark.colour if cell.status == "done" else "white"
+    axis.plot([x], [y], mark.marker, color=mark.colour, markerfacecolor=face, markeredgewidth=0.9, zorder=4)
+
+
+def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark], names: list[str]) -> None:
+    (column,) = layout.columns
+    for position, row in enumerate(layout.rows):
+        cell = layout.cells.get((panel, row, column))
+        if cell is None or not cell.values:
+            if cell is not None:  # on the axes' own left edge, so that it moves no limit
+                axis.annotate(cell.status, (0.02, position), xycoords=("axes fraction", "data"), va="center",
+                              color=style.GREY, fontsize="small", style="italic")  # fmt: skip
+            continue
+        interval, mark = cell.interval, marks[row]
+        if interval.has_bounds:
+            axis.plot([interval.lower, interval.upper], [position] * 2, color=mark.colour, lw=1.2)
+            axis.plot([interval.lower, interval.upper], [position] * 2, "|", color=mark.colour, markersize=6)
+        _draw_marker(axis, interval.mean, position, cell, mark)
+    axis.set_yticks(range(len(layout.rows)), names)
+    axis.set_ylim(len(layout.rows) - 0.5, -0.5)
+    for position, (before, after) in enumerate(itertools.pairwise(layout.rows)):
+        if stages.group(before.stage) != stages.group(after.stage):
+            axis.axhline(position + 0.5, color="#BBBBBB", lw=0.7)
+    axis.grid(False, axis="y")
+    axis.set_title(" · ".join(filter(None, [panel.text, "" if column.key == METRICS else column.text])))
+
+
+def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label, Cell]]]:
+    """The stretches of a curve between missing cells; a combination that was never planned breaks nothing."""
+    pieces: list[list[tuple[Label, Cell]]] = [[]]
+    for column in layout.columns:
+        cell = layout.cells.get((panel, row, column))
+        if cell is None:
+            continue
+        if cell.values:
+            pieces[-1].append((column, cell))
+        else:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
+
+
+def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark], right: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=m.colour, marker=m.marker, linestyle=m.line, label=style.wrapped(row.text, LABEL_WIDTH))
+        for row, m in marks.items()
+    ]
+    if right:
+        figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
+    else:
+        style.legend(figure, handles, max(min(len(row.text), LABEL_WIDTH) for row in layout.rows))
+
+
+def _text_inches(layout: Layout) -> float:
+    """The width of the row labels in the legend."""
+    return 0.064 * max(min(len(row.text), LABEL_WIDTH) for row in layout.rows)
+
+
+def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
+    """Ticks at the numbers of bags themselves, on a logarithmic axis, turned where they would touch."""
+    values = [c.value for c in layout.columns]
+    for axis in axes.flat:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(values, [f"{v:g}" for v in values], minor=False)
+        axis.set_xticks([], minor=True)
+        room = (values[-1] / values[0]) ** 0.06
+        axis.set_xlim(values[0] / room, values[-1] * room)  # of an empty panel too
+    figure.draw_without_rendering()
+    canvas: Any = figure.canvas
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.flat[0].get_xticklabels()]
+    touching = any(b.x0 - a.x1 < 3 for a, b in itertools.pairwise(boxes))
+    if touching:
+        for axis in axes.flat:
+            axis.tick_params(axis="x", labelrotation=90)
+
+
+def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> None:
+    """The axes along which the metric runs, in shared limits: a metric that ends at 0 and 1 ends its axis there."""
+    from matplotlib.ticker import MaxNLocator
+
+    if not layout.metric.unit_interval:
+        return
+    if scale == "logit":
+        for axis in along:
+            axis.axes.set(**{f"{axis.axis_name}scale": "logit"})
+            axis.set_ticks([], minor=True)
+        inside = [v for c in layout.cells.values() if c.values for v in _extent(c) if 0 < v < 1]
+        logits = [math.log(v / (1 - v)) for v in inside]
+        if logits:
+            margin = 0.05 * (max(logits) - min(logits)) + 0.05
+            lower, upper = (1 / (1 + math.exp(-z)) for z in (min(logits) - margin, max(logits) + margin))
+            nearest_ticks = (max(logits) - min(logits) + 2 * margin) / (8 if along[0].axis_name == "x" else 20)
+            ticks = _apart((tick for tick in LOGIT_TICKS if lower <= tick <= upper), nearest_ticks)
+            if len(ticks) < 2:  # so narrow a range is nearly linear
+                ticks = [tick for tick in MaxNLocator(5).tick_values(lower, upper) if lower <= tick <= upper]
+            for axis in along:
+                axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            along[0].axes.set(**{f"{along[0].axis_name}lim": (lower, upper)})
+        return
+    style.end_at_one(along[0])
+
+
+def _apart(ticks: Iterable[float], least: float) -> list[float]:
+    """The ticks from the highest down, without those whose logit is nearer than `least` to the one before."""
+    kept: list[float] = []
+    for tick in sorted(ticks, reverse=True):
+        if not kept or math.log(kept[-1] / (1 - kept[-1])) - math.log(tick / (1 - tick)) >= least:
+            kept.append(tick)
+    return kept[::-1]
+
+
+def _extent(cell: Cell) -> tuple[float, ...]:
+    interval = cell.interval
+    return (interval.mean, interval.lower, interval.upper) if interval.has_bounds else (interval.mean,)
+
+
+def _words(key: str, names: Names) -> str:
+    meaning = SYMBOL_MEANINGS.get(key)
+    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.symbol(key) else names.key(key)
+
+
+def _note(layout: Layout) -> str:
+    cells = [c for c in layout.cells.values() if c.values]
+    kinds = interval_kinds(cells)
+    interval = f" and 95 % interval ({kinds})" if kinds else ""
+    text = f"mean{interval}, {counted((c, c.planned) for c in layout.cells.values())}"
+    if any(c.status == "partial" for c in cells):
+        text += "; hollow: fewer than planned"
+    if len(cells) < len(layout.cells):
+        text += "; no point: no result"
+    if any(c.origin.stage == stages.ORACLE for c in cells):
+        text += f"; {stages.MARK} trained on the true instance labels"
+    return text + as_note(differing_machines(layout))

@@ -1,0 +1,159 @@
+"""The figure of a distillation study: what each student adds to its own teacher, replicate by replicate.
+
+The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
+or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate
+(of folds whose repeats are averaged for each fold), their mean with its 95 % t interval, and the means of both sides
+as numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.cells.arrange import arrange
+from analysis.cells.differences import difference_of, teacher_of, teachers_by_id
+from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns
+from analysis.cells.machines import as_note, differing_machines, differing_pairs
+from analysis.cells.partitions import noun
+from analysis.figures import style
+from analysis.figures.metric_curves import marks_of
+from analysis.rows.stages import STUDENT
+from analysis.statistics.intervals import paired_values, unit_values
+from d2l_study.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW_HEIGHT = 0.42
+"""Of one student whose label has at most two lines, in inches."""
+DOTS_BELOW = 0.27
+"""How far the replicates stand below the mean, in rows."""
+
+
+def draw_pairs(
+    rows: pandas.DataFrame,
+    metric: str | None = None,
+    *,
+    column_key: str | None = None,
+    panel_key: str | None = "mean_bag_size",
+    size: str = "page",
+) -> Figure:
+    """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table.
+
+    metric: by default the instance AUC
+    column_key: by default that of the table: num_bags, of folds the metric
+    UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    column_key = column_key or default_columns(rows)
+    if panel_key == "mean_bag_size" and panel_key not in rows:
+        panel_key = None
+    layout = arrange(rows, metric, "method", column_key, panel_key)
+    by_id = teachers_by_id(layout)
+    taught = {place: cell for place, cell in layout.cells.items() if cell.origin.stage == STUDENT}
+    teachers = {place: teacher_of(cell, by_id) for place, cell in taught.items()}
+    if not any(_pairs(cell, teachers[place]) for place, cell in taught.items()):
+        raise UserError(
+            f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
+            "there is nothing to pair"
+        )
+    students = [row for row in layout.rows if any(row == place[1] for place in taught)]
+    panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
+    marks = marks_of(layout)
+    with style.use(size) as chosen:
+        # The names take at most two fifths of the width.
+        labels = [style.wrapped(row.text, int(0.4 * chosen.width / 0.064)) for row in students]
+        # The numbers on the right and the names on the left leave a page room for one panel and a half.
+        across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
+        down = math.ceil(len(panels) / across)
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        lines = sum(max(0, label.count("\n") - 1) for label in labels)
+        chosen.set(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)
+        for i, axis in enumerate(axes.flat):
+            if i >= len(panels):
+                axis.set_visible(False)
+                continue
+            panel, column = panels[i]
+            axis.set_title(", ".join(filter(None, [panel.text, "" if column_key == METRICS else column.text])))
+            axis.axvline(0, color=style.GREY, lw=1.0, zorder=1)
+            for position, row in enumerate(students):
+                place = (panel, row, column)
+                if place in taught:
+                    _draw_student(axis, position, taught[place], teachers[place], marks[row])
+            axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
+                          color=style.GREY)  # fmt: skip
+            axis.set_yticks(range(len(students)), labels)
+            axis.set_ylim(len(students) - 0.4, -0.6)
+            axis.grid(False, axis="y")
+            axis.locator_params(axis="x", nbins=6 if chosen.width / across > 4 else 3)
+            if i + across >= len(panels):
+                axis.tick_params(axis="x", labelbottom=True)
+                axis.set_xlabel(f"difference of {layout.metric.title}")
+            _separate_teachers(axis, layout, students)
+        figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize="large")
+        style.footnote(figure, _note(layout, taught, teachers))
+    return figure
+
+
+def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: style.Mark) -> None:
+    both = _pairs(cell, teacher)
+    if teacher is None or not both:
+        text = cell.status if not cell.values else "teacher not here" if teacher is None else "no pair"
+        axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), va="center", color=style.GREY,
+                      fontsize="small", style="italic",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        return
+    interval = difference_of(cell, teacher)
+    dots = paired_values(cell.values, teacher.values, cell.units)
+    axis.plot(dots, [position + DOTS_BELOW] * len(dots), "o", color=mark.colour, markersize=3.2, alpha=0.45,
+              markeredgewidth=0, zorder=2)  # fmt: skip
+    if interval.has_bounds:
+        bounds = [interval.lower, interval.upper]
+        axis.plot(bounds, [position] * 2, color=mark.colour, lw=1.4, zorder=3)
+        axis.plot(bounds, [position] * 2, "|", color=mark.colour, markersize=6, zorder=3)
+    face = mark.colour if len(both) == cell.planned_runs else "white"
+    axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
+    before, after = (float(np.mean(unit_values({r: one.values[r] for r in both}, cell.units)))
+                     for one in (teacher, cell))  # fmt: skip
+    lost = ", ± not estimable" if interval.kind == "not estimable" else ""
+    numbers = f"{before:.4f} → {after:.4f} ({interval.count}{lost})"
+    axis.annotate(numbers, (1.02, position), xycoords=("axes fraction", "data"), va="center", fontsize="small",
+                  annotation_clip=False)  # fmt: skip
+
+
+def _pairs(cell: Cell, teacher: Cell | None) -> list[int]:
+    """The replicates that a student and its teacher both have."""
+    return sorted(cell.values.keys() & teacher.values.keys()) if teacher is not None else []
+
+
+def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> None:
+    origins = {row: cell.origin.teacher_method for (_, row, _), cell in layout.cells.items()}
+    if len({origins[row] for row in students}) == len(students):
+        return
+    for position in range(1, len(students)):
+        if origins[students[position - 1]] != origins[students[position]]:
+            axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
+
+
+Place = tuple[Label, Label, Label]
+
+
+def _note(layout: Layout, taught: Mapping[Place, Cell], teachers: Mapping[Place, Cell | None]) -> str:
+    dots, kind = noun(layout.designs), "corrected t" if layout.folds else "t"
+    averaged = " (their repeats averaged)" if layout.averages else ""
+    text = f"dots: {dots}{averaged}; mean and 95 % {kind} interval of the paired differences"
+    text += f"; {layout.metric.better} is better"
+    if any(cell.status != "done" for cell in taught.values()):
+        text += "; hollow: fewer pairs than planned"
+    pairs = ((place[1].text, cell, other) for place, cell in taught.items() if (other := teachers[place]) is not None)
+    return text + as_note([*differing_machines(layout), *differing_pairs(pairs)])

@@ -1,0 +1,121 @@
+"""ROC and precision-recall curves of a study from its stored test predictions: for each arm the mean over replicates,
+averaged vertically, with a pointwise band (`curve_averages`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from analysis.cells.layout import Layout
+from analysis.cells.machines import as_note, differing_machines
+from analysis.cells.predictions import Scored, band, left_out, panels_of, scored_cells, two_classes
+from analysis.figures import style
+from analysis.figures.metric_curves import marks_of
+from analysis.rows import stages
+from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
+from analysis.statistics.intervals import unit_values
+from analysis.tables.caption import counted
+from d2l_study.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KINDS = ("roc", "pr")
+PANEL = 2.45
+"""Height of a panel, in inches; its plot is about square."""
+
+
+def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, size: str = "page") -> Figure:
+    """kind: `roc`, or `pr` for precision against recall; level: `bag` or `instance`.
+
+    A replicate whose test part has one class only has no curve. UserError if no run kept predictions of this level, or
+    none has both classes.
+    """
+    layout, found = scored_cells(rows, level, kind)
+    found = [one for one in found if any(two_classes(scores) for scores in one.test.values())]
+    if not found:
+        raise UserError(f"--kind {kind}: in no finished run do the test {level}s have both classes")
+    marks = marks_of(layout)
+    shown = panels_of(layout, found)
+    names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
+    with style.use(size):
+        from matplotlib.lines import Line2D
+
+        figure, axes, legend = style.panels_with_legend(
+            len(shown), PANEL, [r.text for r in names], square=True, sharex=True, sharey=True
+        )
+        for i, (axis, (title, mine)) in enumerate(zip(axes, shown, strict=True)):
+            _draw(axis, mine, kind, marks)
+            axis.set_title(style.title_lines(title, style.current().panel_width(len(shown)) - 0.4))
+            _label(axis, kind, level, i, len(axes))
+        handles = [
+            Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, label=style.wrapped(r.text)) for r in names
+        ]
+        legend(handles)
+        style.footnote(figure, _note(layout, found, kind, level))
+    return figure
+
+
+def curves_of(one: Scored, kind: str) -> np.ndarray:
+    """The curves of a cell's replicates on the grid, (replicates with both classes, points); those of a fold that were
+    tested on the same bags as their mean."""
+    on_grid = roc_on_grid if kind == "roc" else precision_on_grid
+    curves = {r: on_grid(*scores) for r, scores in one.test.items() if two_classes(scores)}
+    if not one.cell.averages:
+        return np.array([*curves.values()])
+    return np.transpose([unit_values({r: curve[i] for r, curve in curves.items()}, one.cell.units)
+                         for i in range(len(GRID if kind == "roc" else RECALL_GRID))])  # fmt: skip
+
+
+def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
+    grid = GRID if kind == "roc" else RECALL_GRID
+    if kind == "roc":
+        axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
+    else:
+        share = float(np.mean([scores[0].mean() for one in mine for scores in one.test.values()]))
+        axis.axhline(share, color="#999999", lw=0.7, linestyle=":", zorder=1)
+    for z, one in enumerate(mine):
+        mark = marks[one.row]
+        mean, lower, upper = band(curves_of(one, kind), one.cell.test_train_ratio)
+        drawn = "default" if kind == "roc" else "steps-pre"
+        axis.plot(grid, mean, color=mark.colour, linestyle=mark.line, drawstyle=drawn, zorder=3 + z / 100)
+        if np.isfinite(lower).any() and len(mine) <= style.FEW:  # many bands on each other hide what they say
+            step: Literal["pre"] | None = None if kind == "roc" else "pre"
+            axis.fill_between(grid, lower, upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
+    style.unit_square(axis)
+    axis.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
+    for ticks in (axis.set_xticklabels, axis.set_yticklabels):
+        ticks(["0", "", "0.5", "", "1"])
+
+
+def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
+    across = style.current().columns(count)
+    x, y = ("false positive rate", "true positive rate") if kind == "roc" else ("recall", "precision")
+    if i + across >= count:
+        axis.set_xlabel(x)
+        axis.tick_params(axis="x", labelbottom=True)
+    if i % across == 0:
+        axis.set_ylabel(f"{y} of {level}s")
+
+
+def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
+    many = counted((one.cell, len(curves_of(one, kind))) for one in found)
+    fixed = "false positive rate" if kind == "roc" else "recall"
+    text = (
+        f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
+        f"on a grid of {len(GRID) if kind == 'roc' else len(RECALL_GRID)} points)"
+    )
+    few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW
+    text += (
+        f", with pointwise 95 % t intervals{', corrected for folds' if layout.folds else ''}"
+        if few
+        else f"; no bands, since more than {style.FEW} would hide each other"
+    )
+    text += "; dotted: chance" if kind == "roc" else "; dotted: share of positives"
+    text += left_out(layout, found)
+    if any(one.cell.origin.stage == stages.ORACLE for one in found):
+        text += f"; {stages.MARK} trained on the true instance labels"
+    return text + as_note(differing_machines(layout))

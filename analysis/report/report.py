@@ -1,0 +1,211 @@
+"""The report of a study: one HTML file with its tables, tests, figures, failures and provenance, from stored results.
+
+    python -m analysis report vat_quick --out report.html
+
+The file needs no network and no other file. Of studies with many settings, and of searches, tables and figures show
+for each arm and task the configuration that validation chose (`chosen`); all rows are in `export`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.cells.best import TASK
+from analysis.cells.chosen import chosen_rows
+from analysis.cells.machines import differing_rows
+from analysis.cells.partitions import noun
+from analysis.report import facts, figures
+from analysis.report import page as html
+from analysis.report.findings import NOTE, findings
+from analysis.report.mlflow_links import find_pages
+from analysis.report.page import Part
+from analysis.rows.results import FOLDERS, folders_of, writable_path
+from analysis.rows.stages import STUDENT
+from d2l_study.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from analysis.tables.comparison import Comparison
+    from analysis.tables.tables import Table
+    from d2l_study.study.ledger.study_folder import StudyFolder
+
+NAME = "report.html"
+"""Of the file in the study's folder and in MLflow."""
+SUFFIXES = (".html",)
+WHOLE_UP_TO = 60
+"""Configurations that are all shown; of more, those that validation chose."""
+
+
+def write_report(rows: pandas.DataFrame, out: str | Path, *, root: str = "runs", uri: str | None = None) -> Path:
+    """Write the report of one study's rows (`analysis.load`); returns its path.
+
+    root: as given to `load`, for the commands that the report names; uri: MLflow's address, for links to its pages
+    UserError for rows of several studies, or a path that cannot be written.
+    """
+    path = writable_path(out, SUFFIXES)
+    text = make_report(rows, root=root, uri=uri)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
+    return path
+
+
+def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None = None) -> str:
+    """The report as one HTML document; arguments and errors as of `write_report`."""
+    names = list(dict.fromkeys(str(name) for name in rows["study"].dropna()))
+    if len(names) != 1:
+        raise UserError(f"a report is about one study, found {len(names)}: {', '.join(names)}")
+    folder = folders_of(rows)[names[0]] if rows.attrs.get(FOLDERS) else None
+    pages = find_pages(names[0], uri)
+    reduced = _is_large(rows, folder)
+    shown = chosen_rows(rows) if reduced else rows
+    if shown.empty:  # nothing has a validation AUC yet
+        shown = rows.head(0) if reduced else rows
+    tables = _tables(shown) if _has_results(shown) else []
+    description = ""
+    if folder is not None:
+        description = str(folder.resolved().get("space", {}).get("description") or "")
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    compared = _compared(shown) if tables else None
+    parts = [
+        _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
+        Part("Tables", _table_pieces(tables, reduced)),
+        Part("Comparisons", _comparison_pieces(shown, compared)),
+        Part("Figures", figures.pictures(rows, shown, folder) if tables else []),
+        Part("Best trials by validation", facts.best_trials(rows, pages)),
+        Part("Score maps of tissue", figures.overlays(rows, folder)),
+        Part("Failures", facts.failures(rows, folder, root)),
+        Part("Provenance", facts.provenance(rows, folder, pages)),
+    ]
+    return html.page(
+        f"Study {names[0]}", description, f"Report made {now} from stored results; nothing was trained.", parts
+    )
+
+
+def _is_large(rows: pandas.DataFrame, folder: StudyFolder | None) -> bool:
+    """Whether tables and figures show chosen configurations only."""
+    if folder is not None and folder.storage.exists(f"{folder.key}/search.json"):
+        return True
+    return bool(rows["config_id"].nunique() > WHOLE_UP_TO and _has_several_settings(rows))
+
+
+def _has_several_settings(rows: pandas.DataFrame) -> bool:
+    keys = ["stage", "method", *(key for key in TASK if key in rows)]
+    each = rows.drop_duplicates(["config_id", "method"]).groupby(keys, dropna=False).size()
+    return bool((each > 1).any())
+
+
+def _has_results(rows: pandas.DataFrame) -> bool:
+    return bool((rows["status"] == "done").any())
+
+
+def _summary(
+    rows: pandas.DataFrame,
+    tables: list[Table],
+    reduced: bool,
+    folder: StudyFolder | None,
+    compared: Comparison | None,
+) -> Part:
+    pieces = [facts.counts(rows)]
+    pieces += [html.paragraph(text) for text in facts.states_text(rows)]
+    if folder is not None and figures.is_oracle_search(folder):
+        pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may "
+                                     "see; not a result of weak labels."))  # fmt: skip
+    pieces += [html.paragraph(text) for text in differing_rows(rows)]
+    if tables:
+        pieces.append(html.items(findings(tables[0], rows, compared)))
+        layout = tables[0].layout
+        averaged = " (their repeats averaged)" if layout.averages else ""
+        pieces.append(html.paragraph(
+            f"Mean with its 95 % interval over {noun(layout.designs)}{averaged}, count in brackets; validation chose, "
+            "test figures chose nothing. The spread is over bags and initialisations (or folds) of these data, not "
+            "over data sets. "
+            + NOTE,
+            "note",
+        ))  # fmt: skip
+    elif not _has_results(rows):
+        pieces.append(html.paragraph("No run is finished: there is nothing to show yet."))
+    pieces.append("<h3>What was studied</h3>" + html.facts(facts.studied(rows)))
+    return Part("Summary", pieces)
+
+
+def _tables(rows: pandas.DataFrame) -> list[Table]:
+    """The table that the kind of study asks for, then that of the other level; for folds one holds both."""
+    from analysis.cells.layout import METRICS, default_columns
+    from analysis.rows.stages import default_metric
+    from analysis.tables.tables import table
+
+    if default_columns(rows) == METRICS:
+        return [table(rows, pooled=_pooled(rows))]
+    first = default_metric(rows)
+    others = [
+        name for name in ("bag_auc", "instance_auc") if name != first and name in rows and rows[name].notna().any()
+    ]
+    return [table(rows, name) for name in (first, *others)]
+
+
+def _pooled(rows: pandas.DataFrame) -> pandas.DataFrame | None:
+    """Pooled out-of-fold rows where there are predictions."""
+    if not rows.attrs.get(FOLDERS) or "fold" not in rows or rows["fold"].isna().all():
+        return None
+    from analysis.cells.out_of_fold import pooled_rows
+
+    try:
+        return pooled_rows(rows)
+    except UserError:
+        return None
+
+
+def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:
+    from analysis.tables.html import html_fragment
+
+    if not tables:
+        return []
+    text = "Click a heading to sort by it." + (
+        " Of each arm and task the configuration with the highest mean validation AUC is shown (of several that tie, "
+        "the first planned)."
+        if reduced
+        else ""
+    )
+    pieces = [
+        html.paragraph(html.Text(f'<span class="screen">{text.split(".")[0]}.</span>{text.partition(".")[2]}'), "note")
+    ]
+    return [*pieces, *(html_fragment(made.sheet()) for made in tables)]
+
+
+def _compared(rows: pandas.DataFrame) -> Comparison | str | None:
+    """Every arm against the plain one, tested; None for a single arm, and why where nothing can be compared."""
+    from analysis.rows.stages import default_metric
+    from analysis.tables.comparison import compare
+
+    arms = list(dict.fromkeys(rows["method"].dropna()))
+    if len(arms) < 2:
+        return None
+    baseline = "none" if "none" in arms else arms[0]
+    folds = "fold" in rows and rows["fold"].notna().any()
+    try:
+        return compare(rows, {"method": str(baseline)}, None if folds else default_metric(rows))
+    except UserError as error:
+        return f"No paired comparison with {str(error).removeprefix('--baseline ')}."
+
+
+def _comparison_pieces(rows: pandas.DataFrame, compared: Comparison | str | None) -> list[str]:
+    """The comparison; students are also compared replicate by replicate with their teachers, in the tables above it."""
+    from analysis.tables.html import html_fragment
+
+    if compared is None:
+        return []
+    if isinstance(compared, str):
+        return [html.paragraph(compared, "note")]
+    pieces = [html_fragment(compared.sheet())]
+    if (rows["stage"] == STUDENT).any():
+        pieces.append(
+            html.paragraph(
+                "Students minus their own teachers stand in the tables above, and in the figure of pairs.", "note"
+            )
+        )
+    return pieces

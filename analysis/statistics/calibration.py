@@ -1,0 +1,106 @@
+"""How far scores can be read as probabilities: temperature scaling, calibration error, Brier score, and the
+sensitivity at a fixed specificity.
+
+The temperature (Guo et al. 2017, "On calibration of modern neural networks") is fitted to the bag labels of the
+validation part of the same run, as training saw them (label noise included); no test label and no instance label sets
+anything. Instance scores are scaled by the temperature of their run's bags, since instances have no labels to fit one
+to: a model's instance score is its answer to a bag of one (a student's bag score is made of instance scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.cells.predictions import Scores, two_classes
+from analysis.statistics.curve_averages import sensitivity_at
+
+BINS = 10
+SPECIFICITY = 0.9
+LOWEST, HIGHEST = 0.05, 20.0
+"""Bounds of a temperature: validation bags that are told apart without error would ask for 0."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one run. NaN where it is not defined."""
+
+    temperature: float
+    """NaN without validation labels of both classes."""
+    ece: float
+    ece_scaled: float
+    brier: float
+    brier_scaled: float
+    sensitivity: float
+    """At `SPECIFICITY`, the threshold read off the test scores themselves; scaling does not change it."""
+
+
+def calibration_of(test: Scores, validation: Scores | None) -> Calibration:
+    """test, validation: labels and logits; validation None or of one class leaves the scaled figures NaN."""
+    labels, logits = test
+    temperature = fit_temperature(*validation) if validation is not None and two_classes(validation) else np.nan
+    scaled = logits / temperature
+    undefined = np.isnan(temperature)
+    return Calibration(
+        float(temperature),
+        calibration_error(labels, sigmoid(logits)),
+        np.nan if undefined else calibration_error(labels, sigmoid(scaled)),
+        brier(labels, sigmoid(logits)),
+        np.nan if undefined else brier(labels, sigmoid(scaled)),
+        sensitivity_at(labels, logits, SPECIFICITY) if two_classes(test) else np.nan,
+    )
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The T in [0.05, 20] with the least negative log likelihood of sigmoid(logits / T).
+
+    The likelihood is log-concave in 1/T, so its slope there changes sign once and bisection finds it.
+    """
+    sign = 2.0 * labels - 1
+
+    def slope(inverse: float) -> float:
+        """Derivative of the mean negative log likelihood by 1/T."""
+        return float(np.mean(-sign * logits * sigmoid(-sign * logits * inverse)))
+
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    if slope(low) >= 0:
+        return HIGHEST
+    if slope(high) <= 0:
+        return LOWEST
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return float(1 / (low * high) ** 0.5)
+
+
+def bins_of(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean score and share of positives in each of `BINS` bins of equal width, each (BINS,); NaN where empty."""
+    at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    count = np.bincount(at, minlength=BINS).astype(float)
+    with np.errstate(invalid="ignore"):
+        score = np.bincount(at, probabilities, BINS) / count
+        share = np.bincount(at, labels, BINS) / count
+    return count, score, share
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error: |share of positives − mean score| over the bins, weighted by their counts. Of scores
+    for the positive class, not of the more likely class."""
+    count, score, share = bins_of(labels, probabilities)
+    full = count > 0
+    return float(np.sum(count[full] * np.abs(share[full] - score[full])) / count.sum())
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(np.mean((probabilities - labels) ** 2))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-logits))
+
+
+def by_replicate(test: Mapping[int, Scores], validation: Mapping[int, Scores]) -> dict[int, Calibration]:
+    return {r: calibration_of(scores, validation.get(r)) for r, scores in test.items()}

@@ -1,0 +1,142 @@
+"""What `compare` found as a sheet: a line per comparison, and the sentences that say what the tests are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from analysis.cells.layout import Label
+from analysis.statistics.intervals import Interval
+from analysis.statistics.paired_tests import LEAST_PAIRS, smallest_wilcoxon
+from analysis.tables.caption import AVERAGED, NOT_ESTIMABLE, ratios
+from analysis.tables.number_style import styles_of
+from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
+from analysis.tables.tables import column_head
+from d2l_study.errors import listed
+
+if TYPE_CHECKING:
+    from analysis.tables.comparison import Compared, Comparison
+
+
+def said(baseline: Mapping[str, str]) -> str:
+    """As the command line takes it: `method=none stage=teacher`."""
+    return " ".join(f"{key}={value}" for key, value in baseline.items())
+
+
+def comparison_sheet(made: Comparison) -> Sheet:
+    layout = made.layout
+    styles = styles_of(layout, [])
+    panels = []
+    for panel in layout.panels:
+        lines = []
+        for one in made.found:
+            if one.panel != panel:
+                continue
+            column = column_head(panel, one.column)
+            where = column if isinstance(column, str) else column.text
+            place = ", ".join(filter(None, (where, "" if one.replicate is None else f"r{one.replicate:03d}")))
+            style = styles[layout.metric_of(one.column).name]
+            decimals = style.decimals + 1
+            head = f"{one.row.text} − {one.baseline.text}"
+            entries = [Entry(place), *(Entry(f"{v:.{decimals}f}", value=v) for v in (one.baseline_mean, one.mean))]
+            count = one.difference.count if made.test == "paired" else None
+            lines.append(Line(head, [*entries, _difference(one.difference, decimals, count), *_tests(made, one)]))
+        if lines:
+            panels.append(Panel(panel, _heads(made), [Group("", lines)]))
+    names = layout.names
+    text = " ".join(names.arm(value) if key == "method" and names.arm(value) != value else f"{key}={value}"
+                    for key, value in made.baseline.items())  # fmt: skip
+    what = layout.metric.heading if len(layout.metrics) == 1 else "metrics"
+    title = f"{layout.study}: {what}, compared with {text}"
+    return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))
+
+
+def _heads(made: Comparison) -> list[Label | str]:
+    middle: list[Label | str] = ["", "baseline", "method", "difference"]
+    if made.test != "paired":
+        return [*middle, "counted", "p", "Holm", "smallest p"]
+    if made.layout.folds:
+        return [*middle, "p (corrected t)", "Holm"]
+    return [*middle, "p (t)", "Holm", "p (Wilcoxon)", "Holm", "smallest p"]
+
+
+def _difference(interval: Interval, decimals: int, count: int | None) -> Entry:
+    bounds = ""
+    if interval.has_bounds:
+        bounds = f"[{interval.lower:+.{decimals}f}, {interval.upper:+.{decimals}f}]".replace("-", "−")
+    elif interval.kind == "not estimable":
+        bounds = "[not estimable]"
+    mean = f"{interval.mean:+.{decimals}f}".replace("-", "−")
+    return Entry(mean, bounds, "" if count is None else f"({count})", value=interval.mean)
+
+
+def _tests(made: Comparison, one: Compared) -> list[Entry]:
+    entries = [] if made.test == "paired" else [Entry(one.units)]
+    for test, corrected in zip(one.tests, one.p_holm, strict=True):
+        entries += [_p(test.p), _p(corrected)]
+    if made.test != "paired":
+        smallest = one.tests[0].smallest_p
+        return [*entries, _p(smallest) if smallest else NOTHING]
+    return entries if made.layout.folds else [*entries, _p(one.tests[1].smallest_p)]
+
+
+def _p(p: float) -> Entry:
+    if math.isnan(p):
+        return NOTHING
+    return Entry("< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}", value=p)
+
+
+def _caption(made: Comparison) -> list[str]:
+    metrics = made.layout.metrics
+    count = len(made.found)
+    sentences = []
+    if any(metric.split == "validation" for metric in metrics):
+        sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
+    holm_text = f"Holm: corrected over the {count} comparison{'s' if count != 1 else ''} of this table."
+    if made.test == "delong":
+        sentences += [
+            "DeLong's test of two trained models on the test bags of one replicate, with the normal interval of the "
+            "difference of their AUCs; bags are independent, trainings are not varied: for a claim about methods "
+            "compare replicates. It is an approximation for many bags and has no smallest p.",
+        ]
+    elif made.test == "clusters":
+        sentences += [
+            "Two trained models on the instances of the test images of one replicate; "
+            f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 "
+            "images; trainings are not varied. "
+            "Smallest p: 2 / (samples + 1).",
+        ]
+    elif made.layout.folds:
+        sentences += [
+            "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
+            f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios(made.layout)}), "
+            "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
+            "said of another data set.",
+            *([AVERAGED] if made.layout.averages else []),
+        ]
+    else:
+        counts = sorted({one.tests[1].count for one in made.found})
+        least = listed(f"{smallest_wilcoxon(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
+        reached = min((one.tests[1].smallest_p * count for one in made.found), default=math.nan)
+        new = (
+            "new initialisations on one given split"
+            if made.layout.designs == ["split"]
+            else "new bags and initialisations"
+        )
+        sentences += [
+            f"Difference by replicate ({new}): mean [95 % t interval] (pairs). The t test takes "
+            "the differences for normal and has no smallest p; Wilcoxon's is exact where it can be, its smallest "
+            f"two-sided p is {least}, after Holm over this table {min(1.0, reached):.3g}.",
+        ]
+        if made.layout.designs == ["split"]:
+            sentences.append("Nothing is said of other test bags or of another split.")
+        if reached >= 0.05:
+            sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
+    if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
+        sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
+    if any(one.difference.kind == "not estimable" for one in made.found):
+        sentences.append(NOT_ESTIMABLE)
+    sentences.append(holm_text)
+    sentences.append("A large p is no proof of equality: look at the interval.")
+    return sentences + made.notes

@@ -1,0 +1,85 @@
+"""A sheet as HTML: a fragment for a report, or a page of its own without anything from a network."""
+
+from __future__ import annotations
+
+from html import escape
+
+from analysis.tables.sheet import Entry, Panel, Sheet, head_text, keep_together
+
+STYLE = """
+.d2l-sheet { font: 14px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1b1b; }
+.d2l-sheet .wide { overflow-x: auto; }
+.d2l-sheet table { border-collapse: collapse; margin: .4em 0 1em; border-top: 1.5px solid #222;
+  border-bottom: 1.5px solid #222; font-variant-numeric: tabular-nums; }
+.d2l-sheet th, .d2l-sheet td { padding: .25em .8em; text-align: right; white-space: nowrap; font-weight: normal; }
+.d2l-sheet thead th { border-bottom: 1px solid #222; font-weight: 600; }
+.d2l-sheet th:first-child { text-align: left; padding-left: .3em; position: sticky; left: 0; background: #fff; }
+.d2l-sheet tr.group th { font-style: italic; color: #444; padding-top: .7em; }
+.d2l-sheet tr.first-difference > * { padding-top: .7em; }
+.d2l-sheet .around, .d2l-sheet .count { color: #555; }
+.d2l-sheet .state { font-style: italic; color: #8a3b00; }
+.d2l-sheet .nothing { color: #888; }
+.d2l-sheet .tied { text-decoration: underline; text-underline-offset: 3px; }
+.d2l-sheet h2 { font-size: 1.15em; margin: 0 0 .3em; }
+.d2l-sheet h3 { font-size: 1em; font-weight: 600; margin: .6em 0 0; }
+.d2l-sheet p.caption { max-width: 46em; color: #333; font-size: .92em; margin: 0 0 1.5em; }
+@media print { .d2l-sheet .wide { overflow: visible; } .d2l-sheet table { break-inside: auto; font-size: 9pt; }
+  .d2l-sheet tr { break-inside: avoid; } .d2l-sheet th:first-child { position: static; } }
+""".strip()
+
+
+def write_html(sheet: Sheet) -> str:
+    """A whole page, self-contained."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(sheet.title)}</title>\n<style>\nbody {{ margin: 1.5em; background: #fff; }}\n{STYLE}\n"
+        f"</style>\n</head>\n<body>\n{html_fragment(sheet)}</body>\n</html>\n"
+    )
+
+
+def html_fragment(sheet: Sheet) -> str:
+    """The sheet as a `<section class="d2l-sheet">`, for a page that holds `STYLE`.
+
+    A cell with a mean has it, unrounded, as `data-value`, so that a script can sort by it. Best is `<strong>`, what
+    cannot be told from it has the class `tied`.
+    """
+    parts = [f'<section class="d2l-sheet" id="{escape(_anchor(sheet.name))}">', f"<h2>{escape(sheet.title)}</h2>"]
+    for panel in sheet.panels:
+        if head := head_text(panel.head):
+            parts.append(f"<h3>{escape(head)}</h3>")
+        parts.append(f'<div class="wide">{_table(panel)}</div>')
+    if sheet.caption:
+        parts.append(f'<p class="caption">{escape(keep_together(" ".join(sheet.caption)))}</p>')
+    return "\n".join([*parts, "</section>\n"])
+
+
+def _table(panel: Panel) -> str:
+    heads = "".join(f'<th scope="col">{escape(head_text(c))}</th>' for c in panel.columns)
+    rows = [f'<thead><tr><th scope="col">{escape(panel.corner)}</th>{heads}</tr></thead>']
+    for i, group in enumerate(panel.groups):
+        rows.append("<tbody>")
+        if group.heading:
+            width = len(panel.columns) + 1
+            rows.append(f'<tr class="group"><th colspan="{width}" scope="rowgroup">{escape(group.heading)}</th></tr>')
+        for j, line in enumerate(group.lines):
+            first = ' class="first-difference"' if group.differences and not group.heading and i and not j else ""
+            cells = "".join(map(_entry, line.entries))
+            rows.append(f'<tr{first}><th scope="row">{escape(head_text(line.head))}</th>{cells}</tr>')
+        rows.append("</tbody>")
+    return "<table>\n" + "\n".join(rows) + "\n</table>"
+
+
+def _entry(entry: Entry) -> str:
+    if entry.state:
+        return f'<td class="{"nothing" if entry.state == "–" else "state"}">{escape(entry.state)}</td>'
+    mean = escape(entry.mean)
+    mean = f"<strong>{mean}</strong>" if entry.best else f'<span class="tied">{mean}</span>' if entry.tied else mean
+    spans = [f'<span class="{name}">{escape(text)}</span>' for name, text in
+             (("around", entry.around), ("count", entry.count)) if text]  # fmt: skip
+    value = "" if entry.value is None else f' data-value="{entry.value!r}"'
+    return f"<td{value}>{' '.join([mean, *spans])}</td>"
+
+
+def _anchor(text: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)

@@ -1,0 +1,51 @@
+"""A sheet as markdown whose columns also line up as plain text, for terminals."""
+
+from __future__ import annotations
+
+import textwrap
+
+from analysis.tables.sheet import NO_BREAK, Entry, Panel, Sheet, head_text, keep_together
+
+CAPTION_WIDTH = 100
+
+
+def write_markdown(sheet: Sheet) -> str:
+    """Title, a table per panel, caption; ends with a newline. Best is bold, what cannot be told from it italic."""
+    blocks = [f"**{escape_markdown(sheet.title)}**"]
+    for panel in sheet.panels:
+        head = head_text(panel.head)
+        table = _aligned(_lines(panel))
+        blocks.append(f"{head}\n\n{table}" if head else table)
+    if sheet.caption:
+        text = textwrap.fill(keep_together(" ".join(sheet.caption)), CAPTION_WIDTH, break_on_hyphens=False)
+        blocks.append(text.replace(NO_BREAK, " "))  # lines are broken; a terminal may lack the sign
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
+
+
+def _lines(panel: Panel) -> list[list[str]]:
+    lines = [[panel.corner, *(escape_markdown(head_text(column)) for column in panel.columns)]]
+    for group in panel.groups:
+        if group.heading:
+            lines.append([f"*{group.heading}*", *[""] * len(panel.columns)])
+        lines += [[escape_markdown(head_text(line.head)), *map(_entry, line.entries)] for line in group.lines]
+    return lines
+
+
+def _entry(entry: Entry) -> str:
+    mark = "**" if entry.best else "*" if entry.tied else ""
+    return entry.with_mean(f"{mark}{entry.mean}{mark}")
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """First column left, the others right."""
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    padded = [
+        [line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])

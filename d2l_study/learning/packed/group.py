@@ -1,0 +1,123 @@
+"""Replicates of a pack that share one stack from their first step to their last, and their blocks of steps ahead."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2l_study.learning.packed.batches import Capacity, Problem, block_steps, draw_block
+from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.prediction import StackedSets, on_host
+from d2l_study.learning.packed.stack import Stack, Staged, means_and_stds, staged
+from d2l_study.learning.prediction import Compute
+from d2l_study.learning.training import Training
+from d2l_study.models import MilModel, Params
+
+REPACK_BELOW = 0.5
+"""A captured stack whose share of replicates in training falls below this is made anew with those alone; until then
+those that have ended keep their places and are computed in vain. A step of half a stack should take more than half the
+time of the whole one's, and a capture the time of some hundred steps: a guess, until a GPU has been measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """What became of one replicate's interval: loss and parts summed over its steps, and validation logits."""
+
+    last: int
+    sums: list[float]
+    logit: Any
+    seconds: float
+
+
+class Group:
+    """Some problems of one structure with their trainings, by their numbers in the pack.
+
+    The group is the same all the time, so that what was drawn ahead is what is trained next; its stack stays on the
+    device, and is made anew when few of it are left.
+    """
+
+    def __init__(
+        self, problems: Mapping[int, Problem], trainings: Mapping[int, Training], model: MilModel, images: Tensor,
+        room: Capacity, compute: Compute, dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.problems, self.trainings = problems, trainings
+        self.model, self.images, self.room = model, images, room
+        self.compute, self.dtype = compute, dtype
+        self.stack: Stack | None = None
+        self.members: list[int] = []
+        self._sets: StackedSets | None = None
+        self._ahead: tuple[list[int], int, int, Staged] | None = None
+
+    def train(self, at: int) -> dict[int, Interval]:
+        """Steps and validation of one interval of all that are in training and at this step; the host waits for the
+        device at its end alone."""
+        together = [i for i, t in self.trainings.items() if t.status == "running" and t.position == at]
+        config = self.problems[together[0]].config
+        begin = time.perf_counter()
+        stack, sets = self._stacked(together)
+        last = min(at + config.eval_every, config.steps)
+        length = block_steps(stack.problems, self.room)
+        for start in range(at, last, length):
+            stop = min(start + length, last)
+            stack.put_block(self._block(start, stop))
+            stack.run(stop - start)
+            if stop < last:
+                self._draw_ahead(stop, min(stop + length, last))
+        sums = stack.take_sums()
+        logits = sets.logits(stack.model, stack.snapshot, self.images, self._norm)
+        if last < config.steps:  # the device is still at work
+            self._draw_ahead(last, min(last + length, last + config.eval_every, config.steps))
+        host_sums, host_logits = sums.tolist(), on_host(logits)
+        seconds = (time.perf_counter() - begin) / len(together)
+        places = {i: self.members.index(i) for i in together}
+        return {i: Interval(last, host_sums[r], host_logits[r][0], seconds) for i, r in places.items()}
+
+    def views(self, i: int) -> tuple[Params, Params] | None:
+        """Parameters and their means of replicate i where they lie in the stack, if it is there."""
+        return self.stack.views(self.members.index(i)) if self.stack is not None and i in self.members else None
+
+    def release(self, i: int) -> None:
+        """Bring replicate i's state back from the stack into its `Training`, if it is there and goes on."""
+        if self.stack is not None and i in self.members and self.trainings[i].status == "running":
+            self.stack.save(self.members.index(i), self.trainings[i])
+
+    @property
+    def over(self) -> bool:
+        return all(training.status != "running" for training in self.trainings.values())
+
+    def close(self) -> None:
+        """Leave the device."""
+        self.stack, self._sets, self._ahead, self.members = None, None, None, []
+
+    def _block(self, first: int, last: int) -> Staged:
+        if self._ahead and self._ahead[:3] == (self.members, first, last):
+            return self._ahead[3]
+        return staged(draw_block([self.problems[i] for i in self.members], self.room, first, last), self.images.device)
+
+    def _draw_ahead(self, first: int, last: int) -> None:
+        self._ahead = (list(self.members), first, last, self._block(first, last))
+
+    def _stacked(self, together: Sequence[int]) -> tuple[Stack, StackedSets]:
+        """A stack that holds these replicates; a captured one is kept while it is well filled."""
+        stack = self.stack
+        kept = stack is not None and stack.graph is not None and len(together) >= REPACK_BELOW * stack.replicates
+        members = self.members if kept and set(together) <= set(self.members) else list(together)
+        if members != self.members or stack is None or self._sets is None:
+            for i in self.members:
+                self.release(i)
+            problems = [self.problems[i] for i in members]
+            if stack is None or stack.replicates != len(members):
+                self.stack = stack = None  # its memory is needed before the next one's
+                self.stack = stack = Stack(
+                    StackedModel(self.model, len(members), self.compute), self.images, self.dtype
+                )
+            stack.load(problems, [self.trainings[i] for i in members])
+            self.members = members
+            self._sets = StackedSets([[p.replicate.val] for p in problems], self.images.device)
+            self._norm = means_and_stds(problems).to(self.images.device)
+        return stack, self._sets

@@ -1,0 +1,63 @@
+"""Predictions of R replicates at once: each one's distinct instances go through the stacked extractor once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l_study.data.pool import Bags
+from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.stack import normalised
+from d2l_study.models import Params, Terms
+
+EVALUATED = {"cpu": 500, "cuda": 16_384}
+"""Instances per extractor call, of all replicates together, by kind of device."""
+
+
+class StackedSets:
+    """Several sets of bags of each of R replicates, as index arrays on the device."""
+
+    def __init__(self, sets: Sequence[Sequence[Bags]], device: torch.device) -> None:
+        distinct, self._where = [], []
+        for own in sets:
+            mine, inverse = np.unique(np.concatenate([bags.instance for bags in own]), return_inverse=True)
+            distinct.append(mine)
+            cuts = np.cumsum([len(bags.instance) for bags in own])[:-1]
+            self._where.append([
+                (torch.from_numpy(at).to(device), torch.from_numpy(bags.bag_of).to(device), len(bags))
+                for bags, at in zip(own, np.split(inverse, cuts), strict=True)
+            ])  # fmt: skip
+        index = np.zeros((len(sets), max(map(len, distinct))), np.int64)
+        for row, mine in zip(index, distinct, strict=True):
+            row[: len(mine)] = mine
+        self._index = torch.from_numpy(index).to(device)
+
+    @torch.no_grad()
+    def logits(self, model: StackedModel, params: Params, images: Tensor, norm: Tensor) -> list[list[Tensor]]:
+        """The logits of each replicate's bags, set by set, (bags,) each, on the device.
+
+        params: (R, …); images: (N, C, H, W) uint8, the pool; norm: (R, 2, C).
+        """
+        replicates, dtype = model.replicates, next(iter(params.values())).dtype
+        size = max(1, EVALUATED[images.device.type] // replicates)
+        parts = []
+        for index in self._index.split(size, 1):
+            found = model.terms(params, normalised(images[index.flatten()], norm, dtype))
+            parts.append([None if term is None else term.unflatten(0, (replicates, -1)) for term in found])
+        joined = [None if column[0] is None else torch.cat(column, 1) for column in zip(*parts, strict=True)]
+        results = []
+        for r, where in enumerate(self._where):
+            terms = Terms(*(None if term is None else term[r] for term in joined))  # type: ignore[arg-type]
+            own = {name: value.detach()[r] for name, value in params.items()}
+            results.append([model.model.pool(own, terms.at(at), bag_of, bags) for at, bag_of, bags in where])
+        return results
+
+
+def on_host(logits: Sequence[Sequence[Tensor]]) -> list[list[np.ndarray]]:
+    """The same in numpy, by one transfer."""
+    flat = [part for own in logits for part in own]
+    rows = iter(np.split(torch.cat(flat).cpu().numpy(), np.cumsum([len(part) for part in flat])[:-1]))
+    return [[next(rows) for _ in own] for own in logits]

@@ -1,0 +1,355 @@
+"""R replicates as stacked parameters: their optimizer, one training step of them all, and that step as a CUDA graph.
+
+Data stay on the device: the pool as uint8, a block of steps as index arrays and draws. A step reads its place in the
+block from a counter on the device and adds its losses to sums there, so that between two validations the host waits for
+nothing; captured as a CUDA graph, a step is a single launch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l_study.data.pool import Pool
+from d2l_study.errors import first_line
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.objective import PARTS
+from d2l_study.learning.packed.batches import Block, Problem
+from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
+from d2l_study.learning.prediction import Compute
+from d2l_study.learning.training import Training, trainable
+from d2l_study.models import Masks, Params
+
+WARM_UP_STEPS = 2
+"""Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
+
+
+def images_on(pool: Pool, device: str) -> Tensor:
+    """All instances of the pool on the device, (N, C, H, W) uint8."""
+    with warnings.catch_warnings():  # a memory map cannot be written to, and is not
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.asarray(pool.instances)).to(device)
+
+
+def means_and_stds(problems: Sequence[Problem]) -> Tensor:
+    """(R, 2, C) float32: what each replicate's input is normalised by."""
+    return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))
+
+
+def normalised(images: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
+    """images: (R·I, C, H, W) uint8, norm: (R, 2, C) -> the same shape in normalised units."""
+    mean, std = norm[:, :, None, :, None, None].unbind(1)
+    x = images.unflatten(0, (len(norm), -1)).to(torch.float32) / 255
+    return ((x - mean) / std).flatten(0, 1).to(dtype)
+
+
+def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
+    """Why steps are not to be replayed from a CUDA graph; None if they are."""
+    if device.type != "cuda":
+        return f"CUDA graphs need a CUDA device; this is {device.type}"
+    return None if compute.graphs else "CUDA graphs are turned off"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A block of steps on its way to the device, its `rate`, (T, R), apart; for a GPU in pinned memory, from where it
+    is copied while the device computes."""
+
+    arrays: dict[str, Tensor]
+    rate: np.ndarray
+
+
+def staged(block: Block, device: torch.device) -> Staged:
+    arrays = {name: torch.from_numpy(values) for name, values in block.items() if name != "rate"}
+    if device.type == "cuda":
+        arrays = {name: values.pin_memory() for name, values in arrays.items()}
+    return Staged(arrays, block["rate"])
+
+
+class Captures:
+    """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
+    and why none is captured any more, if one could not be. A capture that failed may leave memory behind, so it is not
+    tried again."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.failed: str | None = None
+        self._stream: torch.cuda.Stream | None = None
+
+    def stream(self) -> torch.cuda.Stream:
+        # One for all: memory is kept for every stream that was worked on.
+        self._stream = self._stream or torch.cuda.Stream(self.device)
+        return self._stream
+
+
+@cache
+def captures_on(device: torch.device) -> Captures:
+    return Captures(device)
+
+
+class Stack:
+    """The parameters of some problems, side by side, and their training step.
+
+    It holds copies: `load` takes them from the replicates' own `Training`, `save` brings them back. More problems than
+    replicates may be given one after the other, by further loads.
+    """
+
+    def __init__(self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.images, self.dtype = model, images, dtype
+        self.captures = captures_on(images.device)
+        self.device, self.replicates = images.device, model.replicates
+        self.params: Params = {}
+        self.average: Params = {}  # their running means, where the configuration asks for them
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.eager_reason = why_no_graphs(self.device, model.compute) or self.captures.failed
+        self._buffers: dict[str, Tensor] = {}
+        self._rows: list[tuple[int, int]] = []  # of each group of the optimizer
+        self._values: list[tuple[str, float, float, float, float, int]] = []
+        self._rate = np.zeros((0, 0))
+        self.problems: tuple[Problem, ...] = ()
+        self._at = torch.zeros(1, dtype=torch.int64, device=self.device)  # the place of the next step in the block
+        self._sums = torch.zeros(self.replicates, 1 + len(PARTS), device=self.device, dtype=dtype)
+
+    # ---- what is stacked
+    def load(self, problems: Sequence[Problem], trainings: Sequence[Training]) -> None:
+        """Take parameters and optimizer state of R trainings of one position."""
+        self.problems = tuple(problems)
+        stacked = {name: torch.stack([t.params[name].detach() for t in trainings]) for name in trainings[0].params}
+        stacked = {name: value.to(self.device, self.dtype).contiguous() for name, value in stacked.items()}
+        if self.params.keys() == stacked.keys():
+            for name, value in stacked.items():
+                self.params[name].detach().copy_(value)
+        else:
+            self.params = {name: value.requires_grad_(True) for name, value in stacked.items()}
+        if self.problems[0].config.weight_average > 0:
+            self._load_average(trainings)
+        rows = _equal_rows([optimizer_values(p.config) for p in problems])
+        values = [optimizer_values(problems[first].config) for first, _ in rows]
+        if rows != self._rows or values != self._values:
+            self._rows, self._values = rows, values
+            self._make_optimizer()
+        self._load_optimizer(trainings)
+        scalars = np.array([[p.config.epsilon, p.config.xi] for p in problems])
+        self._put({"scalars": torch.from_numpy(scalars).to(self.dtype), "norm": means_and_stds(problems)})
+
+    def _load_average(self, trainings: Sequence[Training]) -> None:
+        for name, value in self.params.items():
+            if name not in self.average:
+                self.average[name] = torch.zeros_like(value, requires_grad=False)
+            for r, training in enumerate(trainings):
+                if training.average:
+                    self.average[name][r].copy_(training.average[name])
+                else:  # at its first step, whose share is 1; what another has left there may be no number
+                    self.average[name][r].zero_()
+
+    @property
+    def snapshot(self) -> Params:
+        """What is validated; see `Training.snapshot`."""
+        return self.average or self.params
+
+    def _make_optimizer(self) -> None:
+        """PyTorch's fused Adam on slices of the stacked tensors, one group for replicates of equal settings."""
+        self.graph = None  # it would go on with the old one's tensors
+        cuda = self.device.type == "cuda"
+        groups = []
+        for (first, last), (_, rate, weight_decay, beta1, beta2, _) in zip(self._rows, self._values, strict=True):
+            groups.append({
+                "params": [value.detach()[first:last] for value in self.params.values()],
+                "lr": torch.tensor(rate, device=self.device) if cuda else rate,
+                "weight_decay": weight_decay, "betas": (beta1, beta2),
+            })  # fmt: skip
+        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=cuda)
+        for group in self.optimizer.param_groups:
+            for value in group["params"]:
+                self.optimizer.state[value] = {
+                    "step": torch.zeros((), device=self.device),
+                    "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value),
+                }  # fmt: skip
+
+    def _load_optimizer(self, trainings: Sequence[Training]) -> None:
+        for (first, last), group in zip(self._rows, self.optimizer.param_groups, strict=True):
+            for name, value in zip(self.params, group["params"], strict=True):
+                state = self.optimizer.state[value]
+                state["step"].fill_(float(trainings[first].step))
+                for r in range(first, last):
+                    found = trainings[r].optimizer.state.get(trainings[r].params[name], {})
+                    for moment in ("exp_avg", "exp_avg_sq"):
+                        if moment in found:
+                            state[moment][r - first].copy_(found[moment])
+                        else:
+                            state[moment][r - first].zero_()
+
+    def save(self, r: int, training: Training) -> None:
+        """Bring replicate r's parameters and optimizer state back, as if it had been trained alone."""
+        values = {name: value.detach()[r] for name, value in self.params.items()}
+        training.params, training.optimizer = trainable(self.problems[r].config, values, self.model.compute)
+        training.average = {
+            name: torch.empty_like(training.params[name], requires_grad=False).copy_(value[r])
+            for name, value in self.average.items()
+        }
+        (i,) = [i for i, (first, last) in enumerate(self._rows) if first <= r < last]
+        group = self.optimizer.param_groups[i]
+        for own, value in zip(training.params.values(), group["params"], strict=True):
+            state = self.optimizer.state[value]
+            # In the layout of the parameter: the fused kernel reads both as they lie in memory.
+            training.optimizer.state[own] = {"step": state["step"].clone().to(torch.float32)} | {
+                moment: torch.empty_like(own, requires_grad=False).copy_(state[moment][r - self._rows[i][0]])
+                for moment in ("exp_avg", "exp_avg_sq")
+            }
+
+    def views(self, r: int) -> tuple[Params, Params]:
+        """Replicate r's parameters and their means where they lie in the stack; the next step changes them."""
+        params, average = (
+            {name: value.detach()[r] for name, value in kept.items()} for kept in (self.params, self.average)
+        )
+        return params, average
+
+    # ---- steps
+    def put_block(self, block: Staged) -> None:
+        """Copy the block of the next steps to the device, behind the steps that are still to run there."""
+        of_groups = [first for first, _ in self._rows]  # of the optimizer
+        self._rate = np.ascontiguousarray(block.rate[:, of_groups])
+        self._put({**block.arrays, "rate": torch.from_numpy(self._rate)})
+        self._at.zero_()
+
+    def _put(self, arrays: dict[str, Tensor]) -> None:
+        for name, values in arrays.items():
+            there = self._buffers.get(name)
+            if there is None or there.shape[1:] != values.shape[1:] or len(there) < len(values):
+                self._buffers[name] = there = torch.zeros(values.shape, dtype=values.dtype, device=self.device)
+                self.graph = None
+            if self.device.type == "cuda":
+                values = values.pin_memory()  # at once, if it is there already
+            there[: len(values)].copy_(values, non_blocking=True)
+
+    def run(self, steps: int) -> None:
+        """The first `steps` steps of the block."""
+        if self.graph is None and self.eager_reason is None:
+            self._capture()
+        for t in range(steps):
+            if self.graph is not None:
+                self.graph.replay()
+                continue
+            for i, group in enumerate(self.optimizer.param_groups):
+                if not isinstance(group["lr"], Tensor):
+                    group["lr"] = float(self._rate[t, i])
+            self._step()
+
+    def take_sums(self) -> Tensor:
+        """(R, 1 + parts): loss and parts summed over the steps since the last call, on the device."""
+        sums = self._sums.clone()
+        self._sums.zero_()
+        return sums
+
+    def _step(self) -> None:
+        now = {
+            name: values.index_select(0, self._at)[0]
+            for name, values in self._buffers.items()
+            if name not in ("scalars", "norm")
+        }
+        leaves = list(self.params.values())
+        losses, parts = stacked_teacher_loss(self.model, self.params, self._batch(now), self.problems[0].config)
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+        for i, ((first, last), group) in enumerate(zip(self._rows, self.optimizer.param_groups, strict=True)):
+            for value, gradient in zip(group["params"], gradients, strict=True):
+                value.grad = gradient.contiguous()[first:last]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(now["rate"][i])
+        self.optimizer.step()
+        for name, mean in self.average.items():
+            value = self.params[name].detach()
+            mean.lerp_(value, now["share"].to(self.dtype).view(-1, *[1] * (value.dim() - 1)))
+        self._sums += torch.cat([losses.detach()[:, None], parts], 1)
+        self._at += 1
+
+    def _batch(self, now: dict[str, Tensor]) -> StackedBatch:
+        images = now["patches"].flatten(0, 1) if "patches" in now else self.images[now["instance"].flatten()]
+        bags = now["bag"]
+        scalars = self._buffers["scalars"]
+        instances = bags.shape[1]
+
+        def flat(name: str) -> Tensor | None:
+            return now[name].flatten(0, 1).to(self.dtype) if name in now else None
+
+        def masks(part: slice) -> Masks | None:
+            found = {n: now[n][:, part].flatten(0, 1).to(self.dtype) for n in ("dropout", "depth") if n in now}
+            return Masks(**found) if found else None
+
+        return StackedBatch(
+            normalised(images, self._buffers["norm"], self.dtype), bags.flatten(),
+            now["label"].to(self.dtype), now["weights"].to(self.dtype),
+            scalars[:, 0], scalars[:, 1], flat("start"), flat("noise"),
+            now["noise_bag"].flatten() if "noise_bag" in now else None,
+            now["keep"].flatten() if "keep" in now else None,
+            masks(slice(instances)), masks(slice(instances, None)) if "noise" in now else None,
+            (now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
+        )  # fmt: skip
+
+    # ---- CUDA graphs
+    def _capture(self) -> None:
+        """Record one step. Where that fails, steps go on one launch at a time, and `eager_reason` says why."""
+        state = [value.detach() for value in self.params.values()] + [self._at, self._sums]
+        state += self.average.values()
+        for kept in self.optimizer.state.values():
+            state += kept.values()
+        before = [value.clone() for value in state]
+
+        def restore() -> None:
+            for value, old in zip(state, before, strict=True):
+                value.copy_(old)
+
+        stream, current = self.captures.stream(), torch.cuda.current_stream(self.device)
+        stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP_STEPS):
+                    self._step()
+                    self._at.zero_()
+                restore()
+                torch.cuda.synchronize(self.device)
+                # What earlier graphs and the warm-up have left: while capturing, nothing of it can be had.
+                torch.cuda.empty_cache()
+                self.graph = self._captured()
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.captures.failed = self.eager_reason = f"the step could not be captured: {first_line(error)}"
+            warnings.warn(f"CUDA graphs are not used: {self.eager_reason}", stacklevel=2)
+            current.wait_stream(stream)
+            restore()
+        else:
+            current.wait_stream(stream)
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        """One step as a graph. Not by `torch.cuda.graph`: it would leave its stream in place when a capture fails, put
+        the failure of ending it in the cause's place, and give the host's pinned memory back for every stack."""
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        try:
+            self._step()
+        except BaseException:
+            with suppress(RuntimeError):  # that the capture is not valid, which is known
+                graph.capture_end()
+            raise
+        graph.capture_end()
+        return graph
+
+
+def optimizer_values(config: TeacherConfig) -> tuple[str, float, float, float, float, int]:
+    """What replicates of one group of the optimizer have in common: course and size of the rate, and Adam's others."""
+    adam = (config.learning_rate, config.weight_decay, config.adam_beta1, config.adam_beta2)
+    return (config.decay, *adam, config.warmup_steps)
+
+
+def _equal_rows(values: Sequence[object]) -> list[tuple[int, int]]:
+    """Runs of neighbours with equal values, as (first, one behind the last)."""
+    ends = [i for i in range(1, len(values)) if values[i] != values[i - 1]] + [len(values)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))

@@ -1,0 +1,199 @@
+"""Packed training: all replicates of a configuration in one process, with parameters stacked along a replicate axis.
+
+    fitted = fit_teacher(config, replicates, compute=Compute("cuda", pack=20))
+    fitted = fit_teachers([(TeacherConfig(lambda_adv=v), replicate) for v in (0.5, 1.0) for replicate in replicates])
+
+The draws, the formulas and the selection are those of training one by one, so that results agree within rounding, and
+a run may go on packed or unpacked from the same checkpoint. One small network leaves a GPU idle; a pack of twenty fills
+it. It has been tested on a CPU, where taking turns was faster in what was measured (`benchmarks/README.md`), and not
+been run on a GPU yet; so it is asked for (`Compute.pack` on a GPU, `Compute.packed` anywhere) and no device's default.
+
+Networks: all, the residual one by grouped convolutions. Regularizers, poolings, dropout, stochastic depth, mixup and
+augmentation: all. Students are not packed: they are trained by turns on every device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l_study.data.pool import Replicate
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
+from d2l_study.learning.objective import PARTS
+from d2l_study.learning.packed.batches import Capacity, Problem
+from d2l_study.learning.packed.group import Group, Interval
+from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.prediction import StackedSets, on_host
+from d2l_study.learning.packed.stack import images_on, means_and_stds, optimizer_values
+from d2l_study.learning.prediction import Compute
+from d2l_study.learning.teacher import (
+    FittedTeacher,
+    evaluation_bags,
+    fitted,
+    initial_params,
+    of_member,
+    teacher_model,
+    validation,
+)
+from d2l_study.learning.training import Training, close_interval, trainable
+
+SCALARS = (
+    "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
+    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "decay", "warmup_steps", "patience", "select",
+    "member",
+)  # fmt: skip
+"""The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
+
+
+def fit_teachers(
+    problems: Sequence[tuple[TeacherConfig, Replicate]],
+    *,
+    compute: Compute | None = None,
+    report: Report | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 0,
+    resume: Mapping[int, bytes] | None = None,
+) -> list[FittedTeacher]:
+    """Train each replicate by its own configuration; those that differ in `SCALARS` alone share a pack.
+
+    report, checkpoint and resume as in `fit_teacher`, but by position in `problems`: a replicate may be there under
+    several configurations. Packs are trained one after the other.
+    """
+    compute = compute or Compute(packed=True)
+    packs: dict[tuple[Any, ...], list[int]] = {}
+    for i, (config, replicate) in enumerate(problems):
+        packs.setdefault((*structure(config), id(replicate.pool)), []).append(i)
+    found: dict[int, FittedTeacher] = {}
+    for places in packs.values():
+        # Replicates of one group of the optimizer stand together.
+        places.sort(key=lambda i: optimizer_values(problems[i][0]))
+        results = fit_pack(
+            [problems[i] for i in places], places, compute, report, checkpoint, checkpoint_every, resume
+        )  # fmt: skip
+        found |= dict(zip(places, results, strict=True))
+    return [found[i] for i in range(len(problems))]
+
+
+def structure(config: TeacherConfig) -> tuple[Any, ...]:
+    """What all configurations of a pack have in common."""
+    weights = (config.lambda_adv > 0, config.lambda_noise > 0, config.lambda_ent > 0)
+    return (*weights, *(getattr(config, name) for name in config.keys() if name not in SCALARS))  # noqa: SIM118
+
+
+def fit_pack(
+    problems: Sequence[tuple[TeacherConfig, Replicate]],
+    numbers: Sequence[int],
+    compute: Compute,
+    report: Report | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 0,
+    resume: Mapping[int, bytes] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> list[FittedTeacher]:
+    """`fit_teachers` for problems of one structure and pool. numbers: by which report, checkpoint and resume know
+    them; dtype: of parameters and arithmetic (float64 in tests)."""
+    pack = Pack(
+        [Problem(config, of_member(replicate, config.member)) for config, replicate in problems], compute, dtype
+    )
+    for number, training in zip(numbers, pack.trainings, strict=True):
+        if resume and number in resume:
+            training.load_bytes(resume[number])
+    train_in_lockstep(numbers, pack.trainings, pack.advance, report, checkpoint, checkpoint_every)
+    return pack.evaluate()
+
+
+class PackedTraining(Training):
+    """The state of one replicate, whose parameters may lie in a stack; saved as if it had been trained alone."""
+
+    pack: Pack
+    place: int
+
+    def to_bytes(self) -> bytes:
+        self.pack.release(self.place)
+        return super().to_bytes()
+
+
+class Pack:
+    """Problems of one structure in training, in groups of at most `Compute.pack`, and what their intervals came to."""
+
+    def __init__(self, problems: Sequence[Problem], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
+        self.problems, self.compute, self.dtype = list(problems), compute, dtype
+        self.model = teacher_model(problems[0].config, problems[0].replicate)
+        self.room = Capacity.of(problems)
+        self.images = images_on(problems[0].replicate.pool, compute.device)
+        self.trainings = [self._start(i) for i in range(len(problems))]
+        most = compute.pack or len(problems)
+        self.groups = []
+        for places in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
+            mine = places.tolist()
+            self.groups.append(Group(
+                {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model, self.images,
+                self.room, compute, dtype,
+            ))  # fmt: skip
+        self._group = {i: group for group in self.groups for i in group.problems}
+        self._ended: dict[int, Interval] = {}
+
+    def _start(self, i: int) -> PackedTraining:
+        problem = self.problems[i]
+        values = initial_params(problem.config, self.model, problem.replicate)
+        values = {name: value.to(self.dtype) for name, value in values.items()}
+        training = PackedTraining(*trainable(problem.config, values, self.compute))
+        training.pack, training.place = weakref.proxy(self), i  # which ends with its last user, and its memory with it
+        return training
+
+    def advance(self, i: int) -> None:
+        """One interval of replicate i, for which all of its group that are as far as it are trained together; see
+        `train_in_lockstep`."""
+        training, problem, group = self.trainings[i], self.problems[i], self._group[i]
+        if i not in self._ended:
+            self._ended |= group.train(training.step)
+        ended = self._ended.pop(i)
+        training.params, training.average = group.views(i) or (training.params, training.average)
+        steps = ended.last - training.step
+        means = {name: s / steps for name, s in zip(("train_loss", *PARTS), ended.sums, strict=True)}
+        training.seconds += ended.seconds
+        over = close_interval(
+            problem.config, training, ended.last, means, lambda: validation(problem.replicate, ended.logit),
+            "val_bag_nll",
+        )  # fmt: skip
+        if over:
+            training.status = "done"
+        if training.status != "running":
+            training.params, training.average = training.best_params, {}  # no longer where they lie in the stack
+        if group.over:
+            group.close()
+
+    def release(self, i: int) -> None:
+        """Bring replicate i's state back into its `Training`, as if it had been trained alone."""
+        self._group[i].release(i)
+
+    def evaluate(self) -> list[FittedTeacher]:
+        """The results of all, once none is running."""
+        done = [i for i, training in enumerate(self.trainings) if training.status == "done"]
+        results: dict[int, FittedTeacher] = {}
+        most = self.compute.pack or max(1, len(done))
+        for start in range(0, len(done), most):
+            begin = time.perf_counter()
+            part = done[start : start + most]
+            problems = [self.problems[i] for i in part]
+            sets = StackedSets([evaluation_bags(p.replicate) for p in problems], self.images.device)
+            names = self.trainings[part[0]].best_params
+            params = {n: torch.stack([self.trainings[i].best_params[n] for i in part]).contiguous() for n in names}
+            model = StackedModel(self.model, len(part), self.compute)
+            norm: Tensor = means_and_stds(problems).to(self.images.device)
+            predicted = on_host(sets.logits(model, params, self.images, norm))
+            each = (time.perf_counter() - begin) / len(part)
+            for i, logits in zip(part, predicted, strict=True):
+                results[i] = fitted(self.problems[i].replicate, self.trainings[i], logits, time.perf_counter() - each)
+        for i, training in enumerate(self.trainings):
+            if i not in results:
+                results[i] = fitted(self.problems[i].replicate, training, [], math.nan)
+        return [results[i] for i in range(len(self.trainings))]

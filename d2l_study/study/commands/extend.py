@@ -1,0 +1,112 @@
+"""A study that goes on with a changed space: refused with the difference shown, or continued with `--extend`.
+
+Extended, it keeps the runs that it has, and only what is new is trained. What the space no longer asks for stays with
+the runs that are there; nothing more of it is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from d2l_study import SCIENCE_VERSION as LATEST
+from d2l_study.errors import UserError, listed
+from d2l_study.learning.science import Change, changes_of
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import check_extension, extended
+from d2l_study.study.space.keys import sections_of
+from d2l_study.study.space.space import Space
+
+Entry = dict[str, Any]
+
+NOT_TRAINED = (
+    "resources", "replicates", "overrides", "keep_weights", "log_images", "metric", "description", "name", "file",
+    "labels", "folder",
+)  # fmt: skip
+
+NEVER_MIXED = ("base_seed", "data_checksum")
+"""What no table tells apart: two of them in one study would be averaged. So would be two science versions of one
+configuration (`_outdated`); those of two arms stand beside each other."""
+
+
+def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
+    """`UserError`, which shows the difference, if the folder holds a study of another space, unless it is to be
+    extended; then only if the two cannot stand in one table."""
+    before = folder.known_plan()
+    if not before:
+        return
+    if extend:
+        for name in NEVER_MIXED:
+            then, now = ({e.get("values", {}).get("dataset"): e.get(name) for e in part} for part in (before, entries))
+            differing = [dataset for dataset in then.keys() & now.keys() if then[dataset] != now[dataset]]
+            if differing:
+                old, new = listed([then[differing[0]]]), listed([now[differing[0]]])
+                raise UserError(
+                    f"--extend: study {folder.name!r} has {name} {old}, and now it would be {new}: a table would "
+                    "average over both; give the new one a name of its own: --study NEWNAME"
+                )
+        if outdated := _outdated(folder, before):
+            methods = listed(dict.fromkeys(entry["method"] for entry, _ in outdated))
+            changes = listed(dict.fromkeys(change.what for _, found in outdated for change in found), 3)
+            raise UserError(
+                f"--extend: study {folder.name!r} has results of {methods} that this version would not give any more, "
+                f"and a table would show both ({changes}); give the new one a name of its own: --study NEWNAME (runs "
+                "that both contain are reused)"
+            )
+        return
+    if _ids(entries) <= _ids(before) and _asked(folder.known_resolved().get("space", {})) == _asked(space.to_dict()):
+        return  # what it was extended from is in its plan too
+    check_extension(folder, entries)
+
+
+def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, list[Change]]]:
+    """What was run of the configurations that have another science version now, and the changes that raised it."""
+    found = []
+    for entry in before:
+        changes = changes_of(entry["stage"], sections_of(entry.get("values", {})))
+        newer = [change for change in changes if change.version > entry.get("science_version", LATEST)]
+        if newer and any(row["status"] != "missing" for row in folder.rows_of(entry)):
+            found.append((entry, newer))
+    return found
+
+
+def known(folder: StudyFolder, entries: list[Entry]) -> bool:
+    """Whether the folder holds a study of these configurations, by which the space was accepted already."""
+    return folder.exists() and _ids(entries) <= _ids(folder.known_plan())
+
+
+def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
+    """The entries to write: the new ones, and of those that the space no longer has what was run of them."""
+    now = extended(folder, entries)
+    before, ids = folder.known_plan(), _ids(now)
+    kept = []
+    for entry in before:
+        if (entry["method"], entry["config_id"]) in ids:
+            continue
+        run = [row["replicate"] for row in folder.rows_of(entry) if row["status"] != "missing"]
+        if run:
+            kept.append({**entry, "replicates": run})
+    if not kept:
+        return now
+    varied = list(dict.fromkeys([*(k for e in (*now, *kept) for k in e["varied"]), *_changed(kept, now)]))
+    return [{**entry, "varied": varied} for entry in (*now, *kept)]
+
+
+def _changed(before: list[Entry], now: list[Entry]) -> list[str]:
+    """Keys that were the same in all of one part and in all of the other, and differ between the two."""
+    found = []
+    for key in dict.fromkeys(key for entry in (*before, *now) for key in entry["values"]):
+        old, new = ({json.dumps(e["values"][key]) for e in part if key in e["values"]} for part in (before, now))
+        if len(old) == 1 and len(new) == 1 and old != new:
+            found.append(key)
+    return found
+
+
+def _ids(entries: list[Entry]) -> set[tuple[str, str]]:
+    return {(entry["method"], entry["config_id"]) for entry in entries}
+
+
+def _asked(space: dict[str, Any]) -> dict[str, Any]:
+    """What a space says about what is trained: neither how, nor what is kept or shown of it. Overrides are in the
+    sections that they change."""
+    return {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in NOT_TRAINED}

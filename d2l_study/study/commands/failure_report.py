@@ -1,0 +1,72 @@
+"""What failed in a study: cause, attempts, the end of the log, and the command that runs it alone; and what is not
+defined."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from d2l_study.errors import listed
+from d2l_study.study.ledger.study_folder import StudyFolder
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST = 10
+LOG_LINES = 4
+
+
+def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") -> None:
+    """Print the failed runs of a study's rows, those of one configuration and cause together."""
+    failed = rows[rows["status"] == "failed"]
+    print(f"\n{len(failed)} run{'s' if len(failed) > 1 else ''} failed:")
+    groups = list(failed.groupby(["trial_id", "cause"], sort=False))
+    for (trial, cause), group in groups[:MOST]:
+        numbers = ", ".join(str(r) for r in group["replicate"])
+        print(f"  {trial} ({group['method'].iloc[0]}), replicates {numbers}: {cause}")
+        first = group.iloc[0]
+        for line in log_tail(folder, first["config_id"], int(first["replicate"])):
+            print(f"      {line}")
+        command = ["python", "-m", "d2l_study", "trial", "--id", trial, "--replicate", str(first["replicate"])]
+        print(f"    alone: {shlex.join(command)}{where}")
+    if len(groups) > MOST:
+        print(f"  … and {len(groups) - MOST} more")
+    if any(folder.failure(row["config_id"], int(row["replicate"])) for row in failed.to_dict("records")):
+        print(f"  logs: {folder.storage.shown(f'{folder.key}/failures')}")
+
+
+def log_tail(folder: StudyFolder, config: str, replicate: int) -> list[str]:
+    """The last lines of a failed run's log, without the last one if it only repeats the cause."""
+    failure = folder.failure(config, replicate)
+    if failure is None:
+        return []
+    lines = [line.rstrip() for line in str(failure.get("log", "")).splitlines() if line.strip()]
+    if lines and lines[-1].endswith(str(failure["cause"])):
+        lines.pop()
+    return lines[-LOG_LINES:]
+
+
+UNDEFINED_SHOWN = ("bag_auc", "instance_auc")
+
+
+def show_undefined(rows: pandas.DataFrame) -> None:
+    """Say which finished runs have a metric that is not defined, such as the AUC of a test fold with one class; tables
+    leave them out. A metric that no run has, as where no instance labels are known, is said in a line of its own."""
+    done = rows[rows["status"] == "done"]
+    for metric in UNDEFINED_SHOWN:
+        if metric not in done:
+            continue
+        # Attention scores instances alone.
+        mine = done[done["stage"] != "attention"] if metric == "bag_auc" and "stage" in done else done
+        bare = mine[mine[metric].isna()]
+        if not len(bare):
+            continue
+        level = metric.removesuffix("_auc")
+        if len(bare) == len(mine):
+            print(f"\n{metric} is not defined for any run: no test part has {level}s of both classes")
+            continue
+        which = sorted({int(r) for r in bare["replicate"]})
+        print(
+            f"\n{metric} is not defined (NaN) for {len(bare)} of {len(mine)} runs, those of replicate {listed(which)}: "
+            f"the test {level}s are of one class; means over runs leave them out"
+        )

@@ -1,0 +1,131 @@
+"""The command `label`: a stored model, what it is to label, and what is said of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from d2l_study.environment import user_path
+from d2l_study.errors import UserError, counted
+from d2l_study.inference import instance_file
+from d2l_study.inference.dense_label import MAP, label_images, plan_images, split_inputs
+from d2l_study.inference.inputs import Input, open_inputs
+from d2l_study.inference.label import check_scores, label_inputs
+from d2l_study.inference.output_folder import output_folder, shown
+from d2l_study.learning.metrics import probability
+from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.progress_display import stdout
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.trial.dense_maps import KnownImages
+from d2l_study.study.trial.stored_models import FoundModel, find_model
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """What the command line asks for."""
+
+    run: str
+    inputs: tuple[str, ...]
+    out: str
+    root: str = "runs"
+    stride: int | None = None
+    data: str | None = None
+    replicate: int | None = None
+    tracking_uri: str | None = None
+
+
+def run_label(request: LabelRequest) -> int:
+    """Label, and say what was made; returns the exit code: 0, or 130 if it was interrupted."""
+    out = output_folder(request.out)
+    found = find_model(request.root, request.run, request.replicate, request.tracking_uri)
+    card, shape = found.stored.card, found.stored.model.shape
+    print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
+          f"{found.choice}")  # fmt: skip
+    print(f"          predicted positive {threshold_text(card.instance_threshold)}", flush=True)
+    _check_apart(out, request.inputs)
+    images, others = split_inputs(request.inputs, shape)
+    inputs = open_inputs(others, shape) if others else []
+    if not images and (request.stride is not None or request.data is not None):
+        option = "--stride" if request.stride is not None else "--data"
+        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
+    if inputs:
+        check_scores(out)
+    if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
+        plan_images(found.stored, images, out, request.stride)
+    progress = LabelProgress(stdout())
+    try:
+        with progress:
+            if images:
+                _label_images(request, found, images, progress)
+            if inputs:
+                _label_patches(request, found, inputs, progress)
+    except KeyboardInterrupt:
+        print(f"\nStopped; {_kept(progress, request.out)}.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def threshold_text(threshold: float | None) -> str:
+    """By which threshold a model calls an instance positive."""
+    if threshold is None:
+        return "is nothing: this model's threshold could not be set (its scores stand all the same)"
+    score = float(probability(np.array(threshold)))
+    return f"is what lies above the model's threshold: logit {threshold:.3f}, score {score:.3f}"
+
+
+def _check_apart(out: Path, inputs: Sequence[str]) -> None:
+    """`UserError` if what is written would be an input of the next command."""
+    for name in inputs:
+        with contextlib.suppress(OSError):
+            folder = user_path(name, "input").resolve()
+            if folder.is_dir() and out.resolve().is_relative_to(folder):
+                raise UserError(f"--out {out}: lies in the folder {name}, all images of which are labelled: the next "
+                                "time those drawn here, too; name a folder outside of it")  # fmt: skip
+
+
+def _kept(progress: LabelProgress, out: str) -> str:
+    """What an interrupted command has left: the truth of its last words."""
+    there = [f"{counted(progress.files, 'image')} done"] * bool(progress.files)
+    if progress.done > 0:
+        there.append(f"{progress.done:,} of {progress.count:,} patches of {progress.name} scored")
+    if not there:
+        return "nothing had been scored yet"
+    return f"{' and '.join(there)} are kept in {out}, and the same command goes on from there"
+
+
+def _label_images(request: LabelRequest, found: FoundModel, images: list[Path], progress: LabelProgress) -> None:
+    ledger = Ledger(open_storage(request.root))
+    truth = KnownImages.of_model(ledger, found.config_id, found.replicate, request.data)
+    known = 0
+    for made in label_images(found.stored, images, request.out, request.stride, truth, heard=progress):
+        progress.files, progress.done = progress.files + 1, 0
+        grid, name = made.grid, shown(made.path.name.removesuffix(MAP))
+        line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
+        line += "" if made.share is None else f", {made.share:.1%} predicted positive"
+        if made.instances:
+            known += made.instances
+            area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
+            line += f"; {made.instances} true instances{area}"
+        line += f" ({made.note})" if made.note else ""
+        progress.say(line + ("; its scores were there" if made.again else ""))
+    print(f"maps:     {request.out}: NAME{MAP}, NAME.json (geometry), NAME.overlay.png"
+          + (f"; {instance_file.NAME}: scores of {known:,} true instances" if known else ""))  # fmt: skip
+    if not known:
+        print(f"          no true instances are known here{': ' + truth.reason if truth.reason else ''}")
+
+
+def _label_patches(request: LabelRequest, found: FoundModel, inputs: Sequence[Input], progress: LabelProgress) -> None:
+    shape = found.stored.model.shape
+    summary = label_inputs(found.stored, inputs, request.out, heard=progress)
+    sources = counted(len(inputs), "file")
+    print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
+    if summary.positive is not None:
+        print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) predicted positive")
+    print(f"scores:   {summary.path}")

@@ -1,0 +1,70 @@
+"""How far `label` is: a bar on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from d2l_study.study.plan.cost import human_seconds
+
+PLAIN_SECONDS = 30.0
+"""Without a terminal, a line at most this often, and none of what takes less."""
+
+
+class LabelProgress:
+    """Hears of patches that are scored (`inference.label.Heard`); `name`, `done` and `count` are the last it heard."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.name, self.done, self.count = "", 0, 0
+        self.files = 0
+        """Images and files that are whole."""
+        self._bar = Progress(
+            TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("patches"),
+            TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._begun = self._said = time.monotonic()
+        self._there = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, name: str, done: int, count: int) -> None:
+        if name != self.name:
+            self.name, self._there, self._begun = name, done, time.monotonic()
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(name, total=count, completed=done)
+            if 0 < done < count:
+                self.say(f"{name}: {done:,} of {count:,} patches are there already")
+        self.done, self.count = done, count
+        if self._task is not None:
+            self._bar.update(self._task, completed=done)
+        if not self.console.is_terminal and time.monotonic() - self._said > PLAIN_SECONDS:
+            self.say(f"{name}: {done:,} of {count:,} patches ({done / count:.0%}){self._left()}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._said = time.monotonic()
+        if self.console.is_terminal:
+            self.console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(f"  {text}", file=self.console.file, flush=True)
+
+    def _left(self) -> str:
+        """Of what was scored by this command: what was there before took no time."""
+        scored = self.done - self._there
+        if not scored:
+            return ""
+        return f", {human_seconds((time.monotonic() - self._begun) / scored * (self.count - self.done))} left"

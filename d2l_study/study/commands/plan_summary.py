@@ -1,0 +1,96 @@
+"""What `run` and `plan` say before any work: what is there, what will be done, how long it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from d2l_study.errors import counted, listed
+from d2l_study.study.commands.request import Study, known_slots, machine
+from d2l_study.study.commands.search_run import estimate_search, show_search
+from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
+
+
+def show_plan(study: Study, list_all: bool = False) -> Estimate:
+    """Print what the study will do and how long that takes."""
+    space, plan, request = study.space, study.plan, study.request
+    concurrent = known_slots(space, request)
+    if study.search is not None:
+        predicted = estimate_search(study, concurrent or 1)
+        show_search(study, duration(concurrent, predicted), list_all)
+        show_warnings(study)
+        return predicted
+    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, request.limit)
+    todo = plan.trials(request.limit)
+    print(f"{study.name}: {space.description}")
+    varied = plan.configurations[0].varied
+    axes = []
+    for name in varied:
+        values = {c.values[name]: None for c in plan.configurations if name in c.values}
+        axes.append(f"{name} ∈ {{{', '.join(_text(v) for v in values)}}}")
+    if space.pairs:
+        teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
+        arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
+        arms += f"; references: {', '.join(space.references)}" if space.references else ""
+    else:
+        arms = f"methods: {', '.join(dict.fromkeys(c.method for c in plan.configurations))}"
+    print(f"  {arms}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    runs = sum(len(t.replicates) for t in todo)
+    print(
+        f"  {counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
+        f"{counted(plan.runs_total, 'run')}: "
+        f"{plan.runs_done} there already, {runs} to run now"
+        + (f" (--limit: {counted(len(todo), 'trial')})" if request.limit is not None else "")
+    )
+    print(f"  {duration(concurrent, predicted)}")
+    show_warnings(study)
+    if list_all:
+        for configuration in plan.configurations:
+            missing = len(plan.missing(configuration))
+            state = "done" if not missing else f"{missing} of {plan.replicates} replicates to run"
+            print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
+    return predicted
+
+
+def show_warnings(study: Study) -> None:
+    """Say what the data are, and what will not be as asked for, though nothing forbids it."""
+    space, request = study.space, study.request
+    for text in study.data:
+        print(f"  {text}")
+    asked, cpus = space.resources.cpus, machine()[0]
+    if request.address == "local" and asked > cpus:
+        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
+    if space.resources.pack is not None and space.resources.kind == "cpu":
+        print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates take turns; "
+              "it goes with resources.gpus: 1")  # fmt: skip
+    for text in study.undefined:
+        print(f"  warning: {text}")
+
+
+def duration(concurrent: int | None, predicted: Estimate) -> str:
+    """The time predicted for so many trials at a time; None: for one at a time on a cluster that is not known yet."""
+    if concurrent is None:
+        return f"as many trials at a time as the cluster holds; one after the other {predicted.text}"
+    return f"{counted(concurrent, 'trial')} at a time: {predicted.text}"
+
+
+def show_found(study: Study) -> None:
+    """Say what there is already: of a study that is taken up again, or for a new one in the ledger."""
+    plan, folder = study.plan, study.folder
+    if not folder.exists() and plan.runs_done:
+        there = [(c, r) for c, done in plan.done.items() for r in done]
+        makers = {str(row.get("made_by")) for row in folder.storage.map(lambda run: folder.ledger.row(*run), there)}
+        print(f"{study.name}: {counted(plan.runs_done, 'run')} reused, made by {listed(sorted(makers))} (--fresh would "
+              "train them again)")  # fmt: skip
+    if folder.exists() and study.search is None:
+        partly = sum(bool(plan.done.get(t.configuration.config_id)) for t in plan.trials())
+        some = f", {partly} in part" if partly else ""
+        going = "resuming" if plan.trials() else "nothing left to run"
+        begun = [(t.configuration.config_id, r) for t in plan.trials() for r in t.replicates]
+        owner = study.name if study.request.fresh else None
+        if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run, owner), begun)):
+            going += f", {counted(at, 'run')} from a checkpoint"
+        print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,167 @@
+"""What a person sees while a study runs: one live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from d2l_study.study.plan.cost import human_seconds
+from d2l_study.study.trial.trial import TrialOrder
+
+PLAIN_SECONDS = 30.0
+"""Without a terminal, a line of progress at least this often."""
+
+
+class Running:
+    """One trial at work: its last step and the mean of its replicates' validation AUC."""
+
+    def __init__(self, label: str, steps: int, replicates: int) -> None:
+        self.label, self.steps, self.replicates = label, steps, replicates
+        self.step, self.area, self.begun = 0, float("nan"), time.monotonic()
+
+
+class Display:
+    """Progress of the trials of one command. Work is in any unit; it weighs trials for the time left."""
+
+    def __init__(self, console: Console, work: Mapping[str, float], concurrent: int) -> None:
+        self.console, self.concurrent = console, concurrent
+        self._work = dict(work)
+        self._later, self._later_work = 0, 0.0
+        self._running: dict[str, Running] = {}
+        self._done_work = 0.0
+        self.done = self.failed = 0
+        self.best: tuple[float, str] | None = None
+        self.note: str | None = None
+        self._begun = self._said = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    # ---- what is not known at the beginning
+    def expect(self, count: int, work: float) -> None:
+        """So many trials will be added, of so much work each."""
+        self._later, self._later_work = count, work
+
+    def add(self, key: str, work: float) -> None:
+        self._work[key] = work
+        self._later = max(0, self._later - 1)
+
+    # ---- events
+    def started(self, key: str, order: TrialOrder) -> None:
+        self._running[key] = Running(order.label, max(order.steps, 1), len(order.replicates))
+
+    def progressed(self, key: str, step: int, area: float) -> None:
+        running = self._running[key]
+        running.step, running.area = step, area
+        if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
+            self._say(f"{running.label}: step {step} of {running.steps}, {_validation(area)}")
+
+    def again(self, key: str, order: TrialOrder, cause: str, keys: Sequence[str]) -> None:
+        """A trial was lost and is run again, in the pieces of these keys."""
+        self._running.pop(key, None)
+        weight = self._work.pop(key, 0.0)
+        self._work |= {piece: weight / len(keys) for piece in keys}
+        if self._live is None:
+            self._say(f"{order.label}: {cause}; attempt {order.attempt + 1}" + (", in halves" if len(keys) > 1 else ""))
+
+    def ended(self, key: str, order: TrialOrder, failed: int, area: float | None) -> None:
+        """A trial has ended; `failed` of its runs have failed, `area` is the mean validation AUC of the others."""
+        running = self._running.pop(key, None)
+        self.done += 1
+        self.failed += failed > 0
+        self._done_work += self._work.get(key, 0.0)
+        if area is not None and area == area and (self.best is None or area > self.best[0]):
+            self.best = (area, order.label)
+        took = human_seconds(time.monotonic() - running.begun) if running else "?"
+        result = f"{failed} of {len(order.replicates)} failed" if failed else ""
+        shown = _validation(area) if area is not None else ""
+        if self._live is None:
+            self._say(f"{order.label}: " + ", ".join(part for part in (shown, result, took) if part))
+
+    def progress(self) -> dict[str, Any]:
+        """What others may see of it while it runs: trials by state, those at work, predicted seconds left."""
+        running = [
+            {"label": r.label, "step": r.step, "steps": r.steps, "replicates": r.replicates}
+            for r in list(self._running.values())
+        ]
+        return {"done": self.done, "failed": self.failed, "trials": len(self._work) + self._later,
+                "running": running, "left": self.left()}  # fmt: skip
+
+    # ---- pictures
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def left(self) -> float | None:
+        """Predicted seconds left, from the share of the work that is done; None before there is anything to go by."""
+        partly = sum(self._work.get(k, 0.0) * r.step / r.steps for k, r in self._running.items())
+        share = (self._done_work + partly) / max(sum(self._work.values()) + self._later * self._later_work, 1e-9)
+        return self.elapsed * (1 - share) / share if share > 0.02 else None
+
+    def _counts(self) -> str:
+        left = self.left()
+        parts = [
+            f"{self.done} of {len(self._work) + self._later} {self._noun()} done",
+            f"{len(self._running)} running",
+            f"{self.failed} failed",
+            f"{human_seconds(self.elapsed)} elapsed",
+            f"{human_seconds(left)} left" if left is not None and left >= 1 else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _noun(self) -> str:
+        """A trial whose replicates are spread over several places counts once for each."""
+        return "parts of trials" if len({key.rsplit("-", 1)[0] for key in self._work}) < len(self._work) else "trials"
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        print(f"[{self._counts()}] {text}", file=self.console.file, flush=True)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("trial", "replicates", "progress", "step", "val AUC", "time"):
+            table.add_column(name, justify="left" if name in ("trial", "progress") else "right", no_wrap=True)
+        for running in list(self._running.values())[:20]:
+            bar = ProgressBar(total=running.steps, completed=running.step, width=24)
+            area = _area(running.area) if running.step else "…"
+            table.add_row(running.label, str(running.replicates), bar, f"{running.step}/{running.steps}", area,
+                          human_seconds(time.monotonic() - running.begun))  # fmt: skip
+        lines: list[Text | Table] = [Text(self._counts(), style="bold")]
+        if self.best:
+            lines.append(Text(f"best validation AUC so far {self.best[0]:.3f} ({self.best[1]})"))
+        if self.note:
+            lines.append(Text(self.note, style="yellow"))
+        return Group(*lines, table)
+
+
+def _area(area: float) -> str:
+    """A mean validation AUC; of bags of one class there is none."""
+    return "undefined" if area != area else f"{area:.3f}"
+
+
+def _validation(area: float) -> str:
+    return f"validation AUC {_area(area)}"
+
+
+def stdout() -> Console:
+    """The console of this command; lines are never wrapped or cut when the output is no terminal."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty(), emoji=False, markup=False)

@@ -1,0 +1,170 @@
+"""`prune`: what a study is to show no longer leaves its plan, and so its tables, its failures and its MLflow pages.
+
+Results stay in the ledger, for other studies and for whoever asks for them again; `gc` frees what nobody names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from d2l_study.credentials import masked
+from d2l_study.errors import UserError, counted, listed, nearest
+from d2l_study.study.commands.remove import command_line
+from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.search_document import read_document, write_document
+from d2l_study.study.ledger.storage import short_path
+from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+
+Entry = dict[str, Any]
+
+
+def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracking_uri: str | None) -> int:
+    """Take out of a study's plan the named arms and the configurations that failed; without either, what its space no
+    longer has. Students go with their teachers.
+
+    `UserError` if an arm is not known, nothing would be left, or somebody is at work on the study.
+    """
+    folder = find_study(study, root)
+    with lease(folder):
+        plan = folder.plan()
+        gone = with_students(plan, _chosen(folder, plan, arms, failed))
+        if not gone:
+            print(f"{folder.name}: nothing to prune: {_why_nothing(failed)}")
+            return 0
+        kept = [entry for i, entry in enumerate(plan) if i not in gone]
+        if not kept:
+            raise UserError(f"study {folder.name!r}: nothing would be left of it; to remove it as a whole: "
+                            f"{command_line('remove', folder.storage, folder.name)}")  # fmt: skip
+        removed = [plan[i] for i in sorted(gone)]
+        _write(folder, kept, removed)
+        runs = sum(len(entry["replicates"]) for entry in removed)
+        names = listed(dict.fromkeys(entry["method"] for entry in removed))
+        print(f"{folder.name}: {counted(len(removed), 'configuration')} ({counted(runs, 'run')}) of {names} left its "
+              f"plan, which keeps {counted(len(kept), 'configuration')}")  # fmt: skip
+        folder.compact()
+        follow_in_mlflow(folder, tracking_uri)
+    gc = command_line("gc", folder.storage)
+    print(f"  results stay for other studies; `{gc}` shows what no study names any more")
+    if arms or failed:
+        file = folder.resolved().get("space", {}).get("file")
+        print(f"  where the space{f' ({short_path(str(file))})' if file else ''} still asks for them, the next `run` "
+              "says so, and `run --extend` brings them back")  # fmt: skip
+    return 0
+
+
+def _why_nothing(failed: bool) -> str:
+    return "no configuration failed" if failed else "its space asks for all that is in its plan"
+
+
+def _chosen(folder: StudyFolder, plan: list[Entry], arms: Sequence[str], failed: bool) -> set[int]:
+    """The places in the plan of what is to leave it."""
+    if failed and _asks(folder):
+        raise UserError("--failed: not of a search, which learns from what failed; name an arm with --arm")
+    found: set[int] = set()
+    for arm in arms:
+        known = list(dict.fromkeys(name for entry in plan for name in arms_of(entry)))
+        if arm not in known:
+            raise UserError(f"--arm {arm!r}: not an arm of study {folder.name!r}{nearest(arm, known)} "
+                            f"(arms: {listed(known)})")  # fmt: skip
+        found |= {i for i, entry in enumerate(plan) if arm in arms_of(entry)}
+    if failed:
+        bad = {row["config_id"] for row in folder.iter_rows() if row["status"] == "failed"}
+        found |= {i for i, entry in enumerate(plan) if entry["config_id"] in bad}
+    if not arms and not failed and not _asks(folder):
+        asked = _asked(folder, plan)
+        found = {i for i, entry in enumerate(plan) if (entry["method"], entry["config_id"]) not in asked}
+    return found
+
+
+def _asks(folder: StudyFolder) -> bool:
+    """Whether the plan is that of a search which asks for its points, and not that of a space."""
+    from d2l_study.study.space.distributions import ADAPTIVE
+
+    search = folder.resolved().get("space", {}).get("search")
+    return bool(search) and search["method"] in ADAPTIVE
+
+
+def arms_of(entry: Entry) -> set[str]:
+    """The names by which an entry of a plan may be called: its arm, of a student its two parts."""
+    return {str(name) for name in (entry["method"], entry.get("teacher_method"), entry.get("student_method")) if name}
+
+
+def with_students(plan: list[Entry], gone: Iterable[int]) -> set[int]:
+    """With what has no teacher left: students, their students, attention scores."""
+    found = set(gone)
+    while True:
+        there = {entry["config_id"] for i, entry in enumerate(plan) if i not in found}
+        orphans = {
+            i for i, entry in enumerate(plan)
+            if i not in found and not set((entry.get("teacher_id") or "").split(",")) - {""} <= there
+        }  # fmt: skip
+        if not orphans:
+            return found
+        found |= orphans
+
+
+def _asked(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
+    """What the space of the last `run` asks for, as (arm, config_id)."""
+    from d2l_study.study.search.restore import stored_configurations
+
+    try:
+        return {(c.method, c.config_id) for c in stored_configurations(folder, plan)}
+    except FileNotFoundError as error:
+        raise UserError(f"{error}: not there, so what the space no longer has is not known; name arms with --arm, or "
+                        "give the study's `run` command again") from None  # fmt: skip
+
+
+def _write(folder: StudyFolder, kept: list[Entry], removed: list[Entry]) -> None:
+    """The plan first: what it does not name is of no account from then on."""
+    folder.write_plan([{**entry, "varied": _varied(entry, kept)} for entry in kept])
+    _write_search(folder, {entry["method"] for entry in removed} - {entry["method"] for entry in kept},
+                  {entry["config_id"] for entry in removed} - {entry["config_id"] for entry in kept})  # fmt: skip
+    still = {(entry["config_id"], r) for entry in kept for r in entry["replicates"]}
+    for entry in removed:
+        for replicate in entry["replicates"]:
+            if (entry["config_id"], replicate) not in still:
+                folder.forget_run(entry["config_id"], replicate)
+
+
+def _varied(entry: Entry, plan: list[Entry]) -> list[str]:
+    """Of the keys that varied those that still do."""
+    return [
+        key for key in entry["varied"]
+        if len({json.dumps(other["values"][key]) for other in plan if key in other["values"]}) > 1
+    ]  # fmt: skip
+
+
+def _write_search(folder: StudyFolder, arms: set[str], configs: set[str]) -> None:
+    """`search.json` without the searches of arms that are gone, and without their trials."""
+    document = read_document(folder)
+    if document is None:
+        return
+    definition = document["definition"]
+    numbers = [n for n, search in enumerate(definition["searches"]) if search["arm"] not in arms]
+    trials = [t for t in document["trials"] if t["search"] in numbers and t["config_id"] not in configs]
+    trials = [{**t, "number": n, "search": numbers.index(t["search"])} for n, t in enumerate(trials)]
+    definition = {**definition, "searches": [definition["searches"][n] for n in numbers]}
+    if "arms" in definition:
+        definition["arms"] = [arm for arm in definition["arms"] if arm not in arms]
+    write_document(folder, definition, trials)
+
+
+def follow_in_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
+    """Bring the MLflow store up to date, if there is one; one that is away is said."""
+    from d2l_study.study.commands.sync import sync
+    from d2l_study.study.mlflow.address import resolve_uri, sqlite_path
+    from d2l_study.study.mlflow.run_page import study_page
+
+    uri = resolve_uri(tracking_uri, folder.storage.root)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return
+    page = study_page(folder)
+    try:
+        found = sync(folder, uri, tags=page.tags, params=page.params, description=page.description)
+    except UserError as error:
+        print(f"  warning: {error}; `{command_line('sync', folder.storage, folder.name)}` does it later")
+        return
+    print(f"  MLflow: {counted(found.deleted, 'run')} deleted ({masked(uri)})")

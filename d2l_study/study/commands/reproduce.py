@@ -1,0 +1,111 @@
+"""`reproduce`: train a committed run again from its record, and compare. Nothing of the ledger is touched."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from typing import Any
+
+from d2l_study.errors import UserError
+from d2l_study.learning.science import changes_of
+from d2l_study.study.commands.existing_studies import alone, as_committed, find_configuration
+from d2l_study.study.ledger import provenance
+from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
+from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial.stages import sections_of_order
+from d2l_study.study.trial.trial import METRICS, TrialOrder, compute_runs, largest_difference
+
+
+def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
+    """Train the committed runs of a trial again and print how far they are from their record.
+
+    Returns 0 if all metrics and predictions are identical, else 1. On other hardware or with other versions of torch,
+    rounding differs.
+    """
+    storage = open_storage(root)
+    config = find_configuration(storage, identity)
+    ledger = Ledger(storage)
+    records = {r: record for r in committed(ledger, config) if (record := ledger.read(config, r)) is not None}
+    missing = [r for r in replicates or [] if r not in records]
+    if missing or not records:
+        raise UserError(
+            f"trial {identity!r}: replicate {', '.join(map(str, missing)) or 0} is not committed, so there is nothing "
+            f"to compare with; committed: {', '.join(map(str, records)) or 'none'}"
+        )
+    chosen = list(dict.fromkeys(replicates or records))
+    order = alone(ledger, config, chosen)
+    first = records[chosen[0]]["row"]
+    as_committed(order, first)
+    print(f"trial {trial_id(config)} ({order.stage}): as committed on {first['host']} by {first['code_version']}, "
+          f"now {order.code_version}")  # fmt: skip
+    for what in _changed_since(order):
+        print(f"  it was trained by an earlier version; since then {what}")
+    same = True
+    for replicate, row, files in compute_runs(order, chosen, StudyFolder(storage, order.study)):
+        before = records[replicate]
+        most = largest_difference(row, before["row"])
+        logits = _logit_difference(ledger, config, replicate, files)
+        same = same and most == 0 and not logits
+        said = "identical" if most == 0 else f"metrics differ by at most {most:.3g}"
+        said += (
+            "; its predictions are not kept"
+            if logits is None
+            else ", predictions too"
+            if logits == 0 == most
+            else f", logits by {logits:.3g}"
+        )
+        print(f"  r{replicate:03d}: {said}")
+        if most:
+            for name, (old, new) in _differing(before["row"], row).items():
+                print(f"    {name}: {old} -> {new}")
+    if not same:
+        made = provenance_of(storage, str(first.get("made_by")))
+        if made:
+            print(f"  it was made by: {shlex.join(made)}")
+    return 0 if same else 1
+
+
+def _changed_since(order: TrialOrder) -> list[str]:
+    """What this version computes in another way than the one that the order's id is of."""
+    identity = {name: section.identity() for name, section in sections_of_order(order).items()}
+    if config_id(order.stage, identity, order.checksum, order.base_seed) == order.config_id:
+        return []
+    return [change.what for change in changes_of(order.stage, identity)]
+
+
+def committed(ledger: Ledger, config: str) -> list[int]:
+    names = ledger.storage.list(Ledger.config_key(config))
+    return [int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal()
+            and ledger.has(config, int(name[1:]))]  # fmt: skip
+
+
+def provenance_of(storage: Any, study: str) -> list[str]:
+    """What differs between where a study was run and here, as `key was -> is`."""
+    folder = StudyFolder(storage, study)
+    if not folder.exists():
+        return []
+    then, now = folder.resolved().get("provenance", {}), provenance.collect()
+    pairs = {**{k: (then.get(k), now[k]) for k in ("code_version", "python", "processor", "science_version")},
+             **{k: (then.get("packages", {}).get(k), v) for k, v in now["packages"].items()}}  # fmt: skip
+    return [f"{key} {old} -> {new}" for key, (old, new) in pairs.items() if old != new]
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = [n for n in before if n.endswith(METRICS) and before[n] != now.get(n) and before[n] == before[n]]
+    return {name: (before[name], now.get(name)) for name in names}
+
+
+def _logit_difference(ledger: Ledger, config: str, replicate: int, files: dict[str, bytes]) -> float | None:
+    """The largest difference of a logit, or None if no predictions were kept."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        before = pd.read_parquet(io.BytesIO(ledger.read_file(config, replicate, "predictions.parquet")))
+    except (KeyError, FileNotFoundError):
+        return None
+    now = pd.read_parquet(io.BytesIO(files["predictions.parquet"]))
+    if len(before) != len(now):
+        return float("inf")
+    return float(np.abs(before["logit"].to_numpy() - now["logit"].to_numpy()).max(initial=0.0))

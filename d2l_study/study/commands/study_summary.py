@@ -1,0 +1,98 @@
+"""What `run` says at its end: the table, failures, where to look next, and the exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from analysis.cells.search_results import search_summary
+from d2l_study import last_words
+from d2l_study.errors import counted
+from d2l_study.study.commands.failure_report import show_failures, show_undefined
+from d2l_study.study.commands.request import Study
+from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
+from d2l_study.study.ledger.storage import short_path
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None = None) -> int:
+    """Print the table, the failures and where to look next; returns the exit code."""
+    code = _conclude(study, stopped, failed, unfinished, reason)
+    show_name(study)
+    return code
+
+
+def show_name(study: Study) -> None:
+    """Of a study that `--set` has named, its name, with the commands that need it: nobody has typed it."""
+    if study.request.study is not None or not study.space.settings:
+        return
+    where = "" if study.request.root == "runs" else f" --root {shlex.quote(study.request.root)}"
+    name = shlex.quote(study.name)
+    print(
+        f"\n--set makes another study of {study.space.name}: {study.name}\n"
+        f"      python -m d2l_study status|stop|sync {name}{where}\n"
+        f"      python -m analysis tables|figure|report {name}{where}"
+    )
+
+
+def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None) -> int:
+    import analysis
+    from analysis.tables.tables import render
+
+    name, root = study.name, study.request.root
+    where = "" if root == "runs" else f" --root {shlex.quote(root)}"
+    why = f" ({reason})" if reason else ""
+    broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
+    print()
+    if study.search is not None and not study.search.trials:
+        print(f"Stopped before the first trial{why}; {last_words.how_it_goes_on(reason)}.")
+        return _said_refusal(reason) if broken else 130
+    rows = analysis.load(name, root)
+    if study.space.search is not None:
+        print(search_summary(study.folder, rows), end="")
+    elif (rows["status"] != "missing").any():
+        print(render(rows, study.space.metric), end="")
+    show_undefined(rows)
+    show_made_again(study, rows)
+    if failed:
+        show_failures(study.folder, rows, where)
+    if stopped or unfinished:
+        left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
+        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; {last_words.how_it_goes_on(reason)}.")
+    code = _said_refusal(reason) if broken else 130 if stopped else 1 if failed else 0
+    if not (rows["status"] == "done").any():
+        return code or 1
+    pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
+    name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
+    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else "instance_auc"
+    print(
+        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
+        f"      python -m analysis tables {name}{where} --metric {shown}\n"
+        f"      python -m d2l_study ui{where}"
+    )
+    if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
+        print(f"      report: {short_path(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
+    return code
+
+
+def _said_refusal(reason: str | None) -> int:
+    """Exit code 1 of a study that was broken off; where the root refused, that is an error of its own."""
+    if reason is not None and reason.startswith("cannot "):
+        print(f"error: {reason}{last_words.refused('run')}", file=sys.stderr)
+    return 1
+
+
+def show_made_again(study: Study, rows: pandas.DataFrame) -> None:
+    """After `--fresh`: whether the runs of other studies came out the same."""
+    if not study.request.fresh or "replaces" not in rows:
+        return
+    again = rows[(rows["made_by"] == study.name) & rows["replaces"].notna()]
+    if len(again):
+        same = int((again["replaces_difference"] == 0).sum())
+        most = again["replaces_difference"].max()
+        differing = "" if same == len(again) else f"; the largest difference of a metric is {most:.3g}"
+        print(f"\n--fresh: {counted(len(again), 'run')} of other studies trained again, {same} with identical results"
+              + differing)  # fmt: skip

@@ -1,0 +1,94 @@
+"""An MLflow store brought up to date with a study's ledger, at any time and by anybody: `sync`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.errors import UserError
+from d2l_study.study.commands.table_and_report import outcomes_digest, report_artifact
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.mlflow import run_page
+from d2l_study.study.mlflow.address import check_uri, one_line
+from d2l_study.study.mlflow.store import CONTENT, PARENT
+from d2l_study.study.mlflow.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """How many configurations were made, brought up to date, right already, and not run yet; how many runs of
+    configurations that left the plan were deleted."""
+
+    created: int
+    updated: int
+    unchanged: int
+    not_run: int
+    deleted: int
+    url: str | None
+
+
+def sync(
+    folder: StudyFolder,
+    uri: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
+    description: str = "",
+    live: bool = False,
+) -> SyncResult:
+    """Bring any MLflow store up to date with a study's ledger; a second time it changes nothing.
+
+    tags, params: of the parent run; the tags also of its children. `live`: a driver is at work on the study, so
+    RUNNING runs are its own. `UserError` if the store cannot be reached or written.
+    """
+    check_uri(uri)
+    tags, plan = tags or {}, folder.plan()
+    varied = list(dict.fromkeys(key for entry in plan for key in entry["varied"]))
+    rows = list(folder.iter_rows())
+    by_config: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_config.setdefault(row["config_id"], []).append(row)
+
+    tracker = Tracker(uri, folder.name, threaded=False)
+    tracker._mended = live
+    artifacts = run_page.space_files(folder)
+    tracker.start(
+        {**tags, **run_page.study_tags(rows)}, params or {}, artifacts, varied=varied, description=description,
+        planned=folder.planned,
+    )  # fmt: skip
+    states = {row["status"] for row in rows}
+    page = tracker._pages[PARENT]
+    page.status = "FAILED" if "failed" in states else "FINISHED"
+    page.metrics = run_page.study_metrics(rows)
+    page.seal = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
+    if "done" in states:
+        page.artifacts |= report_artifact(folder, uri)
+    try:
+        tracker._open()
+    except Exception as error:
+        raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
+    tracker._gaps.discard(PARENT)  # it has no curves, and its seal says what it shows
+    known = dict(tracker._runs.known)
+    if PARENT in known and (live or ("missing" in states and known[PARENT].status == "KILLED")):
+        page.status = known[PARENT].status  # stopped before its end, and nobody has gone on since
+
+    counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
+    shown = folder.storage.map(lambda e: run_page.artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
+    for entry, pictures in zip(plan, shown, strict=True):
+        config, mine = entry["config_id"], by_config[entry["config_id"]]
+        there = known.get(config)
+        if live and there is not None and there.status == "RUNNING":
+            counts["unchanged"] += 1
+        elif all(row["status"] == "missing" for row in mine):
+            counts["not_run"] += 1
+        elif there is not None and there.tags.get(CONTENT) == run_page.seal(mine, entry["values"], pictures):
+            counts["unchanged"] += 1
+        else:
+            counts["created" if there is None else "updated"] += 1
+            tracker.publish(folder, entry, mine, tags, artifacts=pictures)
+    written = tracker._flush()
+    if not written or tracker.problems:
+        raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")
+    return SyncResult(**counts, deleted=tracker.deleted, url=tracker.url)

@@ -1,0 +1,131 @@
+"""Claims: which runs are being trained, and by whom, so that studies side by side share their work.
+
+    ROOT/claims/<mark>.json                 the sign of life of one order at work, renewed every few seconds
+    ROOT/results/…/r007/claim.json          whose the run is at present
+
+Without a claim nothing would be lost, since the first valid commit wins; two studies would only train the same run.
+A claim whose holder ended, or gave no sign for a minute under our eyes, is taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from d2l_study.study.ledger import heartbeat, records
+from d2l_study.study.ledger.ledger import Ledger
+
+BEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+"""Of no change, as this process sees it: no two clocks are compared."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks at a run that somebody else trains."""
+
+
+def claim_key(config: str, replicate: int) -> str:
+    return f"{Ledger.run_key(config, replicate)}/claim.json"
+
+
+class Claims:
+    """The runs that this process trains for one order of a study. A context: at its end they are given up."""
+
+    def __init__(self, ledger: Ledger, study: str) -> None:
+        self._storage, self._study = ledger.storage, study
+        self.mark = uuid.uuid4().hex
+        self._mine: set[str] = set()
+        self._seen: dict[str, tuple[float, float]] = {}  # mark -> the last beat, and when it was seen to change
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="claims", daemon=True)
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if not self._thread.is_alive():  # nothing was asked for
+            return
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            for key in self._mine:
+                if self._holder(key) == self.mark:
+                    self._storage.delete(key)
+            self._storage.delete(_sign_key(self.mark))
+
+    def take(self, config: str, replicates: Iterable[int]) -> list[int]:
+        """Those of the runs that are ours from now on, as nobody who lives has claimed them."""
+        if not self._thread.is_alive() and not self._over.is_set():
+            self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
+            self._thread.start()
+        return [r for r in replicates if self._take(claim_key(config, r))]
+
+    def _take(self, key: str) -> bool:
+        claim = records.encode({"mark": self.mark, "study": self._study})
+        if not self._storage.put_if_absent(key, claim, durable=False):
+            holder = self._holder(key)
+            if holder is not None:
+                if not self._dead(holder):
+                    return False
+                self._storage.delete(_sign_key(holder))
+            self._storage.put(key, claim, durable=False)
+        if not self._storage.exclusive and self._holder(key) != self.mark:
+            return False
+        self._mine.add(key)
+        return True
+
+    def _holder(self, key: str) -> str | None:
+        """The mark of who holds a claim; None if nobody does, or it cannot be read."""
+        return holder_of(self._storage, key)
+
+    def _dead(self, mark: str) -> bool:
+        found = _sign_of(self._storage, mark)
+        if found is None or heartbeat.gone(found):
+            return True
+        beat, since = self._seen.get(mark, (None, 0.0))
+        now = time.monotonic()
+        if beat != found["beat"]:
+            self._seen[mark] = (found["beat"], now)
+            return False
+        return now - since > STALE_SECONDS
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
+
+    def _sign(self) -> bytes:
+        return records.encode(heartbeat.sign(self.mark, study=self._study))
+
+
+def holder_of(storage: Any, key: str) -> str | None:
+    """The mark of who holds a claim; None if nobody does, or it cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        found = records.decode(storage.read(key))
+        if isinstance(found, dict) and isinstance(found.get("mark"), str) and found["mark"].isalnum():
+            return found["mark"]
+    return None
+
+
+def claimed_by_others(ledger: Ledger, config: str, replicate: int) -> bool:
+    """Whether somebody who may be alive claims a run: a look that decides nothing but the order of work."""
+    holder = holder_of(ledger.storage, claim_key(config, replicate))
+    if holder is None:
+        return False
+    found = _sign_of(ledger.storage, holder)
+    return found is not None and not heartbeat.gone(found)
+
+
+def _sign_key(mark: str) -> str:
+    return f"claims/{mark}.json"
+
+
+def _sign_of(storage: Any, mark: str) -> dict[str, Any] | None:
+    with contextlib.suppress(FileNotFoundError):
+        found = records.decode(storage.read(_sign_key(mark)))
+        if heartbeat.is_sign(found):
+            return found
+    return None

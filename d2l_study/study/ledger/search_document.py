@@ -1,0 +1,46 @@
+"""`search.json`: what a search is and which trials it has asked for, in the study's folder (see `search`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from d2l_study.study.ledger.study_folder import StudyFolder
+
+DOCUMENT = "search.json"
+LOST = (
+    "this search cannot go on, since what it asked for is not known; its runs are safe, and a search under another "
+    "name (--study NEWNAME) reuses those that it asks for too"
+)
+
+
+def read_document(folder: StudyFolder) -> dict[str, Any] | None:
+    """`definition` and `trials`; None if the study has none, `DamagedError` if it is not what was written."""
+    try:
+        return folder.read_document(DOCUMENT, LOST, _problem)
+    except FileNotFoundError:
+        return None
+
+
+def _problem(found: Mapping[str, Any]) -> str | None:
+    definition = found.get("definition")
+    metrics = definition.get("metrics") if isinstance(definition, dict) else None
+    sound = isinstance(metrics, list) and metrics and isinstance(found.get("trials"), list)
+    return None if sound else "it has no definition with metrics, or no trials"
+
+
+def still_to_ask(folder: StudyFolder) -> tuple[int, int]:
+    """How many trials of a study's search have not been asked for yet, and their runs; 0 for a study without one."""
+    document = read_document(folder)
+    if document is None:
+        return 0, 0
+    space, searches = folder.resolved()["space"], document["definition"]["searches"]
+    budget = sum(space["search"]["trials"] if search["distributions"] else 1 for search in searches)
+    left = max(0, budget - len(document["trials"]))
+    return left, left * int(space["replicates"])
+
+
+def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
+    document = {"version": 1, "definition": definition, "trials": list(trials)}
+    folder.write_document(DOCUMENT, document)

@@ -1,0 +1,42 @@
+"""A study's runs leave an MLflow store by MLflow's own delete; `mlflow gc` then frees what they take on the disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from d2l_study.credentials import masked
+from d2l_study.errors import UserError
+from d2l_study.study.mlflow.address import check_uri, client, one_line, sqlite_path
+from d2l_study.study.mlflow.store import STUDY
+
+
+def forget_study(uri: str, study: str) -> int:
+    """Delete the runs of a study, and its experiment unless somebody else's runs are in it; returns how many there
+    were. A store that was never made stays so. `UserError` if it cannot be reached or written."""
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return 0
+    check_uri(uri)
+    try:
+        return _forget(client(uri), study)
+    except Exception as error:  # MLflow's own, or its database driver's
+        raise UserError(f"tracking URI {masked(uri)!r}: {masked(one_line(error))}") from None
+
+
+def _forget(store: Any, study: str) -> int:
+    found = store.get_experiment_by_name(study)
+    if found is None or found.lifecycle_stage == "deleted":
+        return 0
+    mine, others, token = [], 0, None
+    while True:
+        page = store.search_runs([found.experiment_id], max_results=500, page_token=token)
+        mine += [run.info.run_id for run in page if run.data.tags.get(STUDY) == study]
+        others += sum(run.data.tags.get(STUDY) != study for run in page)
+        token = page.token
+        if not token:
+            break
+    for run_id in mine:
+        store.delete_run(run_id)
+    if not others:
+        store.delete_experiment(found.experiment_id)
+    return len(mine)

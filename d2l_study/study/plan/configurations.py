@@ -1,0 +1,199 @@
+"""From a space to what it trains: every configuration with its identity, and of which others it needs the results.
+
+In a space of students the plan holds the teachers too, each once, however many students learn from it, and then the
+reference rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options
+from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.keys import flat_names, scientific
+from d2l_study.study.space.space import Configuration, Space
+
+Checksum = str | Mapping[str, str] | Callable[[Options], str]
+"""The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
+
+SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
+STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle")
+"""The stages of a plan, in its order."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A configuration before it is compared with the others; the rest as in `Configuration`."""
+
+    config_id: str
+    stage: str
+    method: str
+    sections: dict[str, Options]
+    checksum: str
+    teachers: tuple[str, ...] = ()
+    teacher_method: str | None = None
+    student_method: str | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the configurations of a space are shown: the flat names of its keys, those that vary in the study, and
+    (stage, method) -> those that vary within the arm."""
+
+    names: Mapping[tuple[str, str], str]
+    varied: tuple[str, ...]
+    within: Mapping[tuple[str, str], tuple[str, ...]]
+
+
+def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
+    """Every configuration of a space: by stage, then in the order of the arms, the last axis moving fastest.
+
+    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
+    appears in both, with one id. Of a search whose sampler chooses the points, draws that stand for them.
+    """
+    points = _unique(
+        point for method, sections in space.points() for point in _points(space, method, sections, checksum)
+    )
+    return _framed(space, _frame(space, points), points)
+
+
+def frame_of(space: Space, checksum: Checksum) -> Frame:
+    """The frame of a space whose points are not known beforehand, from draws that stand for them."""
+    points = (point for method, sections in space.points() for point in _points(space, method, sections, checksum))
+    return _frame(space, _unique(points))
+
+
+def trial_configurations(
+    space: Space, frame: Frame, method: str, sections: dict[str, Options], checksum: Checksum
+) -> list[Configuration]:
+    """What one point of an arm trains: its teachers, if it has any, and last the point itself."""
+    return _framed(space, frame, _unique(_points(space, method, sections, checksum)))
+
+
+def _unique(points: Iterable[_Point]) -> list[_Point]:
+    unique: dict[tuple[str, str, str], _Point] = {}
+    for point in points:
+        unique.setdefault((point.stage, point.method, point.config_id), point)
+    return sorted(unique.values(), key=lambda point: STAGES.index(point.stage))
+
+
+def _frame(space: Space, points: list[_Point]) -> Frame:
+    names = flat_names(_classes(points))
+    everywhere: dict[str, set[Any]] = {}
+    within: dict[tuple[str, str], dict[str, set[Any]]] = {}  # (stage, method) -> flat name -> its values
+    for point in points:
+        for name, value in _flat(point.sections, names).items():
+            everywhere.setdefault(name, set()).add(value)
+            within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
+    varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
+    told = {arm: tuple(n for n in varied if len(own.get(n, ())) > 1) for arm, own in within.items()}
+    return Frame(names, varied, told)
+
+
+def _framed(space: Space, frame: Frame, points: Iterable[_Point]) -> list[Configuration]:
+    points = list(points)
+    taught = {teacher for point in points for teacher in point.teachers}
+    found = []
+    for point in points:
+        flat = _flat(point.sections, frame.names)
+        label = _label(point.method, flat, frame.within.get((point.stage, point.method), ()))
+        found.append(
+            Configuration(
+                point.config_id, point.stage, point.method, point.sections, frame.varied, flat, label, point.checksum,
+                space.base_seed, point.teachers, point.teacher_method, point.student_method, point.config_id in taught,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _points(space: Space, method: str, sections: dict[str, Options], checksum: Checksum) -> Iterator[_Point]:
+    data = _data_checksum(checksum, sections["data"])
+
+    def point(stage: str, method: str, sections: dict[str, Options], **more: Any) -> _Point:
+        identity = {name: section.identity() for name, section in sections.items()}
+        return _Point(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
+
+    if not space.pairs:
+        yield point("teacher", method, sections)
+        return
+    teacher, student = sections["teacher"], sections["student"]
+    assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
+    teacher_arm, student_arm = space.pairs[method]
+    members = [
+        point("teacher", teacher_arm, {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)})
+        for m in range(student.teachers)
+    ]
+    yield from members
+    origin: dict[str, Any] = {"teachers": tuple(member.config_id for member in members), "teacher_method": teacher_arm}
+    yield point("student", method, sections, **origin, student_method=student_arm)
+    for reference in space.references:
+        if reference != "attention":
+            common = _common_student(space, student_arm, student).without_teacher()
+            yield point(reference, reference, {"data": sections["data"], "student": common})
+        elif "attention" in teacher.pooling:
+            origin["teachers"] = origin["teachers"][:1]
+            yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
+
+
+def _common_student(space: Space, arm: str, student: StudentConfig) -> StudentConfig:
+    """The student of a point as the common section has it, without what the arm itself sets: what references train."""
+    own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
+    values = {}
+    for key, written in space.sections.get("student", {}).items():
+        if key not in own:
+            values[key] = getattr(student, key)
+        else:
+            first = written[0] if isinstance(written, tuple) else written
+            drawn = isinstance(first, Distribution)
+            values[key] = first.draw(f"student.{key}", space.base_seed, 0) if drawn else first
+    return StudentConfig(**values)
+
+
+def _classes(points: Iterable[_Point]) -> dict[str, type[Options]]:
+    """The class of every section that a point has, in the order of the sections, so that a key has one flat name in
+    all stages."""
+    found = {name: type(section) for point in points for name, section in point.sections.items()}
+    return {name: found[name] for name in ("data", "teacher", "student") if name in found}
+
+
+def _data_checksum(checksum: Checksum, data: Options) -> str:
+    if isinstance(checksum, str):
+        return checksum
+    if isinstance(checksum, Mapping):
+        return checksum[data.to_dict()["dataset"]]
+    return checksum(data)
+
+
+def _flat(sections: Mapping[str, Options], names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    return {
+        names.get((name, key), key): value
+        for name, section in sections.items()
+        for key, value in scientific(section).items()
+    }
+
+
+def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:
+    """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
+    varying = (tuple, Distribution)
+    common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, varying)]
+    own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]
+    members = [("teacher", "member")] if space.pairs else []
+    return list(dict.fromkeys(names.get(place, place[1]) for place in (*common, *own, *members)))
+
+
+def _label(method: str, values: Mapping[str, Any], names: Iterable[str]) -> str:
+    return " ".join([method, *(f"{SHORT_NAMES.get(name, name)}={text_of(values[name])}" for name in names)])
+
+
+def text_of(value: Any) -> str:
+    """A value as a person writes it: 2 for 2.0, true, null."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,261 @@
+"""How long a study will take: arithmetic counted in passes, seconds per pass learned from earlier results.
+
+One pass is one instance going once through the feature extractor, forward or backward: the plain training step
+takes 3 (forward, and backward to weights and inputs), the method page's count.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.study.plan.plan import Plan, spread
+from d2l_study.study.space.keys import CLASS_MAPS
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.space import Configuration
+
+if TYPE_CHECKING:
+    import pandas
+
+    from d2l_study.study.ledger.storage import Storage
+
+PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
+"""Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
+bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
+
+NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5}
+"""The cost of a network against the LeNet's on digits."""
+
+CLASS_MAP = 110.0
+"""A pass of the class map network over a colon image, against one of the LeNet over a digit."""
+
+SUBSET = 0.05
+"""Passes that R_ent adds: another pooling of the features of the clean pass."""
+
+TEST_IMAGES = VAL_IMAGES = 10_000
+"""Evaluation passes each distinct image once, however many bags hold it: all test images, some validation ones."""
+
+PASS_SECONDS = {"cpu": 1.3e-4, "cuda": 2e-6}
+STEP_SECONDS = {"cpu": 4e-3, "cuda": 5e-3}
+"""Built-in constants, before there are results: of a pass, and of a step beyond its passes. CPU: the LeNet on one
+core of an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured, an order of magnitude."""
+
+TRIAL_SECONDS = 2.0
+"""A trial's own time: its worker, its data, writing its results."""
+
+LEAST_SECONDS = 2.0
+"""Runs that trained for less say nothing of longer ones: what surrounds the steps weighs too much."""
+
+ENOUGH_RUNS = 3
+"""Earlier runs from which on an estimate is no longer called rough."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The arithmetic of one run in passes, and its optimizer steps."""
+
+    steps: float
+    training: float
+    validation: float
+    test: float
+
+    @property
+    def passes(self) -> float:
+        return self.training + self.validation + self.test
+
+    def train_seconds(self, device: str) -> float:
+        """Predicted time of training and validation by the built-in constants."""
+        return self.steps * STEP_SECONDS[device] + (self.training + self.validation) * PASS_SECONDS[device]
+
+    def seconds(self, device: str) -> float:
+        return self.train_seconds(device) + self.test * PASS_SECONDS[device]
+
+
+def work(configuration: Configuration) -> float:
+    """Predicted arithmetic of one run, in passes of one instance through the feature extractor."""
+    return work_of(_known(configuration), stage=configuration.stage).passes
+
+
+def _known(configuration: Configuration) -> Mapping[str, Any]:
+    """The flat values of a configuration; where bags are given, with what a fold of them holds."""
+    data = configuration.sections["data"]
+    return configuration.values | (data.counts() if hasattr(data, "counts") else {})
+
+
+def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
+    """The arithmetic of a run with these flat values (those of a configuration, or of a row of results).
+
+    steps: those that were run, where training stopped early.
+    """
+    if stage != "teacher":
+        return _student_work(values, steps, stage)
+    steps = float(values["steps"]) if steps is None else steps
+    size, distinct, test = _sizes(values)
+    each = PLAIN
+    if values["lambda_adv"] > 0 and values["direction"] == "power":
+        each += POWER_DIRECTION + POWER_ITERATION * (values["power_iterations"] - 1)
+    elif values["lambda_adv"] > 0:
+        each += LOGIT_DIRECTION
+    if values["lambda_noise"] > 0:
+        each += PLAIN * values["noise_rate"]
+    if values["lambda_ent"] > 0:
+        each += SUBSET
+    factor = NETWORK_PASSES.get(values.get("extractor", "lenet"), 1.0)
+    validation = math.ceil(steps / values["eval_every"]) * distinct
+    training = steps * values["batch_bags"] * _seen(values, size, "") * each
+    return Work(steps, training * factor, validation * factor, (distinct + test) * factor)
+
+
+def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Instances of a mean training bag, distinct ones of the validation bags, and test instances."""
+    if "mean_bag_size" not in values or values["mean_bag_size"] != values["mean_bag_size"]:  # given bags, not drawn
+        size = values["train_instances"] / values["train_bags"]
+        return float(size), float(values["val_instances"]), float(values["test_instances"])
+    size = float(values["mean_bag_size"])
+    # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
+    return size, VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES), TEST_IMAGES
+
+
+def _seen(values: Mapping[str, Any], size: float, prefix: str) -> float:
+    """Instances that a training step sees of a bag of mean size; the limit is absent, None or NaN where there is
+    none."""
+    limit = values.get(f"{prefix}instances_per_bag")
+    return min(size, float(limit)) if limit is not None and limit == limit else size
+
+
+def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
+    """The same of an instance classifier; of attention scores, which need no training, the evaluation."""
+    size, val, test = _sizes(values)
+    if "train_instances" not in values:  # drawn bags: instances of bags, and each test image once
+        val, test = min(values["val_bags"] * size, VAL_IMAGES), values["test_bags"] * size + TEST_IMAGES
+    if stage == "attention":
+        return Work(0.0, 0.0, 0.0, test)
+    if stage in CLASS_MAPS:
+        steps = float(values["student_steps"]) if steps is None else steps
+        val, test = val / size, test / size  # images
+        training = steps * values["student_batch_bags"] * PLAIN * CLASS_MAP
+        return Work(steps, training, (steps // values["student_eval_every"] + 1) * val * CLASS_MAP, test * CLASS_MAP)
+    if steps is None:
+        steps = float(values["student_steps"] * values["generations"])
+    seen = steps * values["student_batch_bags"] * _seen(values, size, "student_")
+    each = PLAIN * (2.0 if values["student_mixup"] > 0 else 1.0) * NETWORK_PASSES[values["network"]]
+    validations = steps // values["student_eval_every"] + 1
+    validation = validations * val
+    return Work(steps, seen * each, validation * NETWORK_PASSES[values["network"]], test)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted time of what a plan still has to do; rough: by built-in constants or by another device's results."""
+
+    seconds: float
+    rough: bool
+    text: str
+
+
+def estimate(
+    plan: Plan,
+    rows: pandas.DataFrame | None,
+    slots: int,
+    resources: Resources | None = None,
+    limit: int | None = None,
+) -> Estimate:
+    """The time for the plan's missing runs with `slots` trials (at least one) at a time.
+
+    rows: earlier results (columns of a study's rows), from which the machine's speed is taken; limit: as in
+    `Plan.trials`.
+    """
+    resources, slots = resources or Resources(), max(1, slots)
+    trials = plan.trials(limit)
+    if not trials:
+        return Estimate(0.0, False, "nothing left to do")
+    scale, runs, alike = _speed(rows, resources)
+    lengths = []
+    for configuration, replicates in spread(trials, slots):
+        one = scale * work_of(_known(configuration), stage=configuration.stage).seconds(resources.kind)
+        lengths.append(TRIAL_SECONDS + one * len(replicates))
+    seconds = schedule(lengths, slots)
+    rough = runs < ENOUGH_RUNS or not alike
+    if runs == 0:
+        packed = " of packed trials, which take less," if resources.pack and resources.kind == "cuda" else ""
+        basis = f"a rough guess: no earlier results{packed} to go by"
+    else:
+        basis = f"{'a rough guess ' if rough else ''}from {runs} earlier run{'s' if runs > 1 else ''}"
+        basis += "" if alike else " of another precision"
+    return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})")
+
+
+def schedule(lengths: list[float], slots: int) -> float:
+    """When the last of the trials ends if each next one, longest first, goes to the slot that is free first
+    (Graham's list scheduling)."""
+    free = [0.0] * min(slots, len(lengths))
+    for length in sorted(lengths, reverse=True):
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
+
+
+def earlier_rows(storage: Storage) -> pandas.DataFrame | None:
+    """The rows of all studies under a root that have been compacted, each run once; None if there are none."""
+    contents = []
+    for name in storage.list("studies"):
+        try:
+            contents.append(storage.read(f"studies/{name}/rows.parquet"))
+        except OSError:  # not compacted yet: an estimate does without
+            continue
+    if not contents:
+        return None
+    import pandas as pd  # half the time of a plan, and seldom needed by the first one
+
+    frames = []
+    for content in contents:
+        try:
+            frames.append(pd.read_parquet(io.BytesIO(content)))
+        except (OSError, ValueError):  # damaged
+            continue
+    if not frames:
+        return None
+    return pd.concat(frames, ignore_index=True).drop_duplicates(["config_id", "replicate"])
+
+
+def human_seconds(seconds: float) -> str:
+    """A length of time for people: `45 s`, `3 min`, `7 h 20 min`, `3 d 4 h`."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 1:
+        return "under 1 s"
+    if round(seconds) < 60:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d" + (f" {hours % 24} h" if hours % 24 else "")
+
+
+def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, int, bool]:
+    """How much slower than the built-in constants earlier runs on such a device were (the median), how many runs
+    say so, and whether they computed in the same precision."""
+    ratios: dict[str, list[float]] = {}
+    if rows is not None and {"train_seconds", "device", "config_id"} <= set(rows.columns):
+        done = rows[
+            rows["device"].astype(str).str.startswith(resources.kind) & (rows["train_seconds"] >= LEAST_SECONDS)
+        ]
+        for values in done.to_dict("records"):
+            try:
+                ran = values.get("steps_run")
+                steps = float(ran) if isinstance(ran, (int, float)) and ran > 0 else None
+                predicted = work_of(values, steps, str(values.get("stage") or "teacher")).train_seconds(resources.kind)
+            except (KeyError, TypeError, ValueError):  # a row of another stage, or of an older version
+                continue
+            if math.isfinite(predicted) and predicted > 0:
+                ratios.setdefault(str(values.get("precision")), []).append(values["train_seconds"] / predicted)
+    alike = resources.precision in (*ratios, "auto") or not ratios
+    found = ratios.get(resources.precision) or [ratio for some in ratios.values() for ratio in some]
+    return (statistics.median(found) if found else 1.0), len(found), alike

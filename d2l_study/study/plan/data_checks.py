@@ -1,0 +1,115 @@
+"""What only the data can tell of a configuration, checked before any trial starts: whether its patches are large enough
+for its networks and in colour where colour is asked for, and whether its reference rows can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from d2l_study.data import BagCollection
+from d2l_study.data.neighbours import check_places
+from d2l_study.data.pool import UNKNOWN, Pool, Replicate
+from d2l_study.errors import UserError, listed
+from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.undefined import undefined
+from d2l_study.options import Options
+from d2l_study.study.plan.data_summary import summary
+from d2l_study.study.plan.idle_data_keys import Alike
+from d2l_study.study.space.keys import CLASS_MAPS
+from d2l_study.study.space.space import Configuration, Space
+
+
+def check_data(
+    configurations: Sequence[Configuration], space: Space, told: list[str] | None = None, new: bool = False
+) -> list[str]:
+    """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
+    configuration does not go with its data.
+
+    Returns which main metrics the labels of given bags leave undefined, and in which replicates; drawn bags define all.
+    told: lines on the given bags are added to it (`data_summary`); new: the study does not exist, so that what does
+    nothing with these data is refused, too (`data_alike`).
+    """
+    alike = Alike(space) if new else None
+    found: dict[str, list[int]] = {}
+    pools: dict[tuple[str, int], tuple[BagCollection, list[Replicate]]] = {}
+    for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
+        mine = [c for c in configurations if c.sections["data"] == data]
+        pool: Pool = data.load_pool()  # type: ignore[attr-defined]
+        check_sections([section for c in mine for section in c.sections.values()], pool)
+        if hasattr(data, "check"):
+            replicates = data.check(pool, space.replicates, space.base_seed)
+            _check_references({c.stage for c in mine}, pool, replicates)
+            assert isinstance(pool, BagCollection)
+            if alike is not None:
+                alike.check(mine, pool, replicates)
+            pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
+            for replicate in replicates:
+                for reason in undefined(replicate):
+                    found.setdefault(reason, []).append(replicate.number)
+    if told is not None:
+        told += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]
+    return [
+        f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
+        f"{'them' if len(numbers) > 1 else 'it'} out"
+        for reason, numbers in found.items()
+    ]
+
+
+def check_sections(sections: Sequence[Options], pool: Pool) -> None:
+    """`UserError` for a network that needs larger patches than those of the pool, an augmentation that needs colour
+    where there is none, or neighbours where instances have no places."""
+    channels, height, width = pool.shape
+    for section in sections:
+        if not isinstance(section, (TeacherConfig, StudentConfig)):
+            continue
+        if isinstance(section, StudentConfig) and section.neighbours > 0:
+            try:
+                largest = int(check_places(pool).bags.sizes.max())
+            except UserError as error:
+                raise UserError(f"student.neighbours: {section.neighbours} {error}; 0 goes with any") from None
+            if section.neighbours >= largest:
+                raise UserError(
+                    f"student.neighbours: {section.neighbours} is not allowed: the largest bag of data set {pool.name} "
+                    f"has {largest} instances, an instance has fewer neighbours"
+                )
+        where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
+        network = getattr(section, key)
+        least = LEAST_PATCH[network]
+        if min(height, width) < least:
+            raise UserError(
+                f"{where}.{key}: {network} needs patches of at least {least}×{least} pixels; those of data set "
+                f"{pool.name} have {width}×{height}"
+            )
+        if section.augment == "histology" and channels != 3:
+            raise UserError(
+                f"{where}.augment: histology needs colour patches (3 channels); those of data set {pool.name} have "
+                f"{channels}; dihedral goes with any"
+            )
+
+
+def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replicate]) -> None:
+    assert isinstance(pool, BagCollection)
+    if maps := sorted(stages & set(CLASS_MAPS)):
+        from d2l_study.learning.class_maps import check_images
+
+        try:
+            check_images(pool)
+        except UserError as error:
+            raise UserError(f"references: {maps[0]}: {error}") from None
+    if "oracle" not in stages:
+        return
+    for replicate in replicates:
+        for part, bags, classes in (("training", replicate.train, 2), ("validation", replicate.val, 1)):
+            known = np.unique(bags.instance_label[bags.instance_label != UNKNOWN])
+            if len(known) < classes:
+                lacking = "instances of known label" if not len(known) else "instances of both classes"
+                raise UserError(
+                    f"references: oracle is trained on true instance labels, and the {part} bags of repeat "
+                    f"{replicate.repeat}, fold {replicate.fold or 0} of data set {pool.name} have no {lacking}; leave "
+                    "oracle out of `references`"
+                )
+
+
+__all__ = ["check_data", "check_sections"]

@@ -1,0 +1,84 @@
+"""What only the data tell of a new study's axes: keys of `data` that do nothing with this table, and values that give
+the same bags. A study that exists goes on whatever it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data import BagCollection
+from d2l_study.data.folds import partition_of
+from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.pool import Replicate
+from d2l_study.errors import UserError, listed
+from d2l_study.options import as_yaml
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.files import shown_path
+from d2l_study.study.space.space import Configuration, Space
+from d2l_study.study.space.yaml_reader import short
+
+
+class Alike:
+    """The data of configurations, as they come: `UserError` for those that the table makes one."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.seen: dict[Any, Configuration] = {}
+
+    def check(self, mine: Sequence[Configuration], pool: BagCollection, replicates: Sequence[Replicate]) -> None:
+        """mine: configurations of one `data` section, which gives this pool and these replicates."""
+        self._check_folds(mine, pool)
+        if self.space.adaptive:
+            return
+        digest = hashlib.sha256(repr((pool.checksum, pool.shape)).encode())
+        for replicate in replicates:
+            for bags in (replicate.train, replicate.val, replicate.test):
+                for values in (bags.offsets, bags.instance, bags.label, bags.instance_label, bags.number):
+                    digest.update(np.ascontiguousarray(values).tobytes())
+        for configuration in mine:
+            others = tuple(
+                (name, tuple(sorted(section.effect().items())))
+                for name, section in configuration.sections.items() if name != "data"
+            )  # fmt: skip
+            mark = (digest.digest(), configuration.stage, others)
+            first = self.seen.setdefault(mark, configuration)
+            if first.sections["data"] != configuration.sections["data"]:
+                raise UserError(f"{shown_path(self.space.path)}: {_same(first, configuration)}")
+
+    def _check_folds(self, mine: Sequence[Configuration], pool: BagCollection) -> None:
+        """`data.folds`, where it is written, is the number of folds that the table gives, if it gives any."""
+        data = mine[0].sections["data"]
+        if not isinstance(data, GivenBags):
+            return
+        partition, count = partition_of(pool, data.folds)
+        if partition == "given folds" and count != data.folds:
+            why = f"the table gives {count} folds"
+        elif partition == "given split" and pool.part is not None and len(np.unique(pool.part)) == 3:
+            why = "the table says what is trained on, validated and tested"
+        else:
+            return
+        arms = {c.method for c in mine} & set(self.space.methods)
+        for arm in self.space.methods:
+            written = self.space.written(arm).get("data", {}).get("folds")
+            values = written if isinstance(written, tuple) else (written,)
+            if arm in arms and (data.folds in values or isinstance(written, Distribution)):
+                raise UserError(
+                    f"{shown_path(self.space.path)}: data.folds: {data.folds} does nothing: {why} (its column split); "
+                    "leave data.folds out"
+                )
+
+
+def _same(first: Configuration, second: Configuration) -> str:
+    one, other = (dataclasses.asdict(c.sections["data"]) for c in (first, second))
+    keys = [key for key in one if one[key] != other.get(key)]
+    values = listed([f"data.{key} {_text(one[key])} and {_text(other.get(key))}" for key in keys], 4)
+    arms = f" (methods {first.method} and {second.method})" if first.method != second.method else ""
+    return f"{values} give the same bags of the same patches{arms}; leave one of them out"
+
+
+def _text(value: Any) -> str:
+    return short(value if isinstance(value, str) else as_yaml(value))

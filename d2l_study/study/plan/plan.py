@@ -1,0 +1,200 @@
+"""The plan of a study: its configurations with their identities, and which of their runs are still to be done.
+
+A run is (configuration, replicate), a trial is what is missing of one configuration (architecture, decision 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2l_study.errors import UserError, listed
+from d2l_study.learning.science import changes_of
+from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.configurations import Checksum, configurations, text_of
+from d2l_study.study.space.keys import WITHOUT_WEIGHTS, sections_of
+from d2l_study.study.space.space import Configuration, Space, study_name
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The missing replicates of one configuration: what a worker is handed, whole or in pieces (`spread`)."""
+
+    configuration: Configuration
+    replicates: tuple[int, ...]
+
+    @property
+    def trial_id(self) -> str:
+        return trial_id(self.configuration.config_id)
+
+
+@dataclass
+class Plan:
+    """Configurations, the replicates asked of each, and those that the ledger has (config_id -> replicates)."""
+
+    configurations: list[Configuration]
+    replicates: int
+    done: dict[str, set[int]] = field(default_factory=dict)
+
+    def missing(self, configuration: Configuration) -> tuple[int, ...]:
+        """The replicates of a configuration that are not committed."""
+        done = self.done.get(configuration.config_id, set())
+        return tuple(r for r in range(self.replicates) if r not in done)
+
+    def trials(self, limit: int | None = None) -> list[Trial]:
+        """The trials that are to be run, in the order of the plan, at most `limit` of them. A configuration that
+        two arms share is trained once."""
+        unique = {c.config_id: c for c in self.configurations}
+        trials = [Trial(c, self.missing(c)) for c in unique.values() if self.missing(c)]
+        return trials if limit is None else trials[:limit]
+
+    @property
+    def trials_total(self) -> int:
+        """Distinct configurations."""
+        return len({c.config_id for c in self.configurations})
+
+    @property
+    def trials_done(self) -> int:
+        return self.trials_total - len(self.trials())
+
+    @property
+    def runs_total(self) -> int:
+        """Runs of all distinct configurations."""
+        return self.trials_total * self.replicates
+
+    @property
+    def runs_done(self) -> int:
+        """Those of them that are committed."""
+        return self.runs_total - sum(len(trial.replicates) for trial in self.trials())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The plan as `StudyFolder.write` keeps it, plain values only."""
+        return [
+            {
+                "config_id": c.config_id,
+                "stage": c.stage,
+                "method": c.method,
+                "teacher_id": ",".join(c.teachers) or None,
+                "teacher_method": c.teacher_method,
+                "student_method": c.student_method,
+                "generation": c.values.get("generations", 0) if c.stage == "student" else 0,
+                "oracle": c.stage == "oracle",
+                "label": c.label,
+                "values": c.values,
+                "varied": list(c.varied),
+                "replicates": list(range(self.replicates)),
+                "data_checksum": c.data_checksum,
+                "base_seed": c.base_seed,
+                "science_version": c.science_version,
+            }
+            for c in self.configurations
+        ]
+
+
+def spread(trials: Sequence[Trial], places: int) -> list[tuple[Configuration, tuple[int, ...]]]:
+    """What is trained together: all missing replicates of a configuration, unless fewer configurations than there are
+    places for trials can be at work side by side; then replicates are spread over the places. Students wait for their
+    teachers, so each of the two is counted alone."""
+    found = []
+    for waits in (False, True):
+        side_by_side = [trial for trial in trials if bool(trial.configuration.teachers) == waits]
+        runs = sum(len(trial.replicates) for trial in side_by_side)
+        together = runs if len(side_by_side) >= places else math.ceil(runs / places)
+        for trial in side_by_side:
+            for first in range(0, len(trial.replicates), together):
+                found.append((trial.configuration, trial.replicates[first : first + together]))
+    return found
+
+
+def make_plan(
+    space: Space,
+    checksum: Checksum,
+    ledger: Ledger | None = None,
+    asked: list[Configuration] | None = None,
+    pruned_by: str | None = None,
+    made_by: str | None = None,
+) -> Plan:
+    """The plan of a space; what is done is read from the ledger, without one nothing is.
+
+    asked: the configurations of a search so far, instead of those of the space; pruned_by: the study whose runs that
+    were ended early count as done; made_by: the one study whose runs count as done (`--fresh`).
+    """
+    plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
+    if ledger is not None:
+        wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
+
+        def look(c: Configuration) -> None:
+            with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
+            plan.done[c.config_id] = committed(ledger, c.config_id, with_weights, made_by)
+            if pruned_by is not None:
+                missing = plan.missing(c)
+                plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
+
+        ledger.storage.map(look, plan.configurations)
+    return plan
+
+
+def committed(ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None) -> set[int]:
+    """The replicates of a configuration that are committed (by one study, if it is named); of a teacher for students,
+    with its weights."""
+    names = ledger.storage.list(Ledger.config_key(config))
+    replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
+    return {r for r in replicates if ledger.serves(config, r, with_weights, made_by)}
+
+
+def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
+    """Refuse to continue a study with other configurations than it was started with; `UserError` shows the
+    difference. The same configurations with any number of replicates are the same study."""
+    before, now = folder.known_plan(), entries
+    if not before or {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
+        return
+    lines = _differences(before, now)
+    raise UserError(
+        f"study {folder.name!r} was started with another plan:\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + "To keep both apart, give the new one a name of its own: --study NEWNAME (runs that both contain are "
+        "reused); to go on with this study, of which only the new runs are trained: --extend"
+    )
+
+
+def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries to write: none of the study's replicates leaves it, when fewer are asked for this time."""
+    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.known_plan()}
+    return [
+        {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
+    ]
+
+
+def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: int = 8) -> list[str]:
+    """What differs between two plans, one key to a line: `key: values before -> values now`."""
+    then_ids, now_ids = ({(e["method"], e["config_id"]) for e in part} for part in (before, now))
+    head = (
+        f"{len(now_ids - then_ids)} of {len(now_ids)} configurations are new, "
+        f"{len(then_ids - now_ids)} of {len(then_ids)} are gone"
+    )
+    about = ("method", "stage", "base_seed", "data_checksum", "science_version")
+    sides = [[{**{k: e[k] for k in about if k in e}, **e["values"]} for e in part] for part in (before, now)]
+    found = []
+    for key in dict.fromkeys(key for side in sides for values in side for key in values):
+        old, new = (dict.fromkeys(text_of(values[key]) for values in side if key in values) for side in sides)
+        if set(old) != set(new):
+            found.append(f"{key}: {listed(old, 8) or '(none)'} -> {listed(new, 8) or '(none)'}")
+            if key == "science_version":  # what this version computes in another way than that of the stored study
+                what = dict.fromkeys(c.what for e in now for c in changes_of(e["stage"], sections_of(e["values"])))
+                found[-1] += f" ({listed(what, 3)})" if what else ""
+    if not found:  # the same values, combined in another way
+        for method in dict.fromkeys(e["method"] for e in (*before, *now)):
+            old_ids, new_ids = ({i for m, i in ids if m == method} for ids in (then_ids, now_ids))
+            if old_ids != new_ids:
+                counts = f"{len(old_ids)} -> {len(new_ids)} configurations"
+                found.append(f"method {method}: {counts}, with other combinations of values")
+    return [head, *found[:most]] + ([f"… and {len(found) - most} more"] if len(found) > most else [])
+
+
+__all__ = [
+    "Checksum", "Configuration", "Plan", "Trial", "check_extension", "committed", "configurations", "extended",
+    "make_plan", "study_name",
+]  # fmt: skip

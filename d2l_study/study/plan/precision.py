@@ -1,0 +1,76 @@
+"""`resources.precision: auto`, decided once for a study: by the first trial that computes, for all others.
+
+The number format changes results a little (0.868 against 0.854 in one cell), so that trials which each took the faster
+one of their own node would set arms of two formats beside each other. The decision is a file of the study, which the
+first to write it decides; commands that go on with the study keep it, on whatever node.
+
+    ROOT/studies/<name>/precision.json   precision, and the device and node that it was probed on
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+
+from d2l_study.errors import DamagedError, UserError
+from d2l_study.study.ledger import records
+from d2l_study.study.ledger.storage import read_record
+from d2l_study.study.ledger.study_folder import StudyFolder
+
+PRECISIONS = ("float32", "bfloat16")
+AT_ONCE = 64
+"""Runs that are looked at before the next ones: nearly always one of the first tells."""
+
+
+def decided_precision(folder: StudyFolder, shape: tuple[int, int, int], device: str) -> str:
+    """The precision of a study whose space says `auto`; probed here, for patches of `shape` (C, H, W) on `device`, if
+    no trial has decided it. A study of an earlier version, which probed in each trial, keeps that of its first run."""
+    if (known := _known(folder)) is not None:
+        return known
+    found, of = _of_first_run(folder), "the study's first run"
+    if found is None:
+        from d2l_study.learning.precision import faster_precision
+
+        found, of = faster_precision(shape, device), f"a probe on {device}"
+    record = {"precision": found, "by": of, "host": platform.node()}
+    key = _key(folder)
+    data = records.encode(record)
+    if not folder.storage.put_if_absent(key, data) and _known(folder) is None:
+        folder.storage.put(key, data)  # what is there is damaged
+    return _known(folder) or found
+
+
+def check_precision(folder: StudyFolder, asked: str) -> None:
+    """`UserError` if a study that exists has computed in another precision than is asked for now; `auto` asks for
+    the one that it has."""
+    if asked not in PRECISIONS or not folder.exists():
+        return
+    has = _known(folder) or _of_first_run(folder)
+    if has is not None and has != asked:
+        raise UserError(
+            f"resources.precision: {asked} is not allowed: study {folder.name!r} has computed in {has}, and a table "
+            f"would set arms of both beside each other; go on with resources.precision={has} (or auto), or give the "
+            "new one a name of its own: --study NEWNAME"
+        )
+
+
+def _key(folder: StudyFolder) -> str:
+    return f"{folder.key}/precision.json"
+
+
+def _known(folder: StudyFolder) -> str | None:
+    try:
+        found = read_record(folder.storage, _key(folder), "").get("precision")
+    except (FileNotFoundError, DamagedError):
+        return None
+    return found if found in PRECISIONS else None
+
+
+def _of_first_run(folder: StudyFolder) -> str | None:
+    """The precision of the first run that the study itself has committed; None too if its plan is lost."""
+    runs = ((entry["config_id"], replicate) for entry in folder.known_plan() for replicate in entry["replicates"])
+    while some := list(itertools.islice(runs, AT_ONCE)):
+        for row in folder.storage.map(lambda run: folder.ledger.row(*run), some):
+            if row.get("made_by") == folder.name and row.get("precision") in PRECISIONS:
+                return str(row["precision"])
+    return None

@@ -1,0 +1,198 @@
+"""That the arms and axes of a space tell its configurations apart: what is compared in a table must differ.
+
+Two arms, or two values of an axis, that come out as one configuration would be shown as two, with a difference of 0;
+and a `--set` of the key by which one arm differs from the others would change what the others are, under their old
+names. Both are refused before a study begins. A study that exists is read and goes on whatever it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.errors import UserError, listed
+from d2l_study.options import Options, as_yaml, field_of
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.files import document_of, shown_path
+from d2l_study.study.space.keys import SECTIONS, Key, arm_sections
+from d2l_study.study.space.space import Space
+from d2l_study.study.space.yaml_reader import short
+
+OFF = (0, None, "none")
+"""What a key says that is there to say that something is not done."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point of an arm: what was written for it, the sections that this makes, and what they do."""
+
+    arm: str
+    written: Mapping[Key, Any]
+    sections: Mapping[str, Options]
+    mark: tuple[Any, ...]
+
+
+def check_arms(space: Space) -> None:
+    """`UserError` if arms or values of axes come out as one configuration, a distribution does nothing, or a `--set`
+    changes what some arms are told apart by."""
+    check_overrides(space)
+    shown = shown_path(space.path)
+    seen: dict[frozenset[Any], _Point] = {}
+    acting: dict[tuple[str, Key], str] = {}  # the arm (or "" for all) and key of a distribution -> why it does nothing
+    for drawn in _drawn_points(space):
+        _note_acting(space, drawn, acting)
+        marks = frozenset(point.mark for point in drawn)
+        first = seen.setdefault(marks, drawn[0])
+        if first is not drawn[0]:
+            raise UserError(f"{shown}: {_same(space, first, drawn[0])}")
+        if len(marks) == 1 and len(drawn) > 1:
+            reasons = listed([f"{key} does nothing under {why}" for (_, (_, key)), why in acting.items() if why], 4)
+            (arm, _) = _named(space, drawn[0].arm, drawn[0].arm)
+            raise UserError(f"{shown}: {arm}: its {len(drawn)} draws are one configuration: {reasons}")
+    for (arm, place), why in acting.items():
+        if why:
+            where = f"methods.{arm}." if arm else ""
+            named = where + ".".join(place)
+            raise UserError(f"{shown}: {named}: a distribution that does nothing under {why}; give one "
+                            "value, or leave it out")  # fmt: skip
+
+
+def _note_acting(space: Space, drawn: list[_Point], acting: dict[tuple[str, Key], str]) -> None:
+    """Note of the distributions of an arm which do nothing at its points; one that acts somewhere is noted as ""."""
+    arm = drawn[0].arm
+    for section, keys in space.written(arm).items():
+        for key, value in keys.items():
+            if isinstance(value, Distribution):
+                own = key in space.methods[arm].get(section, {})
+                place = (arm if own else "", (section, key))
+                idle = [_idle(point.sections[section]).get(key, "") for point in drawn]
+                acting[place] = acting.get(place, "-") and ("" if "" in idle else idle[0])
+
+
+def check_overrides(space: Space) -> None:
+    """A key that some arms set, and which neither the others nor the section that they share sets (or sets to `OFF`),
+    tells the arms apart: it is set in the arm that is meant. `UserError` for a `--set` that adds it to the others."""
+    document = document_of(space.text, shown_path(space.path))
+    for name in space.settings:
+        section, _, key = name.partition(".")
+        if section not in SECTIONS or (document.get(section) or {}).get(key, 0) not in OFF:
+            continue
+        group = next(g for g in (("teachers", "methods") if space.pairs else ("methods",))
+                     if not space.pairs or section in arm_sections(g, True) or section == "data")  # fmt: skip
+        arms = _arms_of(space, group)
+        having = [arm for arm, own in arms.items() if key in own.get(section, {})]
+        others = [arm for arm in arms if arm not in having]
+        if having and others:
+            places = listed([f"{group}.{arm}.{name}" for arm in (*having, *others)], 4)
+            own, rest = (listed([f"{arm!r}" for arm in arms], 4) for arms in (having, others))
+            raise UserError(
+                f"--set {name}: {own} {'sets' if len(having) == 1 else 'set'} this key and {rest} "
+                f"{'does' if len(others) == 1 else 'do'} not, so it would change {rest} alone, under the same name; "
+                f"set it in the arm that is meant: {places}"
+            )
+
+
+def _arms_of(space: Space, group: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The arms of a group by name; in a space of students those of the teachers or of the students."""
+    if not space.pairs:
+        return space.methods
+    place = 0 if group == "teachers" else 1
+    (section,) = arm_sections(group, True)
+    return {pair[place]: {section: space.methods[arm].get(section, {})} for arm, pair in space.pairs.items()}
+
+
+def _drawn_points(space: Space) -> Iterator[list[_Point]]:
+    """Of every point of every arm's axes the draws from its distributions, one if it has none."""
+    built: dict[tuple[Any, ...], Options] = {}
+    marks: dict[int, tuple[Any, ...]] = {}
+    for arm in space.methods:
+        for values in space.grid(arm):
+            found = []
+            for number in range(space.draws(arm)):
+                drawn = {
+                    place: v.draw(".".join(place), space.base_seed, number) if isinstance(v, Distribution) else v
+                    for place, v in values.items()
+                }
+                sections = space.resolve(drawn, built)
+                for section in sections.values():  # `built` keeps them, so that an id names one of them
+                    if id(section) not in marks:
+                        marks[id(section)] = tuple(sorted(section.effect().items()))
+                mark = tuple(marks[id(section)] for section in sections.values())
+                found.append(_Point(arm, drawn, sections, mark))
+            yield found
+
+
+def _same(space: Space, first: _Point, second: _Point) -> str:
+    """Why two points are one configuration, in words."""
+    keys = [place for place in dict.fromkeys((*first.written, *second.written)) if _differ(first, second, place)]
+    reasons = listed(dict.fromkeys(reason for place in keys for reason in _reasons(first, second, place)), 4)
+    if first.arm != second.arm:
+        one, other = _named(space, first.arm, second.arm)
+        why = reasons or "neither sets anything that tells them apart"
+        return f"{one} and {other} are one configuration{_at(space, second)}: {why}; leave one of them out"
+    values = listed([f"{'.'.join(place)} {_shown(first, place)} and {_shown(second, place)}" for place in keys], 4)
+    (arm, _) = _named(space, first.arm, first.arm)
+    where = "" if len(space.methods) == 1 else "; a key that acts in other arms is set there"
+    return f"{arm}: {values} are one configuration: {reasons}; leave one of them out{where}"
+
+
+def _reasons(first: _Point, second: _Point, place: Key) -> list[str]:
+    reasons = [_why(point, place) for point in (first, second)]
+    found = [reason for reason in reasons if reason]
+    acting = first.sections[place[0]].acting_values().get(place[1], _resolved(first, place))
+    return found or [f"{place[1]} is {_text(acting)} in both"]
+
+
+def _why(point: _Point, place: Key) -> str:
+    """What makes a key do nothing at a point; empty if it does something."""
+    section, key = place
+    idle = _idle(point.sections[section])
+    if key in idle:
+        return f"{key} does nothing under {idle[key]}"
+    _, meta = field_of(type(point.sections[section]), key)
+    return "" if meta["scientific"] else f"no result depends on {key}"
+
+
+def _idle(section: Options) -> dict[str, str]:
+    return section.inert_keys() | section.idle_keys()
+
+
+def _differ(first: _Point, second: _Point, place: Key) -> bool:
+    return _shown(first, place) != _shown(second, place)
+
+
+def _shown(point: _Point, place: Key) -> str:
+    """A key's value at a point as it was written there, or what it is without."""
+    return _text(point.written[place] if place in point.written else _resolved(point, place))
+
+
+def _resolved(point: _Point, place: Key) -> Any:
+    return getattr(point.sections[place[0]], place[1])
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else short(value if isinstance(value, str) else as_yaml(value))
+
+
+def _at(space: Space, point: _Point) -> str:
+    """Where on the axes of its arm a point lies."""
+    axes = [
+        f"{key} {_shown(point, (section, key))}"
+        for section, keys in space.written(point.arm).items()
+        for key, value in keys.items()
+        if isinstance(value, tuple)
+    ]
+    return f" (at {listed(axes, 4)})" if axes else ""
+
+
+def _named(space: Space, first: str, second: str) -> tuple[str, str]:
+    """Two arms as a message names them: `methods.none`; of students by what they differ in."""
+    if not space.pairs:
+        return f"methods.{first}", f"methods.{second}"
+    pairs = space.pairs[first], space.pairs[second]
+    if pairs[0][1] == pairs[1][1] and first != second:
+        return f"teachers.{pairs[0][0]}", f"teachers.{pairs[1][0]}"
+    if pairs[0][0] == pairs[1][0] and first != second:
+        return f"methods.{pairs[0][1]}", f"methods.{pairs[1][1]}"
+    return first, second

@@ -1,0 +1,160 @@
+"""The keys that a space may have: its sections, its arms, and the study's own keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_study.data import DATASETS
+from d2l_study.errors import UserError, listed
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options, field_of, option
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.yaml_reader import short
+
+SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig, "student": StudentConfig}
+"""The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of
+students has `student`."""
+
+GROUPS = ("teachers", "methods")
+"""Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
+
+CLASS_MAPS = ("cam", "peak")
+"""The reference rows that read whole images, which not every data set has."""
+
+REFERENCES = ("bag_label", "attention", *CLASS_MAPS, "oracle")
+"""The reference rows that a space of students may ask for (`references`)."""
+
+WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
+"""Stages that leave no instance classifier: nothing to store."""
+
+DEFAULT_DATASET = "mnist"
+MOST_CONFIGURATIONS = 10_000
+MOST_MEMBERS = 50_000
+"""Of the ensembles of all students, a teacher counted for each student that it teaches."""
+MOST_BYTES = 1_000_000
+
+TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
+"""What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
+
+
+@dataclass(frozen=True)
+class StudyOptions(Options):
+    """The keys at the top level of a space."""
+
+    description: str = option("", "what the study asks, in one line")
+    replicates: int = option(5, "replicates of each configuration: new bags, new initialisation", least=1, most=1000)
+    base_seed: int = option(1, "seed from which every stream of every replicate is derived", least=0, most=2**53)
+    keep_weights: str = option("best", "weights that stay: all, none, or of each arm's best on validation",
+                               choices=("all", "best", "none"), scientific=False)  # fmt: skip
+    metric: str | None = option(
+        None, "metric of the table that `run` prints; null: instance_auc with students, else bag_auc",
+        choices=TABLE_METRICS, scientific=False,
+    )  # fmt: skip
+    log_images: bool | None = option(
+        None, "whether pictures of instances and images go to MLflow; null: unless the data set is a manifest",
+        scientific=False,
+    )  # fmt: skip
+    schedule: str = option(
+        "none", "whether trials that fall behind on validation AUC are ended early: by successive halving, by the "
+        "median of the others, or not", choices=("asha", "median", "none"), scientific=False,
+    )  # fmt: skip
+
+
+def section_class(section: str, dataset: Any = None) -> type[Options]:
+    """The option class of a section; for `data` that of the data set."""
+    return SECTIONS[section] or DATASETS[dataset or DEFAULT_DATASET]
+
+
+def has_key(cls: type[Options], key: str) -> bool:
+    keys = cls.keys()
+    return key in keys
+
+
+def scientific(section: Options) -> dict[str, Any]:
+    """The values that results may depend on."""
+    cls = type(section)
+    return {key: getattr(section, key) for key in cls.keys() if field_of(cls, key)[1]["scientific"]}  # noqa: SIM118
+
+
+def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], str]:
+    """(section, key) -> its name as a column: the key, or `section_key` if an earlier section has that key."""
+    names: dict[tuple[str, str], str] = {}
+    for section, cls in sections.items():
+        taken, keys = set(names.values()), cls.keys()
+        names |= {(section, key): f"{section}_{key}" if key in taken else key for key in keys}
+    return names
+
+
+def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections of a configuration's flat values (`flat_names`), as a plan keeps them."""
+    classes: dict[str, type[Options]] = {"teacher": TeacherConfig, "student": StudentConfig}
+    if values.get("dataset", DEFAULT_DATASET) in DATASETS:
+        classes = {"data": section_class("data", values.get("dataset")), **classes}
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, key), name in flat_names(classes).items():
+        if name in values:
+            sections.setdefault(section, {})[key] = values[name]
+    return sections
+
+
+@dataclass(frozen=True)
+class Written:
+    """A value as somebody wrote it, and how a message names the place."""
+
+    value: Any
+    where: str
+
+
+Key = tuple[str, ...]
+"""("replicates",), ("resources", "cpus"), ("teacher", "epsilon") or ("methods", "vat", "teacher", "epsilon")."""
+
+Arms = dict[str, dict[str, dict[str, Any]]]
+"""Arm -> section -> key -> value."""
+
+
+def arm_sections(group: str, students: bool) -> tuple[str, ...]:
+    """The sections whose keys an arm may set."""
+    if not students:
+        return ("data", "teacher")
+    return ("teacher",) if group == "teachers" else ("student",)
+
+
+def datasets_of(written: Written | None) -> list[str]:
+    """The data sets that a `data.dataset` names, known ones only."""
+    if written is None:
+        return [DEFAULT_DATASET]
+    values = written.value if isinstance(written.value, list) else [written.value]
+    for value in values:
+        if not isinstance(value, str) or value not in DATASETS:
+            raise UserError(f"{written.where}: unknown data set {short(repr(value))}{did_you_mean(value, DATASETS)}")
+    return values
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
+
+
+def unknown_key(key: Any, known: Iterable[str]) -> str:
+    """A hint for a key that no section of this kind has."""
+    hint = did_you_mean(key, known)
+    return f"{hint[:-1]}; all of them: python -m d2l_study keys)" if hint.endswith("in all))") else hint
+
+
+def home_of(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
+    """A hint for a section's key that stands outside its section."""
+    homes = [section for section in sections if has_key(section_class(section), key)]
+    return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, Distribution):
+        return value.to_dict()
+    return [plain(inner) for inner in value] if isinstance(value, tuple) else value

@@ -1,0 +1,135 @@
+"""`--set key=value`: overrides of a space, put in their places before it is checked."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from d2l_study.errors import UserError, listed, nearest
+from d2l_study.options import Options, field_of
+from d2l_study.study.space.distributions import SearchOptions
+from d2l_study.study.space.keys import (
+    GROUPS,
+    SECTIONS,
+    Arms,
+    Key,
+    StudyOptions,
+    Written,
+    arm_sections,
+    datasets_of,
+    has_key,
+    plain,
+    section_class,
+    unknown_key,
+)
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.yaml_reader import parse_yaml, short
+
+
+def override(
+    leaves: dict[Key, Written], groups: Mapping[str, Sequence[str]], overrides: Iterable[str], students: bool
+) -> list[Key]:
+    """Put each "key=value" in its place; returns the places."""
+    pairs = []
+    for given in overrides:
+        bare, equals, text = given.partition("=")
+        if not equals or not bare.strip():
+            raise UserError(f"--set {short(given)}: expected key=value, for example --set teacher.epsilon=2")
+        pairs.append((bare.strip(), text))
+    # The data set decides which keys `data` has, so it is set before bare keys are looked up.
+    pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
+    changed: list[Key] = []
+    for name, text in pairs:
+        key = place_of(name, groups, datasets_of(leaves.get(("data", "dataset"))), students)
+        where = "--set " + ".".join(key)
+        if key in changed:
+            raise UserError(f"{where}: given twice")
+        leaves[key] = Written(parse_yaml(text, where), where)
+        changed.append(key)
+    for place in changed:
+        for group, methods in groups.items():
+            own = [(group, method, *place) for method in methods]
+            if place[0] in SECTIONS and all(arm_place in leaves for arm_place in own):
+                paths = listed((".".join(arm_place) for arm_place in own), 4)
+                raise UserError(f"--set {'.'.join(place)}: every method sets this key itself, so the value would have "
+                                f"no effect; set it there: {paths}")  # fmt: skip
+    return changed
+
+
+def place_of(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
+    """The full key that a `--set` names, dotted or bare."""
+    sections = [section for section in SECTIONS if students or section != "student"]
+    classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
+    head, _, rest = name.partition(".")
+    if has_key(StudyOptions, name) or name == "references":
+        return (name,)
+    if head == "labels" and rest:
+        return head, rest
+    if head in groups and rest:
+        methods = groups[head]
+        for method in sorted(methods, key=len, reverse=True):  # a method's name may hold dots
+            if rest.startswith(method + "."):
+                allowed = {section: classes[section] for section in arm_sections(head, students)}
+                return head, method, *_in_section(name, rest[len(method) + 1 :], allowed)
+        raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
+                        f"({head}: {listed(methods)}; expected {head}.NAME.SECTION.KEY)")  # fmt: skip
+    return _in_section(name, name, {**classes, "resources": Resources, "search": SearchOptions})
+
+
+def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> Key:
+    section, dot, key = inner.partition(".")
+    if dot and section in classes:
+        if not has_key(classes[section], key):
+            raise UserError(f"--set {short(name)}: unknown key{unknown_key(key, classes[section].keys())}")
+        return section, key
+    homes = [home for home, cls in classes.items() if has_key(cls, inner)]
+    if len(homes) == 1:
+        return homes[0], inner
+    if homes:
+        raise UserError(f"--set {short(name)}: several sections have this key: "
+                        f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
+    if inner == "labels":
+        raise UserError(f"--set {short(name)}: set a label by its name, as in --set labels.none=Plain")
+    if inner in classes or inner in GROUPS:
+        raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
+    keys = {home: cls.keys() for home, cls in classes.items()}
+    known = [f"{home}.{key}" for home in keys for key in keys[home]]
+    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.75)
+    if bare:
+        hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
+    else:
+        hint = nearest(inner, known) or f" (expected SECTION.KEY; sections: {listed(classes)})"
+    raise UserError(f"--set {short(name)}: unknown key{hint}")
+
+
+def described(description: str, settings: Mapping[str, Any]) -> str:
+    """The description of a space that is run with other settings than it describes: with them, as far as they fit."""
+    if not settings:
+        return description
+    words = [f"{name}={json.dumps(plain(value), ensure_ascii=False)}" for name, value in settings.items()]
+    return f"{description} (here with {short(', '.join(words), 200)})"
+
+
+def settings_of(
+    changed: Iterable[Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Arms],
+    search: SearchOptions | None, references: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    """The overrides that can change what is trained, typed, by full key. More trials of a search are its extension."""
+    settings: dict[str, Any] = {}
+    for key in changed:
+        if key == ("base_seed",):
+            settings["base_seed"] = options.base_seed
+        elif key == ("references",):
+            settings["references"] = references
+        elif key[0] == "search" and key[1] not in ("trials", "oracle"):
+            settings[".".join(key)] = getattr(search, key[1])
+        elif key[0] in SECTIONS or key[0] in GROUPS:
+            holder = sections if key[0] in SECTIONS else arms[key[0]][key[1]]
+            section, name = key[-2:]
+            dataset = holder.get("data", {}).get("dataset") or sections.get("data", {}).get("dataset")
+            cls = section_class(section, dataset[0] if isinstance(dataset, tuple) else dataset)
+            if field_of(cls, name)[1]["scientific"]:
+                settings[".".join(key)] = holder[section][name]
+    return settings

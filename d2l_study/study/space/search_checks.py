@@ -1,0 +1,84 @@
+"""What a space with a `search` or a `schedule` must fulfil beyond its single keys, in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from d2l_study.errors import UserError, listed
+from d2l_study.options import Options
+from d2l_study.study.search.pruning import first_judgement
+from d2l_study.study.space.distributions import Distribution
+
+if TYPE_CHECKING:
+    from d2l_study.study.space.space import Space
+
+
+def check_search(space: Space, trials_given: bool, shown: str) -> None:
+    """`UserError` unless the method, the distributions and the axes fit together. trials_given: somebody wrote how
+    many trials."""
+    search = space.search
+    found = {
+        method: {
+            f"{section}.{key}": value
+            for section, keys in space.written(method).items()
+            for key, value in keys.items()
+            if isinstance(value, Distribution)
+        }
+        for method in space.methods
+    }
+    drawn = list(dict.fromkeys(name for keys in found.values() for name in keys))
+    if search is None:
+        if drawn:
+            raise UserError(f"{shown}: {drawn[0]}: a distribution needs a search, for example  search: {{trials: 20}}")
+        return
+    if search.method == "grid":
+        if drawn:
+            raise UserError(f"{shown}: {drawn[0]}: a grid has no distributions; expected a list, or search.method "
+                            "random, tpe, gp or cmaes")  # fmt: skip
+        if trials_given:
+            raise UserError(f"{shown}: search.trials: {search.trials} is not allowed with method grid, which trains "
+                            "every point of the axes")  # fmt: skip
+        return
+    if not drawn:
+        raise UserError(f"{shown}: search: no key has a distribution, for example  epsilon: {{low: 1, high: 8}}")
+    if "val_distill_loss" in search.names and not space.pairs:
+        raise UserError(f"{shown}: search: 'val_distill_loss' is a metric of students; this space has no section "
+                        "student")  # fmt: skip
+    if search.adaptive:
+        _check_adaptive(space, found, shown)
+
+
+def _check_adaptive(space: Space, found: Mapping[str, Mapping[str, Distribution]], shown: str) -> None:
+    search = space.search
+    assert search is not None
+    if space.references:
+        raise UserError(f"{shown}: references: a search by {search.method} trains none; name them in the space that "
+                        "uses what it finds")  # fmt: skip
+    if space.schedule != "none" and search.objectives:
+        raise UserError(f"{shown}: schedule: {space.schedule!r} is not allowed with several objectives; expected none")
+    points = {method: sum(1 for _ in space.grid(method)) for method in space.methods}
+    if len(set(points.values())) > 1:
+        most = max(points, key=lambda method: points[method])
+        least = min(points, key=lambda method: points[method])
+        raise UserError(f"{shown}: methods.{most}: has {points[most]} points of its axes, {least} has {points[least]}: "
+                        "the arms would not be tuned equally; write a list of its own as {choices: […]}")  # fmt: skip
+    if search.method == "cmaes":
+        for method, keys in found.items():
+            chosen = [name for name, distribution in keys.items() if distribution.choices]
+            if chosen:
+                raise UserError(f"{shown}: {chosen[0]}: cmaes searches numbers only, and this key has choices; "
+                                "expected search.method tpe or gp")  # fmt: skip
+            if len(keys) == 1:
+                raise UserError(f"{shown}: search.method: 'cmaes' needs at least two distributions in an arm; {method} "
+                                f"has {listed(keys)}; expected tpe or gp")  # fmt: skip
+
+
+def check_schedule(schedule: str, sections: Mapping[str, Options]) -> None:
+    """`UserError` if a trial of this point would never be judged before its end."""
+    section = "student" if "student" in sections else "teacher"
+    own = sections[section].to_dict()
+    steps, every = own["steps"] * own.get("generations", 1), own["eval_every"]
+    if schedule != "none" and first_judgement(schedule, steps, every) is None:
+        raise UserError(f"schedule: {schedule!r} is not allowed: of {steps} steps, validated every {every}, it could "
+                        f"end none early; expected {section}.eval_every ≤ {max(1, steps // 3)}")  # fmt: skip

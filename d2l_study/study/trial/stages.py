@@ -1,0 +1,250 @@
+"""What a trial of each stage trains, and what of it is committed. The only place where stages differ."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from d2l_study.data import DATASETS, Replicate
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.folds import partition_of
+from d2l_study.errors import UserError
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.options import Options
+from d2l_study.study.ledger.ledger import WEIGHTS, Ledger, trial_id
+from d2l_study.study.space.keys import CLASS_MAPS, WITHOUT_WEIGHTS, scientific
+from d2l_study.study.trial import dense_maps
+
+if TYPE_CHECKING:
+    from d2l_study.inference.model_file import ModelCard, StoredModel
+    from d2l_study.learning.student import FittedStudent
+    from d2l_study.learning.teacher import FittedTeacher
+    from d2l_study.models import MilModel
+    from d2l_study.study.trial.trial import TrialOrder
+
+    Fitted = FittedTeacher | FittedStudent
+    Fit = Callable[[TrialOrder, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
+
+
+def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | None = None) -> StoredModel:
+    """The weights of a committed teacher, of the study's own record if it trained it again (`--fresh`); `UserError` if
+    they are not in the store."""
+    from d2l_study.inference.model_file import from_bytes
+
+    try:
+        data = ledger.read_file(config, replicate, WEIGHTS, fresh_of)
+    except (FileNotFoundError, KeyError):
+        raise UserError(
+            f"the weights of its teacher {trial_id(config)} r{replicate:03d} are not in the store"
+        ) from None
+    return from_bytes(data, f"{Ledger.run_key(config, replicate)}/{WEIGHTS}")
+
+
+def _fit_teacher(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.teacher import fit_teacher
+
+    return fit_teacher(TeacherConfig(**order.sections["teacher"]), replicates, **how)
+
+
+def _fit_student(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    """A student of a replicate learns from the committed teachers of that replicate, from no others."""
+    from d2l_study.learning.distillation import teacher_targets
+    from d2l_study.learning.student import fit_student
+
+    targets = {}
+    for replicate in replicates:
+        stored = [stored_teacher(ledger, teacher, replicate.number, order.fresh_of) for teacher in order.teachers]
+        targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, how["compute"]) for s in stored]
+    return fit_student(StudentConfig(**order.sections["student"]), replicates, targets, **how)
+
+
+def _fit_reference(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.references import fit_reference
+
+    return fit_reference(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+
+
+def _fit_class_map(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.class_maps import fit_class_map
+
+    return fit_class_map(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+
+
+def _score_attention(
+    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+) -> Sequence[Fitted]:
+    from d2l_study.learning.references import attention_reference
+
+    found = []
+    for replicate in replicates:
+        stored = stored_teacher(ledger, order.teachers[0], replicate.number, order.fresh_of)
+        found.append(attention_reference(stored.model, stored.params, replicate, how["compute"]))
+    return found
+
+
+FITS: dict[str, Fit] = {
+    "teacher": _fit_teacher,
+    "student": _fit_student,
+    "bag_label": _fit_reference,
+    "oracle": _fit_reference,
+    "attention": _score_attention,
+    "cam": _fit_class_map,
+    "peak": _fit_class_map,
+}
+
+
+def run_results(
+    order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The committed row of one run and its files."""
+    from d2l_study.learning.undefined import undefined
+
+    row = {
+        "repeat": problem.repeat, "fold": problem.fold, "seed": order.base_seed, "status": result.status,
+        "cause": result.cause, **result.metrics, "best_step": result.best_step, "steps_run": result.steps_run,
+        "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
+        "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
+        "host": platform.node(),
+        **_counts(order, problem), "warning": "; ".join(undefined(problem)) or None,
+        "code_version": order.code_version, "made_by": order.study, "committed_at": at,
+    }  # fmt: skip
+    files = {"curve.json": json.dumps(result.curve).encode()}
+    if result.logits:
+        files["predictions.parquet"] = _predictions(order.stage, problem, result)
+    generations = getattr(result, "generations", [])
+    if len(generations) > 1:
+        files["generations.json"] = json.dumps([vars(generation) for generation in generations]).encode()
+    if order.stage in dense_maps.STAGES and problem.number == dense_maps.REPLICATE and result.status == "done":
+        try:
+            maps = dense_maps.run_maps(problem, _scores(order, problem, result, device))
+        except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
+            maps = None
+            row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
+        if maps is not None:
+            files[dense_maps.MAPS] = maps
+    if keep_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
+        files[WEIGHTS] = _weights(order, problem, result)
+    return row, files
+
+
+def _scores(order: TrialOrder, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
+    """How the trained network scores a whole image."""
+    from d2l_study.inference.model_file import StoredModel
+    from d2l_study.learning.prediction import Compute
+
+    compute = Compute(device, order.resources["precision"])
+    if order.stage in CLASS_MAPS:
+        return dense_maps.class_mapped(result.params, problem, compute)
+    return dense_maps.slid(StoredModel(_network(order, problem), result.params, _card(order, problem, result)), compute)
+
+
+def _counts(order: TrialOrder, problem: Replicate) -> dict[str, Any]:
+    """How much a fold of given bags holds, and which partition it is of; of drawn bags the keys of the data section
+    say it. `test_set` is the same in all runs that were tested on the same bags."""
+    if problem.fold is None:
+        return {}
+    assert isinstance(problem.pool, BagCollection)
+    partition, count = partition_of(problem.pool, order.sections["data"]["folds"])
+    bags = np.sort(problem.test.number).astype("<i8").tobytes()
+    sizes = {f"{name}_instances": len(bags.instance) for name, bags in
+             (("train", problem.train), ("val", problem.val), ("test", problem.test))}  # fmt: skip
+    return {
+        "train_bags": len(problem.train), "test_bags": len(problem.test), **sizes, "partition": partition,
+        "fold_count": count, "test_set": f"t{hashlib.sha256(bags).hexdigest()[:11]}",
+    }  # fmt: skip
+
+
+def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
+    from d2l_study.inference.model_file import to_bytes
+
+    return to_bytes(_network(order, problem), result.params, _card(order, problem, result))
+
+
+def _card(order: TrialOrder, problem: Replicate, result: Fitted) -> ModelCard:
+    from d2l_study.inference.model_file import ModelCard
+
+    return ModelCard(
+        order.stage, scientific_sections(order), tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
+        problem.number, result.metrics.get("instance_threshold"),
+    )  # fmt: skip
+
+
+def scientific_sections(order: TrialOrder) -> dict[str, dict[str, Any]]:
+    """The sections without what no result depends on, such as the folder of the user's data."""
+    return {name: scientific(section) for name, section in sections_of_order(order).items()}
+
+
+def sections_of_order(order: TrialOrder) -> dict[str, Options]:
+    """The sections as their classes, checked."""
+    classes: dict[str, type[Options]] = {
+        "data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
+    }  # fmt: skip
+    return {name: classes[name](**values) for name, values in order.sections.items()}
+
+
+def _network(order: TrialOrder, problem: Replicate) -> MilModel:
+    from d2l_study.learning.student import student_model
+    from d2l_study.learning.teacher import teacher_model
+
+    if order.stage == "teacher":
+        return teacher_model(TeacherConfig(**order.sections["teacher"]), problem)
+    return student_model(StudentConfig(**order.sections["student"]), problem)
+
+
+def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
+    """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, seen_label,
+    logit.
+
+    Of a split's bags `label` is the true one, before label noise, which results are measured by; `seen_label` is the
+    one that training and selection saw, which alone may set a threshold or a temperature (null of instances, of which
+    they see none). −1 (unknown) becomes null. Where bags are given,
+    bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
+    drawn, a bag's place in its split, and −1 of an instance. Further instance truths are columns label_NAME.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from d2l_study.learning.teacher import evaluation_sets
+
+    tables = []
+    for (split, level), bags in evaluation_sets(problem).items():
+        if (split, level) not in result.logits:
+            continue
+        count, bag = len(bags), level == "bag"
+        label = bags.true_label
+        number = np.arange(count) if bag else np.full(count, -1)
+        if len(bags.number):
+            number = bags.number
+        tables.append(
+            pa.table({
+                "replicate": pa.array(np.full(count, problem.number, np.int32)),
+                "stage": pa.array([stage] * count).dictionary_encode(),
+                "split": pa.array([split] * count).dictionary_encode(),
+                "level": pa.array([level] * count).dictionary_encode(),
+                "bag_index": pa.array(number.astype(np.int32)),
+                "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
+                "label": pa.array(label, mask=label < 0),
+                "seen_label": pa.array(bags.label, mask=bags.label < 0 if bag else np.ones(count, bool)),
+                "logit": pa.array(result.logits[split, level].astype(np.float32)),
+                **({f"label_{name}": pa.array(truth, mask=truth < 0) for name, truth in problem.test_truths.items()}
+                   if (split, level) == ("test", "instance") else {}),
+            })
+        )  # fmt: skip
+    out = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), out, compression="zstd")
+    return out.getvalue()

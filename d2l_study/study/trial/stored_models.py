@@ -1,0 +1,223 @@
+"""Finding a stored model: by the id of a trial, or of its MLflow run.
+
+found = find_model("runs", "3fa92c")          # the replicate with the best validation AUC
+found = find_model("runs", "3fa92c", replicate=2)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, WEIGHTS, Ledger, trial_id
+from d2l_study.study.ledger.storage import Storage, open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder, list_studies
+from d2l_study.study.space.keys import CLASS_MAPS
+
+if TYPE_CHECKING:
+    from d2l_study.inference.model_file import StoredModel
+
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
+TIE = 1e-9
+"""Validation figures that are equal but for rounding."""
+CONFIG_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A stored model and which run it is; choice: why this replicate, in words."""
+
+    config_id: str
+    replicate: int
+    choice: str
+    stored: StoredModel
+
+
+def find_model(root: str | Path, run: str, replicate: int | None = None, tracking_uri: str | None = None) -> FoundModel:
+    """The model of a committed run under `root`.
+
+    run: a trial id, any head of a config id, or the 32 digits of an MLflow run; replicate: None takes the one with the
+    best validation bag AUC of those whose weights are stored. `UserError` if nothing or more than one thing is meant,
+    if the weights were not kept (with the command that makes them), or if the file is damaged.
+    """
+    from d2l_study.inference.model_file import from_bytes
+
+    ledger = Ledger(open_storage(root))
+    if MLFLOW_ID.fullmatch(run.lower()):
+        config = config_of_mlflow_run(run.lower(), tracking_uri, ledger.storage.root)
+        if not ledger.storage.exists(Ledger.config_key(config)):
+            raise UserError(f"--run {run}: that is trial {trial_id(config)}, which is not under --root {root}")
+    else:
+        config = config_of_prefix(ledger, run)
+    chosen, choice = _choose(ledger, config, replicate)
+    data = ledger.read_file(config, chosen, WEIGHTS)
+    return FoundModel(
+        config, chosen, choice, from_bytes(data, f"{ledger.storage.shown(ledger.run_key(config, chosen))}/{WEIGHTS}")
+    )
+
+
+def config_of_prefix(ledger: Ledger, run: str) -> str:
+    """The one config id of the ledger that begins with `run`; `UserError` with the candidates or the nearest id."""
+    ids = [
+        name
+        for head in ledger.storage.list("results")
+        for name in ledger.storage.list(f"results/{head}")
+        if CONFIG_ID.fullmatch(name)
+    ]
+    where = f"--run {run!r}"
+    if not ids:
+        raise UserError(f"{where}: there are no results under --root {ledger.storage.root}")
+    matches = [name for name in ids if name.startswith(run.lower())] if run else []
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = [f"{_short(name, matches)} ({_what(ledger, name)})" for name in matches[:12]]
+        raise UserError(f"{where}: {len(matches)} trials begin so: {listed(names)}" + ", …" * (len(matches) > 12))
+    if run in list_studies(ledger.storage):
+        raise UserError(f"{where}: that is a study; expected one of its trials: python -m d2l_study plan names them")
+    close = nearest(run, [trial_id(name) for name in ids])
+    raise UserError(
+        f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close}; expected the id of a trial "
+        f"(its first digits do) or the 32 digits of an MLflow run"
+    )
+
+
+def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:
+    """The config id that an MLflow run shows; `UserError` if the store, the run or its tag is not there."""
+    from d2l_study.study.mlflow import address
+    from d2l_study.study.mlflow import store as mlflow_store
+
+    uri = address.resolve_uri(tracking_uri, root)
+    path = address.sqlite_path(uri)
+    if path is not None and not path.exists():  # to look into a store is not to make one
+        raise UserError(f"--run {run_id}: an MLflow run, but there is no MLflow store {path} (--tracking-uri)")
+    address.check_uri(uri)
+    store = address.client(uri)
+    try:
+        run = store.get_run(run_id)
+    except Exception as error:  # MLflow's own, or its database driver's
+        raise UserError(f"--run {run_id}: not in the MLflow store {uri}: {address.one_line(error)}") from None
+    tags = run.data.tags
+    if mlflow_store.CONFIG in tags:
+        return str(tags[mlflow_store.CONFIG])
+    if tags.get(mlflow_store.KIND) == "study":
+        children = store.search_runs([run.info.experiment_id], max_results=50)
+        trials = [c.data.tags[mlflow_store.TRIAL] for c in children if mlflow_store.TRIAL in c.data.tags]
+        raise UserError(f"--run {run_id}: the page of a whole study; expected one of its trials: {listed(trials)}")
+    raise UserError(f"--run {run_id}: an MLflow run of something else: it has no tag {mlflow_store.CONFIG}")
+
+
+def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
+    """The replicate to take, and why."""
+    from d2l_study.study.plan.plan import committed
+
+    name = trial_id(config)
+    rows = {r: record["row"] for r in sorted(committed(ledger, config)) if (record := ledger.read(config, r))}
+    if not rows:
+        raise UserError(f"trial {name}: none of its runs is finished")
+    if replicate is not None and replicate not in rows:
+        raise UserError(f"--replicate {replicate}: trial {name} has the replicates {listed(rows, 40)}")
+    stored = [r for r in rows if ledger.holds(config, r, WEIGHTS)]
+    if replicate is not None:
+        if replicate not in stored:
+            raise _no_weights(ledger, config, rows, stored, replicate)
+        return replicate, "as asked for"
+    if not stored:
+        raise _no_weights(ledger, config, rows, stored, None)
+
+    top = max(_score(rows[r]) for r in stored)
+    best = next(r for r in stored if _score(rows[r]) >= top - TIE)
+    if len(stored) == 1:
+        return best, "the only one with stored weights"
+    return best, _why_best([_score(rows[r]) for r in stored])
+
+
+def _why_best(scores: list[float]) -> str:
+    """Why the first of the replicates with the highest validation figure is taken: a tie is said to be one."""
+    top = max(scores)
+    if top == -math.inf:
+        return f"the first of {len(scores)}, none of which has a validation bag AUC"
+    tied = sum(score >= top - TIE for score in scores)
+    figure = f"(bag AUC {top:.4f})"
+    if tied == len(scores):
+        return f"of {tied} that tie on validation {figure}, the first"
+    if tied > 1:
+        return f"of {len(scores)} the first of {tied} that tie as the best on validation {figure}"
+    return f"of {len(scores)} the best on validation {figure}"
+
+
+def _no_weights(
+    ledger: Ledger, config: str, rows: dict[int, dict[str, Any]], stored: Iterable[int], replicate: int | None
+) -> UserError:
+    which = f"trial {trial_id(config)}" + ("" if replicate is None else f", replicate {replicate}")
+    asked = rows[replicate] if replicate is not None else next(iter(rows.values()))
+    if asked.get("status") == "failed":
+        return UserError(f"{which}: failed, and left no model: {asked.get('cause')}")
+    content = ledger.read_config(config)
+    if content.get("stage") == "attention":
+        teachers = listed(trial_id(t) for t in content.get("teachers", ()))
+        return UserError(f"{which}: the attention of a teacher, no model of its own; label with its teacher {teachers}")
+    if content.get("stage") in CLASS_MAPS:
+        return UserError(f"{which}: a class map of whole images ({content['stage']}), which labels no patches; label "
+                         "with a teacher or a student")  # fmt: skip
+    others = f" (replicates with weights: {listed(stored)})" if stored else ""
+    number = replicate if replicate is not None else max(rows, key=lambda r: (_score(rows[r]), -r))
+    one = ["python", "-m", "d2l_study", "trial", "--id", trial_id(config), "--replicate", str(number), "--weights",
+           "--root", str(ledger.storage.root)]  # fmt: skip
+    return UserError(
+        f"{which}: its weights are not stored{others}. A space keeps those of each arm's best configuration "
+        "(`keep_weights: best`) unless it says `all` or `none`. To train this run again for its weights:\n  "
+        f"{shlex.join(one)}\nor every run of its study:\n  {again_command(ledger.storage, asked.get('made_by'))}"
+    )
+
+
+def _score(row: dict[str, Any]) -> float:
+    """Of the choice by validation; a run without a figure comes last."""
+    value = row.get("val_bag_auc")
+    return -math.inf if value is None or math.isnan(value) else value
+
+
+def again_command(storage: Storage, study: str | None) -> str:
+    """The command that trains a study's runs again whose weights are missing."""
+    from d2l_study.study.space.files import find_space
+
+    space, overrides, replicates = "SPACE", [], []
+    with contextlib.suppress(OSError, KeyError, json.JSONDecodeError):
+        resolved = StudyFolder(storage, study or "").resolved()["space"]
+        space = resolved["name"]
+        overrides = [o for o in resolved["overrides"] if not o.startswith("keep_weights=")]
+        replicates = ["--replicates", str(resolved["replicates"])]
+        try:
+            find_space(space)
+        except UserError:  # a file of the user's own
+            space = resolved["file"]
+    words = ["python", "-m", "d2l_study", "run", "--space", space, *(["--study", study] if study else [])]
+    return shlex.join([*words, *replicates, "--set", *overrides, "keep_weights=all", "--root", str(storage.root)])
+
+
+def _short(name: str, among: Iterable[str]) -> str:
+    """The trial id, or as many digits more as tell it from the others."""
+    length = TRIAL_ID_LENGTH
+    while length < ID_LENGTH and sum(other.startswith(name[:length]) for other in among) > 1:
+        length += 2
+    return name[:length]
+
+
+def _what(ledger: Ledger, config: str) -> str:
+    """The stage of a configuration, and how many of its runs are finished."""
+    from d2l_study.study.plan.plan import committed
+
+    try:
+        stage = ledger.read_config(config)["stage"]
+    except (OSError, KeyError, json.JSONDecodeError):
+        stage = "nothing finished"
+    count = len(committed(ledger, config))
+    return f"{stage}, {count} replicate{'s' if count != 1 else ''}"

@@ -1,0 +1,99 @@
+"""Where the head of a Ray cluster is, and whether one answers there: `ray.init` itself would try for minutes.
+
+`auto` is what `ray start` says on every machine of a cluster: the variable RAY_ADDRESS, or a file. Ray would also take
+any Ray process that it finds on the machine, such as those of somebody's study with --address local.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+from d2l_study.errors import UserError, first_line
+from d2l_study.study.tune.auth_token import MODE, has_token
+
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
+PORT = 6379
+TOKEN = (
+    "where the cluster asks for a token, RAY_AUTH_MODE=token has to be set and the token to be in ~/.ray/auth_token or "
+    "RAY_AUTH_TOKEN"
+)
+
+
+def find_head(address: str) -> str:
+    """HOST:PORT of the cluster that an address names; "local" stays what it is. `UserError` if there is none."""
+    if address == "local":
+        return address
+    found = _of_this_machine() if address == "auto" else address
+    host, _, port = found.rpartition(":") if ":" in found else (found, "", str(PORT))
+    if "//" in found or not host or not (port.isdecimal() and 0 < int(port) < 65536):
+        where = "RAY_ADDRESS" if address == "auto" else "--address"
+        raise UserError(
+            f"{where} {found}: not allowed; expected local, auto, or the HOST[:PORT] of a Ray head, without a "
+            "scheme, and a port from 1 to 65535"
+        )
+    return f"{host}:{port}"
+
+
+def check_address(address: str) -> None:
+    """`UserError` within half a minute if no cluster answers where a named one should be, or it does not let us in."""
+    place = find_head(address)
+    if place == "local":
+        return
+    host, _, port = place.rpartition(":")
+    named = f"auto ({place})" if address == "auto" else address
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"--address {named}: no Ray cluster answers at {place} ({reason}); "
+            "expected local, auto, or the HOST[:PORT] of a Ray head"
+        ) from None
+    if os.environ.get(MODE) == "token" and not has_token():  # Ray would end the process, with a stack trace
+        raise UserError(f"--address {named}: RAY_AUTH_MODE is token, and there is no token; {TOKEN}")
+    _ask(place, named)
+
+
+def _of_this_machine() -> str:
+    named = os.environ.get("RAY_ADDRESS")
+    if named and named not in ("auto", "local"):
+        return named
+    file = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    try:
+        return file.read_text().strip()
+    except OSError:
+        raise UserError(
+            f"--address auto: this machine is in no Ray cluster (RAY_ADDRESS is not set, and there is no {file}, which "
+            "`ray start` writes); start one (docs/cluster.md), name its head (HOST[:PORT]), or use --address local"
+        ) from None
+
+
+def _ask(place: str, named: str) -> None:
+    """One question to what listens there, in a thread that is left behind if nothing comes: it cannot be ended."""
+    answer: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            from d2l_study.study.tune.cluster import quiet_environment
+
+            quiet_environment()
+            from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+            GcsClient(address=place)
+        except BaseException as error:  # whatever it is, it is the answer
+            answer.append(error)
+        else:
+            answer.append(None)
+
+    thread = threading.Thread(target=ask, name="ray-check", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if not answer:
+        raise UserError(f"--address {named}: something listens at {place}, but it does not answer as a Ray head does")
+    if answer[0] is not None:
+        reason = first_line(answer[0]).partition(". ")[0]
+        raise UserError(f"--address {named}: the Ray head there does not let this process in ({reason}); {TOKEN}")
