@@ -13,6 +13,7 @@ from analysis.cells.layout import METRICS as METRIC_COLUMNS
 from analysis.cells.layout import Cell, Label, Layout, default_columns, default_panel
 from analysis.rows.results import folders_of, run_predictions
 from analysis.statistics.intervals import Interval, mean_difference
+from analysis.statistics.scores import Scores
 from d2l_study.errors import DamagedError, UserError, listed
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from d2l_study.study.ledger.study_folder import StudyFolder
 
-Scores = tuple[np.ndarray, np.ndarray]
-"""labels (scores,) of 0 and 1, logits (scores,): what has no known label is left out."""
 MOST_CELLS = 60
 """Cells beyond which a figure of curves is none; each reads the predictions of all its replicates."""
 
@@ -121,10 +120,6 @@ def left_out(layout: Layout, found: Sequence[Scored], besides: int = 0) -> str:
     there = sum(bool(cell.values) for cell in layout.cells.values()) - besides
     lost = there - sum(bool(one.cell.values) for one in found)
     return f"; without {lost} configuration{'s' if lost > 1 else ''} that kept no predictions" if lost > 0 else ""
-
-
-def two_classes(scores: Scores) -> bool:
-    return bool(np.ptp(scores[0]) > 0) if len(scores[0]) else False
 
 
 def band(curves: np.ndarray, ratio: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

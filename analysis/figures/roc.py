@@ -9,12 +9,13 @@ import numpy as np
 
 from analysis.cells.layout import Layout
 from analysis.cells.machines import as_note, differing_machines
-from analysis.cells.predictions import Scored, band, left_out, panels_of, scored_cells, two_classes
+from analysis.cells.predictions import Scored, band, left_out, panels_of, scored_cells
 from analysis.figures import style
 from analysis.figures.metric_curves import marks_of
 from analysis.rows import stages
 from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
 from analysis.statistics.intervals import unit_values
+from analysis.statistics.scores import has_both_classes
 from analysis.tables.caption import counted
 from d2l_study.errors import UserError
 
@@ -35,7 +36,7 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
     none has both classes.
     """
     layout, found = scored_cells(rows, level, kind)
-    found = [one for one in found if any(two_classes(scores) for scores in one.test.values())]
+    found = [one for one in found if any(has_both_classes(scores) for scores in one.test.values())]
     if not found:
         raise UserError(f"--kind {kind}: in no finished run do the test {level}s have both classes")
     marks = marks_of(layout)
@@ -63,7 +64,7 @@ def curves_of(one: Scored, kind: str) -> np.ndarray:
     """The curves of a cell's replicates on the grid, (replicates with both classes, points); those of a fold that were
     tested on the same bags as their mean."""
     on_grid = roc_on_grid if kind == "roc" else precision_on_grid
-    curves = {r: on_grid(*scores) for r, scores in one.test.items() if two_classes(scores)}
+    curves = {r: on_grid(*scores) for r, scores in one.test.items() if has_both_classes(scores)}
     if not one.cell.averages:
         return np.array([*curves.values()])
     return np.transpose([unit_values({r: curve[i] for r, curve in curves.items()}, one.cell.units)

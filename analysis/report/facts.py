@@ -18,7 +18,7 @@ from analysis.rows.metrics import describe
 from analysis.rows.stages import default_metric
 from analysis.statistics.intervals import unit_values
 from d2l_study.credentials import masked
-from d2l_study.study.commands.failure_report import log_tail
+from d2l_study.study.ledger.failures import log_tail
 
 if TYPE_CHECKING:
     import pandas

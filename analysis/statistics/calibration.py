@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.cells.predictions import Scores, two_classes
 from analysis.statistics.curve_averages import sensitivity_at
+from analysis.statistics.scores import Scores, has_both_classes
 
 BINS = 10
 SPECIFICITY = 0.9
@@ -40,7 +40,7 @@ class Calibration:
 def calibration_of(test: Scores, validation: Scores | None) -> Calibration:
     """test, validation: labels and logits; validation None or of one class leaves the scaled figures NaN."""
     labels, logits = test
-    temperature = fit_temperature(*validation) if validation is not None and two_classes(validation) else np.nan
+    temperature = fit_temperature(*validation) if validation is not None and has_both_classes(validation) else np.nan
     scaled = logits / temperature
     undefined = np.isnan(temperature)
     return Calibration(
@@ -49,7 +49,7 @@ def calibration_of(test: Scores, validation: Scores | None) -> Calibration:
         np.nan if undefined else calibration_error(labels, sigmoid(scaled)),
         brier(labels, sigmoid(logits)),
         np.nan if undefined else brier(labels, sigmoid(scaled)),
-        sensitivity_at(labels, logits, SPECIFICITY) if two_classes(test) else np.nan,
+        sensitivity_at(labels, logits, SPECIFICITY) if has_both_classes(test) else np.nan,
     )
 
 

@@ -7,13 +7,13 @@ import shlex
 from typing import TYPE_CHECKING
 
 from d2l_study.errors import listed
+from d2l_study.study.ledger.failures import log_tail
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     import pandas
 
 MOST = 10
-LOG_LINES = 4
 
 
 def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") -> None:
@@ -33,17 +33,6 @@ def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") 
         print(f"  … and {len(groups) - MOST} more")
     if any(folder.failure(row["config_id"], int(row["replicate"])) for row in failed.to_dict("records")):
         print(f"  logs: {folder.storage.shown(f'{folder.key}/failures')}")
-
-
-def log_tail(folder: StudyFolder, config: str, replicate: int) -> list[str]:
-    """The last lines of a failed run's log, without the last one if it only repeats the cause."""
-    failure = folder.failure(config, replicate)
-    if failure is None:
-        return []
-    lines = [line.rstrip() for line in str(failure.get("log", "")).splitlines() if line.strip()]
-    if lines and lines[-1].endswith(str(failure["cause"])):
-        lines.pop()
-    return lines[-LOG_LINES:]
 
 
 UNDEFINED_SHOWN = ("bag_auc", "instance_auc")
