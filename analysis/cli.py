@@ -20,6 +20,7 @@ from d2l_study.terminal import print_anywhere
 if TYPE_CHECKING:
     import pandas
 
+PROG = "python -m analysis"
 # Said here again, so that --help and wrong options are answered without the libraries behind the commands.
 FORMATS = ("markdown", "csv", "latex", "html", "parquet")
 TESTS = ("paired", "delong", "clusters")
@@ -38,11 +39,14 @@ STUDY_HELP = (
 
 
 @damage_shown()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe."""
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe.
+
+    prog: how the user calls this, for messages and help.
+    """
     print_anywhere()
     try:
-        arguments = _parse(sys.argv[1:] if argv is None else list(argv))
+        arguments = _parse(sys.argv[1:] if argv is None else list(argv), prog)
         commands = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}
         commands[arguments.command](arguments)
         sys.stdout.flush()
@@ -250,8 +254,8 @@ class _Parser(Parser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m analysis", description=DESCRIPTION, allow_abbrev=False)
+def _parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
+    parser = _Parser(prog=prog, description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     by_name = {}
 
@@ -272,7 +276,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     tables = command(
         "tables", "print a table with intervals, counts and paired differences",
-        "Example: python -m analysis tables vat_quick --metric instance_auc --format latex --out table.tex",
+        f"Example: {prog} tables vat_quick --metric instance_auc --format latex --out table.tex",
     )  # fmt: skip
     _add_metrics(tables)
     tables.add_argument("--rows", default="method", metavar="KEY", help="key of the rows (default: method)")
@@ -285,7 +289,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     compared = command(
         "compare", "test every method against one of them: paired by replicate, or two models on one test set",
-        "Example: python -m analysis compare vat_quick --baseline method=none --metric instance_auc",
+        f"Example: {prog} compare vat_quick --baseline method=none --metric instance_auc",
     )  # fmt: skip
     compared.add_argument(
         "--baseline", nargs="+", default=["method=none"], metavar="KEY=VALUE",
@@ -305,7 +309,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     figure = command(
         "figure", "draw a figure: curves, students against teachers, a heat map, ROC, reliability, learning, a search",
-        "Example: python -m analysis figure vat_quick --out auc.pdf",
+        f"Example: {prog} figure vat_quick --out auc.pdf",
     )  # fmt: skip
     figure.add_argument(
         "--kind", choices=KINDS, default="curves",
@@ -338,13 +342,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     report = command(
         "report", "write a study's report: one HTML file with tables, tests, figures, failures and provenance",
-        "Example: python -m analysis report vat_quick --out report.html",
+        f"Example: {prog} report vat_quick --out report.html",
     )  # fmt: skip
     report.add_argument("--out", default="report.html", metavar="FILE", help=".html (default: report.html)")
 
     export = command(
         "export", "write the rows of a study, one per run",
-        "Example: python -m analysis export vat_quick --out rows.parquet",
+        f"Example: {prog} export vat_quick --out rows.parquet",
     )  # fmt: skip
     export.add_argument("--out", required=True, metavar="FILE", help=".parquet or .csv")
 

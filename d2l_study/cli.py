@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from d2l_study import __version__, last_words
@@ -17,18 +17,24 @@ from d2l_study.terminal import print_anywhere
 if TYPE_CHECKING:
     from d2l_study.study.commands.request import Request
 
+PROG = "python -m d2l_study"
 ROOT = "runs"
 MOST_REPLICATES = 1000
 """As a space may have (`StudyOptions.replicates`), said here again so that a wrong number is answered at once."""
 
 
 @damage_shown()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's."""
+def main(
+    argv: Sequence[str] | None = None, prog: str = PROG, analysis_commands: Mapping[str, str] | None = None
+) -> int:
+    """Run a command; returns its exit code: 0, 1 if a run failed, 2 for a mistake of the user's.
+
+    prog: how the user calls this, for messages and help. analysis_commands: see `command_parser`.
+    """
     print_anywhere()
     name = ""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = command_parser(prog, analysis_commands).parse_args(argv)
         name = arguments.parser.prog.split()[-1]
         return arguments.command(arguments) or 0
     except UserError as error:
@@ -194,11 +200,16 @@ class _Parser(Parser):
         return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line; heavy packages are not imported for it.
+
+    analysis_commands: name and help of commands that `analysis` answers under the same program (`d2l`). They are
+    listed here, and a mistyped command is answered with them too.
+    """
     parser = _Parser(
-        prog="python -m d2l_study",
+        prog=prog,
         description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
-        epilog="Tables and figures: python -m analysis --help",
+        epilog=None if analysis_commands else "Tables and figures: python -m analysis --help",
     )
     parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -270,6 +281,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(ui)
     ui.add_argument("--tracking-uri", metavar="URI", help="the MLflow store to show; default as for run")
     ui.add_argument("--port", type=_port, default=5000, help="default: 5000")
+
+    for name, text in (analysis_commands or {}).items():
+        commands.add_parser(name, help=text, add_help=False)
     return parser
 
 

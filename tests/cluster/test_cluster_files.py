@@ -374,7 +374,7 @@ def test_the_setup_takes_no_pattern_for_a_name() -> None:
 
 
 def test_the_kubernetes_job_names_the_pinned_ray_and_a_command_that_parses() -> None:
-    from d2l_study.cli import _parser
+    from d2l_study.cli import command_parser
 
     volume, job = yaml.safe_load_all((REPOSITORY / "clusters/kuberay.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
@@ -382,7 +382,7 @@ def test_the_kubernetes_job_names_the_pinned_ray_and_a_command_that_parses() -> 
     assert cluster["authOptions"] == {"mode": "token"}
     words = job["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "d2l_study"]
-    asked = _parser().parse_args(words[3:])
+    asked = command_parser().parse_args(words[3:])
     assert asked.max_concurrent  # the cluster has no worker yet when the study begins
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for group in groups:
