@@ -31,11 +31,12 @@ from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.packed.batches import Capacity, Problem, draw_block
 from d2l_study.learning.teacher import _start, evaluation_bags, fitted, teacher_model, validation
 from d2l_study.study.commands.request import Request, prepare
-from d2l_study.study.commands.trial_requests import TrialOrder, make_orders
+from d2l_study.study.commands.trial_requests import make_orders
 from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.stages import run_results
 from d2l_study.study.trial.trial import now
+from d2l_study.study.trial.trial_request import TrialRequest
 
 ARMS = {"none": 1, "adv_low": 2, "noise_low": 2, "ent_low": 2, "all_low": 2}
 """Arms that stand for the nine of `vat_grid`, each for so many."""
@@ -56,7 +57,7 @@ def median(work: Callable[[], object], repeats: int = REPEATS) -> float:
     return statistics.median(times)
 
 
-def draw_ms(order: TrialOrder, replicates: int) -> float:
+def draw_ms(order: TrialRequest, replicates: int) -> float:
     data = DATASETS["mnist"](**order.sections["data"])
     pool = data.load_pool()
     config = TeacherConfig(**order.sections["teacher"])
@@ -66,7 +67,7 @@ def draw_ms(order: TrialOrder, replicates: int) -> float:
     return 1e3 * median(lambda: draw_block(problems, room, BLOCK, 2 * BLOCK)) / BLOCK
 
 
-def run_ms(order: TrialOrder) -> dict[str, float]:
+def run_ms(order: TrialRequest) -> dict[str, float]:
     """Milliseconds of one run, by part."""
     folder = StudyFolder(open_storage(order.root, known=True), order.study)
     data = DATASETS["mnist"](**order.sections["data"])

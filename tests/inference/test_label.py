@@ -23,7 +23,8 @@ from d2l_study.models import MilModel
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 SHAPE = (1, 16, 16)
 
@@ -120,7 +121,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
     config = TeacherConfig(steps=6, eval_every=2, feature_width=16)
-    order = TrialOrder(
+    order = TrialRequest(
         root=str(folder), study="s", config_id=CONFIG, label="none", stage="teacher",
         sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(1,), base_seed=5,
         checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",

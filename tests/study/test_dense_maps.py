@@ -16,7 +16,8 @@ from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.dense_maps import MAPS, KnownImages, _maps, images_allowed, map_pictures
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 CONFIG = "ab" * 10
 
@@ -28,7 +29,7 @@ def study(tmp_path_factory):
         patch.setenv("D2L_CACHE", str(tmp_path_factory.mktemp("cache")))
         data = SyntheticColonBags(images=9, side=60, folds=3).resolved()
         config = TeacherConfig(steps=4, eval_every=2, feature_width=16)
-        order = TrialOrder(
+        order = TrialRequest(
             root=str(tmp_path_factory.mktemp("root")), study="s", config_id=CONFIG, label="none", stage="teacher",
             sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(0, 1), base_seed=5,
             checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
@@ -64,7 +65,7 @@ def test_a_class_map_keeps_its_maps_too(study):
     folder, pool = study
     sections = folder.ledger.read_config(CONFIG)["sections"]
     student = StudentConfig(steps=2, eval_every=2, augment="dihedral", temperature=1.0)
-    order = TrialOrder(
+    order = TrialRequest(
         root=folder.storage.root, study="s", config_id="cd" * 10, label="cam", stage="cam",
         sections={"data": sections["data"], "student": student.to_dict()}, replicates=(0,), base_seed=5,
         checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="none", code_version="test",

@@ -19,7 +19,8 @@ from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import make_plan
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.space import load_space
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 DATA = SyntheticColonBags(images=12, side=60, nuclei=6.0, folds=3)
 TEACHER = TeacherConfig(feature_width=16, attention_width=8, steps=4, eval_every=2, select="loss")
@@ -35,7 +36,7 @@ def order(root, stage, config_id, replicates, teachers=()):
     sections = {"data": DATA.resolved().to_dict(), "teacher": TEACHER.to_dict(), "student": STUDENT.to_dict()}
     if stage == "teacher":
         sections.pop("student")
-    return TrialOrder(
+    return TrialRequest(
         root=str(root), study="s", config_id=config_id, label="none", stage=stage, sections=sections,
         replicates=replicates, base_seed=5, checksum=DATA.load_pool().checksum, resources=Resources().to_dict(),
         keep_weights="all", code_version="test", teachers=teachers,

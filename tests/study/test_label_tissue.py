@@ -20,7 +20,8 @@ from d2l_study.environment import data_root
 from d2l_study.inference import dense
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 CONFIG = "cd" * 10
 
@@ -36,7 +37,7 @@ def _train(dataset: str, data: Path, root: Path) -> Any:
     section: Any = DATASETS[dataset](root=str(data), folds=3)
     pool = section.load_pool()
     config = TeacherConfig(extractor="lenet_histology", feature_width=16, steps=2, eval_every=2)
-    order = TrialOrder(
+    order = TrialRequest(
         root=str(root), study="s", config_id=CONFIG, label="none", stage="teacher",
         sections={"data": section.to_dict(), "teacher": config.to_dict()}, replicates=(0,), base_seed=5,
         checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",

@@ -16,7 +16,7 @@ from d2l_study.study.search.samplers import Sampler, Told
 from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.space import load_space, study_name
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.queue import SearchQueue
 
 SPACE = """
@@ -161,7 +161,7 @@ def test_more_trials_and_replicates_extend_a_search_and_another_one_is_refused(m
 
 def order_of(search, trial):
     def make(t):
-        return [TrialOrder(root=str(search.folder.storage.root), study="s", config_id=t.config_id, label=t.label,
+        return [TrialRequest(root=str(search.folder.storage.root), study="s", config_id=t.config_id, label=t.label,
                            stage="teacher", sections={}, replicates=(0, 1), base_seed=1, checksum="sum", resources={},
                            keep_weights="none", code_version="test")]  # fmt: skip
 

@@ -13,7 +13,8 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.store import Page, StudyRuns
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import find_model
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 ONE, OTHER, TWIN, BARE = "ab12" + "0" * 16, "cd34" + "0" * 16, "cd34" + "0" * 8 + "f" * 8, "ef56" + "0" * 16
 
@@ -32,7 +33,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = MnistBags(num_bags=6, mean_bag_size=2, test_bags=4).resolved()
     teacher = TeacherConfig(steps=4, eval_every=2, feature_width=8)
-    order = TrialOrder(
+    order = TrialRequest(
         root=str(folder), study="mine", config_id=ONE, label="none", stage="teacher",
         sections={"data": data.to_dict(), "teacher": teacher.to_dict()}, replicates=(0, 1), base_seed=5,
         checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",

@@ -17,7 +17,8 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.precision import check_precision, decided_precision
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial import trial as trial_module
-from d2l_study.study.trial.trial import TrialOrder, run_trial
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def _one_thread():
 def order(root, replicates=(0, 1), keep_weights="none", checkpoint_every=0, **teacher):
     data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
     config = TeacherConfig(**{"steps": 6, "eval_every": 2, "feature_width": 16, **teacher})
-    return TrialOrder(
+    return TrialRequest(
         root=str(root), study="s", config_id="ab" * 10, label="none", stage="teacher",
         sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=replicates, base_seed=5,
         checksum=data.load_pool().checksum, resources=Resources(checkpoint_every=checkpoint_every).to_dict(),

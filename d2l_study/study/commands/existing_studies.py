@@ -19,7 +19,8 @@ from d2l_study.study.ledger.storage import Storage, open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder, find_study, list_studies
 from d2l_study.study.plan.cost import human_seconds
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import TrialOrder, compute_runs, run_trial
+from d2l_study.study.trial.trial import compute_runs, run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
 
 
 def show_list(root: str) -> int:
@@ -188,11 +189,11 @@ def _said(failure: dict[str, Any]) -> str:
     return cause if f"UserError: {cause}" in log else log
 
 
-def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:
+def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialRequest:
     """The order that runs replicates of a known configuration in this process. Weights are kept, whatever the space
     says: a teacher's students may be waiting for them."""
     resolved = ledger.read_config(config)
-    return TrialOrder(
+    return TrialRequest(
         root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
         label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),
         base_seed=resolved["base_seed"], checksum=resolved["data_checksum"], resources=Resources().to_dict(),
@@ -200,7 +201,7 @@ def alone(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialOrder:
     )  # fmt: skip
 
 
-def as_committed(order: TrialOrder, row: dict[str, Any]) -> None:
+def as_committed(order: TrialRequest, row: dict[str, Any]) -> None:
     """Let an order round as a committed run of it did, so that on the same kind of machine it comes out the same."""
     order.resources.update({"precision": row["precision"], "threads": int(row["threads"])})
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from d2l_study.study.plan.cost import human_seconds
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 
 PLAIN_SECONDS = 30.0
 """Without a terminal, a line of progress at least this often."""
@@ -66,7 +66,7 @@ class Display:
         self._later = max(0, self._later - 1)
 
     # ---- events
-    def started(self, key: str, order: TrialOrder) -> None:
+    def started(self, key: str, order: TrialRequest) -> None:
         self._running[key] = Running(order.label, max(order.steps, 1), len(order.replicates))
 
     def progressed(self, key: str, step: int, area: float) -> None:
@@ -75,7 +75,7 @@ class Display:
         if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
             self._say(f"{running.label}: step {step} of {running.steps}, {_validation(area)}")
 
-    def again(self, key: str, order: TrialOrder, cause: str, keys: Sequence[str]) -> None:
+    def again(self, key: str, order: TrialRequest, cause: str, keys: Sequence[str]) -> None:
         """A trial was lost and is run again, in the pieces of these keys."""
         self._running.pop(key, None)
         weight = self._work.pop(key, 0.0)
@@ -83,7 +83,7 @@ class Display:
         if self._live is None:
             self._say(f"{order.label}: {cause}; attempt {order.attempt + 1}" + (", in halves" if len(keys) > 1 else ""))
 
-    def ended(self, key: str, order: TrialOrder, failed: int, area: float | None) -> None:
+    def ended(self, key: str, order: TrialRequest, failed: int, area: float | None) -> None:
         """A trial has ended; `failed` of its runs have failed, `area` is the mean validation AUC of the others."""
         running = self._running.pop(key, None)
         self.done += 1

@@ -14,7 +14,8 @@ from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
 from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.stages import sections_of_order
-from d2l_study.study.trial.trial import METRICS, TrialOrder, compute_runs, largest_difference
+from d2l_study.study.trial.trial import METRICS, compute_runs, largest_difference
+from d2l_study.study.trial.trial_request import TrialRequest
 
 
 def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
@@ -66,7 +67,7 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     return 0 if same else 1
 
 
-def _changed_since(order: TrialOrder) -> list[str]:
+def _changed_since(order: TrialRequest) -> list[str]:
     """What this version computes in another way than the one that the order's id is of."""
     identity = {name: section.identity() for name, section in sections_of_order(order).items()}
     if config_id(order.stage, identity, order.checksum, order.base_seed) == order.config_id:

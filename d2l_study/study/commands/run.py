@@ -36,7 +36,7 @@ from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.search.restore import content_of
 from d2l_study.study.space.space import Configuration
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.study.ledger.lease import Lease
@@ -184,7 +184,7 @@ def _train(
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
             print(f"  cluster: {counted(count, 'node')} for trials", flush=True)
-        concurrent = slots(ray, space.resources, request)
+        concurrent = slots(ray, space.resources, request.address, request.max_concurrent)
         if known_slots(space, request) is None:
             print(f"  {counted(concurrent, 'trial')} at a time", flush=True)
         orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
@@ -195,7 +195,7 @@ def _train(
         if study.search is not None:
             display.expect(min(study.search.left, request.limit or study.search.left), typical_work(study))
 
-            def make_order(c: Configuration, replicates: Sequence[int]) -> TrialOrder:
+            def make_order(c: Configuration, replicates: Sequence[int]) -> TrialRequest:
                 return order_of(study, c, replicates, str(origin["code_version"]))
 
             queue = search_queue(study, orders, concurrent, make_order, watch.added)

@@ -18,7 +18,8 @@ from d2l_study.study.search.search import COMPLETE, OPEN, Search, Trial, outcome
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain, scientific
 from d2l_study.study.space.space import Configuration, Space
-from d2l_study.study.trial.trial import TrialOrder, now
+from d2l_study.study.trial.trial import now
+from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.queue import SearchQueue
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def planned(folder: StudyFolder, found: Sequence[Configuration], replicates: int
 
 
 def search_queue(
-    study: Study, orders: Sequence[TrialOrder], concurrent: int,
-    make_order: Callable[[Configuration, Sequence[int]], TrialOrder],
-    added: Callable[[list[dict[str, Any]], list[TrialOrder]], None],
+    study: Study, orders: Sequence[TrialRequest], concurrent: int,
+    make_order: Callable[[Configuration, Sequence[int]], TrialRequest],
+    added: Callable[[list[dict[str, Any]], list[TrialRequest]], None],
 ) -> SearchQueue:  # fmt: skip
     """The queue of a search. make_order: of a configuration and its replicates; added: hears of the plan's new entries
     and of the orders for them."""
@@ -71,7 +72,7 @@ def search_queue(
     assert search is not None
     replicates = planned(folder, search.configurations, plan.replicates)
 
-    def make(trial: Trial) -> list[TrialOrder]:
+    def make(trial: Trial) -> list[TrialRequest]:
         new = [c for c in trial.configurations if (c.method, c.config_id) not in known]
         known.update((c.method, c.config_id) for c in new)
         entries = Plan(new, plan.replicates).entries()
@@ -100,7 +101,7 @@ def search_queue(
 
 
 # ---- ending early
-def judge_of(study: Study) -> Callable[[TrialOrder, int, Mapping[int, Mapping[str, float]]], bool] | None:
+def judge_of(study: Study) -> Callable[[TrialRequest, int, Mapping[int, Mapping[str, float]]], bool] | None:
     """Hears every report; True ends the trial, whose runs are then kept as pruned. None without a schedule.
 
     The curves of what is there already, done or ended early, are heard first, so a study that goes on judges as it did.
@@ -128,7 +129,7 @@ def judge_of(study: Study) -> Callable[[TrialOrder, int, Mapping[int, Mapping[st
             elif (ended := ledger.pruned(c.config_id, replicate, folder.name)) is not None:
                 pruner.heard(c.config_id, replicate, ended["curve"])
 
-    def judge(order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
+    def judge(order: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
         if order.stage != study.space.stage:
             return False  # a teacher whose students wait for it, or a reference
         if order.config_id in complete:

@@ -14,7 +14,7 @@ from d2l_study.study.commands.search_run import typical_work
 from d2l_study.study.commands.trial_requests import order_key
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune import retries
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class StudyWatch:
     """Hears of trials in the driver: shows them, tells MLflow, and settles a configuration when its last ends."""
 
     def __init__(
-        self, study: Study, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder], tracker: Tracker,
+        self, study: Study, entries: Sequence[dict[str, Any]], orders: Sequence[TrialRequest], tracker: Tracker,
         display: Display, tags: Mapping[str, str], held: Lease,
     ) -> None:  # fmt: skip
         self.folder, self.tracker, self.display, self.tags = study.folder, tracker, display, tags
@@ -41,12 +41,12 @@ class StudyWatch:
         self._weights = BestWeights(self.folder) if study.space.keep_weights == BEST else None
         self._expect(orders)
 
-    def _expect(self, orders: Sequence[TrialOrder]) -> None:
+    def _expect(self, orders: Sequence[TrialRequest]) -> None:
         for order in orders:
             self._open[order.config_id] = self._open.get(order.config_id, 0) + 1
             self._replicates.setdefault(order.config_id, []).extend(order.replicates)
 
-    def added(self, entries: Sequence[dict[str, Any]], orders: Sequence[TrialOrder]) -> None:
+    def added(self, entries: Sequence[dict[str, Any]], orders: Sequence[TrialRequest]) -> None:
         """A search has asked for more: new entries of the plan, and the orders for them."""
         self._entries |= {entry["config_id"]: entry for entry in entries if entry["config_id"] not in self._entries}
         self._expect(orders)
@@ -64,13 +64,13 @@ class StudyWatch:
     def open_orders(self) -> int:
         return sum(self._open.values())
 
-    def started(self, order: TrialOrder) -> None:
+    def started(self, order: TrialRequest) -> None:
         self.display.started(order_key(order), order)
         if order.config_id not in self._begun:
             self._begun.add(order.config_id)
             self._begin(order)
 
-    def _begin(self, order: TrialOrder) -> None:
+    def _begin(self, order: TrialRequest) -> None:
         from d2l_study.study.mlflow import run_page
 
         entry = self._entries[order.config_id]
@@ -80,7 +80,7 @@ class StudyWatch:
         if len(self._replicates.get(order.config_id, ())) < len(entry["replicates"]):
             self.tracker.may_lack(order.config_id)  # the others were there, and report nothing
 
-    def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
+    def reported(self, order: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         areas = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
         self.display.progressed(order_key(order), step, sum(areas) / len(areas) if areas else math.nan)
         self.display.note = f"MLflow: {self.tracker.problems}" if self.tracker.problems else None
@@ -90,10 +90,10 @@ class StudyWatch:
             self.tracker.may_lack(order.config_id)  # what another driver heard before this run's last checkpoint
         self.tracker.report(order.config_id, step, values)
 
-    def ended(self, order: TrialOrder) -> None:
+    def ended(self, order: TrialRequest) -> None:
         self._settle(order)
 
-    def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]:
+    def lost(self, order: TrialRequest, log: str) -> Sequence[TrialRequest]:
         """What is to be run in the place of a lost order; nothing if it was its last attempt."""
         loss = retries.loss_of(log)
         self.tracker.may_lack(order.config_id)  # what its worker had not sent yet
@@ -115,13 +115,13 @@ class StudyWatch:
         self.display.again(order_key(order), order, loss.cause, [order_key(piece) for piece in again])
         return again
 
-    def blocked(self, order: TrialOrder) -> None:
+    def blocked(self, order: TrialRequest) -> None:
         self._settle(order)
 
     def root_lost(self, error: OSError) -> None:
         self._held.end(storage_reason(self.folder, error))
 
-    def _settle(self, order: TrialOrder) -> None:
+    def _settle(self, order: TrialRequest) -> None:
         rows = self.folder.rows_of(self._entries[order.config_id])
         mine = [row for row in rows if row["replicate"] in order.replicates]
         areas = [row["val_bag_auc"] for row in mine if row["status"] == "done" and "val_bag_auc" in row]

@@ -8,10 +8,10 @@ from d2l_study.study.commands.request import Study
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import spread
 from d2l_study.study.space.space import Configuration
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 
 
-def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[TrialOrder], dict[str, float]]:
+def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[TrialRequest], dict[str, float]]:
     """The orders of a study, teachers and then the longest first, and the predicted work of each by its key.
 
     Which replicates an order carries makes no difference to any result (`plan.spread`).
@@ -27,9 +27,9 @@ def make_orders(study: Study, concurrent: int, code_version: str) -> tuple[list[
     return [order for _, order in orders], {order_key(order): weight for weight, order in orders}
 
 
-def order_of(study: Study, c: Configuration, replicates: Sequence[int], code_version: str) -> TrialOrder:
+def order_of(study: Study, c: Configuration, replicates: Sequence[int], code_version: str) -> TrialRequest:
     space = study.space
-    return TrialOrder(
+    return TrialRequest(
         root=str(study.folder.storage.root), study=study.name, config_id=c.config_id, label=c.label, stage=c.stage,
         sections={name: section.to_dict() for name, section in c.sections.items()}, replicates=tuple(replicates),
         base_seed=space.base_seed, checksum=c.data_checksum, resources=space.resources.to_dict(),
@@ -38,5 +38,5 @@ def order_of(study: Study, c: Configuration, replicates: Sequence[int], code_ver
     )  # fmt: skip
 
 
-def order_key(order: TrialOrder) -> str:
+def order_key(order: TrialRequest) -> str:
     return f"{order.config_id}-{order.replicates[0]}"

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from d2l_study.learning.student import FittedStudent
     from d2l_study.learning.teacher import FittedTeacher
     from d2l_study.models import MilModel
-    from d2l_study.study.trial.trial import TrialOrder
+    from d2l_study.study.trial.trial_request import TrialRequest
 
     Fitted = FittedTeacher | FittedStudent
-    Fit = Callable[[TrialOrder, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
+    Fit = Callable[[TrialRequest, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
 
 
 def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | None = None) -> StoredModel:
@@ -48,7 +48,7 @@ def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | 
 
 
 def _fit_teacher(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.teacher import fit_teacher
 
@@ -56,7 +56,7 @@ def _fit_teacher(
 
 
 def _fit_student(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
     """A student of a replicate learns from the committed teachers of that replicate, from no others."""
     from d2l_study.learning.distillation import teacher_targets
@@ -70,7 +70,7 @@ def _fit_student(
 
 
 def _fit_reference(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.references import fit_reference
 
@@ -78,7 +78,7 @@ def _fit_reference(
 
 
 def _fit_class_map(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.class_maps import fit_class_map
 
@@ -86,7 +86,7 @@ def _fit_class_map(
 
 
 def _score_attention(
-    order: TrialOrder, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.references import attention_reference
 
@@ -109,7 +109,7 @@ FITS: dict[str, Fit] = {
 
 
 def run_results(
-    order: TrialOrder, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
+    order: TrialRequest, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The committed row of one run and its files."""
     from d2l_study.learning.undefined import undefined
@@ -142,7 +142,7 @@ def run_results(
     return row, files
 
 
-def _scores(order: TrialOrder, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
+def _scores(order: TrialRequest, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
     """How the trained network scores a whole image."""
     from d2l_study.inference.model_file import StoredModel
     from d2l_study.learning.prediction import Compute
@@ -153,7 +153,7 @@ def _scores(order: TrialOrder, problem: Replicate, result: Fitted, device: str) 
     return dense_maps.slid(StoredModel(_network(order, problem), result.params, _card(order, problem, result)), compute)
 
 
-def _counts(order: TrialOrder, problem: Replicate) -> dict[str, Any]:
+def _counts(order: TrialRequest, problem: Replicate) -> dict[str, Any]:
     """How much a fold of given bags holds, and which partition it is of; of drawn bags the keys of the data section
     say it. `test_set` is the same in all runs that were tested on the same bags."""
     if problem.fold is None:
@@ -169,13 +169,13 @@ def _counts(order: TrialOrder, problem: Replicate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weights(order: TrialOrder, problem: Replicate, result: Fitted) -> bytes:
+def _weights(order: TrialRequest, problem: Replicate, result: Fitted) -> bytes:
     from d2l_study.inference.model_file import to_bytes
 
     return to_bytes(_network(order, problem), result.params, _card(order, problem, result))
 
 
-def _card(order: TrialOrder, problem: Replicate, result: Fitted) -> ModelCard:
+def _card(order: TrialRequest, problem: Replicate, result: Fitted) -> ModelCard:
     from d2l_study.inference.model_file import ModelCard
 
     return ModelCard(
@@ -184,12 +184,12 @@ def _card(order: TrialOrder, problem: Replicate, result: Fitted) -> ModelCard:
     )  # fmt: skip
 
 
-def scientific_sections(order: TrialOrder) -> dict[str, dict[str, Any]]:
+def scientific_sections(order: TrialRequest) -> dict[str, dict[str, Any]]:
     """The sections without what no result depends on, such as the folder of the user's data."""
     return {name: scientific(section) for name, section in sections_of_order(order).items()}
 
 
-def sections_of_order(order: TrialOrder) -> dict[str, Options]:
+def sections_of_order(order: TrialRequest) -> dict[str, Options]:
     """The sections as their classes, checked."""
     classes: dict[str, type[Options]] = {
         "data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
@@ -197,7 +197,7 @@ def sections_of_order(order: TrialOrder) -> dict[str, Options]:
     return {name: classes[name](**values) for name, values in order.sections.items()}
 
 
-def _network(order: TrialOrder, problem: Replicate) -> MilModel:
+def _network(order: TrialRequest, problem: Replicate) -> MilModel:
     from d2l_study.learning.student import student_model
     from d2l_study.learning.teacher import teacher_model
 

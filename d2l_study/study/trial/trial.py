@@ -13,7 +13,6 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +25,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.precision import decided_precision
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.trial.stages import FITS, run_results
+from d2l_study.study.trial.trial_request import TrialRequest
 
 Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
 
@@ -33,62 +33,7 @@ LOG_TAIL = 4000
 """Characters of a traceback that a failure keeps."""
 
 
-@dataclass(frozen=True)
-class TrialOrder:
-    """All that a worker needs to know, as plain values."""
-
-    root: str
-    study: str
-    config_id: str
-    label: str
-    stage: str
-    sections: dict[str, dict[str, Any]]
-    replicates: tuple[int, ...]
-    base_seed: int
-    checksum: str
-    resources: dict[str, Any]
-    keep_weights: str
-    code_version: str
-    teachers: tuple[str, ...] = ()
-    fresh: bool = False
-    """Train also what another study has committed, and keep both."""
-    attempt: int = 1
-    """Counted in one command, as its worker or node is lost."""
-
-    @property
-    def keeps_weights(self) -> bool:
-        return self.keep_weights != "none"
-
-    @property
-    def fresh_of(self) -> str | None:
-        """The study whose own records go before those of others, if it trains afresh."""
-        return self.study if self.fresh else None
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of each run."""
-        if self.stage == "attention":
-            return 0
-        return self._own["steps"] * self._own.get("generations", 1)
-
-    @property
-    def interval(self) -> int:
-        """Optimizer steps to the first report of a run."""
-        return min(self._own["eval_every"], self._own["steps"])
-
-    @property
-    def _own(self) -> dict[str, Any]:
-        return self.sections["teacher" if self.stage == "teacher" else "student"]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrialOrder:
-        return cls(**{**values, "replicates": tuple(values["replicates"]), "teachers": tuple(values["teachers"])})
-
-
-def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]:
+def run_trial(order: TrialRequest, report: Report | None = None) -> dict[int, str]:
     """Train, evaluate and commit the order's runs that are not committed yet.
 
     Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
@@ -116,13 +61,13 @@ def run_trial(order: TrialOrder, report: Report | None = None) -> dict[int, str]
     return run_statuses(folder, order)
 
 
-def missing_runs(folder: StudyFolder, order: TrialOrder) -> list[int]:
+def missing_runs(folder: StudyFolder, order: TrialRequest) -> list[int]:
     """The replicates of an order that are to be trained: not committed, or without the weights that it keeps."""
     with_weights = order.keep_weights == "all" and order.stage not in WITHOUT_WEIGHTS
     return [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, order.fresh_of)]
 
 
-def _try(order: TrialOrder, missing: list[int], folder: StudyFolder, report: Report | None) -> None:
+def _try(order: TrialRequest, missing: list[int], folder: StudyFolder, report: Report | None) -> None:
     """Train and commit runs; an exception of theirs becomes their failure."""
     try:
         _train(order, missing, folder, report)
@@ -138,7 +83,7 @@ def _try(order: TrialOrder, missing: list[int], folder: StudyFolder, report: Rep
                 folder.write_failure(order.config_id, replicate, failure)
 
 
-def run_statuses(folder: StudyFolder, order: TrialOrder) -> dict[int, str]:
+def run_statuses(folder: StudyFolder, order: TrialRequest) -> dict[int, str]:
     """The status of each of the order's runs: that of its committed row, else `failed`."""
     records = {r: folder.ledger.read(order.config_id, r, order.fresh_of) for r in order.replicates}
     return {r: record["row"]["status"] if record else "failed" for r, record in records.items()}
@@ -148,7 +93,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
-def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report: Report | None) -> None:
+def _train(order: TrialRequest, replicates: list[int], folder: StudyFolder, report: Report | None) -> None:
     """Train and commit; every finished step of it outlives this process, by commit or by checkpoint."""
     ledger, identity = folder.ledger, order.config_id
     owner = order.fresh_of  # a checkpoint of another study is not fresh
@@ -166,7 +111,7 @@ def _train(order: TrialOrder, replicates: list[int], folder: StudyFolder, report
 
 
 def compute_runs(
-    order: TrialOrder, replicates: list[int], folder: StudyFolder, report: Report | None = None,
+    order: TrialRequest, replicates: list[int], folder: StudyFolder, report: Report | None = None,
     checkpoints: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any], dict[str, bytes]]]:  # fmt: skip
     """Train and evaluate runs of an order, wherever they are committed: replicate, row and files of each.
@@ -253,7 +198,7 @@ def _pool(data: Any) -> Pool:
     return data.load_pool()
 
 
-def failure_of_worker(order: TrialOrder, cause: str, log: str) -> dict[str, Any]:
+def failure_of_worker(order: TrialRequest, cause: str, log: str) -> dict[str, Any]:
     """The failure record of a run whose worker was lost more often than the space allows."""
     return {
         "cause": cause,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune.auth_token import MODE, has_token
+from d2l_study.study.tune.ray_environment import quiet_environment
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 PORT = 6379
@@ -78,8 +79,6 @@ def _ask(place: str, named: str) -> None:
 
     def ask() -> None:
         try:
-            from d2l_study.study.tune.cluster import quiet_environment
-
             quiet_environment()
             from ray._raylet import GcsClient  # type: ignore[attr-defined]
 

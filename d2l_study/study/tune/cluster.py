@@ -15,6 +15,7 @@ from typing import Any
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune import auth_token, processes
 from d2l_study.study.tune.address import find_head
+from d2l_study.study.tune.ray_environment import quiet_environment
 from d2l_study.temporary_files import scratch_folder
 
 LONGEST_PLACE = 41
@@ -26,25 +27,6 @@ END_SECONDS, LOST_SECONDS = 20.0, 3.0
 
 abandoned = threading.Event()
 """Set when threads of Ray's may hang in this process, which therefore must end without waiting for them."""
-
-
-def quiet_environment() -> None:
-    """Before Ray is imported: no telemetry unless the user asked for it, no boxes, no per-trial log writers."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DEDUP_LOGS": "1",
-        "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that was left behind would start another Ray
-        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "900",  # it ends this process then, results or not; we are quicker
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its state, which nobody reads, grows with the trials
-        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager

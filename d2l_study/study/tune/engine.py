@@ -10,16 +10,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from d2l_study.errors import ROOT_ERRORS, UserError
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import TrialOrder
+from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune import cluster, node_watch
 from d2l_study.study.tune.queue import OrderQueue
-
-if TYPE_CHECKING:
-    from d2l_study.study.commands.request import Request
 
 
 class Watcher(Protocol):
@@ -27,11 +24,11 @@ class Watcher(Protocol):
     `lost`: an order's worker, node or memory failed, and what is returned is to be run in its place; `root_lost`: the
     root of results takes or gives nothing more."""
 
-    def started(self, order: TrialOrder) -> None: ...
-    def reported(self, order: TrialOrder, step: int, values: Mapping[int, Mapping[str, float]]) -> None: ...
-    def ended(self, order: TrialOrder) -> None: ...
-    def lost(self, order: TrialOrder, log: str) -> Sequence[TrialOrder]: ...
-    def blocked(self, order: TrialOrder) -> None: ...
+    def started(self, order: TrialRequest) -> None: ...
+    def reported(self, order: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> None: ...
+    def ended(self, order: TrialRequest) -> None: ...
+    def lost(self, order: TrialRequest, log: str) -> Sequence[TrialRequest]: ...
+    def blocked(self, order: TrialRequest) -> None: ...
     def root_lost(self, error: OSError) -> None: ...
 
 
@@ -46,7 +43,7 @@ def check_fits(resources: Resources, cpus: float, gpus: float) -> int:
     return count
 
 
-def slots(ray: Any, resources: Resources, request: Request) -> int:
+def slots(ray: Any, resources: Resources, address: str, max_concurrent: int | None) -> int:
     """How many trials to run side by side: what fits on the cluster as it is, at most `max_concurrent`.
 
     A cluster that starts its nodes on demand has none yet: then it is `max_concurrent`, for which it will grow.
@@ -54,17 +51,17 @@ def slots(ray: Any, resources: Resources, request: Request) -> int:
     """
     there = ray.cluster_resources()
     cpus, gpus = float(there.get("CPU", 0)), float(there.get("GPU", 0))
-    if request.address == "local":
+    if address == "local":
         fits = check_fits(resources, cpus, gpus)
-        return min(fits, request.max_concurrent or fits)
+        return min(fits, max_concurrent or fits)
     fits = resources.slots(cpus, gpus)
-    if fits < 1 and request.max_concurrent is None:
+    if fits < 1 and max_concurrent is None:
         raise UserError(
-            f"--address {request.address}: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; the "
+            f"--address {address}: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; the "
             f"cluster has {cpus:g} and {gpus:g} now. If it starts nodes on demand, say how many trials at a time it "
             "shall grow for: --max-concurrent N"
         )
-    return request.max_concurrent or fits
+    return max_concurrent or fits
 
 
 Point = tuple[int, dict[str, dict[str, float]]]
@@ -101,7 +98,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
     from d2l_study.study.trial.trial import run_trial
     from d2l_study.study.tune.nodes import ensure_seen
 
-    order = TrialOrder.from_dict(config["order"])
+    order = TrialRequest.from_dict(config["order"])
     ensure_seen(order)
     reports = Reports(tune.report, config["pause"])
     try:
@@ -115,7 +112,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
 ENDING_SECONDS, LOST_SECONDS = 60.0, 3.0
 """How long trials at work may take to end when the study is to end, and where there is no Ray any more to end them."""
 
-Judge = Callable[[TrialOrder, int, Mapping[int, Mapping[str, float]]], bool]
+Judge = Callable[[TrialRequest, int, Mapping[int, Mapping[str, float]]], bool]
 """Hears a report (step, replicate -> values); True ends the trial early."""
 
 
@@ -129,7 +126,7 @@ def run_orders(
     from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
-    by_trial: dict[str, TrialOrder] = {}
+    by_trial: dict[str, TrialRequest] = {}
     asked = ending or threading.Event()
     over = threading.Event()
     """Tune was left to itself: what it says now is not heard."""

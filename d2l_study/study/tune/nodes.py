@@ -17,7 +17,7 @@ from d2l_study.study.ledger.storage import Storage, open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
-    from d2l_study.study.trial.trial import TrialOrder
+    from d2l_study.study.trial.trial_request import TrialRequest
 
 SHARED = (
     "on several machines results need a folder that all of them share (--root /nfs/…) or a bucket "
@@ -59,7 +59,7 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
     return len(nodes)
 
 
-def ensure_seen(order: TrialOrder) -> None:
+def ensure_seen(order: TrialRequest) -> None:
     """In a worker, before its trial: `StorageError` if this node does not see the study's folder. Nodes that a cluster
     starts on demand were not there to be asked."""
     if not StudyFolder(open_storage(order.root, known=True), order.study).exists():

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from d2l_study.study.ledger.claims import claimed_by_others
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.trial.trial import TrialOrder, now
+from d2l_study.study.trial.trial import now
+from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.study.search.search import Search, Trial
@@ -25,21 +26,21 @@ class OrderQueue:
     as not run, with the reason, and it is listed in `blocked` until somebody takes it from there.
     """
 
-    def __init__(self, orders: Sequence[TrialOrder], folder: StudyFolder) -> None:
+    def __init__(self, orders: Sequence[TrialRequest], folder: StudyFolder) -> None:
         self._folder = folder
         self._waiting = list(orders)
         self._at_work = {(order.config_id, r) for order in orders for r in order.replicates}
-        self.blocked: list[TrialOrder] = []
+        self.blocked: list[TrialRequest] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, orders: Sequence[TrialOrder]) -> None:
+    def add(self, orders: Sequence[TrialRequest]) -> None:
         """More work, behind what is there."""
         self._waiting.extend(orders)
         self._at_work |= {(order.config_id, r) for order in orders for r in order.replicates}
 
-    def next(self) -> TrialOrder | None:
+    def next(self) -> TrialRequest | None:
         """The next order that can be run now; None if each one left waits for a teacher, or none is left."""
         for order in self._can_run():
             self._waiting.remove(order)
@@ -50,7 +51,7 @@ class OrderQueue:
             self.blocked.append(order)
         return None
 
-    def _can_run(self) -> Iterator[TrialOrder]:
+    def _can_run(self) -> Iterator[TrialRequest]:
         """The waiting orders whose teachers are not at work; last those whose first run another study is training at
         the moment, which this one would wait for."""
         claimed = []
@@ -68,18 +69,18 @@ class OrderQueue:
         """Whether nothing is waiting and nothing is at work; as long as something is, it may come back."""
         return not len(self) and not self._at_work
 
-    def again(self, orders: Sequence[TrialOrder]) -> None:
+    def again(self, orders: Sequence[TrialRequest]) -> None:
         """An order that was lost, to be handed out once more before all others, whole or in pieces."""
         self._waiting[:0] = orders
 
-    def settled(self, order: TrialOrder) -> None:
+    def settled(self, order: TrialRequest) -> None:
         """An order that was handed out has ended, well or badly: its students need not wait any more."""
         self._settle(order)
 
-    def _settle(self, order: TrialOrder) -> None:
+    def _settle(self, order: TrialRequest) -> None:
         self._at_work -= {(order.config_id, r) for r in order.replicates}
 
-    def _ready(self, order: TrialOrder) -> tuple[int, ...]:
+    def _ready(self, order: TrialRequest) -> tuple[int, ...]:
         """The replicates whose teachers are all there; the others get their failure written."""
         ready = []
         for replicate in order.replicates:
@@ -112,8 +113,8 @@ class SearchQueue(OrderQueue):
     """
 
     def __init__(
-        self, search: Search, orders: Sequence[TrialOrder], folder: StudyFolder,
-        make_orders: Callable[[Trial], Sequence[TrialOrder]], planned: dict[str, list[int]], concurrent: int,
+        self, search: Search, orders: Sequence[TrialRequest], folder: StudyFolder,
+        make_orders: Callable[[Trial], Sequence[TrialRequest]], planned: dict[str, list[int]], concurrent: int,
         limit: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(orders, folder)
@@ -123,7 +124,7 @@ class SearchQueue(OrderQueue):
     def __len__(self) -> int:
         return super().__len__() + self._may_ask
 
-    def next(self) -> TrialOrder | None:
+    def next(self) -> TrialRequest | None:
         while True:
             order = super().next()
             for gone in self.blocked:  # a teacher of theirs failed: a point that is told as failed
@@ -138,6 +139,6 @@ class SearchQueue(OrderQueue):
             self.add(self._make(trial))
             self._search.settle(self._planned, trial.config_id)  # the runs may be there, of this study or another
 
-    def settled(self, order: TrialOrder) -> None:
+    def settled(self, order: TrialRequest) -> None:
         super().settled(order)
         self._search.settle(self._planned, order.config_id)

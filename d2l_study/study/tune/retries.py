@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.trial.trial import TrialOrder, failure_of_worker, missing_runs, now
+from d2l_study.study.trial.trial import failure_of_worker, missing_runs, now
+from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.node_watch import LOST
 
 WORKER, MEMORY, STORAGE, DRIVER = "worker", "memory", "storage", "driver"
@@ -53,7 +54,7 @@ def loss_of(log: str) -> Loss:
     return Loss(WORKER, last, log)
 
 
-def next_attempt(order: TrialOrder, loss: Loss, folder: StudyFolder) -> list[TrialOrder]:
+def next_attempt(order: TrialRequest, loss: Loss, folder: StudyFolder) -> list[TrialRequest]:
     """Count a lost attempt, and return what is to be run again: nothing after the last one, whose runs are then marked
     as failed; two halves after it ran out of memory with several replicates. Committed runs are not run again."""
     left = missing_runs(folder, order)
