@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from d2l_study import thread_calls
+
 
 class Parser(argparse.ArgumentParser):
     """Mistakes go to `error`, whose message is one line; nothing is printed and nothing ends the process."""
@@ -20,9 +22,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with its exit code, by force where threads may hang that Python would wait for."""
-    hang = getattr(sys.modules.get("d2l_study.study.tune.cluster"), "abandoned", None)
-    if hang is not None and hang.is_set():
+    """End this process with its exit code, by force where a thread may hang that Python would wait for."""
+    if thread_calls.abandoned.is_set():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from d2l_study.study.tune import cluster, engine, node_watch
+from d2l_study import thread_calls
+from d2l_study.study.tune import engine, node_watch
 from d2l_study.study.tune.cluster import shut_down
 from d2l_study.study.tune.engine import Reports, _points_of, until_ended
 
@@ -69,7 +70,7 @@ def test_the_collector_is_on_again_after_a_failed_end_and_stays_off_for_who_has_
 def left(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Whether a process would have to end by force; of this test alone."""
     mine = threading.Event()
-    monkeypatch.setattr(cluster, "abandoned", mine)
+    monkeypatch.setattr(thread_calls, "abandoned", mine)
     monkeypatch.setattr(node_watch, "lost", threading.Event())
     return mine
 
@@ -117,17 +118,6 @@ def test_what_ends_by_itself_is_waited_for_and_what_it_raises_is_raised(left: th
     with pytest.raises(ZeroDivisionError):
         until_ended(lambda: 1 / 0, threading.Event(), threading.Event())
     assert not left.is_set()
-
-
-def test_an_end_that_never_comes_is_left(left: threading.Event) -> None:
-    never = threading.Event()
-    was = gc.isenabled()
-    cluster.bounded(never.wait, 0.1)
-    assert left.is_set()
-    never.set()
-    assert gc.isenabled() == was
-    with pytest.raises(ZeroDivisionError):
-        cluster.bounded(lambda: 1 / 0, 10)
 
 
 def test_points_reach_the_driver_in_order_in_few_messages() -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from pathlib import Path
 
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune.auth_token import MODE, has_token
 from d2l_study.study.tune.ray_environment import quiet_environment
+from d2l_study.thread_calls import ThreadCall
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
 PORT = 6379
@@ -74,25 +74,17 @@ def _of_this_machine() -> str:
 
 
 def _ask(place: str, named: str) -> None:
-    """One question to what listens there, in a thread that is left behind if nothing comes: it cannot be ended."""
-    answer: list[BaseException | None] = []
+    """One question to what listens there. The thread is left behind if no answer comes; it hinders nobody."""
 
     def ask() -> None:
-        try:
-            quiet_environment()
-            from ray._raylet import GcsClient  # type: ignore[attr-defined]
+        quiet_environment()
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-            GcsClient(address=place)
-        except BaseException as error:  # whatever it is, it is the answer
-            answer.append(error)
-        else:
-            answer.append(None)
+        GcsClient(address=place)
 
-    thread = threading.Thread(target=ask, name="ray-check", daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS)
-    if not answer:
+    call = ThreadCall(ask, "ray-check")
+    if not call.ended(ANSWER_SECONDS):
         raise UserError(f"--address {named}: something listens at {place}, but it does not answer as a Ray head does")
-    if answer[0] is not None:
-        reason = first_line(answer[0]).partition(". ")[0]
+    if call.error is not None:
+        reason = first_line(call.error).partition(". ")[0]
         raise UserError(f"--address {named}: the Ray head there does not let this process in ({reason}); {TOKEN}")

@@ -7,11 +7,11 @@ import gc
 import logging
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from d2l_study import thread_calls
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune import auth_token, processes
 from d2l_study.study.tune.address import find_head
@@ -24,9 +24,6 @@ LONGEST_PLACE = 41
 
 END_SECONDS, LOST_SECONDS = 20.0, 3.0
 """For Ray to end by itself; one of whose processes hangs never does, and one that was found lost is given a try."""
-
-abandoned = threading.Event()
-"""Set when threads of Ray's may hang in this process, which therefore must end without waiting for them."""
 
 
 @contextlib.contextmanager
@@ -173,27 +170,8 @@ def shut_down(ray: Any, seconds: float = END_SECONDS) -> None:
     gc.disable()
     try:
         gc.collect()
-        bounded(ray.shutdown, LOST_SECONDS if abandoned.is_set() else seconds)
+        limit = LOST_SECONDS if thread_calls.abandoned.is_set() else seconds
+        thread_calls.call_within(ray.shutdown, limit, "ray-shutdown")
     finally:
-        if was_enabled and not abandoned.is_set():
+        if was_enabled and not thread_calls.abandoned.is_set():
             gc.enable()
-
-
-def bounded(work: Callable[[], Any], seconds: float) -> None:
-    """Do something of Ray's that may never return: after so long it is left, and this process has to end by force
-    (`abandoned`). What it raises is raised."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="ray-work", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        abandoned.set()
-    elif raised:
-        raise raised[0]

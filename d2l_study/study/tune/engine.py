@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from d2l_study import thread_calls
 from d2l_study.errors import ROOT_ERRORS, UserError
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -233,34 +234,25 @@ def run_orders(
 def until_ended(work: Callable[[], Any], ending: threading.Event, over: threading.Event) -> None:
     """Do Tune's work, and wait for its end; after `ending` was set, or Ctrl-C (which sets it), at most
     `ENDING_SECONDS`, and hardly at all where Ray is lost or at a second Ctrl-C. Work that has not ended then is left:
-    `over` is set, and this process has to end by force (`cluster.abandoned`). What the work raises is raised."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
+    `over` is set, and this process has to end by force (`thread_calls.abandoned`). What the work raises is raised."""
+    call = thread_calls.ThreadCall(work, "tune")
+    begun, interrupts, ended = None, 0, False
+    while not ended:
         try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="tune", daemon=True)
-    thread.start()
-    begun, interrupts = None, 0
-    while thread.is_alive():
-        try:
-            thread.join(0.2)
+            ended = call.ended(0.2)
             begun = begun or (time.monotonic() if ending.is_set() else None)
             seconds = LOST_SECONDS if interrupts > 1 or node_watch.lost.is_set() else ENDING_SECONDS
-            if begun is not None and time.monotonic() - begun > seconds and thread.is_alive():
+            if begun is not None and time.monotonic() - begun > seconds and not ended:
                 over.set()
-                cluster.abandoned.set()
+                thread_calls.abandoned.set()
                 break
         except KeyboardInterrupt:
             interrupts += 1
             ending.set()
     if interrupts:
         raise KeyboardInterrupt
-    if raised and not over.is_set():
-        raise raised[0]
+    if not over.is_set():
+        call.raise_error()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,67 @@
+"""Calls that may never return."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from d2l_study import command_line, thread_calls
+from d2l_study.thread_calls import ThreadCall, call_within
+
+
+@pytest.fixture(autouse=True)
+def abandoned(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Whether this process would have to end by force; of this test alone."""
+    mine = threading.Event()
+    monkeypatch.setattr(thread_calls, "abandoned", mine)
+    return mine
+
+
+def test_a_call_that_never_returns_is_left_behind(abandoned: threading.Event) -> None:
+    never = threading.Event()
+    call_within(never.wait, 0.1, "never")
+    assert abandoned.is_set()
+    never.set()
+
+
+def test_a_call_that_returns_leaves_nothing_behind(abandoned: threading.Event) -> None:
+    done: list[int] = []
+    call_within(lambda: done.append(1), 10, "quick")
+    assert done == [1] and not abandoned.is_set()
+
+
+def test_what_a_call_raises_is_raised_where_it_was_asked_for(abandoned: threading.Event) -> None:
+    with pytest.raises(ZeroDivisionError):
+        call_within(lambda: 1 / 0, 10, "fails")
+    assert not abandoned.is_set()
+
+
+def test_a_call_says_whether_it_has_ended_and_what_it_raised() -> None:
+    go = threading.Event()
+
+    def fail() -> None:
+        go.wait()
+        raise OSError("the disk")
+
+    call = ThreadCall(fail, "late")
+    assert not call.ended(0.05) and call.error is None
+    go.set()
+    assert call.ended(10) and isinstance(call.error, OSError)
+
+
+def test_a_process_leaves_with_its_exit_code() -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.leave(2)
+    assert caught.value.code == 2
+
+
+def test_a_process_with_a_thread_left_behind_leaves_by_force(
+    abandoned: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("d2l_study.command_line.os._exit", codes.append)
+    abandoned.set()
+    with pytest.raises(SystemExit):
+        command_line.leave(1)
+    assert codes == [1]
