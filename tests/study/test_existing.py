@@ -2,7 +2,7 @@
 
 import pytest
 from make_study import make_study
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study import cli
 from d2l_study.study.commands.request import DataChecksums

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.study.ledger.storage import LocalStorage

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 from make_study import make_study
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study.errors import StorageError, UserError
 from d2l_study.study.ledger.storage import LocalStorage

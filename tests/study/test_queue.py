@@ -1,7 +1,7 @@
 """Teachers before students: what is handed out when, and what a failed teacher means."""
 
 import pytest
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder

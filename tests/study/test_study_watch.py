@@ -4,7 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study.study.commands.study_callback import StudyWatch
 

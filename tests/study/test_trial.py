@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from make_study import make_study
+from make_trial_request import order
 
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
@@ -18,7 +19,6 @@ from d2l_study.study.plan.precision import check_precision, decided_precision
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +26,6 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
-
-
-def order(root, replicates=(0, 1), keep_weights="none", checkpoint_every=0, **teacher):
-    data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
-    config = TeacherConfig(**{"steps": 6, "eval_every": 2, "feature_width": 16, **teacher})
-    return TrialRequest(
-        root=str(root), study="s", config_id="ab" * 10, label="none", stage="teacher",
-        sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=replicates, base_seed=5,
-        checksum=data.load_pool().checksum, resources=Resources(checkpoint_every=checkpoint_every).to_dict(),
-        keep_weights=keep_weights, code_version="test",
-    )  # fmt: skip
 
 
 def ledger_of(root):

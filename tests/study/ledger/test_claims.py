@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from test_trial import order
+from make_trial_request import order
 
 from d2l_study.study.ledger import claims as claims_module
 from d2l_study.study.ledger import heartbeat, records
