@@ -138,7 +138,7 @@ def bands(image: TissueImage, grid: Grid, row: int = 0) -> Iterator[tuple[int, n
 def place_logits(stored: StoredModel, image: TissueImage, xy: np.ndarray, compute: Compute | None = None) -> np.ndarray:
     """The logits at places of one's own, (k,) float32. xy: (k, 2) centres (column, row) in 0-based pixels."""
     logits = np.empty(len(xy), np.float32)
-    for chosen, patches in place_patches(image, xy, stored.model.shape[1:]):
+    for chosen, patches in place_patches(image, xy, stored.model.patch_shape[1:]):
         logits[chosen] = label_instances(stored, patches, compute).logit
     return logits
 

@@ -134,7 +134,7 @@ def plan_images(
     does not fit or makes more than `MOST_PATCHES`, a folder that cannot be written or has no room for the maps, or in
     which something else has the name of a file.
     """
-    patch = stored.model.shape[1:]
+    patch = stored.model.patch_shape[1:]
     folder = output_folder(out)
     grids = [_checked(path, stored, default_stride(patch) if stride is None else stride) for path in paths]
     seen: set[Path] = set()
@@ -178,9 +178,9 @@ def label_images(
 
 
 def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
-    image = open_tissue(path, stored.model.shape[0])
+    image = open_tissue(path, stored.model.patch_shape[0])
     try:
-        grid = Grid.over(image.width, image.height, stored.model.shape[1:], stride)
+        grid = Grid.over(image.width, image.height, stored.model.patch_shape[1:], stride)
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith("--") and stride < 1 else f"{path}: {text}") from None
@@ -198,7 +198,7 @@ def _label_image(
     stored: StoredModel, planned: Planned, way: dict[str, Any], known: Truth | None,
     instances: instance_file.InstanceFile, compute: Compute | None, heard: Heard | None,
 ) -> Labelled:  # fmt: skip
-    image, grid = open_tissue(planned.path, stored.model.shape[0]), planned.grid
+    image, grid = open_tissue(planned.path, stored.model.patch_shape[0]), planned.grid
     with said_of_damage(planned.path), planned.path.open("rb") as file:
         identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict()}
     about = _about(planned.file(".json"))

@@ -66,7 +66,7 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
     `UserError` if they are not of the model's shape and type.
     """
     compute = compute or Compute()
-    shape = stored.model.shape
+    shape = stored.model.patch_shape
     if patches.shape[1:] != shape or patches.dtype != np.uint8:
         wanted = f"(n, {', '.join(str(n) for n in shape)})"
         raise UserError(f"patches of {patches.dtype} with dimensions {patches.shape}; expected uint8 with {wanted}")
@@ -155,7 +155,7 @@ def _score(
 ) -> bool:
     """Score what is not scored yet. False if what was scored before are not the first patches of these inputs."""
     first = crc = 0
-    for part in read_parts(inputs, stored.model.shape):
+    for part in read_parts(inputs, stored.model.patch_shape):
         last = first + len(part.index)
         if last <= kept.done:
             crc = zlib.crc32(part.patches.data, crc)

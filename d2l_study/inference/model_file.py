@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from d2l_study.errors import UserError, first_line, listed
-from d2l_study.models import EXTRACTORS, POOLINGS, MilModel, Params
+from d2l_study.models import EXTRACTORS, POOLINGS, VECTOR_EXTRACTORS, MilModel, Params
 
 METADATA = "d2l_study.model"
 FORMAT = 1
@@ -30,6 +30,8 @@ MOST_TEXT = 200
 """Letters of what a reader says of a damaged file, which may hold the file's own."""
 STAGES = ("teacher", "student", "bag_label", "oracle")
 MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
+MOST_DIMENSIONS, MOST_LAYERS = 65_536, 20
+"""Of vectors, and of the extractor `mlp`."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class ModelCard:
     """What a model is, beside its network.
 
     sections: the configuration it was trained with, section (data, teacher, student) -> key -> plain value; mean, std:
-    one number per channel, the input being (x/255 − mean)/std; instance_threshold: the logit above which an instance
-    is called positive, set without instance labels, None (or NaN) where it could not be set.
+    one number per channel of patches, the input being (x/255 − mean)/std, or one per dimension of vectors, the input
+    being (x − mean)/std; instance_threshold: the logit above which an instance is called positive, set without
+    instance labels, None (or NaN) where it could not be set.
     """
 
     stage: str
@@ -74,6 +77,8 @@ def to_bytes(model: MilModel, params: Params, card: ModelCard) -> bytes:
     from safetensors.torch import save
 
     network = asdict(model) | {"shape": list(model.shape)}
+    if model.layers == 1:
+        del network["layers"]  # as files were before the network had it
     content = {"format": FORMAT, "network": network, **asdict(card)}
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in params.items()}
@@ -121,18 +126,22 @@ def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
     if version > FORMAT:
         raise UserError(f"{where}: format {version} is of a newer version of this program; expected {FORMAT} or less")
     network = _Fields(content.get("network"), where, "network.")
-    shape = network.numbers("shape", 3)
-    limits = (MOST_CHANNELS, MOST_SIDE, MOST_SIDE)
+    extractor = network.text("extractor", tuple(EXTRACTORS))
+    vectors = extractor in VECTOR_EXTRACTORS
+    shape = network.numbers("shape", 1 if vectors else 3)
+    limits = (MOST_DIMENSIONS,) if vectors else (MOST_CHANNELS, MOST_SIDE, MOST_SIDE)
     if not all(v == int(v) and 1 <= v <= most for v, most in zip(shape, limits, strict=True)):
-        raise UserError(f"{where}: network.shape: {shape} is not allowed; expected (C, H, W) from 1 to {limits}")
-    channels, height, width = (int(v) for v in shape)
+        expected = f"(D,) from 1 to {MOST_DIMENSIONS}" if vectors else f"(C, H, W) from 1 to {limits}"
+        raise UserError(f"{where}: network.shape: {shape} is not allowed; expected {expected}")
     model = MilModel(
-        (channels, height, width),
+        tuple(int(v) for v in shape),
         network.text("pooling", (*POOLINGS, "noisy_or")),
-        network.whole("feature_width", 1, MOST_FEATURES),
+        network.whole("feature_width", 1, MOST_DIMENSIONS if extractor == "none" else MOST_FEATURES),
         network.whole("attention_width", 1, MOST_ATTENTION),
-        network.text("extractor", tuple(EXTRACTORS)),
+        extractor,
+        network.whole("layers", 1, MOST_LAYERS) if "layers" in network.content else 1,
     )
+    channels = model.shape[0]
     mean, std = fields.numbers("mean", channels), fields.numbers("std", channels)
     if not all(LEAST_STD <= value <= MOST_NUMBER for value in std):
         raise UserError(f"{where}: std: {list(std)} is not allowed; expected numbers > 0, from {LEAST_STD} to "
@@ -193,7 +202,7 @@ class _Fields:
 def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
     """`UserError` unless the tensors are exactly the network's. What the network wants is asked of its `init`; first
     at width 1, so that a file which claims a huge network without holding it costs no memory."""
-    thin = MilModel(model.shape, model.pooling, 1, 1, model.extractor)
+    thin = MilModel(model.shape, model.pooling, 1, 1, model.extractor, model.layers)
     try:
         expected = _shapes(thin)
     except UserError as error:  # patches too small for the network
@@ -207,16 +216,20 @@ def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
             f"{where}: {' and '.join(found)}; expected the tensors of {model.extractor} with {model.pooling} "
             f"pooling: {listed(sorted(expected), 40)}"
         )
-    wide = "fc1.weight" if "fc1.weight" in expected else "fc.weight"  # the first tensor that the width enters
-    wanted = (model.feature_width, *expected[wide][1:])
-    held = tuple(tensors[wide].shape) == wanted
-    expected = _shapes(model) if held else {wide: wanted}
+    # The first tensor that the width enters; with the extractor `none` the width is that of the vectors.
+    wide = next((name for name in ("fc1.weight", "hidden1.weight", "fc.weight") if name in expected), None)
+    if wide is not None:
+        wanted = (model.feature_width, *expected[wide][1:])
+        held = tuple(tensors[wide].shape) == wanted
+        expected = _shapes(model) if held else {wide: wanted}
+    else:
+        expected = _shapes(model)
     for name, shape in expected.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
             raise UserError(
                 f"{where}: tensor {name}: found {_text(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}; "
-                f"expected {_text(shape)} float32 for patches of {_text(model.shape)}"
+                f"expected {_text(shape)} float32 for {_kind(model)} of {_text(model.shape)}"
             )
         if not torch.isfinite(tensor).all():
             raise UserError(f"{where}: tensor {name}: holds values that are not finite; expected finite numbers")
@@ -224,6 +237,10 @@ def _check_tensors(model: MilModel, tensors: Params, where: str) -> None:
 
 def _shapes(model: MilModel) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in model.init(np.random.default_rng(0)).items()}
+
+
+def _kind(model: MilModel) -> str:
+    return "vectors" if model.extractor in VECTOR_EXTRACTORS else "patches"
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -41,7 +41,7 @@ def he_scaled(params: Params) -> Params:
     He, Zhang, Ren, Sun (ICCV 2015): the variance of activations then stays the same from one ReLU to the next, where
     that of PyTorch's default falls to a sixth.
     """
-    layers = ("conv", "fc")
+    layers = ("conv", "hidden", "fc")
     return {
         name: value if not name.startswith(layers) else value * 6**0.5 if value.dim() > 1 else torch.zeros_like(value)
         for name, value in params.items()
@@ -61,16 +61,21 @@ class Masks(NamedTuple):
 
 class Extractor(NamedTuple):
     """f in two parts: `maps` (parameters, x, masks) -> (instances, flat), then the layer `fc` with its ReLU, so
-    that hidden features can be mixed before a nonlinearity. `init` (rng, (C, H, W), width) -> parameters."""
+    that hidden features can be mixed before a nonlinearity. `init` (rng, shape of an instance, width) -> parameters.
 
-    init: Callable[[np.random.Generator, tuple[int, int, int], int], Params]
+    dims: of an instance: 3 for patches (C, H, W), 1 for vectors (D,).
+    """
+
+    init: Callable[..., Params]
     maps: Callable[[Params, Tensor, Masks | None], Tensor]
     blocks: int = 0
+    dims: int = 3
 
 
 def head(params: Params, maps: Tensor, masks: Masks | None = None) -> Tensor:
-    """h = ReLU(fc(maps)), dropped out where masks say so: (instances, flat) -> (instances, width)."""
-    h = F.relu(F.linear(maps, params["fc.weight"], params["fc.bias"]))
+    """h = ReLU(fc(maps)), dropped out where masks say so: (instances, flat) -> (instances, width). A network without
+    the layer `fc` hands its maps on as h."""
+    h = maps if "fc.weight" not in params else F.relu(F.linear(maps, params["fc.weight"], params["fc.bias"]))
     return h if masks is None or masks.dropout is None else h * masks.dropout
 
 

@@ -24,8 +24,8 @@ def card(**values):
     return ModelCard(**{**given, **values})
 
 
-def network(extractor="lenet", pooling="instance_max", shape=(1, 20, 18)):
-    model = MilModel(shape, pooling, feature_width=12, attention_width=7, extractor=extractor)
+def network(extractor="lenet", pooling="instance_max", shape=(1, 20, 18), layers=1):
+    model = MilModel(shape, pooling, feature_width=12, attention_width=7, extractor=extractor, layers=layers)
     params = model.init(np.random.default_rng(5))
     # as in training: convolutions in channels-last memory, leaves that require gradients
     return model, {
@@ -37,7 +37,7 @@ def network(extractor="lenet", pooling="instance_max", shape=(1, 20, 18)):
 
 def logits(model, params, shape):
     x = torch.from_numpy(np.random.default_rng(1).normal(size=(9, *shape)).astype(np.float32))
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     with torch.no_grad():
         return model.logits(params, x, torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2]), 3)
 
@@ -51,6 +51,8 @@ def logits(model, params, shape):
         ("lenet", "attention", (3, 27, 27)),
         ("lenet", "embedding_max", (1, 16, 16)),
         ("lenet_histology", "attention", (3, 27, 27)),
+        ("none", "attention", (1300,)),
+        ("mlp", "gated_attention", (30,)),
     ],
 )
 def test_a_model_comes_back_bit_for_bit(extractor, pooling, shape):
@@ -61,6 +63,13 @@ def test_a_model_comes_back_bit_for_bit(extractor, pooling, shape):
     assert torch.equal(logits(model, params, shape), logits(stored.model, stored.params, shape))
     assert stored.card == card(mean=(0.2,) * shape[0], std=(0.4,) * shape[0])
     assert not any(value.requires_grad for value in stored.params.values())
+
+
+def test_a_network_of_several_layers_comes_back():
+    model, params = network("mlp", "attention", (30,), layers=3)
+    stored = from_bytes(to_bytes(model, params, card(mean=np.zeros(30), std=np.ones(30))))
+    assert stored.model == model
+    assert torch.equal(logits(stored.model, stored.params, (30,)), logits(model, params, (30,)))
 
 
 def test_the_same_model_gives_the_same_bytes():

@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradcheck
 
 from d2l_study.errors import UserError
-from d2l_study.models import EXTRACTORS, Masks, MilModel
+from d2l_study.models import PATCH_EXTRACTORS, Masks, MilModel
 from d2l_study.models.pooling import noisy_or
 from d2l_study.models.resnet import CHANNELS, resnet_init, resnet_maps, survival
 
@@ -32,12 +32,12 @@ LEAST_SIDES = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 27, 27), (3, 32, 32)])
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", PATCH_EXTRACTORS)
 def test_every_extractor_reads_the_patches_of_every_data_set(name, shape):
     check_reads(name, shape)
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", PATCH_EXTRACTORS)
 def test_every_extractor_reads_its_smallest_patch_and_refuses_a_smaller_one(name):
     least = LEAST_SIDES[name]
     check_reads(name, (1, least, least))
@@ -60,7 +60,7 @@ def test_a_patch_too_small_to_halve_is_refused():
         resnet_init(np.random.default_rng(0), (3, 7, 30), 4)
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", PATCH_EXTRACTORS)
 def test_an_instance_does_not_feel_the_others_of_its_batch(name, x):
     model = MilModel(SHAPE, "instance_max", 12, extractor=name)
     params = model.init(np.random.default_rng(0))

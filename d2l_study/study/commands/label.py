@@ -45,7 +45,7 @@ def run_label(request: LabelRequest) -> int:
     """Label, and say what was made; returns the exit code: 0, or 130 if it was interrupted."""
     out = output_folder(request.out)
     found = find_model(request.root, request.run, request.replicate, request.tracking_uri)
-    card, shape = found.stored.card, found.stored.model.shape
+    card, shape = found.stored.card, found.stored.model.patch_shape
     print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
           f"{found.choice}")  # fmt: skip
     print(f"          predicted positive {threshold_text(card.instance_threshold)}", flush=True)
@@ -122,7 +122,7 @@ def _label_images(request: LabelRequest, found: FoundModel, images: list[Path], 
 
 
 def _label_patches(request: LabelRequest, found: FoundModel, inputs: Sequence[Input], progress: LabelProgress) -> None:
-    shape = found.stored.model.shape
+    shape = found.stored.model.patch_shape
     summary = label_inputs(found.stored, inputs, request.out, heard=progress)
     sources = counted(len(inputs), "file")
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")

@@ -98,7 +98,7 @@ def slid(stored: StoredModel, compute: Compute) -> Scores:
     from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
 
     def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
-        patch = stored.model.shape[1:]
+        patch = stored.model.patch_shape[1:]
         stride = max(default_stride(patch), int(np.ceil((tissue.width * tissue.height / MOST_PLACES) ** 0.5)))
         grid = Grid.over(tissue.width, tissue.height, patch, min(stride, tissue.width, tissue.height))
         return grid, score_map(stored, tissue, grid, compute), place_logits(stored, tissue, xy, compute)

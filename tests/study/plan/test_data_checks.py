@@ -9,7 +9,7 @@ import pytest
 from d2l_study.cli import main
 from d2l_study.errors import UserError
 from d2l_study.learning.config import LEAST_PATCH, NETWORKS
-from d2l_study.models.mil import EXTRACTORS
+from d2l_study.models.mil import EXTRACTORS, PATCH_EXTRACTORS
 
 SPACE = """\
 description: own images
@@ -54,7 +54,7 @@ def _plan(
 
 
 def test_the_least_patch_is_that_of_the_network() -> None:
-    assert set(LEAST_PATCH) == set(NETWORKS) == set(EXTRACTORS)
+    assert set(LEAST_PATCH) == set(NETWORKS) == set(PATCH_EXTRACTORS)
     for name, least in LEAST_PATCH.items():
         EXTRACTORS[name].init(np.random.default_rng(0), (3, least, least), 4)
         with pytest.raises(UserError, match=f"at least {least}×{least}"):
