@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from d2l_study.errors import UserError
-from d2l_study.options import Options
 from d2l_study.study.commands import extend as extension
 from d2l_study.study.ledger.gc_flag import last_collection
 from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.data_checks import check_data
+from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import Checksum, Plan, make_plan
 from d2l_study.study.plan.precision import check_precision
 from d2l_study.study.search.search import Search
@@ -92,20 +91,6 @@ def prepare(request: Request) -> Study:
     data: list[str] = []
     undefined = check_data(plan.configurations or configurations(space, checksums), space, data, new)
     return Study(request, space, folder, plan, checksums, search, tuple(undefined), tuple(data), collected)
-
-
-class DataChecksums:
-    """The checksum of a data section's pool; a damaged or missing file shows here, before any trial."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], str] = {}
-
-    def __call__(self, data: Options) -> str:
-        names = getattr(data, "POOL_KEYS", ("dataset", "root", "verify"))
-        key = tuple(getattr(data, name, None) for name in names)
-        if key not in self._known:
-            self._known[key] = data.load_pool().checksum  # type: ignore[attr-defined]
-        return self._known[key]
 
 
 def check_same(study: Study) -> None:

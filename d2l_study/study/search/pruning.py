@@ -18,27 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-RULES = ("asha", "median")
-FACTOR = 3
-RUNGS = (1 / 9, 1 / 3)
-"""Shares of a trial's own steps at which `asha` judges it."""
+from d2l_study.study.space.schedules import RULES, RUNGS, WARM_UP
 
-WARM_UP = 1 / 3
-"""Share of its steps before which `median` judges no trial."""
+FACTOR = 3
+"""Of so many trials that reach a rung, `asha` lets the best one go on."""
 
 LEAST_OTHERS = 3
 METRIC = "val_bag_auc"
-
-
-def first_judgement(rule: str, steps: int, every: int) -> int | None:
-    """The first step at which a trial can be ended, or None if it is validated too seldom for that."""
-    shares = RUNGS if rule == "asha" else (WARM_UP,)
-    for share in shares:
-        # A rung before the first validation would be judged together with the next one.
-        step = max(every, math.ceil(share * steps / every) * every)
-        if step < steps and (share == shares[-1] or share * steps >= every):
-            return step
-    return None
 
 
 @dataclass

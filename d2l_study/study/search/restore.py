@@ -10,6 +10,8 @@ from typing import Any
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.ledger.study_folder import SPACE, StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
+from d2l_study.study.plan.data_checksums import DataChecksums
+from d2l_study.study.search.search import Search
 from d2l_study.study.space.space import Configuration, load_space
 
 
@@ -52,9 +54,6 @@ def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[
 def stored_configurations(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
     """What the space of a study, as its last `run` had it, asks for. FileNotFoundError if it is not there, `UserError`
     if it is damaged or not understood any more."""
-    from d2l_study.study.commands.request import DataChecksums
-    from d2l_study.study.search.search import Search
-
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / SPACE
         path.write_bytes(folder.space_text())

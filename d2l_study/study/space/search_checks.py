@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options
-from d2l_study.study.search.pruning import first_judgement
 from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.schedules import first_judgement
 
 if TYPE_CHECKING:
     from d2l_study.study.space.space import Space

@@ -2,7 +2,8 @@
 
 import pytest
 
-from d2l_study.study.search.pruning import Pruner, first_judgement
+from d2l_study.study.search.pruning import Pruner
+from d2l_study.study.space.schedules import first_judgement
 
 
 def pruner(rule, others, group="vat", steps=900):
