@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, grid_centres
-from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.given_bags import PatchBags
 from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.tissue_folders import find_folder, inside
@@ -42,13 +42,13 @@ _NAME = re.compile(r"(?P<core>.+)_(?P<class>benign|malignant)\d*", re.IGNORECASE
 
 
 @dataclass(frozen=True)
-class BreastBags(GivenBags):
+class BreastBags(PatchBags):
     """The `data` section of a space for the breast images."""
 
     dataset: str = option("breast", "the data set", choices=("breast",))
     folds: int = option(5, "folds of tissue cores; replicate = repeat × folds + fold", least=3, most=10)
 
-    def collect(self) -> BagCollection:
+    def collect(self) -> PatchCollection:
         return load(data_root(self.root))
 
 
@@ -160,7 +160,7 @@ def describe(images: Sequence[BreastImage]) -> list[BagSource]:
     return sources
 
 
-def load(root: Path) -> BagCollection:
+def load(root: Path) -> PatchCollection:
     """All breast images below a folder, cut once per machine."""
     images = find_images(root)
     files = [path for image in images for path in (image.image, image.mask) if path is not None]

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -31,9 +32,9 @@ class BagCollection(Pool):
     xy: (I, 2) float64 centre of each instance as (column, row) in 0-based pixels of its image, NaN where there is none;
     images: paths of all images; image: (I,) int64 index into `images` of the one an instance comes from, −1 none;
     truths: further instance truths by name, (I,) int8 each, −1 unknown;
-    sums: (N, 2, C) float64, over an instance's pixels the mean of x/255 and of (x/255)²;
-    fold: (B,) int64 folds 0 … F − 1 fixed by the user, or None; part: (B,) int8 of `TRAIN`, `VAL`, `TEST` fixed by the
-    user, or None (at most one of both); notes: sentences on how the data were read that a user should see.
+    fold: (B,) int64 folds 0 … F − 1 fixed by the user, or (R, B) those of R repeats, or None; part: (B,) int8 of
+    `TRAIN`, `VAL`, `TEST` fixed by the user, or (R, B) those of R splits, −1 in none of them, or None (at most one of
+    both); notes: sentences on how the data were read that a user should see.
     """
 
     bags: Bags
@@ -44,7 +45,6 @@ class BagCollection(Pool):
     images: tuple[Path, ...] = ()
     image: np.ndarray
     truths: Mapping[str, np.ndarray] = field(default_factory=dict)
-    sums: np.ndarray
     fold: np.ndarray | None = None
     part: np.ndarray | None = None
     notes: tuple[str, ...] = ()
@@ -54,14 +54,12 @@ class BagCollection(Pool):
         found = np.unique(self.image[self.bags.offsets[bag] : self.bags.offsets[bag + 1]])
         return self.images[int(found[0])] if len(found) == 1 and found[0] >= 0 else None
 
-    def normalisation(self, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """mean and standard deviation per channel, (C,) each, of the pixels of these instances of the pool, in units
-        of 1/255; a constant channel has the standard deviation 1."""
-        mean, square = self.sums[instances].mean(axis=0)
-        std = np.sqrt(np.maximum(square - mean**2, 0.0))
-        return mean, np.where(std > 1e-6, std, 1.0)
+    def normalisation(self, bags: Bags) -> tuple[np.ndarray, np.ndarray]:
+        """mean and standard deviation of the instances of some of the collection's bags, as of a `Replicate`; 1 for the
+        standard deviation of what does not vary."""
+        raise NotImplementedError(f"{type(self).__name__}.normalisation")
 
-    def keep(self, chosen: np.ndarray) -> BagCollection:
+    def keep(self, chosen: np.ndarray) -> Self:
         """Without the instances where `chosen`, (I,) bool, is False; the pool stays. Bags may become empty."""
         sizes = np.bincount(self.bags.bag_of[chosen], minlength=len(self.bags))
         bags = dataclasses.replace(
@@ -70,3 +68,16 @@ class BagCollection(Pool):
         )  # fmt: skip
         truths = {name: truth[chosen] for name, truth in self.truths.items()}
         return dataclasses.replace(self, bags=bags, xy=self.xy[chosen], image=self.image[chosen], truths=truths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchCollection(BagCollection):
+    """Bags of patches. sums: (N, 2, C) float64, over an instance's pixels the mean of x/255 and of (x/255)²."""
+
+    sums: np.ndarray
+
+    def normalisation(self, bags: Bags) -> tuple[np.ndarray, np.ndarray]:
+        """mean and standard deviation per channel, (C,) each, in units of 1/255."""
+        mean, square = self.sums[bags.instance].mean(axis=0)
+        std = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return mean, np.where(std > 1e-6, std, 1.0)

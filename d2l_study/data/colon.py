@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
-from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.given_bags import PatchBags
 from d2l_study.data.tissue_folders import find_folder, inside
 from d2l_study.environment import data_root
 from d2l_study.errors import UserError, listed
@@ -31,12 +31,12 @@ WHERE_FROM = "https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednuclei
 
 
 @dataclass(frozen=True)
-class ColonBags(GivenBags):
+class ColonBags(PatchBags):
     """The `data` section of a space for the colon images."""
 
     dataset: str = option("colon", "the data set", choices=("colon",))
 
-    def collect(self) -> BagCollection:
+    def collect(self) -> PatchCollection:
         return load(data_root(self.root))
 
 
@@ -138,7 +138,7 @@ def describe(images: Sequence[ColonImage]) -> list[BagSource]:
     return sources
 
 
-def load(root: Path, name: str = "colon", before: Callable[[], object] = lambda: None) -> BagCollection:
+def load(root: Path, name: str = "colon", before: Callable[[], object] = lambda: None) -> PatchCollection:
     """All colon images below a folder, cut once per machine; name: that of the data set; before: called before they
     are cut."""
     images = find_images(root)

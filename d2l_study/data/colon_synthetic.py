@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from d2l_study.data import colon
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.decoded_cache import (
     FORMAT,
     UNUSABLE,
@@ -20,7 +20,7 @@ from d2l_study.data.decoded_cache import (
     say_if_altered,
     write_meta,
 )
-from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.given_bags import PatchBags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError
 from d2l_study.options import option
@@ -30,7 +30,7 @@ _DRAWING = 1
 
 
 @dataclass(frozen=True)
-class SyntheticColonBags(GivenBags):
+class SyntheticColonBags(PatchBags):
     """The `data` section of a space for synthetic colon images, which needs no archive."""
 
     dataset: str = option("colon_synthetic", "the data set", choices=("colon_synthetic",))
@@ -42,7 +42,7 @@ class SyntheticColonBags(GivenBags):
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "images", "side", "nuclei", "witnesses", "drawing")
 
-    def collect(self) -> BagCollection:
+    def collect(self) -> PatchCollection:
         folder = self._written()
         try:
             return colon.load(folder, "colon_synthetic", lambda: check_once(folder, read_meta(folder)))

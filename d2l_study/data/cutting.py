@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.decoded_cache import (
     ADVICE,
     FORMAT,
@@ -129,7 +129,7 @@ def cached_collection(
     describe: Callable[[Mapping[Path, bytes]], Sequence[BagSource]],
     patch: tuple[int, int],
     read: Callable[[Path], np.ndarray] = read_image,
-) -> BagCollection:
+) -> PatchCollection:
     """The collection of all bags, from the cache where it holds what these files say, else described, cut and kept.
 
     files: all that the result depends on, in an order that is the same everywhere; settings: what else it depends on
@@ -189,7 +189,7 @@ def file_digests(files: Sequence[Path]) -> list[bytes]:
         return list(readers.map(digest, files))
 
 
-def _open(name: str, folder: Path, files: Sequence[Path]) -> BagCollection:
+def _open(name: str, folder: Path, files: Sequence[Path]) -> PatchCollection:
     meta = read_meta(folder)
     check_once(folder, meta)
     instances = np.load(folder / "instances.npy", mmap_mode="r")
@@ -199,7 +199,7 @@ def _open(name: str, folder: Path, files: Sequence[Path]) -> BagCollection:
     if len(arrays["instance_label"]) != count or instances.shape[1:] != tuple(meta["shape"]):
         raise AlteredError("its arrays do not fit together")
     bags = Bags(arrays["offsets"], np.arange(count), label, arrays["instance_label"], label, np.arange(len(label)))
-    return BagCollection(
+    return PatchCollection(
         name, instances, arrays["instance_label"].astype(np.int64), meta["checksum"], bags=bags,
         names=tuple(meta["names"]), group=arrays["group"], group_names=tuple(meta["group_names"]), xy=arrays["xy"],
         images=tuple(files[i] for i in meta["images"]), image=arrays["image"],

@@ -146,7 +146,7 @@ def fold_replicate(
             "needed"
         )
     train_bags, val_bags, test_bags = (collection.bags.subset(part) for part in (train, val, test))
-    mean, std = collection.normalisation(train_bags.instance)
+    mean, std = collection.normalisation(train_bags)
     positions, _ = collection.bags.select(test)
     return Replicate(
         number, collection, train_bags, val_bags, test_bags, test_bags.singles(), mean, std, streams, repeat, fold,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import BagCollection, PatchCollection
 from d2l_study.data.folds import fold_replicate
 from d2l_study.data.pool import Pool, Replicate
 from d2l_study.environment import file_errors_said, user_path
@@ -22,18 +22,18 @@ class GivenBags(Options):
     dataset: str = option("", "the data set")
     folds: int = option(10, "folds of cross-validation; replicate = repeat × folds + fold", least=3, most=1000)
     num_bags: int | None = option(None, "training bags of a fold, a stratified part of them; null: all", least=2)
-    white_above: float | None = option(
-        None, "leave out patches whose mean intensity, in [0, 1], is above this; null: none", above=0.0, below=1.0
-    )
-    root: str | None = option(None, "folder that holds the data; null: that of D2L_DATA", scientific=False)
 
-    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root")
+    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset",)
     """The keys that the pool (its content, and so its checksum) depends on."""
 
-    def resolved(self) -> GivenBags:
-        """With the folder as seen from anywhere: a worker's current folder is not the user's."""
-        root = None if self.root is None else str(user_path(self.root, "data.root").absolute())
-        return dataclasses.replace(self, root=root)
+    PATH_KEYS: ClassVar[tuple[str, ...]] = ()
+    """The keys that name files or folders."""
+
+    def resolved(self) -> Self:
+        """With files and folders as seen from anywhere: a worker's current folder is not the user's."""
+        named = {key: value for key in self.PATH_KEYS if (value := getattr(self, key)) is not None}
+        paths: dict[str, Any] = {key: str(user_path(v, f"data.{key}").absolute()) for key, v in named.items()}
+        return dataclasses.replace(self, **paths)
 
     def collect(self) -> BagCollection:
         """The whole data set."""
@@ -41,14 +41,7 @@ class GivenBags(Options):
 
     def load_pool(self) -> BagCollection:
         with file_errors_said(f"data set {self.dataset}"):
-            collection = self.collect()
-        if self.white_above is None:
-            return collection
-        brightness = collection.sums[:, 0].mean(axis=1)
-        kept = collection.keep(brightness[collection.bags.instance] <= self.white_above)
-        if empty := [kept.names[b] for b in range(len(kept.bags)) if kept.bags.sizes[b] == 0]:
-            raise UserError(f"data.white_above: {self.white_above:g} leaves no instance in {listed(empty)}")
-        return kept
+            return self.collect()
 
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
         """The fold `number % folds` of repeat `number // folds`."""
@@ -68,6 +61,34 @@ class GivenBags(Options):
     def check(self, pool: Pool, replicates: int, base_seed: int) -> list[Replicate]:
         """The replicates 0 … replicates − 1; `UserError` if one of them cannot be made."""
         return [self.replicate(pool, number, base_seed) for number in range(replicates)]
+
+
+@dataclass(frozen=True)
+class PatchBags(GivenBags):
+    """Keys of data sets whose instances are patches of images."""
+
+    white_above: float | None = option(
+        None, "leave out patches whose mean intensity, in [0, 1], is above this; null: none", above=0.0, below=1.0
+    )
+    root: str | None = option(None, "folder that holds the data; null: that of D2L_DATA", scientific=False)
+
+    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root")
+    PATH_KEYS: ClassVar[tuple[str, ...]] = ("root",)
+
+    def collect(self) -> PatchCollection:
+        """The whole data set."""
+        raise NotImplementedError(f"{type(self).__name__}.collect")
+
+    def load_pool(self) -> PatchCollection:
+        with file_errors_said(f"data set {self.dataset}"):
+            collection = self.collect()
+        if self.white_above is None:
+            return collection
+        brightness = collection.sums[:, 0].mean(axis=1)
+        kept = collection.keep(brightness[collection.bags.instance] <= self.white_above)
+        if empty := [kept.names[b] for b in range(len(kept.bags)) if kept.bags.sizes[b] == 0]:
+            raise UserError(f"data.white_above: {self.white_above:g} leaves no instance in {listed(empty)}")
+        return kept
 
 
 @lru_cache(maxsize=8)

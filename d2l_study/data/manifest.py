@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
-from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.given_bags import PatchBags
 from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, fold_number, reason_of
 from d2l_study.data.manifest_problems import Problems
@@ -40,7 +40,7 @@ _READERS = 8
 
 
 @dataclass(frozen=True)
-class ManifestBags(GivenBags):
+class ManifestBags(PatchBags):
     """The `data` section of a space for one's own images."""
 
     dataset: str = option("manifest", "the data set", choices=("manifest",))
@@ -56,12 +56,7 @@ class ManifestBags(GivenBags):
     )
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root", "path", "cut", "patch_size", "stride")
-
-    def resolved(self) -> ManifestBags:
-        data = super().resolved()
-        assert isinstance(data, ManifestBags)
-        path = None if data.path is None else str(user_path(data.path, "data.path").absolute())
-        return dataclasses.replace(data, path=path)
+    PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path")
 
     def idle_keys(self) -> dict[str, str]:
         idle = {"whole": ("patch_size", "stride"), "points": ("stride",)}.get(self.cut or "", ())
@@ -70,7 +65,7 @@ class ManifestBags(GivenBags):
     def acting_values(self) -> dict[str, Any]:
         return {"stride": self.stride or self.patch_size}
 
-    def collect(self) -> BagCollection:
+    def collect(self) -> PatchCollection:
         """All bags of the manifest; `UserError` says what is wrong with it, or with an image that it names."""
         if self.path is None:
             raise UserError("data.path: missing; name the manifest, a .csv or .parquet file")

@@ -18,8 +18,8 @@ UNKNOWN = -1
 class Pool:
     """All instances of a data set, shared and never copied.
 
-    instances: (N, C, H, W) uint8 patches, possibly memory-mapped; classes: (N,) int64 class of each instance
-    (for MNIST the digit); checksum: of the content, part of every configuration's identity.
+    instances: (N, C, H, W) uint8 patches or (N, D) float feature vectors, possibly memory-mapped; classes: (N,) int64
+    class of each instance (for MNIST the digit); checksum: of the content, part of every configuration's identity.
     """
 
     name: str
@@ -28,10 +28,9 @@ class Pool:
     checksum: str
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one instance."""
-        _, channels, height, width = self.instances.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Of one instance: (channels, height, width) of a patch, (D,) of a feature vector."""
+        return self.instances.shape[1:]
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,10 @@ class Bags:
 class Replicate:
     """One replicate of an experiment: new bags, new initialisation; a fold is a replicate too.
 
-    mean, std: (C,) of the pixel values in units of 1/255, the input's normalisation (part of the method, since
-    ε and the noise are measured in normalised units). test_instances: bags of one, for the instance metrics;
-    test_truths: further instance truths by name, (test instances,) int8 each, −1 unknown.
+    mean, std: the input's normalisation (part of the method, since ε and the noise are measured in normalised units):
+    of patches (C,), of the pixel values in units of 1/255; of feature vectors (D,), in the features' own units.
+    unit_length: each vector is divided by its L2 norm instead; then mean is 0 and std 1. test_instances: bags of one,
+    for the instance metrics; test_truths: further instance truths by name, (test instances,) int8 each, −1 unknown.
     """
 
     number: int
@@ -118,3 +118,4 @@ class Replicate:
     repeat: int = 0
     fold: int | None = None
     test_truths: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unit_length: bool = False

@@ -26,7 +26,7 @@ def full_float32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def faster_precision(shape: tuple[int, int, int], device: str) -> str:
+def faster_precision(shape: tuple[int, ...], device: str) -> str:
     """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W) are faster in it, else
     `float32`.
 

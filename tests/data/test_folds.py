@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from d2l_study.data.collection import TEST, TRAIN, VAL, BagCollection
+from d2l_study.data.collection import TEST, TRAIN, VAL, PatchCollection
 from d2l_study.data.folds import fold_replicate, grouped_stratified_folds, partition_of, parts_of, subsample
 from d2l_study.data.pool import Bags
 from d2l_study.data.streams import Streams
@@ -16,7 +16,7 @@ from d2l_study.errors import UserError
 STREAMS = Streams("test", 1, 0)
 
 
-def collection(label, group=None, size=3, **more) -> BagCollection:
+def collection(label, group=None, size=3, **more) -> PatchCollection:
     """Bags of `size` random 2×2 patches."""
     label = np.array(label, np.int8)
     count = len(label) * size
@@ -24,7 +24,7 @@ def collection(label, group=None, size=3, **more) -> BagCollection:
     truth = np.repeat(label, size)
     bags = Bags(np.arange(0, count + 1, size), np.arange(count), label, truth, label, np.arange(len(label)))
     scaled = instances.reshape(count, 3, -1) / 255
-    return BagCollection(
+    return PatchCollection(
         "test", instances, truth.astype(np.int64), "0", bags=bags, names=tuple(f"b{i}" for i in range(len(label))),
         group=np.arange(len(label)) if group is None else np.array(group), group_names=(),
         xy=np.zeros((count, 2)), image=np.full(count, -1), truths={"other": 1 - truth},

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from d2l_study.data import MnistBags
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import PatchCollection
 from d2l_study.data.neighbours import check_places, neighbour_means
 from d2l_study.data.pool import Bags
 from d2l_study.errors import UserError
 
 
-def collection(sizes, image=None, seed=0) -> BagCollection:
+def collection(sizes, image=None, seed=0) -> PatchCollection:
     """Bags of these sizes with instances at random places, by default each in an image of its own."""
     rng, count = np.random.default_rng(seed), sum(sizes)
     label = np.arange(len(sizes)) % 2
     bags = Bags(np.concatenate([[0], np.cumsum(sizes)]), np.arange(count), label.astype(np.int8),
                 np.zeros(count, np.int8), label.astype(np.int8), np.arange(len(sizes)))  # fmt: skip
-    return BagCollection(
+    return PatchCollection(
         "some", np.zeros((count, 1, 4, 4), np.uint8), np.zeros(count, np.int64), "0", bags=bags,
         names=tuple("abcdef"[: len(sizes)]), group=np.arange(len(sizes)), group_names=(),
         xy=rng.uniform(0, 99, (count, 2)), image=bags.bag_of if image is None else np.array(image),

@@ -22,7 +22,7 @@ AT_ONCE = 64
 """Runs that are looked at before the next ones: nearly always one of the first tells."""
 
 
-def decided_precision(folder: StudyFolder, shape: tuple[int, int, int], device: str) -> str:
+def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) -> str:
     """The precision of a study whose space says `auto`; probed here, for patches of `shape` (C, H, W) on `device`, if
     no trial has decided it. A study of an earlier version, which probed in each trial, keeps that of its first run."""
     if (known := _known(folder)) is not None:

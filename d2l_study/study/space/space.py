@@ -24,7 +24,7 @@ from typing import Any
 
 from d2l_study.credentials import masked_values
 from d2l_study.data import DATASETS
-from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.given_bags import PatchBags
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.science import science_version
@@ -309,8 +309,8 @@ def _check_references(references: Iterable[str], data: Options) -> None:
     for reference in references:
         if reference not in CLASS_MAPS:
             continue
-        if not isinstance(data, GivenBags):
-            having = [name for name, cls in DATASETS.items() if issubclass(cls, GivenBags)]
+        if not isinstance(data, PatchBags):
+            having = [name for name, cls in DATASETS.items() if issubclass(cls, PatchBags)]
             raise UserError(f"{reference} is trained on whole images, which data set {getattr(data, 'dataset', '')!r} "
                             f"has not (these have: {listed(having)})")  # fmt: skip
         if getattr(data, "cut", None) == "whole":

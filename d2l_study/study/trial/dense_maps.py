@@ -114,7 +114,8 @@ def class_mapped(params: Params, problem: Replicate, compute: Compute) -> Scores
     def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
         logits, places = image_scores(params, tissue.rows(0, tissue.height), xy, problem, compute)
         first = (PIXELS - 1) / 2
-        return Grid(problem.pool.shape[1:], PIXELS, first, first, *logits.shape), logits, places
+        _, height, width = problem.pool.shape
+        return Grid((height, width), PIXELS, first, first, *logits.shape), logits, places
 
     return scores
 
