@@ -17,7 +17,7 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.keys import flat_names, scientific
+from d2l_study.study.space.keys import dataset_defaults, flat_names, scientific
 from d2l_study.study.space.space import Configuration, Space
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
@@ -135,17 +135,19 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
     yield point("student", method, sections, **origin, student_method=student_arm)
     for reference in space.references:
         if reference != "attention":
-            common = _common_student(space, student_arm, student).without_teacher()
+            defaults = dataset_defaults("student", getattr(sections["data"], "dataset", None))
+            common = _common_student(space, student_arm, student, defaults).without_teacher()
             yield point(reference, reference, {"data": sections["data"], "student": common})
         elif "attention" in teacher.pooling:
             origin["teachers"] = origin["teachers"][:1]
             yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
 
 
-def _common_student(space: Space, arm: str, student: StudentConfig) -> StudentConfig:
-    """The student of a point as the common section has it, without what the arm itself sets: what references train."""
+def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Mapping[str, Any]) -> StudentConfig:
+    """The student of a point as the common section has it, without what the arm itself sets: what references train.
+    defaults: of the data set, where they differ (`dataset_defaults`)."""
     own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
-    values = {}
+    values = dict(defaults)
     for key, written in space.sections.get("student", {}).items():
         if key not in own:
             values[key] = getattr(student, key)

@@ -69,6 +69,13 @@ def section_class(section: str, dataset: Any = None) -> type[Options]:
     return SECTIONS[section] or DATASETS[dataset or DEFAULT_DATASET]
 
 
+def dataset_defaults(section: str, dataset: Any = None) -> dict[str, Any]:
+    """The defaults of a section's keys that differ with this data set (`SECTION_DEFAULTS` of its class): a network of
+    images is none for vectors, for example."""
+    cls = DATASETS[dataset or DEFAULT_DATASET]
+    return dict(getattr(cls, "SECTION_DEFAULTS", {}).get(section, {}))
+
+
 def has_key(cls: type[Options], key: str) -> bool:
     keys = cls.keys()
     return key in keys

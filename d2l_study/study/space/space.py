@@ -40,6 +40,7 @@ from d2l_study.study.space.keys import (
     Key,
     StudyOptions,
     Written,
+    dataset_defaults,
     plain,
     scientific,
     section_class,
@@ -143,8 +144,10 @@ class Space:
     def resolve(self, values: Mapping[Key, Any], built: dict[tuple[Any, ...], Options]) -> dict[str, Options]:
         """The sections of a point, (section, key) -> value; `built` remembers those that were made already."""
         sections = {}
+        dataset = values.get(("data", "dataset"))
         for name in self.section_names:
-            given = {place[1]: value for place, value in values.items() if place[0] == name}
+            given = dataset_defaults(name, dataset)
+            given |= {place[1]: value for place, value in values.items() if place[0] == name}
             mark = (name, *sorted(given.items()))
             if mark not in built:
                 try:
