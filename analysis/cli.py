@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from analysis.figures.drawing import KINDS, SCORE_KINDS, SEARCH_KINDS
+from analysis.figures.kinds import KINDS, KINDS_WITH, SCORE_KINDS, SEARCH_KINDS
 from analysis.rows import option_values
 from d2l_study import last_words
 from d2l_study.command_line import Parser, refusal
@@ -193,7 +193,7 @@ def _figure_of_rows(arguments: argparse.Namespace) -> Any:
     given = {"metric": option_values.metric(arguments.metric), "panel_key": _panel(arguments),
              "row_key": arguments.rows, "column_key": arguments.columns, "level": arguments.level,
              "scale": arguments.scale}  # fmt: skip
-    kept = {k: v for k, v in given.items() if kind in drawing.TAKEN_BY[k] and (v is not None or k == "panel_key")}
+    kept = {k: v for k, v in given.items() if kind in KINDS_WITH[k] and (v is not None or k == "panel_key")}
     return drawing.figure(rows, kind, size=arguments.size, **kept)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.rows.metrics import describe
+from analysis.rows.metrics import in_unit_interval
 from analysis.statistics.intervals import Interval, mean_interval, unit_values
 from d2l_study.errors import UserError
 
@@ -109,10 +109,9 @@ def interval_of(rows: pandas.DataFrame, metric: str, partition: Partition = DRAW
     done = rows[rows["status"] == "done"]
     values = dict(zip(done["replicate"].astype(int), done[metric].astype(float), strict=True))
     values = {replicate: value for replicate, value in sorted(values.items()) if not math.isnan(value)}
-    described = describe(metric)
     return mean_interval(
         unit_values(values, partition.units),
-        unit_interval=described is not None and described.unit_interval,
+        unit_interval=in_unit_interval(metric),
         test_train_ratio=partition.test_train_ratio,
     )
 

@@ -10,20 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.figures.kinds import KINDS, KINDS_WITH, SEARCH_KINDS
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
-
-SEARCH_KINDS = ("best", "importances", "parallel")
-SCORE_KINDS = ("roc", "pr", "reliability")
-KINDS = ("curves", "pairs", "heatmap", *SCORE_KINDS, "learning", *SEARCH_KINDS)
-TAKEN_BY = {
-    "scale": ("curves",), "level": SCORE_KINDS, "row_key": ("heatmap",), "column_key": ("heatmap", "pairs"),
-    "panel_key": ("curves", "pairs"), "metric": ("curves", "pairs", "heatmap", "learning"), "x_key": ("curves",),
-}  # fmt: skip
-"""Which kinds take an option; all take `size`."""
 
 
 def figure(rows: pandas.DataFrame, kind: str = "curves", *, size: str = "page", **options: Any) -> Figure:
@@ -40,10 +32,12 @@ def figure(rows: pandas.DataFrame, kind: str = "curves", *, size: str = "page", 
     if kind not in KINDS:
         raise UserError(f"kind {kind}: not known{nearest(kind, KINDS)} (kinds: {', '.join(KINDS)})")
     for name, value in options.items():
-        if name not in TAKEN_BY:
-            raise UserError(f"{name}: no option of a figure{nearest(name, TAKEN_BY)} (options: {', '.join(TAKEN_BY)})")
-        if kind not in TAKEN_BY[name]:
-            raise UserError(f"{name} {value}: not of kind {kind} (it is of {', '.join(TAKEN_BY[name])})")
+        if name not in KINDS_WITH:
+            raise UserError(
+                f"{name}: no option of a figure{nearest(name, KINDS_WITH)} (options: {', '.join(KINDS_WITH)})"
+            )
+        if kind not in KINDS_WITH[name]:
+            raise UserError(f"{name} {value}: not of kind {kind} (it is of {', '.join(KINDS_WITH[name])})")
     if kind in SEARCH_KINDS:
         return _of_search(rows, kind, size)
     from analysis.figures import heatmap, learning_curves, metric_curves, paired, reliability, roc
@@ -70,4 +64,4 @@ def _of_search(rows: pandas.DataFrame, kind: str, size: str) -> Figure:
     if len(folders) > 1:
         raise UserError(f"kind {kind}: one study at a time, found {len(folders)}")
     (folder,) = folders.values()
-    return search.draw_folder(folder, kind, size, Names.of(rows))
+    return search.draw_search_of(folder, kind, size, Names.of(rows))

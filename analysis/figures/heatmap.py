@@ -15,7 +15,7 @@ from analysis.cells.arrange import arrange
 from analysis.cells.layout import Label, Layout, show
 from analysis.cells.machines import as_note, differing_machines
 from analysis.figures import style
-from analysis.rows.display_names import SYMBOLS, Names
+from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
 from analysis.tables.caption import counted
 from d2l_study.errors import UserError, listed
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MORE_SYMBOLS = {"epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent"}
 PREFERRED = (("num_bags", "mean_bag_size"), ("lambda_adv", "epsilon"))
 MOST_LEVELS, MOST_PANELS = 24, 12
 NUMBERS_FROM = 0.42
@@ -180,6 +179,6 @@ def _filled(layout: Layout, panel: Label) -> bool:
 def _name(key: str, names: Names) -> str:
     if key in names.texts:
         return names.texts[key]
-    symbol = {**SYMBOLS, **MORE_SYMBOLS}.get(key)
+    symbol = SETTING_SYMBOLS.get(key)
     words = {"num_bags": "training bags", "mean_bag_size": "mean bag size"}.get(key)
     return f"{words} {symbol}" if words else symbol or key.replace("_", " ")

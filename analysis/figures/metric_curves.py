@@ -56,9 +56,6 @@ def draw(
     scale: of the metric; `logit` gives the differences near 1 their room, for metrics in [0, 1] only
     UserError for an unknown metric, key or scale, an x axis that is not numeric or not positive, or no result.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if x_key == "num_bags" and default_columns(rows) == METRICS:  # given bags: one point per row
         x_key = METRICS
     if panel_key is not None and panel_key not in rows and panel_key == "mean_bag_size":
@@ -84,8 +81,7 @@ def draw(
     with style.use(size) as chosen:
         across = chosen.columns(len(layout.panels))
         down = math.ceil(len(layout.panels) / across)
-        figure = Figure(layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = style.new_figure()
         axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
         many = len(layout.rows) > LEGEND_ABOVE
         right = many and across < chosen.across  # else there is no room for the legend there

@@ -50,9 +50,6 @@ def draw_pairs(
     column_key: by default that of the table: num_bags, of folds the metric
     UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     column_key = column_key or default_columns(rows)
     if panel_key == "mean_bag_size" and panel_key not in rows:
         panel_key = None
@@ -74,8 +71,7 @@ def draw_pairs(
         # The numbers on the right and the names on the left leave a page room for one panel and a half.
         across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
         down = math.ceil(len(panels) / across)
-        figure = Figure(layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = style.new_figure()
         axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         lines = sum(max(0, label.count("\n") - 1) for label in labels)
         chosen.set(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)

@@ -18,7 +18,7 @@ from analysis.rows import stages
 from analysis.statistics.calibration import BINS, HIGHEST, LOWEST, SPECIFICITY, bins_of, by_replicate, sigmoid
 from analysis.statistics.intervals import Interval, mean_interval, unit_values
 from analysis.tables.caption import counted
-from analysis.tables.number_style import NumberStyle
+from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
 
@@ -195,5 +195,4 @@ def _factor(interval: Interval) -> Entry:
 def _entry(interval: Interval) -> Entry:
     if not interval.count:
         return NOTHING
-    number = NumberStyle(3, True, True, 3)
-    return Entry(number.mean(interval), number.around(interval), f"({interval.count})", value=interval.mean)
+    return Entry(BOTH_BOUNDS.mean(interval), BOTH_BOUNDS.around(interval), f"({interval.count})", value=interval.mean)

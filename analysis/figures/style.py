@@ -8,11 +8,14 @@ import textwrap
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.rows.stages import ORACLE, REFERENCES
 from analysis.tables.sheet import NO_BREAK, keep_together
 from d2l_study.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without its yellow, which vanishes on white, and with Paul Tol's wine and a grey, so that
 # nine arms have nine colours; black first, for the baseline.
@@ -116,6 +119,19 @@ def use(size: str = "page") -> Iterator[Size]:
         _current.reset(token)
 
 
+def new_figure(height: float | None = None) -> Figure:
+    """An empty figure with constrained layout, drawn without a display. height: in inches on paper; without it the
+    caller gives the figure its size (`Size.set`)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # not pyplot, whose state is not for threads
+
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    if height is not None:
+        current().set(figure, height)
+    return figure
+
+
 def panels(
     count: int,
     height: float = PANEL_HEIGHT,
@@ -131,14 +147,10 @@ def panels(
     height: of a panel; beside, around: room beside and above or below all panels, all in inches on paper; most: panels
     beside each other; square: panels are about as wide as high; shared: `sharex` and `sharey`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     size = current()
     across = size.columns(count, most)
     down = -(-count // across)
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     wide = size.panel_width(count, beside, most)
     high = size.panel_height(wide, height)
     size.set(figure, high * down + around, min(high, LOWEST_PANEL) * down + around)

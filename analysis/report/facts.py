@@ -14,9 +14,10 @@ from analysis.cells.partitions import DRAWN, Design, Partition, counted, interva
 from analysis.report import page as html
 from analysis.report.mlflow_links import Pages
 from analysis.rows.display_names import SYMBOLS, Names
-from analysis.rows.metrics import describe
+from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
 from analysis.statistics.intervals import unit_values
+from analysis.tables.number_style import BOTH_BOUNDS
 from d2l_study.credentials import masked
 from d2l_study.study.ledger.failures import log_tail
 
@@ -138,8 +139,7 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
             _interval(tested) if tested is not None else "–", html.Number(count, float(chosen.count)),
         ])  # fmt: skip
     heads = [*map(names.key, several), "trial", "arm", "settings"]
-    described = describe(test)
-    heading = names.texts.get(test) or (described.heading if described else test)
+    heading = names.texts.get(test) or heading_of(test)
     units = noun(designs)
     heads += ["validation bag AUC", heading, units]
     many = f"the best of {len(order):,} configurations, at most {BEST_PER_TASK}" if len(order) > 1 else "there is one"
@@ -161,8 +161,7 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
 
 
 def _interval(interval: Any) -> html.Number:
-    around = f" [{interval.lower:.3f}, {interval.upper:.3f}]" if interval.has_bounds else ""
-    return html.Number(f"{interval.mean:.3f}{around}" if interval.count else "–", interval.mean)
+    return html.Number(BOTH_BOUNDS.text(interval) if interval.count else "–", interval.mean)
 
 
 def _value(value: Any) -> str:

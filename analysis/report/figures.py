@@ -107,7 +107,7 @@ def _plan(
             ("importances", "Share of each key in the variation of the validation value (PED-ANOVA)."),
             ("parallel", "Each trial of the search as a line over its keys, the darker the better on validation."),
         ):
-            yield kind, partial(search.draw_folder, folder, kind, names=Names.of(rows)), caption
+            yield kind, partial(search.draw_search_of, folder, kind, names=Names.of(rows)), caption
 
 
 def _embedded(figure: Figure, caption: str) -> str:

@@ -21,6 +21,10 @@ BY_STUDY = "labels_by_study"
 """The attribute of the rows of several studies that holds those of each, study -> name -> text; `LABELS` then has only
 what they share."""
 SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
+SETTING_SYMBOLS = {
+    **SYMBOLS, "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
+}  # fmt: skip
+"""Of the keys that figures write as symbols; tables and messages have only `SYMBOLS`."""
 TO, OF = " → ", "attention of "
 """How the names of a student's arm and of an attention row are made from those of teachers' and students' arms."""
 

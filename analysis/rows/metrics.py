@@ -61,6 +61,18 @@ def describe(column: str) -> Metric | None:
     return Metric(column, title, split, "lower" if lower else "higher", unit and not lower)
 
 
+def heading_of(column: str) -> str:
+    """The heading of the metric that a column holds; the column's own name if it is none."""
+    metric = describe(column)
+    return metric.heading if metric is not None else column
+
+
+def in_unit_interval(column: str) -> bool:
+    """Whether a column holds a metric whose values lie in [0, 1]."""
+    metric = describe(column)
+    return metric is not None and metric.unit_interval
+
+
 def metrics_of(rows: pandas.DataFrame) -> dict[str, Metric]:
     """The metrics among the columns of a study's rows, in their order."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from analysis.tables.sheet import NO_BREAK, Entry, Panel, Sheet, head_text, keep_together
 
@@ -14,7 +15,7 @@ def write_markdown(sheet: Sheet) -> str:
     blocks = [f"**{escape_markdown(sheet.title)}**"]
     for panel in sheet.panels:
         head = head_text(panel.head)
-        table = _aligned(_lines(panel))
+        table = aligned(_lines(panel), right=[False, *([True] * len(panel.columns))])
         blocks.append(f"{head}\n\n{table}" if head else table)
     if sheet.caption:
         text = textwrap.fill(keep_together(" ".join(sheet.caption)), CAPTION_WIDTH, break_on_hyphens=False)
@@ -40,12 +41,13 @@ def _entry(entry: Entry) -> str:
     return entry.with_mean(f"{mark}{entry.mean}{mark}")
 
 
-def _aligned(lines: list[list[str]]) -> str:
-    """First column left, the others right."""
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A Markdown table whose columns line up. lines: cells, the heading first; right: for each column whether it is
+    aligned right."""
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(right))]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
     padded = [
-        [line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))]
+        [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True)]
         for line in lines
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])

@@ -59,6 +59,10 @@ class NumberStyle:
             return f"[{interval.lower:.{self.decimals}f}, {interval.upper:.{self.decimals}f}]".replace("-", "−")
         return f"± {interval.half_width:.{self.decimals}f}"
 
+    def text(self, interval: Interval) -> str:
+        """The mean and what follows it."""
+        return " ".join(filter(None, (self.mean(interval), self.around(interval))))
+
     def difference(self, interval: Interval) -> tuple[str, str]:
         """The mean with its sign, and what follows it. Its t interval is symmetric, so it always has a half-width."""
         decimals = self.difference_decimals
@@ -66,6 +70,10 @@ class NumberStyle:
         if interval.kind == "not estimable":
             half = f"(± not estimable from {interval.count})"
         return f"{interval.mean:+.{decimals}f}".replace("-", "−"), half
+
+
+BOTH_BOUNDS = NumberStyle(decimals=3, asymmetric=True, bounds=True, difference_decimals=3)
+"""Three decimals with both bounds, for numbers that stand in no table of theirs: `0.952 [0.921, 0.971]`."""
 
 
 def styles_of(layout: Layout, compared: Iterable[Difference]) -> dict[str, NumberStyle]:

@@ -3,8 +3,8 @@
 import pytest
 
 import analysis
-from analysis.cells.search_results import search_summary
 from analysis.cli import main
+from analysis.tables.search_table import search_table
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
@@ -44,7 +44,7 @@ def made(root, looks):
 def test_every_table_says_that_true_labels_were_looked_at(looks, marked, tmp_path):
     folder, root = made(tmp_path, looks), ["--root", str(tmp_path / "runs")]
     rows = analysis.load("s", tmp_path / "runs")
-    assert ("ORACLE" in search_summary(folder, rows)) == marked
+    assert ("ORACLE" in search_table(folder, rows)) == marked
     for name in ("t.md", "t.csv", "t.tex", "t.html"):
         assert main(["tables", "s", *root, "--out", str(tmp_path / name)]) == 0
         assert ("oracle" in (tmp_path / name).read_text().lower()) == marked, name

@@ -5,8 +5,9 @@ import pytest
 from label_boxes import misplaced
 
 from analysis import cli
-from analysis.figures import search as search_figures
 from analysis.figures import style
+from analysis.figures.search import draw_document, png_of
+from analysis.figures.search_importances import importances
 from d2l_study.errors import UserError
 
 
@@ -28,14 +29,14 @@ def document(count=20, metrics=("val_bag_auc",), goals=("max",), oracle=False):
 
 
 def test_the_key_that_matters_has_the_importance():
-    ((name, count, shares),) = search_figures.importances(document(40))
+    ((name, count, shares),) = importances(document(40))
     assert (name, count) == ("vat", 38) and sum(shares.values()) == pytest.approx(1)
     assert next(iter(shares)) == "teacher.x" and shares["teacher.x"] > 0.6
 
 
 def test_the_best_so_far_never_falls_and_ends_at_the_best():
     made = document()
-    (axis,) = search_figures.draw(made, "best", "s").axes
+    (axis,) = draw_document(made, "best", "s").axes
     (curve,) = [line for line in axis.lines if line.get_label() == "best so far"]
     y = curve.get_ydata()
     assert np.all(np.diff(y) >= 0) and y[-1] == max(t["values"][0] for t in made["trials"] if t["values"])
@@ -44,15 +45,15 @@ def test_the_best_so_far_never_falls_and_ends_at_the_best():
 
 
 def test_several_objectives_show_their_front_and_an_oracle_is_marked():
-    figure = search_figures.draw(document(metrics=("val_bag_auc", "train_seconds"), goals=("max", "min")), "best", "s")
+    figure = draw_document(document(metrics=("val_bag_auc", "train_seconds"), goals=("max", "min")), "best", "s")
     assert "front of" in figure.axes[0].get_legend().get_texts()[0].get_text()
     assert not figure.texts
-    (mark,) = search_figures.draw(document(oracle=True), "parallel", "s").texts
+    (mark,) = draw_document(document(oracle=True), "parallel", "s").texts
     assert "ORACLE" in mark.get_text()
 
 
 def test_every_complete_trial_is_a_line_over_its_keys():
-    (axis,) = search_figures.draw(document(), "parallel", "s").axes
+    (axis,) = draw_document(document(), "parallel", "s").axes
     lines = [line for line in axis.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 18 + 1  # and the best again
     assert all(0 <= y <= 1 for line in lines for y in line.get_ydata())
@@ -70,18 +71,18 @@ def test_labels_do_not_overlap_in_any_size(kind, size):
         trial["params"] |= {f"teacher.{name}": 1.0 + trial["number"] / 10 for name in names}
     made["definition"]["searches"].append({**search, "arm": "a much longer name of an arm"})
     made["trials"] += [{**trial, "search": 1, "arm": "a much longer name of an arm"} for trial in made["trials"]]
-    figure = search_figures.draw(made, kind, "s", size)
+    figure = draw_document(made, kind, "s", size)
     assert figure.get_figwidth() <= style.SIZES[size].width * style.SIZES[size].scale + 0.01
     assert misplaced(figure) == []
 
 
 def test_too_few_trials_have_no_importances_and_the_page_says_so():
     with pytest.raises(UserError, match=r"importances.*8 complete"):
-        search_figures.draw(document(6), "importances", "s")
-    assert search_figures.picture(document(6), "importances", "s").startswith(b"\x89PNG")
+        draw_document(document(6), "importances", "s")
+    assert png_of(document(6), "importances", "s").startswith(b"\x89PNG")
     empty = document(0)
     with pytest.raises(UserError, match="no complete trial"):
-        search_figures.draw(empty, "best", "s")
+        draw_document(empty, "best", "s")
 
 
 def test_a_study_that_is_no_search_is_answered(tmp_path, capsys):
@@ -98,6 +99,6 @@ def test_trials_that_tie_are_not_the_best_and_a_note_stands_above(ties, label):
     made = document(8)
     for trial in made["trials"][:ties]:
         trial["values"] = [0.99]
-    drawn = search_figures.draw(made, "best", "s", note="Runs differ in device, which changes results.")
+    drawn = draw_document(made, "best", "s", note="Runs differ in device, which changes results.")
     assert label in [text.get_text() for text in drawn.legends[0].get_texts()]
     assert drawn.get_suptitle() == "Runs differ in device, which changes results."

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.search_results import pictures_of
 from d2l_study.credentials import masked
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
 from d2l_study.study.commands import extend
@@ -50,7 +49,7 @@ def run_study(request: Request) -> int:
     folder, space, plan = study.folder, study.space, study.plan
     check_same(study)
 
-    from d2l_study.study.commands.table_and_report import report_of
+    from d2l_study.study.commands.table_and_report import report_of, search_artifacts
     from d2l_study.study.mlflow.run_page import study_metrics, study_page, study_tags
     from d2l_study.study.mlflow.tracking import (
         AWAY_SECONDS,
@@ -140,7 +139,7 @@ def run_study(request: Request) -> int:
             report = {} if stopped or sys.exc_info()[0] else report_of(folder, pages, request.root)
             tracker.end(
                 outcome,
-                {**(pictures_of(folder) if space.search else {}), **report},
+                {**(search_artifacts(folder) if space.search else {}), **report},
                 study_tags(rows.to_dict("records"), unfinished),
                 study_metrics(rows.to_dict("records")),
             )

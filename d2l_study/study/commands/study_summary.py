@@ -6,12 +6,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.cells.search_results import search_summary
 from d2l_study import last_words
 from d2l_study.errors import counted
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
 from d2l_study.study.commands.request import Study
 from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
+from d2l_study.study.commands.table_and_report import rows_of, table_of
 from d2l_study.study.ledger.storage import short_path
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ def show_name(study: Study) -> None:
 
 
 def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None) -> int:
-    import analysis
-    from analysis.tables.tables import render
-
     name, root = study.name, study.request.root
     where = "" if root == "runs" else f" --root {shlex.quote(root)}"
     why = f" ({reason})" if reason else ""
@@ -50,11 +47,8 @@ def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason:
     if study.search is not None and not study.search.trials:
         print(f"Stopped before the first trial{why}; {last_words.how_it_goes_on(reason)}.")
         return _said_refusal(reason) if broken else 130
-    rows = analysis.load(name, root)
-    if study.space.search is not None:
-        print(search_summary(study.folder, rows), end="")
-    elif (rows["status"] != "missing").any():
-        print(render(rows, study.space.metric), end="")
+    rows = rows_of(name, root)
+    print(table_of(study.folder, rows, study.space.metric, search=study.space.search is not None), end="")
     show_undefined(rows)
     show_made_again(study, rows)
     if failed:

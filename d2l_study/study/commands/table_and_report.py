@@ -1,6 +1,8 @@
-"""The report of a study (`python -m analysis report`) as a file of its folder and an artifact of its MLflow page.
+"""What a study shows of its results: its rows, its table, the figures of a search, and its report. The only module of
+`d2l_study` that imports `analysis`, beside the command line.
 
-It is a courtesy: whatever goes wrong while it is made costs a warning, never the study.
+The report (`python -m analysis report`) is a file of the study's folder and an artifact of its MLflow page. It is a
+courtesy: whatever goes wrong while it is made costs a warning, never the study.
 """
 
 from __future__ import annotations
@@ -8,12 +10,44 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2l_study import environment
 from d2l_study.study.ledger.study_folder import StudyFolder
 
+if TYPE_CHECKING:
+    import pandas
+
 NAME = "report.html"
+
+
+def rows_of(name: str, root: str) -> pandas.DataFrame:
+    """The rows of a study, one per run, with the labels of its space (`analysis.load`)."""
+    import analysis
+
+    return analysis.load(name, root)
+
+
+def table_of(folder: StudyFolder, rows: pandas.DataFrame, metric: str | None, *, search: bool) -> str:
+    """The table at the end of a study, in Markdown; of a search the best trial of each arm. Empty if no run has
+    started. metric: what the table shows, None for the default; a search shows its own."""
+    if search:
+        from analysis.tables.search_table import search_table
+
+        return search_table(folder, rows)
+    if not (rows["status"] != "missing").any():
+        return ""
+    from analysis.tables.tables import render
+
+    return render(rows, metric)
+
+
+def search_artifacts(folder: StudyFolder) -> dict[str, Callable[[], bytes]]:
+    """The figures of a search as artifacts of the study's MLflow page, each drawn when called. Empty if the study is no
+    search, or no trial is complete."""
+    from analysis.figures.search import search_pngs
+
+    return search_pngs(folder)
 
 
 def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> dict[str, bytes]:
@@ -22,11 +56,10 @@ def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> 
     if not environment.reports_wanted():
         return {}
     try:
-        import analysis
         from analysis.report.report import make_report
 
         where = str(folder.storage.root)
-        rows = analysis.load(folder.name, where)
+        rows = rows_of(folder.name, where)
         if not (rows["status"] == "done").any():
             return {}
         text = make_report(rows, root=where if root is None else root, uri=uri).encode()

@@ -55,7 +55,12 @@ class Problem:
 
     @property
     def label(self) -> str:
-        return " ".join([self.arm, *(f"{key.split('.')[-1]}={value}" for key, value in self.at.items())])
+        return search_name(self.arm, self.at)
+
+
+def search_name(arm: str, at: Mapping[str, Any]) -> str:
+    """The name of a search: its arm, then its point of the axes, as in `vat num_bags=50`."""
+    return " ".join([arm, *(f"{key.split('.')[-1]}={value}" for key, value in at.items())])
 
 
 @dataclass

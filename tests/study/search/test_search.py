@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from analysis.cells.search_results import best_trial, pareto_front, search_summary
+from analysis.cells.search_results import best_trial, pareto_front
+from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.commands.search_run import once_complete
 from d2l_study.study.ledger.search_document import read_document
@@ -225,7 +226,7 @@ def test_a_limit_bounds_what_is_asked_this_time(make):
 def test_the_summary_names_the_best_by_validation_and_its_test_figure_once(make):
     search = run(make())
     search.folder.write("text", {}, Plan(search.configurations, 2).entries())
-    text = search_summary(search.folder, search.folder.rows())
+    text = search_table(search.folder, search.folder.rows())
     for arm in ("none", "vat"):
         mine = [t for t in search.trials if t.arm == arm]
         best = max(mine, key=lambda t: t.values[0])

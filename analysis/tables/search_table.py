@@ -1,0 +1,93 @@
+"""The table that is printed at the end of a search: of each arm the best trial by the validation metric and, after that
+choice, its test metric once. Several objectives: the Pareto front of each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells.partitions import DRAWN, Partition, interval_of, partitions_of
+from analysis.cells.search_results import Trial, best_trial, count_text, pareto_front, tied_trials, trials_by_search
+from analysis.rows.display_names import Names
+from analysis.rows.metrics import heading_of
+from analysis.tables.markdown import aligned
+from analysis.tables.number_style import BOTH_BOUNDS
+from d2l_study.study.ledger.search_document import read_document
+
+if TYPE_CHECKING:
+    import pandas
+
+    from d2l_study.study.ledger.study_folder import StudyFolder
+
+MOST_FRONT = 12
+"""Trials of a Pareto front that are printed; `search.json` has them all."""
+
+
+def search_table(folder: StudyFolder, rows: pandas.DataFrame) -> str:
+    """The table with its notes, in Markdown. folder: of a search; rows: those of its study (`analysis.load`)."""
+    document = read_document(folder)
+    assert document is not None
+    definition = document["definition"]
+    metrics, goals = definition["metrics"], definition["goals"]
+    several = len(metrics) > 1
+    mark = " †" if definition.get("oracle") else ""
+    test = "instance_auc" if (rows["stage"] == "student").any() else "bag_auc"
+    headings = [heading_of(name) for name in metrics]
+    lines = [
+        ["search", "trial", *(["front"] if several else []), "settings",
+         *(f"{heading}{mark}" for heading in (*headings, heading_of(test)))]
+    ]  # fmt: skip
+    counts, ties, partitions = [], [], partitions_of(rows)
+    for name, trials in trials_by_search(document, Names.of(rows).arm):
+        counts.append(f"{name}: {count_text(trials)}")
+        front = pareto_front(trials, goals)
+        best = best_trial(trials, goals)
+        tied = tied_trials(trials, goals)
+        if len(tied) > 1 and not several:
+            ties.append(f"{name}: {len(tied)} trials tie at the best value; the first of them is shown.")
+        chosen = front[:MOST_FRONT] if several else [best] if best else []
+        if not chosen:
+            lines.append([name, "–", *(["–"] if several else []), "no trial is complete", *("–" for _ in metrics), "–"])
+        for number, trial in enumerate(chosen, start=1):
+            # One trial was chosen, and of it alone the test figure is looked at.
+            tested = _tested(rows, trial, test, partitions) if number == 1 else "–"
+            lines.append([
+                name, str(trial["trial_id"]), *([f"{number} of {len(front)}"] if several else []),
+                _settings_text(trial["params"]), *map(_value_text, trial["values"]), tested,
+            ])  # fmt: skip
+    text = aligned(lines, right=[False, False, *([True] if several else []), False, *([True] * (len(metrics) + 1))])
+    replicates = rows.loc[rows["status"] == "done"].groupby("config_id").size().max()
+    words = "The Pareto front" if several else "The best trial"
+    notes = [
+        f"{words} of each search by {' and '.join(headings)}, means over "
+        f"{int(replicates) if replicates == replicates else 0} replicates. What was chosen as the best of many looks "
+        "better there than it is; the test figure was looked at after the choice, of the chosen trial alone: mean "
+        "[95 % interval over replicates] (count).",
+        *ties,
+        *(f"Trials of {count}." for count in counts),
+    ]
+    if mark:
+        notes.append("† ORACLE: the search looked at true instance labels, which nothing else may see. Not a result of "
+                     "weak labels.")  # fmt: skip
+    return text + "\n\n" + "\n".join(notes) + "\n"
+
+
+def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mapping[str, Partition]) -> str:
+    """The test metric of a trial: mean, interval and count; `–` where the rows do not have it."""
+    mine = rows[(rows["config_id"] == trial["config_id"]) & (rows["method"] == trial["arm"])]
+    if metric not in mine[mine["status"] == "done"]:
+        return "–"
+    interval = interval_of(mine, metric, partitions.get(str(trial["config_id"]), DRAWN))
+    return f"{BOTH_BOUNDS.text(interval)} ({interval.count})"
+
+
+def _settings_text(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.split('.')[-1]}={_param_text(value)}" for key, value in params.items()) or "(fixed)"
+
+
+def _param_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _value_text(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
