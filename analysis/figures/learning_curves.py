@@ -17,6 +17,7 @@ from analysis.figures.metric_curves import marks_of
 from analysis.rows.metrics import describe
 from analysis.rows.results import folders_of
 from d2l_study.errors import UserError, nearest
+from d2l_study.study.ledger.run_files import CURVE
 
 if TYPE_CHECKING:
     import pandas
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from d2l_study.study.ledger.study_folder import StudyFolder
 
-CURVE = "curve.json"
 DEFAULT = "val_bag_auc"
 MOST_CELLS = 60
 WORDS = {"train_loss": "training loss", "val_distill_loss": "distillation loss (validation)"}

@@ -141,21 +141,23 @@ def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
     runs hold maps and the study allows its images to be shown."""
     if folder is None:
         return []
-    from d2l_study.study.trial import dense_maps
+    from d2l_study.study.ledger.run_files import SCORE_MAP_REPLICATE
+    from d2l_study.study.mlflow import map_pictures
+    from d2l_study.study.space.keys import WITH_SCORE_MAPS
 
     order = ranked(rows)
-    order = order[order["stage"].isin(dense_maps.STAGES)].sort_values("validation", ascending=False)
+    order = order[order["stage"].isin(WITH_SCORE_MAPS)].sort_values("validation", ascending=False)
     pieces: list[str] = []
     best = {one["stage"]: one for one in reversed(order.to_dict("records"))}
-    for one in (best[stage] for stage in dense_maps.STAGES if stage in best):
+    for one in (best[stage] for stage in WITH_SCORE_MAPS if stage in best):
         config = str(one["config_id"])
         try:
             data = folder.ledger.read_config(config).get("sections", {}).get("data", {})
-            if not dense_maps.images_allowed(folder.resolved().get("space", {}), data):
+            if not map_pictures.images_allowed(folder.resolved().get("space", {}), data):
                 return []
             mine = rows[(rows["config_id"] == config) & rows["teacher_id"].notna()]
             teacher = str(mine["teacher_id"].iloc[0]).split(",")[0] if len(mine) else None
-            made = dense_maps.map_pictures(folder, config, teacher, dense_maps.REPLICATE)
+            made = map_pictures.map_pictures(folder, config, teacher, SCORE_MAP_REPLICATE)
             for draw in made.values():
                 pieces.append(html.picture(_small(draw()), "jpeg", MAP_WIDTH / 1.4, _caption(one, Names.of(rows))))
         except Exception as error:  # the images may be elsewhere, or the maps dropped

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class BreastBags(PatchBags):
 
     dataset: str = option("breast", "the data set", choices=("breast",))
     folds: int = option(5, "folds of tissue cores; replicate = repeat × folds + fold", least=3, most=10)
+
+    INSTANCE_CLASSES: ClassVar[tuple[str, str]] = ("nuclei of a malignant image", "nuclei of a benign image")
 
     def collect(self) -> PatchCollection:
         return load(data_root(self.root))

@@ -54,6 +54,11 @@ class BagCollection(Pool):
         found = np.unique(self.image[self.bags.offsets[bag] : self.bags.offsets[bag + 1]])
         return self.images[int(found[0])] if len(found) == 1 and found[0] >= 0 else None
 
+    def instances_in_image(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        """xy (k, 2) and label (k,) of the k instances that come from an image, by its index into `images`."""
+        mine = self.image == image
+        return self.xy[mine], self.bags.instance_label[mine]
+
     def normalisation(self, bags: Bags) -> tuple[np.ndarray, np.ndarray]:
         """mean and standard deviation of the instances of some of the collection's bags, as of a `Replicate`; 1 for the
         standard deviation of what does not vary."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class ColonBags(PatchBags):
     """The `data` section of a space for the colon images."""
 
     dataset: str = option("colon", "the data set", choices=("colon",))
+
+    INSTANCE_CLASSES: ClassVar[tuple[str, str]] = ("epithelial", "other nuclei")
 
     def collect(self) -> PatchCollection:
         return load(data_root(self.root))

@@ -41,6 +41,7 @@ class SyntheticColonBags(PatchBags):
     drawing: int = option(0, "seed of the images, the same for all replicates", least=0)
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "images", "side", "nuclei", "witnesses", "drawing")
+    INSTANCE_CLASSES: ClassVar[tuple[str, str]] = ("epithelial", "other nuclei")
 
     def collect(self) -> PatchCollection:
         folder = self._written()

@@ -26,6 +26,9 @@ class GivenBags(Options):
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset",)
     """The keys that the pool (its content, and so its checksum) depends on."""
 
+    INSTANCE_CLASSES: ClassVar[tuple[str, str]] = ("positive", "negative")
+    """What positive and negative instances are, in the legend of a picture."""
+
     PATH_KEYS: ClassVar[tuple[str, ...]] = ()
     """The keys that name files or folders."""
 

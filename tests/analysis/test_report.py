@@ -237,7 +237,7 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
     from PIL import Image
 
     from analysis.report.figures import overlays
-    from d2l_study.study.trial import dense_maps
+    from d2l_study.study.mlflow import map_pictures
 
     runs = [  # config, stage, method, validation, test
         ("t1", "teacher", "none", 0.7, 0.99), ("t2", "teacher", "vat", 0.8, 0.6),
@@ -258,7 +258,7 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
         Image.new("RGB", (8, 8)).save(out, "PNG")
         return {"overlays/1.png": out.getvalue}
 
-    monkeypatch.setattr(dense_maps, "map_pictures", drawn)
+    monkeypatch.setattr(map_pictures, "map_pictures", drawn)
     pieces = overlays(rows, folder)
     assert asked == [("t2", None), ("s1", "t1"), ("c1", None), ("p1", None)]
     assert [word in piece for word, piece in zip(("vat", "none → s", "cam", "peak"), pieces, strict=True)] == [True] * 4

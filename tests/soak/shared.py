@@ -12,7 +12,8 @@ from few_digits import digits
 from studies import Place, hear_interrupts
 
 import analysis
-from d2l_study.study.ledger.ledger import WEIGHTS, Ledger
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.storage import LocalStorage
 
 HEAD = """

@@ -20,10 +20,10 @@ from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.storage import open_storage
-from d2l_study.study.trial.dense_maps import KnownImages
 from d2l_study.study.trial.stored_models import FoundModel, find_model
 
 

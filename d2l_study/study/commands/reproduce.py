@@ -11,6 +11,7 @@ from d2l_study.learning.science import changes_of
 from d2l_study.study.commands.existing_studies import alone, as_committed, find_configuration
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
+from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.stages import sections_of_order
@@ -103,10 +104,10 @@ def _logit_difference(ledger: Ledger, config: str, replicate: int, files: dict[s
     import pandas as pd
 
     try:
-        before = pd.read_parquet(io.BytesIO(ledger.read_file(config, replicate, "predictions.parquet")))
+        before = pd.read_parquet(io.BytesIO(ledger.read_file(config, replicate, PREDICTIONS)))
     except (KeyError, FileNotFoundError):
         return None
-    now = pd.read_parquet(io.BytesIO(files["predictions.parquet"]))
+    now = pd.read_parquet(io.BytesIO(files[PREDICTIONS]))
     if len(before) != len(now):
         return float("inf")
     return float(np.abs(before["logit"].to_numpy() - now["logit"].to_numpy()).max(initial=0.0))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.credentials import masked
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
 from d2l_study.study.commands import extend
+from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.plan_summary import show_found, show_plan
 from d2l_study.study.commands.request import Request, Study, check_same, known_slots, machine, prepare
 from d2l_study.study.commands.search_run import (
@@ -170,7 +171,7 @@ def _train(
     there = [entry for entry in entries if entry["config_id"] not in waiting]
     for entry, (rows, artifacts) in zip(there, folder.storage.map(partial(found, folder), there), strict=True):
         if any(row["status"] != "missing" for row in rows):
-            tracker.publish(folder, entry, rows, tags, reused_from(rows, study.name), artifacts)
+            tracker.publish(folder, entry, rows, tags, artifacts, reused_from(rows, study.name))
     begin_search(study)
     if space.search is not None and study.search is None:
         write_fixed(space, folder, study.checksum)
@@ -223,10 +224,8 @@ def keep_configurations(study: Study) -> None:
 
 def found(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of a configuration and the artifacts of its page."""
-    from d2l_study.study.mlflow import run_page
-
     rows = folder.rows_of(entry)
-    return rows, run_page.artifacts_of(folder, entry["config_id"], rows)
+    return rows, artifacts_of(folder, entry["config_id"], rows)
 
 
 @contextlib.contextmanager

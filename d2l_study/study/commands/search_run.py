@@ -24,7 +24,8 @@ from d2l_study.study.tune.queue import SearchQueue
 
 if TYPE_CHECKING:
     from d2l_study.study.commands.request import Study
-    from d2l_study.study.ledger.study_folder import StudyFolder
+    from d2l_study.study.ledger.run_files import CURVE
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 SAMPLERS = {
     "tpe": "tree-structured Parzen estimator, multivariate, trials at work counted as bad",
@@ -171,7 +172,7 @@ def forget_pruned(study: Study) -> None:
 
 def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:
     try:
-        return json.loads(folder.ledger.read_file(config, replicate, "curve.json"))
+        return json.loads(folder.ledger.read_file(config, replicate, CURVE))
     except (KeyError, FileNotFoundError, DamagedError):
         return []
 

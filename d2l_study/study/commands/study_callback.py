@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import ROOT_ERRORS, UnreadableError
+from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.request import Study
 from d2l_study.study.commands.search_run import typical_work
 from d2l_study.study.commands.trial_requests import order_key
@@ -56,8 +57,9 @@ class StudyWatch:
         for entry in entries:
             if entry["config_id"] not in trained and entry["config_id"] not in self._replicates:
                 rows = self.folder.rows_of(entry)  # it was there
+                artifacts = artifacts_of(self.folder, entry["config_id"], rows)
                 self.tracker.publish(
-                    self.folder, entry, rows, self.tags, reused_from=reused_from(rows, self.folder.name)
+                    self.folder, entry, rows, self.tags, artifacts, reused_from(rows, self.folder.name)
                 )
 
     @property
@@ -135,7 +137,7 @@ class StudyWatch:
                 self._begin(order)
             from d2l_study.study.mlflow import run_page
 
-            artifacts = run_page.artifacts_of(self.folder, order.config_id, rows)
+            artifacts = artifacts_of(self.folder, order.config_id, rows)
             curves = partial(run_page.reports_of, self.folder, order.config_id, rows)
             self.tracker.finish(order.config_id, rows, artifacts, curves=curves)
             if self._weights is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2l_study.errors import UserError
+from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.table_and_report import outcomes_digest, report_artifact
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow import run_page
@@ -75,7 +76,7 @@ def sync(
         page.status = known[PARENT].status  # stopped before its end, and nobody has gone on since
 
     counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
-    shown = folder.storage.map(lambda e: run_page.artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
+    shown = folder.storage.map(lambda e: artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
     for entry, pictures in zip(plan, shown, strict=True):
         config, mine = entry["config_id"], by_config[entry["config_id"]]
         there = known.get(config)
@@ -87,7 +88,7 @@ def sync(
             counts["unchanged"] += 1
         else:
             counts["created" if there is None else "updated"] += 1
-            tracker.publish(folder, entry, mine, tags, artifacts=pictures)
+            tracker.publish(folder, entry, mine, tags, pictures)
     written = tracker._flush()
     if not written or tracker.problems:
         raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")

@@ -26,11 +26,11 @@ from typing import Any
 from d2l_study.errors import DamagedError, warn_damaged
 from d2l_study.learning.science import science_version
 from d2l_study.study.ledger import records
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
-WEIGHTS = "weights.safetensors"
 MISSING = "the run counts as missing, and is trained again"
 
 Record = dict[str, Any]

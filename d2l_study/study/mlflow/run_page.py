@@ -23,16 +23,14 @@ import numpy as np
 from d2l_study.credentials import masked
 from d2l_study.errors import counted
 from d2l_study.study.ledger.ledger import trial_id
+from d2l_study.study.ledger.run_files import CURVE, PREDICTIONS, SCORE_MAP_REPLICATE
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.mlflow.map_pictures import images_allowed, map_pictures
 from d2l_study.study.mlflow.store import ARMS, LABELS, LEFT, REPLICATES, TEACHER, VARIED
-from d2l_study.study.search.restore import read_config
-from d2l_study.study.trial import dense_maps
+from d2l_study.study.space.keys import WITH_SCORE_MAPS
 
 if TYPE_CHECKING:
     import pandas
-
-PREDICTIONS, CURVE = "predictions.parquet", "curve.json"
-"""The files of a committed run that a page is made from; a run without one of them simply shows less."""
 
 COUNTERS = frozenset({"replicate", "repeat", "fold", "fold_count", "seed", "generation", "threads"})
 SHORT = {
@@ -203,24 +201,30 @@ def origin_tags(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 # ---- files
+ReadConfig = Callable[[StudyFolder, str], Mapping[str, Any]]
+"""(study, config_id) -> what the id stands for: stage, sections, seeds; empty if nobody knows."""
+
+
 def artifacts_of(
-    folder: StudyFolder, config_id: str, rows: Sequence[Mapping[str, Any]]
+    folder: StudyFolder, config_id: str, rows: Sequence[Mapping[str, Any]], read_config: ReadConfig
 ) -> dict[str, Callable[[], bytes]]:
     """The artifacts of a configuration's page, each read or drawn when called: the resolved configuration
     (`config.yaml`) and, where predictions are kept, `roc.png`, `bag_predictions.csv` and, of a student, the test
     instances that it and its teacher rank highest and lowest (`rankings.png`); of tissue, maps of some test images
-    (`overlays/1.png` …). What shows instances or images is left out where the study's `log_images` says so."""
-    artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id)}
+    (`overlays/1.png` …). What shows instances or images is left out where the study's `log_images` says so.
+
+    read_config: reads what the id stands for, and makes it again if it is lost, which takes more than the ledger."""
+    artifacts: dict[str, Callable[[], bytes]] = {"config.yaml": partial(_config_yaml, folder, config_id, read_config)}
     done = _done(rows)
     there = folder.storage.map(lambda r: _has(folder, config_id, r, PREDICTIONS), done)
     kept = [r for r, has in zip(done, there, strict=True) if has]
     stage = str(rows[0]["stage"]) if rows else ""
-    pictures = bool(_done(rows)) and dense_maps.images_allowed(
+    pictures = bool(_done(rows)) and images_allowed(
         folder.resolved().get("space", {}), read_config(folder, config_id).get("sections", {}).get("data", {})
     )
     teacher = str(rows[0]["teacher_id"]).split(",")[0] if stage == "student" else None
-    if pictures and stage in dense_maps.STAGES:
-        artifacts |= dense_maps.map_pictures(folder, config_id, teacher, dense_maps.REPLICATE)
+    if pictures and stage in WITH_SCORE_MAPS:
+        artifacts |= map_pictures(folder, config_id, teacher, SCORE_MAP_REPLICATE)
     if kept and pictures and teacher is not None:
         artifacts["rankings.png"] = partial(_rankings, folder, config_id, teacher, kept[0])
     if kept and stage != "attention":  # attention scores instances only
@@ -253,11 +257,11 @@ def _has(folder: StudyFolder, config_id: str, replicate: int, name: str) -> bool
     return record is not None and name in record["files"]
 
 
-def _config_yaml(folder: StudyFolder, config_id: str) -> bytes:
+def _config_yaml(folder: StudyFolder, config_id: str, read_config: ReadConfig) -> bytes:
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the compiled one is ten times as fast
-    return yaml.dump(read_config(folder, config_id), Dumper=dumper, sort_keys=False, allow_unicode=True).encode()
+    return yaml.dump(dict(read_config(folder, config_id)), Dumper=dumper, sort_keys=False, allow_unicode=True).encode()
 
 
 def _bag_predictions(folder: StudyFolder, config_id: str, replicates: Sequence[int]) -> pandas.DataFrame:

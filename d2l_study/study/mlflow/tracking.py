@@ -182,15 +182,13 @@ class Tracker:
         entry: Mapping[str, Any],
         rows: Sequence[Mapping[str, Any]],
         tags: Mapping[str, str],
+        artifacts: Mapping[str, Content],
         reused_from: str | None = None,
-        artifacts: Mapping[str, Content] | None = None,
     ) -> None:
         """Show a configuration of the plan wholly from the ledger, curves included: a result that was there.
 
-        artifacts: those of `run_page.artifacts_of`, if they are known already."""
+        artifacts: those of `run_page.artifacts_of`."""
         config = entry["config_id"]
-        if artifacts is None:
-            artifacts = run_page.artifacts_of(folder, config, rows)
         done = [int(row["replicate"]) for row in rows if row["status"] == "done"]
         with self._lock:  # as one change, so that a page that is right already is left alone
             self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"],

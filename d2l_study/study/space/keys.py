@@ -31,6 +31,9 @@ REFERENCES = ("bag_label", "attention", *CLASS_MAPS, "oracle")
 WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
 """Stages that leave no instance classifier: nothing to store."""
 
+WITH_SCORE_MAPS = ("teacher", "student", *CLASS_MAPS)
+"""Stages whose runs hold score maps of test images, where there are images."""
+
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000
 MOST_MEMBERS = 50_000

@@ -18,8 +18,16 @@ from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
-from d2l_study.study.ledger.ledger import WEIGHTS, Ledger, trial_id
-from d2l_study.study.space.keys import CLASS_MAPS, WITHOUT_WEIGHTS, scientific
+from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.run_files import (
+    CURVE,
+    GENERATIONS,
+    PREDICTIONS,
+    SCORE_MAP_REPLICATE,
+    SCORE_MAPS,
+    WEIGHTS,
+)
+from d2l_study.study.space.keys import CLASS_MAPS, WITH_SCORE_MAPS, WITHOUT_WEIGHTS, scientific
 from d2l_study.study.trial import dense_maps
 
 if TYPE_CHECKING:
@@ -123,20 +131,20 @@ def run_results(
         **_counts(order, problem), "warning": "; ".join(undefined(problem)) or None,
         "code_version": order.code_version, "made_by": order.study, "committed_at": at,
     }  # fmt: skip
-    files = {"curve.json": json.dumps(result.curve).encode()}
+    files = {CURVE: json.dumps(result.curve).encode()}
     if result.logits:
-        files["predictions.parquet"] = _predictions(order.stage, problem, result)
+        files[PREDICTIONS] = _predictions(order.stage, problem, result)
     generations = getattr(result, "generations", [])
     if len(generations) > 1:
-        files["generations.json"] = json.dumps([vars(generation) for generation in generations]).encode()
-    if order.stage in dense_maps.STAGES and problem.number == dense_maps.REPLICATE and result.status == "done":
+        files[GENERATIONS] = json.dumps([vars(generation) for generation in generations]).encode()
+    if order.stage in WITH_SCORE_MAPS and problem.number == SCORE_MAP_REPLICATE and result.status == "done":
         try:
             maps = dense_maps.run_maps(problem, _scores(order, problem, result, device))
         except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
             maps = None
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
         if maps is not None:
-            files[dense_maps.MAPS] = maps
+            files[SCORE_MAPS] = maps
     if keep_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
         files[WEIGHTS] = _weights(order, problem, result)
     return row, files

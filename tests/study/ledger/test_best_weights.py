@@ -4,7 +4,7 @@ import pytest
 from make_study import make_study
 
 from d2l_study.study.ledger.best_weights import BestWeights
-from d2l_study.study.ledger.ledger import WEIGHTS
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import write_document
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder

@@ -10,7 +10,8 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger import records
-from d2l_study.study.ledger.ledger import WEIGHTS, Ledger, config_id
+from d2l_study.study.ledger.ledger import Ledger, config_id
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder, find_study
 

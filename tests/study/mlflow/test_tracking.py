@@ -19,6 +19,7 @@ from make_study import make_study
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands import mlflow_ui
+from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.sync import sync
 from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -379,7 +380,7 @@ def test_a_finished_live_study_needs_no_sync(uri, tmp_path):
         config = entry["config_id"]
         tracker.begin(config, method=entry["method"], stage="teacher", params=entry["values"], tags={})
         rows = [r for r in folder.iter_rows() if r["config_id"] == config]
-        tracker.finish(config, rows, run_page.artifacts_of(folder, config, rows))
+        tracker.finish(config, rows, artifacts_of(folder, config, rows))
     tracker.end("FINISHED", {})
     assert tracker.close()
     result = sync(folder, uri)

@@ -1,0 +1,90 @@
+"""Pictures of the score maps that a run holds, drawn over the tissue for its MLflow page and for reports."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data import DATASETS
+from d2l_study.data.image_files import read_image
+from d2l_study.learning.metrics import auc
+from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.run_files import SCORE_MAPS
+from d2l_study.study.ledger.study_folder import StudyFolder
+
+PRIVATE = ("manifest",)
+"""Data sets whose images go into MLflow only where the space says `log_images: true`."""
+
+
+def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether pictures of instances and images may go into MLflow. space: as in `resolved.json`; data: the section."""
+    allowed = space.get("log_images")
+    return data.get("dataset") not in PRIVATE if allowed is None else bool(allowed)
+
+
+def map_pictures(
+    folder: StudyFolder, config_id: str, teacher: str | None, replicate: int
+) -> dict[str, Callable[[], bytes]]:
+    """name of the artifact -> a function that draws it, for the maps that a run holds; a student's stand beside those
+    of `teacher`, the first it learned from, where they are kept."""
+    found = stored_maps(folder.ledger, config_id, replicate)
+    count = 0 if found is None else len(found[0])
+    return {f"overlays/{k + 1}.png": partial(_picture, folder, config_id, teacher, replicate, k) for k in range(count)}
+
+
+def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate: int, k: int) -> bytes:
+    from d2l_study.inference.dense import Grid
+    from d2l_study.inference.overlay import Panel, Places, overlay_picture
+
+    content = folder.ledger.read_config(config_id)
+    data = content["sections"]["data"]
+    pool = DATASETS[data["dataset"]](**data).load_pool()
+    own = stored_maps(folder.ledger, config_id, replicate)
+    beside = stored_maps(folder.ledger, teacher, replicate) if teacher is not None else None
+    assert own is not None
+    maps = ({"teacher": beside} if beside is not None else {}) | {str(content["stage"]): own}
+    thresholds = {name: _threshold(folder.ledger, teacher if name == "teacher" and teacher else config_id, replicate)
+                  for name in maps}  # fmt: skip
+    about = own[0][k]
+    path = pool.images[about["image"]]
+    xy, label = pool.instances_in_image(about["image"])
+    known = label >= 0
+    panels = {}
+    for name, (metas, arrays) in maps.items():
+        area = auc(label[known], arrays[f"places{k}"][known])
+        note = "" if np.isnan(area) else f"AUC of the {int(known.sum())} marked: {area:.3f}"
+        panels[name] = Panel(arrays[f"logits{k}"], Grid.from_dict(metas[k]["grid"]), note, thresholds[name])
+    bag = about["bag"]
+    sort = "positive" if pool.bags.label[bag] == 1 else "negative"
+    positive, negative = DATASETS[data["dataset"]].INSTANCE_CLASSES
+    pixels = read_image(path)
+    return overlay_picture(
+        pixels, (pixels.shape[1], pixels.shape[0]), panels, places=Places(xy[known], label[known]), positive=positive,
+        negative=negative,
+        title=f"test image of bag {pool.names[bag]} ({sort}), replicate {replicate}, trial {trial_id(config_id)}",
+    )  # fmt: skip
+
+
+def stored_maps(
+    ledger: Ledger, config_id: str, replicate: int
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
+    """What a run holds: of each image its bag, number and grid, and the arrays by name; None if it holds no maps."""
+    record = ledger.read(config_id, replicate)
+    if record is None or SCORE_MAPS not in record["files"]:
+        return None
+    try:
+        with np.load(io.BytesIO(ledger.read_file(config_id, replicate, SCORE_MAPS))) as arrays:
+            return json.loads(str(arrays["meta"])), {key: arrays[key] for key in arrays if key != "meta"}
+    except FileNotFoundError:  # dropped
+        return None
+
+
+def _threshold(ledger: Ledger, config_id: str, replicate: int) -> float | None:
+    record = ledger.read(config_id, replicate)
+    value = record["row"].get("instance_threshold") if record is not None else None
+    return None if value is None or np.isnan(value) else float(value)
