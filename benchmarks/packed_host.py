@@ -28,8 +28,11 @@ from options import existing_folder, output_file, whole_number
 
 from d2l_study.data import DATASETS
 from d2l_study.learning import Compute, TeacherConfig
+from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
+from d2l_study.learning.fitted import fitted_teacher
 from d2l_study.learning.packed.batches import Capacity, Problem, draw_block
-from d2l_study.learning.teacher import _start, evaluation_bags, fitted, teacher_model, validation
+from d2l_study.learning.sequential import TeacherTrainer
+from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.study.commands.request import Request, prepare
 from d2l_study.study.commands.trial_requests import make_orders
 from d2l_study.study.ledger.storage import open_storage
@@ -74,7 +77,7 @@ def run_ms(order: TrialRequest) -> dict[str, float]:
     pool = data.load_pool()
     config = TeacherConfig(**order.sections["teacher"])
     replicate = data.replicate(pool, 0, order.base_seed)
-    training = _start(config, teacher_model(config, replicate), replicate, Compute())
+    training = TeacherTrainer(config, teacher_model(config, replicate), replicate, Compute()).training
     for value in training.params.values():
         value.grad = torch.randn_like(value)
     training.optimizer.step()
@@ -89,13 +92,14 @@ def run_ms(order: TrialRequest) -> dict[str, float]:
 
     def end() -> None:
         number = next(numbers)
-        result = fitted(dataclasses.replace(replicate, number=number), training, logits, time.perf_counter())
+        result = fitted_teacher(dataclasses.replace(replicate, number=number), training, logits, time.perf_counter())
         row, files = run_results(order, replicate, result, "cuda", now())
         assert folder.ledger.commit(order.config_id, number, row, files)
 
     return {
         "its bags": 1e3 * median(lambda: data.replicate(pool, 0, order.base_seed)),
-        "figures of a validation": 1e3 * median(lambda: validation(replicate, logits[-1][: len(replicate.val)])),
+        "figures of a validation": 1e3
+        * median(lambda: validation_metrics(replicate, logits[-1][: len(replicate.val)])),
         "checkpoint as bytes": 1e3 * median(training.to_bytes),
         "checkpoint stored": 1e3 * median(lambda: folder.ledger.save_checkpoint(order.config_id, 0, state)),
         "end": 1e3 * median(end),

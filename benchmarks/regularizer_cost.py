@@ -23,7 +23,7 @@ from d2l_study.data import MnistBags
 from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Normalise
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.learning.training import descend, trainable
 
 THREE = {"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}

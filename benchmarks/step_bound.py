@@ -32,7 +32,7 @@ from d2l_study.data import MnistBags
 from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Normalise
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.learning.training import descend, trainable
 
 LAYERS = {"conv1": (576, 25, 20), "conv2": (64, 500, 50), "fc": (1, 800, 500), "attention": (1, 500, 128)}

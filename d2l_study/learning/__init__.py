@@ -16,15 +16,16 @@ from d2l_study.learning.student_config import StudentConfig
 
 if TYPE_CHECKING:
     from d2l_study.learning.distillation import TeacherTargets, teacher_targets
+    from d2l_study.learning.fitted import FittedStudent, FittedTeacher
     from d2l_study.learning.prediction import Compute
     from d2l_study.learning.references import attention_reference, fit_reference
-    from d2l_study.learning.student import FittedStudent, fit_student
-    from d2l_study.learning.teacher import FittedTeacher, fit_teacher
+    from d2l_study.learning.student import fit_student
+    from d2l_study.learning.teacher import fit_teacher
 
 _LAZY = {
-    "Compute": "prediction", "FittedTeacher": "teacher", "fit_teacher": "teacher",
+    "Compute": "prediction", "FittedTeacher": "fitted", "fit_teacher": "teacher",
     "TeacherTargets": "distillation", "teacher_targets": "distillation",
-    "FittedStudent": "student", "fit_student": "student",
+    "FittedStudent": "fitted", "fit_student": "student",
     "fit_reference": "references", "attention_reference": "references",
 }  # fmt: skip
 

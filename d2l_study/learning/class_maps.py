@@ -9,7 +9,8 @@ steps, optimizer and selection are those of the other reference rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -20,17 +21,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
-from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
-from d2l_study.learning.instance_metrics import instance_metrics
-from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
+from d2l_study.learning.evaluation import Logits, Metrics, evaluation_metrics, validation_metrics
+from d2l_study.learning.fitted import FittedStudent
+from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.objective import batch_bags
-from d2l_study.learning.prediction import Compute, Normalise, bag_metrics
-from d2l_study.learning.student import FittedStudent
+from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training import Training, train_interval, trainable
-from d2l_study.learning.undefined import warn_of_undefined
 from d2l_study.models import Params
 from d2l_study.models.class_map import KINDS, LEAST_SIDE, SCALE, class_map, class_map_init, image_logit, read_map
 
@@ -74,38 +72,21 @@ def fit_class_map(
     replicates: Sequence[Replicate],
     *,
     compute: Compute | None = None,
-    report: Report | None = None,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
-    resume: Mapping[int, bytes] | None = None,
+    **callbacks: Unpack[Callbacks],
 ) -> list[FittedStudent]:
     """Train a class map network (`cam` or `peak`) on the images and labels of each replicate's training bags.
 
     Of the configuration count steps, batch_bags (images per step), optimizer, eval_every, patience, select (the
     validation loss is the images' log loss), and augment where it is `dihedral` or `histology`; motions of a few pixels
-    do nothing to an image. `UserError` if a bag is not one image, or its instances have no places in it.
+    do nothing to an image. The other keywords as in `fit_teacher`. `UserError` if a bag is not one image, or its
+    instances have no places in it.
     """
     if kind not in KINDS:
         raise UserError(f"reference: {kind!r} is no class map; expected {' or '.join(KINDS)}")
-    compute, config = compute or Compute(), config.without_teacher()
     images = _Images(replicates)
-    normalise = [Normalise.of(replicate, compute) for replicate in replicates]
-    trainings = []
-    for replicate in replicates:
-        values = class_map_init(replicate.streams.on("class_map").rng("student_init"))
-        training = Training(*trainable(config, values, compute))
-        if resume and replicate.number in resume:
-            training.load_bytes(resume[replicate.number])
-        trainings.append(training)
-    train_in_lockstep(
-        [replicate.number for replicate in replicates], trainings,
-        lambda i: _interval(kind, config, replicates[i], images, trainings[i], normalise[i], compute),
-        report, checkpoint, checkpoint_every,
-    )  # fmt: skip
-    return [
-        _evaluate(kind, replicate, images, training, norm, compute)
-        for replicate, training, norm in zip(replicates, trainings, normalise, strict=True)
-    ]
+    compute, config = compute or Compute(), config.without_teacher()
+    trainers = [ClassMapTrainer(kind, config, replicate, images, compute) for replicate in replicates]
+    return fit_in_lockstep(trainers, callbacks)
 
 
 class _Images:
@@ -127,46 +108,70 @@ class _Images:
         assert path is not None
         return _reduced(read_image(path))
 
-    def places(self, bag: int) -> Tensor:
+    def centres(self, bag: int) -> Tensor:
         """(k, 2) centres of the bag's instances (column, row) in pixels of the whole image."""
         offsets = self.pool.bags.offsets
         return torch.from_numpy(self.pool.xy[offsets[bag] : offsets[bag + 1]])
 
 
-def _interval(
-    kind: str,
-    config: StudentConfig,
-    replicate: Replicate,
-    images: _Images,
-    training: Training,
-    normalise: Normalise,
-    compute: Compute,
-) -> None:
-    """One interval of a replicate, up to its validation."""
-    streams, train = replicate.streams.on("class_map"), replicate.train
-    one = np.zeros(1, np.int64)
+class ClassMapTrainer(ReplicateTrainer[FittedStudent]):
+    """One replicate's class map network in training."""
 
-    def loss_of(step: int) -> tuple[Tensor, Tensor]:
+    def __init__(
+        self, kind: str, config: StudentConfig, replicate: Replicate, images: _Images, compute: Compute
+    ) -> None:
+        self.kind, self.config, self.images = kind, config, images
+        self.streams = replicate.streams.on("class_map")
+        values = class_map_init(self.streams.rng("student_init"))
+        super().__init__(replicate, Training(*trainable(config, values, compute)), compute)
+
+    def advance(self) -> None:
+        if train_interval(self.config, self.training, PARTS, self._loss, self._validate, "val_bag_nll"):
+            self.training.status = "done"
+
+    def _loss(self, step: int) -> tuple[Tensor, Tensor]:
+        config, train, streams = self.config, self.replicate.train, self.streams
         chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
+        one = np.zeros(1, np.int64)
         losses = []
         for place, bag in enumerate(chosen):  # images may differ in size, so one by one
-            seen = augmented(config, images.image[int(train.number[bag])], one, streams.on(f"place{place}"), step)
-            with compute.autocast():
-                found = class_map(training.params, normalise(seen))
+            image = self.images.image[int(train.number[bag])]
+            seen = augmented(config, image, one, streams.on(f"place{place}"), step)
+            with self.compute.autocast():
+                found = class_map(self.training.params, self.normalise(seen))
             label = torch.tensor([float(train.label[bag])], device=found.device)
-            losses.append(binary_cross_entropy_with_logits(image_logit(found, kind), label))
+            losses.append(binary_cross_entropy_with_logits(image_logit(found, self.kind), label))
         loss = torch.stack(losses).mean()
         return loss, loss.detach()[None]
 
-    def validate(params: Params) -> dict[str, float] | None:
-        logit, _ = _scores(kind, params, images, replicate.val, normalise, compute)
-        if not np.isfinite(logit).all():
-            return None
-        label = replicate.val.label
-        return {"val_bag_auc": metrics.auc(label, logit), "val_bag_nll": metrics.log_loss(label, logit)}
+    def _validate(self, params: Params) -> Metrics | None:
+        logit, _ = self._scores(params, self.replicate.val)
+        return validation_metrics(self.replicate, logit)
 
-    if train_interval(config, training, PARTS, loss_of, validate, "val_bag_nll"):
-        training.status = "done"
+    def evaluate(self) -> FittedStudent:
+        begin, training = time.perf_counter(), self.training
+        values: Metrics = {}
+        logits: Logits = {}
+        if training.status == "done":
+            val, val_instances = self._scores(training.best_params, self.replicate.val)
+            test, test_instances = self._scores(training.best_params, self.replicate.test)
+            found = evaluation_metrics(self.replicate, [val, test, test_instances, val_instances])
+            if found is None or not np.isfinite(val_instances).all():
+                training.fail_snapshot("logits")
+            else:
+                values, logits = found
+        return FittedStudent.of(self.replicate, training, values, logits, begin, stage=self.kind)
+
+    @torch.no_grad()
+    def _scores(self, params: Params, bags: Bags) -> tuple[np.ndarray, np.ndarray]:
+        """The images' logits, (bags,), and the class map at each instance, (instances,), in the order of the bags."""
+        logits, scores = [], []
+        for bag in bags.number.tolist():
+            with self.compute.autocast():
+                found = class_map(params, self.normalise(self.images.image[bag]))
+            logits.append(image_logit(found, self.kind))
+            scores.append(read_map(found[0], self.images.centres(bag), PIXELS))
+        return torch.cat(logits).cpu().numpy(), torch.cat(scores).cpu().numpy()
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:
@@ -187,40 +192,3 @@ def image_scores(
     with compute.autocast():
         (found,) = class_map(params, Normalise.of(replicate, compute)(_reduced(image)))
     return found.cpu().numpy(), read_map(found, torch.from_numpy(xy), PIXELS).cpu().numpy()
-
-
-@torch.no_grad()
-def _scores(
-    kind: str, params: Params, images: _Images, bags: Bags, normalise: Normalise, compute: Compute
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images' logits, (bags,), and the class map at each instance, (instances,), in the order of the bags."""
-    logits, scores = [], []
-    for bag in bags.number.tolist():
-        with compute.autocast():
-            found = class_map(params, normalise(images.image[bag]))
-        logits.append(image_logit(found, kind))
-        scores.append(read_map(found[0], images.places(bag), PIXELS))
-    return torch.cat(logits).cpu().numpy(), torch.cat(scores).cpu().numpy()
-
-
-def _evaluate(
-    kind: str, replicate: Replicate, images: _Images, training: Training, normalise: Normalise, compute: Compute
-) -> FittedStudent:
-    begin = time.perf_counter()
-    found: dict[str, float] = {}
-    logits: dict[tuple[str, str], np.ndarray] = {}
-    if training.status == "done":
-        val, val_scores = _scores(kind, training.best_params, images, replicate.val, normalise, compute)
-        test, test_scores = _scores(kind, training.best_params, images, replicate.test, normalise, compute)
-        if all(np.isfinite(values).all() for values in (val, val_scores, test, test_scores)):
-            logits = {("val", "bag"): val, ("test", "bag"): test, ("test", "instance"): test_scores}
-            found = bag_metrics(replicate.val.label, val, "val_bag") | bag_metrics(replicate.test.label, test, "bag")
-            found |= instance_metrics(replicate, test_scores, label_free_threshold(val_scores, replicate.val))
-            warn_of_undefined(replicate)
-        else:
-            training.status = "failed"
-            training.cause = f"the logits of the snapshot of step {training.best_step} are not finite"
-    return FittedStudent(
-        replicate.number, training.status, training.cause, training.best_params, training.best_step, training.step,
-        training.seconds, time.perf_counter() - begin, training.curve, found, logits, kind,
-    )  # fmt: skip

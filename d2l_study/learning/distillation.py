@@ -123,11 +123,11 @@ def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray
     return found.astype(np.float32)
 
 
-def lesson_targets(
+def training_soft_labels(
     config: StudentConfig, replicate: Replicate, teachers: Sequence[TeacherTargets]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a student of these teachers learns: soft labels of the training and the validation instances, (instances,)
-    each, averaged over `config.neighbours` neighbours in the image.
+    """The soft labels that a student of these teachers learns from, of the training and the validation instances,
+    (instances,) each, averaged over `config.neighbours` neighbours in the image.
 
     A teacher errs on a patch by how it looks, and a student of the same looks repeats the error; the neighbours' labels
     err otherwise, so that their mean tells the student what its teacher did not know of that patch.

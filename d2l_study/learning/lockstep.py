@@ -1,14 +1,36 @@
-"""All replicates of a configuration in lockstep, on a CPU by turns: one interval each, one report per interval."""
+"""The training loop of all replicates of a configuration: in lockstep, one validation interval each, by turns.
+
+trainers = [TeacherTrainer(config, model, replicate, compute) for replicate in replicates]
+results = fit_in_lockstep(trainers, callbacks)
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
+
+from d2l_study.data.pool import Replicate
+from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.training import Training
 
 Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
-"""Called once per interval with the step and each running replicate's values."""
 Checkpoint = Callable[[int, bytes], None]
-"""Called with a replicate's number and its state, to be given back as `resume`."""
+Result = TypeVar("Result")
+
+
+class Callbacks(TypedDict, total=False):
+    """How a training tells of itself, saves itself and goes on; every function that fits takes these as keywords.
+
+    report: called once per validation interval with the step and each running replicate's values. checkpoint: called
+    with a replicate's number and its state, at the first interval's end after every `checkpoint_every` steps (0:
+    never). resume: replicate number -> such a state, from which the replicate goes on.
+    """
+
+    report: Report | None
+    checkpoint: Checkpoint | None
+    checkpoint_every: int
+    resume: Mapping[int, bytes] | None
 
 
 class Trained(Protocol):
@@ -22,19 +44,46 @@ class Trained(Protocol):
 
     def to_bytes(self) -> bytes: ...
 
+    def load_bytes(self, data: bytes) -> None: ...
+
+
+class ReplicateTrainer(ABC, Generic[Result]):
+    """One replicate with the state of its training. A subclass says what an interval is, and what is evaluated."""
+
+    def __init__(self, replicate: Replicate, training: Training, compute: Compute) -> None:
+        self.replicate, self.training, self.compute = replicate, training, compute
+        self.normalise = Normalise.of(replicate, compute)
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Train one interval up to its validation; sets `training.status` once the training is over."""
+
+    @abstractmethod
+    def evaluate(self) -> Result:
+        """The result of a training that is over."""
+
+
+def fit_in_lockstep(trainers: Sequence[ReplicateTrainer[Result]], callbacks: Callbacks) -> list[Result]:
+    """Train all replicates, then evaluate each; the results are in the order of the trainers."""
+    train_in_lockstep(
+        [trainer.replicate.number for trainer in trainers], [trainer.training for trainer in trainers],
+        lambda i: trainers[i].advance(), callbacks,
+    )  # fmt: skip
+    return [trainer.evaluate() for trainer in trainers]
+
 
 def train_in_lockstep(
-    numbers: Sequence[int],
-    trainings: Sequence[Trained],
-    advance: Callable[[int], None],
-    report: Report | None,
-    checkpoint: Checkpoint | None,
-    checkpoint_every: int,
+    numbers: Sequence[int], trainings: Sequence[Trained], advance: Callable[[int], Any], callbacks: Callbacks
 ) -> None:
     """Call `advance(i)`, one interval of the i-th replicate, until none is `running` any more.
 
-    A checkpoint is due at the first interval's end after every `checkpoint_every` steps (0: never).
+    numbers: by which the callbacks know the replicates. Those in `resume` go on from their states.
     """
+    report, checkpoint = callbacks.get("report"), callbacks.get("checkpoint")
+    every, resume = callbacks.get("checkpoint_every", 0), callbacks.get("resume") or {}
+    for number, training in zip(numbers, trainings, strict=True):
+        if number in resume:
+            training.load_bytes(resume[number])
     while any(t.status == "running" for t in trainings):
         # Replicates resumed from different steps meet again: the one furthest behind sets the pace.
         behind = min(t.position for t in trainings if t.status == "running")
@@ -44,7 +93,7 @@ def train_in_lockstep(
                 continue
             advance(i)
             values[number] = training.curve[-1]
-            due = checkpoint_every and behind // checkpoint_every != training.position // checkpoint_every
+            due = every and behind // every != training.position // every
             if checkpoint and due and training.status == "running":
                 checkpoint(number, training.to_bytes())
         if report:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ import torch
 from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
+from d2l_study.learning.evaluation import Metrics
+from d2l_study.learning.fitted import FittedStudent
 from d2l_study.learning.instance_metrics import ranking_metrics
-from d2l_study.learning.lockstep import Checkpoint, Report
+from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
-from d2l_study.learning.student import FittedStudent, Lesson, Metrics, fit_lessons
+from d2l_study.learning.student import SoftLabels, fit_to_soft_labels
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
 from d2l_study.models import MilModel, Params
@@ -37,10 +39,7 @@ def fit_reference(
     replicates: Sequence[Replicate],
     *,
     compute: Compute | None = None,
-    report: Report | None = None,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
-    resume: Mapping[int, bytes] | None = None,
+    **callbacks: Unpack[Callbacks],
 ) -> list[FittedStudent]:
     """Train the instance classifier of `config` on bag labels (`bag_label`) or true instance labels (`oracle`).
 
@@ -51,14 +50,11 @@ def fit_reference(
     if kind not in ("bag_label", "oracle"):
         raise UserError(f"reference: {kind!r} is not trained; expected bag_label or oracle")
     oracle = kind == "oracle"
-    lessons = []
     learned = [_labelled(replicate) for replicate in replicates] if oracle else replicates
-    for replicate in learned:
-        train, val = (_labels(bags, oracle) for bags in (replicate.train, replicate.val))
-        lessons.append(Lesson(train, val))
-    return fit_lessons(
-        config.without_teacher(), learned, lessons, stage=kind, oracle=oracle, compute=compute, report=report,
-        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, evaluated=replicates,
+    labels = [SoftLabels(_labels(learn.train, oracle), _labels(learn.val, oracle)) for learn in learned]
+    return fit_to_soft_labels(
+        config.without_teacher(), learned, labels, stage=kind, oracle=oracle, compute=compute, evaluated=replicates,
+        **callbacks,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the training of a teacher and of a student share: the state of one replicate, and one interval of steps."""
+"""What the trainings of all networks share: the state of one replicate, and one interval of steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,9 +16,6 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.models import Params
-
-SHOWN = ("bag_auc", "instance_auc", "val_bag_auc")
-"""The metrics that a fitted model is shown with."""
 
 
 @dataclass
@@ -52,6 +48,12 @@ class Training:
         """Optimizer steps done so far."""
         return self.step
 
+    def fail_snapshot(self, what: str, step: int | None = None) -> None:
+        """Turn a training that is done into a failed one: the `what` of a selected snapshot are not finite. step: of
+        the snapshot, `best_step` if not given."""
+        step = self.best_step if step is None else step
+        self.status, self.cause = "failed", f"the {what} of the snapshot of step {step} are not finite"
+
     def to_bytes(self) -> bytes:
         out = io.BytesIO()
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "optimizer"}
@@ -69,32 +71,6 @@ class Training:
         for f in dataclasses.fields(self):
             if f.name not in ("params", "optimizer") and f.name in state:  # an older run has no `average`
                 setattr(self, f.name, state[f.name])
-
-
-@dataclass(frozen=True, repr=False)
-class Fitted:
-    """What every trained replicate has, at its selected snapshot; `FittedTeacher` and `FittedStudent` say the rest."""
-
-    replicate: int
-    status: str
-    cause: str | None
-    params: Params
-    best_step: int
-    steps_run: int
-    train_seconds: float
-    eval_seconds: float
-    curve: list[dict[str, float]]
-    metrics: dict[str, float]
-    logits: dict[tuple[str, str], np.ndarray]
-
-    def __repr__(self) -> str:
-        """One line: what there is of it, not its weights and logits."""
-        said = self.status if self.cause is None else f"{self.status}: {self.cause}"
-        shown = [f"{name} {self.metrics[name]:.3f}" for name in SHOWN if name in self.metrics]
-        steps = f"step {self.best_step} of {self.steps_run}"
-        stage = getattr(self, "stage", "")
-        parts = filter(None, (f"replicate {self.replicate}", stage, said, steps, *shown, f"{self.train_seconds:.1f} s"))
-        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def trainable(

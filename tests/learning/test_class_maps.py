@@ -74,7 +74,7 @@ def test_images_are_halved_by_the_mean(replicates):
     whole = np.asarray(Image.open(images.pool.image_of(bag)).convert("RGB"), np.float64)
     mean = whole.reshape(48, 2, 48, 2, 3).mean((1, 3)).transpose(2, 0, 1)
     assert images.image[bag].shape == (1, 3, 48, 48) and np.abs(images.image[bag][0] - mean).max() <= 0.5
-    assert len(images.places(bag)) == images.pool.bags.sizes[bag]
+    assert len(images.centres(bag)) == images.pool.bags.sizes[bag]
 
 
 def test_the_map_of_an_image_is_the_one_its_instances_were_scored_on(replicates):

@@ -23,7 +23,7 @@ from d2l_study.learning.distillation import (
 )
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student import student_model
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.models import MilModel, Terms
 
 CPU = Compute()

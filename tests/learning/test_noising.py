@@ -13,7 +13,7 @@ from d2l_study.learning import TeacherConfig, fit_teacher
 from d2l_study.learning.noising import draw_masks, draw_mix, mix, move, partners, split_masks
 from d2l_study.learning.objective import draw_batch, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.models.extractors import head
 from d2l_study.models.pooling import attention_weights
 

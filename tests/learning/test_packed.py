@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from d2l_study.learning import fit_teacher, teacher
+from d2l_study.learning import TeacherConfig, fit_teacher
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
 from d2l_study.learning.packed import batches
@@ -17,7 +17,7 @@ from d2l_study.learning.packed.batches import Capacity, Problem, draw_block, ord
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
 PACKED = Compute(packed=True)
@@ -281,7 +281,7 @@ def test_bfloat16_changes_precision_not_meaning(make_replicate, tiny):
 
 
 def test_operations_are_counted_from_the_layers(make_replicate, tiny):
-    model = dataclasses.replace(teacher_model(teacher.TeacherConfig(), make_replicate(0)), shape=(1, 28, 28))
+    model = dataclasses.replace(teacher_model(TeacherConfig(), make_replicate(0)), shape=(1, 28, 28))
     # conv1 24²·20·25, conv2 8²·50·500, fc 800·500, classifier 500, attention 128·501, each twice
     assert sum(layer_flops(model).values()) == 2 * (576 * 20 * 25 + 64 * 50 * 500 + 800 * 500 + 500 + 128 * 501)
 

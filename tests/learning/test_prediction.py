@@ -10,7 +10,7 @@ from d2l_study.data.pool import Bags
 from d2l_study.learning import prediction
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

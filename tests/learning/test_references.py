@@ -9,7 +9,7 @@ import torch
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, attention_reference, fit_reference, fit_teacher, metrics
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.teacher_model import teacher_model
 
 CONFIG = StudentConfig(feature_width=16, steps=8, batch_bags=3, learning_rate=2e-3, eval_every=4, dropout=0.2)
 

@@ -17,7 +17,8 @@ from d2l_study.learning.regularizers import (
     subset,
     unit,
 )
-from d2l_study.learning.teacher import fit_teacher, teacher_model
+from d2l_study.learning.teacher import fit_teacher
+from d2l_study.learning.teacher_model import teacher_model
 
 HUGE = torch.tensor([-3e38, -1e5, -200.0, -30.0, 0.0, 30.0, 200.0, 1e5, 3e38])
 

@@ -11,9 +11,10 @@ from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, metrics, teacher_targets
 from d2l_study.learning import student as student_module
 from d2l_study.learning.distillation import distillation_divergence, soft_targets
+from d2l_study.learning.evaluation import evaluation_sets
 from d2l_study.learning.prediction import Compute
-from d2l_study.learning.student import evaluation_sets, student_model
-from d2l_study.learning.teacher import teacher_model
+from d2l_study.learning.student import student_model
+from d2l_study.learning.teacher_model import teacher_model
 
 TINY = StudentConfig(
     feature_width=16, steps=8, batch_bags=3, learning_rate=2e-3, eval_every=4, beta=0.3, augment="none"

@@ -10,10 +10,11 @@ import torch
 
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
-from d2l_study.learning import StudentConfig, TeacherConfig, fit_teacher, metrics, teacher
+from d2l_study.learning import StudentConfig, TeacherConfig, fit_teacher, metrics, sequential
+from d2l_study.learning.evaluation import evaluation_sets
 from d2l_study.learning.objective import batch_bags, draw_batch, epoch_order, teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
-from d2l_study.learning.teacher import evaluation_sets
+from d2l_study.learning.teacher_model import initial_params, teacher_model
 from d2l_study.learning.training import learning_rate
 from d2l_study.models.extractors import head
 
@@ -134,16 +135,15 @@ def test_reports_follow_the_replicates(make_replicate, tiny):
 def test_a_replicate_that_diverges_is_frozen_and_the_others_go_on(make_replicate, tiny, monkeypatch, eval_every):
     config = dataclasses.replace(tiny, eval_every=eval_every)
     undisturbed = fit_teacher(config, [make_replicate(r) for r in range(3)])
-    start = teacher._start
+    genuine = sequential.initial_params
 
-    def spoilt(config, model, replicate, compute):
-        training = start(config, model, replicate, compute)
+    def spoilt(config, model, replicate):
+        params = genuine(config, model, replicate)
         if replicate.number == 1:
-            with torch.no_grad():
-                training.params["conv1.weight"].fill_(torch.nan)
-        return training
+            params["conv1.weight"].fill_(torch.nan)
+        return params
 
-    monkeypatch.setattr(teacher, "_start", spoilt)
+    monkeypatch.setattr(sequential, "initial_params", spoilt)
     results = fit_teacher(config, [make_replicate(r) for r in range(3)])
     assert [r.status for r in results] == ["done", "failed", "done"]
     failed = results[1]
@@ -178,14 +178,14 @@ def scripted(monkeypatch):
 
     def use(validations, label):
         script = iter(validations)
-        real = teacher.predict_bags
+        real = sequential.predict_bags
 
         def predict(model, params, pool, sets, normalise, compute):
             if len(sets) > 1:  # the final evaluation
                 return real(model, params, pool, sets, normalise, compute)
             return [np.where(label == 1, *next(script)).astype(np.float32)]
 
-        monkeypatch.setattr(teacher, "predict_bags", predict)
+        monkeypatch.setattr(sequential, "predict_bags", predict)
 
     return use
 
@@ -225,7 +225,7 @@ def test_the_right_snapshot_is_kept(make_replicate, tiny, scripted, select, pati
 def test_one_replicate_stops_early_without_the_others(make_replicate, tiny, monkeypatch):
     config = dataclasses.replace(tiny, steps=12, eval_every=3, patience=1)
     replicates = [make_replicate(r) for r in range(2)]
-    real = teacher.predict_bags
+    real = sequential.predict_bags
     first = {0: iter([SURE, GOOD]), 1: iter([WORSE, GOOD, SURE, LOW])}
 
     def predict(model, params, pool, sets, *rest):
@@ -234,7 +234,7 @@ def test_one_replicate_stops_early_without_the_others(make_replicate, tiny, monk
             return real(model, params, pool, sets, *rest)
         return [np.where(sets[0].label == 1, *next(first[number])).astype(np.float32)]
 
-    monkeypatch.setattr(teacher, "predict_bags", predict)
+    monkeypatch.setattr(sequential, "predict_bags", predict)
     reports = []
     results = fit_teacher(config, replicates, report=lambda step, values: reports.append((step, sorted(values))))
     assert [(r.best_step, r.steps_run) for r in results] == [(3, 6), (9, 12)]
@@ -293,7 +293,7 @@ def test_the_running_mean_of_the_weights_is_what_is_kept(make_replicate, tiny):
             mean = 0.75 * mean + 0.25 * step
         torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
     scored = predict_bags(
-        teacher.teacher_model(config, replicate), found.params, replicate.pool, [replicate.val],
+        teacher_model(config, replicate), found.params, replicate.pool, [replicate.val],
         Normalise.of(replicate, Compute()), Compute(),
     )[0]  # fmt: skip
     assert found.curve[0]["val_bag_nll"] == metrics.log_loss(replicate.val.label, scored)
@@ -330,8 +330,8 @@ def test_he_weights_keep_the_variance_from_layer_to_layer(make_replicate, extrac
     replicate, spread = make_replicate(0), {}
     for initial in ("uniform", "he"):
         config = TeacherConfig(extractor=extractor, initial_weights=initial)
-        model = teacher.teacher_model(config, replicate)
-        params = teacher.initial_params(config, model, replicate)
+        model = teacher_model(config, replicate)
+        params = initial_params(config, model, replicate)
         x = Normalise.of(replicate, Compute())(replicate.pool.instances[:200])
         h = head(params, model.maps(params, x))
         spread[initial] = [v.square().mean().item() for v in (x, h)]
@@ -360,7 +360,7 @@ def test_the_optimizer_is_adam_with_the_rate_of_the_step(make_replicate, tiny, d
     config = dataclasses.replace(tiny, steps=3, eval_every=3, select="last", decay=decay, weight_decay=0.1)
     replicate = make_replicate(0)
     (result,) = fit_teacher(config, [replicate])
-    model = teacher.teacher_model(config, replicate)
+    model = teacher_model(config, replicate)
     params = {n: v.requires_grad_(True) for n, v in model.init(replicate.streams.rng("init")).items()}
     optimizer = torch.optim.Adam(params.values(), lr=1.0, weight_decay=0.1, fused=False)
     normalise = Normalise.of(replicate, Compute())

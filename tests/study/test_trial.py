@@ -236,7 +236,7 @@ def test_weights_are_kept_where_asked_for_and_give_the_predictions_again(tmp_pat
     from safetensors.torch import load
 
     from d2l_study.learning.prediction import Compute, Normalise, predict_bags
-    from d2l_study.learning.teacher import teacher_model
+    from d2l_study.learning.teacher_model import teacher_model
 
     asked = order(tmp_path, replicates=(0,), keep_weights="all")
     run_trial(asked)

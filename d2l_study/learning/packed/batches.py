@@ -43,7 +43,8 @@ _EXACT_STEPS = 200_000
 
 @dataclass(frozen=True)
 class Problem:
-    """One replicate with the configuration that it is trained by, and its streams (`teacher.of_member`)."""
+    """A replicate, with the streams of its ensemble member (`member_replicate`), and the configuration it is trained
+    by."""
 
     config: TeacherConfig
     replicate: Replicate

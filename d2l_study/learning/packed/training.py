@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from torch import Tensor
 
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.lockstep import Checkpoint, Report, train_in_lockstep
+from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
+from d2l_study.learning.fitted import FittedTeacher, fitted_teacher
+from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Capacity, Problem
 from d2l_study.learning.packed.group import Group, Interval
@@ -34,15 +36,7 @@ from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
 from d2l_study.learning.packed.stack import images_on, means_and_stds, optimizer_values
 from d2l_study.learning.prediction import Compute
-from d2l_study.learning.teacher import (
-    FittedTeacher,
-    evaluation_bags,
-    fitted,
-    initial_params,
-    of_member,
-    teacher_model,
-    validation,
-)
+from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, trainable
 
 SCALARS = (
@@ -57,14 +51,11 @@ def fit_teachers(
     problems: Sequence[tuple[TeacherConfig, Replicate]],
     *,
     compute: Compute | None = None,
-    report: Report | None = None,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
-    resume: Mapping[int, bytes] | None = None,
+    **callbacks: Unpack[Callbacks],
 ) -> list[FittedTeacher]:
     """Train each replicate by its own configuration; those that differ in `SCALARS` alone share a pack.
 
-    report, checkpoint and resume as in `fit_teacher`, but by position in `problems`: a replicate may be there under
+    The callbacks are those of `fit_teacher`, but know a replicate by its position in `problems`: it may be there under
     several configurations. Packs are trained one after the other.
     """
     compute = compute or Compute(packed=True)
@@ -75,9 +66,7 @@ def fit_teachers(
     for places in packs.values():
         # Replicates of one group of the optimizer stand together.
         places.sort(key=lambda i: optimizer_values(problems[i][0]))
-        results = fit_pack(
-            [problems[i] for i in places], places, compute, report, checkpoint, checkpoint_every, resume
-        )  # fmt: skip
+        results = fit_pack([problems[i] for i in places], places, compute, callbacks)
         found |= dict(zip(places, results, strict=True))
     return [found[i] for i in range(len(problems))]
 
@@ -92,21 +81,14 @@ def fit_pack(
     problems: Sequence[tuple[TeacherConfig, Replicate]],
     numbers: Sequence[int],
     compute: Compute,
-    report: Report | None = None,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
-    resume: Mapping[int, bytes] | None = None,
+    callbacks: Callbacks,
     dtype: torch.dtype = torch.float32,
 ) -> list[FittedTeacher]:
-    """`fit_teachers` for problems of one structure and pool. numbers: by which report, checkpoint and resume know
-    them; dtype: of parameters and arithmetic (float64 in tests)."""
-    pack = Pack(
-        [Problem(config, of_member(replicate, config.member)) for config, replicate in problems], compute, dtype
-    )
-    for number, training in zip(numbers, pack.trainings, strict=True):
-        if resume and number in resume:
-            training.load_bytes(resume[number])
-    train_in_lockstep(numbers, pack.trainings, pack.advance, report, checkpoint, checkpoint_every)
+    """`fit_teachers` for problems of one structure and pool. numbers: by which the callbacks know them; dtype: of
+    parameters and arithmetic (float64 in tests)."""
+    own = [Problem(config, member_replicate(replicate, config.member)) for config, replicate in problems]
+    pack = Pack(own, compute, dtype)
+    train_in_lockstep(numbers, pack.trainings, pack.advance, callbacks)
     return pack.evaluate()
 
 
@@ -161,7 +143,7 @@ class Pack:
         means = {name: s / steps for name, s in zip(("train_loss", *PARTS), ended.sums, strict=True)}
         training.seconds += ended.seconds
         over = close_interval(
-            problem.config, training, ended.last, means, lambda: validation(problem.replicate, ended.logit),
+            problem.config, training, ended.last, means, lambda: validation_metrics(problem.replicate, ended.logit),
             "val_bag_nll",
         )  # fmt: skip
         if over:
@@ -192,8 +174,10 @@ class Pack:
             predicted = on_host(sets.logits(model, params, self.images, norm))
             each = (time.perf_counter() - begin) / len(part)
             for i, logits in zip(part, predicted, strict=True):
-                results[i] = fitted(self.problems[i].replicate, self.trainings[i], logits, time.perf_counter() - each)
+                results[i] = fitted_teacher(
+                    self.problems[i].replicate, self.trainings[i], logits, time.perf_counter() - each
+                )
         for i, training in enumerate(self.trainings):
             if i not in results:
-                results[i] = fitted(self.problems[i].replicate, training, [], math.nan)
+                results[i] = fitted_teacher(self.problems[i].replicate, training, [], math.nan)
         return [results[i] for i in range(len(self.trainings))]

@@ -32,8 +32,7 @@ from d2l_study.study.trial import dense_maps
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
-    from d2l_study.learning.student import FittedStudent
-    from d2l_study.learning.teacher import FittedTeacher
+    from d2l_study.learning.fitted import FittedStudent, FittedTeacher
     from d2l_study.models import MilModel
     from d2l_study.study.trial.trial_request import TrialRequest
 
@@ -207,7 +206,7 @@ def sections_of_order(order: TrialRequest) -> dict[str, Options]:
 
 def _network(order: TrialRequest, problem: Replicate) -> MilModel:
     from d2l_study.learning.student import student_model
-    from d2l_study.learning.teacher import teacher_model
+    from d2l_study.learning.teacher_model import teacher_model
 
     if order.stage == "teacher":
         return teacher_model(TeacherConfig(**order.sections["teacher"]), problem)
@@ -227,7 +226,7 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from d2l_study.learning.teacher import evaluation_sets
+    from d2l_study.learning.evaluation import evaluation_sets
 
     tables = []
     for (split, level), bags in evaluation_sets(problem).items():

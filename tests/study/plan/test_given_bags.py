@@ -75,7 +75,8 @@ def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_the
 
 def test_a_student_of_a_fold_learns_from_no_other_fold(tmp_path):
     from d2l_study.learning import fit_student, teacher_targets
-    from d2l_study.learning.teacher import fit_teacher, teacher_model
+    from d2l_study.learning.teacher import fit_teacher
+    from d2l_study.learning.teacher_model import teacher_model
 
     pool = DATA.load_pool()
     one, other = (DATA.replicate(pool, number, 5) for number in (0, 1))
