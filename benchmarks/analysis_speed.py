@@ -30,7 +30,7 @@ import numpy as np
 from options import output_file, whole_number
 
 from d2l_study.study.ledger.ledger import Ledger, config_id
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 NAME = "synthetic_large"

@@ -56,7 +56,7 @@ def main() -> None:
     import pandas  # noqa: F401  (not to be counted)
 
     from d2l_study.study.ledger.ledger import config_id
-    from d2l_study.study.ledger.storage import open_storage
+    from d2l_study.study.ledger.root import open_storage
     from d2l_study.study.ledger.study_folder import StudyFolder
     from d2l_study.study.plan.plan import make_plan
     from d2l_study.study.space.space import load_space

@@ -35,7 +35,7 @@ from d2l_study.learning.sequential import TeacherTrainer
 from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.study.commands.request import Request, prepare
 from d2l_study.study.commands.trial_requests import make_orders
-from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.stages import run_results
 from d2l_study.study.trial.trial import now

@@ -15,7 +15,7 @@ import pandas as pd
 
 from d2l_study.learning import metrics
 from d2l_study.study.ledger.ledger import config_id
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 

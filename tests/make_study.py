@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from d2l_study.study.ledger.ledger import config_id
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 

@@ -146,7 +146,7 @@ class WholeRoot:
 
     def _leave_behind(self) -> None:
         """What only a kill, a loss or an older command leaves."""
-        from d2l_study.study.ledger.storage import LocalStorage
+        from d2l_study.study.ledger.local_storage import LocalStorage
         from d2l_study.study.ledger.study_folder import StudyFolder
 
         for name in self.names:

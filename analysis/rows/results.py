@@ -14,9 +14,10 @@ from analysis.rows.exported_rows import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_rows import load_file
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed, nearest
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
-from d2l_study.study.ledger.storage import open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study_names import can_be_folder
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 import analysis
 from analysis.cli import main
 from analysis.tables.search_table import search_table
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.search import Search

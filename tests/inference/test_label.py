@@ -20,7 +20,7 @@ from d2l_study.inference.model_file import ModelCard, from_bytes, to_bytes
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.metrics import probability
 from d2l_study.models import MilModel
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial import run_trial

@@ -23,8 +23,8 @@ from d2l_study import cli
 from d2l_study.inference.model_file import METADATA, ModelCard, to_bytes
 from d2l_study.models import MilModel
 from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
 
 SHORT, LONG = 120, 6000
 SEED = 7

@@ -13,8 +13,8 @@ from studies import Place, hear_interrupts
 
 import analysis
 from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
 
 HEAD = """
 description: a study that shares runs with others

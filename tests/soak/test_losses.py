@@ -10,7 +10,7 @@ import pytest
 from studies import FAULTY, Place, end_session, session, workers
 
 import analysis
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 
 pytestmark = pytest.mark.soak
 
@@ -29,7 +29,7 @@ import os, sys
 if sys.argv[2:]:
     os.fsync = lambda number: None
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 ledger = Ledger(LocalStorage(sys.argv[1]))
 for number in range(10_000):
     config, replicate = f"{number // 4:020x}", number % 4

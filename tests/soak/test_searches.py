@@ -9,8 +9,8 @@ from studies import DIGITS, Place, digits, end_session
 
 import analysis
 from analysis.__main__ import main as analyse
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 pytestmark = pytest.mark.soak

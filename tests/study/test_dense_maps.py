@@ -12,8 +12,8 @@ from d2l_study.inference.label import label_instances
 from d2l_study.inference.model_file import from_bytes
 from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.study.commands.label_truth import KnownImages
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import SCORE_MAPS, WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.map_pictures import images_allowed, map_pictures, stored_maps
 from d2l_study.study.space.resources import Resources

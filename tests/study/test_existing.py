@@ -6,8 +6,8 @@ from make_trial_request import order
 
 from d2l_study import cli
 from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import write_document
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import make_plan

@@ -6,7 +6,7 @@ import pytest
 from make_trial_request import order
 
 from d2l_study.errors import StorageError, UnreadableError
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial import trial as trial_module

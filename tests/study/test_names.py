@@ -22,8 +22,9 @@ from d2l_study import study_names
 from d2l_study.cli import main
 from d2l_study.errors import UserError
 from d2l_study.study.commands.sync import sync
-from d2l_study.study.ledger.storage import LocalStorage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study, list_studies
+from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.studies import find_study, list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study_names import arm_name_problem, check_study_name, study_name_problem
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")

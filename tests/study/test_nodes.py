@@ -7,7 +7,7 @@ from make_study import make_study
 from make_trial_request import order
 
 from d2l_study.errors import StorageError, UserError
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.tune.engine import train_in_worker
 from d2l_study.study.tune.nodes import _judge, _probe_function
 from d2l_study.study.tune.retries import STORAGE, loss_of

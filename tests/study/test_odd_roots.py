@@ -24,7 +24,7 @@ import analysis
 from analysis.report.mlflow_links import find_pages
 from d2l_study.cli import main
 from d2l_study.errors import UserError
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.mlflow.address import resolve_uri, sqlite_path, sqlite_uri
 
 COUNT = itertools.count()

@@ -15,8 +15,8 @@ from d2l_study.study.ledger import gc_flag, heartbeat, records
 from d2l_study.study.ledger.claims import Claims
 from d2l_study.study.ledger.gc_flag import flag_raised
 from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 BROKEN = "  broken: {teacher: {learning_rate: 1.0e+30}}\n"

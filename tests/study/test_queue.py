@@ -3,7 +3,7 @@
 import pytest
 from make_trial_request import order
 
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.tune.queue import OrderQueue
 

@@ -11,7 +11,7 @@ import analysis
 from d2l_study.data import MnistBags
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 
 pytestmark = pytest.mark.ray
 

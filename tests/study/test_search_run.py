@@ -5,7 +5,7 @@ from test_run import children, run
 
 import analysis
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.study_folder import find_study
+from d2l_study.study.ledger.studies import find_study
 
 pytestmark = pytest.mark.ray
 

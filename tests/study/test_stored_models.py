@@ -7,8 +7,8 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger import records
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.store import Page, StudyRuns
 from d2l_study.study.space.resources import Resources

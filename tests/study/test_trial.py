@@ -13,7 +13,7 @@ from make_trial_request import order
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, metrics
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.precision import check_precision, decided_precision
 from d2l_study.study.space.resources import Resources

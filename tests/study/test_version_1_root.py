@@ -15,8 +15,8 @@ import pytest
 import analysis
 from analysis.cli import main as analysis_main
 from d2l_study import cli
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.search.restore import read_config
 

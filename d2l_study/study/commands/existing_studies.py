@@ -14,9 +14,11 @@ from d2l_study.errors import DamagedError, UserError, counted
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.lease import ask_to_stop, holder
 from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.search_document import still_to_ask
-from d2l_study.study.ledger.storage import Storage, open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study, list_studies
+from d2l_study.study.ledger.storage import Storage
+from d2l_study.study.ledger.studies import find_study, list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import human_seconds
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial import compute_runs, run_trial

@@ -21,7 +21,8 @@ from d2l_study.study.ledger import heartbeat, records
 from d2l_study.study.ledger.gc_flag import flag_raised
 from d2l_study.study.ledger.lease import holder
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import Storage, Stored, open_storage
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.storage import Storage, Stored
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 YOUNG_SECONDS = 3600.0

@@ -23,7 +23,7 @@ from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.stored_models import FoundModel, find_model
 
 

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands.table_and_report import NAME as REPORT
-from d2l_study.study.ledger.storage import open_storage
-from d2l_study.study.ledger.study_folder import list_studies
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.mlflow.address import check_uri, client, is_http, page_server, sqlite_path
 from d2l_study.study.mlflow.store import KIND, experiment_url, run_path
 

@@ -15,7 +15,8 @@ from d2l_study.study.commands.remove import command_line
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.search_document import read_document, write_document
 from d2l_study.study.ledger.storage import short_path
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 Entry = dict[str, Any]
 

@@ -15,8 +15,10 @@ from d2l_study.data.memory_maps import human_bytes
 from d2l_study.errors import UserError, counted
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.lease import lease
-from d2l_study.study.ledger.storage import Storage, open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.storage import Storage
+from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.removal import forget_study
 from d2l_study.study_names import can_be_folder
 

@@ -11,8 +11,8 @@ from d2l_study.learning.science import changes_of
 from d2l_study.study.commands.existing_studies import alone, as_committed, find_configuration
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
-from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.stages import sections_of_order
 from d2l_study.study.trial.trial import METRICS, compute_runs, largest_difference

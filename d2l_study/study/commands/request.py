@@ -9,7 +9,7 @@ from pathlib import Path
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend as extension
 from d2l_study.study.ledger.gc_flag import last_collection
-from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.data_checks import check_data

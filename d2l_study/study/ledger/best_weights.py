@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.errors import DamagedError
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.study_folder import StudyFolder, list_studies
+from d2l_study.study.ledger.studies import list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     import pandas

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 from d2l_study import __version__
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.storage import Storage
+from d2l_study.study.ledger.study_documents import StudyDocuments
 
 if TYPE_CHECKING:
     import pandas
 
-    from d2l_study.study.ledger.storage import Storage
-    from d2l_study.study.ledger.study_folder import StudyFolder
 
 ROWS, PROOF = "rows.parquet", "rows.proof.json"
 FORMAT = 1
 """To be raised when rows are made in another way."""
 
 
-def digest(folder: StudyFolder, runs: Iterable[tuple[str, int]]) -> str | None:
+def digest(folder: StudyDocuments, runs: Iterable[tuple[str, int]]) -> str | None:
     """A hash of what the rows of these runs (configuration, replicate) are made from: the plan and the search byte by
     byte, of each run the versions of its records. None where a look at a record costs as much as reading it."""
     storage = folder.storage
@@ -58,7 +58,7 @@ def _versions_of_commit(storage: Storage, config: str, replicate: int) -> Iterat
         yield version
 
 
-def write(folder: StudyFolder, frame: pandas.DataFrame, made_from: str | None) -> None:
+def write(folder: StudyDocuments, frame: pandas.DataFrame, made_from: str | None) -> None:
     """Keep the rows. made_from: the digest that was found before they were read; None if they are to be read from the
     ledger always, and so are rows that do not come out of the file exactly as they went in."""
     import pandas as pd
@@ -72,7 +72,7 @@ def write(folder: StudyFolder, frame: pandas.DataFrame, made_from: str | None) -
         folder.storage.put(f"{folder.key}/{PROOF}", records.encode(proof))
 
 
-def read(folder: StudyFolder) -> pandas.DataFrame | None:
+def read(folder: StudyDocuments) -> pandas.DataFrame | None:
     """The rows as `write` was given them; None unless they are what the ledger would say now."""
     import pandas as pd
 

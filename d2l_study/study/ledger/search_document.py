@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.ledger.study_documents import StudyDocuments
 
 DOCUMENT = "search.json"
 LOST = (
@@ -15,7 +14,7 @@ LOST = (
 )
 
 
-def read_document(folder: StudyFolder) -> dict[str, Any] | None:
+def read_document(folder: StudyDocuments) -> dict[str, Any] | None:
     """`definition` and `trials`; None if the study has none, `DamagedError` if it is not what was written."""
     try:
         return folder.read_document(DOCUMENT, LOST, _problem)
@@ -30,7 +29,7 @@ def _problem(found: Mapping[str, Any]) -> str | None:
     return None if sound else "it has no definition with metrics, or no trials"
 
 
-def still_to_ask(folder: StudyFolder) -> tuple[int, int]:
+def still_to_ask(folder: StudyDocuments) -> tuple[int, int]:
     """How many trials of a study's search have not been asked for yet, and their runs; 0 for a study without one."""
     document = read_document(folder)
     if document is None:
@@ -41,6 +40,6 @@ def still_to_ask(folder: StudyFolder) -> tuple[int, int]:
     return left, left * int(space["replicates"])
 
 
-def write_document(folder: StudyFolder, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
+def write_document(folder: StudyDocuments, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
     document = {"version": 1, "definition": definition, "trials": list(trials)}
     folder.write_document(DOCUMENT, document)

@@ -1,17 +1,4 @@
-"""The folder of one study: the one class that knows its paths, and how its rows are read.
-
-    ROOT/studies/<name>/space.yaml       the space as written
-                       resolved.json     the space as resolved, overrides, command line, provenance
-                       plan.json         the configurations of the study, in order
-                       search.json       what a search is and has asked for, if the study is one
-                       local-1a2b3c4d.diff   what the checkout had that its commit had not, if anything
-                       failures/<trial_id>-r007.json   the last failure of a run that is not committed
-                       attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node
-                       precision.json    the number format, where the space leaves it to a probe
-                       copies/         of the first four, for the case that one of them is damaged
-                       lease.json        the driver at work on it
-                       rows.parquet      all rows, compacted at the end of each command
-                       rows.proof.json   that they are still what the ledger says (see `compacted`)
+"""One study on disk: its documents, and its runs as rows.
 
 A row of the study = what its plan says of the configuration (method, varied keys) + what the ledger holds
 of the run. A run in neither ledger nor failures has status `missing`.
@@ -19,29 +6,18 @@ of the run. A run in neither ledger nor failures has status `missing`.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.environment import user_path
-from d2l_study.errors import DamagedError, UnreadableError, UserError, listed, nearest, warn_damaged
-from d2l_study.study.ledger import records
-from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger import compacted_rows
+from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.storage import Storage, open_storage, read_record, record_bytes
-from d2l_study.study_names import can_be_folder
+from d2l_study.study.ledger.study_documents import StudyDocuments
 
 if TYPE_CHECKING:
     import pandas
-
-SPACE = "space.yaml"
-AGAIN = "the study's `run` command makes it anew, and no finished run is repeated"
 
 LEADING_COLUMNS = (
     "study", "config_id", "trial_id", "stage", "method", "dataset", "num_bags", "val_bags", "mean_bag_size",
@@ -51,199 +27,9 @@ LEADING_COLUMNS = (
 """The columns every table has, first and in this order (architecture, decision 9); more may follow."""
 
 
-class StudyFolder:
+class StudyFolder(StudyDocuments):
     """One study on disk."""
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        self.storage = storage
-        self.name = name
-        self.ledger = Ledger(storage)
-        self._resolved: dict[str, Any] | None = None
-
-    @property
-    def key(self) -> str:
-        return f"studies/{self.name}"
-
-    def exists(self) -> bool:
-        return any(self.storage.exists(key) for key in self._places("plan.json"))
-
-    # ---- what the study is
-    def write(self, space_text: str, resolved: dict[str, Any], plan: list[dict[str, Any]]) -> None:
-        """Keep the space as written and as resolved, and the plan: a list of entries with `config_id`,
-        `stage`, `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
-        text = space_text.encode()
-        for key in self._places(SPACE):
-            self.storage.put(key, text)
-        self.write_document("resolved.json", {**resolved, "space_sha256": hashlib.sha256(text).hexdigest()})
-        self.keep_private("resolved.json")
-        self._resolved = None
-        self.__dict__.pop("fresh_of", None)
-        self.write_plan(plan)
-
-    def write_plan(self, plan: list[dict[str, Any]]) -> None:
-        """The plan as it is now: a search adds to it as it goes."""
-        self.write_document("plan.json", {"configurations": plan})
-
-    def space_text(self) -> bytes:
-        """The space as written; FileNotFoundError, or `DamagedError` if it is another one and so is its copy."""
-        expected = self.resolved().get("space_sha256")
-        found: bytes | None = None
-        for key in self._places(SPACE):
-            with contextlib.suppress(FileNotFoundError):
-                found = self.storage.read(key)
-                if expected in (None, hashlib.sha256(found).hexdigest()):
-                    return found
-        if found is None:
-            raise FileNotFoundError(self.storage.shown(f"{self.key}/{SPACE}"))
-        raise DamagedError(f"{self.storage.shown(f'{self.key}/{SPACE}')}: damaged: it is not the space that was run")
-
-    def resolved(self) -> dict[str, Any]:
-        """Read once: the page of every configuration asks for it, and it grows with the space. Empty if somebody
-        removed it: the next `run` writes it."""
-        if self._resolved is None:
-            try:
-                self._resolved = self.read_document("resolved.json", AGAIN)
-            except FileNotFoundError:
-                self._resolved = {}
-            except UnreadableError as error:
-                if error.errno != errno.EACCES:
-                    raise
-                self._resolved = {}  # of somebody else, who keeps it private: the rows are enough to read a study
-        return self._resolved
-
-    def keep_private(self, name: str) -> None:
-        """Let nobody else read a file of the folder: it tells of a command line, or of code that was not given away.
-        In a bucket its own rules decide."""
-        path = getattr(self.storage, "path", None)
-        if path is not None:
-            for key in self._places(name):
-                with contextlib.suppress(OSError):
-                    path(key).chmod(0o600)
-
-    def plan(self) -> list[dict[str, Any]]:
-        """FileNotFoundError if there is none, `DamagedError` if it is not what was written and neither is its copy."""
-        return self.read_document("plan.json", AGAIN, _plan_problem)["configurations"]
-
-    def known_plan(self) -> list[dict[str, Any]]:
-        """The plan, for who is about to write a new one: empty if there is none or it cannot be read, which is said."""
-        try:
-            return self.plan()
-        except FileNotFoundError:
-            return []
-        except DamagedError as error:
-            warn_damaged(f"{str(error).partition(';')[0]}; it is made anew")
-            return []
-
-    def known_resolved(self) -> dict[str, Any]:
-        """The space as resolved, for who is about to write it anew: empty if there is none or it cannot be read."""
-        try:
-            return self.resolved()
-        except DamagedError as error:
-            warn_damaged(f"{str(error).partition(';')[0]}; it is made anew")
-            return {}
-
-    def write_document(self, name: str, value: Mapping[str, Any]) -> None:
-        """Keep a record of the study, twice: the disk may damage one."""
-        for key in self._places(name):
-            self.storage.put(key, records.encode(value))
-
-    def read_document(
-        self, name: str, remedy: str, problem_of: Callable[[dict[str, Any]], str | None] = lambda found: None
-    ) -> dict[str, Any]:
-        """A record of the study; its copy, if it is damaged. FileNotFoundError if there is neither, `DamagedError` if
-        both are damaged or the one that is left is. problem_of: what is wrong with a record that is none of its kind,
-        as one of version 1 may be, which proves nothing."""
-        damaged: DamagedError | None = None
-        for key in self._places(name):
-            try:
-                found = read_record(self.storage, key, remedy)
-                if problem := problem_of(found):
-                    raise DamagedError(f"{self.storage.shown(key)}: damaged, {problem}; {remedy}")
-            except FileNotFoundError:
-                continue
-            except DamagedError as error:
-                damaged = damaged or error
-                continue
-            if damaged is not None:
-                warn_damaged(f"{self.storage.shown(f'{self.key}/{name}')} is damaged: its copy in copies/ is taken")
-            return found
-        raise damaged or FileNotFoundError(self.storage.shown(f"{self.key}/{name}"))
-
-    def _places(self, name: str) -> tuple[str, str]:
-        return f"{self.key}/{name}", f"{self.key}/copies/{name}"
-
-    def planned(self) -> set[str]:
-        """The configurations of the plan."""
-        return {entry["config_id"] for entry in self.plan()}
-
-    # ---- failures and attempts
-    def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
-        """Keep why a run failed: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
-        self.storage.put(self.failure_key(config, replicate), records.encode(failure))
-
-    def failure(self, config: str, replicate: int) -> dict[str, Any] | None:
-        key = self.failure_key(config, replicate)
-        try:
-            found = read_record(self.storage, key, "")
-        except FileNotFoundError:
-            return None
-        except DamagedError:
-            found = {}
-            warn_damaged(f"{self.storage.shown(key)} is damaged: why the run failed is not known")
-        return {"cause": f"not known: {self.storage.shown(key)} is damaged", "log": "", **found}
-
-    def clear_failure(self, config: str, replicate: int) -> None:
-        self.storage.delete(self.failure_key(config, replicate))
-
-    def write_lost_attempt(self, config: str, replicate: int, attempt: dict[str, Any]) -> None:
-        """Count an attempt that ended with its worker, its node or its memory: `cause`, `kind`, `at`, `replicates`."""
-        attempts = [*self.lost_attempts(config, replicate), attempt]
-        self.storage.put(self._attempts_key(config, replicate), records.encode({"attempts": attempts}))
-
-    def lost_attempts(self, config: str, replicate: int) -> list[dict[str, Any]]:
-        """The lost attempts of a run in this study, over all commands, in order."""
-        key = self._attempts_key(config, replicate)
-        try:
-            found = records.decode(record_bytes(self.storage, key))
-        except FileNotFoundError:
-            return []
-        found = found.get("attempts") if isinstance(found, dict) else found
-        if not isinstance(found, list):
-            warn_damaged(f"{self.storage.shown(key)} is damaged: the lost attempts of its run are not known")
-            return []
-        return found
-
-    def forget_run(self, config: str, replicate: int) -> None:
-        """Drop all that this study keeps of a run which is not of its plan any more."""
-        self.clear_failure(config, replicate)
-        self.storage.delete(self._attempts_key(config, replicate))
-        self.ledger.forget_pruned(config, replicate, self.name)
-        self.ledger.release_weights(config, replicate, self.name)
-
-    def _attempts_key(self, config: str, replicate: int) -> str:
-        return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"
-
-    def failure_key(self, config: str, replicate: int) -> str:
-        return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
-
-    # ---- results
-    def read_file(self, config: str, replicate: int, name: str) -> bytes:
-        """A file of a run of this study (`Ledger.read_file`)."""
-        return self.ledger.read_file(config, replicate, name, self.fresh_of)
-
-    @cached_property
-    def fresh_of(self) -> str | None:
-        """This study, if it was ever run with `--fresh`: then its own results of a run go before those of others."""
-        try:
-            known = self.resolved()
-        except DamagedError:
-            known = {}
-        if known:
-            return self.name if known.get("fresh") else None
-        runs = ((entry["config_id"], replicate) for entry in self.known_plan() for replicate in entry["replicates"])
-        return self.name if any(self.storage.exists(Ledger.fresh_key(*run, self.name)) for run in runs) else None
-
-    # ---- rows
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Every run of the plan as one flat dictionary."""
         failed = set(self.storage.list(f"{self.key}/failures"))
@@ -279,8 +65,6 @@ class StudyFolder:
         """All rows of the study as a table, `LEADING_COLUMNS` first; columns that nothing fills are left out
         except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name,
         `attrs["search"]` of a search the metric that chose, and whether it saw true instance labels."""
-        from d2l_study.study.ledger import compacted_rows
-
         found = compacted_rows.read(self)
         return self._rows_of_ledger() if found is None else found
 
@@ -304,48 +88,7 @@ class StudyFolder:
 
     def compact(self) -> pandas.DataFrame:
         """Write `rows.parquet`; returns the rows."""
-        from d2l_study.study.ledger import compacted_rows
-
         made_from = compacted_rows.digest(self, ((e["config_id"], r) for e in self.plan() for r in e["replicates"]))
         frame = self._rows_of_ledger()
         compacted_rows.write(self, frame, None if self.ledger.damaged else made_from)
         return frame
-
-
-def list_studies(storage: Storage) -> list[str]:
-    return [name for name in storage.list("studies") if StudyFolder(storage, name).exists()]
-
-
-def find_study(study: str, root: str) -> StudyFolder:
-    """A study by its name under `root`, or by its folder `ROOT/studies/<name>`; `UserError` if there is none."""
-    path = user_path(study, "STUDY")
-    if path.name and os.path.isfile(path / "plan.json"):  # noqa: PTH113 (Path.is_file raises for a name too long)
-        path = path.absolute()
-        return StudyFolder(open_storage(path.parent.parent), path.name)
-    storage = open_storage(root)
-    storage.ensure_usable()
-    folder = StudyFolder(storage, study)
-    if can_be_folder(study) and folder.exists():
-        return folder
-    names = list_studies(storage)
-    known = f"studies there: {listed(names)}" if names else "there are no studies there"
-    shown = study if len(study) <= 100 else f"{study[:99]}…"
-    raise UserError(f"no study {shown!r} under {storage.root}{nearest(study, names)} ({known})")
-
-
-def _plan_problem(found: dict[str, Any]) -> str | None:
-    entries = found.get("configurations")
-    return None if isinstance(entries, list) and all(map(_is_entry, entries)) else "it has no configurations"
-
-
-def _is_entry(entry: Any) -> bool:
-    """Whether this is an entry of a plan: what it names becomes part of keys."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("values"), dict):
-        return False
-    texts = [entry.get(name) for name in ("config_id", "stage", "method")]
-    numbers = entry.get("replicates")
-    return (
-        all(isinstance(text, str) for text in texts) and str(texts[0]).isalnum()
-        and isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
-        and isinstance(entry.get("varied"), list)
-    )  # fmt: skip

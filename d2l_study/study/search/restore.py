@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
-from d2l_study.study.ledger.study_folder import SPACE, StudyFolder
+from d2l_study.study.ledger.study_documents import SPACE
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.search.search import Search

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import Storage, open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder, list_studies
+from d2l_study.study.ledger.storage import Storage
+from d2l_study.study.ledger.studies import list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.keys import CLASS_MAPS
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from d2l_study.data import DATASETS, Pool
 from d2l_study.errors import ROOT_ERRORS, UserError
 from d2l_study.study.ledger.claims import LOOK_SECONDS, Claims
 from d2l_study.study.ledger.ledger import Ledger, trial_id
-from d2l_study.study.ledger.storage import open_storage
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.precision import decided_precision
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS

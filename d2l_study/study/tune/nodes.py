@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import d2l_study
 from d2l_study.errors import StorageError, UserError
-from d2l_study.study.ledger.storage import Storage, open_storage
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _probe_function() -> Any:
             import d2l_study
             from d2l_study.data import DATASETS
             from d2l_study.errors import UserError
-            from d2l_study.study.ledger.storage import open_storage
+            from d2l_study.study.ledger.root import open_storage
         except Exception as error:
             return answer | {"missing": f"{type(error).__name__}: {error}"}
         answer["version"] = f"{d2l_study.__version__}, science {d2l_study.SCIENCE_VERSION}"

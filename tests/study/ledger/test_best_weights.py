@@ -4,9 +4,9 @@ import pytest
 from make_study import make_study
 
 from d2l_study.study.ledger.best_weights import BestWeights
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import write_document
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 

@@ -12,7 +12,7 @@ from d2l_study.study.ledger import claims as claims_module
 from d2l_study.study.ledger import heartbeat, records
 from d2l_study.study.ledger.claims import Claims, claim_key, claimed_by_others
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial

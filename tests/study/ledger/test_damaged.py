@@ -9,8 +9,8 @@ from d2l_study import cli
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import MISSING
+from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.search_document import DOCUMENT, read_document
-from d2l_study.study.ledger.storage import open_storage
 from d2l_study.study.mlflow.run_page import study_page
 
 RUBBISH = ["", "garbage", "[]", "{", "\0\0\0\0", '{"row": 3}', '{"row": {}, "files": {}}']

@@ -15,7 +15,7 @@ from d2l_study.errors import UserError
 from d2l_study.study.ledger import heartbeat, records
 from d2l_study.study.ledger import lease as lease_module
 from d2l_study.study.ledger.lease import lease
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 

@@ -11,9 +11,10 @@ from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import Ledger, config_id
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
-from d2l_study.study.ledger.storage import LocalStorage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 ENTRY = {
     "config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [], "replicates": [0],

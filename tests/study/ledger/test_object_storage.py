@@ -12,9 +12,11 @@ import pytest
 
 from d2l_study.errors import UserError
 from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.object_storage import ObjectStorage
-from d2l_study.study.ledger.storage import LocalStorage, open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder, find_study
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from power import Disk, recorded
 
 from d2l_study.errors import DamagedError
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are told from numbers by /proc")

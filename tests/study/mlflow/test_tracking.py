@@ -21,7 +21,7 @@ from d2l_study.errors import UserError
 from d2l_study.study.commands import mlflow_ui
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.sync import sync
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow import run_page
 from d2l_study.study.mlflow.address import _create_sqlite, check_uri, client, resolve_uri

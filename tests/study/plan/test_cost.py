@@ -11,7 +11,7 @@ import pytest
 
 from d2l_study.study.commands.plan_summary import show_plan
 from d2l_study.study.commands.request import Request, prepare
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import (
     TEST_IMAGES,

@@ -13,7 +13,7 @@ from d2l_study.data import SyntheticColonBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.study.commands.request import Request, prepare
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.data_checksums import DataChecksums

@@ -11,7 +11,7 @@ import pytest
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan, check_extension, configurations, extended, make_plan
 from d2l_study.study.space.space import Space, load_space

@@ -9,8 +9,8 @@ from analysis.cells.search_results import best_trial, pareto_front
 from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.commands.search_run import once_complete
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
-from d2l_study.study.ledger.storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.samplers import Sampler, Told

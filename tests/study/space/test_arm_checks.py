@@ -9,7 +9,7 @@ from make_study import make_study
 from d2l_study import cli
 from d2l_study.errors import UserError
 from d2l_study.study.commands.extend import known
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import make_plan
 from d2l_study.study.space.arm_checks import check_arms

@@ -14,7 +14,7 @@ import pytest
 
 from d2l_study.study.ledger import compacted_rows, records
 from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.storage import LocalStorage
+from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 CONFIGS = ("a" * 20, "b" * 20)
