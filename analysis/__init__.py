@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from analysis.statistics.intervals import mean_interval, paired_difference
     from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
     from analysis.tables.comparison import compare
-    from analysis.tables.tables import render, table
+    from analysis.tables.study_table import render, table
 
 _LAZY = {
     "cluster_bootstrap": "statistics.cluster_bootstrap",
@@ -43,8 +43,8 @@ _LAZY = {
     "holm": "statistics.paired_tests",
     "paired_t": "statistics.paired_tests",
     "wilcoxon": "statistics.paired_tests",
-    "render": "tables.tables",
-    "table": "tables.tables",
+    "render": "tables.study_table",
+    "table": "tables.study_table",
 }
 
 

@@ -115,13 +115,13 @@ def main() -> None:
         measure = Timer()
 
         def imports() -> None:
-            for name in ("pandas", "scipy.special", "analysis.tables.tables"):
+            for name in ("pandas", "scipy.special", "analysis.tables.study_table"):
                 importlib.import_module(name)
 
         measure("imports", imports)
         import analysis
         from analysis.rows.results import export
-        from analysis.tables.tables import table
+        from analysis.tables.study_table import table
 
         folder = StudyFolder(LocalStorage(root), NAME)
         compacted = folder.storage.read(f"{folder.key}/rows.parquet")

@@ -13,8 +13,7 @@ from analysis.cells.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, S
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
-from analysis.rows.metrics import Metric, describe, find_metric, level_of
-from analysis.rows.option_values import no_metric
+from analysis.rows.metrics import Metric, describe, find_metric, level_of, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_values
 from d2l_study.errors import UserError, listed, nearest
 
@@ -52,7 +51,7 @@ def arrange(
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
     names = [stages.default_metric(rows)] if metric is None else [metric] if isinstance(metric, str) else [*metric]
     if not any(names):
-        raise no_metric(",".join(names))
+        raise no_metric_error(",".join(names))
     printed = Names.of(rows)
     measures = [find_metric(rows, name) for name in dict.fromkeys(names)]
     measures = [replace(one, title=printed.texts.get(one.name, one.title)) for one in measures]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures.kinds import KINDS, KINDS_WITH, SEARCH_KINDS
+from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:

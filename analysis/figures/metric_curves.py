@@ -19,6 +19,8 @@ from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns
 from analysis.cells.machines import as_note, differing_machines
 from analysis.figures import style
+from analysis.figures.options import SCALES
+from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
 from analysis.rows.results import writable_path
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
-SCALES = ("linear", "logit")
 LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 LEGEND_ABOVE = 4
 """Up to so many curves the legend stands above the panels, beyond it on their right."""
@@ -89,12 +90,12 @@ def draw(
         legend_rows = len(layout.rows) if curves and many and not right else 0
         if curves:
             width = chosen.panel_width(len(layout.panels), beside)
-            height = chosen.panel_height(width, style.PANEL_HEIGHT * (1.25 if many else 1))
+            height = chosen.panel_height(width, PANEL_HEIGHT * (1.25 if many else 1))
         else:  # names take at most half of the width, in lines
             names = [style.wrapped(row.text, int(chosen.width / 2 / 0.064)) for row in layout.rows]
             height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
         around = (0.6 if curves and not many else 0.3) + 0.17 * legend_rows
-        chosen.set(figure, height * down + around, min(height, style.LOWEST_PANEL) * down + around if curves else None)
+        chosen.set(figure, height * down + around, min(height, LOWEST_PANEL) * down + around if curves else None)
         for i, axis in enumerate(axes.flat):
             if i >= len(layout.panels):
                 axis.set_visible(False)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells.machines import differing_rows
 from analysis.cells.search_results import complete_trials
 from analysis.figures import style
-from analysis.figures.kinds import SEARCH_KINDS
+from analysis.figures.options import SEARCH_KINDS
 from analysis.figures.search_history import draw_history
 from analysis.figures.search_importances import draw_importances
 from analysis.figures.search_parallel import draw_parallel

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells.search_results import complete_trials, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.figures import style
 from analysis.figures.search_labels import metric_heading, panel_title
+from analysis.figures.sizes import PANEL_HEIGHT
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import in_unit_interval
 from d2l_study.study.search.search import FAILED, PRUNED
@@ -85,7 +86,7 @@ def _draw_fronts(document: Mapping[str, Any], names: Names) -> Figure:
     """Several objectives: the first two of each trial, and the Pareto front of all of them."""
     searches = trials_by_search(document, names.arm)
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
-    figure = style.new_figure(style.PANEL_HEIGHT + 0.9)
+    figure = style.new_figure(PANEL_HEIGHT + 0.9)
     axis = figure.subplots()
     for (name, trials), mark in zip(searches, style.marks([name for name, _ in searches]), strict=True):
         done, front = complete_trials(trials), pareto_front(trials, goals)

@@ -23,7 +23,7 @@ from d2l_study.errors import listed
 if TYPE_CHECKING:
     import pandas
 
-    from analysis.tables.tables import Table
+    from analysis.tables.study_table import Table
 
 FINDINGS = 8
 LEVEL = 0.05
@@ -38,7 +38,7 @@ Where = tuple[Label, Label, Label]
 
 def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = None) -> list[str]:
     """The sentences, the first `FINDINGS` of them. compared: every arm against the plain one, for the p-values."""
-    styles = styles_of(made.layout, (d for found in made.compared.values() for d in found))
+    styles = styles_of(made.layout, (d for found in made.differences.values() for d in found))
     headline = _headline_metric(made, rows)
     lines = [*_chosen(made, rows, styles, headline), *_differences(made, styles, headline, compared)]
     more = len(lines) - FINDINGS
@@ -88,7 +88,7 @@ def _differences(
     layout = made.layout
     shown = [
         (panel, one, column)
-        for panel, found in made.compared.items()
+        for panel, found in made.differences.items()
         for one in found
         for column, interval in one.by_column.items()
         if interval.count and (layout.column_key != METRICS or layout.metric_of(column).name == headline)

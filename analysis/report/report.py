@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas
 
     from analysis.tables.comparison import Comparison
-    from analysis.tables.tables import Table
+    from analysis.tables.study_table import Table
     from d2l_study.study.ledger.study_folder import StudyFolder
 
 NAME = "report.html"
@@ -137,7 +137,7 @@ def _tables(rows: pandas.DataFrame) -> list[Table]:
     """The table that the kind of study asks for, then that of the other level; for folds one holds both."""
     from analysis.cells.layout import METRICS, default_columns
     from analysis.rows.stages import default_metric
-    from analysis.tables.tables import table
+    from analysis.tables.study_table import table
 
     if default_columns(rows) == METRICS:
         return [table(rows, pooled=_pooled(rows))]

@@ -25,6 +25,7 @@ _LOWER_IS_BETTER = {
 _OTHER_WORDS = {
     "val": "", "test": "", "bag": "bag", "instance": "instance", "distill": "distillation", "within": "within images",
 }  # fmt: skip
+LEVELS = ("bag", "instance")
 BAG_METRICS = ("bag_accuracy", "bag_precision", "bag_recall", "bag_f1", "bag_auc")
 """Of the tables of colon and breast at the level of bags, in the order of Ilse et al. 2018."""
 
@@ -73,6 +74,11 @@ def in_unit_interval(column: str) -> bool:
     return metric is not None and metric.unit_interval
 
 
+def no_metric_error(text: str) -> UserError:
+    """For a value of `--metric` that names none."""
+    return UserError(f"--metric {text.strip() or repr(text)}: names no metric; expected one, for example bag_auc")
+
+
 def metrics_of(rows: pandas.DataFrame) -> dict[str, Metric]:
     """The metrics among the columns of a study's rows, in their order."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -94,7 +100,7 @@ def find_metric(rows: pandas.DataFrame, name: str) -> Metric:
 def level_of(name: str) -> str:
     """What a metric is about: `bag`, `instance`, or `run` (times and losses)."""
     words = name.split("_")
-    return next((level for level in ("bag", "instance") if level in words), "run")
+    return next((level for level in LEVELS if level in words), "run")
 
 
 def histology_metrics(rows: pandas.DataFrame) -> list[str]:

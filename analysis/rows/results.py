@@ -12,6 +12,7 @@ from analysis.rows.csv_text import to_csv
 from analysis.rows.display_names import LABELS, checked, joined, with_labels
 from analysis.rows.exported_rows import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_rows import load_file
+from analysis.rows.metrics import LEVELS
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger.root import open_storage
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import pandas
 
 SPLITS = ("val", "test")
-LEVELS = ("bag", "instance")
 MLFLOW = "mlflow:"
 FOLDERS = "folders"
 """The attribute that says where the studies of loaded rows lie, study -> root; predictions are read from there."""

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from analysis.cells.baseline_pairs import CellComparison
+from analysis.cells.comparisons import Comparisons
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, smallest_wilcoxon
 from analysis.tables.caption import AVERAGED, NOT_ESTIMABLE, ratios
 from analysis.tables.number_style import styles_of
-from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
-from analysis.tables.tables import column_head
+from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet, column_head
 from d2l_study.errors import listed
 
-if TYPE_CHECKING:
-    from analysis.tables.comparison import Compared, Comparison
 
-
-def said(baseline: Mapping[str, str]) -> str:
-    """As the command line takes it: `method=none stage=teacher`."""
-    return " ".join(f"{key}={value}" for key, value in baseline.items())
-
-
-def comparison_sheet(made: Comparison) -> Sheet:
+def comparison_sheet(made: Comparisons) -> Sheet:
     layout = made.layout
     styles = styles_of(layout, [])
     panels = []
@@ -52,7 +43,7 @@ def comparison_sheet(made: Comparison) -> Sheet:
     return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))
 
 
-def _heads(made: Comparison) -> list[Label | str]:
+def _heads(made: Comparisons) -> list[Label | str]:
     middle: list[Label | str] = ["", "baseline", "method", "difference"]
     if made.test != "paired":
         return [*middle, "counted", "p", "Holm", "smallest p"]
@@ -71,7 +62,7 @@ def _difference(interval: Interval, decimals: int, count: int | None) -> Entry:
     return Entry(mean, bounds, "" if count is None else f"({count})", value=interval.mean)
 
 
-def _tests(made: Comparison, one: Compared) -> list[Entry]:
+def _tests(made: Comparisons, one: CellComparison) -> list[Entry]:
     entries = [] if made.test == "paired" else [Entry(one.units)]
     for test, corrected in zip(one.tests, one.p_holm, strict=True):
         entries += [_p(test.p), _p(corrected)]
@@ -87,7 +78,7 @@ def _p(p: float) -> Entry:
     return Entry("< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}", value=p)
 
 
-def _caption(made: Comparison) -> list[str]:
+def _caption(made: Comparisons) -> list[str]:
     metrics = made.layout.metrics
     count = len(made.found)
     sentences = []

@@ -13,11 +13,10 @@ from analysis.cells.layout import METRICS, Cell, Label, Layout
 from analysis.rows.csv_text import guarded
 from analysis.rows.stages import ORACLE_SEARCH
 from analysis.statistics.intervals import Interval
+from analysis.tables.study_sheet import TableContent
 
 if TYPE_CHECKING:
     import pandas
-
-    from analysis.tables.tables import Table
 
 SEARCHED = "search_oracle"
 """A column of the tables, and of the rows, of a search that looked at true instance labels; others do not have it."""
@@ -28,7 +27,7 @@ TESTS = ("best", "not_told_from_best", "p_to_best", "p_to_best_holm")
 _NUMERIC = ("mean", "lower", "upper", "half_width", "p_to_best", "p_to_best_holm")
 
 
-def long_rows(table: Table) -> tuple[list[str], list[dict[str, Any]]]:
+def long_rows(table: TableContent) -> tuple[list[str], list[dict[str, Any]]]:
     """The names of the columns, and a dictionary per row: the cells (kind `value`), the pooled ones, the differences.
 
     A difference has the keys of the cell that `baseline` was subtracted from, and its kind says which sort it is
@@ -53,7 +52,7 @@ def long_rows(table: Table) -> tuple[list[str], list[dict[str, Any]]]:
         for place, cell in table.pooled.cells.items():
             rows.append(_row(table.pooled, place, cell, POOLED, cell.interval, cell.status, ""))
     for panel in layout.panels:
-        for one in table.compared[panel]:
+        for one in table.differences[panel]:
             for column, interval in one.by_column.items():
                 cell = layout.cells[panel, one.row, column]
                 status = "done" if interval.count == cell.planned else "partial" if interval.count else "missing"
@@ -63,7 +62,7 @@ def long_rows(table: Table) -> tuple[list[str], list[dict[str, Any]]]:
     return [*dict.fromkeys([*stated, *NUMBERS, *TESTS, *marked])], [row | marked for row in rows]
 
 
-def long_frame(table: Table) -> pandas.DataFrame:
+def long_frame(table: TableContent) -> pandas.DataFrame:
     """The rows as a DataFrame."""
     import pandas as pd
 
@@ -74,7 +73,7 @@ def long_frame(table: Table) -> pandas.DataFrame:
     return frame
 
 
-def long_csv(table: Table) -> str:
+def long_csv(table: TableContent) -> str:
     """The rows as CSV, numbers unrounded; empty fields where there is no number."""
     columns, rows = long_rows(table)
     out = io.StringIO()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from analysis.cells.layout import Label
+from analysis.cells.layout import LEVEL, METRICS, Label
 
 Head = Label | str
 """The text of a row or column; a `Label` knows its symbol too."""
@@ -97,3 +97,12 @@ def keep_together(text: str) -> str:
 
 def head_text(head: Head) -> str:
     return head if isinstance(head, str) else head.text
+
+
+def column_head(panel: Label, column: Label) -> Head:
+    """A metric by its title, without the level that the panel says."""
+    if column.key != METRICS:
+        return column
+    title = column.text
+    level = dict(panel.keys).get(LEVEL)
+    return title.removeprefix(f"{level} ") if level else title

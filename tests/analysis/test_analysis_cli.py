@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from make_study import make_distillation, make_study
 
-from analysis.cli import AUTO, FORMATS, SCALES, TESTS, main
+from analysis.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,6 @@ def root(tmp_path_factory):
 
 def run(*arguments, **options):
     return subprocess.run([sys.executable, "-m", "analysis", *arguments], capture_output=True, text=True, **options)
-
-
-def test_the_choices_are_those_of_the_functions_behind():
-    from analysis.figures import metric_curves
-    from analysis.tables import comparison, tables
-
-    assert (TESTS, AUTO) == (comparison.TESTS, tables.AUTO)
-    assert FORMATS == tables.FORMATS
-    assert SCALES == metric_curves.SCALES
 
 
 def test_tables_prints_and_writes(root, tmp_path, capsys):

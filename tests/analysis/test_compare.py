@@ -17,7 +17,7 @@ from analysis.cli import main
 from analysis.statistics.delong import delong_test
 from analysis.statistics.paired_tests import corrected_t, holm
 from analysis.tables.comparison import compare
-from analysis.tables.tables import render, table
+from analysis.tables.study_table import render, table
 from d2l_study.errors import UserError
 
 

@@ -15,7 +15,7 @@ from analysis.figures.paired import draw_pairs
 from analysis.figures.reliability import Reliability
 from analysis.report.report import make_report
 from analysis.tables.comparison import compare
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from analysis.report.mlflow_links import Pages
 from analysis.report.report import make_report
 from analysis.statistics.paired_tests import holm
 from analysis.tables.comparison import compare
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 
 
 def lines_of(rows, metric=None):

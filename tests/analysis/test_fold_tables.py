@@ -17,7 +17,7 @@ from analysis.cells.out_of_fold import pooled_rows
 from analysis.cli import main
 from analysis.figures.paired import draw_pairs
 from analysis.rows import published
-from analysis.tables.tables import render, table
+from analysis.tables.study_table import render, table
 
 
 @pytest.fixture(scope="module")

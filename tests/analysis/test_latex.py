@@ -8,7 +8,7 @@ from make_folds import make_folds
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}\usepackage{graphicx}\usepackage{longtable}

@@ -83,7 +83,7 @@ def test_export_keeps_rows_and_values(root, tmp_path):
 
 
 def test_an_exported_file_makes_the_same_table(root, tmp_path):
-    from analysis.tables.tables import render
+    from analysis.tables.study_table import render
 
     rows = analysis.load("made", root)
     for name, read in (("rows.parquet", pd.read_parquet), ("rows.csv", pd.read_csv)):

@@ -19,7 +19,7 @@ from analysis.rows.results import export
 from analysis.statistics.intervals import paired_difference
 from analysis.tables.comparison import compare
 from analysis.tables.sheet import NO_BREAK, keep_together
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 from d2l_study.errors import UserError
 
 NAMED = {"none": "Attention MIL", "vat": "VAT", "lambda_adv": "λ", "bag_auc": "AUROC"}

@@ -20,7 +20,7 @@ from analysis.cells.partitions import interval_of, partitions_of
 from analysis.report.facts import studied
 from analysis.statistics.intervals import paired_difference
 from analysis.tables.comparison import compare
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 from d2l_study.errors import UserError
 from d2l_study.study.mlflow.run_page import final_metrics, row_facts
 

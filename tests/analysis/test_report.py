@@ -12,7 +12,7 @@ from analysis.cells import chosen
 from analysis.cli import main
 from analysis.report.mlflow_links import find_pages
 from analysis.report.report import make_report
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 from d2l_study.errors import UserError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

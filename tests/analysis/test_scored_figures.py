@@ -20,6 +20,7 @@ from analysis.cells.out_of_fold import pooled_rows
 from analysis.cells.predictions import band, scored_cells
 from analysis.figures import heatmap, learning_curves, roc, style
 from analysis.figures.reliability import Reliability
+from analysis.figures.sizes import SIZES
 from analysis.statistics.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
 from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
 from d2l_study.errors import UserError
@@ -243,7 +244,7 @@ def test_what_a_kind_lacks_is_said(tmp_path, rows):
         heatmap.draw_heatmap(many, row_key="epsilon", column_key="lambda_adv")
 
 
-@pytest.mark.parametrize("size", sorted(style.SIZES))
+@pytest.mark.parametrize("size", sorted(SIZES))
 def test_labels_do_not_overlap_in_any_size(tmp_path, rows, size):
     """Titles, labels, ticks, the legend and the footnote of each figure, and everything within the figure."""
     students = make_distillation(tmp_path, num_bags=(50, 100), replicates=3).rows()

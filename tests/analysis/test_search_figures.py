@@ -5,9 +5,9 @@ import pytest
 from label_boxes import misplaced
 
 from analysis import cli
-from analysis.figures import style
 from analysis.figures.search import draw_document, png_of
 from analysis.figures.search_importances import importances
+from analysis.figures.sizes import SIZES
 from d2l_study.errors import UserError
 
 
@@ -59,7 +59,7 @@ def test_every_complete_trial_is_a_line_over_its_keys():
     assert all(0 <= y <= 1 for line in lines for y in line.get_ydata())
 
 
-@pytest.mark.parametrize("size", sorted(style.SIZES))
+@pytest.mark.parametrize("size", sorted(SIZES))
 @pytest.mark.parametrize("kind", ["best", "importances", "parallel"])
 def test_labels_do_not_overlap_in_any_size(kind, size):
     """With two arms, one of a long name, and as many keys as `vat_search` has."""
@@ -72,7 +72,7 @@ def test_labels_do_not_overlap_in_any_size(kind, size):
     made["definition"]["searches"].append({**search, "arm": "a much longer name of an arm"})
     made["trials"] += [{**trial, "search": 1, "arm": "a much longer name of an arm"} for trial in made["trials"]]
     figure = draw_document(made, kind, "s", size)
-    assert figure.get_figwidth() <= style.SIZES[size].width * style.SIZES[size].scale + 0.01
+    assert figure.get_figwidth() <= SIZES[size].width * SIZES[size].scale + 0.01
     assert misplaced(figure) == []
 
 

@@ -9,7 +9,7 @@ from analysis.cells.chosen import where
 from analysis.cli import main
 from analysis.rows.results import export
 from analysis.tables.comparison import compare
-from analysis.tables.tables import table
+from analysis.tables.study_table import table
 from d2l_study.errors import UserError
 
 
@@ -39,8 +39,8 @@ def test_rows_are_told_apart_by_study_and_compared_within_it(root):
         assert wanted in found, found
     assert not any("trial_id" in one for one in found)
     own = table(analysis.load("A", root))
-    (mine,) = [d for d in made.compared[made.layout.panels[0]] if d.row.study == "A"]
-    (alone,) = own.compared[own.layout.panels[0]]
+    (mine,) = [d for d in made.differences[made.layout.panels[0]] if d.row.study == "A"]
+    (alone,) = own.differences[own.layout.panels[0]]
     assert [*mine.by_column.values()] == [*alone.by_column.values()]
     assert "Studies are compared each within itself" in " ".join(made.text().split())
     assert set(made.frame()["study"]) == {"A", "B"}

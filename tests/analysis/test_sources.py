@@ -5,7 +5,7 @@ from make_study import make_distillation, make_study
 
 import analysis
 from analysis.rows.results import export
-from analysis.tables.tables import render
+from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 from d2l_study.study.commands import sync
 from d2l_study.study.mlflow import run_page

@@ -16,7 +16,7 @@ from analysis.figures import style
 from analysis.figures.metric_curves import draw, marks_of
 from analysis.figures.paired import draw_pairs
 from analysis.statistics.intervals import mean_difference
-from analysis.tables.tables import render
+from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 
 

@@ -12,7 +12,7 @@ from make_study import make_study
 from analysis.cells.arrange import arrange
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.latex import escape_latex
-from analysis.tables.tables import render
+from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 
 KEYS = {"study": "s", "dataset": "mnist", "mean_bag_size": 10, "lambda_adv": 0.0, "generation": 0, "seed": 1,

@@ -37,7 +37,7 @@ def table_of(folder: StudyFolder, rows: pandas.DataFrame, metric: str | None, *,
         return search_table(folder, rows)
     if not (rows["status"] != "missing").any():
         return ""
-    from analysis.tables.tables import render
+    from analysis.tables.study_table import render
 
     return render(rows, metric)
 

@@ -12,3 +12,5 @@ KINDS_WITH = {
     "panel_key": ("curves", "pairs"), "metric": ("curves", "pairs", "heatmap", "learning"), "x_key": ("curves",),
 }  # fmt: skip
 """Which kinds take an option; all take `size`."""
+SCALES = ("linear", "logit")
+"""Of the metric, in curves."""

@@ -1,0 +1,156 @@
+"""A study as a sheet: its rows in groups by stage, pooled and published figures, paired differences and a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from analysis.cells.best import Place, ToBest, is_tied
+from analysis.cells.differences import Difference
+from analysis.cells.layout import METRICS, Cell, Label, Layout
+from analysis.rows import published, stages
+from analysis.tables.caption import caption
+from analysis.tables.number_style import NumberStyle, styles_of
+from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet, column_head
+from d2l_study.errors import listed
+
+
+@dataclass
+class TableContent:
+    """What a study's table holds, whatever its format."""
+
+    layout: Layout
+    differences: dict[Label, list[Difference]]
+    """The paired differences of each panel."""
+    best: set[Place]
+    tested: dict[Place, ToBest]
+    pooled: Layout | None = None
+    """Pooled out-of-fold figures, arranged alike; a repeat is their replicate."""
+    published: list[published.Published] = field(default_factory=list)
+    not_pooled: list[str] = field(default_factory=list)
+    """The repeats that lack a fold, and so have no pooled figures."""
+
+    @property
+    def all_differences(self) -> list[Difference]:
+        """Those of all panels."""
+        return [difference for found in self.differences.values() for difference in found]
+
+
+def study_sheet(content: TableContent) -> Sheet:
+    """The table as its reader sees it."""
+    return _SheetMaker(content).sheet()
+
+
+class _SheetMaker:
+    def __init__(self, content: TableContent) -> None:
+        self.content, self.layout = content, content.layout
+        self.styles = styles_of(self.layout, content.all_differences)
+
+    def sheet(self) -> Sheet:
+        layout, content = self.layout, self.content
+        title = f"{layout.study}: {layout.metric.heading}"
+        if layout.column_key == METRICS and len(layout.metrics) > 1:
+            splits = {metric.split for metric in layout.metrics}
+            title = f"{layout.study}{f' ({next(iter(splits))})' if len(splits) == 1 and '' not in splits else ''}"
+        sentences = caption(layout, self.styles, content.all_differences, content.best, content.tested)
+        if content.pooled is not None:
+            sentences.append(
+                "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
+                "over repeats with a t interval over repeats (other partitions of the same data: too narrow for new "
+                "data). Models of different folds need not agree in scale, which a pooled AUC pays for."
+                + (" Repeats of the same folds are averaged and counted once." if content.pooled.averages else "")
+            )
+        if content.not_pooled:
+            sentences.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
+        sentences += published.caption(content.published)
+        name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
+        return Sheet(title, name, [self._panel(panel) for panel in layout.panels], sentences)
+
+    def _panel(self, panel: Label) -> Panel:
+        columns = self.layout.columns_of(panel)
+        groups = [
+            Group(heading, [self._line(panel, row, columns) for row in rows])
+            for heading, rows in _grouped(self.layout.rows_of(panel))
+        ]
+        several = len(groups) > 1
+        if self.content.pooled is not None:
+            groups += self._pooled(panel, columns)
+        if self.content.published:
+            groups += self._published(panel, columns)
+        found = self.content.differences[panel]
+        if found:
+            lines = [Line(d.text, [self._difference(d, c) for c in columns]) for d in found]
+            heading = "paired differences" if several or len(groups) > 1 else ""
+            groups.append(Group(heading, lines, differences=True))
+        return Panel(panel, [column_head(panel, column) for column in columns], groups)
+
+    def _line(self, panel: Label, row: Label, columns: list[Label]) -> Line:
+        return Line(row, [self._entry((panel, row, column)) for column in columns])
+
+    def _entry(self, place: Place) -> Entry:
+        cell = self.layout.cells.get(place)
+        tied = is_tied(self.content.tested.get(place)) and place not in self.content.best
+        return entry(cell, self.styles, best=place in self.content.best, tied=tied)
+
+    def _difference(self, difference: Difference, column: Label) -> Entry:
+        interval = difference.by_column.get(column)
+        if interval is None or interval.count == 0:
+            return NOTHING
+        mean, around = self.styles[self.layout.metric_of(column).name].difference(interval)
+        count = "" if interval.kind == "not estimable" else f"({interval.count})"
+        return Entry(mean, around, count, value=interval.mean)
+
+    def _pooled(self, panel: Label, columns: list[Label]) -> list[Group]:
+        pooled = self.content.pooled
+        if pooled is None or panel not in pooled.panels:
+            return []
+        lines = []
+        for row in pooled.rows_of(panel):
+            cells = [pooled.cells.get((panel, row, column)) for column in columns]
+            if any(cell is not None and cell.values for cell in cells):
+                entries = [entry(cell, self.styles) if cell is not None and cell.values else NOTHING for cell in cells]
+                lines.append(Line(row, entries))
+        return [Group("pooled out of fold, by repeat", lines)] if lines else []
+
+    def _published(self, panel: Label, columns: list[Label]) -> list[Group]:
+        if panel.key == "dataset":
+            there = [one for one in self.content.published if one.dataset == panel.value]
+        else:
+            there = self.content.published if len(self.layout.datasets) == 1 else []
+        names = [self.layout.metric_of(column).name for column in columns]
+        lines = []
+        for method in dict.fromkeys(one.method for one in there):
+            values = {one.column: one for one in there if one.method == method}
+            entries = [published_entry(values.get(name)) for name in names]
+            if any(one is not NOTHING for one in entries):
+                lines.append(Line(method, entries))
+        return [Group("published, other splits", lines)] if lines else []
+
+
+def entry(cell: Cell | None, styles: Mapping[str, NumberStyle], *, best: bool = False, tied: bool = False) -> Entry:
+    """What stands in the place of a cell."""
+    if cell is None or cell.status == "no such metric":
+        return NOTHING
+    if not cell.values:
+        return Entry(state=cell.status)
+    style, interval = styles[cell.metric.name], cell.interval
+    return Entry(style.mean(interval), style.around(interval), _count(cell), best, tied, value=interval.mean)
+
+
+def published_entry(one: published.Published | None) -> Entry:
+    return NOTHING if one is None else Entry(f"{one.value:.3f}", value=one.value)
+
+
+def _count(cell: Cell) -> str:
+    if cell.status == "done":
+        return f"({cell.interval.count})"
+    runs = f"{len(cell.values)} of {cell.planned_runs}"
+    return f"({runs} runs)" if cell.averages else f"({runs})"
+
+
+def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:
+    """The rows under the headings of their stages; one group without a heading if there is only one."""
+    groups: dict[str, list[Label]] = {}
+    for row in rows:
+        groups.setdefault(stages.group(row.stage), []).append(row)
+    return [*groups.items()] if len(groups) > 1 else [("", rows)]
