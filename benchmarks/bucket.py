@@ -59,7 +59,7 @@ def main() -> None:
     from d2l_study.study.ledger.root import open_storage
     from d2l_study.study.ledger.study_folder import StudyFolder
     from d2l_study.study.plan.plan import make_plan
-    from d2l_study.study.space.space import load_space
+    from d2l_study.study.space.load import load_space
 
     address, seen = serve(arguments.delay / 1000)
     folder = StudyFolder(open_storage(address), "far")

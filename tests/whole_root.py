@@ -104,7 +104,7 @@ def without_ray() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "cluster", lambda address: contextlib.nullcontext())
-        patch.setattr(engine, "slots", lambda ray, resources, request: 1)
+        patch.setattr(engine, "slots", lambda ray, resources, address, max_concurrent: 1)
         patch.setattr(engine, "run_orders", run_orders_here)
         patch.setattr(node_watch, "node_watched", lambda ray, end: contextlib.nullcontext())
         yield

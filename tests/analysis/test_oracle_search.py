@@ -9,7 +9,7 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.search import Search
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 
 SPACE = """
 description: a search

@@ -11,7 +11,7 @@ from d2l_study.study.ledger.search_document import write_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import make_plan
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial
 

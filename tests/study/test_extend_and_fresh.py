@@ -18,7 +18,7 @@ from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 from d2l_study.study.trial.trial import run_trial
 
 ID = "ab" * 10

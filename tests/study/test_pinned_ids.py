@@ -11,7 +11,7 @@ import hashlib
 import pytest
 
 from d2l_study.study.plan.plan import make_plan
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 
 PINNED = {
     "smoke": "2:4f83e70063f0",

@@ -11,14 +11,15 @@ from d2l_study.study.commands import extend as extension
 from d2l_study.study.ledger.gc_flag import last_collection
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.configurations import Checksum, configurations
 from d2l_study.study.plan.data_checks import check_data
 from d2l_study.study.plan.data_checksums import DataChecksums
-from d2l_study.study.plan.plan import Checksum, Plan, make_plan
+from d2l_study.study.plan.plan import Plan, make_plan
 from d2l_study.study.plan.precision import check_precision
 from d2l_study.study.search.search import Search
 from d2l_study.study.space.arm_checks import check_arms
-from d2l_study.study.space.space import Space, load_space, study_name
+from d2l_study.study.space.load import load_space
+from d2l_study.study.space.space import Space, study_name
 from d2l_study.study_names import can_be_folder, check_study_name
 
 

@@ -35,7 +35,7 @@ from d2l_study.study.ledger.gc_flag import waited_for_collection
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.search.restore import content_of
-from d2l_study.study.space.space import Configuration
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:

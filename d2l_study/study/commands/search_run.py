@@ -15,9 +15,10 @@ from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, work
 from d2l_study.study.plan.plan import Plan, committed, extended
 from d2l_study.study.search.pruning import METRIC, RUNGS, WARM_UP, Pruner
 from d2l_study.study.search.search import COMPLETE, OPEN, Search, Trial, outcome_of, problems_of
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain, scientific
-from d2l_study.study.space.space import Configuration, Space
+from d2l_study.study.space.space import Space
 from d2l_study.study.trial.trial import now
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.queue import SearchQueue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from d2l_study.study.commands.request import Study
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import spread
-from d2l_study.study.space.space import Configuration
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 
 

@@ -16,9 +16,10 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import dataset_defaults, flat_names, scientific
-from d2l_study.study.space.space import Configuration, Space
+from d2l_study.study.space.space import Space
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""

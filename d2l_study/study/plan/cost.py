@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.plan.plan import Plan, spread
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.space.space import Configuration
 
 if TYPE_CHECKING:
     import pandas

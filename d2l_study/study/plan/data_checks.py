@@ -17,8 +17,9 @@ from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
 from d2l_study.study.plan.data_summary import summary
 from d2l_study.study.plan.idle_data_keys import Alike
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS
-from d2l_study.study.space.space import Configuration, Space
+from d2l_study.study.space.space import Space
 
 
 def check_data(
@@ -110,6 +111,3 @@ def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replica
                     f"{replicate.repeat}, fold {replicate.fold or 0} of data set {pool.name} have no {lacking}; leave "
                     "oracle out of `references`"
                 )
-
-
-__all__ = ["check_data", "check_sections"]

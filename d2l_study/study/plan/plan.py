@@ -15,8 +15,9 @@ from d2l_study.learning.science import changes_of
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations, text_of
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS, sections_of
-from d2l_study.study.space.space import Configuration, Space, study_name
+from d2l_study.study.space.space import Space
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,3 @@ def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: 
                 counts = f"{len(old_ids)} -> {len(new_ids)} configurations"
                 found.append(f"method {method}: {counts}, with other combinations of values")
     return [head, *found[:most]] + ([f"… and {len(found) - most} more"] if len(found) > most else [])
-
-
-__all__ = [
-    "Checksum", "Configuration", "Plan", "Trial", "check_extension", "committed", "configurations", "extended",
-    "make_plan", "study_name",
-]  # fmt: skip

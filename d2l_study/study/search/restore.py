@@ -13,7 +13,8 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.search.search import Search
-from d2l_study.study.space.space import Configuration, load_space
+from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.load import load_space
 
 
 def content_of(c: Configuration, study: str) -> dict[str, Any]:

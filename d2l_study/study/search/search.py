@@ -33,9 +33,10 @@ from d2l_study.study.ledger.search_document import DOCUMENT, LOST, read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, frame_of, trial_configurations
 from d2l_study.study.search.samplers import Sampler, Told
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import Key, plain, scientific
-from d2l_study.study.space.space import Configuration, Space
+from d2l_study.study.space.space import Space
 
 OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
 
@@ -331,6 +332,3 @@ def _events(trials: Sequence[Trial]) -> int:
 def _told(trial: Trial) -> Told:
     partial = (int(trial.partial[0]), trial.partial[1]) if trial.partial else None
     return Told(trial.trial, trial.params, trial.state, trial.values, trial.asked, trial.told, partial)
-
-
-__all__ = ["Problem", "Search", "Trial", "outcome_of", "problems_of"]

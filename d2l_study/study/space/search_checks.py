@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.schedules import first_judgement
-
-if TYPE_CHECKING:
-    from d2l_study.study.space.space import Space
+from d2l_study.study.space.space import Space
 
 
 def check_search(space: Space, trials_given: bool, shown: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from d2l_study.errors import UserError
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import make_plan
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 
 SPACE = """
 description: Do class maps find nuclei?

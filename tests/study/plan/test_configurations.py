@@ -3,8 +3,8 @@
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.study.plan.plan import configurations
-from d2l_study.study.space.space import load_space
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.space.load import load_space
 
 SPACE = """
 description: students

@@ -23,8 +23,8 @@ from d2l_study.study.plan.cost import (
     work_of,
 )
 from d2l_study.study.plan.plan import Plan, make_plan
+from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.space.space import load_space
 
 TEXT = """\
 description: a space for tests

@@ -18,8 +18,8 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.space.space import load_space
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
 

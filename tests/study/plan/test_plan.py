@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make_space import EXAMPLE, load_text
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.plan.plan import Plan, check_extension, configurations, extended, make_plan
-from d2l_study.study.space.space import Space, load_space
-
-TEXT = """\
-description: a space for tests
-data: {num_bags: [50, 100], mean_bag_size: 10}
-teacher: {steps: 100}
-methods:
-  none: {}
-  vat: {teacher: {lambda_adv: 1.0, epsilon: [1, 2]}}
-replicates: 3
-"""
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.plan import Plan, check_extension, extended, make_plan
+from d2l_study.study.search.restore import content_of
+from d2l_study.study.space.space import Space
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Any:
-    def write_and_load(text: str = TEXT, *overrides: str, **kwargs: Any) -> Space:
-        path = tmp_path / "mine.yaml"
-        path.write_text(text)
-        return load_space(path, overrides, **kwargs)
-
-    return write_and_load
+    return partial(load_text, tmp_path)
 
 
 @pytest.fixture
@@ -53,12 +42,12 @@ def test_labels_and_varied_keys_tell_configurations_apart(load: Any) -> None:
         "vat n=50 epsilon=1", "vat n=50 epsilon=2", "vat n=100 epsilon=1", "vat n=100 epsilon=2",
     ]  # fmt: skip
     assert {c.varied for c in found} == {("num_bags", "lambda_adv", "epsilon")}
-    both = configurations(load(TEXT.replace("mean_bag_size: 10", "mean_bag_size: [10, 50]")), "data")
+    both = configurations(load(EXAMPLE.replace("mean_bag_size: 10", "mean_bag_size: [10, 50]")), "data")
     assert both[-1].label == "vat n=100 K=50 epsilon=2"
 
 
 def test_flat_values_are_the_resolved_scientific_ones(load: Any) -> None:
-    values = configurations(load(TEXT, "data.root=/somewhere"), "data")[-1].values
+    values = configurations(load(EXAMPLE, "data.root=/somewhere"), "data")[-1].values
     assert (values["num_bags"], values["val_bags"], values["lambda_adv"]) == (100, 50, 1.0)
     assert not {"root", "verify"} & set(values)
 
@@ -66,11 +55,11 @@ def test_flat_values_are_the_resolved_scientific_ones(load: Any) -> None:
 def test_an_id_covers_what_is_computed_and_nothing_else(load: Any) -> None:
     first = ids(load())
     assert len(set(first)) == 6
-    assert ids(load(TEXT, "replicates=9", "threads=2", "precision=bfloat16", "data.root=/elsewhere")) == first
-    assert ids(load(TEXT.replace("vat:", "other_name:"))) == first
-    assert ids(load(TEXT.replace("steps: 100", "steps: 100, batch_bags: 1"))) == first  # a default, written out
+    assert ids(load(EXAMPLE, "replicates=9", "threads=2", "precision=bfloat16", "data.root=/elsewhere")) == first
+    assert ids(load(EXAMPLE.replace("vat:", "other_name:"))) == first
+    assert ids(load(EXAMPLE.replace("steps: 100", "steps: 100, batch_bags: 1"))) == first  # a default, written out
     for changed in ("steps=101", "base_seed=2"):
-        assert not set(ids(load(TEXT, changed))) & set(first)
+        assert not set(ids(load(EXAMPLE, changed))) & set(first)
     assert not set(ids(load(), "other data")) & set(first)
 
 
@@ -80,16 +69,16 @@ def test_the_data_checksum_may_depend_on_the_data_set(load: Any) -> None:
 
 
 def test_points_that_resolve_to_the_same_are_kept_once(load: Any) -> None:
-    text = TEXT.replace("num_bags: [50, 100]", "num_bags: 100, val_bags: [null, 50, 60]")
+    text = EXAMPLE.replace("num_bags: [50, 100]", "num_bags: 100, val_bags: [null, 50, 60]")
     found = configurations(load(text), "data")
     assert [(c.method, c.values["val_bags"]) for c in found if c.method == "none"] == [("none", 50), ("none", 60)]
 
 
 def test_a_configuration_can_be_built_again_from_what_is_kept(load: Any) -> None:
     found = configurations(load(), "data")[-1]
-    kept = json.loads(json.dumps(found.to_dict()))
+    kept = json.loads(json.dumps(content_of(found, "mine")))
     assert TeacherConfig.from_mapping(kept["sections"]["teacher"]) == found.sections["teacher"]
-    assert (kept["data_checksum"], kept["base_seed"], kept["config_id"]) == ("data", 1, found.config_id)
+    assert (kept["data_checksum"], kept["base_seed"], kept["stage"]) == ("data", 1, "teacher")
 
 
 def test_only_what_the_ledger_lacks_is_to_be_done(load: Any, ledger: Ledger) -> None:
@@ -118,7 +107,7 @@ def test_fewer_replicates_than_are_there_count_only_those_asked_for(load: Any, l
 
 
 def test_a_configuration_of_two_arms_is_trained_once(load: Any) -> None:
-    plan = make_plan(load(TEXT.replace("  none: {}", "  none: {}\n  plain: {teacher: {lambda_adv: 0}}")), "data")
+    plan = make_plan(load(EXAMPLE.replace("  none: {}", "  none: {}\n  plain: {teacher: {lambda_adv: 0}}")), "data")
     assert [c.method for c in plan.configurations][:4] == ["none", "none", "plain", "plain"]
     assert (len(plan.configurations), plan.trials_total, len(plan.trials()), plan.runs_total) == (8, 6, 6, 18)
 
@@ -126,7 +115,7 @@ def test_a_configuration_of_two_arms_is_trained_once(load: Any) -> None:
 def test_entries_are_what_the_study_folder_reads(load: Any, ledger: Ledger) -> None:
     plan = make_plan(load(), "data", ledger)
     folder = StudyFolder(ledger.storage, "mine")
-    folder.write(TEXT, {"space": load().to_dict()}, plan.entries())
+    folder.write(EXAMPLE, {"space": load().to_dict()}, plan.entries())
     rows = folder.rows()
     assert len(rows) == plan.runs_total
     assert list(rows.attrs["varied"]) == ["epsilon", "lambda_adv", "num_bags"]
@@ -140,7 +129,7 @@ def test_entries_are_what_the_study_folder_reads(load: Any, ledger: Ledger) -> N
 def started(ledger: Ledger, plan: Plan) -> StudyFolder:
     folder = StudyFolder(ledger.storage, "mine")
     check_extension(folder, plan.entries())  # nothing there yet
-    folder.write(TEXT, {}, plan.entries())
+    folder.write(EXAMPLE, {}, plan.entries())
     return folder
 
 
@@ -166,7 +155,7 @@ def test_another_plan_under_the_same_name_is_refused(
 ) -> None:
     folder = started(ledger, make_plan(load(), "data"))
     with pytest.raises(UserError) as error:
-        check_extension(folder, make_plan(load(TEXT, override), "data").entries())
+        check_extension(folder, make_plan(load(EXAMPLE, override), "data").entries())
     message = str(error.value)
     assert all(part in message for part in ("'mine'", "--study NEWNAME", *shown)), message
     assert len(message.splitlines()) <= 12
@@ -177,7 +166,7 @@ def test_changed_data_and_renamed_arms_are_shown(load: Any, ledger: Ledger) -> N
     with pytest.raises(UserError, match="data_checksum: data -> other"):
         check_extension(folder, make_plan(load(), "other").entries())
     with pytest.raises(UserError, match="method: none, vat -> none, adv"):
-        check_extension(folder, make_plan(load(TEXT.replace("vat:", "adv:")), "data").entries())
+        check_extension(folder, make_plan(load(EXAMPLE.replace("vat:", "adv:")), "data").entries())
 
 
 def test_the_same_values_in_other_combinations_are_shown(load: Any, ledger: Ledger) -> None:

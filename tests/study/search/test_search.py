@@ -16,7 +16,8 @@ from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.samplers import Sampler, Told
 from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.space import load_space, study_name
+from d2l_study.study.space.load import load_space
+from d2l_study.study.space.space import study_name
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.queue import SearchQueue
 

@@ -14,7 +14,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import make_plan
 from d2l_study.study.space.arm_checks import check_arms
 from d2l_study.study.space.files import list_spaces
-from d2l_study.study.space.space import load_space
+from d2l_study.study.space.load import load_space
 
 HEAD = "description: x\ndata: {num_bags: [50, 100]}\n"
 STUDENTS = "description: x\ndata: {num_bags: 50}\nstudent: {steps: 50}\nteachers: {none: {}, vat: {teacher: "

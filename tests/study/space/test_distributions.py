@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from make_space import load_text
 
 from d2l_study.errors import UserError
-from d2l_study.study.plan.plan import configurations
+from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.space import load_space, study_name
+from d2l_study.study.space.space import study_name
 
 SPACE = """
 description: a search
@@ -23,11 +24,7 @@ search: {trials: 5}
 
 @pytest.fixture
 def load(tmp_path):
-    def make(text=SPACE, overrides=()):
-        (tmp_path / "search.yaml").write_text(text)
-        return load_space(tmp_path / "search.yaml", overrides)
-
-    return make
+    return lambda text=SPACE, overrides=(): load_text(tmp_path, text, *overrides, name="search.yaml")
 
 
 def test_each_arm_draws_its_trials_at_every_point_of_its_axes(load):

@@ -22,8 +22,9 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import field_of
 from d2l_study.study.space.files import list_spaces
 from d2l_study.study.space.keys import GROUPS, SECTIONS, StudyOptions
+from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.space.space import Space, load_space
+from d2l_study.study.space.space import Space
 from d2l_study.study.space.yaml_reader import parse_yaml
 
 SMALL = ("smoke", "vat_quick", "distill_quick", "regularizers", "reg_tuning", "vat_tuning", "distill_confirm")

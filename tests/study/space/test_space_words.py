@@ -2,16 +2,20 @@
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
+from make_space import load_text
 from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend
-from d2l_study.study.plan.plan import configurations, make_plan
-from d2l_study.study.space.space import load_space, study_name
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.load import load_space
+from d2l_study.study.space.space import study_name
 from d2l_study.study.space.yaml_reader import parse_yaml
 
 STUDENTS = """\
@@ -25,13 +29,7 @@ references: [bag_label]
 
 @pytest.fixture
 def load(tmp_path: Path):
-    def write_and_load(text, *overrides, folder=".", **kwargs):
-        path = tmp_path / folder / "mine.yaml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return load_space(path, overrides, **kwargs)
-
-    return write_and_load
+    return partial(load_text, tmp_path)
 
 
 # ---- anchors
@@ -207,7 +205,7 @@ def test_paths_of_the_data_begin_at_the_space(load, tmp_path, monkeypatch, capsy
     beside, here = tmp_path / "spaces" / "slides.csv", tmp_path / "slides.csv"
 
     def path(*overrides, **kwargs):
-        ((_, sections),) = load(text, *overrides, folder="spaces", **kwargs).points()
+        ((_, sections),) = load(text, *overrides, name="spaces/mine.yaml", **kwargs).points()
         return Path(sections["data"].path)
 
     assert path() == beside  # where it is looked for, if it is nowhere
@@ -219,4 +217,4 @@ def test_paths_of_the_data_begin_at_the_space(load, tmp_path, monkeypatch, capsy
     assert path() == beside
     assert path("data.path=slides.csv") == here  # said by a person who stands here
     assert path(beside=tmp_path / "elsewhere") == here
-    assert load(text, folder="spaces").to_dict()["folder"] == str(tmp_path / "spaces")
+    assert load(text, name="spaces/mine.yaml").to_dict()["folder"] == str(tmp_path / "spaces")
