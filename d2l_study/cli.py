@@ -102,7 +102,7 @@ def _spaces(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.space.keys_page import show_keys
+    from d2l_study.study.space.keys_help import show_keys
 
     print(show_keys(arguments.what))
     return 0

@@ -81,7 +81,7 @@ def _chosen(folder: StudyFolder, plan: list[Entry], arms: Sequence[str], failed:
 
 def _asks(folder: StudyFolder) -> bool:
     """Whether the plan is that of a search which asks for its points, and not that of a space."""
-    from d2l_study.study.space.distributions import ADAPTIVE
+    from d2l_study.study.space.search_options import ADAPTIVE
 
     search = folder.resolved().get("space", {}).get("search")
     return bool(search) and search["method"] in ADAPTIVE

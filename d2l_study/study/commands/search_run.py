@@ -264,7 +264,7 @@ def write_fixed(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
     arms = list(dict.fromkeys(p.arm for p in problems))
     for problem in problems:
         axes = {
-            f"{s}.{k}": v for s, keys in space.written(problem.arm).items() for k, v in keys.items()
+            f"{s}.{k}": v for s, keys in space.arm_keys(problem.arm).items() for k, v in keys.items()
             if isinstance(v, tuple)
         }  # fmt: skip
         ways = {k: d.to_dict() for k, d in problem.distributions.items()}

@@ -27,7 +27,7 @@ def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: 
 
 def show_name(study: Study) -> None:
     """Of a study that `--set` has named, its name, with the commands that need it: nobody has typed it."""
-    if study.request.study is not None or not study.space.settings:
+    if study.request.study is not None or not study.space.scientific_overrides:
         return
     where = "" if study.request.root == "runs" else f" --root {shlex.quote(study.request.root)}"
     name = shlex.quote(study.name)

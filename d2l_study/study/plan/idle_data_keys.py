@@ -64,7 +64,7 @@ class Alike:
             return
         arms = {c.method for c in mine} & set(self.space.methods)
         for arm in self.space.methods:
-            written = self.space.written(arm).get("data", {}).get("folds")
+            written = self.space.arm_keys(arm).get("data", {}).get("folds")
             values = written if isinstance(written, tuple) else (written,)
             if arm in arms and (data.folds in values or isinstance(written, Distribution)):
                 raise UserError(

@@ -96,7 +96,7 @@ def problems_of(space: Space) -> list[Problem]:
     assert space.search is not None
     found = []
     for method in space.methods:
-        axes = [(s, k) for s, keys in space.written(method).items() for k, v in keys.items() if isinstance(v, tuple)]
+        axes = [(s, k) for s, keys in space.arm_keys(method).items() for k, v in keys.items() if isinstance(v, tuple)]
         for values in space.grid(method):
             searched = any(isinstance(v, Distribution) for v in values.values())
             at = {".".join(place): values[place] for place in axes}

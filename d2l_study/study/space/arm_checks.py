@@ -1,8 +1,8 @@
-"""That the arms and axes of a space tell its configurations apart: what is compared in a table must differ.
+"""Checks that the arms and axes of a new study differ in what is trained.
 
-Two arms, or two values of an axis, that come out as one configuration would be shown as two, with a difference of 0;
-and a `--set` of the key by which one arm differs from the others would change what the others are, under their old
-names. Both are refused before a study begins. A study that exists is read and goes on whatever it holds.
+Two arms, or two values of an axis, may resolve to one configuration. A table would compare it with itself and show a
+difference of 0. A `--set` may give all arms the key by which one of them differs, which changes the other arms under
+their old names. Both are refused before a study begins. A study that exists is not checked again.
 """
 
 from __future__ import annotations
@@ -20,37 +20,41 @@ from d2l_study.study.space.space import Space
 from d2l_study.study.space.yaml_reader import short
 
 OFF = (0, None, "none")
-"""What a key says that is there to say that something is not done."""
+"""Values by which a section switches something off."""
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A point of an arm: what was written for it, the sections that this makes, and what they do."""
+    """A point of an arm.
+
+    written: (section, key) -> value as the space has it; sections: section -> its options; effect: the values that act
+    on what is trained (`Options.effect`), the same for two points that are one configuration."""
 
     arm: str
     written: Mapping[Key, Any]
     sections: Mapping[str, Options]
-    mark: tuple[Any, ...]
+    effect: tuple[Any, ...]
 
 
 def check_arms(space: Space) -> None:
-    """`UserError` if arms or values of axes come out as one configuration, a distribution does nothing, or a `--set`
-    changes what some arms are told apart by."""
+    """`UserError` if two arms or two values of an axis are one configuration, if a distribution has no effect, or if a
+    `--set` changes the key by which arms differ."""
     check_overrides(space)
     shown = shown_path(space.path)
     seen: dict[frozenset[Any], _Point] = {}
-    acting: dict[tuple[str, Key], str] = {}  # the arm (or "" for all) and key of a distribution -> why it does nothing
+    idle: dict[tuple[str, Key], str] = {}
+    # (the arm, or "" for all, key of a distribution) -> why it has no effect; "" if it has one
     for drawn in _drawn_points(space):
-        _note_acting(space, drawn, acting)
-        marks = frozenset(point.mark for point in drawn)
-        first = seen.setdefault(marks, drawn[0])
+        _note_idle(space, drawn, idle)
+        effects = frozenset(point.effect for point in drawn)
+        first = seen.setdefault(effects, drawn[0])
         if first is not drawn[0]:
             raise UserError(f"{shown}: {_same(space, first, drawn[0])}")
-        if len(marks) == 1 and len(drawn) > 1:
-            reasons = listed([f"{key} does nothing under {why}" for (_, (_, key)), why in acting.items() if why], 4)
+        if len(effects) == 1 and len(drawn) > 1:
+            reasons = listed([f"{key} does nothing under {why}" for (_, (_, key)), why in idle.items() if why], 4)
             (arm, _) = _named(space, drawn[0].arm, drawn[0].arm)
             raise UserError(f"{shown}: {arm}: its {len(drawn)} draws are one configuration: {reasons}")
-    for (arm, place), why in acting.items():
+    for (arm, place), why in idle.items():
         if why:
             where = f"methods.{arm}." if arm else ""
             named = where + ".".join(place)
@@ -58,23 +62,23 @@ def check_arms(space: Space) -> None:
                             "value, or leave it out")  # fmt: skip
 
 
-def _note_acting(space: Space, drawn: list[_Point], acting: dict[tuple[str, Key], str]) -> None:
-    """Note of the distributions of an arm which do nothing at its points; one that acts somewhere is noted as ""."""
+def _note_idle(space: Space, drawn: list[_Point], idle: dict[tuple[str, Key], str]) -> None:
+    """Add to `idle`, of each distribution of an arm, why it has no effect; "" if it has one at some point."""
     arm = drawn[0].arm
-    for section, keys in space.written(arm).items():
+    for section, keys in space.arm_keys(arm).items():
         for key, value in keys.items():
             if isinstance(value, Distribution):
                 own = key in space.methods[arm].get(section, {})
                 place = (arm if own else "", (section, key))
-                idle = [_idle(point.sections[section]).get(key, "") for point in drawn]
-                acting[place] = acting.get(place, "-") and ("" if "" in idle else idle[0])
+                reasons = [_idle_keys(point.sections[section]).get(key, "") for point in drawn]
+                idle[place] = idle.get(place, "-") and ("" if "" in reasons else reasons[0])
 
 
 def check_overrides(space: Space) -> None:
-    """A key that some arms set, and which neither the others nor the section that they share sets (or sets to `OFF`),
-    tells the arms apart: it is set in the arm that is meant. `UserError` for a `--set` that adds it to the others."""
+    """`UserError` for a `--set` of a key by which arms differ: some arms set it, and neither the others nor the common
+    section do (or they set it to a value of `OFF`). It would change the others; it is to be set in one arm."""
     document = document_of(space.text, shown_path(space.path))
-    for name in space.settings:
+    for name in space.scientific_overrides:
         section, _, key = name.partition(".")
         if section not in SECTIONS or (document.get(section) or {}).get(key, 0) not in OFF:
             continue
@@ -103,9 +107,9 @@ def _arms_of(space: Space, group: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _drawn_points(space: Space) -> Iterator[list[_Point]]:
-    """Of every point of every arm's axes the draws from its distributions, one if it has none."""
+    """For each arm and each point of its axes: the points that its distributions give, or the one point."""
     built: dict[tuple[Any, ...], Options] = {}
-    marks: dict[int, tuple[Any, ...]] = {}
+    effects: dict[int, tuple[Any, ...]] = {}
     for arm in space.methods:
         for values in space.grid(arm):
             found = []
@@ -116,15 +120,15 @@ def _drawn_points(space: Space) -> Iterator[list[_Point]]:
                 }
                 sections = space.resolve(drawn, built)
                 for section in sections.values():  # `built` keeps them, so that an id names one of them
-                    if id(section) not in marks:
-                        marks[id(section)] = tuple(sorted(section.effect().items()))
-                mark = tuple(marks[id(section)] for section in sections.values())
-                found.append(_Point(arm, drawn, sections, mark))
+                    if id(section) not in effects:
+                        effects[id(section)] = tuple(sorted(section.effect().items()))
+                effect = tuple(effects[id(section)] for section in sections.values())
+                found.append(_Point(arm, drawn, sections, effect))
             yield found
 
 
 def _same(space: Space, first: _Point, second: _Point) -> str:
-    """Why two points are one configuration, in words."""
+    """The message: which two points are one configuration, and why."""
     keys = [place for place in dict.fromkeys((*first.written, *second.written)) if _differ(first, second, place)]
     reasons = listed(dict.fromkeys(reason for place in keys for reason in _reasons(first, second, place)), 4)
     if first.arm != second.arm:
@@ -145,16 +149,16 @@ def _reasons(first: _Point, second: _Point, place: Key) -> list[str]:
 
 
 def _why(point: _Point, place: Key) -> str:
-    """What makes a key do nothing at a point; empty if it does something."""
+    """Why a key has no effect at a point; empty if it has one."""
     section, key = place
-    idle = _idle(point.sections[section])
+    idle = _idle_keys(point.sections[section])
     if key in idle:
         return f"{key} does nothing under {idle[key]}"
     _, meta = field_of(type(point.sections[section]), key)
     return "" if meta["scientific"] else f"no result depends on {key}"
 
 
-def _idle(section: Options) -> dict[str, str]:
+def _idle_keys(section: Options) -> dict[str, str]:
     return section.inert_keys() | section.idle_keys()
 
 
@@ -163,7 +167,7 @@ def _differ(first: _Point, second: _Point, place: Key) -> bool:
 
 
 def _shown(point: _Point, place: Key) -> str:
-    """A key's value at a point as it was written there, or what it is without."""
+    """A key's value at a point: as written, or else its default."""
     return _text(point.written[place] if place in point.written else _resolved(point, place))
 
 
@@ -176,10 +180,10 @@ def _text(value: Any) -> str:
 
 
 def _at(space: Space, point: _Point) -> str:
-    """Where on the axes of its arm a point lies."""
+    """The values of its arm's axes at a point, in words."""
     axes = [
         f"{key} {_shown(point, (section, key))}"
-        for section, keys in space.written(point.arm).items()
+        for section, keys in space.arm_keys(point.arm).items()
         for key, value in keys.items()
         if isinstance(value, tuple)
     ]
@@ -187,7 +191,7 @@ def _at(space: Space, point: _Point) -> str:
 
 
 def _named(space: Space, first: str, second: str) -> tuple[str, str]:
-    """Two arms as a message names them: `methods.none`; of students by what they differ in."""
+    """Two arms as a message names them: `methods.none`; two students by the part in which they differ."""
     if not space.pairs:
         return f"methods.{first}", f"methods.{second}"
     pairs = space.pairs[first], space.pairs[second]

@@ -11,11 +11,12 @@ from d2l_study.options import Options
 
 @dataclass(frozen=True)
 class Configuration:
-    """One point of a study: what is trained, with all replicates alike.
+    """One point of a study, which is trained in several replicates.
 
-    sections: resolved; values: flat scientific values of all sections; varied: the flat names of the keys that
-    vary in the study, common axes first; label: the method and what tells it from the others of its method; teachers:
-    config_ids of the teachers it learns from; teaches: a student of the study needs its weights.
+    sections: section -> its resolved options; values: the scientific values of all sections by flat name
+    (`keys.flat_names`); varied: the flat names of the keys that vary in the study, common axes first; label: the
+    method, and the values that tell this configuration from others of the method; teachers: config_ids of the teachers
+    that it learns from; teaches: a student of the study needs its weights.
     """
 
     config_id: str

@@ -1,8 +1,8 @@
 """Distributions in a space, in the place of a value: `{low: 1e-4, high: 1e-2, log: true}`, or `{choices: [a, b]}`.
 
-`search` draws points from them (`method: random`), or lets a sampler propose points (`search_samplers`). A draw is
-addressed by base seed, key and number, like every other random number of a study: the same key has the same draws in
-every arm and at every point of the axes, and another key shifts nothing.
+`search` draws points from them (`method: random`), or lets a sampler propose points (`study.search.samplers`). A draw
+depends on base seed, key and number only, like every other random number of a study. So a key has the same draws in
+every arm and at every point of the axes, and a further key changes no draw of the others.
 """
 
 from __future__ import annotations
@@ -16,90 +16,17 @@ from typing import Any
 import numpy as np
 
 from d2l_study.errors import UserError, listed, nearest
-from d2l_study.options import Options, option
 
 KEYS = ("low", "high", "log")
 CHOICES = "choices"
 DIGITS = 4
-"""Significant digits of a drawn number: more says nothing, and a table shows them all."""
-
-ADAPTIVE = ("tpe", "gp", "cmaes")
-"""Methods that choose a point by the results of those before it; their plan is not known beforehand."""
-
-OBJECTIVES = {
-    "val_bag_auc": "max", "val_bag_nll": "min", "val_bag_brier": "min", "val_distill_loss": "min",
-    "train_seconds": "min", "instance_auc": "max",
-}  # fmt: skip
-"""What a search may look at, and which direction is better: figures of the validation bags, the training time, and
-only under `oracle: true` the true instance labels of the test set."""
-
-ORACLE_OBJECTIVES = ("instance_auc",)
-GOALS = ("max", "min")
-
-
-@dataclass(frozen=True)
-class SearchOptions(Options):
-    """The `search` section of a space."""
-
-    method: str = option(
-        "random", "how points are chosen: every point of the axes, draws from the distributions, or a sampler",
-        choices=("grid", "random", *ADAPTIVE), scientific=False,
-    )  # fmt: skip
-    trials: int = option(20, "points for each arm, at each point of its axes", least=1, most=10_000, scientific=False)
-    startup: int = option(
-        10, "points drawn at random before a sampler learns from them", least=1, most=10_000, scientific=False
-    )
-    metric: str = option(
-        "val_bag_auc", "what is searched for, as a mean over replicates", choices=tuple(OBJECTIVES), scientific=False
-    )
-    goal: str | None = option(None, "max or min; null: what is better of the metric", choices=GOALS, scientific=False)
-    objectives: tuple[str, ...] = option(
-        (), "several metrics at once, whose Pareto front is shown", choices=tuple(OBJECTIVES), scientific=False
-    )
-    oracle: bool = option(False, "the search may look at true instance labels; tables mark it", scientific=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        better = OBJECTIVES[self.metric]
-        if self.goal not in (None, better):
-            raise UserError(f"goal: {self.goal!r} is not allowed with metric {self.metric}, of which "
-                            f"{'more' if better == 'max' else 'less'} is better; expected {better}")  # fmt: skip
-        if len(self.objectives) == 1:
-            raise UserError(f"objectives: one alone; expected several, or metric: {self.objectives[0]}")
-        for name in self.objectives:
-            if self.objectives.count(name) > 1:
-                raise UserError(f"objectives: {name!r} stands there twice")
-        if self.objectives and self.method == "cmaes":
-            raise UserError(f"objectives: cmaes looks at one metric, found {len(self.objectives)}; expected tpe or gp")
-        for name in self.names:
-            if name in ORACLE_OBJECTIVES and not self.oracle:
-                key = "objectives" if self.objectives else "metric"
-                raise UserError(f"{key}: {name!r} looks at true instance labels; allowed under oracle: true only, "
-                                "and marked in every table")  # fmt: skip
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics that are told to the search."""
-        return self.objectives or (self.metric,)
-
-    @property
-    def goals(self) -> tuple[str, ...]:
-        return tuple(OBJECTIVES[name] for name in self.names)
-
-    @property
-    def adaptive(self) -> bool:
-        return self.method in ADAPTIVE
-
-    @property
-    def sees_labels(self) -> bool:
-        """Whether the search looks at true instance labels."""
-        return any(name in ORACLE_OBJECTIVES for name in self.names)
+"""Significant digits of a drawn number, all of which a table shows."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Uniform on [low, high], or uniform in the logarithm; whole numbers for a key of whole numbers. With `choices`,
-    uniform over those values."""
+    """Uniform on [low, high], or with `log` uniform in the logarithm. whole: of whole numbers. With `choices`, uniform
+    over these values instead."""
 
     low: float = 0.0
     high: float = 0.0
@@ -108,7 +35,7 @@ class Distribution:
     choices: tuple[Any, ...] = ()
 
     def draw(self, key: str, base_seed: int, number: int) -> Any:
-        """The draw of that number, 0 …, for a key."""
+        """The draw number 0, 1, … of a key ("section.key")."""
         digest = hashlib.blake2b(f"search|{base_seed}|{key}|{number}".encode(), digest_size=16).digest()
         share = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64))).random()
         if self.choices:
@@ -118,7 +45,7 @@ class Distribution:
         return min(math.floor(value), int(self.high)) if self.whole else self.rounded(value)
 
     def rounded(self, value: Any) -> Any:
-        """A value of the distribution as it is trained and shown: a number with few digits, within the bounds."""
+        """A value as it is trained and shown: rounded to `DIGITS` significant digits, within the bounds."""
         if self.choices or self.whole:
             return value
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
@@ -139,8 +66,10 @@ class Distribution:
 def read_distribution(
     value: Mapping[str, Any], where: str, kind: type, check: Callable[[str, Any], Any]
 ) -> Distribution:
-    """A distribution as somebody wrote it; `check` puts a bound into the key's type and bounds. `UserError` names
-    what is wrong with it."""
+    """The distribution that a mapping of a space describes.
+
+    where: the place, as messages name it; kind: the type of the key; check: (place, value) -> the value in the key's
+    type, or `UserError`. `UserError` if it is no distribution of this key."""
     known = (*KEYS, CHOICES)
     for key in value:
         if key not in known:

@@ -1,4 +1,4 @@
-"""Space files: where they are looked up, and their text as plain keys and values. What the keys mean is for `space`."""
+"""Space files: where they are looked up, and what they hold as plain keys and values."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def list_spaces() -> list[tuple[str, str, Path]]:
 
 
 def document_of(text: str, shown: str) -> dict[str, Any]:
+    """The keys and values of a space's text; `UserError`, which begins with `shown`, if it is not YAML or empty."""
     document = parse_yaml(text, shown)
     if document is None:
         raise UserError(f"{shown}: the file is empty; a space needs at least description and methods")
@@ -67,6 +68,7 @@ def document_of(text: str, shown: str) -> dict[str, Any]:
 
 
 def read_text(path: Path, shown: str) -> str:
+    """The text of a space file; `UserError` if it cannot be read, is too long or not UTF-8."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):  # a pipe or a device may give no end of bytes, or wait for ever

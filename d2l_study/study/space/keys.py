@@ -1,4 +1,4 @@
-"""The keys that a space may have: its sections, its arms, and the study's own keys."""
+"""The keys that a space may have: those of its sections, of its arms, and of the study."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherCon
 """The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of
 students has `student`."""
 
-GROUPS = ("teachers", "methods")
-"""Where arms are named: `methods`, and in a space of students also `teachers`; every method learns from each."""
+ARM_GROUPS = ("teachers", "methods")
+"""The keys under which arms are named: `methods`, and in a space of students also `teachers`."""
 
 CLASS_MAPS = ("cam", "peak")
 """The reference rows that read whole images, which not every data set has."""
@@ -37,7 +37,7 @@ WITH_SCORE_MAPS = ("teacher", "student", *CLASS_MAPS)
 DEFAULT_DATASET = "mnist"
 MOST_CONFIGURATIONS = 10_000
 MOST_MEMBERS = 50_000
-"""Of the ensembles of all students, a teacher counted for each student that it teaches."""
+"""Teachers in the ensembles of all students; a teacher counts once for each student that it teaches."""
 MOST_BYTES = 1_000_000
 
 TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
@@ -100,7 +100,7 @@ def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], s
 
 
 def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The sections of a configuration's flat values (`flat_names`), as a plan keeps them."""
+    """Section -> key -> value, from the flat values of a configuration as a plan keeps them (`flat_names`)."""
     classes: dict[str, type[Options]] = {"teacher": TeacherConfig, "student": StudentConfig}
     if values.get("dataset", DEFAULT_DATASET) in DATASETS:
         classes = {"data": section_class("data", values.get("dataset")), **classes}
@@ -112,8 +112,8 @@ def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A value as somebody wrote it, and how a message names the place."""
+class GivenValue:
+    """A value as the user gave it. where: the file and key, or the `--set`, as a message names them."""
 
     value: Any
     where: str
@@ -133,8 +133,8 @@ def arm_sections(group: str, students: bool) -> tuple[str, ...]:
     return ("teacher",) if group == "teachers" else ("student",)
 
 
-def datasets_of(written: Written | None) -> list[str]:
-    """The data sets that a `data.dataset` names, known ones only."""
+def datasets_of(written: GivenValue | None) -> list[str]:
+    """The data sets that a `data.dataset` names; the default without one. `UserError` for an unknown one."""
     if written is None:
         return [DEFAULT_DATASET]
     values = written.value if isinstance(written.value, list) else [written.value]
@@ -150,19 +150,20 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
 
 
-def unknown_key(key: Any, known: Iterable[str]) -> str:
-    """A hint for a key that no section of this kind has."""
+def unknown_key_hint(key: Any, known: Iterable[str]) -> str:
+    """What a message adds for a key that no section of this kind has."""
     hint = did_you_mean(key, known)
     return f"{hint[:-1]}; all of them: python -m d2l_study keys)" if hint.endswith("in all))") else hint
 
 
-def home_of(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
-    """A hint for a section's key that stands outside its section."""
+def section_hint(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
+    """What a message adds for a section's key that was given outside its section."""
     homes = [section for section in sections if has_key(section_class(section), key)]
     return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
 
 
 def plain(value: Any) -> Any:
+    """The value as JSON and YAML have it: tuples as lists, distributions as mappings."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, Distribution):

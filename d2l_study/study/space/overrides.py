@@ -9,29 +9,29 @@ from typing import Any
 
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.options import Options, field_of
-from d2l_study.study.space.distributions import SearchOptions
 from d2l_study.study.space.keys import (
-    GROUPS,
+    ARM_GROUPS,
     SECTIONS,
     Arms,
+    GivenValue,
     Key,
     StudyOptions,
-    Written,
     arm_sections,
     datasets_of,
     has_key,
     plain,
     section_class,
-    unknown_key,
+    unknown_key_hint,
 )
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.search_options import SearchOptions
 from d2l_study.study.space.yaml_reader import parse_yaml, short
 
 
-def override(
-    leaves: dict[Key, Written], groups: Mapping[str, Sequence[str]], overrides: Iterable[str], students: bool
+def apply_overrides(
+    leaves: dict[Key, GivenValue], groups: Mapping[str, Sequence[str]], overrides: Iterable[str], students: bool
 ) -> list[Key]:
-    """Put each "key=value" in its place; returns the places."""
+    """Put the value of each "key=value" into `leaves`; returns the full keys that they set."""
     pairs = []
     for given in overrides:
         bare, equals, text = given.partition("=")
@@ -42,11 +42,11 @@ def override(
     pairs.sort(key=lambda pair: pair[0] not in ("dataset", "data.dataset"))
     changed: list[Key] = []
     for name, text in pairs:
-        key = place_of(name, groups, datasets_of(leaves.get(("data", "dataset"))), students)
+        key = key_of_override(name, groups, datasets_of(leaves.get(("data", "dataset"))), students)
         where = "--set " + ".".join(key)
         if key in changed:
             raise UserError(f"{where}: given twice")
-        leaves[key] = Written(parse_yaml(text, where), where)
+        leaves[key] = GivenValue(parse_yaml(text, where), where)
         changed.append(key)
     for place in changed:
         for group, methods in groups.items():
@@ -58,7 +58,7 @@ def override(
     return changed
 
 
-def place_of(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
+def key_of_override(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
     """The full key that a `--set` names, dotted or bare."""
     sections = [section for section in SECTIONS if students or section != "student"]
     classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
@@ -82,7 +82,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     section, dot, key = inner.partition(".")
     if dot and section in classes:
         if not has_key(classes[section], key):
-            raise UserError(f"--set {short(name)}: unknown key{unknown_key(key, classes[section].keys())}")
+            raise UserError(f"--set {short(name)}: unknown key{unknown_key_hint(key, classes[section].keys())}")
         return section, key
     homes = [home for home, cls in classes.items() if has_key(cls, inner)]
     if len(homes) == 1:
@@ -92,7 +92,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
                         f"{listed(f'{home}.{inner}' for home in homes)}")  # fmt: skip
     if inner == "labels":
         raise UserError(f"--set {short(name)}: set a label by its name, as in --set labels.none=Plain")
-    if inner in classes or inner in GROUPS:
+    if inner in classes or inner in ARM_GROUPS:
         raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
     keys = {home: cls.keys() for home, cls in classes.items()}
     known = [f"{home}.{key}" for home in keys for key in keys[home]]
@@ -104,19 +104,20 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     raise UserError(f"--set {short(name)}: unknown key{hint}")
 
 
-def described(description: str, settings: Mapping[str, Any]) -> str:
-    """The description of a space that is run with other settings than it describes: with them, as far as they fit."""
+def description_with(description: str, settings: Mapping[str, Any]) -> str:
+    """The description of a space, followed by its scientific overrides, which it does not tell of."""
     if not settings:
         return description
     words = [f"{name}={json.dumps(plain(value), ensure_ascii=False)}" for name, value in settings.items()]
     return f"{description} (here with {short(', '.join(words), 200)})"
 
 
-def settings_of(
+def scientific_overrides(
     changed: Iterable[Key], options: StudyOptions, sections: Mapping[str, Any], arms: Mapping[str, Arms],
     search: SearchOptions | None, references: tuple[str, ...],
 ) -> dict[str, Any]:  # fmt: skip
-    """The overrides that can change what is trained, typed, by full key. More trials of a search are its extension."""
+    """Full dotted key -> typed value, of the overrides that can change a result. More trials of a search only extend
+    it, so `search.trials` is none of them."""
     settings: dict[str, Any] = {}
     for key in changed:
         if key == ("base_seed",):
@@ -125,7 +126,7 @@ def settings_of(
             settings["references"] = references
         elif key[0] == "search" and key[1] not in ("trials", "oracle"):
             settings[".".join(key)] = getattr(search, key[1])
-        elif key[0] in SECTIONS or key[0] in GROUPS:
+        elif key[0] in SECTIONS or key[0] in ARM_GROUPS:
             holder = sections if key[0] in SECTIONS else arms[key[0]][key[1]]
             section, name = key[-2:]
             dataset = holder.get("data", {}).get("dataset") or sections.get("data", {}).get("dataset")

@@ -1,4 +1,4 @@
-"""What one trial may use. Nothing here changes a result, so nothing of it is in a configuration's id."""
+"""The resources of one trial. They change no result, so they are not part of a configuration's id."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Resources(Options):
         return "cuda" if self.gpus > 0 else "cpu"
 
     def slots(self, cpus: float, gpus: float = 0.0) -> int:
-        """How many trials run side by side on so many cores and GPUs; 0 if not one fits."""
+        """How many trials run at once on so many processor cores and GPUs; 0 if none fits."""
         fits = math.inf
         for asked, there in ((self.cpus, cpus), (self.gpus, gpus)):
             if asked > 0:

@@ -1,4 +1,4 @@
-"""What a space with a `search` or a `schedule` must fulfil beyond its single keys, in the user's words."""
+"""Checks that the `search` and the `schedule` of a space fit its other keys."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from d2l_study.study.space.space import Space
 
 
 def check_search(space: Space, trials_given: bool, shown: str) -> None:
-    """`UserError` unless the method, the distributions and the axes fit together. trials_given: somebody wrote how
-    many trials."""
+    """`UserError` unless the method of the search fits the space's distributions and axes. trials_given: the space says
+    how many trials; shown: the file, as messages name it."""
     search = space.search
     found = {
         method: {
             f"{section}.{key}": value
-            for section, keys in space.written(method).items()
+            for section, keys in space.arm_keys(method).items()
             for key, value in keys.items()
             if isinstance(value, Distribution)
         }
@@ -72,7 +72,7 @@ def _check_adaptive(space: Space, found: Mapping[str, Mapping[str, Distribution]
 
 
 def check_schedule(schedule: str, sections: Mapping[str, Options]) -> None:
-    """`UserError` if a trial of this point would never be judged before its end."""
+    """`UserError` if the schedule could end no trial of this point early. sections: section -> its options."""
     section = "student" if "student" in sections else "teacher"
     own = sections[section].to_dict()
     steps, every = own["steps"] * own.get("generations", 1), own["eval_every"]

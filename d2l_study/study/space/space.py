@@ -15,7 +15,7 @@ from typing import Any
 from d2l_study.credentials import masked_values
 from d2l_study.errors import UserError
 from d2l_study.options import Options
-from d2l_study.study.space.distributions import Distribution, SearchOptions
+from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import (
     SECTIONS,
     Key,
@@ -24,16 +24,17 @@ from d2l_study.study.space.keys import (
     section_class,
 )
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.search_options import SearchOptions
 
 
 @dataclass(frozen=True)
 class Space:
-    """A checked space. A tuple as a value is an axis; other values are fixed.
+    """A checked space. A value is fixed, or a tuple (an axis), or a `Distribution`.
 
-    overrides: as given, "key=value"; settings: those of them that name another study (see `study_name`), by
-    full dotted key; sections: section -> key -> value, as written and typed; methods: arm -> section -> key -> value.
-    In a space of students an arm is "teacher's arm → student's arm"; pairs: arm -> (teacher's arm, student's arm).
-    labels: arm, reference or key -> its name in print; folder: where relative paths of the data begin.
+    overrides: as given, "key=value"; scientific_overrides: full dotted key -> value, of the overrides that can change a
+    result; sections: section -> key -> value, common to all arms; methods: arm -> section -> key -> value. In a space
+    of students an arm is "teacher's arm → student's arm"; pairs: arm -> (teacher's arm, student's arm). labels: arm,
+    reference or key -> its name in print; folder: the folder that relative paths of the data begin at.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Space:
     metric: str | None
     sections: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, dict[str, Any]]]
-    settings: dict[str, Any] = field(default_factory=dict)
+    scientific_overrides: dict[str, Any] = field(default_factory=dict)
     pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     search: SearchOptions | None = None
@@ -65,38 +66,38 @@ class Space:
     def section_names(self) -> tuple[str, ...]:
         return tuple(name for name in SECTIONS if name != "student" or self.pairs)
 
-    def written(self, method: str) -> dict[str, dict[str, Any]]:
-        """The keys an arm has, section -> key -> value: the common ones, over them its own."""
+    def arm_keys(self, method: str) -> dict[str, dict[str, Any]]:
+        """The keys of an arm, section -> key -> value: the common ones, and over them those that it sets itself."""
         own = self.methods[method]
         return {name: {**self.sections.get(name, {}), **own.get(name, {})} for name in self.section_names}
 
     def count(self) -> int:
-        """The number of configurations, before any that turn out the same are dropped."""
+        """The number of points of all arms; some of them may turn out to be the same configuration."""
         return sum(
-            math.prod(len(v) for keys in self.written(method).values() for v in keys.values() if isinstance(v, tuple))
+            math.prod(len(v) for keys in self.arm_keys(method).values() for v in keys.values() if isinstance(v, tuple))
             * self.draws(method)
             for method in self.methods
         )
 
     def draws(self, method: str) -> int:
-        """How many points are drawn from the arm's distributions, at each point of its axes; 1 if it has none."""
-        values = [v for keys in self.written(method).values() for v in keys.values()]
+        """How many points are drawn from an arm's distributions, at each point of its axes; 1 if it has none."""
+        values = [v for keys in self.arm_keys(method).values() for v in keys.values()]
         found = any(isinstance(v, Distribution) for v in values)
         return self.search.trials if found and self.search is not None else 1
 
     @property
     def adaptive(self) -> bool:
-        """Whether a sampler chooses the points, so that they are not known beforehand (`points` are then draws)."""
+        """Whether a sampler chooses the points. They are not known beforehand then, and `points` gives random draws."""
         return self.search is not None and self.search.adaptive
 
     def grid(self, method: str) -> Iterator[dict[Key, Any]]:
-        """The points of an arm's axes: (section, key) -> value, or the distribution. The last axis moves fastest."""
-        keys = [((s, k), v) for s, keys in self.written(method).items() for k, v in keys.items()]
+        """The points of an arm's axes: (section, key) -> value or distribution. The last axis moves fastest."""
+        keys = [((s, k), v) for s, keys in self.arm_keys(method).items() for k, v in keys.items()]
         for chosen in itertools.product(*(v if isinstance(v, tuple) else (v,) for _, v in keys)):
             yield dict(zip((place for place, _ in keys), chosen, strict=True))
 
     def points(self) -> Iterator[tuple[str, dict[str, Options]]]:
-        """Every point of every arm: the arm's name and its sections, resolved."""
+        """Every point of every arm: the arm, and section -> its resolved options."""
         built: dict[tuple[Any, ...], Options] = {}
         for method in self.methods:
             for values, number in itertools.product(self.grid(method), range(self.draws(method))):
@@ -107,23 +108,24 @@ class Space:
                 yield method, self.resolve(drawn, built)
 
     def resolve(self, values: Mapping[Key, Any], built: dict[tuple[Any, ...], Options]) -> dict[str, Options]:
-        """The sections of a point, (section, key) -> value; `built` remembers those that were made already."""
+        """The options of each section at a point, which is (section, key) -> value. built: sections made so far, which
+        are shared between points."""
         sections = {}
         dataset = values.get(("data", "dataset"))
         for name in self.section_names:
             given = dataset_defaults(name, dataset)
             given |= {place[1]: value for place, value in values.items() if place[0] == name}
-            mark = (name, *sorted(given.items()))
-            if mark not in built:
+            section_values = (name, *sorted(given.items()))
+            if section_values not in built:
                 try:
-                    built[mark] = _resolve(section_class(name, given.get("dataset"))(**given))
+                    built[section_values] = _resolve(section_class(name, given.get("dataset"))(**given))
                 except UserError as error:
                     raise UserError(f"{name}.{str(error).removeprefix(f'{name}.')}") from None
-            sections[name] = built[mark]
+            sections[name] = built[section_values]
         return sections
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `resolved.json`, what is secret in them masked."""
+        """The content of `resolved.json`, in plain values; secrets are masked."""
         return masked_values({
             "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
@@ -136,17 +138,17 @@ class Space:
 
 
 def study_name(space: Space) -> str:
-    """The space's name, and 6 hex digits of the overrides if there are any.
+    """The space's name, followed by 6 hex digits of its scientific overrides if it has any.
 
-    Overrides that are in no id (replicates, resources, the folder of the data …) name no other study.
+    Overrides that are in no id (replicates, resources, the folder of the data …) do not change the name.
     """
     stem = re.sub(r"[^A-Za-z0-9_.+-]+", "-", space.name).strip("-.") or "study"
-    if not space.settings:
+    if not space.scientific_overrides:
         return stem
-    text = json.dumps(plain(space.settings), sort_keys=True)
+    text = json.dumps(plain(space.scientific_overrides), sort_keys=True)
     return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _resolve(section: Options) -> Options:
-    """With defaults that depend on other keys made explicit, for sections that have such."""
+    """A section whose defaults depend on other keys, with these defaults written out; any other section as it is."""
     return section.resolved() if hasattr(section, "resolved") else section

@@ -1,5 +1,8 @@
-"""YAML without surprises, for spaces: plain values only, nothing executed, no key silently lost, and no more values
-than a space can need, however they are written: `*name` repeats what `&name` names, and `<<: *name` merges its keys."""
+"""A strict YAML reader for spaces.
+
+It gives plain values only, executes nothing, refuses a key that is given twice, and bounds the number of values.
+Aliases (`*name` for what `&name` names) and merge keys (`<<: *name`) are supported.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from d2l_study.options import as_yaml
 class _Composer(
     yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, yaml.resolver.BaseResolver
 ):
-    """YAML without what surprises in a space: no tags, dates, base 60 or octal; `1e-3` is a number.
+    """Composes the nodes of a document. It knows no tags, dates, base-60 or octal numbers; `1e-3` is a number.
 
-    repeated: the nodes that an alias refers to.
+    repeated: the ids of nodes that an alias refers to.
     """
 
     def __init__(self, text: str) -> None:
@@ -106,7 +109,7 @@ def _marked(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reader:
-    """Plain values of composed nodes. A node that is repeated is read once and its value shared."""
+    """Reads the plain values of composed nodes; a node that aliases repeat is read once."""
 
     def __init__(self, where: str, repeated: set[int]) -> None:
         self.where = where

@@ -21,7 +21,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import field_of
 from d2l_study.study.space.files import list_spaces
-from d2l_study.study.space.keys import GROUPS, SECTIONS, StudyOptions
+from d2l_study.study.space.keys import ARM_GROUPS, SECTIONS, StudyOptions
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.space import Space
@@ -172,7 +172,7 @@ def check_nothing_is_lost(text: str, words: list[str], space: Space) -> None:
         return ".".join(path) in said or path[-1] in said or f"{'.'.join(path[:2])}.{path[-1]}" in said
 
     for top, value in document.items():
-        if top in GROUPS:
+        if top in ARM_GROUPS:
             place = 0 if top == "teachers" else -1
             for arm, own in (value or {}).items():
                 pairs = [name for name in space.methods if (space.pairs[name][place] if space.pairs else name) == arm]
@@ -192,7 +192,7 @@ def check_nothing_is_lost(text: str, words: list[str], space: Space) -> None:
     for word in words:
         key, _, value = word.partition("=")
         *above, last = key.strip().split(".")
-        if last in ("path", "root", "description", "references") or (above and above[0] in GROUPS):
+        if last in ("path", "root", "description", "references") or (above and above[0] in ARM_GROUPS):
             continue
         homes = [resolved[section] for section in (*SECTIONS, "resources", "search", "labels") if resolved.get(section)]
         homes = [resolved[above[0]]] if above else [resolved, *homes]

@@ -11,7 +11,7 @@ from d2l_study.cli import main
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError
 from d2l_study.options import field_of
-from d2l_study.study.space.keys_page import PLACES, show_keys
+from d2l_study.study.space.keys_help import PLACES, show_keys
 
 
 def entries(page: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The keys of a space with their defaults, bounds and meaning, as `python -m d2l_study keys` shows them."""
+"""What `python -m d2l_study keys` prints: the keys of a space with their defaults, bounds and meaning."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, allowed_values, field_of
-from d2l_study.study.space.distributions import SearchOptions
 from d2l_study.study.space.keys import REFERENCES, StudyOptions, did_you_mean, has_key
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.search_options import SearchOptions
 
 PLACES: dict[str, dict[str, type[Options]]] = {
     "study": {"the top level of a space": StudyOptions},
@@ -44,8 +44,8 @@ WIDTH = 110
 
 
 def show_keys(wanted: Sequence[str]) -> str:
-    """The page for sections (`teacher`), data sets (`colon`) and keys (`teacher.epsilon`, `epsilon`); without any, of
-    all. `UserError` if one of them is not known."""
+    """The help on sections (`teacher`), data sets (`colon`) and keys (`teacher.epsilon`, `epsilon`); on all keys if
+    nothing is named. `UserError` for an unknown name."""
     pages: list[str] = []
     for name in wanted or (*PLACES, *OTHERS):
         pages += [page for page in _pages(name) if page not in pages]

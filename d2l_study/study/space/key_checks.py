@@ -1,5 +1,5 @@
-"""The keys of a space document, each checked by itself: known, in its own type, within its bounds, an axis or a
-distribution where that is allowed. What keys must fulfil together is for `space`."""
+"""The keys of a space, each checked by itself: it is known, its value has the right type and lies within bounds, and it
+is an axis or a distribution only where that is allowed. `load` checks what keys must fulfil together."""
 
 from __future__ import annotations
 
@@ -15,58 +15,64 @@ from d2l_study.options import Options, as_yaml, check_value, field_of
 from d2l_study.study.space.distributions import read_distribution
 from d2l_study.study.space.files import mapping
 from d2l_study.study.space.keys import (
-    GROUPS,
+    ARM_GROUPS,
     REFERENCES,
     SECTIONS,
     Arms,
+    GivenValue,
     Key,
     StudyOptions,
-    Written,
     arm_sections,
     datasets_of,
     did_you_mean,
     has_key,
-    home_of,
     section_class,
-    unknown_key,
+    section_hint,
+    unknown_key_hint,
 )
 from d2l_study.study.space.yaml_reader import short
 from d2l_study.study_names import arm_name_problem
 
 
-def leaves_of(
+def flat_keys(
     document: Mapping[str, Any], shown: str, students: bool
-) -> tuple[dict[Key, Written], dict[str, list[str]]]:
-    """The document as leaves by full key, and the names of each group's arms; checks everything but the values."""
-    leaves: dict[Key, Written] = {}
-    top = (*StudyOptions.keys(), *SECTIONS, *GROUPS, "references", "labels", "resources", "search")
+) -> tuple[dict[Key, GivenValue], dict[str, list[str]]]:
+    """Every value of the document by its full key, and group -> names of its arms. Values are not checked yet.
+
+    shown: the file, as messages name it; students: whether it is a space of students."""
+    leaves: dict[Key, GivenValue] = {}
+    top = (*StudyOptions.keys(), *SECTIONS, *ARM_GROUPS, "references", "labels", "resources", "search")
     for key, value in document.items():
         if has_key(StudyOptions, key) or key == "references":
-            leaves[key,] = Written(value, f"{shown}: {key}")
+            leaves[key,] = GivenValue(value, f"{shown}: {key}")
         elif key in SECTIONS or key in ("resources", "search", "labels"):
             for name, inner in mapping(value, f"{shown}: {key}").items():
-                leaves[key, name] = Written(inner, f"{shown}: {key}.{name}")
-        elif key not in GROUPS:
-            raise UserError(f"{shown}: {short(key)}: unknown key{home_of(key) or did_you_mean(key, top)}")
+                leaves[key, name] = GivenValue(inner, f"{shown}: {key}.{name}")
+        elif key not in ARM_GROUPS:
+            raise UserError(f"{shown}: {short(key)}: unknown key{section_hint(key) or did_you_mean(key, top)}")
     if "methods" not in document:
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
-    groups = {group: _arms(group, document[group], leaves, shown, students) for group in GROUPS if group in document}
+    groups = {
+        group: _arms(group, document[group], leaves, shown, students) for group in ARM_GROUPS if group in document
+    }
     return leaves, groups
 
 
-def beside_the_space(leaves: dict[Key, Written], changed: Iterable[Key], folder: Path) -> None:
-    """Relative paths of the data that stand in the space begin at its folder, where they are there; else, as in spaces
-    of before, at the current folder where they are there. Those of `--set` begin at the current folder."""
+def resolve_data_paths(leaves: dict[Key, GivenValue], changed: Iterable[Key], folder: Path) -> None:
+    """Make the relative paths of the data absolute, in place.
+
+    A path in the space begins at the space's folder. If nothing is there, but something is in the current folder, it
+    begins at the current folder, as it did in earlier versions. A path of `--set` (`changed`) begins there always."""
     changed = set(changed)
     for key, written in leaves.items():
         if key[-2:] not in (("data", "path"), ("data", "root")) or key in changed:
             continue
         values = written.value if isinstance(written.value, list) else [written.value]
-        found = [_placed(value, folder) for value in values]
-        leaves[key] = Written(found if isinstance(written.value, list) else found[0], written.where)
+        found = [_resolved_path(value, folder) for value in values]
+        leaves[key] = GivenValue(found if isinstance(written.value, list) else found[0], written.where)
 
 
-def _placed(value: Any, folder: Path) -> Any:
+def _resolved_path(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value.strip() or os.path.isabs(value) or value.startswith("~"):  # noqa: PTH117
         return value
     here = os.path.join(folder, value)  # noqa: PTH118 -- these never raise, whatever the text
@@ -74,8 +80,8 @@ def _placed(value: Any, folder: Path) -> Any:
     return os.path.abspath(value if there else here)  # noqa: PTH100
 
 
-def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, students: bool) -> list[str]:
-    """Put the keys of a group's arms among the leaves; returns the names of the arms."""
+def _arms(group: str, value: Any, leaves: dict[Key, GivenValue], shown: str, students: bool) -> list[str]:
+    """Add the keys of a group's arms to `leaves`; returns the names of the arms."""
     arms = mapping(value, f"{shown}: {group}")
     if not arms:
         raise UserError(f"{shown}: {group}: empty; name at least one arm, for example  {group}: {{none: {{}}}}")
@@ -89,17 +95,17 @@ def _arms(group: str, value: Any, leaves: dict[Key, Written], shown: str, studen
             if section not in allowed:
                 if students and section in SECTIONS:
                     raise UserError(f"{where}.{section}: in a space of students, {group} set keys of {allowed[0]} only")
-                hint = home_of(section, f"{group}.{method}.", allowed) or did_you_mean(section, allowed)
+                hint = section_hint(section, f"{group}.{method}.", allowed) or did_you_mean(section, allowed)
                 raise UserError(f"{where}.{short(section)}: unknown section{hint}")
             for name, inner in mapping(keys, f"{where}.{section}").items():
-                leaves[group, method, section, name] = Written(inner, f"{where}.{section}.{name}")
+                leaves[group, method, section, name] = GivenValue(inner, f"{where}.{section}.{name}")
     return list(arms)
 
 
-def typed(
-    leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]
+def typed_sections(
+    leaves: Mapping[Key, GivenValue], groups: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Arms]]:
-    """Check every key of every section in its own type: the common sections, and those of each group's arms."""
+    """The typed values of all sections: the common ones, section -> key -> value, and those of each group's arms."""
     common = datasets_of(leaves.get(("data", "dataset")))
     arms: dict[str, Arms] = {group: {} for group in groups}
     used: dict[str, None] = {}
@@ -110,28 +116,30 @@ def typed(
         own: dict[str, dict[str, Any]] = {}
         for key, written in leaves.items():
             if key[:2] == (group, method):
-                own.setdefault(key[2], {})[key[3]] = _checked_in(key[2], key[3], datasets, written)
+                own.setdefault(key[2], {})[key[3]] = _typed_in(key[2], key[3], datasets, written)
         arms[group][method] = own
     sections: dict[str, dict[str, Any]] = {}
     for section in SECTIONS:
         keys = {k[1]: w for k, w in leaves.items() if k[0] == section}
         if keys:
-            sections[section] = {k: _checked_in(section, k, used or common, w) for k, w in keys.items()}
+            sections[section] = {k: _typed_in(section, k, used or common, w) for k, w in keys.items()}
     return sections, arms
 
 
-def _checked_in(section: str, key: str, datasets: Iterable[str], written: Written) -> Any:
-    """The typed value of a section's key; with several data sets it must suit each."""
+def _typed_in(section: str, key: str, datasets: Iterable[str], written: GivenValue) -> Any:
+    """The typed value of a section's key; if the space has several data sets, it must be allowed for each."""
     typed = None
     for cls in dict.fromkeys(section_class(section, name) for name in datasets):
-        typed = checked(cls, key, written, axis=True)
+        typed = typed_value(cls, key, written, axis=True)
     return typed
 
 
-def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
-    """A value, or the values of an axis as a tuple, in the key's type and bounds."""
+def typed_value(cls: type[Options], key: str, written: GivenValue, axis: bool) -> Any:
+    """A value in the key's type and bounds; for an axis the tuple of its values, or a `Distribution`.
+
+    axis: whether an axis or a distribution is allowed here."""
     if not has_key(cls, key):
-        raise UserError(f"{written.where}: unknown key{unknown_key(key, cls.keys())}")
+        raise UserError(f"{written.where}: unknown key{unknown_key_hint(key, cls.keys())}")
     hint, meta = field_of(cls, key)
 
     def check(where: str, value: Any) -> Any:
@@ -164,7 +172,7 @@ def checked(cls: type[Options], key: str, written: Written, axis: bool) -> Any:
     return tuple(values)
 
 
-def references_of(written: Written | None) -> tuple[str, ...]:
+def typed_references(written: GivenValue | None) -> tuple[str, ...]:
     if written is None or written.value is None:
         return ()
     if not isinstance(written.value, list):
@@ -177,7 +185,7 @@ def references_of(written: Written | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(written.value))
 
 
-def one_line(description: Any, shown: str) -> str:
+def typed_description(description: Any, shown: str) -> str:
     text = (description or "").strip()
     if not text:
         raise UserError(f"{shown}: description: missing; say in one line what the study asks")
@@ -190,18 +198,19 @@ def one_line(description: Any, shown: str) -> str:
 _Kind = TypeVar("_Kind", bound=Options)
 
 
-def one_of_a_kind(cls: type[_Kind], section: str, leaves: Mapping[Key, Written], shown: str) -> _Kind:
-    """A section that has no axes, such as `resources`."""
-    asked = {place[1]: checked(cls, place[1], w, axis=False) for place, w in leaves.items() if place[0] == section}
+def typed_options(cls: type[_Kind], section: str, leaves: Mapping[Key, GivenValue], shown: str) -> _Kind:
+    """The options of a section without axes, such as `resources`."""
+    asked = {place[1]: typed_value(cls, place[1], w, axis=False) for place, w in leaves.items() if place[0] == section}
     try:
         return cls(**asked)
     except UserError as error:
-        raise placed(f"{section}.{error}", leaves, shown) from None
+        raise error_at(f"{section}.{error}", leaves, shown) from None
 
 
-def placed(message: str, leaves: Mapping[Key, Written], shown: str) -> UserError:
-    """An error about keys taken together, under the place where the one it names was written; where a `--set` gave
-    another of its section that it names, under that."""
+def error_at(message: str, leaves: Mapping[Key, GivenValue], shown: str) -> UserError:
+    """An error about several keys ("section.key: …"), with the place where its key was given in front.
+
+    If a `--set` gave that key, or another key of the section that the message names, the place is that `--set`."""
     name, _, rest = message.partition(": ")
     place = tuple(name.split("."))
     written = leaves.get(place)

@@ -1,4 +1,4 @@
-"""`labels` of a space: how its arms, reference rows and keys are named in print. They are in no id."""
+"""`labels` of a space: the names in print of its arms, reference rows and keys. They are in no id."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from d2l_study.errors import UserError
 from d2l_study.study.space.keys import (
     REFERENCES,
     SECTIONS,
+    GivenValue,
     Key,
-    Written,
     datasets_of,
     did_you_mean,
     flat_names,
@@ -20,9 +20,11 @@ from d2l_study.study.space.yaml_reader import short
 LONGEST = 60
 
 
-def labels_of(leaves: Mapping[Key, Written], groups: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Name -> text. `UserError` for a name that the space has not, a text that is not one line of at most `LONGEST`
-    characters, and one text that is shown for two of the space's names."""
+def display_labels(leaves: Mapping[Key, GivenValue], groups: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Name -> text in print.
+
+    `UserError` for a name that the space does not have, a text that is not one line of at most `LONGEST` characters,
+    and a text that would be shown for two names."""
     asked = {place[1]: written for place, written in leaves.items() if place[0] == "labels"}
     if not asked:
         return {}
@@ -67,7 +69,7 @@ def _arms(groups: Mapping[str, Iterable[str]]) -> dict[str, None]:
     return arms
 
 
-def _columns(leaves: Mapping[Key, Written], students: bool) -> dict[str, str]:
+def _columns(leaves: Mapping[Key, GivenValue], students: bool) -> dict[str, str]:
     """The keys of the space's sections, as columns are named (`flat_names`) and with their section -> the column."""
     dataset = datasets_of(leaves.get(("data", "dataset")))[0]
     classes = {s: section_class(s, dataset) for s in SECTIONS if students or s != "student"}
