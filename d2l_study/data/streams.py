@@ -16,7 +16,7 @@ import numpy as np
 STREAMS = (
     "bags_train", "bags_val", "bags_test", "init", "order", "vat", "noise", "subset", "dropout", "augment",
     "mixup", "depth", "student_init", "student_order", "student_noise",
-    "folds", "subsample", "sample",
+    "folds", "subsample", "sample", "instance_noise",
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ POOLINGS = (
     "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
 )  # fmt: skip
 
-NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
+PATCH_NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
+VECTOR_NETWORKS = ("none", "mlp")
+NETWORKS = (*PATCH_NETWORKS, *VECTOR_NETWORKS)
 
 LEAST_PATCH = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8}
 """Pixels a side of the smallest patch that a network takes."""
@@ -22,7 +24,13 @@ LEAST_PATCH = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8
 class TeacherConfig(Options):
     """The `teacher` section of a space: attention MIL (Ilse et al. 2018) with the three regularizers of slide 11."""
 
-    extractor: str = option("lenet", "feature extractor f", choices=NETWORKS)
+    extractor: str = option(
+        "lenet", "feature extractor f: of patches lenet, lenet_wide, lenet_histology or resnet; of vectors none, which "
+        "pools them as they are, or mlp", choices=NETWORKS,
+    )  # fmt: skip
+    hidden_layers: int = option(
+        1, "linear layers, each with ReLU and feature_width units (extractor: mlp)", least=1, most=20, neutral=1
+    )
     pooling: str = option("attention", "how instances become a bag", choices=POOLINGS)
     attention_width: int = option(128, "rows of V (and U) of the attention", least=1, most=4096)
     feature_width: int = option(
@@ -46,7 +54,10 @@ class TeacherConfig(Options):
     xi: float = option(0.1, "finite-difference length ξ of the power iteration", above=0.0)
     power_iterations: int = option(1, "power iterations (direction: power)", least=1, most=20)
     noise_rate: float = option(0.2, "ρ: noise instances put into a bag, as a share of its size", above=0.0)
-    noise_kind: str = option("gaussian", "what noise instances are", choices=("gaussian", "uniform", "shuffled"))
+    noise_kind: str = option("gaussian", "what noise instances are: gaussian, in normalised units; uniform over "
+                            "the pixel range; shuffled: those of the bag, their pixels or dimensions shuffled; "
+                            "negatives: of other training bags of label 0",
+                            choices=("gaussian", "uniform", "shuffled", "negatives"))  # fmt: skip
     drop_rate: float = option(0.2, "q: chance that R_ent leaves an instance out", least=0.0, below=1.0)
 
     # Batch, select, learning rate and ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags at
@@ -91,6 +102,10 @@ class TeacherConfig(Options):
         "its own; dihedral: flipped and turned by quarters, each instance on its own; histology: also in another H&E "
         "stain, each bag on its own", choices=("none", "shift", "affine", "dihedral", "histology"), neutral="none",
     )  # fmt: skip
+    instance_noise: float = option(
+        0.0, "standard deviation of Gaussian noise on what training sees of an instance, in normalised units",
+        least=0.0, most=100.0, neutral=0.0,
+    )  # fmt: skip
     instances_per_bag: int | None = option(
         None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
         "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
@@ -134,6 +149,9 @@ class TeacherConfig(Options):
             idle["ramp_steps"] = "lambda_adv, lambda_noise and lambda_ent 0"
         if "attention" not in self.pooling:
             idle["attention_width"] = f"pooling {self.pooling}"
+        idle |= idle_network_keys("extractor", self.extractor)
+        if self.extractor == "none":
+            idle["initial_weights"] = "extractor none"
         return idle | idle_motions(self.augment)
 
     def inert_keys(self) -> dict[str, str]:
@@ -154,6 +172,12 @@ def idle_patience(steps: int, eval_every: int, patience: int, select: str) -> di
     if patience == 0 or patience + 1 < validations:
         return {}
     return {"patience": f"eval_every {eval_every} and steps {steps}, which make {counted(validations, 'validation')}"}
+
+
+def idle_network_keys(key: str, network: str) -> dict[str, str]:
+    """The keys of a network that do nothing with this one, with what makes them so. key: where it is named."""
+    idle = {} if network == "mlp" else {"hidden_layers": f"{key} {network}"}
+    return idle | {"feature_width": f"{key} none"} if network == "none" else idle
 
 
 def idle_motions(augment: str) -> dict[str, str]:

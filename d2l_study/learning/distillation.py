@@ -23,11 +23,11 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
-from d2l_study.learning.noising import draw_masks, draw_mix, mix, move
+from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, mix, move
 from d2l_study.learning.objective import batch_bags, batch_instances
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.models import Masks, MilModel, Params
+from d2l_study.models import Masks, MilModel, Params, hidden_width
 
 STUDENT_PARTS = ("distill", "known_negative", "bag_consistency")
 
@@ -51,6 +51,7 @@ class TeacherTargets:
     params: Params | None = None
     extractor: str = ""
     feature_width: int = 0
+    hidden_layers: int = 1
 
 
 def bags_digest(replicate: Replicate) -> str:
@@ -79,6 +80,7 @@ def teacher_targets(
     return TeacherTargets(
         replicate.streams.dataset, replicate.streams.base_seed, replicate.number, replicate.fold,
         bags_digest(replicate), logit[: len(train)], logit[len(train) :], params, model.extractor, model.feature_width,
+        model.layers,
     )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequenc
             )
         if not (np.isfinite(member.train_logits).all() and np.isfinite(member.val_logits).all()):
             raise UserError(f"replicate {replicate.number}: a teacher's logits are not finite")
-        config.check_teacher(member.extractor, member.feature_width)
+        config.check_teacher(member.extractor, member.feature_width, member.hidden_layers)
 
 
 def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray:
@@ -165,20 +167,21 @@ def draw_student_batch(
     chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
     positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device, count = normalise.mean.device, len(positions)
+    width = hidden_width(config.network, config.feature_width, replicate.pool.shape)
     x = normalise(augmented(config, replicate.pool.instances[train.instance[positions]], bag_of, streams, step))
     if config.augment in ("shift", "affine"):
         draws = streams.rng("augment", step).uniform(-1, 1, (count, 3)).astype(np.float32)
         degrees = config.rotation_degrees if config.augment == "affine" else 0.0
         x = move(x, torch.from_numpy(draws).to(device), config.shift_pixels, degrees)
     if config.input_noise > 0:
-        noise = streams.rng("student_noise", step).standard_normal(x.shape, np.float32)
-        x = x + config.input_noise * torch.from_numpy(noise).to(device)
+        noise = input_noise(streams, step, tuple(x.shape), config.input_noise, "student_noise")
+        x = x + torch.from_numpy(noise).to(device)
     return StudentBatch(
-        x.contiguous(memory_format=torch.channels_last),
+        x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x,
         torch.from_numpy(bag_of).to(device),
         torch.from_numpy(train.label[chosen].astype(np.float32)).to(device),
         torch.from_numpy(target[positions]).to(device),
-        draw_masks(streams, step, (count, config.feature_width), config.dropout, config.stochastic_depth, device),
+        draw_masks(streams, step, (count, width), config.dropout, config.stochastic_depth, device),
         draw_mix(streams, step, train.label[chosen][bag_of], config.mixup, device) if config.mixup > 0 else None,
     )
 

@@ -45,6 +45,13 @@ def draw_masks(
     return Masks(dropped, kept)
 
 
+def input_noise(
+    streams: Streams, step: int, shape: tuple[int, ...], deviation: float, stream: str = "instance_noise"
+) -> np.ndarray:
+    """Gaussian noise of that standard deviation on a step's instances, `shape` (instances, …), in normalised units."""
+    return np.float32(deviation) * streams.rng(stream, step).standard_normal(shape, np.float32)
+
+
 def split_masks(masks: Masks | None, first: int) -> tuple[Masks | None, Masks | None]:
     """The masks of the first instances and of those after them."""
     if masks is None:

@@ -18,7 +18,8 @@ from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noising import draw_masks, draw_mix, join_masks, mix, split_masks
+from d2l_study.learning.noise_instances import noise_counts, noise_instances
+from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, join_masks, mix, split_masks
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,
@@ -29,7 +30,7 @@ from d2l_study.learning.regularizers import (
     power_direction,
     subset,
 )
-from d2l_study.models import Masks, MilModel, Params, Terms
+from d2l_study.models import Masks, MilModel, Params, Terms, hidden_width
 
 PARTS = ("bce", "r_adv", "r_noise", "r_ent")
 
@@ -38,10 +39,10 @@ PARTS = ("bce", "r_adv", "r_noise", "r_ent")
 class Batch:
     """One step's bags and draws.
 
-    x: (instances, C, H, W); bag_index: (instances,); label: (bags,) float; then, where the configuration asks
-    for them, the draws: start (instances, C, H, W) for the power iteration, noise (noise instances, C, H, W)
-    with noise_bag (noise instances,), keep (instances,) bool for the subset, masks of the instances and of the noise
-    instances, and mix: weight and partner of each bag, (bags,) each.
+    x: (instances, *shape of an instance), noised where asked for; bag_index: (instances,); label: (bags,) float; then,
+    where the configuration asks for them, the draws: start (instances, *shape) for the power iteration, noise (noise
+    instances, *shape) with noise_bag (noise instances,), keep (instances,) bool for the subset, masks of the instances
+    and of the noise instances, and mix: weight and partner of each bag, (bags,) each.
     """
 
     x: Tensor
@@ -107,50 +108,29 @@ def draw_batch(
     chosen = batch_bags(streams, len(train), config.batch_bags, step, label=order_label(config, train))
     positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device = normalise.mean.device
-    patches = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)
+    seen = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)
     bag_index = torch.from_numpy(bag_of).to(device)
     start = noise = noise_bag = keep = None
     if config.lambda_adv > 0 and config.direction == "power":
-        start = torch.from_numpy(streams.rng("vat", step).standard_normal(patches.shape, np.float32)).to(device)
+        start = torch.from_numpy(streams.rng("vat", step).standard_normal(seen.shape, np.float32)).to(device)
     if config.lambda_noise > 0:
-        # 0.28 · 25 is 7.000000000000001 in floating point, and ⌈ρ k⌉ should be 7.
-        count = np.ceil(np.round(config.noise_rate * np.bincount(bag_of), 9)).astype(np.int64).clip(1)
-        owner = np.repeat(np.arange(len(chosen)), count)
-        noise = _noise(config.noise_kind, streams.rng("noise", step), owner, patches, bag_of, normalise)
+        owner = np.repeat(np.arange(len(chosen)), noise_counts(config.noise_rate, np.bincount(bag_of)))
+        rng = streams.rng("noise", step)
+        noise = noise_instances(config.noise_kind, rng, owner, seen, bag_of, chosen, pool, train, normalise)
         noise_bag = torch.from_numpy(owner).to(device)
     if config.lambda_ent > 0:
         draws = torch.from_numpy(streams.rng("subset", step).random(len(positions))).to(device)
         keep = subset(draws, bag_index, len(chosen), config.drop_rate)
     instances = len(positions) + (0 if noise is None else len(noise))
-    shape = (instances, config.feature_width)
+    shape = (instances, hidden_width(config.extractor, config.feature_width, pool.shape))
     all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)
     masks, noise_masks = split_masks(all_masks, len(positions))
     mixed = draw_mix(streams, step, train.label[chosen], config.mixup, device) if config.mixup > 0 else None
     label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
-    return Batch(normalise(patches), bag_index, label, start, noise, noise_bag, keep, masks, noise_masks, mixed)
-
-
-def _noise(
-    kind: str,
-    rng: np.random.Generator,
-    owner: np.ndarray,
-    patches: np.ndarray,
-    bag_of: np.ndarray,
-    normalise: Normalise,
-) -> Tensor:
-    """Uncorrelated noise instances, (noise instances, C, H, W): standard normal in normalised units, uniform
-    over the pixel range, or instances of the same bag with their pixels shuffled."""
-    shape = (len(owner), *patches.shape[1:])
-    if kind == "gaussian":
-        return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(normalise.mean.device)
-    if kind == "uniform":
-        return normalise(rng.integers(0, 256, shape, np.uint8))
-    sizes = np.bincount(bag_of)
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    source = first[owner] + rng.integers(0, sizes[owner])
-    pixels = patches[source].reshape(*shape[:2], -1)
-    order = rng.permuted(np.tile(np.arange(pixels.shape[-1]), (len(owner), 1)), axis=1)
-    return normalise(np.take_along_axis(pixels, order[:, None, :], axis=2).reshape(shape))
+    x = normalise(seen)
+    if config.instance_noise > 0:
+        x = x + torch.from_numpy(input_noise(streams, step, seen.shape, config.instance_noise)).to(device)
+    return Batch(x, bag_index, label, start, noise, noise_bag, keep, masks, noise_masks, mixed)
 
 
 def teacher_loss(

@@ -56,20 +56,35 @@ class Compute:
 
 @dataclass(frozen=True)
 class Normalise:
-    """uint8 patches to normalised units: (x/255 − mean)/std per channel."""
+    """Instances to normalised units: of uint8 patches (x/255 − mean)/std per channel, of vectors (x − mean)/std per
+    dimension, or with unit_length x/‖x‖.
+
+    mean, std: (C, 1, 1) for patches (C, H, W), (D,) for vectors.
+    """
 
     mean: Tensor
     std: Tensor
+    unit_length: bool = False
 
     @classmethod
     def of(cls, replicate: Replicate, compute: Compute) -> Normalise:
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (replicate.mean, replicate.std))
-        return cls(mean.to(compute.device), std.to(compute.device))
+        shape = (-1,) if len(replicate.pool.shape) == 1 else (-1, 1, 1)
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(shape) for v in (replicate.mean, replicate.std))
+        return cls(mean.to(compute.device), std.to(compute.device), replicate.unit_length)
 
-    def __call__(self, patches: np.ndarray) -> Tensor:
-        """patches: (instances, C, H, W) uint8 -> the same shape, float32, channels last in memory."""
-        x = torch.from_numpy(patches).to(self.mean.device, torch.float32)
+    def __call__(self, instances: np.ndarray) -> Tensor:
+        """instances: (n, C, H, W) uint8 -> the same shape, float32, channels last in memory; or (n, D) of any float
+        type -> (n, D) float32."""
+        x = torch.from_numpy(instances).to(self.mean.device, torch.float32)
+        if x.dim() == 2:
+            return unit_vectors(x) if self.unit_length else (x - self.mean) / self.std
         return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+def unit_vectors(x: Tensor) -> Tensor:
+    """(…, D) each vector divided by its L2 norm; a vector of zeros stays one."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(length > 0, length, torch.ones_like(length))
 
 
 @torch.no_grad()

@@ -81,7 +81,9 @@ class SoftLabels:
 def student_model(config: StudentConfig, replicate: Replicate) -> MilModel:
     """The instance classifier, with its scores pooled into bags as `consistency` says."""
     pooling = {"max": "instance_max", "noisy_or": "noisy_or"}[config.consistency]
-    return MilModel(replicate.pool.shape, pooling, config.feature_width, extractor=config.network)
+    return MilModel(
+        replicate.pool.shape, pooling, config.feature_width, extractor=config.network, layers=config.hidden_layers
+    )
 
 
 def fit_student(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2l_study.errors import UserError
-from d2l_study.learning.config import NETWORKS, check_noising, idle_motions, idle_patience
+from d2l_study.learning.config import NETWORKS, check_noising, idle_motions, idle_network_keys, idle_patience
 from d2l_study.options import Options, option
 
 
@@ -27,7 +27,10 @@ class StudentConfig(Options):
     beta: float = option(0.0, "β: weight of the bag labels on the pooled scores", least=0.0)
     consistency: str = option("max", "how instance scores become a bag's score", choices=("max", "noisy_or"))
 
-    network: str = option("lenet", "the instance classifier's network", choices=NETWORKS)
+    network: str = option("lenet", "the instance classifier's network, as the teacher's extractor", choices=NETWORKS)
+    hidden_layers: int = option(
+        1, "linear layers, each with ReLU and feature_width units (network: mlp)", least=1, most=20, neutral=1
+    )
     feature_width: int = option(500, "length of an instance's feature vector h, as of the teacher", least=1, most=8192)
     start: str = option(
         "fresh", "initial weights: new ones, or the teacher's (of an ensemble, the first member's)",
@@ -96,7 +99,7 @@ class StudentConfig(Options):
 
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference."""
-        return idle_motions(self.augment)
+        return idle_motions(self.augment) | idle_network_keys("network", self.network)
 
     def inert_keys(self) -> dict[str, str]:
         return idle_patience(self.steps, self.eval_every, self.patience, self.select)
@@ -111,10 +114,18 @@ class StudentConfig(Options):
             self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1, neighbours=0
         )
 
-    def check_teacher(self, extractor: str, feature_width: int) -> None:
+    def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""
-        if self.start == "teacher" and (self.network, self.feature_width) != (extractor, feature_width):
+        if self.start != "teacher":
+            return
+        own = {"network": self.network, "feature_width": self.feature_width, "hidden_layers": self.hidden_layers}
+        of_teacher = {"network": extractor, "feature_width": feature_width, "hidden_layers": hidden_layers}
+        idle = idle_network_keys("network", self.network)
+        if any(own[key] != of_teacher[key] for key in own if key not in idle):
+            layers = "" if "hidden_layers" in idle else f" and hidden_layers {self.hidden_layers}"
+            of_layers = "" if "hidden_layers" in idle else f" and hidden_layers {hidden_layers}"
             raise UserError(
                 f"start: teacher needs the teacher's network; found network {self.network} with feature_width "
-                f"{self.feature_width}, the teacher has {extractor} with feature_width {feature_width}"
+                f"{self.feature_width}{layers}, the teacher has {extractor} with feature_width {feature_width}"
+                f"{of_layers}"
             )

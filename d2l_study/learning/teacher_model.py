@@ -13,8 +13,9 @@ from d2l_study.models.extractors import he_scaled
 def teacher_model(config: TeacherConfig, replicate: Replicate) -> MilModel:
     """The bag classifier of a configuration, for instances of the shape that the replicate's pool has."""
     return MilModel(
-        replicate.pool.shape, config.pooling, config.feature_width, config.attention_width, config.extractor
-    )
+        replicate.pool.shape, config.pooling, config.feature_width, config.attention_width, config.extractor,
+        config.hidden_layers,
+    )  # fmt: skip
 
 
 def initial_params(config: TeacherConfig, model: MilModel, replicate: Replicate) -> Params:

@@ -35,6 +35,11 @@ PATCH_EXTRACTORS = tuple(name for name in EXTRACTORS if name not in VECTOR_EXTRA
 """Those whose instances are patches (C, H, W)."""
 
 
+def hidden_width(extractor: str, feature_width: int, shape: tuple[int, ...]) -> int:
+    """The length of h for instances of a shape: with the extractor `none`, that of the vectors themselves."""
+    return shape[0] if extractor == "none" else feature_width
+
+
 @dataclass(frozen=True)
 class MilModel:
     """Says how parameters are used; holds none.
@@ -54,8 +59,7 @@ class MilModel:
     layers: int = 1
 
     def __post_init__(self) -> None:
-        if self.extractor == "none":
-            object.__setattr__(self, "feature_width", self.shape[0])
+        object.__setattr__(self, "feature_width", hidden_width(self.extractor, self.feature_width, self.shape))
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters; the extractor and the classifier are the same whatever the pooling."""

@@ -17,11 +17,13 @@ from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noising import draw_masks, draw_mix
-from d2l_study.learning.objective import _noise, batch_instances, epoch_order, order_label
+from d2l_study.learning.noise_instances import noise_counts, noise_instances
+from d2l_study.learning.noising import draw_masks, draw_mix, input_noise
+from d2l_study.learning.objective import batch_instances, epoch_order, order_label
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import subset
 from d2l_study.learning.training import average_share, learning_rate
+from d2l_study.models import hidden_width
 from d2l_study.models.resnet import CHANNELS
 
 Block = dict[str, np.ndarray]
@@ -30,7 +32,7 @@ Block = dict[str, np.ndarray]
 BLOCK_BYTES = 256 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
 
-_PER_PIXEL = ("patches", "start", "noise")
+_PER_PIXEL = ("patches", "start", "noise", "instance_noise")
 """Arrays of a block with values for every pixel, whose drawing takes most of its time."""
 
 _THREADED_FROM = 5000
@@ -65,7 +67,7 @@ class Capacity:
         instances = noise = 0
         for problem in problems:
             sizes = sizes_seen(problem)
-            extra = noise_counts(problem.config, sizes)
+            extra = noise_counts(problem.config.noise_rate, sizes)
             if problem.config.steps <= _EXACT_STEPS:
                 label = order_label(problem.config, problem.replicate.train)
                 chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps, label)
@@ -93,20 +95,15 @@ def sizes_seen(problem: Problem) -> np.ndarray:
     return sizes if limit is None else np.minimum(sizes, limit)
 
 
-def noise_counts(config: TeacherConfig, sizes: np.ndarray) -> np.ndarray:
-    """⌈ρ k⌉ noise instances for bags of k instances, at least one."""
-    # 0.28 · 25 is 7.000000000000001 in floating point, and ⌈ρ k⌉ should be 7.
-    return np.ceil(np.round(config.noise_rate * sizes, 9)).astype(np.int64).clip(1)
-
-
 def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Block:
     """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
     they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
     (T, R, 3), `rate` (T, R) the learning rate, and where asked for `share` (T, R) of the running mean of parameters,
-    `start`, `noise`, `keep`, `dropout` and `depth` of instances and then noise instances, `mix_weight` and
-    `mix_partner`."""
+    `start`, `noise`, `instance_noise`, `keep`, `dropout` and `depth` of instances and then noise instances,
+    `mix_weight` and `mix_partner`."""
     config, replicates = problems[0].config, len(problems)
     shape = problems[0].replicate.pool.shape
+    width = hidden_width(config.extractor, config.feature_width, shape)
     lead = (steps, replicates)
     padding = (np.arange(replicates) * (room.bags + 1) + room.bags)[None, :, None]  # each replicate's last bag
     block: Block = {
@@ -126,10 +123,12 @@ def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Bloc
     if config.lambda_noise > 0:
         block["noise"] = np.zeros((*lead, room.noise, *shape), np.float32)
         block["noise_bag"] = np.tile(padding, (steps, 1, room.noise))
+    if config.instance_noise > 0:
+        block["instance_noise"] = np.zeros((*lead, room.instances, *shape), np.float32)
     if config.lambda_ent > 0:
         block["keep"] = np.ones((*lead, room.instances), np.bool_)
     if config.dropout > 0:
-        block["dropout"] = np.ones((*lead, room.instances + room.noise, config.feature_width), np.float32)
+        block["dropout"] = np.ones((*lead, room.instances + room.noise, width), np.float32)
     if config.stochastic_depth > 0:
         block["depth"] = np.ones((*lead, room.instances + room.noise, len(CHANNELS)), np.float32)
     if config.mixup > 0:
@@ -201,19 +200,23 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
         draws = np.concatenate([streams.rng("subset", first + t).random(total[t]) for t in range(steps)])
         kept = subset(torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate)
         block["keep"][t_of, place] = kept.numpy()
-    _draw_steps(problem, block, room, first, first_bag, train.instance[positions], row % config.batch_bags, sizes)
+    _draw_steps(
+        problem, block, room, first, first_bag, train.instance[positions], row % config.batch_bags, chosen, sizes
+    )
 
 
 def _draw_steps(
     problem: Problem, block: Block, room: Capacity, first: int, first_bag: int, instance: np.ndarray,
-    bag_of: np.ndarray, sizes: np.ndarray,
+    bag_of: np.ndarray, chosen: np.ndarray, sizes: np.ndarray,
 ) -> None:  # fmt: skip
-    """The draws that are made step by step. instance, bag_of: of all steps' instances; sizes: (T, B) of their bags."""
+    """The draws that are made step by step. instance, bag_of: of all steps' instances; chosen: (T, B) their training
+    bags; sizes: (T, B) of these."""
     config, pool, streams = problem.config, problem.replicate.pool, problem.replicate.streams
-    if not {"patches", "start", "noise", "dropout", "depth", "mix_weight"} & block.keys():
+    width = hidden_width(config.extractor, config.feature_width, pool.shape)
+    if not {"patches", "start", "noise", "dropout", "depth", "mix_weight", "instance_noise"} & block.keys():
         return
     normalise = Normalise.of(problem.replicate, Compute())
-    begin, noisy = 0, noise_counts(config, sizes)
+    begin, noisy = 0, noise_counts(config.noise_rate, sizes)
     for t, count in enumerate(sizes.sum(1).tolist()):
         step, mine = first + t, slice(begin, begin + count)
         begin += count
@@ -228,14 +231,18 @@ def _draw_steps(
         if "noise" in block:
             owner = np.repeat(np.arange(sizes.shape[1]), noisy[t])
             extra = len(owner)
-            seen = np.empty((count, *pool.shape), np.uint8) if patches is None else patches
+            seen = np.empty((count, *pool.shape), pool.instances.dtype) if patches is None else patches
             rng = streams.rng("noise", step)
-            block["noise"][t, :extra] = _noise(config.noise_kind, rng, owner, seen, bag_of[mine], normalise)
+            block["noise"][t, :extra] = noise_instances(
+                config.noise_kind, rng, owner, seen, bag_of[mine], chosen[t], pool, problem.replicate.train, normalise
+            )
             block["noise_bag"][t, :extra] = first_bag + owner
+        if "instance_noise" in block:
+            noise = input_noise(streams, step, (count, *pool.shape), config.instance_noise)
+            block["instance_noise"][t, :count] = noise
         masks = draw_masks(
-            streams, step, (count + extra, config.feature_width), config.dropout, config.stochastic_depth,
-            torch.device("cpu"),
-        )  # fmt: skip
+            streams, step, (count + extra, width), config.dropout, config.stochastic_depth, torch.device("cpu")
+        )
         for name in ("dropout", "depth"):
             if name in block:
                 values = getattr(masks, name).numpy()

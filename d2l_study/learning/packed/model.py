@@ -3,10 +3,10 @@
 Two formulations of the extractor behind one interface, which `benchmarks/packed.py` compares:
 
 - `grouped`: `torch.func.vmap` of the plain model, whose convolutions become grouped ones. It knows every network.
-- `matmul`: batched matrix products (`baddbmm`) of unfolded patches, for the LeNets. The four outputs that a pooling
-  window compares are four filters on the same (k+1)×(k+1) pixels, so convolution and 2×2 pooling are one product of
-  stride 2 with four times the filters and the maximum of its four blocks: 1.44 times the multiplications (k = 5), on
-  columns 2.8 times smaller.
+- `matmul`: batched matrix products (`baddbmm`), for vectors and, of unfolded patches, for the LeNets. The four outputs
+  that a pooling window compares are four filters on the same (k+1)×(k+1) pixels, so convolution and 2×2 pooling are one
+  product of stride 2 with four times the filters and the maximum of its four blocks: 1.44 times the multiplications
+  (k = 5), on columns 2.8 times smaller.
 
 Instances and bags are flat, replicate by replicate: R·I instances, and R·(bags + 1) bags, of which the last of each
 replicate holds its padding. So pooling is that of the plain model, and a replicate's values reach no other's.
@@ -26,7 +26,7 @@ from d2l_study.models.pooling import pool, terms
 
 FORMULATIONS = ("grouped", "matmul")
 
-MATMUL_NETWORKS = ("lenet", "lenet_wide", "lenet_histology")
+MATMUL_NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "none", "mlp")
 
 
 def formulation_of(model: MilModel, compute: Compute) -> str:
@@ -56,7 +56,7 @@ class StackedModel:
         return formulation_of(self.model, self.compute)
 
     def terms(self, params: Params, x: Tensor, masks: Masks | None = None, precise: bool = False) -> Terms:
-        """x: (R·I, C, H, W) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each.
+        """x: (R·I, *shape) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each.
 
         precise: without bfloat16, as a power iteration needs.
         """
@@ -85,11 +85,14 @@ class StackedModel:
             weight, bias = (params[f"{name}.{kind}"].to(dtype) for kind in ("weight", "bias"))
             return torch.relu(torch.baddbmm(bias[:, None], inputs, weight.mT))
 
-        maps = x.to(dtype).permute(0, 1, 3, 4, 2)  # (R, I, H, W, C)
-        for name in ("conv1", "conv2"):
-            maps = conv_relu_pool(maps, params[f"{name}.weight"].to(dtype), params[f"{name}.bias"].to(dtype))
-        h = maps.permute(0, 1, 4, 2, 3).flatten(2)  # the next layer reads them as (filters, rows, columns)
-        for name in ("fc1", "fc") if "fc1.weight" in params else ("fc",):
+        h = x.to(dtype)
+        if x.dim() > 3:
+            maps = h.permute(0, 1, 3, 4, 2)  # (R, I, H, W, C)
+            for name in ("conv1", "conv2"):
+                maps = conv_relu_pool(maps, params[f"{name}.weight"].to(dtype), params[f"{name}.bias"].to(dtype))
+            h = maps.permute(0, 1, 4, 2, 3).flatten(2)  # the next layer reads them as (filters, rows, columns)
+        linear = ["fc1", *(f"hidden{i}" for i in range(1, self.model.layers)), "fc"]
+        for name in (name for name in linear if f"{name}.weight" in params):
             h = layer(name, h)  # (R, I, feature)
         if masks is not None and masks.dropout is not None:
             h = h * masks.dropout.to(dtype)

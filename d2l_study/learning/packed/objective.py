@@ -72,8 +72,9 @@ def stacked_teacher_loss(
         return logit.unflatten(0, (replicates, bags + 1))[:, :bags]
 
     def per_instance(values: Tensor) -> Tensor:
-        """(R,) -> (R·I, 1, 1, 1)."""
-        return values.repeat_interleave(len(x) // replicates, output_size=len(x)).view(-1, 1, 1, 1)
+        """(R,) -> (R·I, 1, …), as many dimensions as the instances have."""
+        repeated = values.repeat_interleave(len(x) // replicates, output_size=len(x))
+        return repeated.view(-1, *[1] * (x.dim() - 1))
 
     clean_terms = model.terms(params, x, batch.masks)
     padded_logit = pooled(clean_terms, batch.bag_index)

@@ -24,7 +24,7 @@ from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Block, Problem
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
-from d2l_study.learning.prediction import Compute
+from d2l_study.learning.prediction import Compute, unit_vectors
 from d2l_study.learning.training import Training, trainable
 from d2l_study.models import Masks, Params
 
@@ -33,19 +33,27 @@ WARM_UP_STEPS = 2
 
 
 def images_on(pool: Pool, device: str) -> Tensor:
-    """All instances of the pool on the device, (N, C, H, W) uint8."""
+    """All instances of the pool on the device: (N, C, H, W) uint8 patches, or (N, D) vectors of any float type."""
     with warnings.catch_warnings():  # a memory map cannot be written to, and is not
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(np.asarray(pool.instances)).to(device)
 
 
 def means_and_stds(problems: Sequence[Problem]) -> Tensor:
-    """(R, 2, C) float32: what each replicate's input is normalised by."""
+    """(R, 2, C or D) float32: what each replicate's input is normalised by; (R, 0) for vectors of unit length."""
+    if problems[0].replicate.unit_length:
+        return torch.zeros(len(problems), 0)
     return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))
 
 
 def normalised(images: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
-    """images: (R·I, C, H, W) uint8, norm: (R, 2, C) -> the same shape in normalised units."""
+    """images: (R·I, C, H, W) uint8 or (R·I, D), norm: of `means_and_stds` -> the same shape in normalised units."""
+    if images.dim() == 2:
+        x = images.to(torch.float32)
+        if norm.dim() == 2:
+            return unit_vectors(x).to(dtype)
+        mean, std = norm[:, :, None].unbind(1)
+        return ((x.unflatten(0, (len(norm), -1)) - mean) / std).flatten(0, 1).to(dtype)
     mean, std = norm[:, :, None, :, None, None].unbind(1)
     x = images.unflatten(0, (len(norm), -1)).to(torch.float32) / 255
     return ((x - mean) / std).flatten(0, 1).to(dtype)
@@ -283,8 +291,11 @@ class Stack:
             found = {n: now[n][:, part].flatten(0, 1).to(self.dtype) for n in ("dropout", "depth") if n in now}
             return Masks(**found) if found else None
 
+        x = normalised(images, self._buffers["norm"], torch.float32 if "instance_noise" in now else self.dtype)
+        if "instance_noise" in now:
+            x = (x + now["instance_noise"].flatten(0, 1)).to(self.dtype)
         return StackedBatch(
-            normalised(images, self._buffers["norm"], self.dtype), bags.flatten(),
+            x, bags.flatten(),
             now["label"].to(self.dtype), now["weights"].to(self.dtype),
             scalars[:, 0], scalars[:, 1], flat("start"), flat("noise"),
             now["noise_bag"].flatten() if "noise_bag" in now else None,

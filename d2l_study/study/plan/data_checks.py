@@ -11,7 +11,7 @@ from d2l_study.data import BagCollection
 from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
-from d2l_study.learning.config import LEAST_PATCH, TeacherConfig
+from d2l_study.learning.config import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS, TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
@@ -59,35 +59,66 @@ def check_data(
 
 
 def check_sections(sections: Sequence[Options], pool: Pool) -> None:
-    """`UserError` for a network that needs larger patches than those of the pool, an augmentation that needs colour
-    where there is none, or neighbours where instances have no places."""
-    channels, height, width = pool.shape
+    """`UserError` for a network that is none for instances like the pool's, or needs larger patches, an augmentation
+    that is none for them, or neighbours where instances have no places."""
     for section in sections:
         if not isinstance(section, (TeacherConfig, StudentConfig)):
             continue
         if isinstance(section, StudentConfig) and section.neighbours > 0:
-            try:
-                largest = int(check_places(pool).bags.sizes.max())
-            except UserError as error:
-                raise UserError(f"student.neighbours: {section.neighbours} {error}; 0 goes with any") from None
-            if section.neighbours >= largest:
-                raise UserError(
-                    f"student.neighbours: {section.neighbours} is not allowed: the largest bag of data set {pool.name} "
-                    f"has {largest} instances, an instance has fewer neighbours"
-                )
+            _check_neighbours(section.neighbours, pool)
         where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
         network = getattr(section, key)
-        least = LEAST_PATCH[network]
-        if min(height, width) < least:
-            raise UserError(
-                f"{where}.{key}: {network} needs patches of at least {least}×{least} pixels; those of data set "
-                f"{pool.name} have {width}×{height}"
-            )
-        if section.augment == "histology" and channels != 3:
-            raise UserError(
-                f"{where}.augment: histology needs colour patches (3 channels); those of data set {pool.name} have "
-                f"{channels}; dihedral goes with any"
-            )
+        if len(pool.shape) == 1:
+            _check_vectors(section, where, key, network, pool)
+        else:
+            _check_patches(section, where, key, network, pool)
+
+
+def _check_neighbours(neighbours: int, pool: Pool) -> None:
+    try:
+        largest = int(check_places(pool).bags.sizes.max())
+    except UserError as error:
+        raise UserError(f"student.neighbours: {neighbours} {error}; 0 goes with any") from None
+    if neighbours >= largest:
+        raise UserError(
+            f"student.neighbours: {neighbours} is not allowed: the largest bag of data set {pool.name} has {largest} "
+            "instances, an instance has fewer neighbours"
+        )
+
+
+def _check_vectors(section: TeacherConfig | StudentConfig, where: str, key: str, network: str, pool: Pool) -> None:
+    instances = f"those of data set {pool.name} are vectors of {pool.shape[0]} numbers"
+    if network not in VECTOR_NETWORKS:
+        raise UserError(
+            f"{where}.{key}: {network} is a network of image patches; {instances} (allowed: {listed(VECTOR_NETWORKS)})"
+        )
+    if section.augment != "none":
+        raise UserError(f"{where}.augment: {section.augment} changes image patches; {instances} (allowed: none)")
+    if isinstance(section, TeacherConfig) and section.lambda_noise > 0 and section.noise_kind == "uniform":
+        raise UserError(
+            f"{where}.noise_kind: uniform is over the range of pixels; {instances} (allowed: gaussian, shuffled, "
+            "negatives)"
+        )
+
+
+def _check_patches(section: TeacherConfig | StudentConfig, where: str, key: str, network: str, pool: Pool) -> None:
+    channels, height, width = pool.shape
+    if network in VECTOR_NETWORKS:
+        raise UserError(
+            f"{where}.{key}: {network} is for vectors; the instances of data set {pool.name} are patches of "
+            f"{width}×{height} pixels (allowed: {listed(PATCH_NETWORKS)})"
+        )
+    least = LEAST_PATCH[network]
+    if min(height, width) < least:
+        raise UserError(
+            f"{where}.{key}: {network} needs patches of at least {least}×{least} pixels; those of data set "
+            f"{pool.name} have {width}×{height}"
+        )
+    if section.augment == "histology" and channels != 3:
+        raise UserError(
+            f"{where}.augment: histology needs colour patches (3 channels); those of data set {pool.name} have "
+            f"{channels}; dihedral goes with any"
+        )
 
 
 def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replicate]) -> None:

@@ -152,7 +152,7 @@ def _check_together(sections: Mapping[str, Options]) -> None:
     teacher, student = sections["teacher"], sections.get("student")
     if isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig):
         try:
-            student.check_teacher(teacher.extractor, teacher.feature_width)
+            student.check_teacher(teacher.extractor, teacher.feature_width, teacher.hidden_layers)
         except UserError as error:
             raise UserError(f"student.{error}") from None
     if hasattr(sections["data"], "check_bags"):

@@ -1,15 +1,19 @@
 """What only the data can tell of a configuration is said by `plan`, before anything is trained."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from d2l_study.cli import main
+from d2l_study.data.pool import Pool
 from d2l_study.errors import UserError
-from d2l_study.learning.config import LEAST_PATCH, NETWORKS
+from d2l_study.learning.config import LEAST_PATCH, PATCH_NETWORKS, TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
 from d2l_study.models.mil import EXTRACTORS, PATCH_EXTRACTORS
+from d2l_study.study.plan.data_checks import check_sections
 
 SPACE = """\
 description: own images
@@ -54,7 +58,7 @@ def _plan(
 
 
 def test_the_least_patch_is_that_of_the_network() -> None:
-    assert set(LEAST_PATCH) == set(NETWORKS) == set(PATCH_EXTRACTORS)
+    assert set(LEAST_PATCH) == set(PATCH_NETWORKS) == set(PATCH_EXTRACTORS)
     for name, least in LEAST_PATCH.items():
         EXTRACTORS[name].init(np.random.default_rng(0), (3, least, least), 4)
         with pytest.raises(UserError, match=f"at least {least}×{least}"):
@@ -192,6 +196,33 @@ def test_axes_and_keys_that_do_nothing_with_these_data_are_refused_by_name(
     (own / "own.yaml").write_text(ALIKE.format(data=data, methods="none: {}"))
     assert main(["plan", "--space", "own.yaml"]) == (2 if said else 0)
     assert said in (found := capsys.readouterr().err) and (not said or "own.yaml: data." in found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "section", "said"),
+    [
+        ((9,), TeacherConfig(), "teacher.extractor: lenet is a network of image patches; those of data set any are "
+         "vectors of 9 numbers (allowed: none, mlp)"),
+        ((9,), StudentConfig(network="mlp"), "student.augment: affine changes image patches"),
+        ((9,), TeacherConfig(extractor="none", lambda_noise=1.0, noise_kind="uniform"), "teacher.noise_kind: uniform"),
+        ((3, 20, 20), StudentConfig(network="mlp"), "student.network: mlp is for vectors; the instances of data set "
+         "any are patches of 20×20 pixels"),
+        ((3, 20, 20), TeacherConfig(extractor="none"), "teacher.extractor: none is for vectors"),
+    ],
+)  # fmt: skip
+def test_a_network_for_other_instances_is_refused(shape, section, said):
+    pool = Pool("any", np.zeros((2, *shape), np.uint8), np.zeros(2, np.int64), "")
+    with pytest.raises(UserError, match=re.escape(said)):
+        check_sections([section], pool)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [TeacherConfig(extractor="mlp"), StudentConfig(network="none", augment="none"),
+     TeacherConfig(extractor="none", noise_kind="uniform")],
+)  # fmt: skip
+def test_networks_of_vectors_go_with_vectors(section):
+    check_sections([section], Pool("any", np.zeros((2, 9), np.float16), np.zeros(2, np.int64), ""))
 
 
 def test_arms_that_differ_in_more_than_the_same_bags_are_two(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
