@@ -28,6 +28,7 @@ from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning.science import FIRST, version_of_keys
+from d2l_study.options import field_of
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.search_document import DOCUMENT, LOST, read_document, write_document
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -35,7 +36,7 @@ from d2l_study.study.plan.configurations import Checksum, frame_of, trial_config
 from d2l_study.study.search.samplers import Sampler, Told
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.keys import Key, plain, scientific
+from d2l_study.study.space.keys import Key, plain, scientific, section_class
 from d2l_study.study.space.space import Space
 
 OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
@@ -311,9 +312,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 8
             continue
         for part in ("distributions", "fixed"):
             for key in dict.fromkeys([*old[part], *new[part]]):
-                if old[part].get(key) != new[part].get(key):
+                added = key not in old[part] and _does_nothing(key, new[part])
+                if old[part].get(key) != new[part].get(key) and not added:
                     found.append(f"{key} ({name}): {_text(old[part].get(key))} -> {_text(new[part].get(key))}")
     return found[:most] + ([f"… and {len(found) - most} more"] if len(found) > most else [])
+
+
+def _does_nothing(key: str, fixed: Mapping[str, Any]) -> bool:
+    """Whether a key ("section.key") stands at its neutral value: one that this version has and an earlier one had not
+    then makes no other search."""
+    section, name = key.split(".", 1)
+    meta = field_of(section_class(section, fixed.get("data.dataset")), name)[1]
+    return bool(meta["neutral"] == fixed[key])
 
 
 def _place(search: Mapping[str, Any]) -> str:
