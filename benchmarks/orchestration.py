@@ -83,7 +83,7 @@ def space_of(folder: Path, trials: int) -> Path:
 def driver(space: str, root: str, profile: str | None) -> None:
     """`run` in this process; prints what it cost, as the last line. `profile`: where to write a profile per thread."""
     from d2l_study import cli
-    from d2l_study.study.commands.study_callback import StudyWatch
+    from d2l_study.study.commands.study_callback import StudyCallback
     from d2l_study.study.mlflow.tracking import Tracker
 
     spent = {"mlflow": 0.0}
@@ -97,16 +97,16 @@ def driver(space: str, root: str, profile: str | None) -> None:
             spent["mlflow"] = time.thread_time()
 
     Tracker._loop = timed  # type: ignore[assignment,method-assign]
-    settle, count = StudyWatch._settle, itertools.count(1)
+    finish, count = StudyCallback._finish_trial, itertools.count(1)
 
-    def counted(watch: StudyWatch, order: Any) -> None:
-        settle(watch, order)
+    def counted(callback: StudyCallback, request: Any) -> None:
+        finish(callback, request)
         if (ended := next(count)) % MARK_EVERY in (0, 1):
             marks.append({"trials": ended, "wall": time.perf_counter() - begun,
                           "driver": time.process_time() - before, "main": time.thread_time() - main,
                           "gb": resident_gb()})  # fmt: skip
 
-    StudyWatch._settle = counted  # type: ignore[method-assign]
+    StudyCallback._finish_trial = counted  # type: ignore[method-assign]
     cli.main(["spaces"])
     began, begun, before, main = time.time(), time.perf_counter(), time.process_time(), time.thread_time()
     code = _profiled(lambda: cli.main(["run", "--space", space, "--root", root]), profile, "main")
@@ -141,16 +141,16 @@ def _profiled(work: Callable[[], int | None], folder: str | None, name: str) -> 
 
 def alone(folder: Path) -> dict[str, float]:
     """Seconds of one trivial trial without Ray and MLflow, a mean over `ALONE` after one to warm up."""
-    from d2l_study.study.commands.request import Request, prepare
-    from d2l_study.study.commands.trial_requests import make_orders
+    from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+    from d2l_study.study.commands.trial_requests import make_trial_requests
     from d2l_study.study.trial.trial import run_trial
 
-    study = prepare(Request(str(space_of(folder, ALONE + 1)), root=str(folder / "alone")))
-    orders, _ = make_orders(study, 1, "benchmark")
-    run_trial(orders[0])
+    study = prepare_study(RunOptions(str(space_of(folder, ALONE + 1)), root=str(folder / "alone")))
+    requests, _ = make_trial_requests(study, 1, "benchmark")
+    run_trial(requests[0])
     begun, before = time.perf_counter(), time.process_time()
-    for order in orders[1:]:
-        run_trial(order, lambda step, values: None)
+    for request in requests[1:]:
+        run_trial(request, lambda step, values: None)
     return {"wall": (time.perf_counter() - begun) / ALONE, "processor": (time.process_time() - before) / ALONE}
 
 

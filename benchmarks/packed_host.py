@@ -33,12 +33,12 @@ from d2l_study.learning.fitted import fitted_teacher
 from d2l_study.learning.packed.batches import Capacity, Problem, draw_block
 from d2l_study.learning.sequential import TeacherTrainer
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.study.commands.request import Request, prepare
-from d2l_study.study.commands.trial_requests import make_orders
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.trial_requests import make_trial_requests
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.trial.stages import run_results
-from d2l_study.study.trial.trial import now
 from d2l_study.study.trial.trial_request import TrialRequest
 
 ARMS = {"none": 1, "adv_low": 2, "noise_low": 2, "ent_low": 2, "all_low": 2}
@@ -60,23 +60,23 @@ def median(work: Callable[[], object], repeats: int = REPEATS) -> float:
     return statistics.median(times)
 
 
-def draw_ms(order: TrialRequest, replicates: int) -> float:
-    data = DATASETS["mnist"](**order.sections["data"])
+def draw_ms(request: TrialRequest, replicates: int) -> float:
+    data = DATASETS["mnist"](**request.sections["data"])
     pool = data.load_pool()
-    config = TeacherConfig(**order.sections["teacher"])
-    problems = [Problem(config, data.replicate(pool, r, order.base_seed)) for r in range(replicates)]
+    config = TeacherConfig(**request.sections["teacher"])
+    problems = [Problem(config, data.replicate(pool, r, request.base_seed)) for r in range(replicates)]
     room = Capacity.of(problems)
     draw_block(problems, room, 0, BLOCK)
     return 1e3 * median(lambda: draw_block(problems, room, BLOCK, 2 * BLOCK)) / BLOCK
 
 
-def run_ms(order: TrialRequest) -> dict[str, float]:
+def run_ms(request: TrialRequest) -> dict[str, float]:
     """Milliseconds of one run, by part."""
-    folder = StudyFolder(open_storage(order.root, known=True), order.study)
-    data = DATASETS["mnist"](**order.sections["data"])
+    folder = StudyFolder(open_storage(request.root, known=True), request.study)
+    data = DATASETS["mnist"](**request.sections["data"])
     pool = data.load_pool()
-    config = TeacherConfig(**order.sections["teacher"])
-    replicate = data.replicate(pool, 0, order.base_seed)
+    config = TeacherConfig(**request.sections["teacher"])
+    replicate = data.replicate(pool, 0, request.base_seed)
     training = TeacherTrainer(config, teacher_model(config, replicate), replicate, Compute()).training
     for value in training.params.values():
         value.grad = torch.randn_like(value)
@@ -93,15 +93,15 @@ def run_ms(order: TrialRequest) -> dict[str, float]:
     def end() -> None:
         number = next(numbers)
         result = fitted_teacher(dataclasses.replace(replicate, number=number), training, logits, time.perf_counter())
-        row, files = run_results(order, replicate, result, "cuda", now())
-        assert folder.ledger.commit(order.config_id, number, row, files)
+        row, files = run_results(request, replicate, result, "cuda", timestamp(), request.keeps_weights)
+        assert folder.ledger.commit(request.config_id, number, row, files)
 
     return {
-        "its bags": 1e3 * median(lambda: data.replicate(pool, 0, order.base_seed)),
+        "its bags": 1e3 * median(lambda: data.replicate(pool, 0, request.base_seed)),
         "figures of a validation": 1e3
         * median(lambda: validation_metrics(replicate, logits[-1][: len(replicate.val)])),
         "checkpoint as bytes": 1e3 * median(training.to_bytes),
-        "checkpoint stored": 1e3 * median(lambda: folder.ledger.save_checkpoint(order.config_id, 0, state)),
+        "checkpoint stored": 1e3 * median(lambda: folder.ledger.save_checkpoint(request.config_id, 0, state)),
         "end": 1e3 * median(end),
     }
 
@@ -119,21 +119,23 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, numpy {np.__version__}, "
           f"{options.replicates} replicates, {options.threads} threads")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=options.root) as folder:
-        study = prepare(Request("vat_grid", root=folder))
-        orders = {(o.sections["data"]["mean_bag_size"], o.label.split()[0]): o
-                  for o in make_orders(study, 1, "benchmark")[0] if o.sections["data"]["num_bags"] == BAGS}  # fmt: skip
-        sizes = sorted({size for size, _ in orders})
-        draws = {(size, arm): draw_ms(orders[size, arm], options.replicates) for size in sizes for arm in ARMS}
+        study = prepare_study(RunOptions("vat_grid", root=folder))
+        requests = {
+            (r.sections["data"]["mean_bag_size"], r.label.split()[0]): r
+            for r in make_trial_requests(study, 1, "benchmark")[0] if r.sections["data"]["num_bags"] == BAGS
+        }  # fmt: skip
+        sizes = sorted({size for size, _ in requests})
+        draws = {(size, arm): draw_ms(requests[size, arm], options.replicates) for size in sizes for arm in ARMS}
         for size in sizes:
             print(f"K {size}: drawing of a packed step, ms: "
                   + ", ".join(f"{arm} {draws[size, arm]:.2f}" for arm in ARMS))  # fmt: skip
-        runs = {size: run_ms(orders[size, "all_low"]) for size in sizes}
+        runs = {size: run_ms(requests[size, "all_low"]) for size in sizes}
         for size in sizes:
             print(f"K {size}: of a run, ms: " + ", ".join(f"{name} {value:.1f}" for name, value in runs[size].items()))
-        order = orders[sizes[0], "none"]
-    steps, validations = order.steps, order.steps // order.interval
-    every = order.resources["checkpoint_every"]
-    checkpoints = (order.steps - 1) // every if every else 0
+        request = requests[sizes[0], "none"]
+    steps, validations = request.steps, request.steps // request.interval
+    every = request.resources["checkpoint_every"]
+    checkpoints = (request.steps - 1) // every if every else 0
     hidden = sum(7 * count * steps * draws[size, arm] for size in sizes for arm, count in ARMS.items()) / 1e3
     each = {"its bags": 1, "figures of a validation": validations, "checkpoint as bytes": checkpoints,
             "checkpoint stored": checkpoints, "end": 1}  # fmt: skip

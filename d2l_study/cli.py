@@ -15,7 +15,7 @@ from d2l_study.errors import StorageError, UnreadableError, UserError, damage_sh
 from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
-    from d2l_study.study.commands.request import Request
+    from d2l_study.study.commands.prepare_study import RunOptions
 
 PROG = "python -m d2l_study"
 ROOT = "runs"
@@ -65,25 +65,25 @@ def main(
 def _run(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.run import run_study
 
-    return run_study(_request(arguments))
+    return run_study(_run_options(arguments))
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.plan_summary import show_plan
-    from d2l_study.study.commands.request import check_same, prepare
-    from d2l_study.study.commands.study_summary import show_name
+    from d2l_study.study.commands.prepare_study import check_same_study, prepare_study
+    from d2l_study.study.commands.study_summary import show_study_name
 
-    study = prepare(_request(arguments))
+    study = prepare_study(_run_options(arguments))
     show_plan(study, list_all=True)
-    check_same(study)
-    show_name(study)
+    check_same_study(study)
+    show_study_name(study)
     return 0
 
 
-def _request(arguments: argparse.Namespace) -> Request:
-    from d2l_study.study.commands.request import Request
+def _run_options(arguments: argparse.Namespace) -> RunOptions:
+    from d2l_study.study.commands.prepare_study import RunOptions
 
-    return Request(
+    return RunOptions(
         space=arguments.space, study=arguments.study, overrides=tuple(arguments.set), replicates=arguments.replicates,
         limit=arguments.limit, max_concurrent=arguments.max_concurrent, address=getattr(arguments, "address", "local"),
         root=arguments.root, tracking_uri=getattr(arguments, "tracking_uri", None), fresh=arguments.fresh,
@@ -118,9 +118,9 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.label import LabelRequest, run_label
+    from d2l_study.study.commands.label import LabelOptions, run_label
 
-    return run_label(LabelRequest(
+    return run_label(LabelOptions(
         arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
         arguments.replicate, arguments.tracking_uri,
     ))  # fmt: skip
@@ -128,40 +128,40 @@ def _label(arguments: argparse.Namespace) -> int:
 
 def _ui(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.mlflow_ui import serve
-    from d2l_study.study.mlflow.tracking import resolve_uri
+    from d2l_study.study.mlflow.address import resolve_uri
 
     serve(arguments.root, resolve_uri(arguments.tracking_uri, arguments.root), arguments.port)
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.existing_studies import show_list
+    from d2l_study.study.commands.status import show_list
 
     return show_list(arguments.root)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.existing_studies import show_list, show_status
+    from d2l_study.study.commands.status import show_list, show_status
 
     return show_list(arguments.root) if arguments.study is None else show_status(arguments.study, arguments.root)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.existing_studies import stop_study
+    from d2l_study.study.commands.stop import stop_study
 
     return stop_study(arguments.study, arguments.root)
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.existing_studies import sync_study
+    from d2l_study.study.commands.sync import sync_study
 
     return sync_study(arguments.study, arguments.root, arguments.tracking_uri)
 
 
 def _trial(arguments: argparse.Namespace) -> int:
-    from d2l_study.study.commands.existing_studies import run_one
+    from d2l_study.study.commands.trial import run_recorded_trial
 
-    return run_one(arguments.id, arguments.replicate, arguments.root, arguments.weights)
+    return run_recorded_trial(arguments.id, arguments.replicate, arguments.root, arguments.weights)
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:

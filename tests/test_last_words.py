@@ -10,8 +10,8 @@ import pytest
 import analysis.cli
 from d2l_study import cli, last_words
 from d2l_study.errors import StorageError, UnreadableError
-from d2l_study.study.commands.run import ended_by_signals
-from d2l_study.study.commands.study_summary import conclude
+from d2l_study.study.commands.run import stopped_by_signals
+from d2l_study.study.commands.study_summary import show_study_summary
 
 COMMANDS = {
     "run": ["--space", "smoke"], "plan": ["--space", "smoke"], "trial": ["--id", "a"], "reproduce": ["a"],
@@ -69,7 +69,7 @@ class Held:
 
 def test_a_lost_ctrl_c_ends_a_study_all_the_same():
     held, before = Held(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with ended_by_signals(held):
+    with stopped_by_signals(held):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             signal.sigtimedwait([], 1)  # a place for it to be raised
@@ -94,9 +94,9 @@ def test_the_runs_that_are_left_are_gone_on_with_as_is_said(reason, words):
     ("reason", "code"), [(None, 130), ("`stop` was said on here", 130), ("cannot write to /x: full", 1)]
 )
 def test_a_search_that_ends_before_its_first_trial_says_why(reason, code, capsys):
-    request = SimpleNamespace(root="runs", study="s")
-    study = SimpleNamespace(name="s", request=request, search=SimpleNamespace(trials=[]))
-    assert conclude(study, True, 0, 4, reason) == code
+    options = SimpleNamespace(root="runs", study="s")
+    study = SimpleNamespace(name="s", options=options, search=SimpleNamespace(trials=[]))
+    assert show_study_summary(study, True, 0, 4, reason) == code
     said = capsys.readouterr()
     assert "Stopped before the first trial" in said.out and (reason is None or f"({reason})" in said.out)
     assert ("error: cannot write to /x: full; what was committed is safe" in said.err) is (code == 1)

@@ -65,48 +65,48 @@ class EndedEarly(BaseException):
     """A schedule ends a trial: not an exception of the trial's own, which would be kept as a failure."""
 
 
-def run_orders_here(
-    queue: Any, resources: Any, concurrent: int, watcher: Any, judge: Any = None, ending: Any = None
+def run_trials_here(
+    queue: Any, resources: Any, concurrent: int, callback: Any, early_stopping: Any = None, stop: Any = None
 ) -> None:
-    """In the place of `engine.run_orders`: one order after the other in this process."""
+    """In the place of `run_trials`: one trial after the other, in this process."""
     from d2l_study.study.trial.trial import run_trial
-    from d2l_study.study.tune.engine import told
+    from d2l_study.study.tune.run_trials import root_errors_reported
 
-    while not queue.idle and not (ending is not None and ending.is_set()):
-        order = None
-        with told(watcher):
-            order = queue.next()
+    while not queue.idle and not (stop is not None and stop.is_set()):
+        request = None
+        with root_errors_reported(callback):
+            request = queue.next()
             while queue.blocked:
-                watcher.blocked(queue.blocked.pop())
-        if order is None:
-            if queue.idle or (ending is not None and ending.is_set()):
+                callback.on_trial_blocked(queue.blocked.pop())
+        if request is None:
+            if queue.idle or (stop is not None and stop.is_set()):
                 return
             time.sleep(0.01)
             continue
-        watcher.started(order)
+        callback.on_trial_start(request)
 
-        def report(step: int, values: Any, order: Any = order) -> None:
-            watcher.reported(order, step, values)
-            if judge is not None and judge(order, step, values):
+        def report(step: int, values: Any, request: Any = request) -> None:
+            callback.on_trial_report(request, step, values)
+            if early_stopping is not None and early_stopping(request, step, values):
                 raise EndedEarly
 
-        with contextlib.suppress(EndedEarly), told(watcher):
-            run_trial(order, report)
-        with told(watcher):
-            queue.settled(order)
-            watcher.ended(order)
+        with contextlib.suppress(EndedEarly), root_errors_reported(callback):
+            run_trial(request, report)
+        with root_errors_reported(callback):
+            queue.trial_ended(request)
+            callback.on_trial_end(request)
 
 
 @contextlib.contextmanager
 def without_ray() -> Iterator[None]:
     """Commands of this process train here."""
-    from d2l_study.study.tune import engine, node_watch
+    from d2l_study.study.tune import capacity, cluster, node_watch, run_trials
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "cluster", lambda address: contextlib.nullcontext())
-        patch.setattr(engine, "slots", lambda ray, resources, address, max_concurrent: 1)
-        patch.setattr(engine, "run_orders", run_orders_here)
-        patch.setattr(node_watch, "node_watched", lambda ray, end: contextlib.nullcontext())
+        patch.setattr(cluster, "cluster", lambda address: contextlib.nullcontext())
+        patch.setattr(capacity, "concurrent_trials", lambda ray, resources, address, most: 1)
+        patch.setattr(run_trials, "run_trials", run_trials_here)
+        patch.setattr(node_watch, "node_watched", lambda ray, stop: contextlib.nullcontext())
         yield
 
 

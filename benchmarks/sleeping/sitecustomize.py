@@ -35,7 +35,7 @@ def sleep_instead(trial):
         }).to_parquet(out, index=False)  # fmt: skip
         return out.getvalue()
 
-    def compute_runs(order, replicates, folder, report=None, checkpoints=None):
+    def compute_runs(request, replicates, folder, report=None, checkpoints=None):
         begun, curve = time.time(), []
         for step in range(1, reports + 1):
             time.sleep(seconds / reports)
@@ -43,10 +43,10 @@ def sleep_instead(trial):
             curve.append({"step": step, **values})
             report(step, dict.fromkeys(replicates, values))
         for r in replicates:
-            row = {"status": "done", "cause": None, "repeat": r, "fold": None, "seed": order.base_seed,
+            row = {"status": "done", "cause": None, "repeat": r, "fold": None, "seed": request.base_seed,
                    **{name: curve[-1][name] for name in METRICS}, "best_step": reports, "steps_run": reports,
                    "train_seconds": seconds, "eval_seconds": 0.0, "device": "none", "host": platform.node(),
-                   "code_version": order.code_version, "made_by": order.study, "committed_at": trial.now(),
+                   "code_version": request.code_version, "made_by": request.study, "committed_at": trial.timestamp(),
                    "began": str(begun), "slept": str(time.time())}  # fmt: skip
             yield r, row, {"curve.json": json.dumps(curve).encode(), "predictions.parquet": predictions(r)}
 

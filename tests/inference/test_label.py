@@ -121,12 +121,13 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
     config = TeacherConfig(steps=6, eval_every=2, feature_width=16)
-    order = TrialRequest(
+    request = TrialRequest(
         root=str(folder), study="s", config_id=CONFIG, label="none", stage="teacher",
         sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(1,), base_seed=5,
-        checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",
+        data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
+        code_version="test",
     )  # fmt: skip
-    assert run_trial(order) == {1: "done"}
+    assert run_trial(request) == {1: "done"}
     return folder
 
 

@@ -1,7 +1,7 @@
-"""A study that goes on with a changed space: refused with the difference shown, or continued with `--extend`.
+"""A study that goes on with a changed space. It is refused, with the difference shown, unless `--extend` is given.
 
-Extended, it keeps the runs that it has, and only what is new is trained. What the space no longer asks for stays with
-the runs that are there; nothing more of it is trained.
+An extended study keeps the runs that it has, and only what is new is trained. What the space no longer asks for stays
+with the runs that it has; nothing more of it is trained.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NOT_TRAINED = (
 )  # fmt: skip
 
 NEVER_MIXED = ("base_seed", "data_checksum")
-"""What no table tells apart: two of them in one study would be averaged. So would be two science versions of one
-configuration (`_outdated`); those of two arms stand beside each other."""
+"""Two values of these in one study would be averaged, since no table tells them apart. Two science versions of one
+configuration would be averaged, too (`_outdated`); two versions in two arms stand beside each other."""
 
 
-def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
-    """`UserError`, which shows the difference, if the folder holds a study of another space, unless it is to be
-    extended; then only if the two cannot stand in one table."""
+def check_same_study(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
+    """`UserError`, with the difference shown, if the folder holds a study of another space. extend: only if the results
+    of the two cannot stand in one table."""
     before = folder.known_plan()
     if not before:
         return
@@ -54,13 +54,14 @@ def check_same(folder: StudyFolder, entries: list[Entry], space: Space, extend: 
                 "that both contain are reused)"
             )
         return
-    if _ids(entries) <= _ids(before) and _asked(folder.known_resolved().get("space", {})) == _asked(space.to_dict()):
-        return  # what it was extended from is in its plan too
+    known_space = folder.known_resolved().get("space", {})
+    if _ids(entries) <= _ids(before) and _trained_part(known_space) == _trained_part(space.to_dict()):
+        return  # an extended study still has in its plan what it was extended from
     check_extension(folder, entries)
 
 
 def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, list[Change]]]:
-    """What was run of the configurations that have another science version now, and the changes that raised it."""
+    """The entries with runs whose configuration has a later science version now, and the changes that raised it."""
     found = []
     for entry in before:
         changes = changes_of(entry["stage"], sections_of(entry.get("values", {})))
@@ -70,13 +71,13 @@ def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, lis
     return found
 
 
-def known(folder: StudyFolder, entries: list[Entry]) -> bool:
-    """Whether the folder holds a study of these configurations, by which the space was accepted already."""
+def is_known(folder: StudyFolder, entries: list[Entry]) -> bool:
+    """Whether the folder holds a study that has these configurations. Its space was accepted then."""
     return folder.exists() and _ids(entries) <= _ids(folder.known_plan())
 
 
-def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
-    """The entries to write: the new ones, and of those that the space no longer has what was run of them."""
+def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
+    """The plan to write: these entries, and what was run of entries that the space no longer has."""
     now = extended(folder, entries)
     before, ids = folder.known_plan(), _ids(now)
     kept = []
@@ -93,7 +94,7 @@ def merged(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
 
 
 def _changed(before: list[Entry], now: list[Entry]) -> list[str]:
-    """Keys that were the same in all of one part and in all of the other, and differ between the two."""
+    """The keys that have one value in all of `before` and another one in all of `now`."""
     found = []
     for key in dict.fromkeys(key for entry in (*before, *now) for key in entry["values"]):
         old, new = ({json.dumps(e["values"][key]) for e in part if key in e["values"]} for part in (before, now))
@@ -106,7 +107,7 @@ def _ids(entries: list[Entry]) -> set[tuple[str, str]]:
     return {(entry["method"], entry["config_id"]) for entry in entries}
 
 
-def _asked(space: dict[str, Any]) -> dict[str, Any]:
-    """What a space says about what is trained: neither how, nor what is kept or shown of it. Overrides are in the
-    sections that they change."""
+def _trained_part(space: dict[str, Any]) -> dict[str, Any]:
+    """What of a space decides what is trained, without how it is computed, kept or shown. Overrides are in the sections
+    that they change."""
     return {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in NOT_TRAINED}

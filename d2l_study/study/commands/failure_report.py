@@ -1,5 +1,4 @@
-"""What failed in a study: cause, attempts, the end of the log, and the command that runs it alone; and what is not
-defined."""
+"""What `run` prints of failed runs (cause, end of the log, the command that runs one alone) and undefined metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ MOST = 10
 
 
 def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") -> None:
-    """Print the failed runs of a study's rows, those of one configuration and cause together."""
+    """Print the failed runs of a study, those of one configuration and cause together. rows: of the study; where: the
+    option `--root`, if it is needed."""
     failed = rows[rows["status"] == "failed"]
     print(f"\n{len(failed)} run{'s' if len(failed) > 1 else ''} failed:")
     groups = list(failed.groupby(["trial_id", "cause"], sort=False))
@@ -39,8 +39,10 @@ UNDEFINED_SHOWN = ("bag_auc", "instance_auc")
 
 
 def show_undefined(rows: pandas.DataFrame) -> None:
-    """Say which finished runs have a metric that is not defined, such as the AUC of a test fold with one class; tables
-    leave them out. A metric that no run has, as where no instance labels are known, is said in a line of its own."""
+    """Print which finished runs have a metric that is not defined, such as the AUC of a test fold with one class.
+
+    Tables leave them out. A metric that no run has gets a line of its own, as where no instance labels are known.
+    """
     done = rows[rows["status"] == "done"]
     for metric in UNDEFINED_SHOWN:
         if metric not in done:

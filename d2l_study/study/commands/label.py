@@ -1,4 +1,4 @@
-"""The command `label`: a stored model, what it is to label, and what is said of it."""
+"""`label`: score instances, or whole images, with a stored model of a study."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
-from d2l_study.study.trial.stored_models import FoundModel, find_model
+from d2l_study.study.trial.stored_models import SelectedModel, find_model
 
 
 @dataclass(frozen=True)
-class LabelRequest:
-    """What the command line asks for."""
+class LabelOptions:
+    """The options of `label`, by their names on the command line."""
 
     run: str
     inputs: tuple[str, ...]
@@ -41,47 +41,50 @@ class LabelRequest:
     tracking_uri: str | None = None
 
 
-def run_label(request: LabelRequest) -> int:
-    """Label, and say what was made; returns the exit code: 0, or 130 if it was interrupted."""
-    out = output_folder(request.out)
-    found = find_model(request.root, request.run, request.replicate, request.tracking_uri)
-    card, shape = found.stored.card, found.stored.model.patch_shape
-    print(f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}, "
-          f"{found.choice}")  # fmt: skip
+def run_label(options: LabelOptions) -> int:
+    """Label the inputs, and print what was made. Returns the exit code: 0, or 130 if it was interrupted.
+
+    `UserError` for what is wrong with the options, the model or the inputs.
+    """
+    out = output_folder(options.out)
+    selected = find_model(options.root, options.run, options.replicate, options.tracking_uri)
+    card, shape = selected.stored.card, selected.stored.model.patch_shape
+    print(f"model:    {card.stage} {selected.config_id[:10]} of study {card.study}, replicate {selected.replicate}, "
+          f"{selected.choice}")  # fmt: skip
     print(f"          predicted positive {threshold_text(card.instance_threshold)}", flush=True)
-    _check_apart(out, request.inputs)
-    images, others = split_inputs(request.inputs, shape)
+    _check_not_an_input(out, options.inputs)
+    images, others = split_inputs(options.inputs, shape)
     inputs = open_inputs(others, shape) if others else []
-    if not images and (request.stride is not None or request.data is not None):
-        option = "--stride" if request.stride is not None else "--data"
+    if not images and (options.stride is not None or options.data is not None):
+        option = "--stride" if options.stride is not None else "--data"
         raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
     if inputs:
         check_scores(out)
     if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
-        plan_images(found.stored, images, out, request.stride)
+        plan_images(selected.stored, images, out, options.stride)
     progress = LabelProgress(stdout())
     try:
         with progress:
             if images:
-                _label_images(request, found, images, progress)
+                _label_images(options, selected, images, progress)
             if inputs:
-                _label_patches(request, found, inputs, progress)
+                _label_patches(options, selected, inputs, progress)
     except KeyboardInterrupt:
-        print(f"\nStopped; {_kept(progress, request.out)}.", file=sys.stderr)
+        print(f"\nStopped; {_kept(progress, options.out)}.", file=sys.stderr)
         return 130
     return 0
 
 
 def threshold_text(threshold: float | None) -> str:
-    """By which threshold a model calls an instance positive."""
+    """The threshold above which a model calls an instance positive, in words."""
     if threshold is None:
         return "is nothing: this model's threshold could not be set (its scores stand all the same)"
     score = float(probability(np.array(threshold)))
     return f"is what lies above the model's threshold: logit {threshold:.3f}, score {score:.3f}"
 
 
-def _check_apart(out: Path, inputs: Sequence[str]) -> None:
-    """`UserError` if what is written would be an input of the next command."""
+def _check_not_an_input(out: Path, inputs: Sequence[str]) -> None:
+    """`UserError` if the folder that is written to lies in one that is labelled."""
     for name in inputs:
         with contextlib.suppress(OSError):
             folder = user_path(name, "input").resolve()
@@ -91,7 +94,7 @@ def _check_apart(out: Path, inputs: Sequence[str]) -> None:
 
 
 def _kept(progress: LabelProgress, out: str) -> str:
-    """What an interrupted command has left: the truth of its last words."""
+    """What an interrupted command has kept, in words."""
     there = [f"{counted(progress.files, 'image')} done"] * bool(progress.files)
     if progress.done > 0:
         there.append(f"{progress.done:,} of {progress.count:,} patches of {progress.name} scored")
@@ -100,30 +103,32 @@ def _kept(progress: LabelProgress, out: str) -> str:
     return f"{' and '.join(there)} are kept in {out}, and the same command goes on from there"
 
 
-def _label_images(request: LabelRequest, found: FoundModel, images: list[Path], progress: LabelProgress) -> None:
-    ledger = Ledger(open_storage(request.root))
-    truth = KnownImages.of_model(ledger, found.config_id, found.replicate, request.data)
+def _label_images(options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress) -> None:
+    ledger = Ledger(open_storage(options.root))
+    truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
     known = 0
-    for made in label_images(found.stored, images, request.out, request.stride, truth, heard=progress):
+    for image in label_images(selected.stored, images, options.out, options.stride, truth, heard=progress):
         progress.files, progress.done = progress.files + 1, 0
-        grid, name = made.grid, shown(made.path.name.removesuffix(MAP))
+        grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
         line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
-        line += "" if made.share is None else f", {made.share:.1%} predicted positive"
-        if made.instances:
-            known += made.instances
-            area = "" if math.isnan(made.area) else f", AUC {made.area:.3f}"
-            line += f"; {made.instances} true instances{area}"
-        line += f" ({made.note})" if made.note else ""
-        progress.say(line + ("; its scores were there" if made.again else ""))
-    print(f"maps:     {request.out}: NAME{MAP}, NAME.json (geometry), NAME.overlay.png"
+        line += "" if image.share is None else f", {image.share:.1%} predicted positive"
+        if image.instances:
+            known += image.instances
+            area = "" if math.isnan(image.area) else f", AUC {image.area:.3f}"
+            line += f"; {image.instances} true instances{area}"
+        line += f" ({image.note})" if image.note else ""
+        progress.say(line + ("; its scores were there" if image.again else ""))
+    print(f"maps:     {options.out}: NAME{MAP}, NAME.json (geometry), NAME.overlay.png"
           + (f"; {instance_file.NAME}: scores of {known:,} true instances" if known else ""))  # fmt: skip
     if not known:
         print(f"          no true instances are known here{': ' + truth.reason if truth.reason else ''}")
 
 
-def _label_patches(request: LabelRequest, found: FoundModel, inputs: Sequence[Input], progress: LabelProgress) -> None:
-    shape = found.stored.model.patch_shape
-    summary = label_inputs(found.stored, inputs, request.out, heard=progress)
+def _label_patches(
+    options: LabelOptions, selected: SelectedModel, inputs: Sequence[Input], progress: LabelProgress
+) -> None:
+    shape = selected.stored.model.patch_shape
+    summary = label_inputs(selected.stored, inputs, options.out, heard=progress)
     sources = counted(len(inputs), "file")
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
     if summary.positive is not None:

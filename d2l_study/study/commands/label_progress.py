@@ -1,4 +1,4 @@
-"""How far `label` is: a bar on a terminal, elsewhere a line now and then."""
+"""The progress of `label`: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from d2l_study.study.plan.cost import human_seconds
 
 PLAIN_SECONDS = 30.0
-"""Without a terminal, a line at most this often, and none of what takes less."""
+"""Without a terminal, seconds between two lines at least. What takes less gets no line."""
 
 
 class LabelProgress:
-    """Hears of patches that are scored (`inference.label.Heard`); `name`, `done` and `count` are the last it heard."""
+    """Shows how many patches are scored. name, done, count: the input in work, and how many of its patches are scored,
+    of how many."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.name, self.done, self.count = "", 0, 0
         self.files = 0
-        """Images and files that are whole."""
+        """How many images and files are done."""
         self._bar = Progress(
             TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("patches"),
             TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
@@ -55,7 +56,7 @@ class LabelProgress:
             self.say(f"{name}: {done:,} of {count:,} patches ({done / count:.0%}){self._left()}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._said = time.monotonic()
         if self.console.is_terminal:
             self.console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
@@ -63,7 +64,7 @@ class LabelProgress:
             print(f"  {text}", file=self.console.file, flush=True)
 
     def _left(self) -> str:
-        """Of what was scored by this command: what was there before took no time."""
+        """The predicted time left, by the patches that this command has scored; what was there before took no time."""
         scored = self.done - self._there
         if not scored:
             return ""

@@ -1,4 +1,4 @@
-"""The MLflow pages of a root, served on this machine only (`python -m d2l_study ui`)."""
+"""`ui`: serve the MLflow pages of a root, on this machine only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def serve(root: str | Path, uri: str, port: int = 5000) -> None:
         return
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise UserError(_how_to_begin(root, path))
+        raise UserError(_no_store_text(root, path))
     check_uri(uri)  # also brings a damaged or foreign file to light before a server fails on it
     chosen = free_port(port)
     if chosen != port:
@@ -71,7 +71,7 @@ def free_port(port: int) -> int:
     raise UserError(f"no free port on {HOST}")
 
 
-def _how_to_begin(root: str | Path, path: Path) -> str:
+def _no_store_text(root: str | Path, path: Path) -> str:
     studies = list_studies(open_storage(root))
     command = f"sync {studies[0]} --root {root}" if studies else f"run --space vat_quick --root {root}"
     return f"no MLflow store at {path} yet; `python -m d2l_study {command}` makes one"

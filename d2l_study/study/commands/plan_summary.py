@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from d2l_study.errors import counted, listed
-from d2l_study.study.commands.request import Study, known_slots, machine
-from d2l_study.study.commands.search_run import estimate_search, show_search
+from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
+from d2l_study.study.commands.search_plan_summary import estimate_search, show_search
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 
 
-def show_plan(study: Study, list_all: bool = False) -> Estimate:
+def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     """Print what the study will do and how long that takes."""
-    space, plan, request = study.space, study.plan, study.request
-    concurrent = known_slots(space, request)
+    space, plan, options = study.space, study.plan, study.options
+    concurrent = known_concurrency(space, options)
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)
-        show_search(study, duration(concurrent, predicted), list_all)
+        show_search(study, duration_text(concurrent, predicted), list_all)
         show_warnings(study)
         return predicted
-    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, request.limit)
-    todo = plan.trials(request.limit)
+    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, options.limit)
+    todo = plan.trials(options.limit)
     print(f"{study.name}: {space.description}")
     varied = plan.configurations[0].varied
     axes = []
@@ -39,9 +39,9 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
         f"  {counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
         f"{counted(plan.runs_total, 'run')}: "
         f"{plan.runs_done} there already, {runs} to run now"
-        + (f" (--limit: {counted(len(todo), 'trial')})" if request.limit is not None else "")
+        + (f" (--limit: {counted(len(todo), 'trial')})" if options.limit is not None else "")
     )
-    print(f"  {duration(concurrent, predicted)}")
+    print(f"  {duration_text(concurrent, predicted)}")
     show_warnings(study)
     if list_all:
         for configuration in plan.configurations:
@@ -51,30 +51,30 @@ def show_plan(study: Study, list_all: bool = False) -> Estimate:
     return predicted
 
 
-def show_warnings(study: Study) -> None:
-    """Say what the data are, and what will not be as asked for, though nothing forbids it."""
-    space, request = study.space, study.request
-    for text in study.data:
+def show_warnings(study: PreparedStudy) -> None:
+    """Print what the data are, and warn of what is allowed, but will hardly be what was meant."""
+    space, options = study.space, study.options
+    for text in study.data_summary:
         print(f"  {text}")
-    asked, cpus = space.resources.cpus, machine()[0]
-    if request.address == "local" and asked > cpus:
+    asked, cpus = space.resources.cpus, machine_resources()[0]
+    if options.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
     if space.resources.pack is not None and space.resources.kind == "cpu":
         print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates take turns; "
               "it goes with resources.gpus: 1")  # fmt: skip
-    for text in study.undefined:
+    for text in study.undefined_metrics:
         print(f"  warning: {text}")
 
 
-def duration(concurrent: int | None, predicted: Estimate) -> str:
-    """The time predicted for so many trials at a time; None: for one at a time on a cluster that is not known yet."""
+def duration_text(concurrent: int | None, predicted: Estimate) -> str:
+    """The predicted time in words, for so many trials at a time; None: on a cluster that has not been joined yet."""
     if concurrent is None:
         return f"as many trials at a time as the cluster holds; one after the other {predicted.text}"
     return f"{counted(concurrent, 'trial')} at a time: {predicted.text}"
 
 
-def show_found(study: Study) -> None:
-    """Say what there is already: of a study that is taken up again, or for a new one in the ledger."""
+def show_existing_results(study: PreparedStudy) -> None:
+    """Print what is there already: of a study that goes on its own runs, of a new one those of other studies."""
     plan, folder = study.plan, study.folder
     if not folder.exists() and plan.runs_done:
         there = [(c, r) for c, done in plan.done.items() for r in done]
@@ -86,7 +86,7 @@ def show_found(study: Study) -> None:
         some = f", {partly} in part" if partly else ""
         going = "resuming" if plan.trials() else "nothing left to run"
         begun = [(t.configuration.config_id, r) for t in plan.trials() for r in t.replicates]
-        owner = study.name if study.request.fresh else None
+        owner = study.name if study.options.fresh else None
         if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run, owner), begun)):
             going += f", {counted(at, 'run')} from a checkpoint"
         print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one live table on a terminal, plain lines elsewhere."""
+"""The progress of a study while it runs: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ PLAIN_SECONDS = 30.0
 """Without a terminal, a line of progress at least this often."""
 
 
-class Running:
-    """One trial at work: its last step and the mean of its replicates' validation AUC."""
+class RunningTrial:
+    """A trial in training: its last optimizer step, and the mean of its replicates' validation AUC."""
 
     def __init__(self, label: str, steps: int, replicates: int) -> None:
         self.label, self.steps, self.replicates = label, steps, replicates
-        self.step, self.area, self.begun = 0, float("nan"), time.monotonic()
+        self.step, self.val_auc, self.begun = 0, float("nan"), time.monotonic()
 
 
-class Display:
-    """Progress of the trials of one command. Work is in any unit; it weighs trials for the time left."""
+class ProgressDisplay:
+    """The progress of one command's trials. work: of each trial by its key, in any unit; it weighs them for the
+    predicted time left."""
 
     def __init__(self, console: Console, work: Mapping[str, float], concurrent: int) -> None:
         self.console, self.concurrent = console, concurrent
         self._work = dict(work)
         self._later, self._later_work = 0, 0.0
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningTrial] = {}
         self._done_work = 0.0
         self.done = self.failed = 0
         self.best: tuple[float, str] | None = None
@@ -57,48 +58,50 @@ class Display:
             self._live.__exit__(kind, error, trace)
 
     # ---- what is not known at the beginning
-    def expect(self, count: int, work: float) -> None:
-        """So many trials will be added, of so much work each."""
+    def expect_trials(self, count: int, work: float) -> None:
+        """So many trials will be added, of so much work each: those that a search has not asked for yet."""
         self._later, self._later_work = count, work
 
-    def add(self, key: str, work: float) -> None:
+    def add_trial(self, key: str, work: float) -> None:
         self._work[key] = work
         self._later = max(0, self._later - 1)
 
     # ---- events
-    def started(self, key: str, order: TrialRequest) -> None:
-        self._running[key] = Running(order.label, max(order.steps, 1), len(order.replicates))
+    def trial_started(self, key: str, request: TrialRequest) -> None:
+        self._running[key] = RunningTrial(request.label, max(request.steps, 1), len(request.replicates))
 
-    def progressed(self, key: str, step: int, area: float) -> None:
+    def trial_reported(self, key: str, step: int, val_auc: float) -> None:
         running = self._running[key]
-        running.step, running.area = step, area
+        running.step, running.val_auc = step, val_auc
         if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
-            self._say(f"{running.label}: step {step} of {running.steps}, {_validation(area)}")
+            self._say(f"{running.label}: step {step} of {running.steps}, {_val_auc_text(val_auc)}")
 
-    def again(self, key: str, order: TrialRequest, cause: str, keys: Sequence[str]) -> None:
-        """A trial was lost and is run again, in the pieces of these keys."""
+    def trial_retried(self, key: str, request: TrialRequest, cause: str, keys: Sequence[str]) -> None:
+        """A trial was lost. It is run again, in pieces that have these keys."""
         self._running.pop(key, None)
         weight = self._work.pop(key, 0.0)
         self._work |= {piece: weight / len(keys) for piece in keys}
         if self._live is None:
-            self._say(f"{order.label}: {cause}; attempt {order.attempt + 1}" + (", in halves" if len(keys) > 1 else ""))
+            self._say(
+                f"{request.label}: {cause}; attempt {request.attempt + 1}" + (", in halves" if len(keys) > 1 else "")
+            )
 
-    def ended(self, key: str, order: TrialRequest, failed: int, area: float | None) -> None:
-        """A trial has ended; `failed` of its runs have failed, `area` is the mean validation AUC of the others."""
+    def trial_ended(self, key: str, request: TrialRequest, failed: int, val_auc: float | None) -> None:
+        """A trial has ended. failed: how many of its runs failed; val_auc: the mean validation AUC of the others."""
         running = self._running.pop(key, None)
         self.done += 1
         self.failed += failed > 0
         self._done_work += self._work.get(key, 0.0)
-        if area is not None and area == area and (self.best is None or area > self.best[0]):
-            self.best = (area, order.label)
+        if val_auc is not None and val_auc == val_auc and (self.best is None or val_auc > self.best[0]):
+            self.best = (val_auc, request.label)
         took = human_seconds(time.monotonic() - running.begun) if running else "?"
-        result = f"{failed} of {len(order.replicates)} failed" if failed else ""
-        shown = _validation(area) if area is not None else ""
+        result = f"{failed} of {len(request.replicates)} failed" if failed else ""
+        shown = _val_auc_text(val_auc) if val_auc is not None else ""
         if self._live is None:
-            self._say(f"{order.label}: " + ", ".join(part for part in (shown, result, took) if part))
+            self._say(f"{request.label}: " + ", ".join(part for part in (shown, result, took) if part))
 
     def progress(self) -> dict[str, Any]:
-        """What others may see of it while it runs: trials by state, those at work, predicted seconds left."""
+        """The progress as `status` shows it: trials by state, those in training, predicted seconds left."""
         running = [
             {"label": r.label, "step": r.step, "steps": r.steps, "replicates": r.replicates}
             for r in list(self._running.values())
@@ -112,7 +115,7 @@ class Display:
         return time.monotonic() - self._begun
 
     def left(self) -> float | None:
-        """Predicted seconds left, from the share of the work that is done; None before there is anything to go by."""
+        """Predicted seconds left, from the share of the work that is done; None while that is below 2 %."""
         partly = sum(self._work.get(k, 0.0) * r.step / r.steps for k, r in self._running.items())
         share = (self._done_work + partly) / max(sum(self._work.values()) + self._later * self._later_work, 1e-9)
         return self.elapsed * (1 - share) / share if share > 0.02 else None
@@ -142,8 +145,8 @@ class Display:
             table.add_column(name, justify="left" if name in ("trial", "progress") else "right", no_wrap=True)
         for running in list(self._running.values())[:20]:
             bar = ProgressBar(total=running.steps, completed=running.step, width=24)
-            area = _area(running.area) if running.step else "…"
-            table.add_row(running.label, str(running.replicates), bar, f"{running.step}/{running.steps}", area,
+            auc = _number(running.val_auc) if running.step else "…"
+            table.add_row(running.label, str(running.replicates), bar, f"{running.step}/{running.steps}", auc,
                           human_seconds(time.monotonic() - running.begun))  # fmt: skip
         lines: list[Text | Table] = [Text(self._counts(), style="bold")]
         if self.best:
@@ -153,15 +156,15 @@ class Display:
         return Group(*lines, table)
 
 
-def _area(area: float) -> str:
+def _number(auc: float) -> str:
     """A mean validation AUC; of bags of one class there is none."""
-    return "undefined" if area != area else f"{area:.3f}"
+    return "undefined" if auc != auc else f"{auc:.3f}"
 
 
-def _validation(area: float) -> str:
-    return f"validation AUC {_area(area)}"
+def _val_auc_text(auc: float) -> str:
+    return f"validation AUC {_number(auc)}"
 
 
 def stdout() -> Console:
-    """The console of this command; lines are never wrapped or cut when the output is no terminal."""
+    """The console of this command. Lines are never wrapped or cut where the output is no terminal."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty(), emoji=False, markup=False)

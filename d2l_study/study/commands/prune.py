@@ -1,6 +1,6 @@
-"""`prune`: what a study is to show no longer leaves its plan, and so its tables, its failures and its MLflow pages.
+"""`prune`: take configurations out of a study's plan, and so out of its tables, its failures and its MLflow pages.
 
-Results stay in the ledger, for other studies and for whoever asks for them again; `gc` frees what nobody names.
+Results stay in the ledger, for other studies and for whoever asks for them again; `gc` deletes what nobody names.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ Entry = dict[str, Any]
 
 
 def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracking_uri: str | None) -> int:
-    """Take out of a study's plan the named arms and the configurations that failed; without either, what its space no
-    longer has. Students go with their teachers.
+    """Take the named arms, and with `failed` the configurations that failed, out of a study's plan.
 
-    `UserError` if an arm is not known, nothing would be left, or somebody is at work on the study.
+    Without either, take out what its space no longer has. Students go with their teachers. Returns the exit code.
+
+    `UserError` if an arm is not known, nothing would be left, or a driver trains the study now.
     """
     folder = find_study(study, root)
     with lease(folder):
         plan = folder.plan()
         gone = with_students(plan, _chosen(folder, plan, arms, failed))
         if not gone:
-            print(f"{folder.name}: nothing to prune: {_why_nothing(failed)}")
+            print(f"{folder.name}: nothing to prune: {_nothing_text(failed)}")
             return 0
         kept = [entry for i, entry in enumerate(plan) if i not in gone]
         if not kept:
@@ -45,7 +46,7 @@ def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracki
         print(f"{folder.name}: {counted(len(removed), 'configuration')} ({counted(runs, 'run')}) of {names} left its "
               f"plan, which keeps {counted(len(kept), 'configuration')}")  # fmt: skip
         folder.compact()
-        follow_in_mlflow(folder, tracking_uri)
+        update_mlflow(folder, tracking_uri)
     gc = command_line("gc", folder.storage)
     print(f"  results stay for other studies; `{gc}` shows what no study names any more")
     if arms or failed:
@@ -55,13 +56,13 @@ def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracki
     return 0
 
 
-def _why_nothing(failed: bool) -> str:
+def _nothing_text(failed: bool) -> str:
     return "no configuration failed" if failed else "its space asks for all that is in its plan"
 
 
 def _chosen(folder: StudyFolder, plan: list[Entry], arms: Sequence[str], failed: bool) -> set[int]:
-    """The places in the plan of what is to leave it."""
-    if failed and _asks(folder):
+    """The indices of the entries that are to leave the plan."""
+    if failed and _is_adaptive(folder):
         raise UserError("--failed: not of a search, which learns from what failed; name an arm with --arm")
     found: set[int] = set()
     for arm in arms:
@@ -73,14 +74,14 @@ def _chosen(folder: StudyFolder, plan: list[Entry], arms: Sequence[str], failed:
     if failed:
         bad = {row["config_id"] for row in folder.iter_rows() if row["status"] == "failed"}
         found |= {i for i, entry in enumerate(plan) if entry["config_id"] in bad}
-    if not arms and not failed and not _asks(folder):
-        asked = _asked(folder, plan)
-        found = {i for i, entry in enumerate(plan) if (entry["method"], entry["config_id"]) not in asked}
+    if not arms and not failed and not _is_adaptive(folder):
+        wanted = _configurations_of_space(folder, plan)
+        found = {i for i, entry in enumerate(plan) if (entry["method"], entry["config_id"]) not in wanted}
     return found
 
 
-def _asks(folder: StudyFolder) -> bool:
-    """Whether the plan is that of a search which asks for its points, and not that of a space."""
+def _is_adaptive(folder: StudyFolder) -> bool:
+    """Whether the study is a search that chooses its points as it goes; its space does not name them then."""
     from d2l_study.study.space.search_options import ADAPTIVE
 
     search = folder.resolved().get("space", {}).get("search")
@@ -88,12 +89,12 @@ def _asks(folder: StudyFolder) -> bool:
 
 
 def arms_of(entry: Entry) -> set[str]:
-    """The names by which an entry of a plan may be called: its arm, of a student its two parts."""
+    """The arms that an entry of a plan belongs to: its own, and of a student those of its teacher and of itself."""
     return {str(name) for name in (entry["method"], entry.get("teacher_method"), entry.get("student_method")) if name}
 
 
 def with_students(plan: list[Entry], gone: Iterable[int]) -> set[int]:
-    """With what has no teacher left: students, their students, attention scores."""
+    """These indices, and those of the entries that lose a teacher with them: students, and attention scores."""
     found = set(gone)
     while True:
         there = {entry["config_id"] for i, entry in enumerate(plan) if i not in found}
@@ -106,7 +107,7 @@ def with_students(plan: list[Entry], gone: Iterable[int]) -> set[int]:
         found |= orphans
 
 
-def _asked(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
+def _configurations_of_space(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
     """What the space of the last `run` asks for, as (arm, config_id)."""
     from d2l_study.study.search.restore import stored_configurations
 
@@ -118,7 +119,7 @@ def _asked(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
 
 
 def _write(folder: StudyFolder, kept: list[Entry], removed: list[Entry]) -> None:
-    """The plan first: what it does not name is of no account from then on."""
+    """Write the plan first: from then on what it does not name does not count."""
     folder.write_plan([{**entry, "varied": _varied(entry, kept)} for entry in kept])
     _write_search(folder, {entry["method"] for entry in removed} - {entry["method"] for entry in kept},
                   {entry["config_id"] for entry in removed} - {entry["config_id"] for entry in kept})  # fmt: skip
@@ -130,7 +131,7 @@ def _write(folder: StudyFolder, kept: list[Entry], removed: list[Entry]) -> None
 
 
 def _varied(entry: Entry, plan: list[Entry]) -> list[str]:
-    """Of the keys that varied those that still do."""
+    """The keys of an entry that vary in the plan that is left."""
     return [
         key for key in entry["varied"]
         if len({json.dumps(other["values"][key]) for other in plan if key in other["values"]}) > 1
@@ -152,9 +153,9 @@ def _write_search(folder: StudyFolder, arms: set[str], configs: set[str]) -> Non
     write_document(folder, definition, trials)
 
 
-def follow_in_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
-    """Bring the MLflow store up to date, if there is one; one that is away is said."""
-    from d2l_study.study.commands.sync import sync
+def update_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
+    """Bring the MLflow store up to date, if there is one. If it is away, a warning says so."""
+    from d2l_study.study.commands.sync import sync_mlflow
     from d2l_study.study.mlflow.address import resolve_uri, sqlite_path
     from d2l_study.study.mlflow.run_page import study_page
 
@@ -164,7 +165,7 @@ def follow_in_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
         return
     page = study_page(folder)
     try:
-        found = sync(folder, uri, tags=page.tags, params=page.params, description=page.description)
+        found = sync_mlflow(folder, uri, tags=page.tags, params=page.params, description=page.description)
     except UserError as error:
         print(f"  warning: {error}; `{command_line('sync', folder.storage, folder.name)}` does it later")
         return

@@ -1,7 +1,7 @@
-"""`remove`: a study's folder goes, and its MLflow pages; the results of its runs stay in the ledger until `gc`.
+"""`remove`: delete a study's folder and its MLflow pages. The results of its runs stay in the ledger until `gc`.
 
-What MLflow is to forget is noted under `removed/` of the root before the folder goes, so that a store which is away
-then is brought up to date by a later `sync` of that name.
+Before the folder is deleted, a record under `removed/` of the root says what MLflow is to forget. If the store is away,
+a later `sync` of that name deletes the pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from d2l_study.study_names import can_be_folder
 
 
 def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> int:
-    """Remove a study; without `yes` say what would go. `UserError` if there is none, or somebody is at work on it."""
+    """Remove a study; without `yes` only print what would go. Returns the exit code. `UserError` if there is no such
+    study, or a driver trains it now."""
     folder = _find(study, root)
     objects = folder.storage.walk(folder.key)
     size = human_bytes(sum(found.bytes for found in objects))
@@ -34,7 +35,7 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
               "Nothing was removed; with --yes it is.")  # fmt: skip
         return 0
     with lease(folder) as held:
-        folder.storage.put(_note(folder.name), records.encode({"study": folder.name}))
+        folder.storage.put(_removal_key(folder.name), records.encode({"study": folder.name}))
         # The plan is what makes a study: killed in the middle, it is still one, and can be removed again.
         for found in sorted(folder.storage.walk(folder.key), key=lambda found: found.key.endswith("/plan.json")):
             if found.key != held.key:
@@ -49,7 +50,7 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
 
 def was_removed(storage: Storage, name: str) -> bool:
     """Whether there is no study of this name now, and one was removed whose MLflow pages may be there still."""
-    return can_be_folder(name) and not StudyFolder(storage, name).exists() and storage.exists(_note(name))
+    return can_be_folder(name) and not StudyFolder(storage, name).exists() and storage.exists(_removal_key(name))
 
 
 def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> bool:
@@ -63,7 +64,7 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
         print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
         return False
     print(f"  MLflow: {counted(count, 'run')} of {name} deleted ({masked(uri)})")
-    storage.delete(_note(name))
+    storage.delete(_removal_key(name))
     return True
 
 
@@ -74,7 +75,7 @@ def command_line(name: str, storage: Storage, *words: str) -> str:
 
 
 def _find(study: str, root: str) -> StudyFolder:
-    """The study, or what a removal that was killed has left of it."""
+    """The study, or what is left of it after a removal that was killed."""
     with contextlib.suppress(UserError):
         return find_study(study, root)
     storage = open_storage(root)
@@ -84,5 +85,5 @@ def _find(study: str, root: str) -> StudyFolder:
     return find_study(study, root)
 
 
-def _note(name: str) -> str:
+def _removal_key(name: str) -> str:
     return f"removed/{name}.json"

@@ -1,4 +1,4 @@
-"""`reproduce`: train a committed run again from its record, and compare. Nothing of the ledger is touched."""
+"""`reproduce`: train a committed run again from its record, and compare. The ledger is not changed."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.learning.science import changes_of
-from d2l_study.study.commands.existing_studies import alone, as_committed, find_configuration
+from d2l_study.study.commands.recorded_trial import find_configuration, request_for_record, use_recorded_settings
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.trial.stages import sections_of_order
-from d2l_study.study.trial.trial import METRICS, compute_runs, largest_difference
+from d2l_study.study.trial.rerun_differences import RESULT_SUFFIXES, largest_difference
+from d2l_study.study.trial.stages import typed_sections
+from d2l_study.study.trial.trial import compute_runs
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
 def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
-    """Train the committed runs of a trial again and print how far they are from their record.
+    """Train the committed runs of a trial again, and print how far they are from their record.
 
-    Returns 0 if all metrics and predictions are identical, else 1. On other hardware or with other versions of torch,
-    rounding differs.
+    Returns the exit code: 0 if all metrics and predictions are identical, else 1. On other hardware, and with other
+    versions of torch, rounding differs. `UserError` if there is no record to compare with.
     """
     storage = open_storage(root)
     config = find_configuration(storage, identity)
     ledger = Ledger(storage)
-    records = {r: record for r in committed(ledger, config) if (record := ledger.read(config, r)) is not None}
+    records = {
+        r: record for r in committed_replicates(ledger, config) if (record := ledger.read(config, r)) is not None
+    }
     missing = [r for r in replicates or [] if r not in records]
     if missing or not records:
         raise UserError(
@@ -36,15 +39,15 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             f"to compare with; committed: {', '.join(map(str, records)) or 'none'}"
         )
     chosen = list(dict.fromkeys(replicates or records))
-    order = alone(ledger, config, chosen)
+    request = request_for_record(ledger, config, chosen)
     first = records[chosen[0]]["row"]
-    as_committed(order, first)
-    print(f"trial {trial_id(config)} ({order.stage}): as committed on {first['host']} by {first['code_version']}, "
-          f"now {order.code_version}")  # fmt: skip
-    for what in _changed_since(order):
+    use_recorded_settings(request, first)
+    print(f"trial {trial_id(config)} ({request.stage}): as committed on {first['host']} by {first['code_version']}, "
+          f"now {request.code_version}")  # fmt: skip
+    for what in _changed_since(request):
         print(f"  it was trained by an earlier version; since then {what}")
     same = True
-    for replicate, row, files in compute_runs(order, chosen, StudyFolder(storage, order.study)):
+    for replicate, row, files in compute_runs(request, chosen, StudyFolder(storage, request.study)):
         before = records[replicate]
         most = largest_difference(row, before["row"])
         logits = _logit_difference(ledger, config, replicate, files)
@@ -62,28 +65,29 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             for name, (old, new) in _differing(before["row"], row).items():
                 print(f"    {name}: {old} -> {new}")
     if not same:
-        made = provenance_of(storage, str(first.get("made_by")))
-        if made:
-            print(f"  it was made by: {shlex.join(made)}")
+        changed = provenance_changes(storage, str(first.get("made_by")))
+        if changed:
+            print(f"  it was made by: {shlex.join(changed)}")
     return 0 if same else 1
 
 
-def _changed_since(order: TrialRequest) -> list[str]:
-    """What this version computes in another way than the one that the order's id is of."""
-    identity = {name: section.identity() for name, section in sections_of_order(order).items()}
-    if config_id(order.stage, identity, order.checksum, order.base_seed) == order.config_id:
+def _changed_since(request: TrialRequest) -> list[str]:
+    """What this version computes in another way than the version that gave the configuration its id."""
+    identity = {name: section.identity() for name, section in typed_sections(request).items()}
+    if config_id(request.stage, identity, request.data_checksum, request.base_seed) == request.config_id:
         return []
-    return [change.what for change in changes_of(order.stage, identity)]
+    return [change.what for change in changes_of(request.stage, identity)]
 
 
-def committed(ledger: Ledger, config: str) -> list[int]:
+def committed_replicates(ledger: Ledger, config: str) -> list[int]:
+    """The replicates of a configuration that are committed."""
     names = ledger.storage.list(Ledger.config_key(config))
     return [int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal()
             and ledger.has(config, int(name[1:]))]  # fmt: skip
 
 
-def provenance_of(storage: Any, study: str) -> list[str]:
-    """What differs between where a study was run and here, as `key was -> is`."""
+def provenance_changes(storage: Any, study: str) -> list[str]:
+    """What is different here from where a study was run, as `key then -> now`."""
     folder = StudyFolder(storage, study)
     if not folder.exists():
         return []
@@ -94,7 +98,7 @@ def provenance_of(storage: Any, study: str) -> list[str]:
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = [n for n in before if n.endswith(METRICS) and before[n] != now.get(n) and before[n] == before[n]]
+    names = [n for n in before if n.endswith(RESULT_SUFFIXES) and before[n] != now.get(n) and before[n] == before[n]]
     return {name: (before[name], now.get(name)) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""The `run` and `plan` commands: space -> plan -> trials -> committed results -> MLflow and the table."""
+"""`run`: space -> plan -> trials -> committed results -> MLflow and the table."""
 
 from __future__ import annotations
 
@@ -13,92 +13,70 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.credentials import masked
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
-from d2l_study.study.commands import extend
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
-from d2l_study.study.commands.plan_summary import show_found, show_plan
-from d2l_study.study.commands.request import Request, Study, check_same, known_slots, machine, prepare
-from d2l_study.study.commands.search_run import (
-    begin_search,
-    forget_pruned,
-    judge_of,
-    search_queue,
-    typical_work,
-    varied_keys,
-    write_fixed,
+from d2l_study.study.commands.early_stopping import early_stopping_rule, forget_pruned
+from d2l_study.study.commands.extend import merged_plan
+from d2l_study.study.commands.plan_summary import show_existing_results, show_plan
+from d2l_study.study.commands.prepare_study import (
+    PreparedStudy,
+    RunOptions,
+    check_same_study,
+    known_concurrency,
+    machine_resources,
+    prepare_study,
 )
-from d2l_study.study.commands.study_callback import StudyWatch, reused_from, storage_reason
-from d2l_study.study.commands.study_summary import conclude
-from d2l_study.study.commands.trial_requests import make_orders, order_of
+from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
+from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
+from d2l_study.study.commands.study_summary import show_study_summary
+from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_flag import waited_for_collection
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.search.fixed_search import write_fixed_search
 from d2l_study.study.search.restore import content_of
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
+    import pandas
+
     from d2l_study.study.ledger.lease import Lease
     from d2l_study.study.mlflow.tracking import Tracker
 
 
-def run_study(request: Request) -> int:
-    """Run what is missing of a study; prints plan, progress, table and where to look next. Returns the exit code:
-    0, or 1 if a run failed or the root takes no more, or 130 if it was stopped before its end."""
-    study = prepare(request)
+def run_study(options: RunOptions) -> int:
+    """Run what is missing of a study, and print its plan, the progress, the table and where to look next.
+
+    Returns the exit code: 0; 1 if a run failed or the root of results takes no more; 130 if the study was stopped
+    before its end. `UserError` for what is wrong with the options, the space or the data, before anything is written.
+    """
+    study = prepare_study(options)
     folder, space, plan = study.folder, study.space, study.plan
-    check_same(study)
-
-    from d2l_study.study.commands.table_and_report import report_of, search_artifacts
-    from d2l_study.study.mlflow.run_page import study_metrics, study_page, study_tags
-    from d2l_study.study.mlflow.tracking import (
-        AWAY_SECONDS,
-        CLOSING_SECONDS,
-        StoreAway,
-        Tracker,
-        check_uri,
-        resolve_uri,
-    )
-    from d2l_study.study.tune.address import check_address
-    from d2l_study.study.tune.engine import check_fits
-
-    if request.tracking_uri == "":
-        raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
-    check_address(request.address)
-    if request.address == "local":
-        check_fits(space.resources, *machine())
-    folder.storage.ensure_writable()
-    uri = resolve_uri(request.tracking_uri, folder.storage.root)
-    away = False
-    try:
-        check_uri(uri)
-    except StoreAway as error:
-        away = True
-        if not folder.exists():  # most likely a slip of the pen, which nothing has been lost by yet
-            raise
-        said = str(error).removesuffix("; is the server running?")
-        print(f"warning: {said}; the study goes on without it, and `sync` brings it up to date")
+    check_same_study(study)
 
     from d2l_study.study.ledger.lease import lease
+    from d2l_study.study.mlflow.run_page import study_page
+    from d2l_study.study.mlflow.tracking import Tracker
+    from d2l_study.study.tune.address import check_address
+    from d2l_study.study.tune.capacity import check_fits
 
+    if options.tracking_uri == "":
+        raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
+    check_address(options.address)
+    if options.address == "local":
+        check_fits(space.resources, *machine_resources())
+    folder.storage.ensure_writable()
+    uri, store_is_away = _tracking_store(options, folder)
     with lease(folder) as held:
         origin = provenance.collect()
         forget_pruned(study)
-        show_found(study)
-        entries = extend.merged(folder, plan.entries())
-        known = folder.known_resolved()
-        fresh = request.fresh or folder.fresh_of is not None  # what it trained again stays its own
-        resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin, "fresh": fresh,
-                    "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
-        if (changes := provenance.local_difference()) is not None:
-            folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
-            folder.keep_private(changes.name)
-        folder.write(space.text, resolved, entries)
-        if waited_for_collection(
-            folder.storage, study.collected
-        ):  # it may have deleted what was there when the plan was made
-            study = prepare(request)
+        show_existing_results(study)
+        entries = merged_plan(folder, plan.entries())
+        _write_study(study, entries, origin)
+        if waited_for_collection(folder.storage, study.last_collection):  # it may have deleted what the plan counts on
+            study = prepare_study(options)
             plan = study.plan
         keep_configurations(study)
         show_plan(study)
@@ -113,103 +91,155 @@ def run_study(request: Request) -> int:
         try:
             stopped = _train(study, entries, tracker, page.tags, origin, held)
         except ROOT_ERRORS as error:
-            held.end(storage_reason(folder, error))
+            held.end(root_error_text(folder, error))
             stopped = True
         finally:
-            try:
-                if space.search is not None and study.search is None:
-                    write_fixed(space, folder, study.checksum)
-                rows = folder.compact()
-                if space.keep_weights == BEST:
-                    BestWeights(folder).all_ended(rows)
-            except StorageError as error:
-                held.end(storage_reason(folder, error))
-                rows = folder.rows()
-            except UnreadableError:  # nothing can be said of the study, in MLflow either
-                tracker.end("KILLED", {})
-                tracker.close()
-                raise
+            rows = _finish_study(study, held, tracker)
             unfinished = int((rows["status"] == "missing").sum())
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
             failed = int((rows["status"] == "failed").sum())
-            # What --limit leaves for another time is no fault: the command did what it was asked.
-            outcome = "FAILED" if failed else "KILLED" if stopped or sys.exc_info()[0] else "FINISHED"
-            # Not for one who wants to stop now, or where something else went wrong: `sync` makes it as well.
-            pages = None if away or tracker.problems else uri  # a store that does not answer has no pages to link to
-            report = {} if stopped or sys.exc_info()[0] else report_of(folder, pages, request.root)
-            tracker.end(
-                outcome,
-                {**(search_artifacts(folder) if space.search else {}), **report},
-                study_tags(rows.to_dict("records"), unfinished),
-                study_metrics(rows.to_dict("records")),
-            )
-            if not tracker.close(AWAY_SECONDS if away else CLOSING_SECONDS):
-                problem = (tracker.problems or "the tracking store is slow").removesuffix(
-                    "; the results are in the ledger"
-                )
-                print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger, from which "
-                      "`sync` writes them")  # fmt: skip
-    return conclude(study, stopped, failed, unfinished, held.reason)
+            _finish_mlflow(study, tracker, rows, failed, unfinished, stopped, None if store_is_away else uri)
+    return show_study_summary(study, stopped, failed, unfinished, held.reason)
+
+
+def _tracking_store(options: RunOptions, folder: StudyFolder) -> tuple[str, bool]:
+    """The address of the MLflow store, and whether it is away. A study that exists goes on without its store; a new
+    one does not begin (`UserError`): most likely the address is mistyped, and nothing is lost yet."""
+    from d2l_study.study.mlflow.address import StoreAway, check_uri, resolve_uri
+
+    uri = resolve_uri(options.tracking_uri, folder.storage.root)
+    try:
+        check_uri(uri)
+    except StoreAway as error:
+        if not folder.exists():
+            raise
+        reason = str(error).removesuffix("; is the server running?")
+        print(f"warning: {reason}; the study goes on without it, and `sync` brings it up to date")
+        return uri, True
+    return uri, False
+
+
+def _write_study(study: PreparedStudy, entries: list[dict[str, Any]], origin: Mapping[str, Any]) -> None:
+    """Write the study's folder: the space as written and as resolved, the plan's entries, and the provenance."""
+    folder, space = study.folder, study.space
+    known = folder.known_resolved()
+    fresh = study.options.fresh or folder.fresh_of is not None  # what it has trained afresh stays its own
+    resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin, "fresh": fresh,
+                "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
+    if (changes := provenance.local_difference()) is not None:
+        folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
+        folder.keep_private(changes.name)
+    folder.write(space.text, resolved, entries)
+
+
+def _finish_study(study: PreparedStudy, held: Lease, tracker: Tracker) -> pandas.DataFrame:
+    """Bring the study's folder up to date at the end of the command; returns its rows."""
+    folder, space = study.folder, study.space
+    try:
+        if space.search is not None and study.search is None:
+            write_fixed_search(space, folder, study.checksum)
+        rows = folder.compact()
+        if space.keep_weights == BEST:
+            BestWeights(folder).all_ended(rows)
+    except StorageError as error:
+        held.end(root_error_text(folder, error))
+        return folder.rows()
+    except UnreadableError:  # then nothing is known of the study, and MLflow can show nothing
+        tracker.end("KILLED", {})
+        tracker.close()
+        raise
+    return rows
+
+
+def _finish_mlflow(
+    study: PreparedStudy, tracker: Tracker, rows: pandas.DataFrame, failed: int, unfinished: int, stopped: bool,
+    uri: str | None,
+) -> None:  # fmt: skip
+    """Write the final state of the study's page, with the report. uri: of the store; None if it is away."""
+    from d2l_study.study.commands.table_and_report import report_of, search_artifacts
+    from d2l_study.study.mlflow.run_page import study_metrics, study_tags
+    from d2l_study.study.mlflow.tracking import AWAY_SECONDS, CLOSING_SECONDS
+
+    folder, interrupted = study.folder, stopped or sys.exc_info()[0] is not None
+    # What --limit leaves for another time is no fault: the command did what it was asked.
+    outcome = "FAILED" if failed else "KILLED" if interrupted else "FINISHED"
+    # No report for somebody who wants to stop now, or where something else went wrong: `sync` makes it as well.
+    pages = None if tracker.problems else uri  # a store that does not answer has no pages to link to
+    report = {} if interrupted else report_of(folder, pages, study.options.root)
+    tracker.end(
+        outcome,
+        {**(search_artifacts(folder) if study.space.search else {}), **report},
+        study_tags(rows.to_dict("records"), unfinished),
+        study_metrics(rows.to_dict("records")),
+    )
+    if not tracker.close(AWAY_SECONDS if uri is None else CLOSING_SECONDS):
+        problem = (tracker.problems or "the tracking store is slow").removesuffix("; the results are in the ledger")
+        print(f"warning: MLflow is not up to date ({problem}); the results are safe in the ledger, from which "
+              "`sync` writes them")  # fmt: skip
 
 
 def _train(
-    study: Study, entries: list[dict[str, Any]], tracker: Tracker, tags: Mapping[str, str], origin: Mapping[str, Any],
-    held: Lease,
+    study: PreparedStudy, entries: list[dict[str, Any]], tracker: Tracker, tags: Mapping[str, str],
+    origin: Mapping[str, Any], held: Lease,
 ) -> bool:  # fmt: skip
-    """Publish what is there, run what is missing; True if it was stopped before its end."""
-    from d2l_study.study.commands.progress_display import Display, stdout
+    """Show in MLflow what is there, and train what is missing; returns whether that was stopped before its end."""
+    from d2l_study.study.commands.progress_display import ProgressDisplay, stdout
+    from d2l_study.study.tune.capacity import concurrent_trials
     from d2l_study.study.tune.cluster import cluster
-    from d2l_study.study.tune.engine import run_orders, slots
+    from d2l_study.study.tune.node_checks import check_nodes
     from d2l_study.study.tune.node_watch import node_watched
-    from d2l_study.study.tune.nodes import check_nodes
-    from d2l_study.study.tune.queue import OrderQueue
+    from d2l_study.study.tune.run_trials import run_trials
+    from d2l_study.study.tune.trial_queue import TrialQueue
 
-    space, plan, request, folder = study.space, study.plan, study.request, study.folder
-    todo = plan.trials(request.limit)
-    waiting = {trial.configuration.config_id for trial in todo}
-    there = [entry for entry in entries if entry["config_id"] not in waiting]
-    for entry, (rows, artifacts) in zip(there, folder.storage.map(partial(found, folder), there), strict=True):
+    space, plan, options, folder = study.space, study.plan, study.options, study.folder
+    todo = plan.trials(options.limit)
+    missing = {trial.configuration.config_id for trial in todo}
+    there = [entry for entry in entries if entry["config_id"] not in missing]
+    for entry, (rows, artifacts) in zip(
+        there, folder.storage.map(partial(_rows_and_artifacts, folder), there), strict=True
+    ):
         if any(row["status"] != "missing" for row in rows):
             tracker.publish(folder, entry, rows, tags, artifacts, reused_from(rows, study.name))
     begin_search(study)
     if space.search is not None and study.search is None:
-        write_fixed(space, folder, study.checksum)
+        write_fixed_search(space, folder, study.checksum)
     if not todo and not (study.search is not None and study.search.left):
         return False
-    where = "" if request.address == "local" else f" at {request.address}"
+    where = "" if options.address == "local" else f" at {options.address}"
     print(f"  {'joining' if where else 'starting'} Ray{where} …", flush=True)
-    with cluster(request.address) as ray, ended_by_signals(held):
-        if request.address != "local":
+    with cluster(options.address) as ray, stopped_by_signals(held):
+        if options.address != "local":
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
             print(f"  cluster: {counted(count, 'node')} for trials", flush=True)
-        concurrent = slots(ray, space.resources, request.address, request.max_concurrent)
-        if known_slots(space, request) is None:
+        concurrent = concurrent_trials(ray, space.resources, options.address, options.max_concurrent)
+        if known_concurrency(space, options) is None:
             print(f"  {counted(concurrent, 'trial')} at a time", flush=True)
-        orders, weights = make_orders(study, concurrent, str(origin["code_version"]))
-        display = Display(stdout(), weights, concurrent)
-        watch = StudyWatch(study, entries, orders, tracker, display, tags, held)
+        requests, weights = make_trial_requests(study, concurrent, str(origin["code_version"]))
+        display = ProgressDisplay(stdout(), weights, concurrent)
+        callback = StudyCallback(study, entries, requests, tracker, display, tags, held)
         held.progress = display.progress
-        queue = OrderQueue(orders, folder)
+        queue = TrialQueue(requests, folder)
         if study.search is not None:
-            display.expect(min(study.search.left, request.limit or study.search.left), typical_work(study))
+            display.expect_trials(min(study.search.left, options.limit or study.search.left), typical_work(study))
 
-            def make_order(c: Configuration, replicates: Sequence[int]) -> TrialRequest:
-                return order_of(study, c, replicates, str(origin["code_version"]))
+            def make_request(c: Configuration, replicates: Sequence[int]) -> TrialRequest:
+                return make_trial_request(study, c, replicates, str(origin["code_version"]))
 
-            queue = search_queue(study, orders, concurrent, make_order, watch.added)
+            queue = search_queue(study, requests, concurrent, make_request, callback.add_trials)
         with display, node_watched(ray, held.end):
             try:
-                run_orders(queue, space.resources, concurrent, watch, judge_of(study), held.ending)
+                rule = early_stopping_rule(study)
+                run_trials(queue, space.resources, concurrent, callback, rule, held.ending)
             except KeyboardInterrupt:
                 return True
-        return watch.open_orders > 0
+        return callback.open_trials > 0
 
 
-def keep_configurations(study: Study) -> None:
-    """Before anything is trained: what every id of the plan stands for is kept, again if it was lost, and that the
-    students of this study need the weights of their teachers, whichever study trains or has trained these."""
+def keep_configurations(study: PreparedStudy) -> None:
+    """Write to the ledger, before anything is trained, what every id of the plan stands for (again, if it was lost),
+    and that this study's students need the weights of their teachers, whichever study trains these."""
     ledger, plan = study.folder.ledger, study.plan
 
     def keep(c: Configuration) -> None:
@@ -217,21 +247,25 @@ def keep_configurations(study: Study) -> None:
         for replicate in range(plan.replicates) if c.teaches else ():
             ledger.need_weights(c.config_id, replicate, study.name)
             if replicate in plan.done.get(c.config_id, ()) and not ledger.has_weights(c.config_id, replicate):
-                plan.done[c.config_id].discard(replicate)  # another study has dropped them since the plan was made
+                plan.done[c.config_id].discard(replicate)  # they were dropped since the plan was made
 
     ledger.storage.map(keep, {c.config_id: c for c in plan.configurations}.values())
 
 
-def found(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of a configuration and the artifacts of its page."""
+def _rows_and_artifacts(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of a configuration of the plan, and the artifacts of its MLflow page."""
+
     rows = folder.rows_of(entry)
     return rows, artifacts_of(folder, entry["config_id"], rows)
 
 
 @contextlib.contextmanager
-def ended_by_signals(held: Lease) -> Iterator[None]:
-    """A batch system that takes the machine away says so first (SIGTERM): the study then ends as by `stop`. So it does
-    by Ctrl-C where the exception of that is lost: Python drops those that are raised in a callback of C code."""
+def stopped_by_signals(held: Lease) -> Iterator[None]:
+    """End the study within the block as by `stop` when a signal comes.
+
+    A batch system sends SIGTERM before it takes the machine away. Ctrl-C raises an exception all the same, but Python
+    drops an exception that is raised in a callback of C code.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -240,10 +274,10 @@ def ended_by_signals(held: Lease) -> Iterator[None]:
         held.end("Ctrl-C")
         raise KeyboardInterrupt
 
-    heard = {signal.SIGTERM: lambda number, frame: held.end("SIGTERM")}
+    handlers = {signal.SIGTERM: lambda number, frame: held.end("SIGTERM")}
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a background job of a script
-        heard[signal.SIGINT] = interrupt
-    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+        handlers[signal.SIGINT] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

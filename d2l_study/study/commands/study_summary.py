@@ -1,4 +1,4 @@
-"""What `run` says at its end: the table, failures, where to look next, and the exit code."""
+"""What `run` prints at its end: the table, the failures, and where to look next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from d2l_study import last_words
 from d2l_study.errors import counted
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
-from d2l_study.study.commands.request import Study
+from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
 from d2l_study.study.commands.table_and_report import rows_of, table_of
 from d2l_study.study.ledger.storage import short_path
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     import pandas
 
 
-def conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None = None) -> int:
-    """Print the table, the failures and where to look next; returns the exit code."""
-    code = _conclude(study, stopped, failed, unfinished, reason)
-    show_name(study)
+def show_study_summary(
+    study: PreparedStudy, stopped: bool, failed: int, unfinished: int, reason: str | None = None
+) -> int:
+    """Print the table, the failures and where to look next. Returns the exit code of `run`.
+
+    stopped: before its end; failed, unfinished: how many runs; reason: why the study was ended.
+    """
+    code = _show_results(study, stopped, failed, unfinished, reason)
+    show_study_name(study)
     return code
 
 
-def show_name(study: Study) -> None:
-    """Of a study that `--set` has named, its name, with the commands that need it: nobody has typed it."""
-    if study.request.study is not None or not study.space.scientific_overrides:
+def show_study_name(study: PreparedStudy) -> None:
+    """Print the name of a study that `--set` has named, with the commands that need it: nobody has typed it yet."""
+    if study.options.study is not None or not study.space.scientific_overrides:
         return
-    where = "" if study.request.root == "runs" else f" --root {shlex.quote(study.request.root)}"
+    where = "" if study.options.root == "runs" else f" --root {shlex.quote(study.options.root)}"
     name = shlex.quote(study.name)
     print(
         f"\n--set makes another study of {study.space.name}: {study.name}\n"
@@ -38,25 +43,25 @@ def show_name(study: Study) -> None:
     )
 
 
-def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason: str | None) -> int:
-    name, root = study.name, study.request.root
+def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: int, reason: str | None) -> int:
+    name, root = study.name, study.options.root
     where = "" if root == "runs" else f" --root {shlex.quote(root)}"
     why = f" ({reason})" if reason else ""
     broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
     print()
     if study.search is not None and not study.search.trials:
         print(f"Stopped before the first trial{why}; {last_words.how_it_goes_on(reason)}.")
-        return _said_refusal(reason) if broken else 130
+        return _broken_off(reason) if broken else 130
     rows = rows_of(name, root)
     print(table_of(study.folder, rows, study.space.metric, search=study.space.search is not None), end="")
     show_undefined(rows)
-    show_made_again(study, rows)
+    show_fresh_results(study, rows)
     if failed:
         show_failures(study.folder, rows, where)
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
         print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; {last_words.how_it_goes_on(reason)}.")
-    code = _said_refusal(reason) if broken else 130 if stopped else 1 if failed else 0
+    code = _broken_off(reason) if broken else 130 if stopped else 1 if failed else 0
     if not (rows["status"] == "done").any():
         return code or 1
     pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
@@ -72,16 +77,16 @@ def _conclude(study: Study, stopped: bool, failed: int, unfinished: int, reason:
     return code
 
 
-def _said_refusal(reason: str | None) -> int:
-    """Exit code 1 of a study that was broken off; where the root refused, that is an error of its own."""
+def _broken_off(reason: str | None) -> int:
+    """Exit code 1 of a study that was broken off; prints the error where the root takes or gives nothing more."""
     if reason is not None and reason.startswith("cannot "):
         print(f"error: {reason}{last_words.refused('run')}", file=sys.stderr)
     return 1
 
 
-def show_made_again(study: Study, rows: pandas.DataFrame) -> None:
-    """After `--fresh`: whether the runs of other studies came out the same."""
-    if not study.request.fresh or "replaces" not in rows:
+def show_fresh_results(study: PreparedStudy, rows: pandas.DataFrame) -> None:
+    """After `--fresh`, print whether the runs of other studies came out the same."""
+    if not study.options.fresh or "replaces" not in rows:
         return
     again = rows[(rows["made_by"] == study.name) & rows["replaces"].notna()]
     if len(again):

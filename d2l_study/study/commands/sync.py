@@ -1,4 +1,4 @@
-"""An MLflow store brought up to date with a study's ledger, at any time and by anybody: `sync`."""
+"""`sync`: bring an MLflow store up to date with a study's ledger, at any time and by anybody."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from d2l_study.errors import UserError
+from d2l_study.credentials import masked
+from d2l_study.errors import UserError, counted
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.table_and_report import outcomes_digest, report_artifact
+from d2l_study.study.ledger.lease import holder
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow import run_page
 from d2l_study.study.mlflow.address import check_uri, one_line
@@ -19,8 +23,8 @@ from d2l_study.study.mlflow.tracking import Tracker
 
 @dataclass(frozen=True)
 class SyncResult:
-    """How many configurations were made, brought up to date, right already, and not run yet; how many runs of
-    configurations that left the plan were deleted."""
+    """What was done in MLflow. created, updated, unchanged, not_run: how many configurations; deleted: how many runs of
+    configurations that left the plan; url: the page of the study, if the store is on a server."""
 
     created: int
     updated: int
@@ -30,7 +34,30 @@ class SyncResult:
     url: str | None
 
 
-def sync(
+def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
+    """Bring an MLflow store up to date with a study, or with its removal. Returns the exit code: 1 if the store is away
+    that a removed study is still in."""
+    from d2l_study.study.commands.remove import forget_removed, was_removed
+    from d2l_study.study.mlflow.address import resolve_uri
+    from d2l_study.study.mlflow.run_page import study_page
+
+    if was_removed(storage := open_storage(root), study):
+        return int(not forget_removed(storage, study, tracking_uri))
+    folder = find_study(study, root)
+    uri = resolve_uri(tracking_uri, folder.storage.root)
+    page = study_page(folder)
+    found = sync_mlflow(folder, uri, tags=page.tags, params=page.params, description=page.description,
+                 live=holder(folder) is not None)  # fmt: skip
+    print(
+        f"{folder.name}: {found.created} configurations new in MLflow, {found.updated} brought up to date, "
+        f"{found.unchanged} right already, {found.not_run} not run yet"
+        + (f", {counted(found.deleted, 'run')} deleted that left its plan" if found.deleted else "")
+        + f" ({masked(uri)})"
+    )
+    return 0
+
+
+def sync_mlflow(
     folder: StudyFolder,
     uri: str,
     *,
@@ -39,10 +66,10 @@ def sync(
     description: str = "",
     live: bool = False,
 ) -> SyncResult:
-    """Bring any MLflow store up to date with a study's ledger; a second time it changes nothing.
+    """Bring an MLflow store up to date with a study's ledger. A second time it changes nothing.
 
-    tags, params: of the parent run; the tags also of its children. `live`: a driver is at work on the study, so
-    RUNNING runs are its own. `UserError` if the store cannot be reached or written.
+    tags: of the parent run and of its children; params: of the parent run; live: a driver trains the study now, and
+    runs with the status RUNNING are its own. `UserError` if the store cannot be reached or written.
     """
     check_uri(uri)
     tags, plan = tags or {}, folder.plan()

@@ -297,6 +297,12 @@ def outcome_of(
     return COMPLETE, means, None, None
 
 
+def once_complete(folder: StudyFolder) -> set[str]:
+    """The configurations of a search that were once complete, by its document. Some of their runs may be lost since."""
+    document = read_document(folder) or {"trials": []}
+    return {t["config_id"] for t in document["trials"] if t.get("once_complete") or t["state"] == COMPLETE}
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 8) -> list[str]:
     """What differs between two definitions, one key to a line: `key: before -> now`."""
     found = [

@@ -1,4 +1,4 @@
-"""What a trial of each stage trains, and what of it is committed. The only place where stages differ."""
+"""What a trial of each stage trains, and what of it is committed. Stages differ in this file alone."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from d2l_study.study.ledger.run_files import (
 )
 from d2l_study.study.space.keys import CLASS_MAPS, WITH_SCORE_MAPS, WITHOUT_WEIGHTS, scientific
 from d2l_study.study.trial import dense_maps
+from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
     from d2l_study.learning.fitted import FittedStudent, FittedTeacher
     from d2l_study.models import MilModel
-    from d2l_study.study.trial.trial_request import TrialRequest
 
     Fitted = FittedTeacher | FittedStudent
-    Fit = Callable[[TrialRequest, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
+    FitFunction = Callable[[TrialRequest, Sequence[Replicate], Ledger, dict[str, Any]], Sequence[Fitted]]
+    """(request, replicates, ledger, options) -> the fitted models, in the order of the replicates. options: the
+    arguments that all fitting functions of `learning` have, such as `compute` and `report`."""
 
 
 def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | None = None) -> StoredModel:
-    """The weights of a committed teacher, of the study's own record if it trained it again (`--fresh`); `UserError` if
-    they are not in the store."""
+    """A committed teacher with its weights. fresh_of: the study whose own record goes first (`--fresh`). `UserError` if
+    the weights are not in the store."""
     from d2l_study.inference.model_file import from_bytes
 
     try:
@@ -55,15 +57,15 @@ def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | 
 
 
 def _fit_teacher(
-    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.teacher import fit_teacher
 
-    return fit_teacher(TeacherConfig(**order.sections["teacher"]), replicates, **how)
+    return fit_teacher(TeacherConfig(**request.sections["teacher"]), replicates, **options)
 
 
 def _fit_student(
-    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     """A student of a replicate learns from the committed teachers of that replicate, from no others."""
     from d2l_study.learning.distillation import teacher_targets
@@ -71,40 +73,40 @@ def _fit_student(
 
     targets = {}
     for replicate in replicates:
-        stored = [stored_teacher(ledger, teacher, replicate.number, order.fresh_of) for teacher in order.teachers]
-        targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, how["compute"]) for s in stored]
-    return fit_student(StudentConfig(**order.sections["student"]), replicates, targets, **how)
+        stored = [stored_teacher(ledger, teacher, replicate.number, request.fresh_of) for teacher in request.teachers]
+        targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, options["compute"]) for s in stored]
+    return fit_student(StudentConfig(**request.sections["student"]), replicates, targets, **options)
 
 
 def _fit_reference(
-    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.references import fit_reference
 
-    return fit_reference(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+    return fit_reference(request.stage, StudentConfig(**request.sections["student"]), replicates, **options)
 
 
 def _fit_class_map(
-    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.class_maps import fit_class_map
 
-    return fit_class_map(order.stage, StudentConfig(**order.sections["student"]), replicates, **how)
+    return fit_class_map(request.stage, StudentConfig(**request.sections["student"]), replicates, **options)
 
 
 def _score_attention(
-    order: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, how: dict[str, Any]
+    request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     from d2l_study.learning.references import attention_reference
 
     found = []
     for replicate in replicates:
-        stored = stored_teacher(ledger, order.teachers[0], replicate.number, order.fresh_of)
-        found.append(attention_reference(stored.model, stored.params, replicate, how["compute"]))
+        stored = stored_teacher(ledger, request.teachers[0], replicate.number, request.fresh_of)
+        found.append(attention_reference(stored.model, stored.params, replicate, options["compute"]))
     return found
 
 
-FITS: dict[str, Fit] = {
+FIT_FUNCTIONS: dict[str, FitFunction] = {
     "teacher": _fit_teacher,
     "student": _fit_student,
     "bag_label": _fit_reference,
@@ -116,57 +118,62 @@ FITS: dict[str, Fit] = {
 
 
 def run_results(
-    order: TrialRequest, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
+    request: TrialRequest, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The committed row of one run and its files."""
+    """The row of one run, and its files by name, as they are committed.
+
+    at: the time now; keep_weights: whether the file of weights is among them, if the stage has one.
+    """
     from d2l_study.learning.undefined import undefined
 
     row = {
-        "repeat": problem.repeat, "fold": problem.fold, "seed": order.base_seed, "status": result.status,
+        "repeat": problem.repeat, "fold": problem.fold, "seed": request.base_seed, "status": result.status,
         "cause": result.cause, **result.metrics, "best_step": result.best_step, "steps_run": result.steps_run,
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
-        "device": device, "precision": order.resources["precision"], "threads": order.resources["threads"],
+        "device": device, "precision": request.resources["precision"], "threads": request.resources["threads"],
         "host": platform.node(),
-        **_counts(order, problem), "warning": "; ".join(undefined(problem)) or None,
-        "code_version": order.code_version, "made_by": order.study, "committed_at": at,
+        **_counts(request, problem), "warning": "; ".join(undefined(problem)) or None,
+        "code_version": request.code_version, "made_by": request.study, "committed_at": at,
     }  # fmt: skip
     files = {CURVE: json.dumps(result.curve).encode()}
     if result.logits:
-        files[PREDICTIONS] = _predictions(order.stage, problem, result)
+        files[PREDICTIONS] = _predictions(request.stage, problem, result)
     generations = getattr(result, "generations", [])
     if len(generations) > 1:
         files[GENERATIONS] = json.dumps([vars(generation) for generation in generations]).encode()
-    if order.stage in WITH_SCORE_MAPS and problem.number == SCORE_MAP_REPLICATE and result.status == "done":
+    if request.stage in WITH_SCORE_MAPS and problem.number == SCORE_MAP_REPLICATE and result.status == "done":
         try:
-            maps = dense_maps.run_maps(problem, _scores(order, problem, result, device))
+            maps = dense_maps.run_maps(problem, _image_scores(request, problem, result, device))
         except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
             maps = None
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
         if maps is not None:
             files[SCORE_MAPS] = maps
-    if keep_weights and result.status == "done" and order.stage not in WITHOUT_WEIGHTS:
-        files[WEIGHTS] = _weights(order, problem, result)
+    if keep_weights and result.status == "done" and request.stage not in WITHOUT_WEIGHTS:
+        files[WEIGHTS] = _weights(request, problem, result)
     return row, files
 
 
-def _scores(order: TrialRequest, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
+def _image_scores(request: TrialRequest, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
     """How the trained network scores a whole image."""
     from d2l_study.inference.model_file import StoredModel
     from d2l_study.learning.prediction import Compute
 
-    compute = Compute(device, order.resources["precision"])
-    if order.stage in CLASS_MAPS:
+    compute = Compute(device, request.resources["precision"])
+    if request.stage in CLASS_MAPS:
         return dense_maps.class_mapped(result.params, problem, compute)
-    return dense_maps.slid(StoredModel(_network(order, problem), result.params, _card(order, problem, result)), compute)
+    return dense_maps.slid(
+        StoredModel(_network(request, problem), result.params, _card(request, problem, result)), compute
+    )
 
 
-def _counts(order: TrialRequest, problem: Replicate) -> dict[str, Any]:
+def _counts(request: TrialRequest, problem: Replicate) -> dict[str, Any]:
     """How much a fold of given bags holds, and which partition it is of; of drawn bags the keys of the data section
     say it. `test_set` is the same in all runs that were tested on the same bags."""
     if problem.fold is None:
         return {}
     assert isinstance(problem.pool, BagCollection)
-    partition, count = partition_of(problem.pool, order.sections["data"]["folds"])
+    partition, count = partition_of(problem.pool, request.sections["data"]["folds"])
     bags = np.sort(problem.test.number).astype("<i8").tobytes()
     sizes = {f"{name}_instances": len(bags.instance) for name, bags in
              (("train", problem.train), ("val", problem.val), ("test", problem.test))}  # fmt: skip
@@ -176,41 +183,41 @@ def _counts(order: TrialRequest, problem: Replicate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weights(order: TrialRequest, problem: Replicate, result: Fitted) -> bytes:
+def _weights(request: TrialRequest, problem: Replicate, result: Fitted) -> bytes:
     from d2l_study.inference.model_file import to_bytes
 
-    return to_bytes(_network(order, problem), result.params, _card(order, problem, result))
+    return to_bytes(_network(request, problem), result.params, _card(request, problem, result))
 
 
-def _card(order: TrialRequest, problem: Replicate, result: Fitted) -> ModelCard:
+def _card(request: TrialRequest, problem: Replicate, result: Fitted) -> ModelCard:
     from d2l_study.inference.model_file import ModelCard
 
     return ModelCard(
-        order.stage, scientific_sections(order), tuple(problem.mean), tuple(problem.std), order.study, order.config_id,
-        problem.number, result.metrics.get("instance_threshold"),
+        request.stage, scientific_sections(request), tuple(problem.mean), tuple(problem.std), request.study,
+        request.config_id, problem.number, result.metrics.get("instance_threshold"),
     )  # fmt: skip
 
 
-def scientific_sections(order: TrialRequest) -> dict[str, dict[str, Any]]:
-    """The sections without what no result depends on, such as the folder of the user's data."""
-    return {name: scientific(section) for name, section in sections_of_order(order).items()}
+def scientific_sections(request: TrialRequest) -> dict[str, dict[str, Any]]:
+    """The sections of a trial without what no result depends on, such as the folder of the user's data."""
+    return {name: scientific(section) for name, section in typed_sections(request).items()}
 
 
-def sections_of_order(order: TrialRequest) -> dict[str, Options]:
-    """The sections as their classes, checked."""
+def typed_sections(request: TrialRequest) -> dict[str, Options]:
+    """The sections of a trial as instances of their classes, which check them."""
     classes: dict[str, type[Options]] = {
-        "data": DATASETS[order.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
+        "data": DATASETS[request.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
     }  # fmt: skip
-    return {name: classes[name](**values) for name, values in order.sections.items()}
+    return {name: classes[name](**values) for name, values in request.sections.items()}
 
 
-def _network(order: TrialRequest, problem: Replicate) -> MilModel:
+def _network(request: TrialRequest, problem: Replicate) -> MilModel:
     from d2l_study.learning.student import student_model
     from d2l_study.learning.teacher_model import teacher_model
 
-    if order.stage == "teacher":
-        return teacher_model(TeacherConfig(**order.sections["teacher"]), problem)
-    return student_model(StudentConfig(**order.sections["student"]), problem)
+    if request.stage == "teacher":
+        return teacher_model(TeacherConfig(**request.sections["teacher"]), problem)
+    return student_model(StudentConfig(**request.sections["student"]), problem)
 
 
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:

@@ -1,7 +1,7 @@
-"""Finding a stored model: by the id of a trial, or of its MLflow run.
+"""Find a stored model, by the id of a trial or of its MLflow run.
 
-found = find_model("runs", "3fa92c")          # the replicate with the best validation AUC
-found = find_model("runs", "3fa92c", replicate=2)
+selected = find_model("runs", "3fa92c")          # the replicate with the best validation AUC
+selected = find_model("runs", "3fa92c", replicate=2)
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 TIE = 1e-9
-"""Validation figures that are equal but for rounding."""
+"""Validation metrics that differ by less are equal but for rounding."""
 CONFIG_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 @dataclass(frozen=True)
-class FoundModel:
-    """A stored model and which run it is; choice: why this replicate, in words."""
+class SelectedModel:
+    """A stored model and the run that it is from. choice: why this replicate, in words."""
 
     config_id: str
     replicate: int
@@ -44,12 +44,15 @@ class FoundModel:
     stored: StoredModel
 
 
-def find_model(root: str | Path, run: str, replicate: int | None = None, tracking_uri: str | None = None) -> FoundModel:
+def find_model(
+    root: str | Path, run: str, replicate: int | None = None, tracking_uri: str | None = None
+) -> SelectedModel:
     """The model of a committed run under `root`.
 
-    run: a trial id, any head of a config id, or the 32 digits of an MLflow run; replicate: None takes the one with the
-    best validation bag AUC of those whose weights are stored. `UserError` if nothing or more than one thing is meant,
-    if the weights were not kept (with the command that makes them), or if the file is damaged.
+    run: a trial id, the first digits of a config_id, or the 32 digits of an MLflow run. replicate: None takes the one
+    with the best validation bag AUC, of those whose weights are stored. tracking_uri: where the MLflow run is.
+    `UserError` if no trial or more than one begins so, if the weights were not kept (with the command that makes them),
+    or if their file is damaged.
     """
     from d2l_study.inference.model_file import from_bytes
 
@@ -60,9 +63,9 @@ def find_model(root: str | Path, run: str, replicate: int | None = None, trackin
             raise UserError(f"--run {run}: that is trial {trial_id(config)}, which is not under --root {root}")
     else:
         config = config_of_prefix(ledger, run)
-    chosen, choice = _choose(ledger, config, replicate)
+    chosen, choice = _choose_replicate(ledger, config, replicate)
     data = ledger.read_file(config, chosen, WEIGHTS)
-    return FoundModel(
+    return SelectedModel(
         config, chosen, choice, from_bytes(data, f"{ledger.storage.shown(ledger.run_key(config, chosen))}/{WEIGHTS}")
     )
 
@@ -82,7 +85,7 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = [f"{_short(name, matches)} ({_what(ledger, name)})" for name in matches[:12]]
+        names = [f"{_short(name, matches)} ({_describe(ledger, name)})" for name in matches[:12]]
         raise UserError(f"{where}: {len(matches)} trials begin so: {listed(names)}" + ", …" * (len(matches) > 12))
     if run in list_studies(ledger.storage):
         raise UserError(f"{where}: that is a study; expected one of its trials: python -m d2l_study plan names them")
@@ -118,7 +121,7 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
     raise UserError(f"--run {run_id}: an MLflow run of something else: it has no tag {mlflow_store.CONFIG}")
 
 
-def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
+def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
     """The replicate to take, and why."""
     from d2l_study.study.plan.plan import committed
 
@@ -131,20 +134,20 @@ def _choose(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, st
     stored = [r for r in rows if ledger.holds(config, r, WEIGHTS)]
     if replicate is not None:
         if replicate not in stored:
-            raise _no_weights(ledger, config, rows, stored, replicate)
+            raise _no_weights_error(ledger, config, rows, stored, replicate)
         return replicate, "as asked for"
     if not stored:
-        raise _no_weights(ledger, config, rows, stored, None)
+        raise _no_weights_error(ledger, config, rows, stored, None)
 
-    top = max(_score(rows[r]) for r in stored)
-    best = next(r for r in stored if _score(rows[r]) >= top - TIE)
+    top = max(_val_auc(rows[r]) for r in stored)
+    best = next(r for r in stored if _val_auc(rows[r]) >= top - TIE)
     if len(stored) == 1:
         return best, "the only one with stored weights"
-    return best, _why_best([_score(rows[r]) for r in stored])
+    return best, _choice_text([_val_auc(rows[r]) for r in stored])
 
 
-def _why_best(scores: list[float]) -> str:
-    """Why the first of the replicates with the highest validation figure is taken: a tie is said to be one."""
+def _choice_text(scores: list[float]) -> str:
+    """Why the first of the replicates with the highest validation AUC is taken; a tie is said to be one."""
     top = max(scores)
     if top == -math.inf:
         return f"the first of {len(scores)}, none of which has a validation bag AUC"
@@ -157,7 +160,7 @@ def _why_best(scores: list[float]) -> str:
     return f"of {len(scores)} the best on validation {figure}"
 
 
-def _no_weights(
+def _no_weights_error(
     ledger: Ledger, config: str, rows: dict[int, dict[str, Any]], stored: Iterable[int], replicate: int | None
 ) -> UserError:
     which = f"trial {trial_id(config)}" + ("" if replicate is None else f", replicate {replicate}")
@@ -172,23 +175,23 @@ def _no_weights(
         return UserError(f"{which}: a class map of whole images ({content['stage']}), which labels no patches; label "
                          "with a teacher or a student")  # fmt: skip
     others = f" (replicates with weights: {listed(stored)})" if stored else ""
-    number = replicate if replicate is not None else max(rows, key=lambda r: (_score(rows[r]), -r))
+    number = replicate if replicate is not None else max(rows, key=lambda r: (_val_auc(rows[r]), -r))
     one = ["python", "-m", "d2l_study", "trial", "--id", trial_id(config), "--replicate", str(number), "--weights",
            "--root", str(ledger.storage.root)]  # fmt: skip
     return UserError(
         f"{which}: its weights are not stored{others}. A space keeps those of each arm's best configuration "
         "(`keep_weights: best`) unless it says `all` or `none`. To train this run again for its weights:\n  "
-        f"{shlex.join(one)}\nor every run of its study:\n  {again_command(ledger.storage, asked.get('made_by'))}"
+        f"{shlex.join(one)}\nor every run of its study:\n  {training_command(ledger.storage, asked.get('made_by'))}"
     )
 
 
-def _score(row: dict[str, Any]) -> float:
-    """Of the choice by validation; a run without a figure comes last."""
+def _val_auc(row: dict[str, Any]) -> float:
+    """The validation bag AUC that replicates are chosen by; −∞ for a run that has none."""
     value = row.get("val_bag_auc")
     return -math.inf if value is None or math.isnan(value) else value
 
 
-def again_command(storage: Storage, study: str | None) -> str:
+def training_command(storage: Storage, study: str | None) -> str:
     """The command that trains a study's runs again whose weights are missing."""
     from d2l_study.study.space.files import find_space
 
@@ -207,14 +210,14 @@ def again_command(storage: Storage, study: str | None) -> str:
 
 
 def _short(name: str, among: Iterable[str]) -> str:
-    """The trial id, or as many digits more as tell it from the others."""
+    """The trial id, or as many more digits as tell it from the others."""
     length = TRIAL_ID_LENGTH
     while length < ID_LENGTH and sum(other.startswith(name[:length]) for other in among) > 1:
         length += 2
     return name[:length]
 
 
-def _what(ledger: Ledger, config: str) -> str:
+def _describe(ledger: Ledger, config: str) -> str:
     """The stage of a configuration, and how many of its runs are finished."""
     from d2l_study.study.plan.plan import committed
 

@@ -1,14 +1,12 @@
-"""One trial: the missing replicates of one configuration, trained in lockstep and committed by whoever trained them.
+"""One trial: replicates of one configuration, trained in lockstep. Whoever trains them also commits them.
 
-Knows the ledger, not Ray: `run_trial` is what a Tune worker runs, and what a debugger can step through.
+This file knows the ledger, not Ray. A worker of Ray Tune runs `run_trial`, and so can a debugger.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import io
-import math
 import time
 import traceback
 import uuid
@@ -22,101 +20,112 @@ from d2l_study.study.ledger.claims import LOOK_SECONDS, Claims
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.plan.precision import decided_precision
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
-from d2l_study.study.trial.stages import FITS, run_results
+from d2l_study.study.trial.rerun_differences import replacement_columns
+from d2l_study.study.trial.stages import FIT_FUNCTIONS, run_results
 from d2l_study.study.trial.trial_request import TrialRequest
 
-Report = Callable[[int, Mapping[int, Mapping[str, float]]], None]
+ReportCallback = Callable[[int, Mapping[int, Mapping[str, float]]], None]
+"""Takes a point of a trial's curves: optimizer step, and replicate -> values by name."""
 
-LOG_TAIL = 4000
-"""Characters of a traceback that a failure keeps."""
+LOG_CHARACTERS = 4000
+"""Of a traceback, its end, which a failure keeps."""
 
 
-def run_trial(order: TrialRequest, report: Report | None = None) -> dict[int, str]:
-    """Train, evaluate and commit the order's runs that are not committed yet.
+def run_trial(request: TrialRequest, report: ReportCallback | None = None) -> dict[int, str]:
+    """Train, evaluate and commit the runs of a trial that are not committed yet.
 
-    Returns each run's status: `done`, or `failed`. An exception is kept as the failure of its runs and not raised:
-    it would come again. Out of memory and a root that takes or gives nothing more are raised, for the caller to act.
-    Runs that another study is training are waited for, and trained here if it ends without them.
+    Returns replicate -> status, `done` or `failed`. An exception becomes the failure of its runs and is not raised:
+    it would come again. Two kinds are raised, for the caller to act: out of memory, and a root of results that takes
+    or gives nothing more. Runs that another study is training are waited for, and trained here if it ends without
+    them.
     """
-    folder = StudyFolder(open_storage(order.root, known=True), order.study)
-    folder.ledger.write_config(order.config_id, {
-        "stage": order.stage, "sections": order.sections, "base_seed": order.base_seed,
-        "data_checksum": order.checksum, "teachers": order.teachers, "study": order.study,
+    folder = StudyFolder(open_storage(request.root, known=True), request.study)
+    folder.ledger.write_config(request.config_id, {
+        "stage": request.stage, "sections": request.sections, "base_seed": request.base_seed,
+        "data_checksum": request.data_checksum, "teachers": request.teachers, "study": request.study,
     })  # fmt: skip
-    if order.fresh:  # nobody else's work
-        _try(order, missing_runs(folder, order), folder, report)
-        return run_statuses(folder, order)
-    with Claims(folder.ledger, order.study) as claims:
+    if request.fresh:  # these runs are no other study's
+        _train_or_fail(request, missing_runs(folder, request), folder, report)
+        return run_statuses(folder, request)
+    with Claims(folder.ledger, request.study) as claims:
         tried: set[int] = set()
-        while left := [r for r in missing_runs(folder, order) if r not in tried]:
-            mine = claims.take(order.config_id, left)
-            if not mine:
+        while left := [r for r in missing_runs(folder, request) if r not in tried]:
+            claimed = claims.take(request.config_id, left)
+            if not claimed:
                 time.sleep(LOOK_SECONDS)
                 continue
-            still = missing_runs(folder, order)  # somebody may have committed one between the look and the claim
-            _try(order, [r for r in mine if r in still], folder, report)
-            tried.update(mine)
-    return run_statuses(folder, order)
+            missing = missing_runs(folder, request)  # somebody may have committed one before it was claimed
+            _train_or_fail(request, [r for r in claimed if r in missing], folder, report)
+            tried.update(claimed)
+    return run_statuses(folder, request)
 
 
-def missing_runs(folder: StudyFolder, order: TrialRequest) -> list[int]:
-    """The replicates of an order that are to be trained: not committed, or without the weights that it keeps."""
-    with_weights = order.keep_weights == "all" and order.stage not in WITHOUT_WEIGHTS
-    return [r for r in order.replicates if not folder.ledger.serves(order.config_id, r, with_weights, order.fresh_of)]
+def missing_runs(folder: StudyFolder, request: TrialRequest) -> list[int]:
+    """The replicates of a trial that are to be trained: not committed, or without the weights that it keeps."""
+    with_weights = request.keep_weights == "all" and request.stage not in WITHOUT_WEIGHTS
+    return [
+        r for r in request.replicates
+        if not folder.ledger.serves(request.config_id, r, with_weights, request.fresh_of)
+    ]  # fmt: skip
 
 
-def _try(order: TrialRequest, missing: list[int], folder: StudyFolder, report: Report | None) -> None:
-    """Train and commit runs; an exception of theirs becomes their failure."""
+def _train_or_fail(
+    request: TrialRequest, missing: list[int], folder: StudyFolder, report: ReportCallback | None
+) -> None:
+    """Train and commit runs. An exception becomes the failure of those that are not committed then."""
     try:
-        _train(order, missing, folder, report)
+        _train(request, missing, folder, report)
     except Exception as error:
         if out_of_memory(error) or isinstance(error, ROOT_ERRORS):
             raise
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         failure = {"cause": cause.splitlines()[0] if cause else type(error).__name__,
-                   "log": traceback.format_exc()[-LOG_TAIL:], "kind": "exception", "at": now(),
-                   "attempt": order.attempt}  # fmt: skip
-        for replicate in missing_runs(folder, order):
+                   "log": traceback.format_exc()[-LOG_CHARACTERS:], "kind": "exception", "at": timestamp(),
+                   "attempt": request.attempt}  # fmt: skip
+        for replicate in missing_runs(folder, request):
             if replicate in missing:
-                folder.write_failure(order.config_id, replicate, failure)
+                folder.write_failure(request.config_id, replicate, failure)
 
 
-def run_statuses(folder: StudyFolder, order: TrialRequest) -> dict[int, str]:
-    """The status of each of the order's runs: that of its committed row, else `failed`."""
-    records = {r: folder.ledger.read(order.config_id, r, order.fresh_of) for r in order.replicates}
+def run_statuses(folder: StudyFolder, request: TrialRequest) -> dict[int, str]:
+    """Replicate -> the status of its committed row; `failed` if it is not committed."""
+    records = {r: folder.ledger.read(request.config_id, r, request.fresh_of) for r in request.replicates}
     return {r: record["row"]["status"] if record else "failed" for r, record in records.items()}
 
 
 def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of the GPU, has run out."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
-def _train(order: TrialRequest, replicates: list[int], folder: StudyFolder, report: Report | None) -> None:
-    """Train and commit; every finished step of it outlives this process, by commit or by checkpoint."""
-    ledger, identity = folder.ledger, order.config_id
-    owner = order.fresh_of  # a checkpoint of another study is not fresh
-    for replicate, row, files in compute_runs(order, replicates, folder, report, {
+def _train(request: TrialRequest, replicates: list[int], folder: StudyFolder, report: ReportCallback | None) -> None:
+    """Train and commit runs. What is done outlives this process, by commits and checkpoints."""
+    ledger, identity = folder.ledger, request.config_id
+    owner = request.fresh_of  # a checkpoint of another study is not fresh
+    for replicate, row, files in compute_runs(request, replicates, folder, report, {
         "checkpoint": lambda replicate, state: ledger.save_checkpoint(identity, replicate, state, owner),
-        "checkpoint_every": order.resources["checkpoint_every"],
+        "checkpoint_every": request.resources["checkpoint_every"],
         "resume": _checkpoints(ledger, identity, replicates, owner),
     }):  # fmt: skip
-        before = ledger.read(identity, replicate)  # made again for its weights, or because of `--fresh`
-        row |= {"attempts": order.attempt, **difference(row, before)}
-        mine = before is None or before["row"].get("made_by") == order.study
-        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if mine else owner)
+        record = ledger.read(identity, replicate)  # there is one if only its weights are missing, or by `--fresh`
+        row |= {"attempts": request.attempt, **replacement_columns(row, record)}
+        ours = record is None or record["row"].get("made_by") == request.study
+        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if ours else owner)
         folder.clear_failure(identity, replicate)
         ledger.drop_checkpoint(identity, replicate, owner)
 
 
 def compute_runs(
-    order: TrialRequest, replicates: list[int], folder: StudyFolder, report: Report | None = None,
+    request: TrialRequest, replicates: list[int], folder: StudyFolder, report: ReportCallback | None = None,
     checkpoints: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any], dict[str, bytes]]]:  # fmt: skip
-    """Train and evaluate runs of an order, wherever they are committed: replicate, row and files of each.
+    """Train and evaluate runs of a trial, and commit nothing. Yields replicate, row, and files by name, of each.
 
-    checkpoints: `checkpoint`, `checkpoint_every` and `resume` of the fitting functions; without it, from the start.
+    checkpoints: the arguments `checkpoint`, `checkpoint_every` and `resume` of the fitting functions; without them
+    training begins at the start. `UserError` if the data set is not the one that the trial is of.
     """
     if not replicates:
         return
@@ -125,57 +134,30 @@ def compute_runs(
     from d2l_study.learning.precision import full_float32
     from d2l_study.learning.prediction import Compute
 
-    torch.set_num_threads(order.resources["threads"])
+    torch.set_num_threads(request.resources["threads"])
     full_float32()
-    device = order.resources["device"]
+    device = request.resources["device"]
     if device == "auto":
-        device = "cuda" if order.resources["gpus"] > 0 else "cpu"
-    data = DATASETS[order.sections["data"]["dataset"]](**order.sections["data"])
+        device = "cuda" if request.resources["gpus"] > 0 else "cpu"
+    data = DATASETS[request.sections["data"]["dataset"]](**request.sections["data"])
     pool = _pool(data)
-    if pool.checksum != order.checksum:
-        raise UserError(f"data set {pool.name}: checksum {pool.checksum} on this node; the study has {order.checksum}")
-    if order.resources["precision"] == "auto":  # from here on the one that is used, which rows then say
+    expected = request.data_checksum
+    if pool.checksum != expected:
+        raise UserError(f"data set {pool.name}: checksum {pool.checksum} on this node; the study has {expected}")
+    if request.resources["precision"] == "auto":  # rows then say which one was used
         precision = decided_precision(folder, pool.shape, device)
-        order = dataclasses.replace(order, resources={**order.resources, "precision": precision})
-    compute = Compute(device, order.resources["precision"], pack=order.resources.get("pack"))
-    problems = [data.replicate(pool, r, order.base_seed) for r in replicates]
-    how = {"compute": compute, "report": report, **(checkpoints or {})}
-    fitted = FITS[order.stage](order, problems, folder.ledger, how)
+        request = dataclasses.replace(request, resources={**request.resources, "precision": precision})
+    compute = Compute(device, request.resources["precision"], pack=request.resources.get("pack"))
+    problems = [data.replicate(pool, r, request.base_seed) for r in replicates]
+    options = {"compute": compute, "report": report, **(checkpoints or {})}
+    fitted = FIT_FUNCTIONS[request.stage](request, problems, folder.ledger, options)
     for problem, result in zip(problems, fitted, strict=True):
-        keep = order.keeps_weights or bool(folder.ledger.needed_by(order.config_id, result.replicate))
-        yield result.replicate, *run_results(order, problem, result, compute.device, now(), keep)
-
-
-def difference(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of a run made again: whose result there was, and the largest difference between the metrics of the two."""
-    if before is None:
-        return {}
-    return {"replaces": before["row"].get("made_by"), "replaces_difference": largest_difference(row, before["row"])}
-
-
-def largest_difference(row: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """The largest absolute difference between the metrics of two rows of one run; infinite if one has a metric (or a
-    status) that the other has not."""
-    if row["status"] != other["status"]:
-        return math.inf
-    largest = 0.0
-    for name in row.keys() | other.keys():
-        if not name.endswith(METRICS):
-            continue
-        values = [None if v is None or math.isnan(v) else float(v) for v in (row.get(name), other.get(name))]
-        if values[0] is None or values[1] is None:
-            largest = max(largest, 0.0 if values[0] is values[1] else math.inf)
-        else:
-            largest = max(largest, abs(values[0] - values[1]))
-    return largest
-
-
-METRICS = ("_auc", "_nll", "_brier", "_accuracy", "_precision", "_recall", "_f1", "_ap", "best_step", "steps_run")
-"""Endings of the columns that say what a run found, and not how long it took or where."""
+        keep = request.keeps_weights or bool(folder.ledger.needed_by(request.config_id, result.replicate))
+        yield result.replicate, *run_results(request, problem, result, compute.device, timestamp(), keep)
 
 
 def _checkpoints(ledger: Ledger, config: str, replicates: list[int], owner: str | None = None) -> dict[int, bytes]:
-    """The checkpoints that can be read; a damaged one, or one of another version, costs its run a new start."""
+    """The checkpoints that can be read. A run whose checkpoint is damaged, or of another version, begins anew."""
     import torch
 
     found = {}
@@ -198,17 +180,13 @@ def _pool(data: Any) -> Pool:
     return data.load_pool()
 
 
-def failure_of_worker(order: TrialRequest, cause: str, log: str) -> dict[str, Any]:
-    """The failure record of a run whose worker was lost more often than the space allows."""
+def failure_of_lost_run(request: TrialRequest, cause: str, log: str) -> dict[str, Any]:
+    """The failure of a run whose worker was lost more often than the space allows."""
     return {
         "cause": cause,
-        "log": log[-LOG_TAIL:],
+        "log": log[-LOG_CHARACTERS:],
         "kind": "worker",
-        "at": now(),
-        "attempt": order.attempt,
-        "trial_id": trial_id(order.config_id),
+        "at": timestamp(),
+        "attempt": request.attempt,
+        "trial_id": trial_id(request.config_id),
     }
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What one trial is to train: the missing replicates of one configuration."""
+"""What one trial is to train: replicates of one configuration, with all that a worker needs to know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """All that a worker needs to know, as plain values."""
+    """The request for one trial, as plain values that go to a worker.
+
+    root, study: where its results belong. config_id, label: of the configuration. stage: `teacher`, `student` or a
+    reference. sections: the configuration's `data`, `teacher`, … as in a space. teachers: the config_ids of the
+    teachers that a student learns from. resources: the `resources` section. keep_weights: `all`, `best` or `none`.
+    """
 
     root: str
     study: str
@@ -19,7 +24,7 @@ class TrialRequest:
     sections: dict[str, dict[str, Any]]
     replicates: tuple[int, ...]
     base_seed: int
-    checksum: str
+    data_checksum: str
     resources: dict[str, Any]
     keep_weights: str
     code_version: str
@@ -27,7 +32,7 @@ class TrialRequest:
     fresh: bool = False
     """Train also what another study has committed, and keep both."""
     attempt: int = 1
-    """Counted in one command, as its worker or node is lost."""
+    """From 1; counted within one command, as workers or nodes are lost."""
 
     @property
     def keeps_weights(self) -> bool:
@@ -35,7 +40,7 @@ class TrialRequest:
 
     @property
     def fresh_of(self) -> str | None:
-        """The study whose own records go before those of others, if it trains afresh."""
+        """The study, if it trains afresh: then its own records go before those of other studies."""
         return self.study if self.fresh else None
 
     @property
@@ -43,15 +48,16 @@ class TrialRequest:
         """Optimizer steps of each run."""
         if self.stage == "attention":
             return 0
-        return self._own["steps"] * self._own.get("generations", 1)
+        return self._trained["steps"] * self._trained.get("generations", 1)
 
     @property
     def interval(self) -> int:
         """Optimizer steps to the first report of a run."""
-        return min(self._own["eval_every"], self._own["steps"])
+        return min(self._trained["eval_every"], self._trained["steps"])
 
     @property
-    def _own(self) -> dict[str, Any]:
+    def _trained(self) -> dict[str, Any]:
+        """The section of the network that is trained."""
         return self.sections["teacher" if self.stage == "teacher" else "student"]
 
     def to_dict(self) -> dict[str, Any]:

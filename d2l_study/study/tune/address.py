@@ -1,7 +1,8 @@
-"""Where the head of a Ray cluster is, and whether one answers there: `ray.init` itself would try for minutes.
+"""Where the head of a Ray cluster is, and whether it answers. `ray.init` itself would try for minutes.
 
-`auto` is what `ray start` says on every machine of a cluster: the variable RAY_ADDRESS, or a file. Ray would also take
-any Ray process that it finds on the machine, such as those of somebody's study with --address local.
+`auto` is the cluster that this machine is in: the variable RAY_ADDRESS names it, or a file that `ray start` writes on
+every machine. Ray itself would also take any Ray process that it finds on the machine, such as those of somebody's
+study with --address local.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune.auth_token import MODE, has_token
-from d2l_study.study.tune.ray_environment import quiet_environment
+from d2l_study.study.tune.ray_environment import set_ray_environment
 from d2l_study.thread_calls import ThreadCall
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
@@ -24,10 +25,10 @@ TOKEN = (
 
 
 def find_head(address: str) -> str:
-    """HOST:PORT of the cluster that an address names; "local" stays what it is. `UserError` if there is none."""
+    """HOST:PORT of the cluster that an address names; "local" stays "local". `UserError` if there is none."""
     if address == "local":
         return address
-    found = _of_this_machine() if address == "auto" else address
+    found = _cluster_of_this_machine() if address == "auto" else address
     host, _, port = found.rpartition(":") if ":" in found else (found, "", str(PORT))
     if "//" in found or not host or not (port.isdecimal() and 0 < int(port) < 65536):
         where = "RAY_ADDRESS" if address == "auto" else "--address"
@@ -39,7 +40,7 @@ def find_head(address: str) -> str:
 
 
 def check_address(address: str) -> None:
-    """`UserError` within half a minute if no cluster answers where a named one should be, or it does not let us in."""
+    """`UserError`, within half a minute, if no cluster answers at a named address, or if it does not let us in."""
     place = find_head(address)
     if place == "local":
         return
@@ -56,10 +57,10 @@ def check_address(address: str) -> None:
         ) from None
     if os.environ.get(MODE) == "token" and not has_token():  # Ray would end the process, with a stack trace
         raise UserError(f"--address {named}: RAY_AUTH_MODE is token, and there is no token; {TOKEN}")
-    _ask(place, named)
+    _ask_head(place, named)
 
 
-def _of_this_machine() -> str:
+def _cluster_of_this_machine() -> str:
     named = os.environ.get("RAY_ADDRESS")
     if named and named not in ("auto", "local"):
         return named
@@ -73,11 +74,11 @@ def _of_this_machine() -> str:
         ) from None
 
 
-def _ask(place: str, named: str) -> None:
-    """One question to what listens there. The thread is left behind if no answer comes; it hinders nobody."""
+def _ask_head(place: str, named: str) -> None:
+    """Ask what listens there one question. If no answer comes, the thread is left behind; it hinders nobody."""
 
     def ask() -> None:
-        quiet_environment()
+        set_ray_environment()
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
         GcsClient(address=place)

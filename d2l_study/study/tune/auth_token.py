@@ -1,7 +1,7 @@
-"""The secret that lets a process into a Ray cluster, where it may run any code as the user who started it.
+"""The token that lets a process into a Ray cluster, where it may run any code as the user who started the cluster.
 
-A Ray of our own gets a token of its own, which goes to its processes by the environment and is written nowhere. Ray
-itself would keep one for all in ~/.ray/auth_token, and write that readable by everybody (2.60).
+A Ray that is started here gets a token of its own. Its processes get it by the environment; it is written nowhere. Ray
+itself would keep one token for all in ~/.ray/auth_token, and make that file readable for everybody (2.60).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ def token_file() -> Path:
 
 
 def has_token() -> bool:
+    """Whether Ray would find a token, in the environment or in a file."""
     return bool(os.environ.get(TOKEN)) or os.path.isfile(token_file())  # noqa: PTH113 (never raises)
 
 
-def warning() -> str | None:
-    """What is wrong with the token's file, and what to type: others can read it, and so run code as this user in every
-    Ray that takes it."""
+def token_file_warning() -> str | None:
+    """A warning, with what to type, if others can read the token's file: they could run code as this user in every Ray
+    that takes the token. None if all is well."""
     try:
         mode = stat.S_IMODE(os.stat(token_file()).st_mode)  # noqa: PTH116
     except (OSError, ValueError):
@@ -43,21 +44,21 @@ def warning() -> str | None:
 
 @contextlib.contextmanager
 def own_token() -> Iterator[None]:
-    """While the block runs, a Ray that is started has a token of its own, unless the user's variables name one."""
+    """A Ray that is started within the block has a token of its own, unless the user's variables name one."""
     if os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE):
         yield
         return
     os.environ[TOKEN] = secrets.token_hex(32)
-    _forget()
+    _reset_cache()
     try:
         yield
     finally:
         os.environ.pop(TOKEN, None)
-        _forget()
+        _reset_cache()
 
 
-def _forget() -> None:
-    """Ray reads the token once a process."""
+def _reset_cache() -> None:
+    """Let Ray read the token again; a process does so once."""
     with contextlib.suppress(ImportError, AttributeError):  # a Ray from before there were tokens
         from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 

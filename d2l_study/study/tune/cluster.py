@@ -1,4 +1,4 @@
-"""Ray, started here for one study or joined; what was started here is ended here, whatever state it is in."""
+"""Ray, started here for one study or joined. What was started here is ended here, whatever state it is in."""
 
 from __future__ import annotations
 
@@ -15,69 +15,69 @@ from d2l_study import thread_calls
 from d2l_study.errors import UserError, first_line
 from d2l_study.study.tune import auth_token, processes
 from d2l_study.study.tune.address import find_head
-from d2l_study.study.tune.ray_environment import quiet_environment
+from d2l_study.study.tune.ray_environment import set_ray_environment
 from d2l_study.temporary_files import scratch_folder
 
-LONGEST_PLACE = 41
-"""Bytes of the folder under which Ray's sockets have room: the kernel takes 107 in all, of which 65 are
+LONGEST_RAY_FOLDER = 41
+"""Bytes that the name of Ray's folder may have. A socket's name has 107 at most (the kernel's limit), of which 65 are
 `/session_DATE_TIME_PID/sockets/plasma_store`."""
 
 END_SECONDS, LOST_SECONDS = 20.0, 3.0
-"""For Ray to end by itself; one of whose processes hangs never does, and one that was found lost is given a try."""
+"""For Ray to end by itself. It never does if one of its processes hangs; the second is for a Ray found lost."""
 
 
 @contextlib.contextmanager
 def cluster(address: str) -> Iterator[Any]:
-    """Ray, started here on loopback (`local`) or joined (`auto`, `HOST:PORT`); what was started here is ended here,
-    within `END_SECONDS` or by force."""
-    quiet_environment()
-    if (wide := auth_token.warning()) is not None:
-        print(f"warning: {wide}", file=sys.stderr, flush=True)
+    """Ray within the block: started here on loopback (`local`), or joined (`auto`, `HOST:PORT`). What was started here
+    is ended here, within `END_SECONDS` or by force. `UserError` if Ray does not start or cannot be joined."""
+    set_ray_environment()
+    if (warning := auth_token.token_file_warning()) is not None:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     if address != "local":
-        with _scratch(), _joined(address) as ray:
+        with _tune_folder(), _joined(address) as ray:
             yield ray
         return
     # On loopback only, which `_node_ip_address` alone does not give: Ray replaces 127.0.0.1 by the machine's own
     # address unless it believes that clusters are unsupported here. It reads this when it is imported.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    with _scratch(), auth_token.own_token(), _short_place() as place, processes.started_here() as end_all:
+    with _tune_folder(), auth_token.own_token(), ray_folder() as folder, processes.child_processes() as kill_all:
         try:
-            with _started(place) as ray:
+            with _started(folder) as ray:
                 yield ray
         finally:
-            end_all()
+            kill_all()
 
 
-_scratch_folder: list[str] = []
+_tune_folders: list[str] = []
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[None]:
-    """A folder for Tune's own state. It outlasts Ray, whose workers would make it again."""
+def _tune_folder() -> Iterator[None]:
+    """A temporary folder for Tune's own state. It outlasts Ray, whose workers would make it again."""
     with scratch_folder("d2l_study-tune-") as folder:
-        _scratch_folder.append(folder)
+        _tune_folders.append(folder)
         try:
             yield
         finally:
-            _scratch_folder.pop()
+            _tune_folders.pop()
 
 
-def scratch() -> str:
-    """The folder for Tune's state, within a `cluster`."""
-    return _scratch_folder[-1]
+def tune_folder() -> str:
+    """The temporary folder for Tune's own state, within a `cluster`."""
+    return _tune_folders[-1]
 
 
 @contextlib.contextmanager
-def _started(place: str | None) -> Iterator[Any]:
+def _started(folder: str | None) -> Iterator[Any]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     # Never whatever cluster the temp folder remembers.
-    options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": place}
+    options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
         ray.init(**options)
     except Exception as error:  # its processes fail in many ways, of which one is a plain Exception after a time
-        raise UserError(f"Ray did not start on this machine: {first_line(error)} (its logs: {_logs(place)})") from None
+        raise UserError(f"Ray did not start on this machine: {first_line(error)} (its logs: {_logs(folder)})") from None
     _quiet_loggers()
     try:
         yield ray
@@ -106,24 +106,24 @@ def _joined(address: str) -> Iterator[Any]:
 
 def _quiet_loggers() -> None:
     for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures of trials are told by us, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # we print failures of trials, once
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-# ---- where Ray's files are
-def _usual_place() -> str:
-    """The folder that Ray would take, as `ray start` does."""
+# ---- the folder of Ray's files
+def _default_ray_folder() -> str:
+    """The folder that Ray would take by itself, as `ray start` does."""
     linux = os.environ.get("TMPDIR") if sys.platform.startswith("linux") else None
     return os.path.join(os.environ.get("RAY_TMPDIR") or linux or "/tmp", "ray")  # noqa: PTH118
 
 
-def _logs(place: str | None) -> str:
-    return f"{place or _usual_place()}/session_latest/logs"
+def _logs(folder: str | None) -> str:
+    return f"{folder or _default_ray_folder()}/session_latest/logs"
 
 
-def usable_place(folder: str) -> bool:
-    """Whether Ray's sockets have room under a folder, and its files can be written there."""
-    if len(os.fsencode(folder)) > LONGEST_PLACE:
+def is_usable(folder: str) -> bool:
+    """Whether Ray's files can be written into a folder, and its name is short enough for Ray's sockets."""
+    if len(os.fsencode(folder)) > LONGEST_RAY_FOLDER:
         return False
     with contextlib.suppress(OSError):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -132,39 +132,40 @@ def usable_place(folder: str) -> bool:
 
 
 @contextlib.contextmanager
-def _short_place() -> Iterator[str | None]:
-    """None where Ray's own choice works; else a folder of this user's alone, which a line names. Batch systems give
-    jobs long names of temporary folders. `UserError` if there is no such place."""
-    usual = _usual_place()
-    if usable_place(usual):
+def ray_folder() -> Iterator[str | None]:
+    """The folder for Ray's files. None where Ray's own choice works; else a temporary folder that only this user can
+    read, which a line names: batch systems give jobs temporary folders with long names. `UserError` if there is no
+    such folder."""
+    usual = _default_ray_folder()
+    if is_usable(usual):
         yield None
         return
     with contextlib.ExitStack() as stack:
-        own = _own_place(stack)
+        own = _own_ray_folder(stack)
         if own is None:
             raise UserError(
                 f"Ray's temporary folder {usual} cannot be used (in its sockets' names there is room for "
-                f"{LONGEST_PLACE} bytes of it), nor /tmp; set RAY_TMPDIR to a shorter folder"
+                f"{LONGEST_RAY_FOLDER} bytes of it), nor /tmp; set RAY_TMPDIR to a shorter folder"
             )
         print(f"  Ray's files are in {own}, since its sockets have no room in {usual}", flush=True)
         yield own
 
 
-def _own_place(stack: contextlib.ExitStack) -> str | None:
+def _own_ray_folder(stack: contextlib.ExitStack) -> str | None:
     for base in ("/tmp", "/var/tmp", "/dev/shm"):
         with contextlib.suppress(OSError):
-            place = f"{stack.enter_context(scratch_folder('d2l-ray-', base))}/ray"
-            if usable_place(place):
-                return place
+            folder = f"{stack.enter_context(scratch_folder('d2l-ray-', base))}/ray"
+            if is_usable(folder):
+                return folder
     return None
 
 
 # ---- the end
 def shut_down(ray: Any, seconds: float = END_SECONDS) -> None:
-    """End Ray with no garbage of its own left to be found meanwhile, waiting for it at most so long.
+    """End Ray, waiting for it at most so long, with Python's garbage collector off.
 
-    Tune leaves cycles that hold object references. If the collector, which runs in whatever thread allocates (that of
-    MLflow, say), finds them while Ray is ending, Ray ends the whole process, with exit code 1.
+    Tune leaves cycles that hold object references. The collector runs in whatever thread allocates, MLflow's for
+    example. If it finds such a cycle while Ray is ending, Ray ends the whole process, with exit code 1.
     """
     was_enabled = gc.isenabled()
     gc.disable()

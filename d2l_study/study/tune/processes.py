@@ -1,4 +1,4 @@
-"""The processes that a study starts on this machine, all of them, so that none is left when it ends."""
+"""The processes that a study starts on this machine, so that none of them is left when it ends."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 @contextlib.contextmanager
-def started_here() -> Iterator[Callable[[], None]]:
-    """A function that ends every process which was started since the block began, and what those started, by force: a
-    stopped process hears nothing else.
+def child_processes() -> Iterator[Callable[[], None]]:
+    """Keep account of the processes that are started within the block, and of those that these start.
 
-    On Linux an orphan among them becomes this process's child, and is not lost sight of when its own parent dies.
+    The block gets a function that kills them all: a process that is stopped (SIGSTOP) obeys nothing milder. On Linux
+    this process adopts orphans among them, and so does not lose sight of a process whose own parent dies.
     """
     psutil = _psutil()
     me = psutil.Process()
     before = set(me.children(recursive=True))
 
-    def end_all() -> None:
+    def kill_all() -> None:
         left: list[Any] = []
-        for _ in range(20):  # what is being started while the others end
+        for _ in range(20):  # some may be started while others end
             left = [one for one in me.children(recursive=True) if one not in before]
             if not left:
                 return
@@ -36,13 +36,13 @@ def started_here() -> Iterator[Callable[[], None]]:
 
     _adopt_orphans(True)
     try:
-        yield end_all
+        yield kill_all
     finally:
         _adopt_orphans(False)
 
 
-def of_this_process(*names: str) -> list[Any]:
-    """The processes of those names that were started here, as `psutil.Process`."""
+def children_named(*names: str) -> list[Any]:
+    """This process's children of those names, and their children, as `psutil.Process`."""
     psutil = _psutil()
     found = []
     for one in psutil.Process().children(recursive=True):
@@ -52,16 +52,16 @@ def of_this_process(*names: str) -> list[Any]:
     return found
 
 
-def state(process: Any) -> str:
-    """`running`, `stopped` or `ended`."""
+def process_state(process: Any) -> str:
+    """Of a `psutil.Process`: `running`, `stopped` or `ended`."""
     psutil = _psutil()
     try:
-        found = process.status()
+        status = process.status()
     except psutil.Error:
         return "ended"
-    if found in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or not process.is_running():
+    if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or not process.is_running():
         return "ended"
-    return "stopped" if found == psutil.STATUS_STOPPED else "running"
+    return "stopped" if status == psutil.STATUS_STOPPED else "running"
 
 
 def _psutil() -> Any:

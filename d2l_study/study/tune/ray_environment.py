@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 
-def quiet_environment() -> None:
-    """Before Ray is imported: no telemetry unless the user asked for it, no boxes, no per-trial log writers."""
+def set_ray_environment() -> None:
+    """Set them before Ray is imported: no telemetry, no boxes, no log files per trial. What the user has set stays."""
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AIR_NEW_OUTPUT": "0",

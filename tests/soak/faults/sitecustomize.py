@@ -16,13 +16,13 @@ def kind_of(config_id, faults):
     return known[int(config_id, 16) % len(known)]
 
 
-def strike(order):
-    kind, count = kind_of(order.config_id, os.environ["D2L_FAULTS"])
-    if order.attempt > count:
+def strike(request):
+    kind, count = kind_of(request.config_id, os.environ["D2L_FAULTS"])
+    if request.attempt > count:
         return
     if kind == "exit":
         os._exit(1)
-    if kind == "memory" and len(order.replicates) > 1:
+    if kind == "memory" and len(request.replicates) > 1:
         raise MemoryError("made to run out of memory")
     if kind == "raise":
         raise ZeroDivisionError("made to fail")
@@ -31,9 +31,9 @@ def strike(order):
 def make_faulty(trial):
     train = trial._train
 
-    def faulty(order, *arguments):
-        strike(order)
-        return train(order, *arguments)
+    def faulty(request, *arguments):
+        strike(request)
+        return train(request, *arguments)
 
     trial._train = faulty
 

@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
 from d2l_study.study.ledger import claims as claims_module
 from d2l_study.study.ledger import heartbeat, records
@@ -16,7 +16,7 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.tune.queue import OrderQueue
+from d2l_study.study.tune.trial_queue import TrialQueue
 
 ID = "ab" * 10
 
@@ -98,10 +98,10 @@ def test_elsewhere_only_a_change_under_our_eyes_is_life(ledger, monkeypatch, hou
 def test_a_trial_waits_for_a_run_that_another_study_trains_and_takes_its_result(tmp_path, monkeypatch):
     ledger = Ledger(LocalStorage(tmp_path))
     trained = []
-    fits = trial_module.FITS["teacher"]
-    monkeypatch.setitem(trial_module.FITS, "teacher",
-                        lambda order, problems, *rest: trained.extend(p.number for p in problems)
-                        or fits(order, problems, *rest))  # fmt: skip
+    fit = trial_module.FIT_FUNCTIONS["teacher"]
+    monkeypatch.setitem(trial_module.FIT_FUNCTIONS, "teacher",
+                        lambda request, problems, *rest: trained.extend(p.number for p in problems)
+                        or fit(request, problems, *rest))  # fmt: skip
     looks = []
 
     def look(seconds):
@@ -112,30 +112,32 @@ def test_a_trial_waits_for_a_run_that_another_study_trains_and_takes_its_result(
 
     monkeypatch.setattr(trial_module.time, "sleep", look)
     leave(ledger, 0, machine="elsewhere")
-    assert run_trial(order(tmp_path, (0, 1))) == {0: "done", 1: "done"}
+    assert run_trial(make_trial_request(tmp_path, (0, 1))) == {0: "done", 1: "done"}
     assert trained == [1] and len(looks) == 2 and ledger.row(ID, 0)["made_by"] == "theirs"
 
 
 def test_a_trial_takes_a_run_whose_worker_died(tmp_path):
     ledger = Ledger(LocalStorage(tmp_path))
     leave(ledger, 0, pid=dead_process())
-    assert run_trial(order(tmp_path, (0,))) == {0: "done"} and ledger.row(ID, 0)["made_by"] == "s"
+    assert run_trial(make_trial_request(tmp_path, (0,))) == {0: "done"} and ledger.row(ID, 0)["made_by"] == "s"
 
 
 def test_a_trial_of_which_another_study_needs_the_weights_keeps_them(tmp_path):
     ledger = Ledger(LocalStorage(tmp_path))
     ledger.need_weights(ID, 1, "students")
-    run_trial(order(tmp_path, (0, 1), keep_weights="none"))
+    run_trial(make_trial_request(tmp_path, (0, 1), keep_weights="none"))
     assert not ledger.has_weights(ID, 0) and ledger.has_weights(ID, 1)
 
 
 def test_a_run_trained_again_for_its_weights_gains_them_and_stays_what_it_was(tmp_path):
     ledger = Ledger(LocalStorage(tmp_path))
-    run_trial(order(tmp_path, (0,), keep_weights="none"))
+    run_trial(make_trial_request(tmp_path, (0,), keep_weights="none"))
     before = ledger.read(ID, 0)
-    run_trial(dataclasses.replace(order(tmp_path, (0,), keep_weights="all"), study="students"))
+    run_trial(dataclasses.replace(make_trial_request(tmp_path, (0,), keep_weights="all"), study="students"))
     assert ledger.read(ID, 0) == before and ledger.has_weights(ID, 0)
-    run_trial(dataclasses.replace(order(tmp_path, (0,), keep_weights="all"), study="third"))  # nothing to do any more
+    run_trial(
+        dataclasses.replace(make_trial_request(tmp_path, (0,), keep_weights="all"), study="third")
+    )  # nothing to do any more
     names = ledger.storage.list(Ledger.run_key(ID, 0))
     assert len([name for name in names if name.startswith("added-")]) == 1
     assert len([name for name in names if name.endswith("weights.safetensors")]) == 1
@@ -143,7 +145,7 @@ def test_a_run_trained_again_for_its_weights_gains_them_and_stays_what_it_was(tm
 
 def test_the_queue_hands_out_what_nobody_is_training_first(tmp_path):
     folder = StudyFolder(LocalStorage(tmp_path), "s")
-    first, second = (dataclasses.replace(order(tmp_path, (0,)), config_id=c) for c in (ID, "cd" * 10))
+    first, second = (dataclasses.replace(make_trial_request(tmp_path, (0,)), config_id=c) for c in (ID, "cd" * 10))
     leave(folder.ledger, 0)
-    queue = OrderQueue([first, second], folder)
+    queue = TrialQueue([first, second], folder)
     assert [queue.next(), queue.next(), queue.next()] == [second, first, None]

@@ -7,7 +7,7 @@ from make_study import make_distillation, make_study
 from test_tracking import copied_store, runs_of
 
 from analysis.report.mlflow_links import find_pages
-from d2l_study.study.commands.sync import sync
+from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.mlflow.address import client
 from d2l_study.study.mlflow.run_page import study_metrics, study_tags
 from d2l_study.study.mlflow.store import experiment_url, run_path
@@ -38,19 +38,19 @@ def test_the_best_of_each_arm_is_its_best_configuration_by_the_mean_of_its_repli
 
 def test_what_is_left_for_another_time_is_no_failure_and_a_study_that_was_stopped_stays_so(tmp_path, uri):
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2, missing=((1, 0), (1, 1)))
-    sync(folder, uri)
+    sync_mlflow(folder, uri)
     (parent,), children = runs_of(uri)
     assert parent.info.status == "FINISHED" and parent.data.tags["d2l.left"] == "2 runs" and len(children) == 1
     assert parent.data.metrics.keys() == {"best_val_bag_auc", "best_val_bag_auc/none"}
     store = client(uri)
     store.set_terminated(parent.info.run_id, "KILLED")  # Ctrl-C, say
-    sync(folder, uri)
+    sync_mlflow(folder, uri)
     assert runs_of(uri)[0][0].info.status == "KILLED"
 
 
 def test_a_study_of_students_has_the_best_of_all_its_arms(tmp_path, uri):
     folder = make_distillation(tmp_path, num_bags=(50,), teachers=("none",), students=("plain",), replicates=2)
-    sync(folder, uri)
+    sync_mlflow(folder, uri)
     (parent,), _ = runs_of(uri, "distilled")
     arms = {name.partition("/")[2] for name in parent.data.metrics}
     assert parent.info.status == "FINISHED" and parent.data.tags.get("d2l.left", "") == ""
@@ -59,7 +59,7 @@ def test_a_study_of_students_has_the_best_of_all_its_arms(tmp_path, uri):
 
 def test_every_link_opens_the_pages_of_training(tmp_path, uri):
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
-    sync(folder, uri)
+    sync_mlflow(folder, uri)
     pages = find_pages("made", uri)
     for address in (*pages.by_config.values(), pages.study):
         assert address.startswith("http://127.0.0.1:5000/#/experiments/1/runs/")

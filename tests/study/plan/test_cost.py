@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from d2l_study.study.commands.plan_summary import show_plan
-from d2l_study.study.commands.request import Request, prepare
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import (
@@ -204,7 +204,7 @@ def test_times_are_written_for_people(seconds: float, text: str) -> None:
 
 def test_a_plan_for_a_cluster_says_nothing_of_this_machine(tmp_path, capsys):
     def last_line(**options):
-        show_plan(prepare(Request("smoke", root=str(tmp_path / "runs"), **options)))
+        show_plan(prepare_study(RunOptions("smoke", root=str(tmp_path / "runs"), **options)))
         return capsys.readouterr().out.splitlines()[-1]
 
     assert re.match(r"  \d+ trials? at a time: ", last_line())
@@ -213,10 +213,10 @@ def test_a_plan_for_a_cluster_says_nothing_of_this_machine(tmp_path, capsys):
 
 
 def test_a_plan_says_what_packing_does_on_its_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    on_cpu = prepare(Request("smoke", root=str(tmp_path), overrides=("resources.pack=4",)))
+    on_cpu = prepare_study(RunOptions("smoke", root=str(tmp_path), overrides=("resources.pack=4",)))
     show_plan(on_cpu)
     assert "warning: resources.pack: 4 does nothing on a CPU" in capsys.readouterr().out
-    on_gpu = prepare(Request("smoke", root=str(tmp_path), overrides=("resources.pack=4", "resources.gpus=1")))
+    on_gpu = prepare_study(RunOptions("smoke", root=str(tmp_path), overrides=("resources.pack=4", "resources.gpus=1")))
     show_plan(on_gpu)
     said = capsys.readouterr().out
     assert "resources.pack" not in said

@@ -12,7 +12,7 @@ import pytest
 from d2l_study.data import SyntheticColonBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig
-from d2l_study.study.commands.request import Request, prepare
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.cost import work
@@ -33,22 +33,22 @@ def _cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("D2L_CACHE", str(tmp_path_factory.getbasetemp() / "given-bags"))
 
 
-def order(root, stage, config_id, replicates, teachers=()):
+def request(root, stage, config_id, replicates, teachers=()):
     sections = {"data": DATA.resolved().to_dict(), "teacher": TEACHER.to_dict(), "student": STUDENT.to_dict()}
     if stage == "teacher":
         sections.pop("student")
     return TrialRequest(
         root=str(root), study="s", config_id=config_id, label="none", stage=stage, sections=sections,
-        replicates=replicates, base_seed=5, checksum=DATA.load_pool().checksum, resources=Resources().to_dict(),
+        replicates=replicates, base_seed=5, data_checksum=DATA.load_pool().checksum, resources=Resources().to_dict(),
         keep_weights="all", code_version="test", teachers=teachers,
     )  # fmt: skip
 
 
 def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_their_folds(tmp_path):
     teacher, student, numbers = "aa" * 10, "bb" * 10, (0, 1, 2, 4)
-    assert set(run_trial(order(tmp_path, "teacher", teacher, numbers)).values()) == {"done"}
-    assert set(run_trial(order(tmp_path, "student", student, numbers, (teacher,))).values()) == {"done"}
-    assert set(run_trial(order(tmp_path, "oracle", "cc" * 10, (1,))).values()) == {"done"}
+    assert set(run_trial(request(tmp_path, "teacher", teacher, numbers)).values()) == {"done"}
+    assert set(run_trial(request(tmp_path, "student", student, numbers, (teacher,))).values()) == {"done"}
+    assert set(run_trial(request(tmp_path, "oracle", "cc" * 10, (1,))).values()) == {"done"}
     ledger = StudyFolder(LocalStorage(tmp_path), "s").ledger
     pool = DATA.load_pool()
     tested, sets = [], {}
@@ -114,7 +114,7 @@ def test_folds_that_cannot_be_trained_are_refused_before_anything_is_written(tmp
     path.write_text(TEXT.replace("folds: 3", "folds: 3, num_bags: [4, 9]"))
     root = tmp_path / "runs"
     with pytest.raises(UserError, match=r"data.num_bags: 9 is more than the 4 training bags of data set"):
-        prepare(Request(str(path), root=str(root)))
+        prepare_study(RunOptions(str(path), root=str(root)))
     assert not root.exists()
 
 

@@ -8,18 +8,17 @@ import pytest
 from analysis.cells.search_results import best_trial, pareto_front
 from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
-from d2l_study.study.commands.search_run import once_complete
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.samplers import Sampler, Told
-from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search
+from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search, once_complete
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.space import study_name
 from d2l_study.study.trial.trial_request import TrialRequest
-from d2l_study.study.tune.queue import SearchQueue
+from d2l_study.study.tune.trial_queue import SearchQueue
 
 SPACE = """
 description: a search
@@ -161,11 +160,13 @@ def test_more_trials_and_replicates_extend_a_search_and_another_one_is_refused(m
         assert "->" in str(error.value) and "--study" in str(error.value)
 
 
-def order_of(search, trial):
+def requests_of(search, trial):
     def make(t):
-        return [TrialRequest(root=str(search.folder.storage.root), study="s", config_id=t.config_id, label=t.label,
-                           stage="teacher", sections={}, replicates=(0, 1), base_seed=1, checksum="sum", resources={},
-                           keep_weights="none", code_version="test")]  # fmt: skip
+        return [TrialRequest(
+            root=str(search.folder.storage.root), study="s", config_id=t.config_id, label=t.label, stage="teacher",
+            sections={}, replicates=(0, 1), base_seed=1, data_checksum="sum", resources={}, keep_weights="none",
+            code_version="test",
+        )]  # fmt: skip
 
     return make(trial)
 
@@ -177,7 +178,7 @@ def queue_of(search, concurrent=2, limit=None):
         if trial.config_id in planned:
             return []
         planned[trial.config_id] = [0, 1]
-        return [] if search.folder.ledger.has(trial.config_id, 0) else order_of(search, trial)
+        return [] if search.folder.ledger.has(trial.config_id, 0) else requests_of(search, trial)
 
     return SearchQueue(search, [], search.folder, make, planned, concurrent, limit)
 
@@ -186,13 +187,13 @@ def test_the_queue_asks_as_many_as_there_are_places_and_ends_with_the_budget(mak
     search = make()
     queue, handed = queue_of(search), []
     while not queue.idle:
-        while (order := queue.next()) is not None:
-            handed.append(order)
+        while (request := queue.next()) is not None:
+            handed.append(request)
         assert len(search.open) <= 2
         if search.open:
             trial = search.open[0]
             train(search, trial)
-            queue.settled(next(o for o in handed if o.config_id == trial.config_id))
+            queue.trial_ended(next(r for r in handed if r.config_id == trial.config_id))
     assert len(search.trials) == 18 == len(handed) and not search.open
     assert queue.next() is None
 
@@ -203,11 +204,11 @@ def test_a_duplicate_is_told_and_never_trained_twice(make):
     search = make(text)
     queue, trained = queue_of(search), []
     while not queue.idle:
-        order = queue.next()
-        if order is not None:
-            trained.append(order.config_id)
-            train(search, next(t for t in search.trials if t.config_id == order.config_id))
-            queue.settled(order)
+        request = queue.next()
+        if request is not None:
+            trained.append(request.config_id)
+            train(search, next(t for t in search.trials if t.config_id == request.config_id))
+            queue.trial_ended(request)
     assert len(search.trials) == 18 and {t.state for t in search.trials} == {COMPLETE}
     assert len(trained) == len(set(trained)) <= 8
     for trial in search.trials:
@@ -218,9 +219,9 @@ def test_a_duplicate_is_told_and_never_trained_twice(make):
 def test_a_limit_bounds_what_is_asked_this_time(make):
     search = make()
     queue = queue_of(search, limit=3)
-    while (order := queue.next()) is not None:
+    while (request := queue.next()) is not None:
         train(search, search.open[0])
-        queue.settled(order)
+        queue.trial_ended(request)
     assert len(search.trials) == 3 and search.left == 15 and queue.idle
 
 

@@ -8,7 +8,7 @@ from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.errors import UserError
-from d2l_study.study.commands.extend import known
+from d2l_study.study.commands.extend import is_known
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import make_plan
@@ -125,9 +125,9 @@ def test_plan_refuses_a_new_study_and_goes_on_with_one_that_exists(tmp_path, cap
     space = load_space("twins.yaml")
     plan = make_plan(space, "wherever")
     folder = StudyFolder(LocalStorage(tmp_path), "twins")
-    assert not known(folder, plan.entries())
+    assert not is_known(folder, plan.entries())
     folder.write(space.text, {"space": space.to_dict()}, plan.entries())
-    assert known(folder, plan.entries()) and not known(folder, [{**plan.entries()[0], "config_id": "other"}])
+    assert is_known(folder, plan.entries()) and not is_known(folder, [{**plan.entries()[0], "config_id": "other"}])
 
 
 def test_a_stored_study_of_one_configuration_in_two_arms_is_read(tmp_path):

@@ -192,8 +192,8 @@ def test_other_labels_are_not_another_study(load, tmp_path):
     folder = make_study(tmp_path)
     entries = make_plan(space, "x").entries()
     folder.write(space.text, {"space": space.to_dict()}, [*entries, {**entries[0], "config_id": "of an extension"}])
-    extend.check_same(folder, entries, load(STUDENTS + "labels: {none: Plain}\n"))
-    extend.check_same(folder, entries, load(STUDENTS.replace("students", "a better description")))
+    extend.check_same_study(folder, entries, load(STUDENTS + "labels: {none: Plain}\n"))
+    extend.check_same_study(folder, entries, load(STUDENTS.replace("students", "a better description")))
 
 
 # ---- paths

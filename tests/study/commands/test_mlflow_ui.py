@@ -14,7 +14,7 @@ from test_tracking import copied_store
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands.mlflow_ui import free_port, serve
-from d2l_study.study.commands.sync import sync
+from d2l_study.study.commands.sync import sync_mlflow
 
 
 def test_without_a_store_it_names_the_command_that_makes_one(tmp_path):
@@ -43,7 +43,7 @@ def test_a_taken_port_is_not_fought_for():
 
 def test_it_serves_the_study_on_loopback_until_ctrl_c(tmp_path, tmp_path_factory):
     uri = copied_store(tmp_path, tmp_path_factory)
-    sync(make_study(tmp_path, "kept", num_bags=(50,), bag_sizes=(10,), replicates=2), uri)
+    sync_mlflow(make_study(tmp_path, "kept", num_bags=(50,), bag_sizes=(10,), replicates=2), uri)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         asked = taken.getsockname()[1]
         code = "from pathlib import Path; from d2l_study.study.commands.mlflow_ui import serve"

@@ -33,12 +33,13 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = MnistBags(num_bags=6, mean_bag_size=2, test_bags=4).resolved()
     teacher = TeacherConfig(steps=4, eval_every=2, feature_width=8)
-    order = TrialRequest(
+    request = TrialRequest(
         root=str(folder), study="mine", config_id=ONE, label="none", stage="teacher",
         sections={"data": data.to_dict(), "teacher": teacher.to_dict()}, replicates=(0, 1), base_seed=5,
-        checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",
+        data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
+        code_version="test",
     )  # fmt: skip
-    assert run_trial(order) == {0: "done", 1: "done"}
+    assert run_trial(request) == {0: "done", 1: "done"}
     study = StudyFolder(LocalStorage(folder), "mine")
     row, resolved = study.ledger.read(ONE, 1)["row"], study.ledger.read_config(ONE)
     weights = {WEIGHTS: study.ledger.read_file(ONE, 1, WEIGHTS)}

@@ -1,7 +1,7 @@
-"""Before a study runs on several machines: does each of them have this package, its data, and the results' root?
+"""Checks of a cluster's nodes before a study runs on them: this package, the data, and the root of results.
 
-A worker that lacks one of these would fail every trial it gets; a root that only the driver sees would scatter the
-results. So every node is asked first, and the answer names the node and what to do.
+A worker that lacks one of these would fail every trial it gets, and a root that only the driver sees would scatter the
+results. So every node is asked first. The error names the node and says what to do.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import d2l_study
 from d2l_study.errors import StorageError, UserError
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.study_folder import StudyFolder
-
-if TYPE_CHECKING:
-    from d2l_study.study.trial.trial_request import TrialRequest
+from d2l_study.study.trial.trial_request import TrialRequest
 
 SHARED = (
     "on several machines results need a folder that all of them share (--root /nfs/…) or a bucket "
     "(--root s3://BUCKET/FOLDER)"
 )
 WAIT_SECONDS = 120.0
-"""For a node to answer: its first worker process imports torch."""
+"""For a node to answer. Its first worker process imports torch."""
 
 
 def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]]) -> int:
     """Ask every node that can run trials; returns how many there are.
 
-    sections: the different `data` sections of the study; loading them here also fills each node's cache once, before
-    several trials of a node would. `UserError` names the first node that lacks something.
+    sections: the different `data` sections of the study. To load them here also fills each node's cache once, before
+    several trials of the node would. `UserError` names the first node that lacks something.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -43,8 +41,8 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
         answers = {}
         for node in nodes:
             here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-            asked = ray.remote(num_cpus=0, max_retries=2)(_probe_function()).options(scheduling_strategy=here)
-            answers[asked.remote(str(storage.root), key, [dict(section) for section in sections])] = node
+            probe = ray.remote(num_cpus=0, max_retries=2)(_probe_function()).options(scheduling_strategy=here)
+            answers[probe.remote(str(storage.root), key, [dict(section) for section in sections])] = node
         ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=WAIT_SECONDS)
         if late:
             raise UserError(f"node {_name(answers[late[0]])} does not answer within {WAIT_SECONDS:g} s (`ray status`)")
@@ -54,20 +52,20 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
             except Exception as error:  # whatever kept the probe from running there
                 cause = str(error).strip().splitlines()[-1:] or [type(error).__name__]
                 raise UserError(f"node {_name(answers[answer])}: {cause[0]}") from None
-            _judge(found, _name(answers[answer]), storage, mark)
+            _check_answer(found, _name(answers[answer]), storage, mark)
     finally:
         storage.delete(key)
     return len(nodes)
 
 
-def ensure_seen(order: TrialRequest) -> None:
-    """In a worker, before its trial: `StorageError` if this node does not see the study's folder. Nodes that a cluster
-    starts on demand were not there to be asked."""
-    if not StudyFolder(open_storage(order.root, known=True), order.study).exists():
-        raise StorageError(None, f"node {platform.node()} does not see it; {SHARED}", order.root)
+def check_root_is_shared(request: TrialRequest) -> None:
+    """In a worker, before its trial: `StorageError` if this node does not see the study's folder. A node that a cluster
+    starts on demand was not there to be asked (`check_nodes`)."""
+    if not StudyFolder(open_storage(request.root, known=True), request.study).exists():
+        raise StorageError(None, f"node {platform.node()} does not see it; {SHARED}", request.root)
 
 
-def _judge(found: Mapping[str, Any], node: str, storage: Storage, mark: str) -> None:
+def _check_answer(found: Mapping[str, Any], node: str, storage: Storage, mark: str) -> None:
     if found.get("missing"):
         raise UserError(
             f"node {node}: Python {found['python']} there cannot import d2l_study ({found['missing']}); install it on "
@@ -85,7 +83,7 @@ def _judge(found: Mapping[str, Any], node: str, storage: Storage, mark: str) -> 
 
 
 def _probe_function() -> Any:
-    """The question as a function that is sent by value: a node without this package can still run it."""
+    """The function that runs on each node. Ray sends it by value, so a node without this package can run it too."""
 
     def probe(root: str, key: str, sections: list[dict[str, Any]]) -> dict[str, Any]:
         import sys

@@ -1,16 +1,16 @@
-"""What a node is asked, without a cluster; tests/cluster asks real ones."""
+"""What a node is asked before a study, without a cluster; tests/cluster asks real nodes."""
 
 import traceback
 
 import pytest
 from make_study import make_study
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
 from d2l_study.errors import StorageError, UserError
 from d2l_study.study.ledger.local_storage import LocalStorage
-from d2l_study.study.tune.engine import train_in_worker
-from d2l_study.study.tune.nodes import _judge, _probe_function
-from d2l_study.study.tune.retries import STORAGE, loss_of
+from d2l_study.study.tune.node_checks import _check_answer, _probe_function
+from d2l_study.study.tune.retries import STORAGE, lost_trial
+from d2l_study.study.tune.worker import train_in_worker
 
 DATA = {"dataset": "mnist", "num_bags": 6, "mean_bag_size": 3}
 
@@ -23,7 +23,7 @@ def asked(root, mark="m", sections=(DATA,)):
 
 def test_a_node_that_has_everything_is_taken(tmp_path):
     answer, storage = asked(tmp_path)
-    _judge(answer, "10.0.0.1 (h)", storage, "m")
+    _check_answer(answer, "10.0.0.1 (h)", storage, "m")
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ def test_a_node_that_has_everything_is_taken(tmp_path):
 def test_a_node_that_lacks_something_is_named_with_what_to_do(change, words, tmp_path):
     answer, storage = asked(tmp_path)
     with pytest.raises(UserError, match=r"node 10\.0\.0\.1") as told:
-        _judge({**answer, **change}, "10.0.0.1 (h)", storage, "m")
+        _check_answer({**answer, **change}, "10.0.0.1 (h)", storage, "m")
     assert words in str(told.value)
 
 
 def test_a_node_that_joined_later_and_does_not_see_the_root_trains_nothing_and_ends_the_study(tmp_path):
     make_study(tmp_path / "driver")
-    elsewhere = order(tmp_path / "worker").to_dict()
+    elsewhere = make_trial_request(tmp_path / "worker").to_dict()
     with pytest.raises(StorageError) as told:
-        train_in_worker({"order": elsewhere})
+        train_in_worker({"request": elsewhere, "pause": 0.0})
     assert not (tmp_path / "worker").exists()
-    loss = loss_of("".join(traceback.format_exception(told.value)))
-    assert loss.kind == STORAGE and "does not see it" in loss.cause and "s3://BUCKET/FOLDER" in loss.cause
+    lost = lost_trial("".join(traceback.format_exception(told.value)))
+    assert lost.kind == STORAGE and "does not see it" in lost.cause and "s3://BUCKET/FOLDER" in lost.cause

@@ -30,14 +30,14 @@ def study(tmp_path_factory):
         patch.setenv("D2L_CACHE", str(tmp_path_factory.mktemp("cache")))
         data = SyntheticColonBags(images=9, side=60, folds=3).resolved()
         config = TeacherConfig(steps=4, eval_every=2, feature_width=16)
-        order = TrialRequest(
+        request = TrialRequest(
             root=str(tmp_path_factory.mktemp("root")), study="s", config_id=CONFIG, label="none", stage="teacher",
             sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(0, 1), base_seed=5,
-            checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
+            data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
             code_version="test",
         )  # fmt: skip
-        assert set(run_trial(order).values()) == {"done"}
-        yield StudyFolder(LocalStorage(order.root), "s"), data.load_pool()
+        assert set(run_trial(request).values()) == {"done"}
+        yield StudyFolder(LocalStorage(request.root), "s"), data.load_pool()
 
 
 def test_the_first_replicate_keeps_maps_and_its_scores_of_true_instances(study):
@@ -66,12 +66,12 @@ def test_a_class_map_keeps_its_maps_too(study):
     folder, pool = study
     sections = folder.ledger.read_config(CONFIG)["sections"]
     student = StudentConfig(steps=2, eval_every=2, augment="dihedral", temperature=1.0)
-    order = TrialRequest(
+    request = TrialRequest(
         root=folder.storage.root, study="s", config_id="cd" * 10, label="cam", stage="cam",
         sections={"data": sections["data"], "student": student.to_dict()}, replicates=(0,), base_seed=5,
-        checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="none", code_version="test",
+        data_checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="none", code_version="test",
     )  # fmt: skip
-    assert set(run_trial(order).values()) == {"done"}
+    assert set(run_trial(request).values()) == {"done"}
     metas, arrays = stored_maps(folder.ledger, "cd" * 10, 0)
     assert [m["image"] for m in metas] == [m["image"] for m in stored_maps(folder.ledger, CONFIG, 0)[0]]
     for k, meta in enumerate(metas):

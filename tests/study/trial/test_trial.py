@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from make_study import make_study
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
@@ -39,7 +39,7 @@ def comparable(record):
 
 
 def test_predictions_keep_the_labels_that_training_saw_beside_the_true_ones(tmp_path):
-    noisy = order(tmp_path, (0,))
+    noisy = make_trial_request(tmp_path, (0,))
     noisy.sections["data"] |= {"label_noise": 0.4, "val_bags": 40}
     run_trial(noisy)
     data = MnistBags(**noisy.sections["data"])
@@ -57,7 +57,7 @@ def test_predictions_keep_the_labels_that_training_saw_beside_the_true_ones(tmp_
 
 def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     reports = []
-    assert run_trial(order(tmp_path), lambda step, values: reports.append((step, sorted(values)))) == {
+    assert run_trial(make_trial_request(tmp_path), lambda step, values: reports.append((step, sorted(values)))) == {
         0: "done", 1: "done",
     }  # fmt: skip
     assert reports == [(2, [0, 1]), (4, [0, 1]), (6, [0, 1])]
@@ -85,7 +85,7 @@ def test_float32_is_no_tf32_in_a_trial(tmp_path):
     try:
         for backend in backends:
             backend.allow_tf32 = True
-        run_trial(order(tmp_path))
+        run_trial(make_trial_request(tmp_path))
         assert [backend.allow_tf32 for backend in backends] == [False, False]
     finally:
         for backend, allowed in zip(backends, before, strict=True):
@@ -108,7 +108,7 @@ def probed(monkeypatch):
 
 
 def test_the_first_trial_of_a_study_decides_its_precision_and_rows_say_which(tmp_path, probed):
-    asked = dataclasses.replace(order(tmp_path), resources=Resources(precision="auto").to_dict())
+    asked = dataclasses.replace(make_trial_request(tmp_path), resources=Resources(precision="auto").to_dict())
     assert run_trial(asked) == {0: "done", 1: "done"}
     assert probed == [((1, 28, 28), "cpu")]  # once, for all replicates
     other = dataclasses.replace(asked, config_id="cd" * 10, replicates=(0,))
@@ -154,18 +154,18 @@ def test_a_study_has_one_precision(tmp_path, probed):
 
 
 def test_what_is_committed_is_not_trained_again(tmp_path):
-    run_trial(order(tmp_path, replicates=(0,)))
+    run_trial(make_trial_request(tmp_path, replicates=(0,)))
     before = ledger_of(tmp_path).read("ab" * 10, 0)
     reports = []
-    run_trial(order(tmp_path, replicates=(0, 1)), lambda step, values: reports.append(set(values)))
+    run_trial(make_trial_request(tmp_path, replicates=(0, 1)), lambda step, values: reports.append(set(values)))
     assert reports == [{1}, {1}, {1}]
     assert ledger_of(tmp_path).read("ab" * 10, 0) == before
 
 
 def test_alone_together_and_in_pieces_give_the_same_rows(tmp_path):
-    run_trial(order(tmp_path / "together", replicates=(0, 1, 2)))
-    run_trial(order(tmp_path / "apart", replicates=(2,)))
-    run_trial(order(tmp_path / "apart", replicates=(0, 1)))
+    run_trial(make_trial_request(tmp_path / "together", replicates=(0, 1, 2)))
+    run_trial(make_trial_request(tmp_path / "apart", replicates=(2,)))
+    run_trial(make_trial_request(tmp_path / "apart", replicates=(0, 1)))
     for replicate in range(3):
         one, other = (comparable(ledger_of(tmp_path / n).read("ab" * 10, replicate)) for n in ("together", "apart"))
         assert one == other
@@ -176,13 +176,13 @@ class Killed(BaseException):
 
 
 def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path):
-    run_trial(order(tmp_path / "whole", lambda_adv=1.0))
+    run_trial(make_trial_request(tmp_path / "whole", lambda_adv=1.0))
 
     def die(step, values):
         if step >= 4:
             raise Killed
 
-    interrupted = order(tmp_path / "killed", checkpoint_every=2, lambda_adv=1.0)
+    interrupted = make_trial_request(tmp_path / "killed", checkpoint_every=2, lambda_adv=1.0)
     with pytest.raises(Killed):
         run_trial(interrupted, die)
     ledger = ledger_of(tmp_path / "killed")
@@ -197,7 +197,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_a_result_with_its_cause(tmp_path):
-    assert run_trial(order(tmp_path, learning_rate=1e30)) == {0: "failed", 1: "failed"}
+    assert run_trial(make_trial_request(tmp_path, learning_rate=1e30)) == {0: "failed", 1: "failed"}
     record = ledger_of(tmp_path).read("ab" * 10, 0)
     assert "step" in record["row"]["cause"] and "bag_auc" not in record["row"]
     assert "predictions.parquet" not in record["files"]
@@ -209,11 +209,11 @@ def test_an_exception_is_kept_and_not_raised(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(trial_module, "_pool", broken)
-        assert run_trial(order(tmp_path)) == {0: "failed", 1: "failed"}
+        assert run_trial(make_trial_request(tmp_path)) == {0: "failed", 1: "failed"}
     folder = StudyFolder(LocalStorage(tmp_path), "s")
     failure = folder.failure("ab" * 10, 0)
     assert failure["cause"] == "ZeroDivisionError: made to fail" and "Traceback" in failure["log"]
-    run_trial(order(tmp_path))  # the cause is gone: the run succeeds and its failure with it
+    run_trial(make_trial_request(tmp_path))  # the cause is gone: the run succeeds and its failure with it
     assert folder.failure("ab" * 10, 0) is None
 
 
@@ -223,11 +223,11 @@ def test_out_of_memory_is_raised_for_another_try(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trial_module, "_pool", full)
     with pytest.raises(RuntimeError, match="out of memory"):
-        run_trial(order(tmp_path))
+        run_trial(make_trial_request(tmp_path))
 
 
 def test_other_data_than_the_study_planned_with_is_refused(tmp_path):
-    run_trial(dataclasses.replace(order(tmp_path), checksum="another"))
+    run_trial(dataclasses.replace(make_trial_request(tmp_path), data_checksum="another"))
     cause = StudyFolder(LocalStorage(tmp_path), "s").failure("ab" * 10, 1)["cause"]
     assert "checksum" in cause and "another" in cause
 
@@ -238,7 +238,7 @@ def test_weights_are_kept_where_asked_for_and_give_the_predictions_again(tmp_pat
     from d2l_study.learning.prediction import Compute, Normalise, predict_bags
     from d2l_study.learning.teacher_model import teacher_model
 
-    asked = order(tmp_path, replicates=(0,), keep_weights="all")
+    asked = make_trial_request(tmp_path, replicates=(0,), keep_weights="all")
     run_trial(asked)
     ledger = ledger_of(tmp_path)
     params = load(ledger.read_file("ab" * 10, 0, "weights.safetensors"))

@@ -4,9 +4,9 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
-from d2l_study.study.commands.study_callback import StudyWatch
+from d2l_study.study.commands.study_callback import StudyCallback
 
 
 class Told:
@@ -24,15 +24,15 @@ class Told:
         return [(args, keys) for called, args, keys in self.calls if called == name]
 
 
-def watch(tmp_path, *orders, replicates=(0, 1)):
+def callback_of(tmp_path, *requests, replicates=(0, 1)):
     study = SimpleNamespace(
-        folder=SimpleNamespace(name="s"), request=SimpleNamespace(fail_fast=False), search=None,
+        folder=SimpleNamespace(name="s"), options=SimpleNamespace(fail_fast=False), search=None,
         space=SimpleNamespace(keep_weights="none"),
     )  # fmt: skip
-    entry = {"config_id": orders[0].config_id, "method": "m", "stage": "teacher", "values": {}, "varied": [],
+    entry = {"config_id": requests[0].config_id, "method": "m", "stage": "teacher", "values": {}, "varied": [],
              "replicates": list(replicates)}  # fmt: skip
     tracker = Told()
-    return StudyWatch(study, [entry], orders, tracker, Told(), {}, Told()), tracker
+    return StudyCallback(study, [entry], requests, tracker, Told(), {}, Told()), tracker
 
 
 def reports(*steps):
@@ -45,25 +45,25 @@ def reports(*steps):
 )
 def test_a_curve_that_begins_late_lacks_its_beginning(tmp_path, first, lacks):
     """The trial validates every 2 steps: a first report of a later step comes from a checkpoint of another driver."""
-    mine = order(tmp_path)
+    mine = make_trial_request(tmp_path)
     assert mine.interval == 2
-    watched, tracker = watch(tmp_path, mine)
-    watched.started(mine)
-    watched.reported(mine, max(first), reports(*first))
+    callback, tracker = callback_of(tmp_path, mine)
+    callback.on_trial_start(mine)
+    callback.on_trial_report(mine, max(first), reports(*first))
     assert bool(tracker.named("may_lack")) == lacks
-    watched.reported(mine, max(first) + 2, reports(*(step + 2 for step in first)))
+    callback.on_trial_report(mine, max(first) + 2, reports(*(step + 2 for step in first)))
     assert len(tracker.named("may_lack")) == lacks and len(tracker.named("report")) == 2
 
 
 def test_replicates_that_were_there_report_nothing(tmp_path):
     """The mean curve is of all replicates of the plan, and the ones that were there come from the ledger."""
-    mine = dataclasses.replace(order(tmp_path), replicates=(1,))
-    watched, tracker = watch(tmp_path, mine)
-    watched.started(mine)
+    mine = dataclasses.replace(make_trial_request(tmp_path), replicates=(1,))
+    callback, tracker = callback_of(tmp_path, mine)
+    callback.on_trial_start(mine)
     ((_, keys),) = tracker.named("begin")
     assert keys["replicates"] == [0, 1]
     assert tracker.named("may_lack") == [((mine.config_id,), {})]
 
 
 def test_an_interval_longer_than_the_training_ends_with_it(tmp_path):
-    assert order(tmp_path, steps=3, eval_every=50).interval == 3
+    assert make_trial_request(tmp_path, steps=3, eval_every=50).interval == 3

@@ -1,9 +1,9 @@
-"""What is tried again after a loss, and how often; deterministic failures are in test_trial."""
+"""What is tried again after a trial was lost, and how often. Failures that would come again are in test_trial."""
 
 import dataclasses
 
 import pytest
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
 from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -11,7 +11,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.tune.retries import DRIVER, MEMORY, STORAGE, WORKER, Loss, loss_of, next_attempt
+from d2l_study.study.tune.retries import DRIVER, MEMORY, STORAGE, WORKER, LostTrial, lost_trial, retry
 
 
 @pytest.mark.parametrize(
@@ -40,26 +40,28 @@ from d2l_study.study.tune.retries import DRIVER, MEMORY, STORAGE, WORKER, Loss, 
         ("", WORKER, "lost"),
     ],
 )
-def test_a_loss_is_told_by_its_log(log, kind, words):
-    found = loss_of(log)
+def test_the_log_says_why_a_trial_was_lost(log, kind, words):
+    found = lost_trial(log)
     assert found.kind == kind and words in found.cause and "\n" not in found.cause
 
 
-def test_a_storage_error_is_told_without_number_and_place():
+def test_a_storage_error_is_named_without_number_and_place():
     log = "RayTaskError\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'"
-    assert loss_of(log).cause == "No space left on device"
+    assert lost_trial(log).cause == "No space left on device"
 
 
 def lost(tmp_path, replicates, retries, kinds):
-    """The pieces handed out after each loss, following the first piece, and the folder."""
+    """The pieces that are run after each loss, following the first piece, and the folder."""
     folder = StudyFolder(LocalStorage(tmp_path), "s")
-    asked = dataclasses.replace(order(tmp_path, replicates), resources=Resources(retries=retries).to_dict())
+    request = dataclasses.replace(
+        make_trial_request(tmp_path, replicates), resources=Resources(retries=retries).to_dict()
+    )
     pieces = []
     for kind in kinds:
-        again = next_attempt(asked, Loss(kind, "gone", "log"), folder)
+        again = retry(request, LostTrial(kind, "gone", "log"), folder)
         pieces.append([(piece.attempt, piece.replicates) for piece in again])
         if again:
-            asked = again[0]
+            request = again[0]
     return pieces, folder
 
 
@@ -81,7 +83,7 @@ def test_out_of_memory_halves_the_replicates(tmp_path):
 
 
 def test_what_was_committed_before_the_loss_is_not_run_again(tmp_path):
-    run_trial(order(tmp_path, (0,)))
+    run_trial(make_trial_request(tmp_path, (0,)))
     pieces, folder = lost(tmp_path, (0, 1), 1, [WORKER])
     assert pieces == [[(2, (1,))]] and folder.lost_attempts("ab" * 10, 0) == []
 
@@ -94,7 +96,7 @@ def test_memory_and_storage_are_no_failures_of_the_run(error, tmp_path, monkeypa
 
     monkeypatch.setattr(trial_module, "_pool", broken)
     with pytest.raises(type(error)):
-        run_trial(order(tmp_path, (0,)))
+        run_trial(make_trial_request(tmp_path, (0,)))
     assert StudyFolder(LocalStorage(tmp_path), "s").failure("ab" * 10, 0) is None
 
 

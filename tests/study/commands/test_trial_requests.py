@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from d2l_study.study.commands.request import Request, prepare
-from d2l_study.study.commands.trial_requests import make_orders
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.trial_requests import make_trial_requests
 
 TEACHERS = """\
 description: teachers
@@ -30,8 +30,8 @@ replicates: 5
 def pieces(tmp_path: Path, text: str, concurrent: int) -> list[tuple[str, tuple[int, ...]]]:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    study = prepare(Request(str(path), root=str(tmp_path / "runs")))
-    orders, weights = make_orders(study, concurrent, "code")
+    study = prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
+    orders, weights = make_trial_requests(study, concurrent, "code")
     assert len(weights) == len(orders)
     return [(order.label, order.replicates) for order in orders]
 

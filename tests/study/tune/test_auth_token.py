@@ -45,7 +45,7 @@ def test_a_token_that_others_can_read_is_said_with_what_to_type(tmp_path, monkey
     file.write_text("0" * 64)
     file.chmod(mode)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    said = auth_token.warning()
+    said = auth_token.token_file_warning()
     assert (said is not None) == told
     if said is not None:
         assert said.endswith(f"chmod 600 '{file}'") and f"{mode:04o}" in said and "\n" not in said
@@ -55,7 +55,7 @@ def test_no_token_no_home_no_warning(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     for home in (tmp_path, "/proc/1/nowhere", "/dev/null"):
         monkeypatch.setenv("HOME", str(home))
-        assert auth_token.warning() is None
+        assert auth_token.token_file_warning() is None
 
 
 def test_a_token_that_the_user_names_is_left_alone(monkeypatch, tmp_path):

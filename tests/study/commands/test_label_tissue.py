@@ -37,12 +37,12 @@ def _train(dataset: str, data: Path, root: Path) -> Any:
     section: Any = DATASETS[dataset](root=str(data), folds=3)
     pool = section.load_pool()
     config = TeacherConfig(extractor="lenet_histology", feature_width=16, steps=2, eval_every=2)
-    order = TrialRequest(
+    request = TrialRequest(
         root=str(root), study="s", config_id=CONFIG, label="none", stage="teacher",
         sections={"data": section.to_dict(), "teacher": config.to_dict()}, replicates=(0,), base_seed=5,
-        checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",
+        data_checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="all", code_version="test",
     )  # fmt: skip
-    assert set(run_trial(order).values()) == {"done"}
+    assert set(run_trial(request).values()) == {"done"}
     return pool
 
 

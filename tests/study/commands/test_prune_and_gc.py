@@ -263,10 +263,10 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
                     path.unlink()
 
     thread = threading.Thread(target=collection)
-    real, real_look = run.prepare, run.waited_for_collection
+    real, real_look = run.prepare_study, run.waited_for_collection
 
-    def prepare(request):
-        study = real(request)
+    def prepare(options):
+        study = real(options)
         prepared.set()
         if over_before_the_study_looks:
             thread.join()
@@ -278,7 +278,7 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
         looking.set()
         return real_look(*arguments)
 
-    monkeypatch.setattr(run, "prepare", prepare)
+    monkeypatch.setattr(run, "prepare_study", prepare)
     monkeypatch.setattr(run, "waited_for_collection", look)
     thread.start()
     said = whole.run("drawn")

@@ -21,7 +21,7 @@ from analysis.rows.results import export
 from d2l_study import study_names
 from d2l_study.cli import main
 from d2l_study.errors import UserError
-from d2l_study.study.commands.sync import sync
+from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.studies import find_study, list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -79,7 +79,7 @@ def test_an_accepted_name_works_in_files_and_tables(rows, tmp_path, name):
 def test_an_accepted_name_works_in_mlflow(made, tmp_path, name):
     folder = renamed(made, tmp_path / "root", name)
     uri = f"sqlite:///{folder.storage.root}/mlflow.db"
-    assert sync(folder, uri).created == 1 and sync(folder, uri).unchanged == 1
+    assert sync_mlflow(folder, uri).created == 1 and sync_mlflow(folder, uri).unchanged == 1
     found = analysis.load(f"mlflow:{uri}#{name}")
     assert found["study"].unique().tolist() == [name] and len(found) == 2
 

@@ -2,7 +2,7 @@
 
 import pytest
 from make_study import make_study
-from make_trial_request import order
+from make_trial_request import make_trial_request
 
 from d2l_study import cli
 from d2l_study.study.ledger.lease import lease
@@ -109,7 +109,7 @@ def test_a_teacher_run_by_its_id_can_teach(tmp_path, capsys):
 
 
 def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
-    asked = order(tmp_path, replicates=(0,))
+    asked = make_trial_request(tmp_path, replicates=(0,))
 
     def broken(data):
         raise ZeroDivisionError("made to fail")

@@ -1,0 +1,93 @@
+"""Trials that a schedule ends early: the rule that the driver follows within one `run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.errors import DamagedError
+from d2l_study.study.commands.search_trials import planned_replicates
+from d2l_study.study.ledger.run_files import CURVE
+from d2l_study.study.ledger.timestamps import timestamp
+from d2l_study.study.search.pruning import METRIC, Pruner
+from d2l_study.study.search.search import once_complete
+from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.keys import scientific
+from d2l_study.study.trial.trial_request import TrialRequest
+
+if TYPE_CHECKING:
+    from d2l_study.study.commands.prepare_study import PreparedStudy
+    from d2l_study.study.ledger.study_folder import StudyFolder
+    from d2l_study.study.tune.run_trials import EarlyStoppingRule
+
+
+def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
+    """The rule of the space's `schedule`; None without one. It records the runs of a trial that it ends as pruned.
+
+    The rule begins with the curves of all trials that are done or were ended early, so that a study that goes on
+    decides as it did before.
+    """
+    if study.space.schedule == "none":
+        return None
+    pruner, ledger, folder = Pruner(study.space.schedule), study.folder.ledger, study.folder
+    expected: set[str] = set()
+    complete = once_complete(folder)
+
+    def expect(c: Configuration) -> None:
+        expected.add(c.config_id)
+        own = c.sections[study.space.stage].to_dict()
+        group = json.dumps([c.method, scientific(c.sections["data"])], sort_keys=True)
+        pruner.expect(c.config_id, group, own["steps"] * own.get("generations", 1))
+
+    replicates = planned_replicates(folder, study.plan.configurations, study.plan.replicates)
+    for c in study.plan.configurations:
+        if c.stage != study.space.stage or c.config_id in expected:
+            continue
+        expect(c)
+        for replicate in replicates[c.config_id]:
+            if ledger.has(c.config_id, replicate):
+                pruner.heard(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
+            elif (ended := ledger.pruned(c.config_id, replicate, folder.name)) is not None:
+                pruner.heard(c.config_id, replicate, ended["curve"])
+
+    def ends(request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
+        if request.stage != study.space.stage:
+            return False  # a teacher whose students wait for it, or a reference
+        if request.config_id in complete:
+            return False  # it is trained again, to the end that it had
+        if request.config_id not in expected:  # a search has asked for it since
+            assert study.search is not None
+            expect(next(c for c in study.search.configurations if c.config_id == request.config_id))
+        cause = pruner.judge(request.config_id, request.replicates, step, values)
+        if cause is None:
+            return False
+        found = pruner.curve(request.config_id)
+        for replicate in request.replicates:
+            points = found.points.get(replicate, {})
+            ledger.write_pruned(request.config_id, replicate, folder.name, {
+                "cause": cause, "step": step, "value": found.best(step / found.steps), "at": timestamp(),
+                "curve": [{"step": s, METRIC: v} for s, v in sorted(points.items())],
+            })  # fmt: skip
+        return True
+
+    return ends
+
+
+def forget_pruned(study: PreparedStudy) -> None:
+    """If the study has no schedule any more, let trials that an earlier command ended early be trained to their end."""
+    folder = study.folder
+    if study.space.schedule == "none" and folder.exists():
+        if folder.known_resolved().get("space", {}).get("schedule", "none") == "none":
+            return
+        for trial in study.plan.trials():
+            for replicate in trial.replicates:
+                folder.ledger.forget_pruned(trial.configuration.config_id, replicate, folder.name)
+
+
+def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:
+    """The validation curve of a committed run; empty if it is lost."""
+    try:
+        return json.loads(folder.ledger.read_file(config, replicate, CURVE))
+    except (KeyError, FileNotFoundError, DamagedError):
+        return []

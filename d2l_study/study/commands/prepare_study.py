@@ -1,0 +1,122 @@
+"""A study from the options of the command line: everything is read and checked, and nothing written or started yet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l_study.errors import UserError
+from d2l_study.study.commands import extend
+from d2l_study.study.ledger.gc_flag import last_collection
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.configurations import Checksum, configurations
+from d2l_study.study.plan.data_checks import check_data
+from d2l_study.study.plan.data_checksums import DataChecksums
+from d2l_study.study.plan.plan import Plan, make_plan
+from d2l_study.study.plan.precision import check_precision
+from d2l_study.study.search.search import Search
+from d2l_study.study.space.arm_checks import check_arms
+from d2l_study.study.space.load import load_space
+from d2l_study.study.space.space import Space, study_name
+from d2l_study.study_names import can_be_folder, check_study_name
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `run` and `plan`, by their names on the command line (overrides: `--set`)."""
+
+    space: str
+    study: str | None = None
+    overrides: tuple[str, ...] = ()
+    replicates: int | None = None
+    limit: int | None = None
+    max_concurrent: int | None = None
+    address: str = "local"
+    root: str = "runs"
+    tracking_uri: str | None = None
+    fresh: bool = False
+    extend: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study whose options, space and data have been checked. Nothing has been written or started yet.
+
+    checksum: of its data, or a function of a data section. search: None if its configurations are known beforehand.
+    """
+
+    options: RunOptions
+    space: Space
+    folder: StudyFolder
+    plan: Plan
+    checksum: Checksum = ""
+    search: Search | None = None
+    undefined_metrics: tuple[str, ...] = ()
+    """Which metrics its data leave undefined, a line each."""
+    data_summary: tuple[str, ...] = ()
+    """What its given bags are, in lines."""
+    last_collection: str = ""
+    """The last garbage collection (`gc_flag`) before the plan was compared with the ledger."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def prepare_study(options: RunOptions) -> PreparedStudy:
+    """Read and check all that can be checked before anything is written: space, data, plan. `UserError` if something is
+    wrong."""
+    space = load_space(options.space, options.overrides, options.replicates)
+    name = study_name(space) if options.study is None else options.study
+    storage = open_storage(options.root)
+    storage.ensure_usable()
+    folder = StudyFolder(storage, name)
+    if not (can_be_folder(name) and folder.exists()):
+        # A study that exists keeps its name, which may be from before there was a rule.
+        check_study_name(name, "--study" if options.study is not None else f"--space {options.space}: the study's name")
+    collection = last_collection(storage)
+    checksums = DataChecksums()
+    search = Search(space, folder, checksums) if space.adaptive else None
+    asked = search.configurations if search else None
+    if options.fresh and search is not None:
+        raise UserError(
+            f"--fresh: not allowed with a search by {space.search and space.search.method}, which is told what the "
+            "ledger holds; give it a ledger of its own with --root"
+        )
+    pruned_by = name if space.schedule != "none" else None
+    plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if options.fresh else None)
+    new = not extend.is_known(folder, plan.entries())
+    if new:
+        check_arms(space)
+    if search is not None or plan.trials():
+        check_precision(folder, space.resources.precision)
+    summary: list[str] = []
+    undefined = check_data(plan.configurations or configurations(space, checksums), space, summary, new)
+    return PreparedStudy(options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), collection)
+
+
+def check_same_study(study: PreparedStudy) -> None:
+    """`UserError` if its folder holds a study of another space. A search was compared when it was read."""
+    if study.search is None or not study.search.trials:
+        extend.check_same_study(study.folder, study.plan.entries(), study.space, study.options.extend)
+
+
+def machine_resources() -> tuple[int, int]:
+    """The processor cores that this process may use, and this machine's NVIDIA GPUs."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus, len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def known_concurrency(space: Space, options: RunOptions) -> int | None:
+    """How many trials will run side by side, as far as it is known before Ray is started.
+
+    On a cluster it is `max_concurrent`, and None without that: how many fit is known once the cluster is joined.
+    """
+    if options.address != "local":
+        return options.max_concurrent
+    cpus, gpus = machine_resources()
+    fits = space.resources.slots(cpus, gpus or 1)  # a plan for a GPU can be made anywhere
+    return max(1, min(fits, options.max_concurrent or fits))

@@ -1,0 +1,62 @@
+"""A trial that the ledger or a plan knows by its id, to be run again in this process (`trial`, `reproduce`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from d2l_study.errors import DamagedError, UserError
+from d2l_study.study.ledger import provenance
+from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.storage import Storage
+from d2l_study.study.ledger.studies import list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.trial_request import TrialRequest
+
+
+def find_configuration(storage: Storage, identity: str) -> str:
+    """The config_id that begins with `identity`; `UserError` if there is none, or more than one."""
+    known = [name for head in storage.list("results") for name in storage.list(f"results/{head}")]
+    found = [name for name in known if identity and name.startswith(identity)]
+    found = found or (_planned(storage, identity) if identity else [])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root} (ids are in the "
+                        "tables' CSV and in MLflow, and, once the study was begun, in `plan`)")  # fmt: skip
+    raise UserError(f"--id {identity!r}: {len(found)} trials begin so: {', '.join(map(trial_id, found[:5]))}")
+
+
+def _planned(storage: Storage, identity: str) -> list[str]:
+    """The planned configurations whose ids begin so, of all studies, that nobody has begun yet. What the ids stand for
+    is made from the study's space, and written to the ledger."""
+    from d2l_study.study.search.restore import restore_configurations
+
+    found: set[str] = set()
+    for name in list_studies(storage):
+        folder = StudyFolder(storage, name)
+        try:
+            wanted = {entry["config_id"] for entry in folder.plan() if entry["config_id"].startswith(identity)}
+        except (DamagedError, FileNotFoundError):
+            continue
+        if wanted:
+            found |= restore_configurations(folder, wanted)
+    return sorted(found)
+
+
+def request_for_record(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialRequest:
+    """The request for replicates of a configuration that the ledger knows, to be run in this process. Weights are kept,
+    whatever the space says: a teacher's students may need them."""
+    resolved = ledger.read_config(config)
+    return TrialRequest(
+        root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
+        label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),
+        base_seed=resolved["base_seed"], data_checksum=resolved["data_checksum"], resources=Resources().to_dict(),
+        keep_weights="all", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
+    )  # fmt: skip
+
+
+def use_recorded_settings(request: TrialRequest, row: dict[str, Any]) -> None:
+    """Take the precision and the threads of a committed run, so that the same kind of machine gives the same result."""
+    request.resources.update({"precision": row["precision"], "threads": int(row["threads"])})

@@ -1,0 +1,96 @@
+"""What `run` and `plan` print of a search before any work: its arms, distributions and budget, and how far it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from d2l_study.errors import counted
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
+from d2l_study.study.plan.plan import Plan
+from d2l_study.study.search.search import OPEN, Search
+from d2l_study.study.space.schedules import RUNGS, WARM_UP
+from d2l_study.study.space.space import Space
+
+if TYPE_CHECKING:
+    from d2l_study.study.commands.prepare_study import PreparedStudy
+
+SAMPLERS = {
+    "tpe": "tree-structured Parzen estimator, multivariate, trials at work counted as bad",
+    "gp": "Gaussian process, expected improvement",
+    "cmaes": "CMA-ES",
+    "random": "draws, the same in every arm",
+    "grid": "every point of the axes",
+}
+
+
+def estimate_search(study: PreparedStudy, concurrent: int) -> Estimate:
+    """The predicted time for what is left of a search. Random draws stand for the trials not asked for yet."""
+    search, plan = study.search, study.plan
+    assert search is not None
+    asked = [trial.configuration for trial in plan.trials()]
+    drawn = [c for c in configurations(study.space, study.checksum) if c.stage == study.space.stage]
+    stand_in = drawn[max(0, len(drawn) - search.left) :] if search.left else []
+    done = {c.config_id: plan.done.get(c.config_id, set()) for c in asked}
+    rows = earlier_rows(study.folder.storage)
+    left = Plan([*asked, *stand_in], plan.replicates, done)
+    return estimate(left, rows, concurrent, study.space.resources, study.options.limit)
+
+
+def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
+    """Print what a search will do, how, and how far it is."""
+    search, options, plan = study.search, study.space.search, study.plan
+    assert search is not None and options is not None
+    arms = list(dict.fromkeys(problem.label for problem in search.problems))
+    fixed = [problem.label for problem in search.problems if not problem.distributions]
+    print(f"{study.name}: {study.space.description}")
+    ended = [t for t in search.trials if t.state != OPEN]
+    runs = search.budget * plan.replicates
+    print(
+        f"  search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
+        f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), the first "
+        f"{min(options.startup, options.trials)} drawn at random"
+    )
+    for name in fixed:
+        print(f"  {name} has no distribution: it is one trial")
+    words = ", ".join(f"{name} ({goal})" for name, goal in zip(options.names, options.goals, strict=True))
+    print(f"  looking at {words}, the mean of {plan.replicates} replicates" + (
+        "; ORACLE: this search sees true instance labels" if options.sees_labels else ""))  # fmt: skip
+    for line in _distribution_lines(search):
+        print(f"    {line}")
+    print(f"  schedule: {schedule_text(study.space)}")
+    print(
+        f"  {counted(search.budget, 'trial')} × {counted(plan.replicates, 'replicate')} = {counted(runs, 'run')}: "
+        f"{counted(len(ended), 'trial')} told, "
+        f"{len(search.open)} to go on with, {search.left} to ask"
+        + (f" (--limit: {counted(study.options.limit, 'trial')})" if study.options.limit is not None else "")
+    )
+    print(f"  {duration}")
+    if list_all:
+        for trial in search.trials:
+            values = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
+            print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {values}".rstrip())
+
+
+def _distribution_lines(search: Search) -> list[str]:
+    arms: dict[tuple[str, str], list[str]] = {}
+    for problem in search.problems:
+        for key, distribution in problem.distributions.items():
+            names = arms.setdefault((key, distribution.text), [])
+            if problem.arm not in names:
+                names.append(problem.arm)
+    every = {problem.arm for problem in search.problems}
+    return [
+        f"{key} ∈ {text}" + ("" if set(names) == every else f"  ({', '.join(names)})")
+        for (key, text), names in arms.items()
+    ]
+
+
+def schedule_text(space: Space) -> str:
+    """The space's `schedule` in words."""
+    if space.schedule == "asha":
+        shares = " and ".join(f"1/{round(1 / share)}" for share in RUNGS)
+        return f"asha: at {shares} of its steps a trial goes on if it is in the best third, by validation AUC"
+    if space.schedule == "median":
+        return f"median: from 1/{round(1 / WARM_UP)} of its steps on a trial ends if it is below the others' median"
+    return "none: every trial is trained to its end"

@@ -1,0 +1,86 @@
+"""The trials of a search within one `run`: which of them go on, and those that the search asks for meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from d2l_study.study.ledger.gc_flag import waited_for_collection
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.cost import work
+from d2l_study.study.plan.plan import Plan, committed, extended
+from d2l_study.study.search.search import Trial
+from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.trial.trial_request import TrialRequest
+from d2l_study.study.tune.trial_queue import SearchQueue
+
+if TYPE_CHECKING:
+    from d2l_study.study.commands.prepare_study import PreparedStudy
+    from d2l_study.study.ledger.study_folder import StudyFolder
+
+
+def begin_search(study: PreparedStudy) -> None:
+    """Before the trials of a search: tell it what has ended since, and open again what is to be trained further."""
+    if study.search is None:
+        return
+    study.search.settle(planned_replicates(study.folder, study.search.configurations, study.plan.replicates))
+    study.search.reopen([trial.configuration.config_id for trial in study.plan.trials()])
+
+
+def typical_work(study: PreparedStudy) -> float:
+    """The predicted work of one trial of a search (`cost.work`): the mean over random draws of its configuration."""
+    drawn = [c for c in configurations(study.space, study.checksum) if c.stage == study.space.stage]
+    return sum(map(work, drawn)) / len(drawn) * study.plan.replicates
+
+
+def varied_keys(study: PreparedStudy, known: Sequence[str]) -> list[str]:
+    """The flat names of the keys that vary; known: those of the plan, which is empty before a search has asked."""
+    return list(known) or (list(study.search.frame.varied) if study.search is not None else [])
+
+
+def planned_replicates(folder: StudyFolder, found: Sequence[Configuration], replicates: int) -> dict[str, list[int]]:
+    """config_id -> the replicates that the study has of it: those asked for now, and those of earlier commands."""
+    entries = Plan(list(found), replicates).entries()
+    return {entry["config_id"]: entry["replicates"] for entry in extended(folder, entries)}
+
+
+def search_queue(
+    study: PreparedStudy, requests: Sequence[TrialRequest], concurrent: int,
+    make_request: Callable[[Configuration, Sequence[int]], TrialRequest],
+    add_trials: Callable[[list[dict[str, Any]], list[TrialRequest]], None],
+) -> SearchQueue:  # fmt: skip
+    """The queue of a search.
+
+    requests: for what was asked for already. make_request: (configuration, replicates) -> the request for one trial.
+    add_trials: takes what comes later, new entries of the plan and the requests for them.
+    """
+    search, folder, plan = study.search, study.folder, study.plan
+    assert search is not None
+    replicates = planned_replicates(folder, search.configurations, plan.replicates)
+
+    def make_requests(trial: Trial) -> list[TrialRequest]:
+        new = [c for c in trial.configurations if (c.method, c.config_id) not in known]
+        known.update((c.method, c.config_id) for c in new)
+        entries = Plan(new, plan.replicates).entries()
+        if entries:
+            folder.write_plan([*folder.plan(), *entries])
+            waited_for_collection(folder.storage, "")
+        requests = []
+        for c in new:
+            if c.config_id in replicates:  # in another arm, or a teacher of an earlier trial
+                continue
+            replicates[c.config_id] = list(range(plan.replicates))
+            weights = (c.teaches or study.space.keep_weights == "all") and c.stage != "attention"
+            done = committed(folder.ledger, c.config_id, weights)
+            missing = [r for r in replicates[c.config_id] if r not in done]
+            if missing:
+                requests.append(make_request(c, missing))
+            for replicate in replicates[c.config_id] if c.teaches else ():
+                folder.ledger.need_weights(c.config_id, replicate, folder.name)
+        add_trials(entries, requests)
+        return requests
+
+    known = {(c.method, c.config_id) for c in search.configurations}
+    limit = study.options.limit
+    left_to_ask = None if limit is None else max(0, limit - len({request.config_id for request in requests}))
+    return SearchQueue(search, requests, folder, make_requests, replicates, concurrent, left_to_ask)

@@ -1,0 +1,108 @@
+"""`list` and `status`: which studies there are, and how far each is. They change nothing."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Any
+
+from d2l_study.errors import DamagedError, counted
+from d2l_study.study.ledger.lease import holder
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.search_document import still_to_ask
+from d2l_study.study.ledger.studies import find_study, list_studies
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.ledger.timestamps import timestamp
+from d2l_study.study.plan.cost import human_seconds
+
+
+def show_list(root: str) -> int:
+    """Print every study under the root in a line: its runs done, failed and in all, and its description."""
+    storage = open_storage(root)
+    storage.ensure_usable()
+    names = list_studies(storage)
+    if not names:
+        print(f"no studies under {storage.root}")
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        folder = StudyFolder(storage, name)
+        try:
+            counts, description = run_counts(folder), folder.resolved().get("space", {}).get("description", "")
+        except DamagedError as error:
+            print(f"{name:<{width}}  cannot be read: {error}")
+            continue
+        failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        at_work = ", running" if holder(folder) else ""
+        print(f"{name:<{width}}  {counts['done']} of {sum(counts.values())} runs{failed}{at_work}  {description}")
+    return 0
+
+
+def show_status(study: str, root: str) -> int:
+    """Print how far a study is: its runs by state, the driver that trains it, its speed, and what failed."""
+    folder = find_study(study, root)
+    rows = list(folder.iter_rows())
+    counts = run_counts(folder, rows)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    print(f"{folder.name}: {folder.resolved().get('space', {}).get('description', '')}")
+    driver = holder(folder)
+    progress = (driver or {}).get("progress") or {}
+    running = progress.get("running", [])
+    if rows:
+        print(f"  {_trial_states(rows, len(running))}; {counted(len(rows), 'run')}: {states}")
+    else:
+        print("  no trial has been begun yet")
+    unasked, later = still_to_ask(folder)
+    if unasked:
+        print(f"  its search has {counted(unasked, 'trial')} still to ask for")
+    if driver is None:
+        left = counts["missing"] + later
+        print("  nobody is at work on it" + (f"; {left} runs are left: run it again to go on" if left else ""))
+    else:
+        begun, now = float(driver.get("begun", driver["beat"])), time.time()
+        print(f"  process {driver['pid']} on {driver['host']} is at work on it, for {human_seconds(now - begun)}")
+        recent = sum(row.get("committed_at", "") >= timestamp(begun) for row in rows)
+        if recent:
+            speed = recent / (now - begun)
+            left = progress.get("left") or (counts["missing"] + later) / speed
+            ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
+            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; {human_seconds(left)} left "
+                  f"(until {ends:%d %b %H:%M})")  # fmt: skip
+        for trial in running[:10]:
+            print(f"    {trial['label']}: step {trial['step']} of {trial['steps']}, {trial['replicates']} replicates")
+        if len(running) > 10:
+            print(f"    … and {len(running) - 10} more")
+    lost = len(folder.storage.list(f"{folder.key}/attempts"))
+    if lost:
+        print(f"  {lost} runs lost an attempt with their worker, node or memory")
+    causes: dict[str, int] = {}
+    for row in rows:
+        if row["status"] == "failed":
+            causes[str(row["cause"])] = causes.get(str(row["cause"]), 0) + 1
+    for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:10]:
+        print(f"  failed × {count}: {cause}")
+    return 0
+
+
+def run_counts(folder: StudyFolder, rows: list[dict[str, Any]] | None = None) -> dict[str, int]:
+    """How many runs of a study are done, failed, pruned and missing. rows: those of the study, if they are known."""
+    counts = {"done": 0, "failed": 0, "pruned": 0, "missing": 0}
+    for row in folder.iter_rows() if rows is None else rows:
+        counts[row["status"]] += 1
+    return counts
+
+
+def _trial_states(rows: list[dict[str, Any]], running: int) -> str:
+    """Trials (configurations) by state: `84 trials: 31 done, 2 running, 51 waiting`."""
+    states: dict[str, set[str]] = {}
+    for row in rows:
+        states.setdefault(row["config_id"], set()).add(row["status"])
+    counts = {"done": 0, "failed": 0, "pruned": 0, "waiting": 0}
+    for found in states.values():
+        state = "waiting" if "missing" in found else "failed" if "failed" in found else "pruned" if "pruned" in found \
+            else "done"  # fmt: skip
+        counts[state] += 1
+    at_work = min(running, counts["waiting"])
+    counts["waiting"] -= at_work
+    parts = [("done", counts["done"]), ("running", at_work), ("failed", counts["failed"]),
+             ("pruned", counts["pruned"]), ("waiting", counts["waiting"])]  # fmt: skip
+    return f"{counted(len(states), 'trial')}: " + ", ".join(f"{count} {name}" for name, count in parts if count)

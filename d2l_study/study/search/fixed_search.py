@@ -1,0 +1,64 @@
+"""The document of a search whose points are known beforehand: `method: random` or `grid`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from d2l_study.study.ledger.search_document import write_document
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.configurations import Checksum, frame_of, trial_configurations
+from d2l_study.study.search.search import OPEN, once_complete, outcome_of, problems_of
+from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.keys import plain
+from d2l_study.study.space.space import Space
+
+
+def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
+    """Write `search.json` of `method: random` or `grid` from the ledger, in the same form as `search.Search` has it."""
+    assert space.search is not None and not space.adaptive
+    options, frame, built = space.search, frame_of(space, checksum), {}  # type: ignore[var-annotated]
+    searches: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
+    before = once_complete(folder)
+    replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan()}
+    grid = options.method == "grid"
+    problems = [replace(p, at={}) if grid else p for p in problems_of(space)]
+    arms = list(dict.fromkeys(p.arm for p in problems))
+    for problem in problems:
+        axes = {
+            f"{s}.{k}": v for s, keys in space.arm_keys(problem.arm).items() for k, v in keys.items()
+            if isinstance(v, tuple)
+        }  # fmt: skip
+        ways = {k: d.to_dict() for k, d in problem.distributions.items()}
+        if grid:
+            ways = {key: {"choices": list(values)} for key, values in axes.items()}
+        entry = {"arm": problem.arm, "at": plain(problem.at), "distributions": ways}
+        if entry not in searches:
+            searches.append(entry)
+        number = searches.index(entry)
+        for draw in range(problem.trials):
+            values = {
+                place: v.draw(".".join(place), space.base_seed, draw) if isinstance(v, Distribution) else v
+                for place, v in problem.values.items()
+            }
+            sections = space.resolve(values, built)
+            (*_, target) = [
+                c for c in trial_configurations(space, frame, problem.arm, sections, checksum) if c.stage == space.stage
+            ]
+            named = {".".join(place): value for place, value in values.items()}
+            outcome = outcome_of(folder, target.config_id, replicates.get(target.config_id, ()), options.names)
+            state, found, cause, partial = outcome or (OPEN, None, None, None)
+            count = sum(t["search"] == number for t in trials)
+            trials.append({
+                "number": len(trials), "search": number, "trial": count, "arm": problem.arm, "at": entry["at"],
+                "params": {key: named[key] for key in ways}, "config_id": target.config_id, "label": target.label,
+                "asked": 2 * count, "state": state, "values": found, "cause": cause, "partial": partial,
+                "told": 2 * count + 1 if outcome else None, "trial_id": target.config_id[:10],
+                "once_complete": target.config_id in before,
+            })  # fmt: skip
+    definition = {
+        "method": options.method, "metrics": list(options.names), "goals": list(options.goals),
+        "startup": 0, "oracle": options.sees_labels, "base_seed": space.base_seed, "searches": searches, "arms": arms,
+    }  # fmt: skip
+    write_document(folder, definition, trials)
