@@ -9,6 +9,8 @@ from d2l_study.data.breast import BreastBags
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.colon import ColonBags
 from d2l_study.data.colon_synthetic import SyntheticColonBags
+from d2l_study.data.features.bags import FeatureBags
+from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.manifest import ManifestBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
@@ -20,9 +22,10 @@ DATASETS: dict[str, Any] = {
     "breast": BreastBags,
     "colon_synthetic": SyntheticColonBags,
     "manifest": ManifestBags,
+    "features": FeatureBags,
 }
 
 __all__ = [
-    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "ManifestBags", "MnistBags", "Pool", "Replicate",
-    "Streams", "SyntheticColonBags",
+    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags", "FeatureCollection", "ManifestBags",
+    "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
 ]  # fmt: skip

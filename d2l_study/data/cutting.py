@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from d2l_study.data.decoded_cache import (
     UNUSABLE,
     AlteredError,
     check_once,
+    index_of,
     new_entry,
     one_at_a_time,
     read_index,
@@ -138,11 +138,7 @@ def cached_collection(
     instances.
     """
     about = json.dumps([_VERSION, name, list(patch), settings], sort_keys=True)
-    stats = [(path, _stat(path)) for path in files]
-    seen = hashlib.sha256(f"{FORMAT}|{about}".encode())
-    for path, stat in stats:
-        seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    index = cache_dir() / f"{name}-files" / f"{seen.hexdigest()[:24]}.json"
+    index = index_of(name, about, files)
     try:
         entry = str(read_index(index)["entry"])
     except UNUSABLE:
@@ -171,11 +167,6 @@ def cached_collection(
             collection = _open(name, folder, files)
     write_index(index, {"entry": entry})
     return collection
-
-
-def _stat(path: Path) -> os.stat_result:
-    with said_of_damage(path):
-        return path.stat()
 
 
 def file_digests(files: Sequence[Path]) -> list[bytes]:

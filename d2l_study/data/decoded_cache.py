@@ -8,29 +8,37 @@
 
 An entry is a folder; its `meta.json` holds the SHA-256 of every file in it, and of itself. Each process that maps an
 entry computes them once: at 1.8 GB a second on one core of an AMD EPYC, that is 30 ms for MNIST. It is paid once a
-process, not once a trial. So one flipped bit is found, and so is an array that was changed on purpose.
+process, not once a trial. So one flipped bit is found, and so is an array that was changed on purpose. Files of more
+than `LARGE` bytes are read so once per machine and state: that they were found as kept, and their size, inode and times
+then, is noted beside them. What changes them without a trace in these, such as a failing disk, is found by the `data`
+command, which reads everything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from d2l_study.data.memory_maps import no_room_said
 from d2l_study.environment import CACHE, cache_dir
-from d2l_study.errors import first_line
+from d2l_study.errors import UserError, first_line
 
 FORMAT = 2
 """Of the cache's files: part of an entry's address, not of what is in it. 2: `meta.json` is sealed."""
 
 META = "meta.json"
+CHECKED = "checked.json"
+"""Of an entry: machine -> large file -> the state in which it was found as kept."""
+
+LARGE = 256 * 2**20
 ADVICE = f"make room there, or name another cache folder in {CACHE}"
 
 UNUSABLE = (OSError, EOFError, ValueError, KeyError, TypeError)
@@ -43,11 +51,14 @@ class AlteredError(ValueError):
     """An entry of the cache is not what was kept there."""
 
 
-def write_meta(folder: Path, values: dict[str, Any]) -> None:
-    """`meta.json` of an entry whose other files are all there."""
-    files = {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    values = {**values, "files": files}
+def write_meta(folder: Path, values: dict[str, Any], known: Mapping[str, str] | None = None) -> None:
+    """`meta.json` of an entry whose other files are all there. known: file -> SHA-256, of those that were hashed as
+    they were written."""
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    known = known or {}
+    values = {**values, "files": {name: known.get(name) or _digest(folder / name) for name in names}}
     (folder / META).write_text(json.dumps({**values, "seal": _seal(values)}))
+    _note_checked(folder, {name: _state(folder / name) for name in names if (folder / name).stat().st_size > LARGE})
 
 
 def write_index(path: Path, values: dict[str, Any]) -> None:
@@ -59,6 +70,20 @@ def write_index(path: Path, values: dict[str, Any]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def index_of(name: str, about: str, files: Sequence[Path]) -> Path:
+    """The index that knows which entry these files make, as they are now: by their paths, sizes and times of change.
+    about: what else the entry depends on."""
+    seen = hashlib.sha256(f"{FORMAT}|{about}".encode())
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            lost = isinstance(error, FileNotFoundError)
+            raise UserError(f"{path}: " + ("no such file" if lost else f"cannot be read: {error.strerror}")) from None
+        seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return cache_dir() / f"{name}-files" / f"{seen.hexdigest()[:24]}.json"
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -88,19 +113,50 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_once(folder: Path, meta: Mapping[str, Any]) -> None:
+def check_once(folder: Path, meta: Mapping[str, Any], whole: bool = False) -> None:
     """`AlteredError` unless the files of an entry are those that were kept.
 
-    They are read when this process meets the entry for the first time, or when one has another size or time since.
+    They are read when this process meets the entry for the first time, or when one has another size or time since;
+    large ones only if nobody on this machine has read them in the state that they are in, or if `whole`.
     """
-    stats = [(folder / name).stat() for name in (META, *meta["files"])]
-    state = tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
-    if _checked.get(folder) == state:
+    states = {name: _state(folder / name) for name in (META, *meta["files"])}
+    if not whole and _checked.get(folder) == tuple(states.values()):
         return
+    known = {} if whole else _known_checked(folder)
+    large = {}
     for name, digest in meta["files"].items():
+        if states[name][1] > LARGE:
+            if known.get(name) == states[name]:
+                continue
+            large[name] = states[name]
         if _digest(folder / name) != digest:
             raise AlteredError(f"{name} is not what was kept")
-    _checked[folder] = state
+    _note_checked(folder, large)
+    _checked[folder] = tuple(states.values())
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _known_checked(folder: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        mine = read_index(folder / CHECKED)[platform.node()]
+        return {name: tuple(state) for name, state in mine.items()}
+    except UNUSABLE:
+        return {}
+
+
+def _note_checked(folder: Path, states: Mapping[str, tuple[int, ...]]) -> None:
+    if not states:
+        return
+    try:
+        others = read_index(folder / CHECKED)
+    except UNUSABLE:
+        others = {}
+    with suppress(OSError, UserError):  # another user's cache: it is read again next time
+        write_index(folder / CHECKED, {**others, platform.node(): {**_known_checked(folder), **states}})
 
 
 def show_entries() -> None:
@@ -112,7 +168,7 @@ def show_entries() -> None:
         folder = meta_file.parent
         try:
             meta = read_meta(folder)
-            check_once(folder, meta)
+            check_once(folder, meta, whole=True)
         except UNUSABLE as error:
             with suppress(*UNUSABLE):
                 if "seal" not in json.loads(meta_file.read_bytes()):
@@ -157,11 +213,12 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def new_entry(folder: Path, alone: bool) -> Iterator[Path]:
+def new_entry(folder: Path, alone: bool, named: Callable[[], str] | None = None) -> Iterator[Path]:
     """A new folder whose files are written in the block; it then takes the place of `folder`, or is removed if the
     block fails. `UserError` if the disk has no room.
 
-    alone: nobody else makes this entry now, so that what a process left that was killed can go.
+    alone: nobody else makes this entry now, so that what a process left that was killed can go; named: says, when all
+    is written, the name that the folder takes instead, where its content makes it.
     """
     if alone:
         for left in folder.parent.glob(f"{folder.name}-????????"):
@@ -171,6 +228,8 @@ def new_entry(folder: Path, alone: bool) -> Iterator[Path]:
         with no_room_said(cache_dir(), ADVICE):
             temporary.mkdir(parents=True)
             yield temporary
+        if named is not None:
+            folder = folder.with_name(named())
         try:
             temporary.rename(folder)
         except OSError:  # a damaged one is in the way, or, where there are no locks, that of another process

@@ -72,9 +72,12 @@ def _deal(counts: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarra
 
 def partition_of(collection: BagCollection, folds: int) -> tuple[str, int | None]:
     """Where the parts of a replicate come from, and how many folds there are: `dealt folds`, `given folds` (those of
-    the user, whatever data.folds says), or `given split` (training and test parts of the user: no folds)."""
+    the user, whatever data.folds says), or `given split` (training and test parts of the user: no folds). Several
+    splits that test no bag twice are folds of one repeat."""
     if collection.part is not None:
-        return "given split", None
+        tests = np.atleast_2d(collection.part) == TEST
+        as_folds = len(tests) > 1 and tests.sum(axis=0).max() == 1
+        return ("given folds", len(tests)) if as_folds else ("given split", None)
     if collection.fold is not None:
         return "given folds", int(collection.fold.max()) + 1
     return "dealt folds", folds
@@ -83,25 +86,39 @@ def partition_of(collection: BagCollection, folds: int) -> tuple[str, int | None
 def parts_of(
     collection: BagCollection, number: int, base_seed: int, folds: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Replicate `number`'s training, validation and test bags (indices, sorted), its repeat and its fold."""
+    """Replicate `number`'s training, validation and test bags (indices, sorted), its repeat and its fold. `UserError`
+    if the user gave folds or splits for fewer repeats."""
     label, group = collection.bags.label, collection.group
     _, count = partition_of(collection, folds)
     folds = count or folds
     repeat, fold = divmod(number, folds) if count is not None else (number, 0)
     streams = Streams(collection.name, base_seed, 0)
-    if collection.part is not None:
-        train, val, test = (np.flatnonzero(collection.part == part) for part in (TRAIN, VAL, TEST))
+    given, most = _given(collection, count)
+    if most is not None and number >= most:
+        raise UserError(f"data set {collection.name}: {most} replicates are given by the data's own folds or splits; "
+                        f"replicate {number} (from 0) is none of them")  # fmt: skip
+    if collection.part is not None and given is not None:
+        of = given if given.ndim == 1 else given[number]
+        train, val, test = (np.flatnonzero(of == part) for part in (TRAIN, VAL, TEST))
         if not len(val):
             held = grouped_stratified_folds(label[train], group[train], folds, streams, repeat) == 0
             train, val = train[~held], train[held]
         return train, val, test, repeat, fold
-    if collection.fold is not None:
-        fold_of = collection.fold
+    if given is not None:
+        fold_of = given if given.ndim == 1 else given[repeat]
     else:
         fold_of = grouped_stratified_folds(label, group, folds, streams, repeat)
     val_fold = (fold + 1) % folds
     train = np.flatnonzero((fold_of != fold) & (fold_of != val_fold))
     return train, np.flatnonzero(fold_of == val_fold), np.flatnonzero(fold_of == fold), repeat, fold
+
+
+def _given(collection: BagCollection, folds: int | None) -> tuple[np.ndarray | None, int | None]:
+    """The parts or folds of the user, and for how many replicates they are; None for any number."""
+    given = collection.fold if collection.part is None else collection.part
+    if given is None or given.ndim == 1:
+        return given, None
+    return given, len(given) * (1 if collection.part is not None or folds is None else folds)
 
 
 def subsample(bags: np.ndarray, label: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -44,11 +44,21 @@ def check_bags(rows: Rows, cut: str) -> None:
     for name, related in rows.related.items():
         _check_within_groups(rows, name, related, problems)
     if "split" in rows.columns:
-        _check_split(rows, problems)
+        check_split(rows, problems)
     first = rows.first_of_bag()
     if len(labels := np.unique(rows.label[first])) == 1:
         problems.add(f"column {shown['label']}", f"all {len(first)} bags have label {labels[0]}; both classes are "
                      "needed")  # fmt: skip
+    problems.stop_if_any()
+
+
+def check_each_once(rows: Rows) -> None:
+    """`UserError` if a file stands in two rows, whatever bags they are of."""
+    problems = Problems(rows.file)
+    first = _earlier(rows.path)
+    problems.add_rows(rows.number, np.flatnonzero(first != np.arange(len(rows))), lambda i: (
+        "", f"{rows.files[rows.path[i]].name} is in row {rows.number[first[i]]}, too: the same {rows.noun} twice"
+    ))  # fmt: skip
     problems.stop_if_any()
 
 
@@ -97,7 +107,7 @@ def _check_repeats(rows: Rows, cut: str, image: np.ndarray, problems: Problems) 
     hint = "; data.cut: points reads the columns x and y" if not points and "x" in rows.columns else ""
 
     def tell(i: int) -> tuple[str, str]:
-        what = "the same point of the same image" if points else "the same image"
+        what = "the same point of the same image" if points else f"the same {rows.noun}"
         return "", f"{what} as row {rows.number[first[i]]}{_copy(rows, i, first[i])}{hint}"
 
     problems.add_rows(rows.number, again, tell)
@@ -119,10 +129,10 @@ def _check_apart(rows: Rows, image: np.ndarray, problems: Problems) -> None:
 
     def tell(i: int) -> tuple[str, str]:
         other = first[i]
-        return rows.columns.shown["path"], (
+        return rows.columns.shown.get("path", rows.columns.shown["bag"]), (
             f"{rows.files[rows.path[i]].name} is in bag {rows.bag.text(i)!r} and in bag {rows.bag.text(other)!r} (row "
-            f"{rows.number[other]}){_copy(rows, i, other)}; give both bags the same group, so that no image is both "
-            "trained and tested on"
+            f"{rows.number[other]}){_copy(rows, i, other)}; give both bags the same group, so that no {rows.noun} "
+            "is both trained and tested on"
         )
 
     problems.add_rows(rows.number, apart, tell)
@@ -170,7 +180,8 @@ def fold_number(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,4}", text) and int(text) < MOST_FOLDS else None
 
 
-def _check_split(rows: Rows, problems: Problems) -> None:
+def check_split(rows: Rows, problems: Problems) -> None:
+    """Notes what is wrong with the column `split`."""
     shown = rows.columns.shown["split"]
     first = rows.first_of_bag()
     before = problems.count

@@ -10,13 +10,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from d2l_study.errors import listed, nearest
-
-NEEDED = ("bag", "label", "path")
-OPTIONAL = ("group", "split", "x", "y", "instance_label")
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "bag": ("slide", "wsi"),
@@ -35,6 +32,26 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 """In lower case, without blanks, `_`, `-` and `.`; those of `group` from coarse to fine. `id`, `name`, `number` and the
 like may follow."""
 
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """The columns that a table may have. needed, optional: their names; taken: the order in which they are looked for
+    by other names, `other` has these; kept: what the names of further columns match that are read, too; called: name ->
+    the column that the user says it is, and nothing else."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
+    taken: tuple[str, ...]
+    other: Mapping[str, tuple[str, ...]]
+    kept: re.Pattern[str] | None = None
+    called: Mapping[str, str] = field(default_factory=dict)
+
+
+MANIFEST = ColumnNames(
+    ("bag", "label", "path"), ("group", "split", "x", "y", "instance_label"),
+    ("bag", "label", "path", "split", "instance_label", "group"), OTHER_NAMES,
+)  # fmt: skip
+
 _ENDINGS = re.compile(r"(ids?|names?|numbers?|no|nr|num|index|barcode|code)$")
 
 MOST_COLUMNS = 100_000
@@ -46,46 +63,54 @@ _COMPARED = 2000
 class Columns:
     """Where the columns of a manifest are. place: name -> index in the header; shown: name -> how messages call it;
     related: further columns that say what belongs together, shown name -> index; notes: what a user should know;
-    ignored: columns that may say what belongs together, too, for all that their names tell, name -> index."""
+    ignored: columns that may say what belongs together, too, for all that their names tell, name -> index; kept: those
+    that `ColumnNames.kept` matches, shown name -> index."""
 
     place: dict[str, int]
     shown: dict[str, str]
     related: dict[str, int]
     notes: tuple[str, ...]
     ignored: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.place
 
 
-def find_columns(header: Sequence[str]) -> tuple[Columns, list[str]]:
+def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[Columns, list[str]]:
     """The columns of a header, and what is wrong with it."""
     header = [name if len(name) <= 80 else name[:80] + "…" for name in header]
     names = [name.strip().lower() for name in header]
     counts, wrong = Counter(names), []
-    place = {name: names.index(name) for name in (*NEEDED, *OPTIONAL) if name in counts}
-    wrong += [f"column {name} is there {counts[name]} times" for name in place if counts[name] > 1]
-    shown = {name: name for name in place}
-    by_meaning = _by_meaning(header)
+    called = {name: text.strip().lower() for name, text in table.called.items()}
+    looked_for = {name: called.get(name, name) for name in (*table.needed, *table.optional)}
+    place = {name: names.index(text) for name, text in looked_for.items() if text in counts}
+    shown = {name: header[i].strip() if name in called else name for name, i in place.items()}
+    wrong += [f"column {shown[name]} is there {counts[names[i]]} times" for name, i in place.items()
+              if counts[names[i]] > 1]  # fmt: skip
+    by_meaning = _by_meaning(header, table)
     taken = set(place.values())
-    for name in ("bag", "label", "path", "split", "instance_label", "group"):
-        for i in () if name in place else by_meaning[name]:
+    for name in table.taken:
+        for i in () if name in place or name in called else by_meaning[name]:
             if i not in taken:
                 place[name] = i
                 taken.add(i)
                 shown[name] = f"{header[i].strip()} (taken as {name})"
                 break
-    if "x" not in place and "y" not in place and len(by_meaning["x"]) == len(by_meaning["y"]) == 1:
+    if not {"x", "y"} & {*place} and len(by_meaning.get("x", ())) == len(by_meaning.get("y", ())) == 1:
         for name in ("x", "y"):
             place[name] = by_meaning[name][0]
             shown[name] = f"{header[place[name]].strip()} (taken as {name})"
             taken.add(place[name])
+    kept = {header[i].strip(): i for i, name in enumerate(names) if table.kept and table.kept.fullmatch(name)}
+    taken |= set(kept.values())
     unused = [i for i in range(len(names)) if i not in taken and names[i] not in place]
-    for name in NEEDED:
+    for name in table.needed:
         if name not in place:
-            hint = nearest(name, [names[i] for i in unused[:_COMPARED] if names[i]])
-            wrong.append(f"no column {name}{hint} (found: {listed(h.strip() or '(empty)' for h in header)})")
-    wrong += _misspelt([names[i] for i in unused], place)
+            text = table.called.get(name, name)
+            hint = nearest(text, [names[i] for i in unused[:_COMPARED] if names[i]])
+            wrong.append(f"no column {text}{hint} (found: {listed(h.strip() or '(empty)' for h in header)})")
+    wrong += _misspelt([names[i] for i in unused], place, table)
     if ("x" in place) != ("y" in place):
         wrong.append("only one of the columns x and y is there; points need both")
     related = {header[i].strip(): i for i in by_meaning["group"] if i not in taken}
@@ -100,13 +125,13 @@ def find_columns(header: Sequence[str]) -> tuple[Columns, list[str]]:
     ignored = (
         {} if own else {header[i].strip(): i for i in unused if header[i].strip() and header[i].strip() not in related}
     )
-    return Columns(place, shown, related, tuple(notes), ignored), wrong
+    return Columns(place, shown, related, tuple(notes), ignored, kept), wrong
 
 
-def _by_meaning(header: Sequence[str]) -> dict[str, list[int]]:
+def _by_meaning(header: Sequence[str], table: ColumnNames) -> dict[str, list[int]]:
     """The columns that each name's other names fit, in the order of these."""
-    found: dict[str, list[int]] = {name: [] for name in OTHER_NAMES}
-    known = {other for others in OTHER_NAMES.values() for other in others}
+    found: dict[str, list[int]] = {name: [] for name in table.other}
+    known = {other for others in table.other.values() for other in others}
     fits: dict[str, list[int]] = {}
     for i, text in enumerate(header):
         key = re.sub(r"[\s_.-]+", "", text.lower())
@@ -114,19 +139,19 @@ def _by_meaning(header: Sequence[str]) -> dict[str, list[int]]:
             if form in known:
                 fits.setdefault(form, []).append(i)
                 break
-    for name, others in OTHER_NAMES.items():
+    for name, others in table.other.items():
         for other in others:
             found[name] += fits.get(other, [])
     return found
 
 
-def _misspelt(unused: Sequence[str], place: dict[str, int]) -> list[str]:
+def _misspelt(unused: Sequence[str], place: dict[str, int], table: ColumnNames) -> list[str]:
     """A column that is meant, but misspelt, would be left out silently. Names with numbers are those of features."""
-    lacking = [name for name in (*OPTIONAL, *NEEDED) if name not in place]
+    lacking = [name for name in (*table.optional, *table.needed) if name not in place]
     found = []
     compared = [name for name in dict.fromkeys(unused) if not re.search(r"\d\d", name)][:_COMPARED]
     for name in compared:
         close = difflib.get_close_matches(name, lacking, n=1, cutoff=0.8)
-        if close and close[0] in OPTIONAL:
+        if close and close[0] in table.optional:
             found.append(f"unknown column {name!r}; did you mean {close[0]!r}?")
     return found

@@ -27,8 +27,11 @@ class Problems:
     count: int = 0
 
     def add(self, place: str, what: str, row: int = 0) -> None:
+        self.add_text(f"{place}: {what}", row)
+
+    def add_text(self, text: str, row: int = 0) -> None:
         self.count += 1
-        if len(text := f"{place}: {what}") > _LONGEST:  # a value may be of any length
+        if len(text) > _LONGEST:  # a value may be of any length
             text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
         self.found.append((row, text))
 

@@ -32,7 +32,7 @@ class Rows:
     """n rows of a manifest as columns. number: (n,) of a CSV the line in the file, where the header is 1; of a Parquet
     file the row, counted from 1. bag, group, split: coded texts, empty where not said; path: (n,) indices into `files`;
     label: (n,) int8; x, y: (n,) float64, NaN where not said; instance_label: (n,) int8, −1 unknown; related: further
-    columns of what belongs together."""
+    columns of what belongs together; noun: what a file is called in messages."""
 
     file: Path
     columns: Columns
@@ -47,6 +47,7 @@ class Rows:
     y: np.ndarray
     instance_label: np.ndarray
     related: dict[str, Coded]
+    noun: str = "image"
 
     def __len__(self) -> int:
         return len(self.number)
@@ -90,24 +91,26 @@ def read_rows(file: Path, base: Path) -> Rows:
     columns = dataclasses.replace(table.columns, notes=(*table.columns.notes, *table.notes, *_alone(table)))
     return Rows(
         file, columns, number, texts["bag"], label, path, files, texts.get("group", nothing),
-        _lower(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
+        folds_said(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
         table.places.get("y", np.full(count, np.nan)), instance_label, table.related,
     )  # fmt: skip
 
 
 def _alone(table: Table) -> Iterator[str]:
-    """That bags have no group although there are groups."""
-    if "group" not in table.texts:
-        return
-    group, bag = table.texts["group"], table.texts["bag"]
+    if "group" in table.texts:
+        yield from without_group(table.texts["group"], table.texts["bag"], table.columns.shown["group"])
+
+
+def without_group(group: Coded, bag: Coded, shown: str) -> Iterator[str]:
+    """That bags have no group although there are groups; shown: how messages call the column."""
     empty = np.array([not value for value in group.values])
     if count := len(np.unique(bag.codes[empty[group.codes]])):
-        shown = table.columns.shown["group"].split(" (taken as")[0]
+        shown = shown.split(" (taken as")[0]
         have, taken = ("has", "it is") if count == 1 else ("have", "each is")
         yield f"{counted(count, 'bag')} {have} no {shown}: {taken} taken for a group of its own"
 
 
-def _lower(column: Coded) -> Coded:
+def folds_said(column: Coded) -> Coded:
     """Words of a split in lower case, whole numbers without `.0`, as tables of floats have them."""
     return Coded.of(column.codes, [value.lower().removesuffix(".0") for value in column.values])
 

@@ -1,4 +1,5 @@
-"""A manifest as a table of columns: CSV or Parquet, read in bounded memory and without a Python object for each row.
+"""A manifest as a table of columns: CSV or Parquet, read in bounded memory and without a Python object for each row;
+where it is asked for, the first sheet of a spreadsheet, too.
 
 Values of a column are coded: `codes` (n,) say which of the distinct `values` each row has, so that whatever is looked
 up or compared as text is so once for each distinct text.
@@ -9,16 +10,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from d2l_study.data.manifest_columns import MOST_COLUMNS, NEEDED, Columns, find_columns
+from d2l_study.data.manifest_columns import MANIFEST, MOST_COLUMNS, ColumnNames, Columns, find_columns
 from d2l_study.data.manifest_ignored import Ignored
 from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.spreadsheet import SPREADSHEETS, sheet_rows
 from d2l_study.errors import UserError, nearest
 
 MOST_ROWS = 10_000_000
@@ -63,7 +65,7 @@ class Coded:
 @dataclass(frozen=True)
 class Table:
     """number: (n,) of each row in the file; texts: name -> column, for all but x and y; places: `x`, `y` -> (n,)
-    float64, NaN where empty; related: shown name -> column; what is no number in x and y is in the problems;
+    float64, NaN where empty; related, kept: shown name -> column; what is no number in x and y is in the problems;
     notes: on columns that are not used."""
 
     columns: Columns
@@ -71,26 +73,43 @@ class Table:
     texts: dict[str, Coded]
     places: dict[str, np.ndarray]
     related: dict[str, Coded]
+    kept: dict[str, Coded]
     notes: tuple[str, ...] = ()
 
 
-def read_table(file: Path, problems: Problems) -> Table:
-    """The columns of a manifest that are used. `UserError` for a file that cannot be read, or a header that lacks a
-    column; what is wrong with single rows is noted in `problems`."""
+def read_table(file: Path, problems: Problems, names: ColumnNames = MANIFEST, key: str = "data.path") -> Table:
+    """The columns of a table that are used. names: those that it may have; key: what names the file.
+
+    `UserError` for a file that cannot be read, or a header that lacks a column; what is wrong with single rows is noted
+    in `problems`. Spreadsheets are read, unless it is a manifest.
+    """
     if not file.is_file():
         found = "a folder" if file.is_dir() else "neither a file nor a folder" if file.exists() else "no such file"
         beside = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() and not file.exists() else []
-        raise UserError(f"data.path: {file}: {found}{nearest(file.name, beside, 0.7)}")
-    table = (_read_parquet if file.suffix.lower() in (".parquet", ".pq") else _read_csv)(file, problems)
+        raise UserError(f"{key}: {file}: {found}{nearest(file.name, beside, 0.7)}")
+    if file.suffix.lower() in (".parquet", ".pq"):
+        table = _read_parquet(file, problems, names)
+    elif names is not MANIFEST and file.suffix.lower() in SPREADSHEETS:
+        table = _gathered(file, sheet_rows(file), names, problems)
+    else:
+        table = _gathered(file, _csv_rows(file, names, key), names, problems)
     if not len(table.number) and not problems.found:
         raise UserError(f"{file}: no rows below the header")
     return table
 
 
-def _checked(file: Path, header: Sequence[str]) -> Columns:
+def raw_columns(file: Path) -> dict[str, list[str]]:
+    """The columns of a small CSV by their names, all of their values as text."""
+    rows = [values for _, _, values in _csv_rows(file, MANIFEST, "data.splits") if any(v.strip() for v in values)]
+    wide = max(map(len, rows))
+    header, *values = [[value.strip() for value in row] + [""] * (wide - len(row)) for row in rows]
+    return {name: [row[i] for row in values] for i, name in enumerate(header)}
+
+
+def _checked(file: Path, header: Sequence[str], names: ColumnNames) -> Columns:
     if len(header) > MOST_COLUMNS:
         raise UserError(f"{file}: {len(header):,} columns; at most {MOST_COLUMNS:,} are read")
-    columns, wrong = find_columns(header)
+    columns, wrong = find_columns(header, names)
     problems = Problems(file)
     for text in wrong:
         problems.add("header", text)
@@ -103,42 +122,53 @@ def _too_long(file: Path) -> UserError:
 
 
 # ---- CSV
-def _read_csv(file: Path, problems: Problems) -> Table:
-    """The rows that are not blank. The separator, comma, semicolon or tab, is that of the header."""
-    text = _read_text(file)
+Record = tuple[int, int, list[str]]
+"""The first and the last line of a row in its file, and its values."""
+
+
+def _csv_rows(file: Path, names: ColumnNames, key: str) -> Iterator[Record]:
+    """The separator, comma, semicolon or tab, is that of the header."""
+    text = _read_text(file, key)
     first = text.lstrip().split("\n", 1)[0]
     if not first.strip():
-        raise UserError(f"{file}: empty; expected a header with the columns {', '.join(NEEDED)}")
+        raise UserError(f"{file}: empty; expected a header with the columns {', '.join(names.needed)}")
     if "|" in first and not any(mark in first for mark in ",;\t"):
         raise UserError(f"{file}: the columns are separated by |; expected comma, semicolon or tab")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-    columns: Columns | None = None
-    gathered: _Gathered | None = None
-    begin, width, step, bag = 1, 0, 1, 0
-    numbers: list[int] = []
-    records: list[list[str]] = []
+    begin = 1
     try:
         for values in reader:
-            number, begin = begin, reader.line_num + 1
-            if gathered is None:
-                if any(value.strip() for value in values):
-                    columns, width = _checked(file, values), len(values)
-                    gathered, bag, step = _Gathered(columns, problems), columns.place["bag"], max(1, _CELLS // width)
-            elif len(values) != width:
-                if any(value.strip() for value in values):
-                    hint = "; a separator within a value needs quotes" if len(values) > width else ""
-                    if begin - number > 1:
-                        hint = f"; a quote that is opened in row {number} is closed in row {begin - 1}"
-                    problems.add(f"row {number}", f"{len(values)} values; the header has {width} columns{hint}", number)
-            elif values[bag].strip() or any(value.strip() for value in values):
-                numbers.append(number)
-                records.append(values)
-                if len(records) >= step:
-                    gathered.add(numbers, records)
-                    numbers, records = [], []
+            yield begin, reader.line_num, values
+            begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}: row {begin}: {_quoting(str(error))}") from None
-    assert columns is not None and gathered is not None
+
+
+def _gathered(file: Path, rows: Iterator[Record], names: ColumnNames, problems: Problems) -> Table:
+    """The rows that are not blank, below the first one that is not, the header."""
+    gathered: _Gathered | None = None
+    width, step = 0, 1
+    numbers: list[int] = []
+    records: list[list[str]] = []
+    for number, last, values in rows:
+        if gathered is None:
+            if any(value.strip() for value in values):
+                width = len(values)
+                gathered, step = _Gathered(_checked(file, values, names), problems), max(1, _CELLS // width)
+        elif len(values) != width:
+            if any(value.strip() for value in values):
+                hint = "; a separator within a value needs quotes" if len(values) > width else ""
+                if last > number:
+                    hint = f"; a quote that is opened in row {number} is closed in row {last}"
+                problems.add(f"row {number}", f"{len(values)} values; the header has {width} columns{hint}", number)
+        elif any(value.strip() for value in values):
+            numbers.append(number)
+            records.append(values)
+            if len(records) >= step:
+                gathered.add(numbers, records)
+                numbers, records = [], []
+    if gathered is None:
+        raise UserError(f"{file}: empty; expected a header with the columns {', '.join(names.needed)}")
     gathered.add(numbers, records)
     return gathered.table()
 
@@ -152,13 +182,13 @@ def _quoting(error: str) -> str:
 
 
 class _Gathered:
-    """The columns of a CSV, part by part."""
+    """The columns of a table, part by part."""
 
     def __init__(self, columns: Columns, problems: Problems) -> None:
         self.columns, self.problems = columns, problems
         self.names = [name for name in columns.place if name not in ("x", "y")]
         self.seen: dict[int, dict[str, int]] = {columns.place[name]: {} for name in self.names}
-        self.seen |= {i: {} for i in columns.related.values()}
+        self.seen |= {i: {} for i in (*columns.related.values(), *columns.kept.values())}
         self.codes: dict[int, list[np.ndarray]] = {i: [] for i in self.seen}
         self.places: dict[str, list[np.ndarray]] = {name: [] for name in ("x", "y") if name in columns}
         self.number: list[np.ndarray] = []
@@ -177,16 +207,21 @@ class _Gathered:
         for name, parts in self.places.items():
             at = self.columns.place[name]
             parts.append(_numbers([record[at] for record in records], number, self.columns.shown[name], self.problems))
+        if "bag" not in self.columns:
+            return
         bags = [record[self.columns.place["bag"]].strip() for record in records]
         for name in tuple(self.ignored.values):
             self.ignored.add(name, bags, [record[self.columns.ignored[name]].strip() for record in records])
 
     def table(self) -> Table:
         coded = {i: Coded.of(np.concatenate(self.codes[i]), list(seen)) for i, seen in self.seen.items()}
+        related, kept = (
+            {shown: coded[i] for shown, i in more.items()} for more in (self.columns.related, self.columns.kept)
+        )
         return Table(
             self.columns, np.concatenate(self.number), {name: coded[self.columns.place[name]] for name in self.names},
             {name: np.concatenate(parts) for name, parts in self.places.items()},
-            {shown: coded[i] for shown, i in self.columns.related.items()}, self.ignored.notes(),
+            related, kept, self.ignored.notes(),
         )  # fmt: skip
 
 
@@ -229,7 +264,7 @@ def _numbers(texts: Sequence[str], number: np.ndarray, column: str, problems: Pr
     return found
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, key: str) -> str:
     try:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise UserError(
@@ -238,7 +273,7 @@ def _read_text(file: Path) -> str:
             )
         data = file.read_bytes()
     except OSError as error:
-        raise UserError(f"data.path: {file}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{key}: {file}: cannot be read: {error.strerror or error}") from None
     for begin, what in _FORMS.items():
         if data.startswith(begin):
             raise UserError(f"{file}: this is {what}")
@@ -253,7 +288,7 @@ def _read_text(file: Path) -> str:
 
 
 # ---- Parquet
-def _read_parquet(file: Path, problems: Problems) -> Table:
+def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
     import pyarrow.parquet as pq
 
     try:
@@ -262,10 +297,10 @@ def _read_parquet(file: Path, problems: Problems) -> Table:
         rows = parquet.metadata.num_rows
     except Exception as error:  # pyarrow's own, OSError, and others for what is damaged
         raise UserError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    columns = _checked(file, header)
+    columns = _checked(file, header, names)
     if rows > MOST_ROWS:
         raise _too_long(file)
-    wanted = dict.fromkeys((*columns.place.values(), *columns.related.values()))
+    wanted = dict.fromkeys((*columns.place.values(), *columns.related.values(), *columns.kept.values()))
     try:
         table = pq.read_table(file, columns=[header[i] for i in wanted])
     except Exception as error:
@@ -281,8 +316,9 @@ def _read_parquet(file: Path, problems: Problems) -> Table:
         i: _arrow_texts(file, header[i], table) for i in wanted if i not in [columns.place.get(n) for n in ("x", "y")]
     }
     texts = {name: coded[i] for name, i in columns.place.items() if name not in ("x", "y")}
-    related = {shown: coded[i] for shown, i in columns.related.items()}
-    return Table(columns, number, texts, places, related, _ignored_notes(file, header, columns, texts["bag"]))
+    related, kept = ({shown: coded[i] for shown, i in more.items()} for more in (columns.related, columns.kept))
+    notes = _ignored_notes(file, header, columns, texts["bag"]) if "bag" in texts else ()
+    return Table(columns, number, texts, places, related, kept, notes)
 
 
 def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Coded) -> tuple[str, ...]:

@@ -25,8 +25,16 @@ _NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """What `posix_fallocate` says where a file system, or the C library, cannot reserve."""
 
 
-def new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic], advice: str) -> np.memmap:
-    """A new `.npy` file of zeros, mapped to be written; it takes the place of one that is there.
+def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.generic], advice: str) -> np.memmap:
+    """A new `.npy` file of zeros, mapped to be written; the rest as `new_file`."""
+    new_file(path, shape, dtype, advice)
+    found = np.lib.format.open_memmap(path, "r+")
+    assert isinstance(found, np.memmap)
+    return found
+
+
+def new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.generic], advice: str) -> int:
+    """A new `.npy` file of zeros, which takes the place of one that is there; returns the byte where its values begin.
 
     The disk's room for all of it is reserved first. `UserError` if there is not enough: it names the folder, the size
     needed and what is free, and ends in `advice`, what the user can do; then no file is left.
@@ -38,14 +46,13 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic], advic
             with path.open("wb") as file:
                 header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
-                _reserve(file, file.tell() + size)
+                begin = file.tell()
+                _reserve(file, begin + size)
         except BaseException:
             with suppress(OSError):
                 path.unlink()
             raise
-    found = np.lib.format.open_memmap(path, "r+")
-    assert isinstance(found, np.memmap)
-    return found
+    return begin
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data import BagCollection
+from d2l_study.data.collection import VAL
 from d2l_study.data.folds import partition_of
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Replicate
@@ -58,7 +59,7 @@ class Alike:
         partition, count = partition_of(pool, data.folds)
         if partition == "given folds" and count != data.folds:
             why = f"the table gives {count} folds"
-        elif partition == "given split" and pool.part is not None and len(np.unique(pool.part)) == 3:
+        elif partition == "given split" and pool.part is not None and (pool.part == VAL).any(axis=-1).all():
             why = "the table says what is trained on, validated and tested"
         else:
             return

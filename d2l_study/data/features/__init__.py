@@ -1,0 +1,1 @@
+"""Bags of feature vectors, in the files that laboratories have."""

@@ -1,0 +1,89 @@
+"""What the feature files of a data set must share, checked before any vector is copied."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from d2l_study.data.features.feature_file import FeatureFile, Tiles
+from d2l_study.data.features.opening import open_features, places
+from d2l_study.data.manifest_problems import Problems
+from d2l_study.errors import UserError, counted
+
+_READERS = 4
+
+
+def open_all(
+    paths: Sequence[Path], folder: Path, truth: str | None = None, beside: Sequence[Path | None] = (),
+    skip_empty: bool = True,
+) -> tuple[list[FeatureFile], dict[str, Any]]:  # fmt: skip
+    """The files of a data set's slides, described, and what is said of all of them (plain values).
+
+    beside: of each, the file with its places, where these stand in files of their own; skip_empty: whether slides
+    without vectors may be there. `UserError` says which cannot be read, and which differ from most others in
+    dimensions, encoder or scale.
+    """
+    problems = Problems(folder)
+
+    def described(path: Path, other: Path | None) -> FeatureFile | str:
+        try:
+            file = open_features(path, truth)
+            if other is not None and not file.has_places:
+                file = dataclasses.replace(file, has_places=True, places_file=other)
+            if file.places_file is not None:
+                places(file)
+        except UserError as error:
+            return str(error)
+        return file
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = list(readers.map(described, paths, beside or [None] * len(paths)))
+    for text in (text for text in found if isinstance(text, str)):
+        problems.add_text(text)
+    files = [file for file in found if isinstance(file, FeatureFile)]
+    full = [file for file in files if file.count]
+    if not skip_empty:
+        for file in files:
+            if not file.count:
+                problems.add(file.path.name, EMPTY)
+    _alike(problems, full, lambda f: f.width, lambda width: f"vectors of {width:,} dimensions")
+    _alike(problems, (f for f in full if f.extractor), lambda f: f.extractor, lambda name: f"encoder {name!r}")
+    _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda scale: f"tiles of {scale}")
+    _alike(problems, (f for f in full if f.has_places), lambda f: (f.tiles.unit, f.tiles.anchor), lambda place: (
+        f"places in {place[0] or 'an unknown unit'}"))  # fmt: skip
+    problems.stop_if_any()
+    if not full:
+        raise UserError(f"{folder}: {counted(len(files), 'feature file')}, all of them without a vector")
+    return files, said_of_all(full)
+
+
+def said_of_all(files: Sequence[FeatureFile]) -> dict[str, Any]:
+    """What files that are alike say: the extractor, and of the tiles unit, anchor and scale."""
+    tiles = next((file.tiles for file in files if file.tiles != Tiles()), Tiles())
+    extractor = next((file.extractor for file in files if file.extractor), "")
+    return {"extractor": extractor, "unit": tiles.unit, "anchor": tiles.anchor, "scale": tiles.scale}
+
+
+EMPTY = "a slide without vectors (no tissue was found?); data.skip_empty: true leaves it out"
+
+
+def _alike(
+    problems: Problems, files: Iterable[FeatureFile], key: Callable[[FeatureFile], Hashable],
+    tell: Callable[[Any], str],
+) -> None:  # fmt: skip
+    """Notes the files that differ from most others; of two equally common values the first is what the others are
+    compared with."""
+    files = list(files)
+    counts = Counter(key(file) for file in files)
+    if len(counts) < 2:
+        return
+    usual, most = counts.most_common(1)[0]
+    example = next(file for file in files if key(file) == usual)
+    for file in files:
+        if key(file) != usual:
+            problems.add(file.path.name, f"{tell(key(file))}; {most:,} of {len(files):,} files have {tell(usual)} "
+                         f"({example.path.name})")  # fmt: skip

@@ -1,0 +1,97 @@
+"""Which file of a folder belongs to which slide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l_study.data.features.opening import ENDINGS, stem_of
+from d2l_study.errors import UserError, listed, nearest
+
+SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".svslide",
+                 ".qptiff", ".isyntax", ".dcm", ".png", ".jpg", ".jpeg")  # fmt: skip
+"""How names of slides end, which tables may give with or without."""
+
+INDEX = ".index.npz"
+"""slideflow's file of places beside a `.pt` file."""
+
+SUBFOLDERS = ("features", "feats", "h5_files", "pt_files", "features_*", "*/features_*")
+"""Where feature files usually lie below a folder: torchmil's, CLAM's and TRIDENT's."""
+
+TRUTH_FOLDERS = ("patch_labels", "inst_labels", "instance_labels")
+PLACE_FOLDERS = ("coords",)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The feature files of a folder. names: stem -> names of files."""
+
+    path: Path
+    names: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, path: Path) -> Folder:
+        found: dict[str, list[str]] = {}
+        for entry in sorted(path.iterdir(), key=lambda p: p.name):
+            name = entry.name
+            if name.lower().endswith(ENDINGS) and not name.endswith(INDEX) and not name.startswith("."):
+                found.setdefault(stem_of(name), []).append(name)
+        return cls(path, found)
+
+    def find(self, text: str) -> tuple[Path | None, str]:
+        """The file of the slide that a table calls so, or None with what is wrong."""
+        if "\0" in text or "://" in text:
+            return None, f"{text!r} is no path of a file here"
+        for written in dict.fromkeys((text, text.replace("\\", "/"))):
+            if (path := self.path / written).is_file() and not path.name.lower().endswith(SLIDE_ENDINGS):
+                return path, ""
+        for stem in dict.fromkeys((text, stem_of(text), _without_slide_ending(text))):
+            if names := self.names.get(stem):
+                if len(names) > 1:
+                    return None, f"{text!r}: {listed(names)} are files of it; leave one, or name it in a column path"
+                return self.path / names[0], ""
+        return None, f"{text!r}: no feature file in {self.path}{nearest(text, self.names, 0.8)}"
+
+
+def _without_slide_ending(text: str) -> str:
+    lower = text.lower()
+    return next((text[: -len(ending)] for ending in SLIDE_ENDINGS if lower.endswith(ending)), text)
+
+
+def feature_folder(base: Path, key: str) -> Folder:
+    """The folder of feature files that is `base`, or lies below it under a usual name. `UserError` if there is none, or
+    several; key: how messages call what named `base`."""
+    found = [folder for path in _candidates(base) if (folder := Folder.of(path)).names]
+    by_name = {folder.path.name: folder for folder in found}
+    if len(found) == 2 and set(by_name) == {"h5_files", "pt_files"}:  # CLAM writes both; only one has places
+        return by_name["h5_files"]
+    if len(found) > 1:
+        lines = "".join(f"\n  {folder.path} ({len(folder.names):,} files)" for folder in found)
+        raise UserError(f"{key}: several folders of features are in {base}; name one of them as data.root:{lines}")
+    if not found:
+        raise UserError(
+            f"{key}: no feature files in {base} (looked for {listed(f'*{e}' for e in ENDINGS)} there and in "
+            f"{listed(SUBFOLDERS)}); name their folder as data.root"
+        )
+    return found[0]
+
+
+def _candidates(base: Path) -> list[Path]:
+    below = [path for pattern in SUBFOLDERS for path in sorted(base.glob(pattern)) if path.is_dir()]
+    return [base, *dict.fromkeys(below)]
+
+
+def parallel_folder(features: Path, names: Iterable[str]) -> Path | None:
+    """A folder beside the features, or in them, that has one of these names; None if there is none."""
+    for name in names:
+        for place in (features.parent / name, features / name):
+            if place.is_dir():
+                return place
+    return None
+
+
+def parallel_files(folder: Path, files: Sequence[Path]) -> list[Path | None]:
+    """Of each feature file the one of the same name in another folder, None where there is none."""
+    there = {stem_of(path.name): path for path in sorted(folder.iterdir()) if path.name.lower().endswith(ENDINGS)}
+    return [there.get(stem_of(path.name)) for path in files]

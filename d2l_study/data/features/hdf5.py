@@ -1,0 +1,202 @@
+"""Features in HDF5 files, as TRIDENT, CLAM, STAMP and nnMIL write them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data.features.feature_file import (
+    LEVEL_0,
+    MICRONS,
+    TOP_LEFT,
+    FeatureFile,
+    Tiles,
+    places_of,
+    said_of_reading,
+    shape_of,
+    truth_of,
+)
+from d2l_study.errors import UserError, listed, nearest
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+FEATURES = ("features", "feats")
+PLACES = ("coords", "coordinates")
+TRUTHS = ("patch_labels", "instance_labels", "instance_label", "inst_labels")
+"""Names under which a label of each instance stands beside the vectors."""
+
+
+@dataclass(frozen=True)
+class Hdf5File(FeatureFile):
+    """features, coords, labels: the names of its datasets, empty where there is none."""
+
+    features: str = ""
+    coords: str = ""
+    labels: str = ""
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        with said_of_reading(self.path), opened(self.path) as file:
+            dataset = file[self.features]
+            if (offsets := _stored_rows(self.path, dataset, self.count, self.width)) is not None:
+                yield from self._direct(offsets)
+                return
+            whole = dataset.ndim == 3
+            for first, found in self._buffers():
+                rows = slice(first, first + len(found))
+                dataset.read_direct(found, np.s_[0, rows] if whole else np.s_[rows])
+                yield found
+
+    def _direct(self, offsets: np.ndarray) -> Iterator[np.ndarray]:
+        """The rows that lie at these bytes of the file: runs of them are read at once."""
+        size = self.width * self.dtype.itemsize
+        with self.path.open("rb", buffering=0) as file:
+            for first, found in self._buffers():
+                bytes_of, mine = memoryview(found.reshape(-1).view(np.uint8).data), offsets[first : first + len(found)]
+                starts = np.flatnonzero(np.concatenate([[True], np.diff(mine) != size]))
+                for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(mine)], strict=True):
+                    wanted = (stop - start) * size
+                    part = bytes_of[start * size : stop * size]
+                    if os.preadv(file.fileno(), [part], int(mine[start])) != wanted:
+                        raise EOFError("it is cut short")
+                yield found
+
+    def _buffers(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The first row of each piece, and an array for it; two arrays take turns."""
+        rows = min(self.rows(), self.count)
+        buffers = [np.empty((rows, self.width), self.dtype) for _ in range(min(2, -(-self.count // max(1, rows))))]
+        for k, first in enumerate(range(0, self.count, max(1, rows))):
+            yield first, buffers[k % 2][: min(rows, self.count - first)]
+
+    def places(self) -> np.ndarray:
+        if not self.coords:
+            return super().places()
+        with said_of_reading(self.path), opened(self.path) as file:
+            return places_of(self.path, self.coords, file[self.coords][()], self.count)
+
+    def truth(self) -> np.ndarray:
+        if not self.labels:
+            return super().truth()
+        with said_of_reading(self.path), opened(self.path) as file:
+            return truth_of(self.path, self.labels, file[self.labels][()], self.count)
+
+
+def opened(path: Path) -> Any:
+    """The file for reading; locks only where the file system has them."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        text = str(error)
+        if "truncated file" in text:
+            size = path.stat().st_size
+            raise UserError(f"{path}: cut short: {size:,} bytes are here, the file says that it has more") from None
+        raise
+
+
+def describe(path: Path, truth: str | None = None) -> Hdf5File:
+    """What an HDF5 file holds. truth: the dataset that labels each instance, where the user names one. `UserError` for
+    a file without vectors of tiles."""
+    with said_of_reading(path), opened(path) as file:
+        import h5py
+
+        names = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
+        found = next((name for name in FEATURES if name in names), None)
+        coords = next((name for name in PLACES if name in names), "")
+        if found is None:
+            raise UserError(_without_features(path, names, coords, file))
+        kind = _text(file.attrs.get("feat_type", "tile"))
+        if kind != "tile":
+            raise UserError(f"{path}: feat_type is {kind!r}: one vector for a whole {kind}; the vectors of its tiles "
+                            "are needed")  # fmt: skip
+        dataset = file[found]
+        count, width = shape_of(path, found, dataset.shape, dataset.dtype)
+        if coords:
+            _check_rows(path, coords, file[coords].shape, count)
+        labels = truth if truth is not None else next((name for name in TRUTHS if name in names), "")
+        if labels and labels not in names:
+            raise UserError(f"{path}: no dataset {labels!r}{nearest(labels, names)} (data.truth; found: "
+                            f"{listed(names)})")  # fmt: skip
+        if labels:
+            _check_rows(path, labels, file[labels].shape, count)
+        attributes = {**file.attrs, **(file[coords].attrs if coords else {})}
+        extractor = next(
+            (_text(place.attrs[key]) for place in (dataset, file) for key in ("encoder", "extractor")
+             if key in place.attrs), "",
+        )  # fmt: skip
+        tiles = _tiles(attributes)
+        return Hdf5File(path, count, width, dataset.dtype, extractor, tiles, bool(coords), bool(labels), features=found,
+                        coords=coords, labels=labels)  # fmt: skip
+
+
+def _without_features(path: Path, names: list[str], coords: str, file: Any) -> str:
+    if coords:
+        made = " (as CLAM and TRIDENT write to `patches`, before an encoder has seen the slide)"
+        return (f"{path}: coordinates of tiles, but no features{made}; extract features first, and name the folder "
+                "that they are in")  # fmt: skip
+    groups = [name for name in file if name not in names]
+    found = listed([*names, *(f"{group}/" for group in groups)]) or "nothing"
+    return f"{path}: no dataset {' or '.join(FEATURES)} (found: {found})"
+
+
+def _check_rows(path: Path, name: str, shape: tuple[int, ...], count: int) -> None:
+    rows = shape[1] if len(shape) == 3 and shape[0] == 1 else shape[0] if shape else 1
+    if rows != count:
+        raise UserError(f"{path}: {rows:,} rows in {name}, but {count:,} vectors")
+
+
+def _tiles(attributes: dict[str, Any]) -> Tiles:
+    """Of the attributes of TRIDENT (level-0 pixels), CLAM's (the same, of a level of the pyramid) or STAMP's (µm)."""
+    if _text(attributes.get("unit", "")) in ("um", "µm") or "tile_size_um" in attributes:
+        side, pixels = _number(attributes, "tile_size_um"), _number(attributes, "tile_size_px")
+        scale = "" if math.isnan(side) else f"{side:g} µm" + ("" if math.isnan(pixels) else f" of {pixels:g} px")
+        return Tiles(MICRONS, TOP_LEFT, side, scale)
+    size, magnification = _number(attributes, "patch_size"), _number(attributes, "target_magnification")
+    side = _number(attributes, "patch_size_level0")
+    if not math.isnan(magnification) and not math.isnan(size):
+        return Tiles(LEVEL_0, TOP_LEFT, side, f"{size:g} px at {magnification:g}×")
+    if "patch_level" in attributes and not math.isnan(size):
+        down = np.ravel(attributes.get("downsample", np.nan))
+        factor = float(down[0]) if down.size and down.dtype.kind in "iuf" else math.nan
+        return Tiles(LEVEL_0, TOP_LEFT, size * factor, f"{size:g} px at level {attributes['patch_level']}")
+    if not math.isnan(side):
+        return Tiles(LEVEL_0, TOP_LEFT, side)
+    return Tiles()
+
+
+def _number(attributes: dict[str, Any], name: str) -> float:
+    value = np.ravel(attributes.get(name, np.nan))
+    return float(value[0]) if value.size == 1 and value.dtype.kind in "iuf" else math.nan
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _stored_rows(path: Path, dataset: Any, count: int, width: int) -> np.ndarray | None:
+    """(N,) the byte in the file where each row lies, if rows lie there as they are; else None.
+
+    HDF5 reads chunks of one row, as CLAM and TRIDENT write them, at a quarter of a gigabyte a second.
+    """
+    stored = dataset.id.get_create_plist()
+    apart = dataset.file.filename != os.fspath(path) or dataset.file.userblock_size  # a link into another file
+    if apart or dataset.chunks is None or not dataset.dtype.isnative:
+        return None
+    rows, columns = dataset.chunks[-2:]
+    if columns != width or dataset.chunks[:-2] not in ((), (1,)) or stored.get_nfilters() or count == 0:
+        return None
+    offsets = np.full(-(-count // rows), -1, np.int64)
+
+    def note(chunk: Any) -> None:
+        offsets[chunk.chunk_offset[-2] // rows] = chunk.byte_offset
+
+    dataset.id.chunk_iter(note)
+    if (offsets < 0).any():  # what was never written has no place in the file
+        return None
+    size = width * dataset.dtype.itemsize
+    return (offsets[:, None] + np.arange(rows) * size).reshape(-1)[:count]

@@ -1,0 +1,132 @@
+"""Features in numpy files: `.npy`, `.npz`; never pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from d2l_study.data.features.feature_file import FeatureFile, places_of, said_of_reading, shape_of, truth_of
+from d2l_study.data.features.hdf5 import FEATURES, PLACES, TRUTHS
+from d2l_study.errors import UserError, listed, nearest
+
+MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of an array in a `.npy` file, or in a member of an `.npz` file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+
+@dataclass(frozen=True)
+class NumpyFile(FeatureFile):
+    """member, coords, labels: names in an `.npz` file, empty where there is none, or it is a `.npy` file."""
+
+    member: str = ""
+    coords: str = ""
+    labels: str = ""
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        with said_of_reading(self.path):
+            yield from array_pieces(self.path, self.member, self.width, self.rows())
+
+    def places(self) -> np.ndarray:
+        return places_of(self.path, self.coords, load_array(self.path, self.coords), self.count) if self.coords else (
+            super().places())  # fmt: skip
+
+    def truth(self) -> np.ndarray:
+        return truth_of(self.path, self.labels, load_array(self.path, self.labels), self.count) if self.labels else (
+            super().truth())  # fmt: skip
+
+
+def describe_npy(path: Path) -> NumpyFile:
+    """What a `.npy` file of vectors holds; `UserError` for anything else."""
+    header = array_header(path, "")
+    return NumpyFile(path, *shape_of(path, "the array", header.shape, header.dtype), header.dtype)
+
+
+def describe_npz(path: Path, truth: str | None = None) -> NumpyFile:
+    """What an `.npz` file with the vectors of one slide holds; `UserError` for anything else."""
+    names = member_names(path)
+    found = next((name for name in FEATURES if name in names), names[0] if len(names) == 1 else None)
+    if found is None:
+        raise UserError(f"{path}: no array {' or '.join(FEATURES)} (found: {listed(names) or 'nothing'})")
+    header = array_header(path, found)
+    count, width = shape_of(path, found, header.shape, header.dtype)
+    coords = next((name for name in PLACES if name in names), "")
+    labels = truth if truth is not None else next((name for name in TRUTHS if name in names), "")
+    if labels and labels not in names:
+        raise UserError(f"{path}: no array {labels!r}{nearest(labels, names)} (data.truth; found: {listed(names)})")
+    return NumpyFile(path, count, width, header.dtype, has_places=bool(coords), has_truth=bool(labels), member=found,
+                     coords=coords, labels=labels)  # fmt: skip
+
+
+def member_names(path: Path) -> list[str]:
+    """The names of the arrays in an `.npz` file."""
+    with said_of_reading(path, "as an .npz file"), zipfile.ZipFile(path) as file:
+        return [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
+
+
+@contextmanager
+def _stream(path: Path, member: str) -> Iterator[IO[bytes]]:
+    if not member:
+        with path.open("rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as inside:
+        yield inside
+
+
+def _read_header(path: Path, member: str, file: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise UserError(f"{path}: {member or 'the array'} holds Python objects (a pickle), which is not read: it may "
+                        "run code; save it as an array of numbers")  # fmt: skip
+    return Header(shape, dtype, fortran)
+
+
+def array_header(path: Path, member: str) -> Header:
+    """Shape and type of an array; member: "" for a `.npy` file. `UserError` for a damaged file, or for a pickle."""
+    with said_of_reading(path, "as an array of numpy"), _stream(path, member) as file:
+        return _read_header(path, member, file)
+
+
+def load_array(path: Path, member: str = "") -> np.ndarray:
+    """The whole array; for small ones. `UserError` as of `array_header`."""
+    with said_of_reading(path, "as an array of numpy"), _stream(path, member) as file:
+        header = _read_header(path, member, file)
+        found = np.frombuffer(_exactly(file, int(np.prod(header.shape)) * header.dtype.itemsize), header.dtype)
+        return found.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def array_pieces(path: Path, member: str, width: int, rows: int) -> Iterator[np.ndarray]:
+    """An array of (N, width), or (1, N, width), `rows` at a time."""
+    with _stream(path, member) as file:
+        header = _read_header(path, member, file)
+        count = int(np.prod(header.shape)) // max(1, width)
+        if header.fortran:  # columns lie together: rarely written, and read whole
+            whole = load_array(path, member).reshape(count, width)
+            yield from (np.ascontiguousarray(whole[first : first + rows]) for first in range(0, count, rows))
+            return
+        for first in range(0, count, rows):
+            wanted = min(rows, count - first)
+            data = _exactly(file, wanted * width * header.dtype.itemsize)
+            yield np.frombuffer(data, header.dtype).reshape(wanted, width)
+
+
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    found = file.read(size)
+    if len(found) != size:
+        raise EOFError(f"cut short: {len(found):,} of {size:,} bytes")
+    return found

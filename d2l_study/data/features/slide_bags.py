@@ -1,0 +1,215 @@
+"""The collection of slides that a table lists, or that torchmil's folders hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data.features.checks import EMPTY, open_all
+from d2l_study.data.features.collection import FeatureCollection
+from d2l_study.data.features.feature_file import FeatureFile, Tiles, truth_of
+from d2l_study.data.features.finding import PLACE_FOLDERS, TRUTH_FOLDERS, Folder, parallel_files, parallel_folder
+from d2l_study.data.features.hdf5 import TRUTHS
+from d2l_study.data.features.opening import ENDINGS, load_values
+from d2l_study.data.features.splits import given_splits
+from d2l_study.data.features.store import NAME, Store, open_store
+from d2l_study.data.features.tables import TABLES, Slides, TableKeys, has_slides, read_slides, slides_of_folder
+from d2l_study.data.manifest_checks import check_bags, check_each_once
+from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.pool import UNKNOWN, Bags
+from d2l_study.errors import UserError, counted, listed
+
+
+def find_table(path: Path, keys: TableKeys) -> tuple[Path | None, TableKeys]:
+    """The table of the slides, which `path` is or holds, and the keys with which it is read; None for torchmil's
+    folders, which need none. `UserError` if there is none, or several."""
+    if path.is_file():
+        return path, keys
+    tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLES and p.is_file()]
+    found = [p for p in tables if p not in (keys.labels, keys.splits) and has_slides(p, keys)]
+    if len(found) > 1:
+        raise UserError(f"data.path: {path}: several tables of slides: {listed(p.name for p in found)}; name the one "
+                        "that is meant")  # fmt: skip
+    if found:
+        return found[0], keys
+    if keys.labels is not None and has_slides(keys.labels, dataclasses.replace(keys, labels=None)):
+        return keys.labels, dataclasses.replace(keys, labels=None)
+    if _labels_folder(path) is not None:
+        return None, keys
+    said = f" (looked at {listed(p.name for p in tables)})" if tables else ""
+    raise UserError(f"data.path: {path}: no table with slides and labels in it{said}; name it as data.path, and the "
+                    "folder of the feature files as data.root")  # fmt: skip
+
+
+def _labels_folder(path: Path) -> Path | None:
+    folder = path / "labels"
+    held = folder.is_dir() and any(p.name.lower().endswith(ENDINGS) for p in folder.iterdir())
+    return folder if held else None
+
+
+def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> FeatureCollection:
+    """All bags; table: None for torchmil's folders. `UserError` says what is wrong with the table and the files."""
+    if table is None:
+        labels = parallel_folder(folder.path, ("labels",))
+        if labels is None:
+            raise UserError(f"{folder.path}: no folder labels beside it")
+        slides = slides_of_folder(folder, labels)
+    else:
+        slides = read_slides(table, folder, keys)
+    rows = slides.rows
+    check_each_once(rows)
+    check_bags(rows, "slides")
+    given = given_splits(slides, keys.splits)
+    files = sorted(rows.files, key=lambda path: (path.name, str(path)))
+    separate = _truth_files(slides, folder, keys)
+    in_files = keys.truth if keys.truth is not None and not any(separate) else None
+    beside = _place_files(folder, files)
+
+    def describe() -> tuple[list[FeatureFile], dict[str, Any]]:
+        return open_all(files, folder.path, in_files, beside, keys.skip_empty)
+
+    paths = [*files, *(path for path in beside if path is not None), *_indices(files)]
+    store = open_store(paths, {"files": len(files), "truth": in_files}, describe)
+    place = {path: s for s, path in enumerate(files)}
+    slide_of_row = np.array([place[path] for path in rows.files], np.int64)[rows.path]
+    _check_empty(store, slides, slide_of_row, keys)
+    _check_copies(store, slides, slide_of_row)
+    order = np.argsort(rows.bag.codes, kind="stable")  # the rows bag by bag
+    positions, slide = _positions(store, slide_of_row[order])
+    truth = _truth(slides, store, slide_of_row, separate)
+    first = rows.first_of_bag()
+    sizes = np.bincount(rows.bag.codes, store.counts[slide_of_row], len(first)).astype(np.int64)
+    label = rows.label[first]
+    bags = Bags(
+        np.concatenate([[0], np.cumsum(sizes)]), positions, label, truth[positions], label, np.arange(len(first))
+    )
+    _check_truth(slides, bags)
+    groups = sorted({rows.group_of(i) for i in first.tolist()})
+    group = np.array([groups.index(rows.group_of(i)) for i in first.tolist()])
+    names = [""] * len(files)
+    bag_of_slide = np.zeros(len(files), np.int64)
+    for i, s in enumerate(slide_of_row.tolist()):
+        names[s], bag_of_slide[s] = slides.names[i], rows.bag.codes[i]
+    xy = np.full((len(positions), 2), np.nan) if store.places is None else store.places
+    if store.places is not None and not np.array_equal(positions, np.arange(len(positions))):
+        xy = store.places[positions]
+    arrays = {"offsets": bags.offsets, "instance": positions, "label": label, "truth": truth, "group": group,
+              "fold": given.fold, "part": given.part}  # fmt: skip
+    about = store.about
+    found = FeatureCollection(
+        NAME, store.instances, truth, _checksum(store, list(rows.bag.values), groups, names, arrays), bags=bags,
+        names=tuple(rows.bag.values), group=group, group_names=tuple(groups), xy=xy, image=slide, fold=given.fold,
+        part=given.part, notes=(*slides.notes, *given.notes, *_notes(slides, folder, files)), slides=tuple(names),
+        files=tuple(files), tiles=Tiles(about["unit"], about["anchor"], scale=about["scale"]), side=store.side,
+        extractor=about["extractor"], moments=store.moments, counts=store.counts, bag_of_slide=bag_of_slide,
+    )  # fmt: skip
+    return found.without_empty()
+
+
+def _indices(files: Sequence[Path]) -> list[Path]:
+    """slideflow's files of places, which lie beside some `.pt`."""
+    found = (path.with_name(f"{path.name[:-3]}.index.npz") for path in files if path.name.endswith(".pt"))
+    return [path for path in found if path.is_file()]
+
+
+def _place_files(folder: Folder, files: Sequence[Path]) -> list[Path | None]:
+    beside = parallel_folder(folder.path, PLACE_FOLDERS)
+    return [None] * len(files) if beside is None else parallel_files(beside, files)
+
+
+def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path | None]:
+    """(S,) of each row the file with the labels of its instances, in a column of the table or a folder of their own."""
+    if any(slides.truth):
+        return slides.truth
+    files = [slides.rows.files[p] for p in slides.rows.path.tolist()]
+    if keys.truth is None:
+        beside = parallel_folder(folder.path, TRUTH_FOLDERS)
+    else:
+        named = Path(keys.truth).expanduser()
+        beside = named if named.is_absolute() and named.is_dir() else parallel_folder(folder.path, (keys.truth,))
+    return [None] * len(files) if beside is None else parallel_files(beside, files)
+
+
+def _truth(slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Sequence[Path | None]) -> np.ndarray:
+    """(N,) int8 the label of each vector of the store, −1 unknown."""
+    if not any(separate):
+        return np.full(len(store.instances), UNKNOWN, np.int8) if store.truth is None else store.truth
+    truth, begins = np.full(len(store.instances), UNKNOWN, np.int8), store.begins
+    problems = Problems(next(path for path in separate if path is not None).parent)
+    for path, s in zip(separate, slide_of_row.tolist(), strict=True):
+        if path is None:
+            continue
+        try:
+            truth[begins[s] : begins[s + 1]] = truth_of(path, "it", load_values(path, TRUTHS), int(store.counts[s]))
+        except UserError as error:
+            problems.add_text(str(error))
+    problems.stop_if_any()
+    return truth
+
+
+def _positions(store: Store, slides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions in the store of the vectors of these slides, one slide after the other, and (same length) their
+    slides."""
+    counts = store.counts[slides]
+    slide = np.repeat(slides, counts)
+    begins = np.repeat(store.begins[slides] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return begins + np.arange(len(slide)), slide
+
+
+def _check_empty(store: Store, slides: Slides, slide_of_row: np.ndarray, keys: TableKeys) -> None:
+    if keys.skip_empty:
+        return
+    problems = Problems(slides.rows.file)
+    problems.add_rows(slides.rows.number, np.flatnonzero(store.counts[slide_of_row] == 0), lambda i: ("", (
+        f"{slides.names[i]!r}: {EMPTY}")))  # fmt: skip
+    problems.stop_if_any()
+
+
+def _check_copies(store: Store, slides: Slides, slide_of_row: np.ndarray) -> None:
+    """Files of the same vectors under two names: with one mean and one scatter they are the same slide twice."""
+    problems = Problems(slides.rows.file)
+    seen: dict[bytes, int] = {}
+    for i, s in enumerate(slide_of_row.tolist()):
+        if not store.counts[s]:
+            continue
+        mark = hashlib.sha256(store.moments[s].tobytes() + int(store.counts[s]).to_bytes(8)).digest()
+        if (other := seen.setdefault(mark, i)) != i:
+            row = int(slides.rows.number[i])
+            problems.add(f"row {row}", f"{slides.names[i]!r} has the same vectors as {slides.names[other]!r} (row "
+                         f"{slides.rows.number[other]}): the same slide twice", row)  # fmt: skip
+    problems.stop_if_any()
+
+
+def _check_truth(slides: Slides, bags: Bags) -> None:
+    problems = Problems(slides.rows.file)
+    known = np.bincount(bags.bag_of[bags.instance_label == 1], minlength=len(bags))
+    for b in np.flatnonzero((known > 0) & (bags.label == 0)).tolist():
+        problems.add(f"bag {slides.rows.bag.values[b]!r}", f"{counted(int(known[b]), 'instance')} labelled 1, but the "
+                     "bag has label 0: a bag is positive if any of its instances is")  # fmt: skip
+    problems.stop_if_any()
+
+
+def _notes(slides: Slides, folder: Folder, files: Sequence[Path]) -> list[str]:
+    """That files belong to no slide."""
+    used = {path.name for path in files if path.parent == folder.path}
+    unused = [name for names in folder.names.values() for name in names if name not in used]
+    if not unused:
+        return []
+    of = "is of no slide" if len(unused) == 1 else "are of no slide"
+    return [f"{counted(len(unused), 'file')} in {folder.path} {of} of the table: {listed(unused, 5)}"]
+
+
+def _checksum(
+    store: Store, names: list[str], groups: list[str], slides: list[str], arrays: dict[str, np.ndarray | None]
+) -> str:
+    """Of all that a study of the collection depends on."""
+    checksum = hashlib.sha256(f"{store.checksum}|{names}|{groups}|{slides}".encode())
+    for key, values in sorted(arrays.items()):
+        if values is not None:
+            checksum.update(key.encode() + np.ascontiguousarray(values).tobytes())
+    return checksum.hexdigest()[:16]

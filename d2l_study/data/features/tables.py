@@ -1,0 +1,279 @@
+"""The table of slides: which slide is in which bag, its label, its patient; and the table of labels that may be joined.
+
+A row is a slide. Columns are known by the names that the tools give them (CLAM `case_id, slide_id, label`; STAMP
+`PATIENT, FILENAME`, and `PATIENT` with the labels in a table of their own; nnMIL `slide_id, patient_id, split, label`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from d2l_study.data.features.finding import Folder, parallel_files
+from d2l_study.data.features.labels import classes
+from d2l_study.data.features.opening import load_values
+from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
+from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.manifest_rows import Rows, folds_said, without_group
+from d2l_study.data.manifest_table import Coded, Table, read_table
+from d2l_study.data.pool import UNKNOWN
+from d2l_study.errors import UserError, listed, nearest
+
+TABLES = (".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".xlsm")
+
+_SLIDE = ("slide", "wsi")
+_OWN = "slide name"
+"""The column that names slides beside one that names bags."""
+
+_OTHER = {
+    **OTHER_NAMES,
+    "bag": (*_SLIDE, "bag", "filename", "image", "imagefile"),
+    _OWN: (*_SLIDE, "filename"),
+    "path": ("file", "filepath", "feature", "features", "featurefile", "featurepath", "featurespath", "h5path",
+             "ptpath"),
+    "truth": ("patchlabels", "instancelabels"),
+    "group": tuple(name for name in OTHER_NAMES["group"] if name not in _SLIDE),
+}  # fmt: skip
+
+_TAKEN = ("bag", _OWN, "label", "path", "split", "truth", "group")
+
+_FOLDS = re.compile(r"(?:fold|split)[_-]?\d{1,4}")
+"""Columns that are each a split of their own, as Patho-Bench has them."""
+
+
+@dataclass(frozen=True)
+class Slides:
+    """The slides of a table: `rows` has one for each of them. names: (S,) of the slides; truth: (S,) the files that
+    label their instances as a column of the table names them, None where it names none; splits: column -> (S,) what it
+    says; notes: what a user should know."""
+
+    rows: Rows
+    names: list[str]
+    truth: list[Path | None]
+    splits: dict[str, Coded] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableKeys:
+    """Of the keys of the `data` section those that say how the table is read."""
+
+    label_column: str | None = None
+    positive: str | None = None
+    bag: str = "slide"
+    labels: Path | None = None
+    truth: str | None = None
+    splits: Path | None = None
+    skip_empty: bool = False
+
+
+def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
+    """All rows of a table; the slides' files are in `folder`. `UserError` says all that is wrong with single rows,
+    files that do not exist included."""
+    problems = Problems(file)
+    table = read_table(file, problems, _names(keys, with_label=keys.labels is None))
+    columns, number, texts = table.columns, table.number, table.texts
+    notes = [*columns.notes, *table.notes]
+    if keys.splits is not None and ("split" in columns or table.kept):
+        place = {name: i for name, i in columns.place.items() if name != "split"}
+        columns = dataclasses.replace(columns, place=place)
+        notes.append("its own columns of splits are left alone: data.splits names others")
+    shown = columns.shown
+    nothing = Coded(np.zeros(len(number), np.int64), [""])
+    slide = texts.get(_OWN, texts["bag"])
+    bag, group = texts["bag"], texts.get("group", nothing)
+    _no_blanks(problems, table, "bag", _OWN)
+    if keys.bag == "patient":
+        bag, group = _patients(table, keys, problems), nothing
+        shown = {**shown, "bag": shown.get("group", "group")}
+    if keys.labels is None:
+        label, more = classes(texts["label"], number, shown["label"], keys.positive, problems)
+    else:
+        label, more = _joined(keys, texts.get("group"), bag, slide, number, problems)
+    files, path, names = _files(table, folder, slide, problems)
+    truth = _truth_files(table, file, problems)
+    problems.stop_if_any()
+    if "group" in columns and keys.bag == "slide":
+        notes += without_group(group, bag, shown["group"])
+    nowhere = np.full(len(number), np.nan)
+    rows = Rows(
+        file, dataclasses.replace(columns, shown=shown), number, bag, label, path, files, group,
+        folds_said(texts.get("split", nothing)), nowhere, nowhere, np.full(len(number), UNKNOWN, np.int8),
+        table.related, noun="slide",
+    )  # fmt: skip
+    return Slides(rows, names, truth, table.kept if keys.splits is None else {}, (*notes, *more))
+
+
+def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, Coded]:
+    """Column -> (S,) what a table of splits says of each slide: its column `split` alone, or those called fold_0 …; it
+    names slides, bags or patients."""
+    names = ColumnNames(
+        ("bag",), ("split", "group"), ("bag", "split", "group"),
+        {"bag": (*_OTHER["bag"], *_OTHER["group"]), "split": _OTHER["split"], "group": ()}, _FOLDS,
+    )  # fmt: skip
+    table = read_table(file, problems, names, "data.splits")
+    found = {"split": folds_said(table.texts["split"])} if "split" in table.columns else table.kept
+    if not found:
+        raise UserError(f"{file}: no column split, and none called fold_0, fold_1 …")
+    rows, column = slides.rows, table.texts["bag"]
+    line = {column.values[code]: i for i, code in reversed([*enumerate(column.codes.tolist())])}
+    at = []
+    for i in range(len(rows)):
+        said = (slides.names[i], rows.bag.text(i), rows.group.text(i))
+        at.append(next((line[text] for text in said if text in line), -1))
+        if at[-1] < 0:
+            problems.add(f"{rows.noun} {said[0]!r}", f"not in {file.name}{nearest(said[0], line, 0.8)}", i)
+    return {name: Coded.of(c.codes[np.maximum(at, 0)], c.values) for name, c in found.items()}
+
+
+def has_slides(file: Path, keys: TableKeys) -> bool:
+    """Whether a table may be that of the slides: it has a column that names them, and one of labels or of patients."""
+    try:
+        columns = read_table(file, Problems(file), _names(keys, with_label=False)).columns
+    except UserError:
+        return False
+    return "label" in columns or (keys.labels is not None and "group" in columns)
+
+
+def slides_of_folder(folder: Folder, labels: Path) -> Slides:
+    """The slides of torchmil's folders, each a bag: a file in `labels` has its label."""
+    problems = Problems(labels)
+    names, files, said = sorted(folder.names), [], []
+    there = parallel_files(labels, [folder.path / folder.names[name][0] for name in names])
+    for name, path in zip(names, there, strict=True):
+        files.append(folder.path / folder.names[name][0])
+        if path is None:
+            problems.add(name, "no label file of this slide")
+            continue
+        try:
+            values = np.ravel(load_values(path, ("labels", "label")))
+        except UserError as error:
+            problems.add_text(str(error))
+            continue
+        if values.size != 1 or values.dtype.kind not in "biuf" or values[0] not in (0, 1):
+            problems.add(path.name, f"{listed(values, 3)}; expected 0 or 1")
+            continue
+        said.append(int(values[0]))
+    problems.stop_if_any()
+    count = len(names)
+    own, nothing = Coded(np.arange(count), names), Coded(np.zeros(count, np.int64), [""])
+    shown = {"bag": folder.path.name, "label": labels.name}
+    rows = Rows(
+        folder.path, Columns({"bag": 0, "label": 1}, shown, {}, ()), np.arange(1, count + 1), own,
+        np.array(said, np.int8), np.arange(count), files, nothing, nothing,
+        np.full(count, np.nan), np.full(count, np.nan), np.full(count, UNKNOWN, np.int8), {}, noun="slide",
+    )  # fmt: skip
+    return Slides(rows, names, [None] * count)
+
+
+def _names(keys: TableKeys, with_label: bool) -> ColumnNames:
+    called = {}
+    if keys.label_column is not None:
+        called["label"] = keys.label_column
+    needed = ("bag", "label") if with_label else ("bag",)
+    optional = (_OWN, "group", "split", "path", "truth", *(() if with_label else ("label",)))
+    if keys.truth is not None:
+        called["truth"] = keys.truth
+    return ColumnNames(
+        needed, optional, _TAKEN, {name: _OTHER[name] for name in _TAKEN}, _FOLDS, called,
+    )  # fmt: skip
+
+
+def _no_blanks(problems: Problems, table: Table, *names: str) -> None:
+    for name in names:
+        if name in table.texts:
+            column = table.texts[name]
+            blank = [code for code, value in enumerate(column.values) if not value]
+            shown = table.columns.shown[name]
+            problems.add_values(table.number, column.codes, blank, lambda _, shown=shown: (shown, "empty"))  # type: ignore[misc]
+
+
+def _patients(table: Table, keys: TableKeys, problems: Problems) -> Coded:
+    """The bags where a bag is a patient: each must be named."""
+    if "group" not in table.columns:
+        problems.add("header", "no column that names patients (patient, case_id and the like), which data.bag: patient "
+                     "needs")  # fmt: skip
+        problems.stop_if_any()
+    _no_blanks(problems, table, "group")
+    return table.texts["group"]
+
+
+def _joined(
+    keys: TableKeys, group: Coded | None, bag: Coded, slide: Coded, number: np.ndarray, problems: Problems
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(n,) labels of the rows from the table `data.labels`, by their patient or, if it names slides, their slide."""
+    file = keys.labels
+    assert file is not None
+    mine = Problems(file)
+    names = _names(keys, with_label=True)
+    by = ColumnNames(
+        ("label",), ("group", "slide"), ("label", "slide", "group"),
+        {"label": _OTHER["label"], "slide": _OTHER["bag"], "group": _OTHER["group"]}, None, names.called,
+    )  # fmt: skip
+    table = read_table(file, mine, by, "data.labels")
+    key = "group" if "group" in table.columns and group is not None else "slide"
+    if key not in table.columns:
+        raise UserError(f"{file}: no column that names patients or slides, by which its labels are joined")
+    _no_blanks(mine, table, key)
+    label, notes = classes(table.texts["label"], table.number, table.columns.shown["label"], keys.positive, mine)
+    column = table.texts[key]
+    first = np.unique(column.codes, return_index=True)[1][column.codes]
+    mine.add_rows(table.number, np.flatnonzero(label != label[first]), lambda i: (
+        table.columns.shown["label"], f"{column.text(i)!r} has another label in row {table.number[first[i]]}"
+    ))  # fmt: skip
+    mine.stop_if_any()
+    wanted = group if key == "group" and group is not None else slide
+    known = {column.values[code]: int(label[i]) for i, code in enumerate(column.codes.tolist())}
+    missing = [code for code, value in enumerate(wanted.values) if value not in known]
+    problems.add_values(number, wanted.codes, missing, lambda code: (
+        "patient" if key == "group" else "slide", f"{wanted.values[code]!r} has no label in {file.name}"
+        f"{nearest(wanted.values[code], known, 0.8)}"))  # fmt: skip
+    unused = [value for value in column.values if value not in set(wanted.values)]
+    if unused:
+        notes = (*notes, f"{len(unused)} of {file.name} {'is' if len(unused) == 1 else 'are'} in no row of the slides: "
+                 f"{listed(unused, 5)}")  # fmt: skip
+    return np.array([known.get(value, 0) for value in wanted.values], np.int8)[wanted.codes], notes
+
+
+def _files(
+    table: Table, folder: Folder, slide: Coded, problems: Problems
+) -> tuple[list[Path], np.ndarray, list[str]]:  # fmt: skip
+    """The distinct files of the rows, (n,) which of them each row has, and (n,) the names of the slides."""
+    column = table.texts.get("path", slide)
+    shown = table.columns.shown.get("path") or table.columns.shown.get(_OWN, table.columns.shown["bag"])
+    places: dict[Path, int] = {}
+    place_of, reasons = np.zeros(len(column.values), np.int64), {}
+    for code, text in enumerate(column.values):
+        path, reason = folder.find(text)
+        if path is not None:
+            place_of[code] = places.setdefault(path, len(places))
+        elif text or "path" in table.texts:
+            reasons[code] = reason if text else "empty"
+    problems.add_values(table.number, column.codes, reasons, lambda code: (shown, reasons[code]))
+    files = list(places)
+    path = place_of[column.codes]
+    names = [slide.text(i) for i in range(len(path))]
+    if _OWN not in table.texts and len(set(names)) < len(names) and files:  # a bag of several files
+        names = [files[p].name for p in path.tolist()]
+    return files, path, names
+
+
+def _truth_files(table: Table, file: Path, problems: Problems) -> list[Path | None]:
+    """The files of the column that names those with the labels of the instances."""
+    if "truth" not in table.columns:
+        return [None] * len(table.number)
+    column = table.texts["truth"]
+    found: list[Path | None] = []
+    reasons = {}
+    for code, text in enumerate(column.values):
+        path = file.parent / text if text else None
+        found.append(path)
+        if path is not None and not path.is_file():
+            reasons[code] = f"{text!r}: no such file (looked for {path})"
+    problems.add_values(table.number, column.codes, reasons, lambda code: (
+        table.columns.shown["truth"], reasons[code]))  # fmt: skip
+    return [found[code] for code in column.codes.tolist()]
