@@ -89,7 +89,7 @@ def test_a_study_keeps_no_secret_and_what_may_hold_one_for_its_owner_alone(tmp_p
     origin = provenance.collect()
     assert SECRET not in str(origin) and "http://***@host" in origin["command"]
     old = {"provenance": {"command": f"run http://me:{SECRET}@host"}}
-    assert SECRET not in str(provenance.earlier(old, origin))
+    assert SECRET not in str(provenance.earlier_commands(old, origin))
     folder = make_study(tmp_path, num_bags=(50,), replicates=1)
     folder.write("", {"provenance": origin}, folder.plan())
     file = tmp_path / folder.key / "resolved.json"

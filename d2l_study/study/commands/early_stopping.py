@@ -78,7 +78,7 @@ def forget_pruned(study: PreparedStudy) -> None:
     """If the study has no schedule any more, let trials that an earlier command ended early be trained to their end."""
     folder = study.folder
     if study.space.schedule == "none" and folder.exists():
-        if folder.known_resolved().get("space", {}).get("schedule", "none") == "none":
+        if folder.resolved_or_empty().get("space", {}).get("schedule", "none") == "none":
             return
         for trial in study.plan.trials():
             for replicate in trial.replicates:

@@ -32,7 +32,7 @@ configuration would be averaged, too (`_outdated`); two versions in two arms sta
 def check_same_study(folder: StudyFolder, entries: list[Entry], space: Space, extend: bool = False) -> None:
     """`UserError`, with the difference shown, if the folder holds a study of another space. extend: only if the results
     of the two cannot stand in one table."""
-    before = folder.known_plan()
+    before = folder.plan_or_empty()
     if not before:
         return
     if extend:
@@ -54,7 +54,7 @@ def check_same_study(folder: StudyFolder, entries: list[Entry], space: Space, ex
                 "that both contain are reused)"
             )
         return
-    known_space = folder.known_resolved().get("space", {})
+    known_space = folder.resolved_or_empty().get("space", {})
     if _ids(entries) <= _ids(before) and _trained_part(known_space) == _trained_part(space.to_dict()):
         return  # an extended study still has in its plan what it was extended from
     check_extension(folder, entries)
@@ -73,13 +73,13 @@ def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, lis
 
 def is_known(folder: StudyFolder, entries: list[Entry]) -> bool:
     """Whether the folder holds a study that has these configurations. Its space was accepted then."""
-    return folder.exists() and _ids(entries) <= _ids(folder.known_plan())
+    return folder.exists() and _ids(entries) <= _ids(folder.plan_or_empty())
 
 
 def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     """The plan to write: these entries, and what was run of entries that the space no longer has."""
     now = extended(folder, entries)
-    before, ids = folder.known_plan(), _ids(now)
+    before, ids = folder.plan_or_empty(), _ids(now)
     kept = []
     for entry in before:
         if (entry["method"], entry["config_id"]) in ids:

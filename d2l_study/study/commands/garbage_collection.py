@@ -18,7 +18,7 @@ from typing import Any
 from d2l_study.data.memory_maps import human_bytes
 from d2l_study.errors import DamagedError, UserError, counted
 from d2l_study.study.ledger import heartbeat, records
-from d2l_study.study.ledger.gc_flag import flag_raised
+from d2l_study.study.ledger.gc_lock import gc_lock_held
 from d2l_study.study.ledger.lease import holder
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
@@ -70,15 +70,15 @@ def collect(root: str, delete: bool) -> int:
         _show(find_garbage(storage, time.time()))
         return 0
     storage.ensure_writable()
-    with flag_raised(storage):
+    with gc_lock_held(storage):
         found = find_garbage(storage, _clock(storage))
         for kind in found.kinds.values():
             records_first = itertools.groupby(sorted(kind, key=_order), key=_order)
             for _, objects in records_first:
                 storage.map(lambda one: storage.delete(one.key), objects)
         for place in {key.rpartition("/")[0] for key in _keys(found)}:
-            storage.tidy(place)
-        storage.tidy("results")
+            storage.remove_empty_folders(place)
+        storage.remove_empty_folders("results")
     _show(found, deleted=True)
     return 0
 
@@ -236,7 +236,7 @@ def _signs(storage: Storage, objects: Iterable[Stored], now: float) -> dict[str,
             sign: Any = records.decode(storage.read(one.key))
         except FileNotFoundError:
             sign = None
-        ended = heartbeat.is_sign(sign) and heartbeat.gone(sign)
+        ended = heartbeat.is_heartbeat(sign) and heartbeat.has_ended(sign)
         found[one.key] = not ended and not _old(one, now)
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend
-from d2l_study.study.ledger.gc_flag import last_collection
+from d2l_study.study.ledger.gc_lock import last_collection
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
@@ -59,7 +59,7 @@ class PreparedStudy:
     data_summary: tuple[str, ...] = ()
     """What its given bags are, in lines."""
     last_collection: str = ""
-    """The last garbage collection (`gc_flag`) before the plan was compared with the ledger."""
+    """The last garbage collection (`gc_lock`) before the plan was compared with the ledger."""
 
     @property
     def name(self) -> str:

@@ -40,7 +40,7 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
         for found in sorted(folder.storage.walk(folder.key), key=lambda found: found.key.endswith("/plan.json")):
             if found.key != held.key:
                 folder.storage.delete(found.key)
-    folder.storage.tidy(folder.key)
+    folder.storage.remove_empty_folders(folder.key)
     print(f"{folder.name}: removed {what}")
     forget_removed(folder.storage, folder.name, tracking_uri)
     gc = command_line("gc", folder.storage)

@@ -31,7 +31,7 @@ from d2l_study.study.commands.study_summary import show_study_summary
 from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
-from d2l_study.study.ledger.gc_flag import waited_for_collection
+from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.search.fixed_search import write_fixed_search
@@ -75,7 +75,7 @@ def run_study(options: RunOptions) -> int:
         show_existing_results(study)
         entries = merged_plan(folder, plan.entries())
         _write_study(study, entries, origin)
-        if waited_for_collection(folder.storage, study.last_collection):  # it may have deleted what the plan counts on
+        if wait_for_collection(folder.storage, study.last_collection):  # it may have deleted what the plan counts on
             study = prepare_study(options)
             plan = study.plan
         keep_configurations(study)
@@ -123,10 +123,10 @@ def _tracking_store(options: RunOptions, folder: StudyFolder) -> tuple[str, bool
 def _write_study(study: PreparedStudy, entries: list[dict[str, Any]], origin: Mapping[str, Any]) -> None:
     """Write the study's folder: the space as written and as resolved, the plan's entries, and the provenance."""
     folder, space = study.folder, study.space
-    known = folder.known_resolved()
+    known = folder.resolved_or_empty()
     fresh = study.options.fresh or folder.fresh_of is not None  # what it has trained afresh stays its own
     resolved = {"space": space.to_dict(), "study": study.name, "provenance": origin, "fresh": fresh,
-                "earlier": provenance.earlier(known, json.loads(json.dumps(origin)))}  # fmt: skip
+                "earlier": provenance.earlier_commands(known, json.loads(json.dumps(origin)))}  # fmt: skip
     if (changes := provenance.local_difference()) is not None:
         folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
         folder.keep_private(changes.name)
@@ -141,7 +141,7 @@ def _finish_study(study: PreparedStudy, held: Lease, tracker: Tracker) -> pandas
             write_fixed_search(space, folder, study.checksum)
         rows = folder.compact()
         if space.keep_weights == BEST:
-            BestWeights(folder).all_ended(rows)
+            BestWeights(folder).study_ended(rows)
     except StorageError as error:
         held.end(root_error_text(folder, error))
         return folder.rows()

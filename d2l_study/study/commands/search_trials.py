@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.study.ledger.gc_flag import waited_for_collection
+from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import Plan, committed, extended
@@ -64,7 +64,7 @@ def search_queue(
         entries = Plan(new, plan.replicates).entries()
         if entries:
             folder.write_plan([*folder.plan(), *entries])
-            waited_for_collection(folder.storage, "")
+            wait_for_collection(folder.storage, "")
         requests = []
         for c in new:
             if c.config_id in replicates:  # in another arm, or a teacher of an earlier trial

@@ -145,7 +145,7 @@ class StudyCallback:
             curves = partial(run_page.reports_of, self.folder, request.config_id, rows)
             self.tracker.finish(request.config_id, rows, artifacts, curves=curves)
             if self._weights is not None:
-                self._weights.ended(request.config_id, rows)
+                self._weights.configuration_ended(request.config_id, rows)
 
 
 def reused_from(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:

@@ -1,10 +1,10 @@
-"""`keep_weights: best`: of the models that a study trains, those of each arm's best configuration stay.
+"""`keep_weights: best`: a study keeps the weights of the best configuration of each arm, and drops the others.
 
-What is best is said by validation alone: by the mean of `val_bag_auc` over replicates, in a search by its own metrics
-(of several objectives the Pareto front stays), for each arm at each point of its axes as the search has them. Weights
+The best configuration has the largest mean of `val_bag_auc` over replicates: validation alone decides. In a search its
+own metrics decide, for each arm at each point of its axes, and of several objectives the Pareto front stays. Weights
 are dropped as soon as a better configuration has ended, so that a large study never holds many of them.
 
-Left alone are weights of teachers of students, those that another study made, and those that another study needs.
+The weights of teachers of students are never dropped, nor those that another study made or needs.
 """
 
 from __future__ import annotations
@@ -27,53 +27,54 @@ METRIC = "val_bag_auc"
 
 Group = tuple[str, str]
 Values = tuple[float, ...]
-"""Of each metric the mean over replicates, larger being better."""
+"""The means over replicates, one for each metric, with signs such that larger is better."""
 
 
 class BestWeights:
-    """Hears of configurations that have ended, and drops the weights of those that others are better than."""
+    """Drops the weights of configurations that have ended and are not the best of their arm."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
-        self._heard: dict[Group, dict[str, Values]] = {}
-        self._mine: dict[str, list[int]] = {}
-        self._known: tuple[dict[str, list[Group]], dict[str, int]] | None = None
+        self._compared: dict[Group, dict[str, Values]] = {}
+        self._replicates: dict[str, list[int]] = {}
+        self._groups: tuple[dict[str, list[Group]], dict[str, int]] | None = None
 
-    def ended(self, config: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """All runs of a configuration have ended; rows: as of `StudyFolder.rows_of`."""
-        if self._known is None or config not in self._known[0]:  # a search adds to its plan as it goes
-            self._known = _groups(self.folder)
-        groups, signs = self._known
+    def configuration_ended(self, config: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Called when all runs of a configuration have ended. rows: those of `StudyFolder.rows_of`."""
+        if self._groups is None or config not in self._groups[0]:  # a search adds to its plan as it goes
+            self._groups = _groups(self.folder)
+        groups, signs = self._groups
         values = _values(rows, signs)
         if config not in groups or values is None:
             return
-        self._mine[config] = [row["replicate"] for row in rows if row.get("made_by") == self.folder.name]
+        self._replicates[config] = [row["replicate"] for row in rows if row.get("made_by") == self.folder.name]
         for group in groups[config]:
-            self._heard.setdefault(group, {})[config] = values
-        chosen = {best for members in self._heard.values() for best in _unbeaten(members)}
-        fallen = {c for members in self._heard.values() for c in members} - chosen
+            self._compared.setdefault(group, {})[config] = values
+        chosen = {best for members in self._compared.values() for best in _pareto_front(members)}
+        fallen = {c for members in self._compared.values() for c in members} - chosen
         self._drop(fallen)
-        self._heard = {
-            group: {c: v for c, v in members.items() if c not in fallen} for group, members in self._heard.items()
+        self._compared = {
+            group: {c: v for c, v in members.items() if c not in fallen} for group, members in self._compared.items()
         }
 
-    def all_ended(self, rows: pandas.DataFrame) -> None:
-        """At the end of a command: the same over all that the study has. rows: as of `StudyFolder.rows`."""
+    def study_ended(self, rows: pandas.DataFrame) -> None:
+        """Called at the end of a command: compares all configurations of the study. rows: those of
+        `StudyFolder.rows`."""
         judged, chosen = _judged(self.folder, rows)
         mine = rows[(rows["status"] == "done") & (rows.get("made_by") == self.folder.name)]
-        self._mine = {str(config): found.tolist() for config, found in mine.groupby("config_id")["replicate"]}
+        self._replicates = {str(config): found.tolist() for config, found in mine.groupby("config_id")["replicate"]}
         self._drop(judged - chosen)
 
     def _drop(self, configs: set[str]) -> None:
-        configs = {config for config in configs if self._mine.get(config)}
+        configs = {config for config in configs if self._replicates.get(config)}
         for config in configs - _needed_elsewhere(self.folder, configs):
-            for replicate in self._mine[config]:
+            for replicate in self._replicates[config]:
                 self.folder.ledger.drop_file(config, replicate, WEIGHTS, self.folder.name)
 
 
 def _groups(folder: StudyFolder) -> tuple[dict[str, list[Group]], dict[str, int]]:
-    """config_id -> the groups in which it is compared, without those that teach students; metric -> 1 or −1, the
-    direction that is better."""
+    """config_id -> the groups in which it is compared, without teachers of students; metric -> 1 if more is better, −1
+    if less is."""
     entries = folder.plan()
     teaching = _teaching(entries)
     document, signs = read_document(folder), {METRIC: 1}
@@ -96,7 +97,7 @@ def _teaching(entries: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def _values(rows: Sequence[Mapping[str, Any]], signs: Mapping[str, int]) -> Values | None:
-    """The means over the runs that are done; None while a run is missing, or if a metric is defined in none."""
+    """The means over finished runs; None while a run is missing, or if no run has a value of a metric."""
     if any(row["status"] == "missing" for row in rows):
         return None
     found = []
@@ -110,13 +111,13 @@ def _values(rows: Sequence[Mapping[str, Any]], signs: Mapping[str, int]) -> Valu
 
 
 def _best(members: Mapping[str, Values]) -> list[str]:
-    """Of one metric the best, the first of equal ones in the order of the plan; of several those that none beats."""
-    found = _unbeaten(members)
+    """Of one metric the best configuration, of equal ones the first; of several metrics the Pareto front."""
+    found = _pareto_front(members)
     return found[:1] if found and len(members[found[0]]) == 1 else found
 
 
-def _unbeaten(members: Mapping[str, Values]) -> list[str]:
-    """Those that no other one beats in one metric without losing in another."""
+def _pareto_front(members: Mapping[str, Values]) -> list[str]:
+    """The Pareto front: configurations such that no other one is better in a metric and worse in none."""
     return [
         config for config, own in members.items()
         if not any(v != own and all(a >= b for a, b in zip(v, own, strict=True)) for v in members.values())
@@ -139,8 +140,8 @@ def _judged(folder: StudyFolder, rows: pandas.DataFrame) -> tuple[set[str], set[
 
 
 def _needed_elsewhere(folder: StudyFolder, configs: set[str]) -> set[str]:
-    """Those whose weights another study under this root needs: for its students, because it keeps all, or as its best.
-    All, where another study cannot be read: what it needs is not known."""
+    """The configurations whose weights another study under this root needs: for its students, because it keeps all
+    weights, or because they are its best. All of them if another study cannot be read."""
     needed: set[str] = set()
     for name in list_studies(folder.storage) if configs else ():
         if name == folder.name:

@@ -1,10 +1,10 @@
-"""Claims: which runs are being trained, and by whom, so that studies side by side share their work.
+"""Claims: which worker trains a run at present, so that studies side by side share their work.
 
-    ROOT/claims/<mark>.json                 the sign of life of one order at work, renewed every few seconds
-    ROOT/results/…/r007/claim.json          whose the run is at present
+    ROOT/claims/<mark>.json                 the heartbeat of one worker, renewed every few seconds
+    ROOT/results/…/r007/claim.json          the mark of the worker that trains the run
 
-Without a claim nothing would be lost, since the first valid commit wins; two studies would only train the same run.
-A claim whose holder ended, or gave no sign for a minute under our eyes, is taken over.
+Without claims no result would be lost, since the first valid commit wins, but two studies would train the same run.
+A claim is taken over if its worker has ended, or if its heartbeat has not changed for a minute while we watched.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from d2l_study.study.ledger.ledger import Ledger
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""Of no change, as this process sees it: no two clocks are compared."""
+"""A worker whose heartbeat this process has not seen change for so long is dead; no two clocks are compared."""
 
 LOOK_SECONDS = 1.0
-"""Between two looks at a run that somebody else trains."""
+"""Between two looks at a run that another worker trains."""
 
 
 def claim_key(config: str, replicate: int) -> str:
@@ -32,7 +32,7 @@ def claim_key(config: str, replicate: int) -> str:
 
 
 class Claims:
-    """The runs that this process trains for one order of a study. A context: at its end they are given up."""
+    """The runs that this worker has claimed for a study. A context manager: at its end the claims are given up."""
 
     def __init__(self, ledger: Ledger, study: str) -> None:
         self._storage, self._study = ledger.storage, study
@@ -54,12 +54,12 @@ class Claims:
             for key in self._mine:
                 if self._holder(key) == self.mark:
                     self._storage.delete(key)
-            self._storage.delete(_sign_key(self.mark))
+            self._storage.delete(_heartbeat_key(self.mark))
 
     def take(self, config: str, replicates: Iterable[int]) -> list[int]:
-        """Those of the runs that are ours from now on, as nobody who lives has claimed them."""
+        """Claim runs of a configuration; returns the replicates that are ours now. A living worker keeps its own."""
         if not self._thread.is_alive() and not self._over.is_set():
-            self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
+            self._storage.put(_heartbeat_key(self.mark), self._heartbeat(), durable=False)
             self._thread.start()
         return [r for r in replicates if self._take(claim_key(config, r))]
 
@@ -70,7 +70,7 @@ class Claims:
             if holder is not None:
                 if not self._dead(holder):
                     return False
-                self._storage.delete(_sign_key(holder))
+                self._storage.delete(_heartbeat_key(holder))
             self._storage.put(key, claim, durable=False)
         if not self._storage.exclusive and self._holder(key) != self.mark:
             return False
@@ -78,12 +78,12 @@ class Claims:
         return True
 
     def _holder(self, key: str) -> str | None:
-        """The mark of who holds a claim; None if nobody does, or it cannot be read."""
+        """The mark of the worker that holds a claim (`holder_of`)."""
         return holder_of(self._storage, key)
 
     def _dead(self, mark: str) -> bool:
-        found = _sign_of(self._storage, mark)
-        if found is None or heartbeat.gone(found):
+        found = _heartbeat_of(self._storage, mark)
+        if found is None or heartbeat.has_ended(found):
             return True
         beat, since = self._seen.get(mark, (None, 0.0))
         now = time.monotonic()
@@ -95,14 +95,14 @@ class Claims:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                self._storage.put(_sign_key(self.mark), self._sign(), durable=False)
+                self._storage.put(_heartbeat_key(self.mark), self._heartbeat(), durable=False)
 
-    def _sign(self) -> bytes:
-        return records.encode(heartbeat.sign(self.mark, study=self._study))
+    def _heartbeat(self) -> bytes:
+        return records.encode(heartbeat.new_heartbeat(self.mark, study=self._study))
 
 
 def holder_of(storage: Any, key: str) -> str | None:
-    """The mark of who holds a claim; None if nobody does, or it cannot be read."""
+    """The mark of the worker that holds a claim; None if nobody does, or if the claim cannot be read."""
     with contextlib.suppress(FileNotFoundError):
         found = records.decode(storage.read(key))
         if isinstance(found, dict) and isinstance(found.get("mark"), str) and found["mark"].isalnum():
@@ -111,21 +111,21 @@ def holder_of(storage: Any, key: str) -> str | None:
 
 
 def claimed_by_others(ledger: Ledger, config: str, replicate: int) -> bool:
-    """Whether somebody who may be alive claims a run: a look that decides nothing but the order of work."""
+    """Whether another worker, which may be alive, has claimed a run. It only decides what is trained first."""
     holder = holder_of(ledger.storage, claim_key(config, replicate))
     if holder is None:
         return False
-    found = _sign_of(ledger.storage, holder)
-    return found is not None and not heartbeat.gone(found)
+    found = _heartbeat_of(ledger.storage, holder)
+    return found is not None and not heartbeat.has_ended(found)
 
 
-def _sign_key(mark: str) -> str:
+def _heartbeat_key(mark: str) -> str:
     return f"claims/{mark}.json"
 
 
-def _sign_of(storage: Any, mark: str) -> dict[str, Any] | None:
+def _heartbeat_of(storage: Any, mark: str) -> dict[str, Any] | None:
     with contextlib.suppress(FileNotFoundError):
-        found = records.decode(storage.read(_sign_key(mark)))
-        if heartbeat.is_sign(found):
+        found = records.decode(storage.read(_heartbeat_key(mark)))
+        if heartbeat.is_heartbeat(found):
             return found
     return None

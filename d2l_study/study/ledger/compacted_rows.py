@@ -1,9 +1,9 @@
-"""`rows.parquet`: the rows of a study in one file, and `rows.proof.json`: that they are still what the ledger says.
+"""`rows.parquet` holds all rows of a study in one file, and `rows.proof.json` proves that they are up to date.
 
-The ledger is the truth, and a study may change behind this file: another study trains a run again, a worker of a
-killed command commits one more. To open and decode fifty thousand small files takes seconds, to look at their sizes
-and times of change does not. So the proof holds the hash of the file and a digest of all that its rows were made from;
-the file is taken only while both are found again, otherwise the ledger is read.
+Opening and decoding fifty thousand small files of the ledger takes seconds; looking at their sizes and times of change
+does not. But the ledger may change after the file was written: another study adds to a run, a worker of a killed
+command commits one more. So the proof holds the hash of the file, and a digest of all objects that the rows were made
+from. The file is used only while both are the same. Otherwise the ledger is read.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 ROWS, PROOF = "rows.parquet", "rows.proof.json"
 FORMAT = 1
-"""To be raised when rows are made in another way."""
+"""To be raised when rows are made in a different way."""
 
 
 def digest(folder: StudyDocuments, runs: Iterable[tuple[str, int]]) -> str | None:
-    """A hash of what the rows of these runs (configuration, replicate) are made from: the plan and the search byte by
-    byte, of each run the versions of its records. None where a look at a record costs as much as reading it."""
+    """A hash of all that the rows of these runs are made from: the bytes of the plan and the search, and the versions
+    of each run's records. None if asking for a version costs as much as reading. runs: (config_id, replicate)."""
     storage = folder.storage
     if storage.version(f"{folder.key}/plan.json") is None:
         return None
@@ -59,8 +59,10 @@ def _versions_of_commit(storage: Storage, config: str, replicate: int) -> Iterat
 
 
 def write(folder: StudyDocuments, frame: pandas.DataFrame, made_from: str | None) -> None:
-    """Keep the rows. made_from: the digest that was found before they were read; None if they are to be read from the
-    ledger always, and so are rows that do not come out of the file exactly as they went in."""
+    """Write the rows, and the proof.
+
+    made_from: the digest before the rows were read. No proof is written if it is None, or if the file does not give the
+    rows back exactly; then the rows are always read from the ledger."""
     import pandas as pd
 
     plain = frame.copy(deep=False)
@@ -73,7 +75,7 @@ def write(folder: StudyDocuments, frame: pandas.DataFrame, made_from: str | None
 
 
 def read(folder: StudyDocuments) -> pandas.DataFrame | None:
-    """The rows as `write` was given them; None unless they are what the ledger would say now."""
+    """The rows of the file; None unless the proof shows that they are up to date."""
     import pandas as pd
 
     try:

@@ -1,7 +1,7 @@
-"""Signs of life: who holds something that others would take too, and whether that process still runs.
+"""Heartbeats: which process holds a lock, and whether it still runs.
 
-Clocks of machines differ, by hours if nobody set them. So a process of this machine is asked for by its number, and of
-any other the sign counts only while it changes under our eyes, or tells a time that can be true.
+Clocks of machines differ, by hours if nobody set them. So a process of this machine is looked up by its number. A
+heartbeat of another machine counts as alive if its time is recent, or if it changes while we watch it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 STALE_SECONDS = 45.0
-"""A sign of life that has not been renewed for so long is nobody's."""
+"""After so long without renewal a heartbeat counts as dead."""
 
 AHEAD_SECONDS = 5.0
-"""A sign from so far in the future tells that the clocks differ."""
+"""A heartbeat from so far in the future shows that the clocks differ."""
 
 
 @functools.cache
 def machine() -> str:
-    """Where a process number means the same process: host, boot and process namespace."""
+    """The host, its boot and the process namespace: within them a process number names one process."""
     parts = [socket.gethostname()]
     for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
@@ -35,22 +35,22 @@ def machine() -> str:
     return " ".join(parts)
 
 
-def sign(mark: str, **more: Any) -> dict[str, Any]:
-    """A sign of life of this process. mark: whose it is; more: plain values for those who look."""
+def new_heartbeat(mark: str, **more: Any) -> dict[str, Any]:
+    """A heartbeat of this process. mark: the name of the holder; more: further plain values to be shown."""
     return {"mark": mark, "host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "beat": time.time(),
             **more}  # fmt: skip
 
 
-def is_sign(found: Any) -> bool:
-    """Whether this has the form of one."""
+def is_heartbeat(found: Any) -> bool:
+    """Whether a value that was read has the form of a heartbeat."""
     if not isinstance(found, dict) or not all(isinstance(found.get(k), str) for k in ("mark", "host", "machine")):
         return False
     return isinstance(found.get("pid"), int) and isinstance(found.get("beat"), (int, float)) \
         and math.isfinite(found["beat"])  # fmt: skip
 
 
-def gone(found: Mapping[str, Any]) -> bool:
-    """Whether the process is of this machine, and has ended."""
+def has_ended(found: Mapping[str, Any]) -> bool:
+    """Whether the process ran on this machine and has ended; False for a process of another machine."""
     if found["machine"] != machine():
         return False
     try:
@@ -64,13 +64,15 @@ def gone(found: Mapping[str, Any]) -> bool:
 
 
 def seems_alive(found: Mapping[str, Any]) -> bool:
-    """Whether the sign is recent by its own time; a process number may be somebody else's by now, so it decides too."""
-    return not gone(found) and -AHEAD_SECONDS < time.time() - found["beat"] < STALE_SECONDS
+    """Whether the heartbeat is recent by its own time, and its process has not ended."""
+    return not has_ended(found) and -AHEAD_SECONDS < time.time() - found["beat"] < STALE_SECONDS
 
 
 def is_alive(found: Mapping[str, Any], look_again: Callable[[], Mapping[str, Any] | None], beat_seconds: float) -> bool:
-    """As `seems_alive`; a sign of another time is watched for two and a half beats, and lives if it changes."""
-    if gone(found):
+    """As `seems_alive`. A heartbeat that is not recent is watched for two and a half beats, and is alive if it changes.
+
+    look_again: reads the heartbeat again, None if it is not there any more; beat_seconds: between two renewals."""
+    if has_ended(found):
         return False
     if seems_alive(found):
         return True
@@ -78,7 +80,7 @@ def is_alive(found: Mapping[str, Any], look_again: Callable[[], Mapping[str, Any
     while time.monotonic() < deadline:
         time.sleep(min(0.2, beat_seconds / 5))
         now = look_again()
-        if now is None or gone(now):
+        if now is None or has_ended(now):
             return False
         if (now["mark"], now["beat"]) != (found["mark"], found["beat"]):
             return True

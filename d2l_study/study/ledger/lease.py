@@ -1,7 +1,7 @@
-"""One driver per study: a lease with a heartbeat, so that two drivers never work on one study at once.
+"""The lease of a study: a lock with a heartbeat, so that two drivers never work on one study at once.
 
-The lease is also how others see and reach the driver, wherever it runs: it tells its progress with every beat, and
-looks for `stop.json`, by which `python -m d2l_study stop STUDY` asks it to end.
+Other commands see and reach the driver by its lease, wherever it runs. With every beat the driver writes its progress
+into the lease, and looks for `stop.json`, by which `python -m d2l_study stop STUDY` asks it to end.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from d2l_study.study.ledger import heartbeat, records
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 BEAT_SECONDS = 3.0
-"""A lease that is not renewed belongs to nobody after `heartbeat.STALE_SECONDS`, and at once if its driver was of this
-machine and has ended."""
+"""Between two renewals. A lease is free after `heartbeat.STALE_SECONDS` without one, and at once if its driver ran on
+this machine and has ended."""
 
 
 class Lease:
-    """A study held by this process, until somebody asks it to end: a person (`stop`), a signal, the study itself.
+    """The lease of a study that this process holds.
 
-    progress: called with every beat; a dictionary of plain values that `status` shows.
+    progress: called with every beat, returns plain values that `status` shows; ending: set once the study is asked to
+    end, by a person (`stop`), a signal or the study itself; reason: why.
     """
 
     def __init__(self, folder: StudyFolder) -> None:
@@ -39,7 +40,7 @@ class Lease:
         self.reason: str | None = None
 
     def end(self, reason: str) -> None:
-        """Ask the study to end; the first reason stays."""
+        """Ask the study to end; the first reason is kept."""
         if not self.ending.is_set():
             self.reason = reason
             self.ending.set()
@@ -49,7 +50,7 @@ class Lease:
         return _key(self.folder)
 
     def content(self) -> bytes:
-        return records.encode(heartbeat.sign(self.mark, begun=self.begun, progress=self._progress()))
+        return records.encode(heartbeat.new_heartbeat(self.mark, begun=self.begun, progress=self._progress()))
 
     def _progress(self) -> dict[str, Any] | None:
         with contextlib.suppress(RuntimeError):  # it changed while it was looked at: the next beat tells it
@@ -57,7 +58,7 @@ class Lease:
         return None
 
     def beat(self) -> None:
-        """Renew the lease, and see whether it is still ours and whether somebody asks for an end."""
+        """Renew the lease. End if another driver has taken it, or if `stop` asks for it."""
         there = _read(self.folder)
         if there is not None and there["mark"] != self.mark:
             self.end("another driver has taken up the study, which was not heard of for long")
@@ -70,7 +71,7 @@ class Lease:
 
 @contextlib.contextmanager
 def lease(folder: StudyFolder) -> Iterator[Lease]:
-    """Hold the study while the block runs; `UserError` that names the other driver if there is one."""
+    """A context that holds the lease of a study; `UserError`, which names the other driver, if one holds it."""
     mine = Lease(folder)
     if not folder.storage.put_if_absent(mine.key, mine.content()):
         _refuse_if_held(folder)
@@ -118,14 +119,15 @@ def _refuse_if_held(folder: StudyFolder) -> None:
 
 
 def holder(folder: StudyFolder) -> dict[str, Any] | None:
-    """The driver at work on a study (`mark`, `pid`, `host`, `begun` and `beat` in seconds since 1970, `progress`), or
-    None."""
+    """The driver at work on a study, or None: `mark`, `pid`, `host`, `progress`, and `begun` and `beat` in seconds
+    since 1970."""
     found = _read(folder)
     return found if found is not None and heartbeat.seems_alive(found) else None
 
 
 def ask_to_stop(folder: StudyFolder, driver: dict[str, Any], wait_seconds: float) -> bool:
-    """Ask a driver (from `holder`) to end; True as soon as it has, False if it has not after so long."""
+    """Ask a driver (from `holder`) to end. Returns True as soon as it has ended, False if it has not after
+    `wait_seconds`."""
     request = {"mark": driver["mark"], "host": socket.gethostname(), "at": time.time()}
     folder.storage.put(_stop_key(folder), records.encode(request))
     deadline = time.monotonic() + wait_seconds
@@ -145,9 +147,9 @@ def _stop_key(folder: StudyFolder) -> str:
 
 
 def _read(folder: StudyFolder) -> dict[str, Any] | None:
-    """The lease of a study; None if there is none, or what is there is none."""
+    """The lease of a study; None if there is none, or if it is damaged."""
     found = _decoded(folder, _key(folder))
-    if not heartbeat.is_sign(found):
+    if not heartbeat.is_heartbeat(found):
         return None
     begun, progress = found.get("begun", found["beat"]), found.get("progress") or {}
     sound = isinstance(begun, (int, float)) and isinstance(progress, dict)

@@ -8,9 +8,10 @@
                                                   needed-<study>.json    that study's students need its weights
                                                   claim.json        who trains it now (see `claims`)
 
-The worker commits, so a dying driver loses nothing. The first valid commit wins and is never replaced; it can only gain
-files. Every record proves itself (`records`), and names data below its own run only: one that does not is damaged, and
-counts as missing. A damaged commit stays where it is; the next one stands beside it, as `commit-2.json`.
+The worker commits, so a driver that dies loses nothing. The first valid commit wins and is never replaced; files can
+only be added to it. Every record has a checksum (`records`) and names data below its own run only. A record that fails
+either check is damaged and counts as missing. A damaged commit stays where it is, and the next one is written beside it
+as `commit-2.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
-MISSING = "the run counts as missing, and is trained again"
+DAMAGED_COMMIT = "the run counts as missing, and is trained again"
 
 Record = dict[str, Any]
 
@@ -39,8 +40,8 @@ Record = dict[str, Any]
 def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int) -> str:
     """The identity of a configuration: a hash of its resolved scientific values (architecture, decision 1).
 
-    `sections` maps a section's name to its `Options.identity()`; `checksum` is that of the data set's pool.
-    Replicates, resources, device, precision and retries are not part of it.
+    sections: section -> its `Options.identity()`; checksum: that of the data set's pool. Replicates, resources, device,
+    precision and retries are not part of the identity.
     """
     content = {
         "science_version": science_version(stage, sections), "stage": stage, "sections": sections,
@@ -51,12 +52,12 @@ def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: s
 
 
 def trial_id(config: str) -> str:
-    """The short name of a configuration that tables and commands use: the head of its id."""
+    """The short id of a configuration, which tables and commands use: the first characters of its `config_id`."""
     return config[:TRIAL_ID_LENGTH]
 
 
 class Ledger:
-    """Reads and commits runs; a run is (config_id, replicate). `damaged` are the commits that could not be read."""
+    """Reads and commits runs; a run is (config_id, replicate). damaged: the commits that were found damaged."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -72,7 +73,7 @@ class Ledger:
 
     @classmethod
     def commit_keys(cls, config: str, replicate: int) -> Iterator[str]:
-        """Where the commit of a run is: the first of these that is there and not damaged."""
+        """The places of a run's commit, in order: it is the first one that is there and not damaged."""
         base = cls.run_key(config, replicate)
         yield f"{base}/commit.json"
         yield from (f"{base}/commit-{number}.json" for number in itertools.count(2))
@@ -87,7 +88,7 @@ class Ledger:
 
     # ---- configurations
     def write_config(self, config: str, resolved: Mapping[str, Any]) -> None:
-        """Keep what an id stands for; written once, and again if it is damaged."""
+        """Write what an id stands for, unless it is there and whole."""
         key = f"{self.config_key(config)}/config.json"
         try:
             self.read_config(config)
@@ -97,7 +98,7 @@ class Ledger:
             self.storage.put(key, records.encode(resolved))
 
     def read_config(self, config: str) -> dict[str, Any]:
-        """What an id stands for; FileNotFoundError, or `DamagedError`."""
+        """What an id stands for; FileNotFoundError if it is not there, `DamagedError` if it is damaged."""
         return read_record(self.storage, f"{self.config_key(config)}/config.json",
                            "the `run` command of its study writes it again")  # fmt: skip
 
@@ -111,10 +112,11 @@ class Ledger:
         attempt: str | None = None,
         fresh_of: str | None = None,
     ) -> bool:
-        """Store a run's files, then its commit. False if the run was there already: then what we have and it has not,
-        such as weights, is added to it, and the rest removed.
+        """Store a run's files, then its commit. Returns False if the run was committed already: then files that its
+        commit lacks, such as weights, are added to it, and the other ones are removed.
 
-        fresh_of: the study that trained it again with `--fresh`, whose record then stands beside the first.
+        row: the values of the run in tables; files: name -> content; attempt: names this attempt in the files' keys;
+        fresh_of: the study that trained the run again with `--fresh`, whose record is kept beside the first.
         """
         attempt = attempt or uuid.uuid4().hex[:8]
         base = self.run_key(config, replicate)
@@ -158,13 +160,13 @@ class Ledger:
         raise AssertionError("unreachable")
 
     def _missing_files(self, config: str, replicate: int) -> set[str]:
-        """The names of the files that a commit may gain: weights that it was made without, or that were dropped."""
+        """The names of files that may be added to a commit: weights, if it was made without or they were dropped."""
         return set() if self.has_weights(config, replicate) else {WEIGHTS}
 
     def read(self, config: str, replicate: int, fresh_of: str | None = None) -> Record | None:
-        """The commit record (`row`, `files`, `attempt`) of a run, or None if it is not there or damaged.
+        """The commit record of a run (`row`, `files`, `attempt`), or None if it is not there or damaged.
 
-        fresh_of: a study whose own record is taken, if it trained the run again.
+        fresh_of: a study whose own record is taken if it trained the run again (`--fresh`).
         """
         if fresh_of is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -182,7 +184,7 @@ class Ledger:
             first = first or self.storage.shown(key)
         if first is not None:
             self.damaged[first] = None
-            warn_damaged(f"{first} is damaged: {MISSING}")
+            warn_damaged(f"{first} is damaged: {DAMAGED_COMMIT}")
         return None
 
     def _record(self, key: str, config: str, replicate: int) -> Record | None:
@@ -225,9 +227,9 @@ class Ledger:
 
         return there(record) or any(map(there, self._added(config, replicate)))
 
-    def serves(self, config: str, replicate: int, with_weights: bool = False, made_by: str | None = None) -> bool:
-        """Whether a run need not be trained: committed, its weights kept if they are asked for, and made by that study
-        if one is named."""
+    def has_result(self, config: str, replicate: int, with_weights: bool = False, made_by: str | None = None) -> bool:
+        """Whether a run need not be trained: it is committed, with its weights if these are asked for, and by the study
+        `made_by` if one is named."""
         if made_by is not None:
             record = self.read(config, replicate, made_by)
             if record is None or record["row"].get("made_by") != made_by:
@@ -260,8 +262,8 @@ class Ledger:
         raise problem
 
     def drop_file(self, config: str, replicate: int, name: str, made_by: str | None = None) -> None:
-        """Remove one file of a committed run, if it has it; the commit still tells what it was. What the students of a
-        study need is left. made_by: only what this study made."""
+        """Remove one file of a committed run, if it is there. The commit still names it. Weights that the students of a
+        study need stay. made_by: remove only what this study made."""
         record = self.read(config, replicate)
         if record is None or (name == WEIGHTS and self.needed_by(config, replicate)):
             return
@@ -271,12 +273,12 @@ class Ledger:
 
     # ---- weights that a study of students needs, whoever trains their teacher
     def need_weights(self, config: str, replicate: int, study: str) -> None:
-        """From now on whoever commits this run keeps its weights, and nobody drops them."""
+        """Mark the weights of a run as needed by a study: whoever commits the run keeps them, and nobody drops them."""
         key = f"{self.run_key(config, replicate)}/needed-{study}.json"
         self.storage.put_if_absent(key, records.encode({"study": study}))
 
     def release_weights(self, config: str, replicate: int, study: str) -> None:
-        """That study needs them no more."""
+        """Remove that mark."""
         self.storage.delete(f"{self.run_key(config, replicate)}/needed-{study}.json")
 
     def needed_by(self, config: str, replicate: int) -> list[str]:
@@ -286,18 +288,19 @@ class Ledger:
 
     # ---- runs that a study ended early; their checkpoints stay, so that another study can go on with them
     def write_pruned(self, config: str, replicate: int, study: str, record: Mapping[str, Any]) -> None:
-        """Keep that a study ended the run early: `cause`, `step`, `value` (mean validation AUC there), `curve`."""
+        """Write that a study ended the run early. record: `cause`, `step`, `value` (mean validation AUC there),
+        `curve`."""
         self.storage.put(self.pruned_key(config, replicate, study), records.encode(record))
 
     def pruned(self, config: str, replicate: int, study: str) -> dict[str, Any] | None:
         """That record, or None if this study did not end the run."""
         key = self.pruned_key(config, replicate, study)
         try:
-            return read_record(self.storage, key, MISSING)
+            return read_record(self.storage, key, DAMAGED_COMMIT)
         except FileNotFoundError:
             return None
         except DamagedError:
-            warn_damaged(f"{self.storage.shown(key)} is damaged: {MISSING}")
+            warn_damaged(f"{self.storage.shown(key)} is damaged: {DAMAGED_COMMIT}")
             return None
 
     def forget_pruned(self, config: str, replicate: int, study: str) -> None:
@@ -305,14 +308,14 @@ class Ledger:
 
     # ---- checkpoints of unfinished runs
     def save_checkpoint(self, config: str, replicate: int, data: bytes, owner: str | None = None) -> None:
-        """owner: the one study that may go on from it (`--fresh`); without it any may."""
-        self.storage.put(self._checkpoint_key(config, replicate, owner), records.seal(data))
+        """Replace the checkpoint of a run. owner: the one study that may go on from it (`--fresh`); None: any study."""
+        self.storage.put(self._checkpoint_key(config, replicate, owner), records.encode_bytes(data))
 
     def load_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> bytes | None:
-        """What was saved last, or None; one that is damaged costs its run a new start."""
+        """The last checkpoint of a run, or None. A damaged one counts as none: the run starts anew."""
         key = self._checkpoint_key(config, replicate, owner)
         try:
-            data = records.unseal(self.storage.read(key))
+            data = records.decode_bytes(self.storage.read(key))
         except FileNotFoundError:
             return None
         if data is None:
@@ -330,7 +333,7 @@ class Ledger:
 
 
 def _whole(record: Any, config: str, replicate: int, base: str) -> bool:
-    """Whether this is a record of that run, whose data lie below it: a crafted one could name any file."""
+    """Whether this is a record of that run, and names files below it only: a crafted record could name any file."""
     if not isinstance(record, dict) or (record.get("config_id"), record.get("replicate")) != (config, replicate):
         return False
     row, files, attempt = record.get("row"), record.get("files"), record.get("attempt")

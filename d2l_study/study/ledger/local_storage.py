@@ -123,16 +123,16 @@ class LocalStorage:
                     found.append(Stored(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime))
         return sorted(found)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_empty_folders(self, prefix: str) -> None:
         for folder, _, _ in os.walk(self.path(prefix), topdown=False):
             with contextlib.suppress(OSError):  # not empty
                 Path(folder).rmdir()
 
     @contextlib.contextmanager
     def _written(self, key: str, data: bytes, durable: bool) -> Iterator[tuple[Path, Path]]:
-        """The object under a temporary name beside its own, for the block to give it its name. A loss of power leaves
-        the object whole or not there: first its bytes reach the disk, then its name, then this returns. So what a
-        commit names has been on the disk before the commit is written."""
+        """A context with the object under a temporary name, and the name that the block is to give it. After a loss of
+        power the object is whole or not there: its bytes reach the disk first, then its name, and then this returns. So
+        the files that a commit names are on the disk before the commit is written."""
         target = self.path(key)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
         try:

@@ -1,8 +1,8 @@
-"""The same objects in a bucket: S3, Google Cloud Storage or Azure, through `pyarrow.fs`.
+"""The objects of a root in a bucket: S3, Google Cloud Storage or Azure, through `pyarrow.fs`.
 
-An object appears whole when its upload is closed, so a put is atomic. There is no put that fails if the object is
-there, so of two writers in the same round trip the last one stays: for a result that is as good as the first (both
-computed the same run, and the data of both stays), and whoever needs to be alone (the lease of a study) reads back.
+An object appears whole when its upload is closed, so a put is atomic. No put fails because the object is there. So of
+two writers at the same moment the last one stays. For a result this does no harm: both computed the same run, and the
+files of both stay. Whoever must be alone (the lease of a study) reads back what it wrote.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from d2l_study.study.ledger.storage import Stored, checked_key
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 AT_ONCE = 32
-"""Requests in flight when many objects are read: a request takes tens of milliseconds, nearly all of them waiting."""
+"""Requests at once when many objects are read. A request takes tens of milliseconds, nearly all of it waiting."""
 
 PATIENCE = 300.0
-"""Seconds that a bucket which has ceased to answer is waited for; pyarrow's own attempts take 6 s of them where the
-connection is refused, 100 s where it hangs."""
+"""Seconds that a bucket is waited for which has answered before. Each attempt of pyarrow takes 6 s of them if the
+connection is refused, and 100 s if it hangs."""
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts, the last again and again."""
+"""Seconds between attempts; the last value repeats."""
 
 DEFAULTS = (
     ("gs", "retry_limit_seconds=15"),  # its own patience is a quarter of an hour, in which nothing is said
     ("s3", "allow_delayed_open=true"),  # a small object is one request, not the three of an upload in parts
 )
-"""Options of pyarrow's that an address does not hold."""
+"""(scheme, option) that is added to an address which does not set it."""
 
 REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
-"""Answers that asking again does not change."""
+"""Errors that are not retried."""
 
 _side_by_side = threading.local()
-"""Set in the threads of a `map`, in which another one does not multiply them."""
+"""Set in the threads of a `map`, so that a `map` within it starts no further threads."""
 
 _answering: set[str] = set()
-"""Buckets that this process has seen answer, and not seen cease for good since."""
+"""Buckets that have answered this process, and have not been given up since."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def is_address(root: str) -> bool:
-    """Whether a root is an address such as s3://bucket/folder and not a path; one with a slash too few is taken for an
-    address and refused, since the folder `s3:` is not what was meant."""
+    """Whether a root is an address such as s3://bucket/folder and not a path. `s3:/bucket` counts as an address too,
+    and is refused later: nobody means a folder named `s3:`."""
     return "://" in str(root) or str(root).startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
 
 
@@ -138,7 +138,7 @@ class ObjectStorage:
                 return stream.read()
 
         with self._reading(key):
-            return self._patiently(whole)
+            return self._with_retries(whole)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """`function` of each item in order, `AT_ONCE` side by side, for functions that wait for this bucket."""
@@ -153,7 +153,7 @@ class ObjectStorage:
         from pyarrow import fs
 
         with self._reading(key):
-            return self._patiently(lambda: self._files.get_file_info(self._path(key))).type == fs.FileType.File
+            return self._with_retries(lambda: self._files.get_file_info(self._path(key))).type == fs.FileType.File
 
     def version(self, key: str) -> None:
         return None
@@ -166,7 +166,7 @@ class ObjectStorage:
                 stream.write(data)
 
         with self._writing(key):
-            self._patiently(whole)
+            self._with_retries(whole)
 
     def put_if_absent(self, key: str, data: bytes, durable: bool = True) -> bool:
         """Write the object unless one is there; False if one was. See the module for two writers at once."""
@@ -177,7 +177,7 @@ class ObjectStorage:
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._writing(key):
-            self._patiently(lambda: self._files.delete_file(self._path(key)))
+            self._with_retries(lambda: self._files.delete_file(self._path(key)))
 
     def list(self, prefix: str) -> list[str]:
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
@@ -191,7 +191,7 @@ class ObjectStorage:
         head = len(self._base) + 1
         return sorted(Stored(info.path[head:], info.size, info.mtime_ns / 1e9) for info in infos)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_empty_folders(self, prefix: str) -> None:
         """A bucket has no folders."""
 
     def _infos(self, prefix: str, recursive: bool = False) -> Sequence[Any]:
@@ -200,11 +200,11 @@ class ObjectStorage:
         where = self._path(prefix) if prefix else self._base
         selector = fs.FileSelector(where, recursive=recursive, allow_not_found=True)
         with self._reading(prefix):
-            return self._patiently(lambda: self._files.get_file_info(selector))
+            return self._with_retries(lambda: self._files.get_file_info(selector))
 
-    def _patiently(self, request: Callable[[], Result]) -> Result:
-        """Ask again, for `PATIENCE` seconds, if a bucket that has answered before does not: a study outlasts that. What
-        it refuses is not asked again, nor is one that never answered."""
+    def _with_retries(self, request: Callable[[], Result]) -> Result:
+        """Retry a request for `PATIENCE` seconds if the bucket has answered before: a study survives an outage.
+        Refusals are not retried, and neither is a bucket that has never answered."""
         begun = time.monotonic()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             try:
@@ -219,7 +219,7 @@ class ObjectStorage:
                 if waited + pause > PATIENCE:
                     _answering.discard(self._bucket)  # the others that wait need not wait on
                     raise
-                self._say_once(f"does not answer ({_line(error)}); waiting for it up to {PATIENCE:g} s")
+                self._warn_once(f"does not answer ({_line(error)}); waiting for it up to {PATIENCE:g} s")
                 time.sleep(pause)
             else:
                 _answering.add(self._bucket)
@@ -229,8 +229,8 @@ class ObjectStorage:
                 return result
         raise AssertionError("unreachable")
 
-    def _say_once(self, text: str) -> None:
-        """Of one outage, once, however many threads wait."""
+    def _warn_once(self, text: str) -> None:
+        """Print a warning once in an outage, however many threads wait."""
         if not self._said:
             self._said = True
             print(f"warning: {self.address} {text}", file=sys.stderr, flush=True)
@@ -258,7 +258,7 @@ class ObjectStorage:
 
 
 def _answer(request: Callable[[], Result]) -> Result:
-    """What a cloud's library raises is not always an OSError."""
+    """The result of a request; errors of pyarrow that are no OSError are raised as one."""
     from pyarrow import ArrowException
 
     try:
@@ -270,14 +270,14 @@ def _answer(request: Callable[[], Result]) -> Result:
 
 
 def _line(error: Exception) -> str:
-    """One line for people, without the places and libraries that the message lists after the cause."""
+    """The cause in one line, without the source files that pyarrow lists behind it."""
     text = str(error).strip().splitlines() or [type(error).__name__]
     line = text[0].partition("; Details: ")[0]
     return line if len(line) <= 250 else f"{line[:249]}…"
 
 
 def _hint(error: Exception) -> str:
-    """What to look at."""
+    """What the user may look at, in brackets; empty if nothing is known."""
     text = str(error)
     for words, hint in HINTS:
         if any(word in text for word in words):
@@ -292,4 +292,4 @@ HINTS = (
     (("HTTP status 301", "HTTP status 400"), "is it the bucket's region? s3://…?region=NAME"),
     (("NETWORK_CONNECTION",), "is the name right, and is there a network?"),
 )  # fmt: skip
-"""What a message may hold -> what to look at; the first that fits."""
+"""(words of a message, hint); the first that fits is shown."""

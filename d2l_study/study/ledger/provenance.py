@@ -1,4 +1,5 @@
-"""Where results come from: code and its local changes, packages, host, devices, command line. Kept with every study."""
+"""The provenance of results, kept with every study: code and its local changes, packages, host, devices, command
+line."""
 
 from __future__ import annotations
 
@@ -22,10 +23,10 @@ PACKAGES = ("torch", "numpy", "ray", "optuna", "cmaes", "mlflow", "pandas", "pya
             "matplotlib", "pillow", "pyyaml")  # fmt: skip
 CHECKOUT = Path(__file__).resolve().parents[3]
 CODE = (":(top,glob)**/*.py", ":(top,glob)search_spaces/*.yaml", ":(top)pyproject.toml", ":(top)constraints.txt")
-"""What of a checkout results depend on. Nothing else of it is kept with a study, where others may read it: notes,
-keys and data that somebody has beside the code are theirs."""
+"""The files of a checkout that results depend on. Local changes of other files are not kept with a study: notes, keys
+and data beside the code are private."""
 NEW = (":(top,glob)d2l_study/**/*.py", ":(top,glob)analysis/**/*.py", ":(top,glob)search_spaces/*.yaml")
-"""The same of files that git does not know yet."""
+"""The same, for files that git does not track yet."""
 
 MOST_BYTES = 1_000_000
 MOST_NEW_FILES = 100
@@ -34,14 +35,14 @@ MOST_EARLIER = 50
 
 @dataclass(frozen=True)
 class Difference:
-    """What a checkout has that its commit has not, as a patch; `cut`: it is longer than is kept."""
+    """The local changes of a checkout as a patch. cut: it was longer than `MOST_BYTES`, and is not complete."""
 
     patch: bytes
     cut: bool
 
     @property
     def name(self) -> str:
-        """Its file in the study's folder, by its content: a study that goes on with other changes keeps both."""
+        """The name of its file in the study's folder. It depends on the content, so that later changes are kept too."""
         return f"local-{hashlib.sha256(self.patch).hexdigest()[:8]}.diff"
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Difference:
 
 
 def _git(folder: Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> bytes:
-    """What git says; nothing where there is none, or it refuses."""
+    """The output of git; empty if there is no git or it fails."""
     command = ["git", "--no-optional-locks", "-c", "core.quotePath=false", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=20)
@@ -76,8 +77,8 @@ def _new_files(folder: Path) -> list[str]:
 
 @cache
 def local_difference(folder: Path = CHECKOUT) -> Difference | None:
-    """The local difference of the checkout this code runs from, new files of its code too; None if there is none, or
-    when installed. `git apply` takes it, unless it was cut."""
+    """The local changes of the checkout that this code runs from, with new files of code; None if there are none, or if
+    the package is installed. `git apply` takes the patch, unless it was cut."""
     if not commit(folder)[1]:
         return None
     plain = ("--no-color", "--no-ext-diff", "--no-textconv")
@@ -100,7 +101,7 @@ def code_version() -> str:
 
 
 def collect() -> dict[str, Any]:
-    """Everything about this process that a reader of a study may ask for."""
+    """The provenance of this process, as `resolved.json` keeps it."""
     head, dirty = commit()
     difference = local_difference()
     versions = {}
@@ -125,9 +126,9 @@ def collect() -> dict[str, Any]:
     }
 
 
-def earlier(resolved: Mapping[str, Any], origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Where the earlier commands of a study came from, as its `resolved.json` has them; each that differs from the
-    others and from this one (`origin`) once, the last ones if they are many."""
+def earlier_commands(resolved: Mapping[str, Any], origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The provenance of earlier commands of a study, from its `resolved.json`: each one that differs from the others
+    and from this command's (`origin`), at most the last `MOST_EARLIER`."""
     found: list[Mapping[str, Any]] = []
     for one in (*resolved.get("earlier", ()), resolved.get("provenance", {})):
         if "command" in one:  # of a version that kept it as it was typed

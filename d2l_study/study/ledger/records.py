@@ -1,11 +1,11 @@
-"""Records: JSON objects that prove themselves. Whoever reads one knows that it is what was written.
+"""Records: JSON objects with a checksum of their content, which every reader compares.
 
     {"record_sha256": "5f0a…",
      "config_id": …
     }
 
-The digest is the first key, of all bytes behind it, so a record stays readable JSON and costs one hash to check.
-Records of version 1 have no digest; they begin with a line break after the brace, and are taken as they are.
+The digest is the first key and covers all bytes behind it. So a record stays readable JSON, and one hash checks it.
+Records of version 1 have no digest. They begin with a line break after the brace, and are taken as they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAIL = len(HEAD) + hashlib.sha256().digest_size * 2
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The record of a JSON object. What JSON has no form for is written as text."""
+    """The bytes of a record. Values that JSON has no form for are written as text."""
     if DIGEST in value:
         raise ValueError(f"a record has no key {DIGEST!r} of its own")
     text = json.dumps(value, indent=1, sort_keys=True, default=str).encode()
@@ -33,7 +33,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """What was written; None if these bytes are not a whole record. Of version 1 it may be a list, or unproven."""
+    """The object of a record; None if the bytes are not what was written. A record of version 1 may be a list, and
+    nothing proves it."""
     proven = data.startswith(HEAD)
     if proven:
         if hashlib.sha256(data[_TAIL:]).hexdigest().encode() != data[len(HEAD) : _TAIL]:
@@ -49,19 +50,20 @@ def decode(data: bytes) -> Any:
     return found
 
 
-def seal(data: bytes) -> bytes:
-    """Bytes of any kind (a checkpoint) with their digest in front."""
-    return SEAL + hashlib.sha256(data).digest() + data
+def encode_bytes(data: bytes) -> bytes:
+    """Any bytes, such as a checkpoint, with their digest in front."""
+    return BYTES_HEAD + hashlib.sha256(data).digest() + data
 
 
-def unseal(data: bytes) -> bytes | None:
-    """What was sealed; None if it is not whole. Checkpoints of version 1 have no seal, and are taken as they are."""
+def decode_bytes(data: bytes) -> bytes | None:
+    """The bytes without their digest; None if they are not what was written. Checkpoints of version 1 have no digest,
+    and are taken as they are."""
     if data.startswith(ZIP):
         return data
-    body = data[len(SEAL) + hashlib.sha256().digest_size :]
-    return body if data == seal(body) else None
+    body = data[len(BYTES_HEAD) + hashlib.sha256().digest_size :]
+    return body if data == encode_bytes(body) else None
 
 
-SEAL = b"d2l-sealed\n"
+BYTES_HEAD = b"d2l-sealed\n"
 ZIP = b"PK"
 """How a checkpoint of version 1 begins."""

@@ -10,7 +10,7 @@ from d2l_study.study.ledger.storage import Storage
 
 
 def open_storage(root: str | Path, known: bool = False) -> Storage:
-    """The storage at a root, a folder or an address such as s3://bucket/folder; `UserError` if it is unusable.
+    """The storage at a root: a folder, or an address such as s3://bucket/folder. `UserError` if it is unusable.
 
-    known: somebody has used it for this study, so that a bucket which does not answer is waited for."""
+    known: this study has used the root before, so that a bucket which does not answer is waited for."""
     return ObjectStorage(str(root), known) if is_address(str(root)) else LocalStorage(root)

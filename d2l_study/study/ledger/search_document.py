@@ -1,4 +1,4 @@
-"""`search.json`: what a search is and which trials it has asked for, in the study's folder (see `search`)."""
+"""`search.json` of a study: the definition of its search, and its trials so far (see `study.search.search`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOST = (
 
 
 def read_document(folder: StudyDocuments) -> dict[str, Any] | None:
-    """`definition` and `trials`; None if the study has none, `DamagedError` if it is not what was written."""
+    """`definition` and `trials` of the study's search; None if it has none, `DamagedError` if the record is damaged."""
     try:
         return folder.read_document(DOCUMENT, LOST, _problem)
     except FileNotFoundError:
@@ -30,7 +30,7 @@ def _problem(found: Mapping[str, Any]) -> str | None:
 
 
 def still_to_ask(folder: StudyDocuments) -> tuple[int, int]:
-    """How many trials of a study's search have not been asked for yet, and their runs; 0 for a study without one."""
+    """How many trials of the study's search have not been asked for yet, and of how many runs; 0 without a search."""
     document = read_document(folder)
     if document is None:
         return 0, 0
@@ -41,5 +41,6 @@ def still_to_ask(folder: StudyDocuments) -> tuple[int, int]:
 
 
 def write_document(folder: StudyDocuments, definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the record of the study's search."""
     document = {"version": 1, "definition": definition, "trials": list(trials)}
     folder.write_document(DOCUMENT, document)

@@ -1,6 +1,7 @@
-"""Where a study's objects live: bytes under keys, with atomic puts. Keys use `/`, whatever the system.
+"""What a root of results offers, be it a folder or a bucket: bytes under keys, with atomic puts.
 
-The ledger asks for no rename, append or lock, so that an object store (`object_storage`) serves as well as a folder.
+Keys use `/` on every system. The ledger needs no rename, append or lock, so that an object store (`object_storage`)
+does as well as a folder (`local_storage`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Stored(NamedTuple):
 
 
 class Storage(Protocol):
-    """What a root offers, be it a folder or a bucket. Methods raise OSError where the disk or the network fails, those
-    that write `StorageError`."""
+    """A root of results. If the disk or the network fails, methods that read raise `UnreadableError` and methods that
+    write raise `StorageError`; both are OSErrors."""
 
     @property
     def root(self) -> Path | str:
@@ -38,10 +39,10 @@ class Storage(Protocol):
         """Whether `put_if_absent` lets exactly one of several simultaneous writers win."""
 
     def shown(self, key: str) -> str:
-        """Where an object is, for people."""
+        """The path or address of an object, for messages."""
 
     def ensure_usable(self) -> None:
-        """`UserError` if this can be no root; writes nothing."""
+        """`UserError` if this cannot be a root. Writes nothing."""
 
     def ensure_writable(self) -> None:
         """`UserError` unless an object can be written."""
@@ -50,17 +51,17 @@ class Storage(Protocol):
         """The object's bytes; FileNotFoundError if there is none."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """`function` of each item in order; those that wait for a bucket run side by side."""
+        """`function` of each item, in order. In a bucket, calls run side by side."""
 
     def exists(self, key: str) -> bool: ...
 
     def version(self, key: str) -> str | None:
-        """Another one whenever the object is written; empty if there is none. None where to ask costs as much as to
-        read."""
+        """A text that changes whenever the object is written; empty if there is no object. None if asking for it costs
+        as much as reading."""
 
     def put(self, key: str, data: bytes, durable: bool = True) -> None:
-        """Write the whole object or nothing; an older one is replaced. durable: it outlasts a loss of power from the
-        return on."""
+        """Write the whole object or nothing; an older one is replaced. durable: after the return it outlasts a loss of
+        power."""
 
     def put_if_absent(self, key: str, data: bytes, durable: bool = True) -> bool:
         """Write the whole object unless one is there; False if one was."""
@@ -72,14 +73,14 @@ class Storage(Protocol):
         """The names directly under a prefix (objects and folders), sorted; empty if there is no such prefix."""
 
     def walk(self, prefix: str) -> Sequence[Stored]:
-        """Every object below a prefix, sorted by key, with what writers that were killed left (`.part`)."""
+        """Every object below a prefix, sorted by key; also what killed writers left (`.part`)."""
 
-    def tidy(self, prefix: str) -> None:
-        """Remove the prefix and what is below it as far as it is empty folders, which a bucket has not."""
+    def remove_empty_folders(self, prefix: str) -> None:
+        """Remove empty folders below a prefix, and the prefix if it is empty then. A bucket has no folders."""
 
 
 def short_path(place: str) -> str:
-    """A place as `Storage.shown` tells it, from the working directory where it is in it."""
+    """A path or address of `Storage.shown`, relative to the working directory if it lies below it."""
     try:
         return str(Path(place).relative_to(Path.cwd()))
     except ValueError:
@@ -87,8 +88,8 @@ def short_path(place: str) -> str:
 
 
 def read_record(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
-    """A JSON object that we wrote, proven by its digest. FileNotFoundError if there is none; `DamagedError`, which
-    names the file and says the remedy, if it is not what was written."""
+    """The object of a record. FileNotFoundError if there is none; `DamagedError`, which names the file and the remedy,
+    if it is not what was written."""
     data = record_bytes(storage, key)
     found = records.decode(data)
     if not isinstance(found, dict):
@@ -97,7 +98,8 @@ def read_record(storage: Storage, key: str, remedy: str) -> dict[str, Any]:
 
 
 def record_bytes(storage: Storage, key: str) -> bytes:
-    """The bytes of a record; none for a folder in its place, which is a damaged one. FileNotFoundError."""
+    """The bytes of a record; empty if a folder is in its place, so that it counts as damaged. FileNotFoundError if
+    nothing is there."""
     try:
         return storage.read(key)
     except UnreadableError as error:
@@ -107,8 +109,8 @@ def record_bytes(storage: Storage, key: str) -> bytes:
 
 
 def checked_key(key: str) -> str:
-    """The key, if it lies below the root. A record that somebody wrote may name another: `DamagedError`. Every read,
-    write and delete of a storage comes through here."""
+    """The key, if it lies below the root; `DamagedError` if not, since a damaged or crafted record may name any key.
+    Every read, write and delete of a storage checks its key here."""
     if not key or "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
         raise DamagedError(f"{key!r} is not allowed as the name of an object; expected a path below the root")
     return key

@@ -29,7 +29,7 @@ from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 SPACE = "space.yaml"
-AGAIN = "the study's `run` command makes it anew, and no finished run is repeated"
+REMEDY = "the study's `run` command makes it anew, and no finished run is repeated"
 
 
 class StudyDocuments:
@@ -50,8 +50,8 @@ class StudyDocuments:
 
     # ---- what the study is
     def write(self, space_text: str, resolved: dict[str, Any], plan: list[dict[str, Any]]) -> None:
-        """Keep the space as written and as resolved, and the plan: a list of entries with `config_id`,
-        `stage`, `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
+        """Write the space as given and as resolved, and the plan: a list of entries with `config_id`, `stage`,
+        `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
         text = space_text.encode()
         for key in self._places(SPACE):
             self.storage.put(key, text)
@@ -62,11 +62,12 @@ class StudyDocuments:
         self.write_plan(plan)
 
     def write_plan(self, plan: list[dict[str, Any]]) -> None:
-        """The plan as it is now: a search adds to it as it goes."""
+        """Replace the plan: a search adds to it as it goes."""
         self.write_document("plan.json", {"configurations": plan})
 
     def space_text(self) -> bytes:
-        """The space as written; FileNotFoundError, or `DamagedError` if it is another one and so is its copy."""
+        """The space as given. FileNotFoundError if it is not there; `DamagedError` if neither it nor its copy is the
+        space that was run."""
         expected = self.resolved().get("space_sha256")
         found: bytes | None = None
         for key in self._places(SPACE):
@@ -79,11 +80,11 @@ class StudyDocuments:
         raise DamagedError(f"{self.storage.shown(f'{self.key}/{SPACE}')}: damaged: it is not the space that was run")
 
     def resolved(self) -> dict[str, Any]:
-        """Read once: the page of every configuration asks for it, and it grows with the space. Empty if somebody
-        removed it: the next `run` writes it."""
+        """The content of `resolved.json`, which is read once. Empty if it was removed (the next `run` writes it), or if
+        it belongs to another user and is private."""
         if self._resolved is None:
             try:
-                self._resolved = self.read_document("resolved.json", AGAIN)
+                self._resolved = self.read_document("resolved.json", REMEDY)
             except FileNotFoundError:
                 self._resolved = {}
             except UnreadableError as error:
@@ -93,8 +94,8 @@ class StudyDocuments:
         return self._resolved
 
     def keep_private(self, name: str) -> None:
-        """Let nobody else read a file of the folder: it tells of a command line, or of code that was not given away.
-        In a bucket its own rules decide."""
+        """Let no other user read a file of the folder, since it holds a command line or unpublished code. In a bucket
+        the bucket's own rules decide."""
         path = getattr(self.storage, "path", None)
         if path is not None:
             for key in self._places(name):
@@ -102,11 +103,13 @@ class StudyDocuments:
                     path(key).chmod(0o600)
 
     def plan(self) -> list[dict[str, Any]]:
-        """FileNotFoundError if there is none, `DamagedError` if it is not what was written and neither is its copy."""
-        return self.read_document("plan.json", AGAIN, _plan_problem)["configurations"]
+        """The entries of the plan. FileNotFoundError if there is none; `DamagedError` if it and its copy are
+        damaged."""
+        return self.read_document("plan.json", REMEDY, _plan_problem)["configurations"]
 
-    def known_plan(self) -> list[dict[str, Any]]:
-        """The plan, for who is about to write a new one: empty if there is none or it cannot be read, which is said."""
+    def plan_or_empty(self) -> list[dict[str, Any]]:
+        """The plan; empty if there is none or it is damaged, which gives a warning. For commands that write a new
+        one."""
         try:
             return self.plan()
         except FileNotFoundError:
@@ -115,8 +118,9 @@ class StudyDocuments:
             warn_damaged(f"{str(error).partition(';')[0]}; it is made anew")
             return []
 
-    def known_resolved(self) -> dict[str, Any]:
-        """The space as resolved, for who is about to write it anew: empty if there is none or it cannot be read."""
+    def resolved_or_empty(self) -> dict[str, Any]:
+        """The content of `resolved.json`; empty if there is none or it is damaged, which gives a warning. For commands
+        that write it anew."""
         try:
             return self.resolved()
         except DamagedError as error:
@@ -124,16 +128,18 @@ class StudyDocuments:
             return {}
 
     def write_document(self, name: str, value: Mapping[str, Any]) -> None:
-        """Keep a record of the study, twice: the disk may damage one."""
+        """Write a record of the study and a copy of it, since the disk may damage one."""
         for key in self._places(name):
             self.storage.put(key, records.encode(value))
 
     def read_document(
         self, name: str, remedy: str, problem_of: Callable[[dict[str, Any]], str | None] = lambda found: None
     ) -> dict[str, Any]:
-        """A record of the study; its copy, if it is damaged. FileNotFoundError if there is neither, `DamagedError` if
-        both are damaged or the one that is left is. problem_of: what is wrong with a record that is none of its kind,
-        as one of version 1 may be, which proves nothing."""
+        """A record of the study, or its copy if it is damaged. FileNotFoundError if neither is there, `DamagedError` if
+        none of them is whole.
+
+        remedy: the end of that message; problem_of: what is wrong with a record's content, or None. It matters for
+        records of version 1, which have no checksum."""
         damaged: DamagedError | None = None
         for key in self._places(name):
             try:
@@ -154,15 +160,16 @@ class StudyDocuments:
         return f"{self.key}/{name}", f"{self.key}/copies/{name}"
 
     def planned(self) -> set[str]:
-        """The configurations of the plan."""
+        """The config_ids of the plan."""
         return {entry["config_id"] for entry in self.plan()}
 
     # ---- failures and attempts
     def write_failure(self, config: str, replicate: int, failure: dict[str, Any]) -> None:
-        """Keep why a run failed: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
+        """Write why a run failed. failure: `cause` (one line), `log` (tail of the traceback), `attempt`, `at`."""
         self.storage.put(self.failure_key(config, replicate), records.encode(failure))
 
     def failure(self, config: str, replicate: int) -> dict[str, Any] | None:
+        """Why a run failed last; None if it did not."""
         key = self.failure_key(config, replicate)
         try:
             found = read_record(self.storage, key, "")
@@ -177,12 +184,13 @@ class StudyDocuments:
         self.storage.delete(self.failure_key(config, replicate))
 
     def write_lost_attempt(self, config: str, replicate: int, attempt: dict[str, Any]) -> None:
-        """Count an attempt that ended with its worker, its node or its memory: `cause`, `kind`, `at`, `replicates`."""
+        """Add an attempt that was lost with its worker or node, or for lack of memory: `cause`, `kind`, `at`,
+        `replicates`."""
         attempts = [*self.lost_attempts(config, replicate), attempt]
         self.storage.put(self._attempts_key(config, replicate), records.encode({"attempts": attempts}))
 
     def lost_attempts(self, config: str, replicate: int) -> list[dict[str, Any]]:
-        """The lost attempts of a run in this study, over all commands, in order."""
+        """The lost attempts of a run in this study, over all commands, in order of time."""
         key = self._attempts_key(config, replicate)
         try:
             found = records.decode(record_bytes(self.storage, key))
@@ -195,7 +203,7 @@ class StudyDocuments:
         return found
 
     def forget_run(self, config: str, replicate: int) -> None:
-        """Drop all that this study keeps of a run which is not of its plan any more."""
+        """Remove all that this study keeps of a run that has left its plan."""
         self.clear_failure(config, replicate)
         self.storage.delete(self._attempts_key(config, replicate))
         self.ledger.forget_pruned(config, replicate, self.name)
@@ -214,14 +222,15 @@ class StudyDocuments:
 
     @cached_property
     def fresh_of(self) -> str | None:
-        """This study, if it was ever run with `--fresh`: then its own results of a run go before those of others."""
+        """The study's name if it was ever run with `--fresh`, so that its own result of a run is taken before that of
+        others; else None."""
         try:
             known = self.resolved()
         except DamagedError:
             known = {}
         if known:
             return self.name if known.get("fresh") else None
-        runs = ((entry["config_id"], replicate) for entry in self.known_plan() for replicate in entry["replicates"])
+        runs = ((entry["config_id"], replicate) for entry in self.plan_or_empty() for replicate in entry["replicates"])
         return self.name if any(self.storage.exists(Ledger.fresh_key(*run, self.name)) for run in runs) else None
 
 

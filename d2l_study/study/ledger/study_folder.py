@@ -42,7 +42,7 @@ class StudyFolder(StudyDocuments):
         return self.storage.map(lambda replicate: self._row(entry, replicate), entry["replicates"])
 
     def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None = None) -> dict[str, Any]:
-        """failed: the names of all failures, which for many rows is faster than to look for each."""
+        """failed: the names of all failures, if they are known; for many rows this is faster than asking for each."""
         config = entry["config_id"]
         row = {
             **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),
@@ -62,9 +62,10 @@ class StudyFolder(StudyDocuments):
         return {**row, "status": "failed" if failure else "missing", "cause": failure and failure["cause"]}
 
     def rows(self) -> pandas.DataFrame:
-        """All rows of the study as a table, `LEADING_COLUMNS` first; columns that nothing fills are left out
-        except those leading ones. `attrs["varied"]` lists the keys that vary, `attrs["study"]` the name,
-        `attrs["search"]` of a search the metric that chose, and whether it saw true instance labels."""
+        """All rows of the study as a table: `LEADING_COLUMNS` first, then every other column that a row has.
+
+        `attrs["study"]` is the name, `attrs["varied"]` the keys that vary; of a search, `attrs["search"]` holds the
+        metric that it optimised and whether it saw true instance labels."""
         found = compacted_rows.read(self)
         return self._rows_of_ledger() if found is None else found
 

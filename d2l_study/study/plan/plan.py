@@ -143,13 +143,13 @@ def committed(ledger: Ledger, config: str, with_weights: bool = False, made_by: 
     with its weights."""
     names = ledger.storage.list(Ledger.config_key(config))
     replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
-    return {r for r in replicates if ledger.serves(config, r, with_weights, made_by)}
+    return {r for r in replicates if ledger.has_result(config, r, with_weights, made_by)}
 
 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
     """Refuse to continue a study with other configurations than it was started with; `UserError` shows the
     difference. The same configurations with any number of replicates are the same study."""
-    before, now = folder.known_plan(), entries
+    before, now = folder.plan_or_empty(), entries
     if not before or {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
         return
     lines = _differences(before, now)
@@ -163,7 +163,7 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
 
 def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries to write: none of the study's replicates leaves it, when fewer are asked for this time."""
-    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.known_plan()}
+    before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan_or_empty()}
     return [
         {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
     ]

@@ -155,7 +155,7 @@ class Search:
     def _read(self) -> None:
         document = read_document(self.folder)
         if document is None:
-            if any(entry["stage"] == self.space.stage for entry in self.folder.known_plan()):
+            if any(entry["stage"] == self.space.stage for entry in self.folder.plan_or_empty()):
                 shown = self.folder.storage.shown(f"{self.folder.key}/{DOCUMENT}")
                 raise DamagedError(f"{shown}: missing, though the study has a plan; {LOST}")
             return

@@ -68,7 +68,7 @@ def missing_runs(folder: StudyFolder, request: TrialRequest) -> list[int]:
     with_weights = request.keep_weights == "all" and request.stage not in WITHOUT_WEIGHTS
     return [
         r for r in request.replicates
-        if not folder.ledger.serves(request.config_id, r, with_weights, request.fresh_of)
+        if not folder.ledger.has_result(request.config_id, r, with_weights, request.fresh_of)
     ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_fresh_trains_what_another_study_made_and_keeps_both_records(tmp_path):
     twin = dataclasses.replace(first, study="twin")
     run_trial(twin)
     assert ledger.read(ID, 0) == before  # reused
-    assert not ledger.serves(ID, 0, made_by="twin") and ledger.serves(ID, 0, made_by="s")
+    assert not ledger.has_result(ID, 0, made_by="twin") and ledger.has_result(ID, 0, made_by="s")
     run_trial(dataclasses.replace(twin, fresh=True))
     after = ledger.read(ID, 0, "twin")
     assert after["attempt"] != before["attempt"] and after["row"]["made_by"] == "twin"

@@ -11,9 +11,9 @@ from whole_root import WholeRoot
 import analysis
 from d2l_study.study.commands import run
 from d2l_study.study.commands.garbage_collection import YOUNG_SECONDS
-from d2l_study.study.ledger import gc_flag, heartbeat, records
+from d2l_study.study.ledger import gc_lock, heartbeat, records
 from d2l_study.study.ledger.claims import Claims
-from d2l_study.study.ledger.gc_flag import flag_raised
+from d2l_study.study.ledger.gc_lock import gc_lock_held
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
@@ -249,13 +249,13 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
     """It had seen results that the collection deletes before it wrote its plan."""
     assert whole.study("remove", "drawn", "--yes").code == 0
     kept = folder_of(whole, "students").plan()[0]["config_id"]
-    monkeypatch.setattr(gc_flag, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(gc_lock, "BEAT_SECONDS", 0.2)
     storage, prepared, looking = LocalStorage(whole.root), threading.Event(), threading.Event()
-    (storage.root / gc_flag.KEY).write_bytes(records.encode({"mark": f"earlier{gc_flag.ENDED}"}))
+    (storage.root / gc_lock.KEY).write_bytes(records.encode({"mark": f"earlier{gc_lock.ENDED}"}))
 
     def collection():
         prepared.wait(60)
-        with flag_raised(storage):
+        with gc_lock_held(storage):
             if not over_before_the_study_looks:
                 looking.wait(60)
             for path in (whole.root / "results").glob("*/*/*/commit.json"):
@@ -263,14 +263,14 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
                     path.unlink()
 
     thread = threading.Thread(target=collection)
-    real, real_look = run.prepare_study, run.waited_for_collection
+    real, real_look = run.prepare_study, run.wait_for_collection
 
     def prepare(options):
         study = real(options)
         prepared.set()
         if over_before_the_study_looks:
             thread.join()
-        while "earlier" in gc_flag.last_collection(storage):
+        while "earlier" in gc_lock.last_collection(storage):
             time.sleep(0.01)
         return study
 
@@ -279,7 +279,7 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
         return real_look(*arguments)
 
     monkeypatch.setattr(run, "prepare_study", prepare)
-    monkeypatch.setattr(run, "waited_for_collection", look)
+    monkeypatch.setattr(run, "wait_for_collection", look)
     thread.start()
     said = whole.run("drawn")
     thread.join()
@@ -288,10 +288,10 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
 
 
 def test_two_collections_do_not_meet(whole):
-    with flag_raised(LocalStorage(whole.root)):
+    with gc_lock_held(LocalStorage(whole.root)):
         said = whole.study("gc", "--delete")
         assert said.code == 2 and "gc is at work" in said.err
-    gone = {**heartbeat.sign("0"), "pid": 2**22 + 1, "beat": 1.0}
-    (whole.root / gc_flag.KEY).write_bytes(records.encode(gone))
+    gone = {**heartbeat.new_heartbeat("0"), "pid": 2**22 + 1, "beat": 1.0}
+    (whole.root / gc_lock.KEY).write_bytes(records.encode(gone))
     assert whole.study("gc", "--delete").code == 0
-    assert gc_flag.last_collection(LocalStorage(whole.root)).endswith(gc_flag.ENDED)
+    assert gc_lock.last_collection(LocalStorage(whole.root)).endswith(gc_lock.ENDED)

@@ -42,21 +42,21 @@ def study(tmp_path):
 def test_only_the_best_of_each_arm_stay(study):
     first = study.plan()[0]
     commit(study, first, [0.1, 0.1], made_by="elsewhere")
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert kept(study) == {("none", 50), ("none", 200), ("vat", 200)}  # the first was made by another study
 
 
 def test_weights_are_dropped_as_soon_as_a_better_configuration_has_ended(study):
     weights = BestWeights(study)
     for entry, left in zip(study.plan()[:3], (6, 5, 4), strict=True):
-        weights.ended(entry["config_id"], study.rows_of(entry))
+        weights.configuration_ended(entry["config_id"], study.rows_of(entry))
         assert len(kept(study)) == left
     assert kept(study) == {("none", 200), ("vat", 50), ("vat", 100), ("vat", 200)}
     commit(study, study.plan()[5], [0.4, 0.4])  # worse than those before it
     for entry in study.plan()[4:]:
-        weights.ended(entry["config_id"], study.rows_of(entry))
+        weights.configuration_ended(entry["config_id"], study.rows_of(entry))
     assert kept(study) == {("none", 200), ("vat", 50), ("vat", 100)}  # the one at 50 was never heard of
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert kept(study) == {("none", 200), ("vat", 100)}
 
 
@@ -65,15 +65,15 @@ def test_of_equal_ones_the_first_of_the_plan_stays_whichever_ended_first(study):
         commit(study, entry, [0.7, 0.6])
     weights = BestWeights(study)
     for entry in reversed(study.plan()):
-        weights.ended(entry["config_id"], study.rows_of(entry))
-    BestWeights(study).all_ended(study.rows())
+        weights.configuration_ended(entry["config_id"], study.rows_of(entry))
+    BestWeights(study).study_ended(study.rows())
     assert kept(study) == {("none", 50), ("vat", 200)}
 
 
 def test_what_has_not_ended_is_not_judged(study):
     entry = study.plan()[0]
     study.write_plan([{**e, "replicates": [0, 1, 2]} if e is entry else e for e in [entry, *study.plan()[1:]]])
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert study.ledger.has_weights(entry["config_id"], 0) and study.ledger.has_weights(entry["config_id"], 1)
 
 
@@ -88,10 +88,10 @@ def test_a_search_keeps_its_best_by_its_own_metrics(study):
     write_document(study, {"metrics": ["val_bag_nll", "train_seconds"], "goals": ["min", "min"]}, trials)
     weights = BestWeights(study)
     for entry in plan:
-        weights.ended(entry["config_id"], study.rows_of(entry))
+        weights.configuration_ended(entry["config_id"], study.rows_of(entry))
     assert kept(study) == {("none", 50), ("none", 100), ("vat", 200)}  # two fronts
     write_document(study, {"metrics": ["val_bag_nll"], "goals": ["min"]}, trials)
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert kept(study) == {("none", 100), ("vat", 200)}
 
 
@@ -106,12 +106,12 @@ def test_what_another_study_needs_stays(study, keep_weights, as_teacher, stays):
     if as_teacher:
         entry |= {"config_id": "5" * 20, "teacher_id": f"{'6' * 20},{low['config_id']}"}
     other.write("", {"space": {"keep_weights": keep_weights}}, [entry])
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert study.ledger.has_weights(low["config_id"], 0) is stays
     for name in ("plan.json", "copies/plan.json"):  # what it needs is not known any more
         (study.storage.root / "studies/other" / name).write_text("{")
     commit(study, low, [0.1, 0.1])
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert study.ledger.has_weights(low["config_id"], 0)
 
 
@@ -119,7 +119,7 @@ def test_teachers_of_its_own_students_stay(study):
     plan = study.plan()
     plan[3]["teacher_id"] = plan[0]["config_id"]
     study.write_plan(plan)
-    BestWeights(study).all_ended(study.rows())
+    BestWeights(study).study_ended(study.rows())
     assert kept(study) == {("none", 50), ("none", 200), ("vat", 200)}
 
 
@@ -128,5 +128,5 @@ def test_a_study_stopped_before_its_first_result_has_no_weights_to_choose_from(t
     entry = {"config_id": "ab" * 10, "stage": "teacher", "method": "none", "values": {}, "varied": [],
              "replicates": [0]}  # fmt: skip
     folder.write("", {}, [entry])
-    BestWeights(folder).all_ended(folder.rows())
+    BestWeights(folder).study_ended(folder.rows())
     assert list(folder.rows()["status"]) == ["missing"]

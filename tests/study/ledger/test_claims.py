@@ -29,7 +29,9 @@ def ledger(tmp_path):
 def leave(ledger, replicate, **values):
     """A claim as another worker would have left it."""
     ledger.storage.put(claim_key(ID, replicate), records.encode({"mark": "other", "study": "theirs"}))
-    ledger.storage.put("claims/other.json", records.encode({**heartbeat.sign("other", study="theirs"), **values}))
+    ledger.storage.put(
+        "claims/other.json", records.encode({**heartbeat.new_heartbeat("other", study="theirs"), **values})
+    )
 
 
 def dead_process():
@@ -80,7 +82,7 @@ def test_a_damaged_claim_is_nobodys(ledger, content):
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_elsewhere_only_a_change_under_our_eyes_is_life(ledger, monkeypatch, hours):
-    begun = heartbeat.sign("other")["beat"] + hours * 3600
+    begun = heartbeat.new_heartbeat("other")["beat"] + hours * 3600
     now = [100.0]
     monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
     leave(ledger, 0, machine="elsewhere", beat=begun)

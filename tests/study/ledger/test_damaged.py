@@ -8,7 +8,7 @@ from analysis.cli import main as analysis_main
 from d2l_study import cli
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.ledger import records
-from d2l_study.study.ledger.ledger import MISSING
+from d2l_study.study.ledger.ledger import DAMAGED_COMMIT
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.search_document import DOCUMENT, read_document
 from d2l_study.study.mlflow.run_page import study_page
@@ -31,13 +31,13 @@ def test_a_damaged_commit_is_no_result_and_the_next_one_wins(made, rubbish, tmp_
     good = ledger.read(config, 0)
     path = made.storage.path(f"{ledger.run_key(config, 0)}/commit.json")
     path.write_text(rubbish)
-    assert ledger.read(config, 0) is None and not ledger.has(config, 0) and not ledger.serves(config, 0, True)
+    assert ledger.read(config, 0) is None and not ledger.has(config, 0) and not ledger.has_result(config, 0, True)
     assert cli.main(["status", "made", "--root", str(made.storage.root)]) == 0
     out, err = capsys.readouterr()
-    assert "3 done, 1 missing" in out and err.splitlines() == [f"warning: {path} is damaged: {MISSING}"]
+    assert "3 done, 1 missing" in out and err.splitlines() == [f"warning: {path} is damaged: {DAMAGED_COMMIT}"]
     for words in (["tables", "made"], ["export", "made", "--out", str(tmp_path / "rows.csv")]):
         assert analysis_main([*words, "--root", str(made.storage.root)]) == 0
-        assert capsys.readouterr().err.splitlines() == [f"warning: {path} is damaged: {MISSING}"]
+        assert capsys.readouterr().err.splitlines() == [f"warning: {path} is damaged: {DAMAGED_COMMIT}"]
     assert list(analysis.load("made", made.storage.root)["status"]).count("missing") == 1
     assert ledger.commit(config, 0, good["row"], {"a": b"1"}, attempt="again")
     assert ledger.read(config, 0)["attempt"] == "again" and ledger.read_file(config, 0, "a") == b"1"

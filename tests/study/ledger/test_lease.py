@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 def leave(folder, **values):
     """A lease as another driver would have left it."""
-    content = {**heartbeat.sign("other"), **values}
+    content = {**heartbeat.new_heartbeat("other"), **values}
     folder.storage.put("studies/s/lease.json", records.encode(content))
 
 
@@ -106,7 +106,7 @@ def test_the_lease_beats(folder, monkeypatch):
 WRONG = [{"pid": "1"}, {"beat": "now"}, {"beat": math.inf}, {"mark": 3}, {"begun": []}, {"progress": [1]}]
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"null", *({**heartbeat.sign("other"), **w} for w in WRONG)])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", *({**heartbeat.new_heartbeat("other"), **w} for w in WRONG)])
 def test_a_damaged_lease_is_nobodys(folder, content):
     folder.storage.put("studies/s/lease.json", content if isinstance(content, bytes) else records.encode(content))
     assert lease_module.holder(folder) is None

@@ -71,7 +71,7 @@ def test_a_bucket_is_walked_as_a_folder_is(storage: ObjectStorage, tmp_path: Pat
         assert all(abs(o.written - time.time()) < 600 for o in (*found, *folder.walk(prefix)))
     folder.delete("results/ab/d/config.json")
     for one in (storage, folder):
-        one.tidy("results")
+        one.remove_empty_folders("results")
     assert not (tmp_path / "results/ab/d").exists() and [o.key for o in folder.walk("studies")] == [
         "studies/s/plan.json"
     ]

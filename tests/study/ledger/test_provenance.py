@@ -97,7 +97,7 @@ def test_earlier_commands_are_kept_once_each():
 
     resolved: dict = {}
     for host in ("x", "x", "y", "x", "z"):
-        resolved = {"earlier": provenance.earlier(resolved, origin(host)), "provenance": origin(host)}
+        resolved = {"earlier": provenance.earlier_commands(resolved, origin(host)), "provenance": origin(host)}
     assert [one["host"] for one in (*resolved["earlier"], resolved["provenance"])] == ["y", "x", "z"]
     many = {"earlier": [origin(str(n)) for n in range(1000)], "provenance": origin("last")}
-    assert len(provenance.earlier(many, origin("now"))) == provenance.MOST_EARLIER
+    assert len(provenance.earlier_commands(many, origin("now"))) == provenance.MOST_EARLIER

@@ -32,12 +32,15 @@ def test_no_flipped_bit_and_no_cut_is_taken():
 
 
 def test_of_a_sealed_checkpoint_neither():
-    data = records.seal(b"a checkpoint")
-    assert records.unseal(data) == b"a checkpoint" and records.unseal(b"PK\3\4 of version 1") == b"PK\3\4 of version 1"
+    data = records.encode_bytes(b"a checkpoint")
+    assert (
+        records.decode_bytes(data) == b"a checkpoint"
+        and records.decode_bytes(b"PK\3\4 of version 1") == b"PK\3\4 of version 1"
+    )
     for at in range(len(data)):
-        assert records.unseal(data[:at]) is None
+        assert records.decode_bytes(data[:at]) is None
         for bit in range(8):
-            assert records.unseal(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]) is None
+            assert records.decode_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"null", b'{"row": {}}', b"[" * 200_000, b'{\n"a": ' * 100_000, b"\xff"])

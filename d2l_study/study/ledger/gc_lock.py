@@ -1,8 +1,9 @@
-"""`gc.json`: the collection at work on a root, or the last one. It and a study that begins must not miss each other.
+"""`gc.json`, the lock of the command `gc`: the collection at work on a root, or the last one that ended.
 
-A collection raises the flag, reads the plans, deletes, and notes its end; a study looks for the note, then at the
-ledger, writes its plan, and looks for the note again. Either the collection finds the plan, or the study finds another
-note than before, and looks at the ledger again once the collection has ended.
+A collection may not delete what a study that begins at the same time is going to use. The collection takes the lock,
+reads the plans of all studies, deletes, and writes its end into the lock. A study reads the lock, then the ledger,
+writes its plan, and reads the lock again. So either the collection finds the plan, or the study finds that the lock has
+changed. Then it waits for the end of the collection and reads the ledger again.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ ENDED = " ended"
 
 
 @contextlib.contextmanager
-def flag_raised(storage: Storage) -> Iterator[None]:
-    """While the block runs, the root says that a collection is at work; `UserError` if another one is."""
+def gc_lock_held(storage: Storage) -> Iterator[None]:
+    """A context that holds the lock of a root; `UserError` if another collection holds it."""
     mark = uuid.uuid4().hex
     over = threading.Event()
 
-    def sign() -> bytes:
-        return records.encode(heartbeat.sign(mark))
+    def content() -> bytes:
+        return records.encode(heartbeat.new_heartbeat(mark))
 
     def beat() -> None:
         while not over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                storage.put(KEY, sign(), durable=False)
+                storage.put(KEY, content(), durable=False)
 
-    if not storage.put_if_absent(KEY, sign(), durable=False):
+    if not storage.put_if_absent(KEY, content(), durable=False):
         _refuse_if_alive(storage)
-        storage.put(KEY, sign(), durable=False)
-        time.sleep(0.2)  # of two that find an old note, the one whose mark stays goes on
+        storage.put(KEY, content(), durable=False)
+        time.sleep(0.2)  # of two that find an old lock, the one whose mark stays goes on
     if last_collection(storage) != mark:
         raise UserError(f"another gc was begun on {storage.root} at this moment; try again")
     thread = threading.Thread(target=beat, name="gc", daemon=True)
@@ -61,7 +62,7 @@ def _refuse_if_alive(storage: Storage) -> None:
 
 
 def last_collection(storage: Storage) -> str:
-    """A mark of the last collection, another one once it has ended; empty if there was none."""
+    """A mark that changes whenever a collection begins or ends; empty if there was none yet."""
     try:
         found = records.decode(storage.read(KEY))
     except FileNotFoundError:
@@ -69,9 +70,11 @@ def last_collection(storage: Storage) -> str:
     return str(found.get("mark")) if isinstance(found, dict) else "damaged"
 
 
-def waited_for_collection(storage: Storage, since: str) -> bool:
-    """For who has just written a plan: wait for the end of a collection that is at work. Whether one may have deleted
-    anything after `last_collection` was `since`: then what the ledger holds is to be looked at again."""
+def wait_for_collection(storage: Storage, since: str) -> bool:
+    """Called after a study has written its plan: wait for the end of a collection that is at work.
+
+    since: `last_collection` before the study read the ledger. Returns whether a collection may have deleted anything
+    since then, so that the study has to read the ledger again."""
     _wait(storage)
     now = last_collection(storage)
     return now != since or not (now == "" or now.endswith(ENDED))
@@ -91,4 +94,4 @@ def _read(storage: Storage) -> dict[str, Any] | None:
         found = records.decode(storage.read(KEY))
     except FileNotFoundError:
         return None
-    return found if heartbeat.is_sign(found) else None
+    return found if heartbeat.is_heartbeat(found) else None
