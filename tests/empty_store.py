@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check_uri(f"sqlite:///{path}")
         path.with_suffix(".txt").write_text(err.getvalue() + out.getvalue())
     return path
+
+
+def copied_store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a new store in a folder."""
+    shutil.copy(empty_store(tmp_path_factory), folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"

@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from empty_store import copied_store
 from make_study import make_study
-from test_tracking import copied_store
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands.mlflow_ui import free_port, serve

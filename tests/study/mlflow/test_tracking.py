@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empty_store import empty_store
+from empty_store import copied_store, empty_store
 from make_study import make_study
 
 from d2l_study.errors import UserError
@@ -35,11 +35,6 @@ def new_store(tmp_path_factory):
     """A new store, and what making it printed."""
     path = empty_store(tmp_path_factory)
     return path, path.with_suffix(".txt").read_text()
-
-
-def copied_store(folder, tmp_path_factory):
-    shutil.copy(new_store(tmp_path_factory)[0], folder / "mlflow.db")
-    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @pytest.fixture
