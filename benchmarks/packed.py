@@ -29,8 +29,9 @@ from d2l_study.data import MnistBags
 from d2l_study.data.pool import Replicate
 from d2l_study.errors import first_line
 from d2l_study.learning import TeacherConfig
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.noise_instances import noise_counts
-from d2l_study.learning.objective import draw_batch, teacher_loss
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed.batches import Problem, draw_block, padding_share
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed.prediction import StackedSets, on_host

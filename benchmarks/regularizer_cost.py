@@ -21,7 +21,8 @@ from options import output_file, whole_number
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import Compute, TeacherConfig
-from d2l_study.learning.objective import draw_batch, teacher_loss
+from d2l_study.learning.batches import draw_batch
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Normalise
 from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.learning.training import descend, trainable

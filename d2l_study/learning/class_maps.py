@@ -22,10 +22,10 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.batches import batch_bags
 from d2l_study.learning.evaluation import Logits, Metrics, evaluation_metrics, validation_metrics
 from d2l_study.learning.fitted import FittedStudent
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
-from d2l_study.learning.objective import batch_bags
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training import Training, train_interval, trainable

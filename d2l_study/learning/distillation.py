@@ -23,8 +23,8 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.batches import batch_bags, batch_instances
 from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, mix, move
-from d2l_study.learning.objective import batch_bags, batch_instances
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.models import Masks, MilModel, Params, hidden_width

@@ -100,6 +100,11 @@ def mix(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
     return weight * values + (1 - weight) * values[partner]
 
 
+def mix_bags(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
+    """`mix` of the bags' values along the last dimension: (bags,), or (R, bags) of R replicates."""
+    return weight * values + (1 - weight) * values.gather(-1, partner)
+
+
 def move(x: Tensor, draws: Tensor, pixels: float, degrees: float) -> Tensor:
     """Each instance shifted and rotated about its centre, with bilinear interpolation, its border repeated outside.
 

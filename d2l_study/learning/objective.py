@@ -1,136 +1,137 @@
 """The teacher's loss on one batch: L = BCE + λ_adv R_adv + λ_noise R_noise + λ_ent R_ent (method page).
 
 The features of the clean pass serve the noise and the entropy term; adversarial and noise instances go through the
-extractor in one further pass.
+extractor in one further pass. The formula is written once, `regularized_loss`, for a network of one replicate
+(`teacher_loss`) and for R stacked ones (`packed.objective`), which differ in how they call the network and average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from d2l_study.data.pool import Bags, Pool
-from d2l_study.data.streams import Streams
-from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.batches import Batch
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noise_instances import noise_counts, noise_instances
-from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, join_masks, mix, split_masks
-from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.noising import join_masks, mix_bags
+from d2l_study.learning.prediction import Compute
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,
     bernoulli_kl,
     boundary_direction,
-    boundary_direction_beside,
+    boundary_direction_of_loss,
     cross_entropy_slope,
     power_direction,
-    subset,
 )
-from d2l_study.models import Masks, MilModel, Params, Terms, hidden_width
+from d2l_study.models import Masks, MilModel, Params, Terms
 
 PARTS = ("bce", "r_adv", "r_noise", "r_ent")
 
+Part = tuple[Tensor, Masks | None]
+"""Instances, (instances, *shape), and their masks."""
+
+
+class Network(Protocol):
+    """The bag classifier of a step with its parameters, as the loss uses it.
+
+    It holds one replicate, or R stacked ones whose bags are padded to one number. Values of bags are flat and include
+    the bags of padding, (all bags,); `real` and `padded` go between them and (bags,), or (R, bags). Means are over the
+    bags of a replicate: a scalar, or (R,). epsilon, xi: a number, or one for each instance.
+    """
+
+    @property
+    def params(self) -> Params: ...
+
+    @property
+    def compute(self) -> Compute: ...
+
+    @property
+    def epsilon(self) -> float | Tensor: ...
+
+    @property
+    def xi(self) -> float | Tensor: ...
+
+    def terms(self, parts: Sequence[Part]) -> list[Terms]:
+        """The terms of each part's instances, by one pass of the extractor."""
+
+    def pool(self, terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The logits of all bags, (all bags,)."""
+
+    def real(self, values: Tensor) -> Tensor:
+        """Values of all bags without those of padding."""
+
+    def padded(self, values: Tensor) -> Tensor:
+        """The inverse of `real`, with 0 for the bags of padding."""
+
+    def cross_entropy(self, logit: Tensor, label: Tensor) -> Tensor:
+        """The mean binary cross-entropy of bags, in nats."""
+
+    def total(self, bce: Tensor, regularizers: Sequence[Tensor]) -> Tensor:
+        """The loss: the cross-entropy and the weighted regularizers, in the order of `PARTS`."""
+
+    def frozen(self) -> Network:
+        """The same network in float32 at least, with parameters that take no gradient."""
+
 
 @dataclass(frozen=True)
-class Batch:
-    """One step's bags and draws.
+class SingleNetwork:
+    """The network of one replicate; see `Network`. bags: in the batch; ramp: the share of the weights in this step."""
 
-    x: (instances, *shape of an instance), noised where asked for; bag_index: (instances,); label: (bags,) float; then,
-    where the configuration asks for them, the draws: start (instances, *shape) for the power iteration, noise (noise
-    instances, *shape) with noise_bag (noise instances,), keep (instances,) bool for the subset, masks of the instances
-    and of the noise instances, and mix: weight and partner of each bag, (bags,) each.
-    """
+    model: MilModel
+    params: Params
+    bags: int
+    config: TeacherConfig
+    ramp: float
+    compute: Compute
 
-    x: Tensor
-    bag_index: Tensor
-    label: Tensor
-    start: Tensor | None = None
-    noise: Tensor | None = None
-    noise_bag: Tensor | None = None
-    keep: Tensor | None = None
-    masks: Masks | None = None
-    noise_masks: Masks | None = None
-    mix: tuple[Tensor, Tensor] | None = None
+    @property
+    def epsilon(self) -> float:
+        return self.config.epsilon
 
+    @property
+    def xi(self) -> float:
+        return self.config.xi
 
-def batch_bags(
-    streams: Streams, bags: int, batch: int, step: int, stream: str = "order", label: np.ndarray | None = None
-) -> np.ndarray:
-    """Which bags make up a step: positions step·batch … of an endless row of epochs (`epoch_order`)."""
-    position = np.arange(step * batch, (step + 1) * batch)
-    epochs = {e: epoch_order(streams, int(e), bags, stream, label) for e in np.unique(position // bags)}
-    return np.array([epochs[p // bags][p % bags] for p in position])
+    def terms(self, parts: Sequence[Part]) -> list[Terms]:
+        if len(parts) == 1:
+            with self.compute.autocast():
+                return [self.model.terms(self.params, *parts[0])]
+        instances, masks = zip(*parts, strict=True)
+        with self.compute.autocast():
+            rest = self.model.terms(self.params, torch.cat(instances), join_masks(masks))
+        found = []
+        for x in instances:
+            own, rest = rest.split(len(x))
+            found.append(own)
+        return found
 
+    def pool(self, terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self.model.pool(self.params, terms, bag_index, self.bags, keep)
 
-def batch_instances(
-    limit: int | None, bags: Bags, chosen: np.ndarray, streams: Streams, step: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The instances that make up a step: `Bags.select` of the chosen bags, thinned to `limit` of each larger bag.
+    def real(self, values: Tensor) -> Tensor:
+        return values
 
-    Without replacement, in their order; drawn from the stream `sample`, addressed by the step. A sample of a positive
-    bag may miss its positive instances, so the limit should leave enough of them.
-    """
-    positions, bag_of = bags.select(chosen)
-    if limit is None or bags.sizes[chosen].max() <= limit:
-        return positions, bag_of
-    draws = streams.rng("sample", step).random(len(positions))
-    by_draw = np.lexsort((draws, bag_of))  # bag by bag, each in the order of its draws
-    first = np.cumsum(bags.sizes[chosen]) - bags.sizes[chosen]
-    kept = np.sort(by_draw[np.arange(len(by_draw)) - first[bag_of] < limit])
-    return positions[kept], bag_of[kept]
+    def padded(self, values: Tensor) -> Tensor:
+        return values
 
+    def cross_entropy(self, logit: Tensor, label: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(logit, label)
 
-def epoch_order(
-    streams: Streams, epoch: int, bags: int, stream: str = "order", label: np.ndarray | None = None
-) -> np.ndarray:
-    """The bags of an epoch, shuffled; with their labels (bags,) the classes by turns, in proportion to their sizes."""
-    order = streams.rng(stream, epoch).permutation(bags)
-    if label is None:
-        return order
-    classes = [order[label[order] == value] for value in (1, 0)]
-    place = np.concatenate([(np.arange(len(of)) + 0.5) / max(1, len(of)) for of in classes])
-    return np.concatenate(classes)[np.argsort(place, kind="stable")]
+    def total(self, bce: Tensor, regularizers: Sequence[Tensor]) -> Tensor:
+        weights = regularizer_weights(self.config)
+        terms = [weight * value for weight, value in zip(weights, regularizers, strict=True) if weight > 0]
+        return bce + self.ramp * functools.reduce(operator.add, terms) if terms else bce
 
-
-def order_label(config: TeacherConfig, train: Bags) -> np.ndarray | None:
-    """The labels that the order of the bags goes by, if it goes by any."""
-    return train.label if config.bag_order == "alternating" else None
-
-
-def draw_batch(
-    config: TeacherConfig, pool: Pool, train: Bags, streams: Streams, step: int, normalise: Normalise
-) -> Batch:
-    """The bags and the random draws of one step, each from its own stream, addressed by the step."""
-    chosen = batch_bags(streams, len(train), config.batch_bags, step, label=order_label(config, train))
-    positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
-    device = normalise.mean.device
-    seen = augmented(config, pool.instances[train.instance[positions]], bag_of, streams, step)
-    bag_index = torch.from_numpy(bag_of).to(device)
-    start = noise = noise_bag = keep = None
-    if config.lambda_adv > 0 and config.direction == "power":
-        start = torch.from_numpy(streams.rng("vat", step).standard_normal(seen.shape, np.float32)).to(device)
-    if config.lambda_noise > 0:
-        owner = np.repeat(np.arange(len(chosen)), noise_counts(config.noise_rate, np.bincount(bag_of)))
-        rng = streams.rng("noise", step)
-        noise = noise_instances(config.noise_kind, rng, owner, seen, bag_of, chosen, pool, train, normalise)
-        noise_bag = torch.from_numpy(owner).to(device)
-    if config.lambda_ent > 0:
-        draws = torch.from_numpy(streams.rng("subset", step).random(len(positions))).to(device)
-        keep = subset(draws, bag_index, len(chosen), config.drop_rate)
-    instances = len(positions) + (0 if noise is None else len(noise))
-    shape = (instances, hidden_width(config.extractor, config.feature_width, pool.shape))
-    all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)
-    masks, noise_masks = split_masks(all_masks, len(positions))
-    mixed = draw_mix(streams, step, train.label[chosen], config.mixup, device) if config.mixup > 0 else None
-    label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
-    x = normalise(seen)
-    if config.instance_noise > 0:
-        x = x + torch.from_numpy(input_noise(streams, step, seen.shape, config.instance_noise)).to(device)
-    return Batch(x, bag_index, label, start, noise, noise_bag, keep, masks, noise_masks, mixed)
+    def frozen(self) -> SingleNetwork:
+        compute = dataclasses.replace(self.compute, precision="float32")
+        return dataclasses.replace(self, params={n: v.detach() for n, v in self.params.items()}, compute=compute)
 
 
 def teacher_loss(
@@ -138,80 +139,90 @@ def teacher_loss(
 ) -> tuple[Tensor, Tensor]:
     """The loss (a scalar with its graph) and its unweighted parts, (4,) detached, in the order of `PARTS`.
 
-    Clean and perturbed passes share the step's dropout and depth masks: R_adv and R_noise would otherwise measure
-    the difference of two masks. Mixup mixes bag embeddings z and labels of the batch's bags. The classifier being
-    linear, cᵀ(w z_i + (1 − w) z_k) + b = w logit_i + (1 − w) logit_k, so it is done on the logits, for every pooling;
-    what it regularizes is therefore confidence: between bags of different labels the best logits are finite.
+    ramp: the share of the regularizers' weights in this step, `weight_ramp`.
     """
-    bags = len(batch.label)
-    adversarial = config.lambda_adv > 0
+    return regularized_loss(SingleNetwork(model, params, len(batch.label), config, ramp, compute), batch, config)
+
+
+def regularized_loss(network: Network, batch: Batch, config: TeacherConfig) -> tuple[Tensor, Tensor]:
+    """The loss, a scalar or (R,), with its graph, and its unweighted parts, (4,) or (R, 4) detached.
+
+    config: says which terms there are. Clean and perturbed passes share the step's dropout and depth masks: R_adv and
+    R_noise would otherwise measure the difference of two masks. Mixup mixes bag embeddings z and labels of the batch's
+    bags. The classifier being linear, cᵀ(w z_i + (1 − w) z_k) + b = w logit_i + (1 − w) logit_k, so it is done on the
+    logits, for every pooling; what it regularizes is therefore confidence: between bags of different labels the best
+    logits are finite.
+    """
+    adversarial, noisy = config.lambda_adv > 0, config.lambda_noise > 0
     by_logit = adversarial and config.direction == "logit"
     x = batch.x.detach().requires_grad_(by_logit)
-
-    with compute.autocast():
-        clean_terms = model.terms(params, x, batch.masks)
-    logit = model.pool(params, clean_terms, batch.bag_index, bags)
+    (clean,) = network.terms([(x, batch.masks)])
+    pooled = network.pool(clean, batch.bag_index)
+    logit = network.real(pooled)
     fixed = logit.detach()
     if batch.mix is None:
-        bce = binary_cross_entropy_with_logits(logit, batch.label)
+        bce = network.cross_entropy(logit, batch.label)
     else:
-        bce = binary_cross_entropy_with_logits(mix(logit, *batch.mix), mix(batch.label, *batch.mix))
-    zero = torch.zeros((), device=logit.device)
-    r_adv = r_noise = r_ent = zero
-    further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
+        bce = network.cross_entropy(mix_bags(logit, *batch.mix), mix_bags(batch.label, *batch.mix))
+    r_adv = r_noise = r_ent = torch.zeros_like(bce)
+    further: list[Part] = []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
         if by_logit and only_logits(config):
-            slope = cross_entropy_slope(logit, batch.label) / bags
-            direction, known = boundary_direction_beside(x, logit, slope, batch.bag_index, list(params.values()))
-            bce = bce.detach() + known
+            slope = network.padded(cross_entropy_slope(logit, batch.label) / batch.label.shape[-1])
+            tensors = list(network.params.values())
+            direction, bce = boundary_direction_of_loss(x, pooled, slope, batch.bag_index, bce, tensors)
         elif by_logit:
-            direction = boundary_direction(x, logit, batch.bag_index)
+            direction = boundary_direction(x, pooled, batch.bag_index)
         else:
-            assert batch.start is not None
-            direction = power_direction(
-                batch.x, clean_logit(model, params, batch, fixed, compute), batch.start,
-                frozen_logits(model, params, batch), config.xi, config.power_iterations,
-            )  # fmt: skip
-        further.append(batch.x.detach() + config.epsilon * direction)
-        masks.append(batch.masks)
-    if config.lambda_noise > 0:
+            direction = _power_direction(network, batch, pooled.detach(), config.power_iterations)
+        further.append((batch.x.detach() + network.epsilon * direction, batch.masks))
+    if noisy:
         assert batch.noise is not None
-        further.append(batch.noise)
-        masks.append(batch.noise_masks)
-    if further:
-        with compute.autocast():
-            further_terms = model.terms(params, torch.cat(further), join_masks(masks))
-        moved, noise = further_terms.split(len(batch.x) if adversarial else 0)
-        if adversarial:
-            r_adv = bernoulli_kl(fixed, model.pool(params, moved, batch.bag_index, bags)).mean()
-        if config.lambda_noise > 0:
-            assert batch.noise_bag is not None
-            where = torch.cat([batch.bag_index, batch.noise_bag])
-            r_noise = bernoulli_kl(fixed, model.pool(params, Terms.joined([clean_terms, noise]), where, bags)).mean()
+        further.append((batch.noise, batch.noise_masks))
+    terms = network.terms(further) if further else []
+    if adversarial:
+        moved = network.pool(terms[0], batch.bag_index)
+        r_adv = bernoulli_kl(fixed, network.real(moved)).mean(-1)
+    if noisy:
+        assert batch.noise_bag is not None
+        # Of stacked replicates the joined terms of one do not stand together, which pooling does not see: it goes by
+        # bag.
+        where = torch.cat([batch.bag_index, batch.noise_bag])
+        with_noise = network.pool(Terms.joined([clean, terms[-1]]), where)
+        r_noise = bernoulli_kl(fixed, network.real(with_noise)).mean(-1)
     if config.lambda_ent > 0:
-        subset_logit = model.pool(params, clean_terms, batch.bag_index, bags, batch.keep)
-        r_ent = bernoulli_entropy(subset_logit).mean()
-    loss = bce + ramp * (config.lambda_adv * r_adv + config.lambda_noise * r_noise + config.lambda_ent * r_ent)
-    return loss, torch.stack([bce.detach(), r_adv.detach(), r_noise.detach(), r_ent.detach()])
+        r_ent = bernoulli_entropy(network.real(network.pool(clean, batch.bag_index, batch.keep))).mean(-1)
+    regularizers = (r_adv, r_noise, r_ent)
+    return network.total(bce, regularizers), torch.stack([bce, *regularizers], -1).detach()
+
+
+def _power_direction(network: Network, batch: Batch, logit: Tensor, iterations: int) -> Tensor:
+    """R_adv's direction by power iteration, in float32 at least: the iteration follows a difference of order ξ between
+    two logits, which the rounding of a bfloat16 pass exceeds. logit: of all bags on the clean pass, detached."""
+    assert batch.start is not None
+    frozen = network.frozen()
+
+    def logits(instances: Tensor) -> Tensor:
+        (terms,) = frozen.terms([(instances, batch.masks)])
+        return frozen.pool(terms, batch.bag_index)
+
+    if network.compute.precision != "float32":
+        with torch.no_grad():
+            logit = logits(batch.x)
+    return power_direction(batch.x, logit, batch.start, logits, network.xi, iterations)
+
+
+def regularizer_weights(config: TeacherConfig) -> tuple[float, ...]:
+    """λ of the regularizers, in the order of `PARTS`."""
+    return config.lambda_adv, config.lambda_noise, config.lambda_ent
+
+
+def weight_ramp(config: TeacherConfig, step: int) -> float:
+    """The share of the regularizers' weights in a step (counted from 0); it rises to 1 over `ramp_steps`."""
+    return min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
 
 
 def only_logits(config: TeacherConfig) -> bool:
     """Whether the clean pass reaches the loss through each bag's own logit alone: then one backward pass gives both the
     gradient of the cross-entropy and the adversarial direction, and a step with R_adv costs two plain ones."""
     return not (config.lambda_noise > 0 or config.lambda_ent > 0 or config.mixup > 0)
-
-
-def frozen_logits(model: MilModel, params: Params, batch: Batch) -> Callable[[Tensor], Tensor]:
-    """Instances -> the bags' logits, in float32 at least, with parameters that take no gradient."""
-    frozen = {name: value.detach() for name, value in params.items()}
-    bags = len(batch.label)
-    return lambda instances: model.logits(frozen, instances, batch.bag_index, bags, batch.masks)
-
-
-@torch.no_grad()
-def clean_logit(model: MilModel, params: Params, batch: Batch, logit: Tensor, compute: Compute) -> Tensor:
-    """The clean bags' logits in the precision of the power iteration's own passes, (bags,).
-
-    The iteration follows a difference of order ξ between two logits, which the rounding of a bfloat16 pass exceeds.
-    """
-    return logit if compute.precision == "float32" else frozen_logits(model, params, batch)(batch.x)

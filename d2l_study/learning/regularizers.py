@@ -46,17 +46,19 @@ def boundary_direction(x: Tensor, logit: Tensor, bag_index: Tensor) -> Tensor:
     return _along(gradient, _towards(logit)[bag_index])
 
 
-def boundary_direction_beside(
-    x: Tensor, logit: Tensor, slope: Tensor, bag_index: Tensor, params: Sequence[Tensor]
+def boundary_direction_of_loss(
+    x: Tensor, logit: Tensor, slope: Tensor, bag_index: Tensor, loss: Tensor, params: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`boundary_direction` from the backward pass that the parameters need anyway.
 
-    A loss that depends on the clean pass through the bags' logits alone has the pixel gradient slope_b ∇_{x_j} logit_b,
-    slope = ∂ loss / ∂ logit: the same direction, but for the sign. slope: (bags,), nowhere 0 but for bags of padding.
-    Returns the direction, and a scalar 0 whose gradient by `params` is that loss's; the graph is freed.
+    A loss that depends on the clean pass through the bags' logits alone has the gradient slope_b ∇_{x_j} logit_b by an
+    instance, slope = ∂ loss / ∂ logit: the same direction, but for the sign. slope: (bags,), nowhere 0 but for bags of
+    padding; loss: a scalar, or (R,) of R replicates whose parameters are stacked, (R, …) each. Returns the direction,
+    and the loss with its gradients by `params`, which are known now; the graph of the logits is freed.
     """
     gradient, *own = torch.autograd.grad(logit, [x, *params], slope)
-    return _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index]), _Known.apply(own, *params)
+    direction = _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index])
+    return direction, _KnownGradients.apply(loss.detach(), own, *params)
 
 
 def _towards(logit: Tensor) -> Tensor:
@@ -77,17 +79,20 @@ def cross_entropy_slope(logit: Tensor, label: Tensor) -> Tensor:
     return torch.where(label > 0.5, -off, off)
 
 
-class _Known(torch.autograd.Function):
-    """0 as a function of `params`, whose gradients have been computed already."""
+class _KnownGradients(torch.autograd.Function):
+    """A loss as a function of `params`, whose gradients have been computed already. loss: () or (R,)."""
 
     @staticmethod
-    def forward(ctx: Any, gradients: Sequence[Tensor], *params: Tensor) -> Tensor:
+    def forward(ctx: Any, loss: Tensor, gradients: Sequence[Tensor], *params: Tensor) -> Tensor:
         ctx.gradients = gradients
-        return params[0].new_zeros(())
+        return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
-        return None, *(outer * gradient for gradient in ctx.gradients)
+        def scaled(gradient: Tensor) -> Tensor:
+            return gradient * (outer.view(-1, *[1] * (gradient.dim() - 1)) if outer.dim() else outer)
+
+        return None, None, *(scaled(gradient) for gradient in ctx.gradients)
 
 
 def power_direction(

@@ -12,11 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from d2l_study.data.pool import Replicate
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import Metrics, evaluation_bags, validation_metrics
 from d2l_study.learning.fitted import FittedTeacher, fitted_teacher
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
-from d2l_study.learning.objective import PARTS, draw_batch, teacher_loss
+from d2l_study.learning.objective import PARTS, teacher_loss, weight_ramp
 from d2l_study.learning.prediction import Compute, predict_bags
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, train_interval, trainable
@@ -57,7 +58,7 @@ class TeacherTrainer(ReplicateTrainer[FittedTeacher]):
     def _loss(self, step: int) -> tuple[Tensor, Tensor]:
         config, replicate = self.config, self.replicate
         batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, self.normalise)
-        ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
+        ramp = weight_ramp(config, step)
         return teacher_loss(self.model, self.training.params, batch, config, ramp, self.compute)
 
     def _validate(self, params: Params) -> Metrics | None:

@@ -7,8 +7,8 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.learning.augmentation import EOSIN, HEMATOXYLIN, augmented, restain, stain_amounts, turn
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.distillation import draw_student_batch
-from d2l_study.learning.objective import draw_batch
 from d2l_study.learning.prediction import Compute, Normalise
 
 STREAMS = Streams("tissue", 1, 0)

@@ -10,8 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, fit_teacher
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.noising import draw_masks, draw_mix, mix, move, partners, split_masks
-from d2l_study.learning.objective import draw_batch, teacher_loss
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.models.extractors import head

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from d2l_study.learning import TeacherConfig, fit_teacher
+from d2l_study.learning.batches import Batch, batch_bags, draw_batch
 from d2l_study.learning.config import POOLINGS
-from d2l_study.learning.objective import Batch, batch_bags, draw_batch, teacher_loss
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
 from d2l_study.learning.packed.batches import Capacity, Problem, draw_block, orders, padding_share

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import entr, expit, rel_entr
 
-from d2l_study.learning.objective import draw_batch
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,

@@ -11,8 +11,9 @@ import torch
 from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_teacher, metrics, sequential
+from d2l_study.learning.batches import batch_bags, draw_batch, epoch_order
 from d2l_study.learning.evaluation import evaluation_sets
-from d2l_study.learning.objective import batch_bags, draw_batch, epoch_order, teacher_loss
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.teacher_model import initial_params, teacher_model
 from d2l_study.learning.training import learning_rate

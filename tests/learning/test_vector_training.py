@@ -8,8 +8,9 @@ import torch
 from vector_bags import vector_replicate, vector_replicates
 
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, teacher_targets
+from d2l_study.learning.batches import Batch, draw_batch
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
-from d2l_study.learning.objective import Batch, draw_batch, teacher_loss
+from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed.batches import Problem
 from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.prediction import Compute, Normalise

@@ -1,7 +1,7 @@
 """The steps ahead of a pack as blocks of arrays: which instances, in which bags, and every random draw, padded alike.
 
-The draws are those of `objective.draw_batch`, stream by stream and step by step; only their layout differs. Bags are
-unequal, so each replicate has room for I instances a step; what is left over is padding, in a bag of its own.
+The draws are those of `learning.batches.draw_batch`, stream by stream and step by step; only their layout differs.
+Bags are unequal, so each replicate has room for I instances a step; what is left over is padding, in a bag of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.batches import batch_instances, epoch_order, order_label
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noise_instances import noise_counts, noise_instances
 from d2l_study.learning.noising import draw_masks, draw_mix, input_noise
-from d2l_study.learning.objective import batch_instances, epoch_order, order_label
+from d2l_study.learning.objective import PARTS, regularizer_weights, weight_ramp
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import subset
 from d2l_study.learning.training import average_share, learning_rate
@@ -82,7 +83,7 @@ class Capacity:
 def orders(
     streams: Streams, bags: int, batch: int, first: int, last: int, label: np.ndarray | None = None
 ) -> np.ndarray:
-    """(last − first, batch): `objective.batch_bags` of the steps first … last − 1, with each epoch shuffled once."""
+    """(last − first, batch): `batch_bags` of the steps first … last − 1, with each epoch shuffled once."""
     position = np.arange(first * batch, last * batch)
     epoch = position // bags
     shuffled = np.stack([epoch_order(streams, e, bags, label=label) for e in range(epoch[0], epoch[-1] + 1)])
@@ -109,7 +110,7 @@ def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Bloc
     block: Block = {
         "bag": np.tile(padding, (steps, 1, room.instances)),
         "label": np.zeros((*lead, room.bags), np.float32),
-        "weights": np.zeros((*lead, 3)),
+        "weights": np.zeros((*lead, len(PARTS) - 1)),
         "rate": np.zeros(lead),
     }
     if config.weight_average > 0:
@@ -177,8 +178,8 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
     block["label"][:] = train.label[chosen]
     for t in range(steps):
         step = first + t
-        ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
-        block["weights"][t] = [ramp * w for w in (config.lambda_adv, config.lambda_noise, config.lambda_ent)]
+        ramp = weight_ramp(config, step)
+        block["weights"][t] = [ramp * weight for weight in regularizer_weights(config)]
         block["rate"][t] = learning_rate(config, step)
         if "share" in block:
             block["share"][t] = average_share(config, step)

@@ -55,19 +55,14 @@ class StackedModel:
     def formulation(self) -> str:
         return formulation_of(self.model, self.compute)
 
-    def terms(self, params: Params, x: Tensor, masks: Masks | None = None, precise: bool = False) -> Terms:
-        """x: (R·I, *shape) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each.
-
-        precise: without bfloat16, as a power iteration needs.
-        """
+    def terms(self, params: Params, x: Tensor, masks: Masks | None = None) -> Terms:
+        """x: (R·I, *shape) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each."""
         stacked = x.unflatten(0, (self.replicates, -1))
         masks = None if masks is None else Masks(*(m if m is None else m.unflatten(0, stacked.shape[:2])
                                                    for m in masks))  # fmt: skip
         if self.formulation == "matmul":
-            low = self.compute.precision == "bfloat16" and not precise
+            low = self.compute.precision == "bfloat16"
             return self._matmul_terms(params, stacked, masks, torch.bfloat16 if low else x.dtype)
-        if precise:
-            return self._grouped_terms(params, stacked, masks)
         with self.compute.autocast():
             return self._grouped_terms(params, stacked, masks)
 

@@ -1,53 +1,94 @@
-"""The teacher's loss of R replicates at once: `objective.teacher_loss` over stacked parameters, one loss each.
+"""The teacher's loss of R replicates at once: `objective.regularized_loss` over stacked parameters, one loss each.
 
-The two are the same formula, and the tests hold them together to 1e-8 in float64. Scalars of the configurations
-(weights, ε, ξ) are vectors over replicates here, so that arms that differ in them alone share a pack.
+Scalars of the configurations (weights, ε, ξ) are vectors over replicates here, so that arms that differ in them alone
+share a pack. The tests hold stacked and single losses together to 1e-8 in float64.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from d2l_study.learning.batches import Batch
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.objective import only_logits
+from d2l_study.learning.objective import Part, regularized_loss
 from d2l_study.learning.packed.model import StackedModel
-from d2l_study.learning.regularizers import (
-    bernoulli_entropy,
-    bernoulli_kl,
-    boundary_direction,
-    boundary_direction_beside,
-    cross_entropy_slope,
-    power_direction,
-)
+from d2l_study.learning.prediction import Compute
 from d2l_study.models import Masks, Params, Terms
 
 
-@dataclass(frozen=True)
-class StackedBatch:
+@dataclass(frozen=True, kw_only=True)
+class StackedBatch(Batch):
     """One step's bags and draws of R replicates, padded to I instances, J noise instances and B + 1 bags each.
 
-    x: (R·I, C, H, W); bag_index: (R·I,) of 0 … R·(B + 1) − 1; label: (R, B); start, noise, noise_bag, keep and masks as
-    in `objective.Batch`, flat; mix: weight and partner, (R, B) each; weights: (R, 3) the λ of R_adv, R_noise and R_ent,
-    ramped; epsilon, xi: (R,).
+    x: (R·I, *shape of an instance); bag_index: (R·I,) of 0 … R·(B + 1) − 1; label: (R, B); start, noise, noise_bag,
+    keep and masks as in `Batch`, flat; mix: weight and partner, (R, B) each; weights: (R, 3) the λ of R_adv, R_noise
+    and R_ent, ramped; epsilon, xi: (R,).
     """
 
-    x: Tensor
-    bag_index: Tensor
-    label: Tensor
     weights: Tensor
     epsilon: Tensor
     xi: Tensor
-    start: Tensor | None = None
-    noise: Tensor | None = None
-    noise_bag: Tensor | None = None
-    keep: Tensor | None = None
-    masks: Masks | None = None
-    noise_masks: Masks | None = None
-    mix: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class StackedNetwork:
+    """The stacked networks of R replicates; see `objective.Network`."""
+
+    model: StackedModel
+    params: Params
+    batch: StackedBatch
+
+    @property
+    def compute(self) -> Compute:
+        return self.model.compute
+
+    @property
+    def epsilon(self) -> Tensor:
+        return self._per_instance(self.batch.epsilon)
+
+    @property
+    def xi(self) -> Tensor:
+        return self._per_instance(self.batch.xi)
+
+    def terms(self, parts: Sequence[Part]) -> list[Terms]:
+        replicates = self.model.replicates
+        instances, masks = zip(*parts, strict=True)
+        found = self.model.terms(self.params, _side_by_side(instances, replicates), _joined_masks(masks, replicates))
+        return [found] if len(parts) == 1 else _parted(found, replicates, [len(x) // replicates for x in instances])
+
+    def pool(self, terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
+        replicates, bags = self.batch.label.shape
+        return self.model.pool(self.params, terms, bag_index, replicates * (bags + 1), keep)
+
+    def real(self, values: Tensor) -> Tensor:
+        replicates, bags = self.batch.label.shape
+        return values.unflatten(0, (replicates, bags + 1))[:, :bags]
+
+    def padded(self, values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, 1)).flatten()
+
+    def cross_entropy(self, logit: Tensor, label: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(logit, label, reduction="none").mean(1)
+
+    def total(self, bce: Tensor, regularizers: Sequence[Tensor]) -> Tensor:
+        return bce + (self.batch.weights * torch.stack(list(regularizers), 1)).sum(1)
+
+    def frozen(self) -> StackedNetwork:
+        compute = dataclasses.replace(self.compute, precision="float32")
+        params = {name: value.detach() for name, value in self.params.items()}
+        return StackedNetwork(dataclasses.replace(self.model, compute=compute), params, self.batch)
+
+    def _per_instance(self, values: Tensor) -> Tensor:
+        """(R,) -> (R·I, 1, …), as many dimensions as the instances have."""
+        x = self.batch.x
+        repeated = values.repeat_interleave(len(x) // len(values), output_size=len(x))
+        return repeated.view(-1, *[1] * (x.dim() - 1))
 
 
 def stacked_teacher_loss(
@@ -58,105 +99,32 @@ def stacked_teacher_loss(
 
     The sum of the losses has every replicate's own gradient, since no parameter is shared.
     """
-    replicates, bags = batch.label.shape
-    total = replicates * (bags + 1)
-    adversarial = config.lambda_adv > 0
-    by_logit = adversarial and config.direction == "logit"
-    x = batch.x.detach().requires_grad_(by_logit)
-
-    def pooled(terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
-        return model.pool(params, terms, bag_index, total, keep)
-
-    def real(logit: Tensor) -> Tensor:
-        """(R, B): without the bags of padding."""
-        return logit.unflatten(0, (replicates, bags + 1))[:, :bags]
-
-    def per_instance(values: Tensor) -> Tensor:
-        """(R,) -> (R·I, 1, …), as many dimensions as the instances have."""
-        repeated = values.repeat_interleave(len(x) // replicates, output_size=len(x))
-        return repeated.view(-1, *[1] * (x.dim() - 1))
-
-    clean_terms = model.terms(params, x, batch.masks)
-    padded_logit = pooled(clean_terms, batch.bag_index)
-    logit = real(padded_logit)
-    fixed_all, fixed = padded_logit.detach(), logit.detach()
-    if batch.mix is None:
-        bce = binary_cross_entropy_with_logits(logit, batch.label, reduction="none").mean(1)
-    else:
-        weight, partner = batch.mix
-        mixed, label = (weight * v + (1 - weight) * v.gather(1, partner) for v in (logit, batch.label))
-        bce = binary_cross_entropy_with_logits(mixed, label, reduction="none").mean(1)
-    zero = torch.zeros_like(bce)
-    r_adv = r_noise = r_ent = zero
-    further, masks = [], []  # instances beside the clean ones, for one more pass of the extractor
-    if adversarial:
-        if by_logit and only_logits(config):
-            slope = torch.nn.functional.pad(cross_entropy_slope(logit, batch.label) / bags, (0, 1)).flatten()
-            direction, known = boundary_direction_beside(x, padded_logit, slope, batch.bag_index, list(params.values()))
-            # The sum of the losses gets the sum of the gradients, of which each replicate has its own rows.
-            bce = bce.detach() + known / replicates
-        elif by_logit:
-            direction = boundary_direction(x, padded_logit, batch.bag_index)
-        else:
-            assert batch.start is not None
-            low = model.compute.precision != "float32"
-            direction = power_direction(
-                batch.x, _precise(model, params, batch, batch.x).detach() if low else fixed_all, batch.start,
-                lambda moved: _precise(model, params, batch, moved),
-                per_instance(batch.xi), config.power_iterations,
-            )  # fmt: skip
-        further.append(batch.x.detach() + per_instance(batch.epsilon) * direction)
-        masks.append(batch.masks)
-    if config.lambda_noise > 0:
-        assert batch.noise is not None
-        further.append(batch.noise)
-        masks.append(batch.noise_masks)
-    if further:
-        found = model.terms(params, _side_by_side(further, replicates), _joined_masks(masks, replicates))
-        moved, noise = _parted(found, replicates, len(batch.x) // replicates if adversarial else 0)
-        if adversarial:
-            r_adv = bernoulli_kl(fixed, real(pooled(moved, batch.bag_index))).mean(1)
-        if config.lambda_noise > 0:
-            assert batch.noise_bag is not None
-            # A replicate's joined terms do not stand together, which pooling does not see: it goes by bag.
-            where = torch.cat([batch.bag_index, batch.noise_bag])
-            r_noise = bernoulli_kl(fixed, real(pooled(Terms.joined([clean_terms, noise]), where))).mean(1)
-    if config.lambda_ent > 0:
-        r_ent = bernoulli_entropy(real(pooled(clean_terms, batch.bag_index, batch.keep))).mean(1)
-    regularizers = torch.stack([r_adv, r_noise, r_ent], 1)
-    loss = bce + (batch.weights * regularizers).sum(1)
-    return loss, torch.cat([bce.detach()[:, None], regularizers.detach()], 1)
+    return regularized_loss(StackedNetwork(model, params, batch), batch, config)
 
 
-def _precise(model: StackedModel, params: Params, batch: StackedBatch, instances: Tensor) -> Tensor:
-    """The logits of all bags with parameters that take no gradient, without bfloat16: the power iteration follows a
-    difference of order ξ between two of them."""
-    frozen = {name: value.detach() for name, value in params.items()}
-    replicates, bags = batch.label.shape
-    terms = model.terms(frozen, instances, batch.masks, precise=True)
-    return model.pool(frozen, terms, batch.bag_index, replicates * (bags + 1))
-
-
-def _side_by_side(parts: list[Tensor], replicates: int) -> Tensor:
+def _side_by_side(parts: Sequence[Tensor], replicates: int) -> Tensor:
     """(R·I, …) and (R·J, …) -> (R·(I + J), …), a replicate's instances together."""
     if len(parts) == 1:
         return parts[0]
     return torch.cat([part.unflatten(0, (replicates, -1)) for part in parts], 1).flatten(0, 1)
 
 
-def _joined_masks(parts: list[Masks | None], replicates: int) -> Masks | None:
+def _joined_masks(parts: Sequence[Masks | None], replicates: int) -> Masks | None:
     present = [part for part in parts if part is not None]
     if not present:
         return None
     rates = zip(*present, strict=True)
-    return Masks(*(None if any(m is None for m in rate) else _side_by_side(list(rate), replicates) for rate in rates))
+    return Masks(*(None if any(m is None for m in rate) else _side_by_side(rate, replicates) for rate in rates))
 
 
-def _parted(terms: Terms, replicates: int, first: int) -> tuple[Terms, Terms]:
-    """The terms of each replicate's first instances, and of those after them."""
+def _parted(terms: Terms, replicates: int, counts: Sequence[int]) -> list[Terms]:
+    """The terms of parts that stood side by side; counts: of instances of each part of a replicate."""
 
-    def cut(term: Tensor | None, part: slice) -> Tensor | None:
-        return None if term is None else term.unflatten(0, (replicates, -1))[:, part].flatten(0, 1)
+    def cut(term: Tensor | None, first: int, last: int) -> Tensor | None:
+        return None if term is None else term.unflatten(0, (replicates, -1))[:, first:last].flatten(0, 1)
 
-    head, tail = (Terms(*(cut(t, part) for t in terms)) for part in (slice(first), slice(first, None)))  # type: ignore[arg-type]
-    return head, tail
+    found, first = [], 0
+    for count in counts:
+        found.append(Terms(*(cut(term, first, first + count) for term in terms)))  # type: ignore[arg-type]
+        first += count
+    return found

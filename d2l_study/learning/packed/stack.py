@@ -295,13 +295,12 @@ class Stack:
         if "instance_noise" in now:
             x = (x + now["instance_noise"].flatten(0, 1)).to(self.dtype)
         return StackedBatch(
-            x, bags.flatten(),
-            now["label"].to(self.dtype), now["weights"].to(self.dtype),
-            scalars[:, 0], scalars[:, 1], flat("start"), flat("noise"),
+            x, bags.flatten(), now["label"].to(self.dtype), flat("start"), flat("noise"),
             now["noise_bag"].flatten() if "noise_bag" in now else None,
             now["keep"].flatten() if "keep" in now else None,
             masks(slice(instances)), masks(slice(instances, None)) if "noise" in now else None,
             (now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
+            weights=now["weights"].to(self.dtype), epsilon=scalars[:, 0], xi=scalars[:, 1],
         )  # fmt: skip
 
     # ---- CUDA graphs
