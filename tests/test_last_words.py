@@ -9,6 +9,7 @@ import pytest
 
 import analysis.cli
 from d2l_study import cli, last_words
+from d2l_study.cli import information_commands, study_commands, trial_commands
 from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.study.commands.run import stopped_by_signals
 from d2l_study.study.commands.study_summary import show_study_summary
@@ -27,9 +28,15 @@ def raising(error):
     return command
 
 
+def let_fail(monkeypatch, name, error):
+    """Let a command raise an error instead of its work."""
+    (module,) = [m for m in (study_commands, trial_commands, information_commands) if hasattr(m, f"_{name}")]
+    monkeypatch.setattr(module, f"_{name}", raising(error))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ctrl_c_promises_what_the_command_keeps(name, monkeypatch, capsys):
-    monkeypatch.setattr(cli, f"_{name}", raising(KeyboardInterrupt()))
+    let_fail(monkeypatch, name, KeyboardInterrupt())
     assert cli.main([name, *COMMANDS[name]]) == 130
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("\nStopped") and said.err.count("\n") == 2
@@ -46,7 +53,7 @@ def test_a_refusal_promises_what_the_command_keeps(name, monkeypatch, capsys):
         (UnreadableError(errno.EIO, "Input/output error", "/x"), "cannot read /x: Input/output error"),
         (OSError(errno.EIO, "Input/output error", "/x"), "/x: Input/output error"),
     ):
-        monkeypatch.setattr(cli, f"_{name}", raising(error))
+        let_fail(monkeypatch, name, error)
         assert cli.main([name, *COMMANDS[name]]) == 1
         promised = "; what was committed is safe. When that is mended, give the same command" if name == "run" else ""
         assert capsys.readouterr().err == f"error: {said}{promised}\n"

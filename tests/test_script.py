@@ -62,7 +62,7 @@ def test_the_installed_script_runs_and_ends_with_the_exit_code():
     installed = Path(sys.executable).with_name("d2l")
     if not installed.exists():
         pytest.skip("the package is not installed here with its script")
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(script.__file__).parents[1])}
     for words, code in ((["--version"], 0), (["spaces"], 0), (["nonsense"], 2)):
         done = subprocess.run([installed, *words], capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == code, done.stderr

@@ -62,7 +62,7 @@ class Garbage:
         return sum(found.bytes for objects in self.kinds.values() for found in objects)
 
 
-def collect(root: str, delete: bool) -> int:
+def collect_garbage(root: str, delete: bool) -> int:
     """Print what `gc` would delete under a root, or delete it."""
     storage = open_storage(root)
     storage.ensure_usable()

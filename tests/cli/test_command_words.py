@@ -1,4 +1,4 @@
-"""Small things that commands say: one limit, one meaning of an option, near names only, the name that --set makes."""
+"""What the command line says of options and names: limits, mistyped names, the name that --set makes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import pytest
 from make_study import make_study
 
 from d2l_study import cli
+from d2l_study.cli.arguments import MOST_REPLICATES
 from d2l_study.errors import nearest
 from d2l_study.options import field_of
 from d2l_study.study.space.keys import StudyOptions
 
 
 def test_replicates_have_one_limit_everywhere(capsys, tmp_path):
-    assert field_of(StudyOptions, "replicates")[1]["most"] == cli.MOST_REPLICATES
+    assert field_of(StudyOptions, "replicates")[1]["most"] == MOST_REPLICATES
     root = ["--root", str(tmp_path)]
     for words in (["plan", "--space", "smoke", "--replicates", "1001"], ["trial", "--id", "x", "--replicate", "1000"]):
         assert cli.main([*words, *root]) == 2

@@ -1,0 +1,105 @@
+"""The entry of the command line: reads the words, runs the command, and answers mistakes in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from d2l_study import __version__, last_words
+from d2l_study.cli import cleaning_commands, information_commands, study_commands, trial_commands
+from d2l_study.command_line import Parser, refusal
+from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
+from d2l_study.terminal import print_anywhere
+
+PROG = "python -m d2l_study"
+
+
+@damage_shown()
+def main(
+    argv: Sequence[str] | None = None, prog: str = PROG, analysis_commands: Mapping[str, str] | None = None
+) -> int:
+    """Run a command. Returns its exit code: 0; 1 if a run failed or the root refused; 2 for a mistake of the user's.
+
+    argv: None takes the process's own. prog: how the user calls this, for messages and help. analysis_commands: see
+    `command_parser`.
+    """
+    print_anywhere()
+    name = ""
+    try:
+        arguments = command_parser(prog, analysis_commands).parse_args(argv)
+        name = arguments.parser.prog.split()[-1]
+        return arguments.command(arguments) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StorageError as error:
+        reason = error.strerror or str(error)
+        print(f"error: cannot write to {error.filename}: {reason}{last_words.refused(name)}", file=sys.stderr)
+        return 1
+    except UnreadableError as error:
+        print(f"error: cannot read {error.filename}: {error.strerror}{last_words.refused(name)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {refusal(error)}{last_words.refused(name)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{last_words.stopped(name)}", file=sys.stderr)
+        return 130
+
+
+def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line; heavy packages are not imported for it.
+
+    analysis_commands: name and help of commands that `analysis` answers under the same program (`d2l`). They are
+    listed here, and a mistyped command is answered with them too.
+    """
+    parser = _Parser(
+        prog=prog,
+        description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
+        epilog=None if analysis_commands else "Tables and figures: python -m analysis --help",
+    )
+    parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    study_commands.add_study_commands(commands)
+    cleaning_commands.add_cleaning_commands(commands)
+    trial_commands.add_trial_commands(commands)
+    information_commands.add_information_commands(commands)
+    trial_commands.add_label(commands)
+    information_commands.add_ui(commands)
+    for name, text in (analysis_commands or {}).items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+class _Parser(Parser):
+    """Answers a mistake as every command does: one line, the nearest valid name, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        unknown = [
+            w.split("=")[0] for w in getattr(self, "_words", []) if w.startswith("-") and w.split("=")[0] not in known
+        ]
+        commands = next((list(a.choices) for a in self._actions if isinstance(a, argparse._SubParsersAction)), [])
+        if commands and "invalid choice: " in message:
+            name = message.split("invalid choice: ")[1].split("'")[1]
+            message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
+        elif unknown and ("unrecognized" in message or "required" in message):
+            message = f"unknown option {unknown[0]}{nearest(unknown[0], known, 0.6)}"
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace, **more)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            getattr(parsed, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}")
+        return parsed

@@ -1,0 +1,62 @@
+"""The commands about one trial: `trial`, `reproduce`, `label`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number
+
+
+def add_trial_commands(commands: Any) -> None:
+    """Add `trial` and `reproduce` to a parser's `commands`."""
+    trial = add_command(commands, "trial", _trial, "run one trial in this process, under a debugger if wished")
+    trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")
+    trial.add_argument("--replicate", type=replicate_number, action="append", metavar="R", help="only this replicate")
+    trial.add_argument("--weights", action="store_true",
+                       help="train again the runs whose weights were not kept, and keep them, for `label`")  # fmt: skip
+    add_root(trial)
+
+    again = add_command(commands, "reproduce", _reproduce, "train a trial again from its record, and compare")
+    again.add_argument("trial", metavar="TRIAL", help="a trial's id, as in plan, tables and MLflow")
+    again.add_argument("--replicate", type=replicate_number, action="append", metavar="R", help="only this replicate")
+    add_root(again)
+
+
+def add_label(commands: Any) -> None:
+    """Add `label` to a parser's `commands`."""
+    label = add_command(commands, "label", _label, "label instances with a stored model of a study")
+    label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",
+                       help="a trial's id, or its first digits, or the id of its MLflow run")  # fmt: skip
+    label.add_argument("inputs", nargs="+", metavar="INPUT",
+                       help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images; over an "
+                            "image larger than a patch the model is slid")  # fmt: skip
+    label.add_argument("--out", required=True, metavar="DIR", help="folder for scores.parquet, or the maps of images")
+    label.add_argument("--stride", type=positive, metavar="S",
+                       help="pixels between patches in a large image; default: a quarter of a patch")  # fmt: skip
+    label.add_argument("--data", metavar="DIR",
+                       help="folder of the model's data set, for true instances; default: as trained")  # fmt: skip
+    label.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
+    label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
+    add_root(label)
+
+
+def _trial(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.trial import run_recorded_trial
+
+    return run_recorded_trial(arguments.id, arguments.replicate, arguments.root, arguments.weights)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.reproduce import reproduce
+
+    return reproduce(arguments.trial, arguments.replicate, arguments.root)
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.label import LabelOptions, run_label
+
+    return run_label(LabelOptions(
+        arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
+        arguments.replicate, arguments.tracking_uri,
+    ))  # fmt: skip
