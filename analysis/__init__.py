@@ -19,11 +19,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from analysis.rows.results import load, load_predictions
+from analysis.rows.loading import load
+from analysis.rows.stored_predictions import load_predictions
 
 if TYPE_CHECKING:
     from analysis.cells.out_of_fold import pooled_rows
-    from analysis.figures.drawing import figure
+    from analysis.figures.figure import figure
     from analysis.statistics.cluster_bootstrap import cluster_bootstrap
     from analysis.statistics.delong import delong_test
     from analysis.statistics.intervals import mean_interval, paired_difference
@@ -35,7 +36,7 @@ _LAZY = {
     "cluster_bootstrap": "statistics.cluster_bootstrap",
     "compare": "tables.comparison",
     "delong_test": "statistics.delong",
-    "figure": "figures.drawing",
+    "figure": "figures.figure",
     "mean_interval": "statistics.intervals",
     "paired_difference": "statistics.intervals",
     "pooled_rows": "cells.out_of_fold",

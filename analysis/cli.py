@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cli_arguments import DEFAULT_PANEL, PROG, key_values, metric_name, metric_names, parse
 from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
+from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
+from analysis.rows.exported_files import export
+from analysis.rows.loading import load
+from analysis.rows.output_files import writable_path, writing
+from analysis.rows.study_folders import FOLDERS
 from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX
 from d2l_study import last_words
 from d2l_study.command_line import refusal
@@ -19,6 +24,8 @@ from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
     import pandas
+
+    from analysis.tables.formatted import FormattedTable
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
@@ -67,7 +74,7 @@ def _tables(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if arguments.published and not made.published:
         raise UserError(f"--published: no published figures of {', '.join(made.layout.datasets)} are kept")
-    _put_out(made, format, path)
+    _print_or_write(made, format, path)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -80,43 +87,37 @@ def _compare(arguments: argparse.Namespace) -> None:
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
     )  # fmt: skip
-    _put_out(made, format, path)
+    _print_or_write(made, format, path)
 
 
 def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
     """The format asked for, or that of the suffix of --out, and where to write; checked before the work."""
-    from analysis.rows import results
-
     if arguments.out is None:
         if arguments.format == "parquet":
             raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
         return arguments.format or "markdown", None
-    path = results.writable_path(arguments.out, () if arguments.format else tuple(FORMAT_OF_SUFFIX))
+    path = writable_path(arguments.out, () if arguments.format else tuple(FORMAT_OF_SUFFIX))
     return arguments.format or FORMAT_OF_SUFFIX[path.suffix.lower()], path
 
 
-def _put_out(made: Any, format: str, path: Path | None) -> None:
-    """Print a `Table` or `Comparison`, or write it."""
+def _print_or_write(table: FormattedTable, format: str, path: Path | None) -> None:
     if path is None:
-        print(made.text(format), end="")
+        print(table.text(format), end="")
         return
-    try:
+    with writing(path):
         if format == "parquet":
-            made.frame().to_parquet(path, index=False)
+            table.frame().to_parquet(path, index=False)
         else:
-            path.write_text(made.text(format), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
+            path.write_text(table.text(format), encoding="utf-8")
     print(f"wrote {path}")
 
 
 def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
-    from analysis.rows import results
     from analysis.rows.display_names import with_labels
 
     study = arguments.study
     only = study[0] if isinstance(study, list) and len(study) == 1 else study
-    rows = results.load(only, arguments.root, tracking_uri=arguments.tracking_uri)
+    rows = load(only, arguments.root, tracking_uri=arguments.tracking_uri)
     labels = key_values(getattr(arguments, "label", []), "--label")
     return with_labels(rows, labels, "--label") if labels else rows
 
@@ -124,10 +125,9 @@ def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
 def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.DataFrame | None:
     """Pooled out-of-fold rows, where there are folds and the predictions are at hand."""
     from analysis.cells import layout
-    from analysis.rows import results
 
     columns = layout.default_columns(rows) if arguments.columns == AUTO else arguments.columns
-    if columns != layout.METRICS or not layout.has_folds(rows) or not rows.attrs.get(results.FOLDERS):
+    if columns != layout.METRICS or not layout.has_given_bags(rows) or not rows.attrs.get(FOLDERS):
         return None
     from analysis.cells import out_of_fold
 
@@ -135,13 +135,12 @@ def _pooled(rows: pandas.DataFrame, arguments: argparse.Namespace) -> pandas.Dat
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis.figures import metric_curves
-    from analysis.rows import results
+    from analysis.figures.files import SUFFIXES, save_figure
 
-    results.writable_path(arguments.out, metric_curves.SUFFIXES)  # before the work, not after it
+    writable_path(arguments.out, SUFFIXES)  # before the work, not after it
     _check_figure_options(arguments)
     figure = _search_figure(arguments) if arguments.kind in SEARCH_KINDS else _figure_of_rows(arguments)
-    print(f"wrote {metric_curves.save(figure, arguments.out)}")
+    print(f"wrote {save_figure(figure, arguments.out)}")
 
 
 FIGURE_OPTIONS = {
@@ -169,15 +168,15 @@ def _check_figure_options(arguments: argparse.Namespace) -> None:
 
 
 def _figure_of_rows(arguments: argparse.Namespace) -> Any:
-    from analysis.cells.chosen import where
-    from analysis.figures import drawing
+    from analysis.cells.row_filter import rows_where
+    from analysis.figures.figure import figure
 
-    rows, kind = where(_load(arguments), key_values(arguments.where, "--where")), arguments.kind
+    rows, kind = rows_where(_load(arguments), key_values(arguments.where, "--where")), arguments.kind
     given = {"metric": metric_name(arguments.metric), "panel_key": _panel(arguments),
              "row_key": arguments.rows, "column_key": arguments.columns, "level": arguments.level,
              "scale": arguments.scale}  # fmt: skip
     kept = {k: v for k, v in given.items() if kind in KINDS_WITH[k] and (v is not None or k == "panel_key")}
-    return drawing.figure(rows, kind, size=arguments.size, **kept)
+    return figure(rows, kind, size=arguments.size, **kept)
 
 
 def _search_figure(arguments: argparse.Namespace) -> Any:
@@ -193,27 +192,25 @@ def _search_figure(arguments: argparse.Namespace) -> Any:
 
 def _report(arguments: argparse.Namespace) -> None:
     from analysis.report import report
-    from analysis.rows import results
 
-    results.writable_path(arguments.out, report.SUFFIXES)
+    writable_path(arguments.out, report.SUFFIXES)
     if len(arguments.study) > 1:
         raise UserError(f"a report is about one study, found {len(arguments.study)}")
     rows = _load(arguments)
     uri = arguments.tracking_uri
-    if uri is None and rows.attrs.get(results.FOLDERS):
+    if uri is None and rows.attrs.get(FOLDERS):
         from d2l_study.study.mlflow.address import resolve_uri
 
-        uri = resolve_uri(None, next(iter(rows.attrs[results.FOLDERS].values())))
+        uri = resolve_uri(None, next(iter(rows.attrs[FOLDERS].values())))
     print(f"wrote {report.write_report(rows, arguments.out, root=arguments.root, uri=uri)}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from analysis.rows import results
     from analysis.rows.display_names import BY_STUDY, LABELS
 
-    results.writable_path(arguments.out, results.EXPORT_SUFFIXES)
+    writable_path(arguments.out, EXPORT_SUFFIXES)
     rows = _load(arguments)
-    path = results.export(rows, arguments.out)
+    path = export(rows, arguments.out)
     plain = ""
     if path.suffix.lower() == ".csv" and any(rows.attrs.get(name) for name in (LABELS, BY_STUDY)):
         plain = "; names are plain: CSV has no room for labels, .parquet keeps them"

@@ -120,7 +120,7 @@ def main() -> None:
 
         measure("imports", imports)
         import analysis
-        from analysis.rows.results import export
+        from analysis.rows.exported_files import export
         from analysis.tables.study_table import table
 
         folder = StudyFolder(LocalStorage(root), NAME)

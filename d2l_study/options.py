@@ -160,6 +160,11 @@ def as_yaml(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
+def value_text(value: Any, digits: int = 6) -> str:
+    """A value as a label shows it: `0.05`, `50`, `attention`. digits: significant ones of a float."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
 def _check_list(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected a list, each {allowed_values(hint, meta)}")

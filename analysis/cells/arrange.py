@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.cells.layout import LEVEL, METRICS, Cell, Label, Layout, Origin, Status, absent
+from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
-from analysis.rows.metrics import Metric, describe, find_metric, level_of, no_metric_error
+from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_values
 from d2l_study.errors import UserError, listed, nearest
 
@@ -66,7 +66,7 @@ def arrange(
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
     notes: list[str] = []
     if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
-        notes.append(f"{stages.MARK} {stages.ORACLE_SEARCH}")
+        notes.append(f"{stages.ORACLE_MARK} {stages.ORACLE_SEARCH_NOTE}")
     pruned = rows["status"] == "pruned"
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
@@ -87,9 +87,9 @@ def arrange(
     ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
     lacking = {measure.name: _stages_without(frame, measure.name) for measure in measures}
     if column_key != METRICS:
-        notes += [f"{stage} has no {measures[0].title}." for stage in sorted(lacking[names[0]], key=stages.place)]
+        notes += [f"{stage} has no {measures[0].title}." for stage in sorted(lacking[names[0]], key=stages.sort_order)]
 
-    places: list[tuple[Label, Label, Label]] = []
+    cell_keys: list[CellKey] = []
     origins: list[Origin] = []
     for run in configurations.to_dict("records"):
         labels = {METRICS: Label(None, None)}
@@ -99,23 +99,23 @@ def arrange(
                 labels[key] = Label(key, value, names=printed)
                 continue
             named = extra[value, _plain(run["stage"])]
-            keys = tuple((k, _plain(run[k])) for k in named if not absent(run[k]))
+            keys = tuple((k, _plain(run[k])) for k in named if not is_missing(run[k]))
             own = names_by_config.get(str(run["config_id"]), printed)
             stage = str(run["stage"]) if staged else None
             labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
-        places.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
+        cell_keys.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
         arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
         origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
 
     by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
     levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
-    cells: dict[tuple[Label, Label, Label], Cell] = {}
-    merged: dict[tuple[Label, Label, Label], tuple[dict[int, Any], Origin]] = {}
-    for place, origin, runs in zip(places, origins, by_configuration, strict=True):
-        merged.setdefault(place, ({}, origin))[0].update(runs)
+    cells: dict[CellKey, Cell] = {}
+    merged: dict[CellKey, tuple[dict[int, Any], Origin]] = {}
+    for cell_key, origin, runs in zip(cell_keys, origins, by_configuration, strict=True):
+        merged.setdefault(cell_key, ({}, origin))[0].update(runs)
     for (panel, row, column), (runs, origin) in merged.items():
         partition = partitions.get(origin.config_id, DRAWN)
-        machines = {r: machine for r, (_, _, machine) in runs.items() if machine}
+        hardware = {r: machine for r, (_, _, machine) in runs.items() if machine}
         for i, measure in enumerate(measures):
             by_replicate = {r: (status, values[i]) for r, (status, values, _) in runs.items()}
             where, head = panel, column
@@ -124,11 +124,11 @@ def arrange(
                 if len(levels) > 1:
                     where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),), names=printed)
             lacks = origin.stage in lacking[measure.name]
-            cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, machines)
+            cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, hardware)
     if column_key == METRICS:
         cells = _without_empty_rows(cells)
 
-    ordered = [[*dict.fromkeys(place[i] for place in cells)] for i in range(3)]
+    ordered = [[*dict.fromkeys(cell_key[i] for cell_key in cells)] for i in range(3)]
     panels, row_labels, column_labels = (_sorted(labels) for labels in ordered)
     if column_key == METRICS:
         column_labels = [Label(METRICS, measure.name, names=printed) for measure in measures]
@@ -198,16 +198,16 @@ def _runs(
         zip(*(frame[name].astype(float).tolist() for name in names), strict=True),
         strict=True,
     ):
-        done = status == "done" and not absent(precision) and not absent(device)
+        done = status == "done" and not is_missing(precision) and not is_missing(device)
         machine = (str(precision), str(device).split(":")[0]) if done else None
         found[i][int(replicate)] = (_status(status, cause), values, machine)
     return found
 
 
-def _without_empty_rows(cells: dict[tuple[Label, Label, Label], Cell]) -> dict[tuple[Label, Label, Label], Cell]:
+def _without_empty_rows(cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:
     """Without the rows of a panel whose stage has none of its metrics."""
     some = {(panel, row) for (panel, row, _), cell in cells.items() if cell.status != "no such metric"}
-    return {place: cell for place, cell in cells.items() if place[:2] in some}
+    return {cell_key: cell for cell_key, cell in cells.items() if cell_key[:2] in some}
 
 
 def _cell(
@@ -216,7 +216,7 @@ def _cell(
     origin: Origin,
     lacking: bool,
     partition: Partition,
-    machines: Mapping[int, tuple[str, str]],
+    hardware: Mapping[int, tuple[str, str]],
 ) -> Cell:
     done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
     values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
@@ -248,7 +248,7 @@ def _cell(
         metric,
         partition,
         _planned(by_replicate, partition),
-        machines,
+        hardware,
     )
 
 
@@ -334,7 +334,7 @@ def _called_differently(configurations: pandas.DataFrame, names: Mapping[str, Na
 
 def _is_setting(column: str) -> bool:
     """Whether a column says how a run was configured, and not how it went."""
-    return column not in RUN_COLUMNS and describe(column) is None
+    return column not in RUN_COLUMNS and metric_of_column(column) is None
 
 
 def _varies(frame: pandas.DataFrame, key: str, within: list[str]) -> bool:
@@ -348,17 +348,17 @@ def _sorted(labels: list[Label]) -> list[Label]:
     """By stage; within one numbers in ascending order, names as they first appear; then by the keys."""
     seen = {value: i for i, value in enumerate(dict.fromkeys(label.value for label in labels))}
 
-    def place(label: Label) -> tuple[Any, ...]:
+    def sort_key(label: Label) -> tuple[Any, ...]:
         value = (0, label.value) if isinstance(label.value, int | float) else (1, seen[label.value])
         keys = tuple((k, 0, v, "") if isinstance(v, int | float) else (k, 1, 0, str(v)) for k, v in label.keys)
-        return (stages.place(label.value if label.key == "stage" else label.stage), *value, keys)
+        return (stages.sort_order(label.value if label.key == "stage" else label.stage), *value, keys)
 
-    return sorted(labels, key=place)
+    return sorted(labels, key=sort_key)
 
 
 def _plain(value: Any) -> Any:
     """A hashable value in which 50.0, 50 and NumPy's 50 are the same."""
-    if absent(value):
+    if is_missing(value):
         return None
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

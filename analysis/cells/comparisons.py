@@ -25,8 +25,8 @@ import numpy as np
 
 from analysis.cells.baseline_pairs import CellComparison, Pair, baseline_pairs, baseline_text, why_no_pairs
 from analysis.cells.differences import difference_of
+from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout
-from analysis.cells.machines import differing_pairs
 from analysis.cells.prediction_tests import RESAMPLES, tests_of_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
@@ -67,7 +67,9 @@ def compare_cells(
         )
     if not pairs:
         raise UserError(why_no_pairs(layout, baseline))
-    notes += differing_pairs((f"{p.row.text} − {p.baseline.text}", p.cell, p.baseline_cell) for p in pairs)
+    notes += hardware_differences_of_pairs(
+        (f"{p.row.text} − {p.baseline.text}", p.cell, p.baseline_cell) for p in pairs
+    )
     if test == "paired":
         found = [_paired(pair) for pair in pairs]
         if without := [one for one in found if not one.difference.count]:

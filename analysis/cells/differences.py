@@ -2,7 +2,7 @@
 
 Both are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
 student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), wherever that
-stands in the table. What the intervals say and assume is in `intervals`.
+stands in the table. What the intervals say and assume is in `statistics.intervals`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Difference:
 
     @property
     def text(self) -> str:
+        """The name of the row of differences: `vat − none`."""
         who = self.row.text if self.row.key == "method" else f"{self.row.text}: student"
         return f"{who} − {self.baseline}"
 
@@ -57,17 +58,17 @@ def differences(layout: Layout, panel: Label) -> list[Difference]:
     return [*_to_baseline(layout, panel), *_to_teacher(layout, panel)]
 
 
-ById = Mapping[tuple[str, str], Cell]
+CellsByConfig = Mapping[tuple[str, str], Cell]
 """(config_id, metric) -> cell."""
 
 
-def teachers_by_id(layout: Layout) -> ById:
+def cells_by_config(layout: Layout) -> CellsByConfig:
     """The cells by configuration and metric, for `teacher_of`. A configuration that two arms share is the same runs in
     both."""
     return {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
 
 
-def teacher_of(cell: Cell, by_id: ById) -> Cell | None:
+def teacher_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
     """The cell of the teacher that a student's cell learned from, of an ensemble the first; None for what is no
     student, or has none here."""
     origin = cell.origin
@@ -100,8 +101,8 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
     return found
 
 
-def not_compared(layout: Layout) -> list[Label]:
-    """The methods that have no difference to `none` in a panel, since several rows of it answer to that."""
+def rows_without_baseline(layout: Layout) -> list[Label]:
+    """The methods that are not compared with `none` in some panel, since several of its rows are called so."""
     found: dict[Label, None] = {}
     for panel in layout.panels if layout.row_key == "method" else ():
         rows = layout.rows_of(panel)
@@ -115,7 +116,7 @@ def not_compared(layout: Layout) -> list[Label]:
 def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
     if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
         return []
-    by_id = teachers_by_id(layout)
+    by_id = cells_by_config(layout)
     columns, found = layout.columns_of(panel), []
     for row in layout.rows_of(panel):
         pairs = {}

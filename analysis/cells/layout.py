@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.cells.partitions import DRAWN, Design, Partition
+from analysis.cells.partitions import DRAWN, Design, Partition, unit_noun
 from analysis.rows import stages
 from analysis.rows.display_names import PLAIN, Names
-from analysis.rows.metrics import Metric, describe
+from analysis.rows.metrics import Metric, metric_of_column
 from analysis.statistics.intervals import Interval
+from d2l_study.options import value_text as option_text
 
 if TYPE_CHECKING:
     import pandas
@@ -42,27 +43,29 @@ class Label:
     names_stage: bool = False
     """The text says the stage too, since the value alone does not tell."""
     names: Names = field(default=PLAIN, compare=False, repr=False)
-    """For print."""
+    """The names for print of its arms and keys."""
 
     @property
     def study(self) -> Any:
-        """Of which study it is, where the keys tell; what is of two studies is not compared."""
+        """Its study, where the keys tell; None otherwise. Labels of two studies are not compared."""
         return dict(self.keys).get("study")
 
     @property
-    def plain(self) -> str:
+    def plain_text(self) -> str:
         """The text with the names of the space, which commands understand."""
         return replace(self, names=PLAIN).text
 
     @property
     def text(self) -> str:
+        """The entry as it is printed, with its names for print."""
         parts = [self.stage] if self.stage and self.names_stage else []
         parts += [setting_text(key, value, self.names) for key, value in self.keys if key != LEVEL]
         level = next((f"{value} level" for key, value in self.keys if key == LEVEL), "")
         if level:
             return ", ".join(filter(None, [axis_text(self.key, self.value, self.names), level]))
-        mark = f" {stages.MARK}" if stages.ORACLE in (self.stage, self.value if self.key == "stage" else None) else ""
-        return axis_text(self.key, self.value, self.names) + (f" ({', '.join(parts)})" if parts else "") + mark
+        is_oracle = stages.ORACLE in (self.stage, self.value if self.key == "stage" else None)
+        text = axis_text(self.key, self.value, self.names) + (f" ({', '.join(parts)})" if parts else "")
+        return f"{text} {stages.ORACLE_MARK}" if is_oracle else text
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Cell:
     partition: Partition = DRAWN
     planned: int = 0
     """How many values the interval is to be made of: runs, or folds where their repeats are averaged."""
-    machines: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    hardware: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Precision and device of the finished replicates that say so."""
 
     @property
@@ -112,9 +115,13 @@ class Cell:
         return self.planned < self.planned_runs
 
 
+CellKey = tuple[Label, Label, Label]
+"""Where a cell stands: (panel, row, column)."""
+
+
 @dataclass
 class Layout:
-    """`cells[panel, row, column]`; a combination that was not planned has no cell."""
+    """The cells of a table by panel, row and column; a combination that was not planned has no cell."""
 
     metrics: list[Metric]
     study: str
@@ -124,7 +131,7 @@ class Layout:
     rows: list[Label]
     columns: list[Label]
     panels: list[Label]
-    cells: dict[tuple[Label, Label, Label], Cell]
+    cells: dict[CellKey, Cell]
     notes: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     names: Names = PLAIN
@@ -160,11 +167,17 @@ class Layout:
         """Whether studies stand beside each other and are compared each within itself."""
         return any(label.study is not None for label in (*self.rows, *self.columns, *self.panels))
 
+    @property
+    def units_text(self) -> str:
+        """What a mean is over: `replicates`, `folds (their repeats averaged)`."""
+        return unit_noun(self.designs) + (" (their repeats averaged)" if self.averages else "")
+
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""
         return [r for r in self.rows if r in self._there[panel][0]]
 
     def columns_of(self, panel: Label) -> list[Label]:
+        """The columns that have a cell in the panel, in order."""
         return [c for c in self.columns if c in self._there[panel][1]]
 
     @cached_property
@@ -179,10 +192,10 @@ class Layout:
 
 def default_columns(rows: pandas.DataFrame) -> str:
     """The slides' layouts: methods × number of bags for drawn bags, methods × metrics for folds of given ones."""
-    return METRICS if has_folds(rows) or "num_bags" not in rows or rows["num_bags"].isna().all() else "num_bags"
+    return METRICS if has_given_bags(rows) or "num_bags" not in rows or rows["num_bags"].isna().all() else "num_bags"
 
 
-def has_folds(rows: pandas.DataFrame) -> bool:
+def has_given_bags(rows: pandas.DataFrame) -> bool:
     """Whether bags are given: replicates are folds of one data set, or trainings on one split of it."""
     return bool("fold" in rows and rows["fold"].notna().any())
 
@@ -194,16 +207,26 @@ def default_panel(rows: pandas.DataFrame) -> str | None:
     return "mean_bag_size"
 
 
+def known_panel(rows: pandas.DataFrame, panel_key: str | None) -> str | None:
+    """The key of the panels; None where it is the default one and the bags are of another kind, which have no size."""
+    return None if panel_key == "mean_bag_size" and panel_key not in rows else panel_key
+
+
+def panel_title(panel: Label, column: Label) -> str:
+    """What tells a panel and a column from the others: `K = 10, n = 50`. A metric is no part of it."""
+    return ", ".join(filter(None, [panel.text, "" if column.key == METRICS else column.text]))
+
+
 def axis_text(key: str | None, value: Any, names: Names = PLAIN) -> str:
     """`n = 50`, `none`, `pooling = attention`; empty without a key."""
     if key is None:
         return ""
     if key == "method":
-        return names.arm(show(value))
+        return names.arm(value_text(value))
     if key == METRICS:
-        metric = describe(str(value))
+        metric = metric_of_column(str(value))
         return names.texts.get(str(value)) or (metric.title if metric is not None else str(value))
-    return f"{names.key(key)} = {show(value)}"
+    return f"{names.key(key)} = {value_text(value)}"
 
 
 def setting_text(key: str, value: Any, names: Names = PLAIN) -> str:
@@ -211,18 +234,16 @@ def setting_text(key: str, value: Any, names: Names = PLAIN) -> str:
     `lambda_adv=1`."""
     named = names.key(key)
     if key.endswith("method"):
-        value = names.arm(show(value))
-    return f"{key}={show(value)}" if named == key else f"{named} = {show(value)}"
+        value = names.arm(value_text(value))
+    return f"{key}={value_text(value)}" if named == key else f"{named} = {value_text(value)}"
 
 
-def show(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as a person writes it: 50, 0.05, attention; `–` for none."""
-    if absent(value):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
+    value = value.item() if hasattr(value, "item") else value  # of NumPy
+    return "–" if is_missing(value) else option_text(value)
 
 
-def absent(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))

@@ -16,8 +16,9 @@ import numpy as np
 from analysis.cells.arrange import RUN_COLUMNS
 from analysis.cells.partitions import DRAWN, NOT_POOLED, partitions_of
 from analysis.rows import stages
-from analysis.rows.metrics import describe
-from analysis.rows.results import folders_of, run_predictions
+from analysis.rows.metrics import metric_of_column
+from analysis.rows.stored_predictions import run_predictions
+from analysis.rows.study_folders import folders_of
 from d2l_study.errors import listed
 from d2l_study.learning import metrics
 
@@ -39,7 +40,7 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
         return rows.iloc[:0].copy()
     folders = folders_of(rows)
     partitions = partitions_of(rows)
-    settings = [str(c) for c in rows if str(c) not in RUN_COLUMNS and describe(str(c)) is None]
+    settings = [str(c) for c in rows if str(c) not in RUN_COLUMNS and metric_of_column(str(c)) is None]
     kept = [*dict.fromkeys([*settings, "study", "config_id", "trial_id", "teacher_id", "teacher_method",
                             "student_method"])]  # fmt: skip
     found: list[dict[str, Any]] = []
@@ -56,11 +57,11 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
             parts = [run_predictions(folders[str(study)], str(config), int(r), split="test") for r in runs["replicate"]]
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
             tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
-            ranked = first["stage"] in stages.WITHOUT_PROBABILITY
+            ranked_by_validation = first["stage"] in stages.WITHOUT_PROBABILITY
             found.append({
                 **{name: first.get(name) for name in kept}, "method": method, "status": "done", "cause": None,
                 "replicate": int(repeat), "repeat": int(repeat), "fold": math.nan, "test_set": " ".join(tested),
-                **pooled_metrics(pd.concat(parts), probabilities=not ranked),
+                **pooled_metrics(pd.concat(parts), probabilities=not ranked_by_validation),
             })  # fmt: skip
     frame = pd.DataFrame(found, columns=None if found else rows.columns)
     frame.attrs = {**rows.attrs, NOT_POOLED: list(dict.fromkeys(left_out))}

@@ -1,5 +1,5 @@
-"""What replicates are, which of them were tested on the same bags, and how many bags trained and tested: what intervals
-and tests have to know of given bags.
+"""What the replicates of a configuration are, which of them were tested on the same bags, and how many bags trained and
+tested. Intervals and tests depend on it.
 
     drawn   every replicate has bags of its own: independent
     folds   replicates are folds and repeats of one data set, which share training bags: corrected
@@ -38,7 +38,7 @@ NOT_POOLED = "not_pooled"
 
 @dataclass(frozen=True)
 class Partition:
-    """Of one configuration."""
+    """What the replicates of one configuration are."""
 
     design: Design = "drawn"
     test_train_ratio: float | None = None
@@ -53,8 +53,9 @@ DRAWN = Partition()
 _NOUNS: dict[Design, str] = {"drawn": "replicate", "folds": "fold", "split": "training"}
 
 
-def noun(designs: Iterable[Design], count: int = 2) -> str:
-    """What a mean is over, and its count counts: `replicates`, `folds`, `trainings`; of several designs each."""
+def unit_noun(designs: Iterable[Design], count: int = 2) -> str:
+    """What a mean is over: `replicates`, `folds` or `trainings`, of several designs each; the singular for a count of
+    1."""
     found = [*dict.fromkeys(designs)] or ["drawn"]
     return " or ".join(_NOUNS[design] + ("" if count == 1 else "s") for design in found)
 
@@ -75,7 +76,7 @@ def counted(counts: Iterable[tuple[Design, bool, int]]) -> str:
         low, high = min(numbers), max(numbers)
         more = {"folds": " (their repeats averaged)" if design in averaged else " (of all repeats)",
                 "split": " on the given split"}.get(design, "")  # fmt: skip
-        texts.append(f"{low if low == high else f'{low} to {high}'} {noun([design], high)}{more}")
+        texts.append(f"{low if low == high else f'{low} to {high}'} {unit_noun([design], high)}{more}")
     return " or ".join(texts)
 
 
@@ -104,7 +105,7 @@ def partitions_of(rows: pandas.DataFrame, test_train_ratio: float | None = None)
     return found
 
 
-def interval_of(rows: pandas.DataFrame, metric: str, partition: Partition = DRAWN) -> Interval:
+def metric_interval(rows: pandas.DataFrame, metric: str, partition: Partition = DRAWN) -> Interval:
     """The mean of a metric over the finished runs among the rows of one configuration, with its interval."""
     done = rows[rows["status"] == "done"]
     values = dict(zip(done["replicate"].astype(int), done[metric].astype(float), strict=True))
@@ -122,11 +123,11 @@ def _of_problem(rows: pandas.DataFrame, runs: pandas.DataFrame, replicates: list
     if "fold" not in runs or runs["fold"].isna().all():  # pooled rows: what a repeat pools is its partition
         return Partition("drawn", None, tested)
     runs = runs[runs["fold"].notna()]
-    said = set(runs["partition"].dropna()) if "partition" in runs else set()
-    if GIVEN_SPLIT in said or (not said and _is_split(runs)):
+    recorded = set(runs["partition"].dropna()) if "partition" in runs else set()
+    if GIVEN_SPLIT in recorded or (not recorded and _is_split(runs)):
         return Partition("split")
     folds = _fold_count(runs)
-    if GIVEN_FOLDS in said or (not said and (folds != _key(runs) or _repeats_are_alike(rows, runs))):
+    if GIVEN_FOLDS in recorded or (not recorded and (folds != _key(runs) or _repeats_are_alike(rows, runs))):
         return Partition("folds", None, {replicate: replicate % folds for replicate in replicates}, folds)
     return Partition("folds", None, tested, folds)
 
@@ -170,7 +171,8 @@ def _fold_count(runs: pandas.DataFrame) -> int:
 
 def _repeats_are_alike(rows: pandas.DataFrame, runs: pandas.DataFrame) -> bool:
     """Whether a fold of two repeats was tested on the same bags, by the stored predictions; False without them."""
-    from analysis.rows.results import FOLDERS, folders_of, run_predictions
+    from analysis.rows.stored_predictions import run_predictions
+    from analysis.rows.study_folders import FOLDERS, folders_of
 
     if not rows.attrs.get(FOLDERS):
         return False

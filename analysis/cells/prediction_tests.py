@@ -11,7 +11,8 @@ import numpy as np
 
 from analysis.cells.baseline_pairs import CellComparison, Pair
 from analysis.cells.layout import Cell
-from analysis.rows.results import folders_of, run_predictions
+from analysis.rows.stored_predictions import run_predictions
+from analysis.rows.study_folders import folders_by_config
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import TestResult
 from d2l_study.errors import UserError
@@ -45,15 +46,13 @@ def tests_of_predictions(
     rows: of `analysis.load` from study folders; test: `delong` or `clusters`; replicates: only these, None for all;
     notes: gets a sentence for pairs that were left out or are too small.
     """
-    folders = folders_of(rows)
-    own = rows.drop_duplicates("config_id")
-    folder_of = {str(c): folders[str(s)] for c, s in zip(own["config_id"], own["study"], strict=True)}
+    folders = folders_by_config(rows)
     stored: dict[tuple[str, int], _Predictions] = {}
 
     def read(cell: Cell, replicate: int) -> _Predictions:
         key = (cell.origin.config_id, replicate)
         if key not in stored:
-            stored[key] = _read(folder_of[key[0]], *key, "bag" if test == "delong" else "instance")
+            stored[key] = _read(folders[key[0]], *key, "bag" if test == "delong" else "instance")
         return stored[key]
 
     other_bags = few = 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.cells.arrange import arrange
-from analysis.cells.layout import Label, Layout, show
-from analysis.cells.machines import as_note, differing_machines
+from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.layout import Label, Layout, value_text
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
@@ -99,12 +99,14 @@ def draw_heatmap(
         note = f"mean over {counted((c, c.interval.count) for c in layout.cells.values() if c.values)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
         note += f"; {layout.metric.better} is better; empty: not planned or no result"
-        shown = replace(layout, cells={place: cell for place, cell in layout.cells.items() if place[0] in panels})
-        style.footnote(figure, note + as_note(differing_machines(shown, by_panel=True)))
+        shown = replace(
+            layout, cells={cell_key: cell for cell_key, cell in layout.cells.items() if cell_key[0] in panels}
+        )
+        style.footnote(figure, note + note_suffix(hardware_differences(shown, by_panel=True)))
     return figure
 
 
-def field_means(layout: Layout, panel: Label) -> np.ndarray:
+def cell_means(layout: Layout, panel: Label) -> np.ndarray:
     """The means of a panel, (rows, columns); NaN where there is none."""
     found = np.full((len(layout.rows), len(layout.columns)), np.nan)
     for i, row in enumerate(layout.rows):
@@ -118,7 +120,7 @@ def field_means(layout: Layout, panel: Label) -> np.ndarray:
 def _draw(axis: Axes, layout: Layout, panel: Label, low: float, high: float, field: float) -> Any:
     import matplotlib as mpl
 
-    means = field_means(layout, panel)
+    means = cell_means(layout, panel)
     image = axis.imshow(np.ma.masked_invalid(means), cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
     for i, row in enumerate(layout.rows):
         for j, column in enumerate(layout.columns):
@@ -131,8 +133,8 @@ def _draw(axis: Axes, layout: Layout, panel: Label, low: float, high: float, fie
             shade = mpl.colormaps["cividis"]((means[i, j] - low) / (high - low))
             light = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] > 0.5
             axis.text(j, i, text, ha="center", va="center", fontsize="small", color="black" if light else "white")
-    axis.set_xticks(range(len(layout.columns)), [show(c.value) for c in layout.columns])
-    axis.set_yticks(range(len(layout.rows)), [show(r.value) for r in layout.rows])
+    axis.set_xticks(range(len(layout.columns)), [value_text(c.value) for c in layout.columns])
+    axis.set_yticks(range(len(layout.rows)), [value_text(r.value) for r in layout.rows])
     if len(layout.columns) * 0.3 > field * len(layout.columns):
         axis.tick_params(axis="x", labelrotation=90)
     axis.grid(False)
@@ -148,11 +150,11 @@ def _keys(rows: pandas.DataFrame, row_key: str | None, column_key: str | None) -
                  and all(k in rows for k in pair)), None)  # fmt: skip
     if row_key is None and column_key is None:
         if both is None:
-            several = [key for key in numeric if rows[key].nunique() > 1]
+            several = varying_keys(rows, numeric)
             both = (several[0], several[1]) if len(several) > 1 else None
         if both is None:
             raise UserError(
-                f"--kind heatmap: needs two keys that vary, found {listed(numeric_varied(rows, numeric)) or 'none'}; "
+                f"--kind heatmap: needs two keys that vary, found {listed(varying_keys(rows, numeric)) or 'none'}; "
                 "name them with --rows and --columns"
             )
         return both
@@ -162,7 +164,8 @@ def _keys(rows: pandas.DataFrame, row_key: str | None, column_key: str | None) -
     return row_key or left[0], column_key or left[0]
 
 
-def numeric_varied(rows: pandas.DataFrame, keys: list[str]) -> list[str]:
+def varying_keys(rows: pandas.DataFrame, keys: list[str]) -> list[str]:
+    """Those of the keys that have several values."""
     return [key for key in keys if rows[key].nunique() > 1]
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.cells.arrange import arrange
-from analysis.cells.layout import METRICS, Cell, Label, default_columns, default_panel
-from analysis.cells.machines import as_note, differing_machines
+from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, panel_title
 from analysis.figures import style
-from analysis.figures.metric_curves import marks_of
-from analysis.rows.metrics import describe
-from analysis.rows.results import folders_of
+from analysis.figures.marks import Mark, legend_handles, marks_of
+from analysis.rows.metrics import metric_of_column
+from analysis.rows.study_folders import folders_by_config
 from d2l_study.errors import UserError, nearest
 from d2l_study.study.ledger.run_files import CURVE
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from d2l_study.study.ledger.study_folder import StudyFolder
@@ -30,87 +33,101 @@ MOST_CELLS = 60
 WORDS = {"train_loss": "training loss", "val_distill_loss": "distillation loss (validation)"}
 
 
+Curve = list[dict[str, Any]]
+"""The validations of a run: `step` and its metrics."""
+
+
+@dataclass(frozen=True)
+class CellCurves:
+    """The stored curves of a cell, by replicate, as far as they have the metric."""
+
+    row: Label
+    cell: Cell
+    by_replicate: Mapping[int, Curve]
+
+
 def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: str = "page") -> Figure:
     """metric: one of the curves' own, by default the validation bag AUC.
 
     A mean is drawn at the steps that all finished replicates reached: beyond those it would be one of the late ones
     only. UserError if no run kept a curve, or none has the metric.
     """
-    folders = folders_of(rows)
     name = DEFAULT if metric is None else metric
-    columns, panel_key = default_columns(rows), default_panel(rows)
-    # Any metric arranges the runs; what is drawn comes from the curves.
-    arranged = [DEFAULT] if columns == METRICS else DEFAULT
-    layout = arrange(rows, arranged, "method", columns, panel_key)
-    there = {place: cell for place, cell in layout.cells.items() if cell.values}
-    if len(there) > MOST_CELLS:
-        raise UserError(f"--kind learning: {len(there)} configurations are too many (at most {MOST_CELLS}); choose "
-                        "some with --where KEY=VALUE")  # fmt: skip
-    owner = dict(zip(rows["config_id"].astype(str), rows["study"].astype(str), strict=True))
-    steps_taken = rows["best_step"] if "best_step" in rows else rows["replicate"] * math.nan
-    best = {
-        (str(config), int(replicate)): step
-        for config, replicate, step in zip(rows["config_id"], rows["replicate"], steps_taken, strict=True)
-    }
-    groups: dict[tuple[Label, Label], list[tuple[Label, Cell, dict[int, Curve]]]] = {}
-    known: set[str] = set()
-    for (panel, row, column), cell in there.items():
-        config = cell.origin.config_id
-        curves = {r: curve for r in cell.values if (curve := _curve(folders[owner[config]], config, r)) is not None}
-        known |= {key for curve in curves.values() for point in curve for key in point}
-        curves = {r: [p for p in curve if name in p] for r, curve in curves.items()}
-        curves = {r: curve for r, curve in curves.items() if curve}
-        if curves:
-            groups.setdefault((panel, column), []).append((row, cell, curves))
-    if not known:
-        raise UserError(f"--kind learning: no finished run of study {layout.study!r} kept {CURVE}")
-    if not groups:
-        metrics = sorted(known - {"step", "generation"})
-        raise UserError(f"--metric {name}: no curve has it{nearest(name, metrics)} (curves: {', '.join(metrics)})")
+    layout, curves = _read(rows, name)
+    best_steps = _best_steps(rows)
     marks = marks_of(layout)
-    order = sorted(groups, key=lambda place: (layout.panels.index(place[0]), layout.columns.index(place[1])))
-    names = [row for row in layout.rows if any(row == one[0] for mine in groups.values() for one in mine)]
-    described = describe(name)
-    with style.use(size):
-        from matplotlib.lines import Line2D
-
+    order = sorted(curves, key=lambda at: (layout.panels.index(at[0]), layout.columns.index(at[1])))
+    drawn_rows = {one.row for mine in curves.values() for one in mine}
+    names = [row for row in layout.rows if row in drawn_rows]
+    described = metric_of_column(name)
+    with style.use(size) as chosen:
         figure, axes, legend = style.panels_with_legend(len(order), 2.2, [r.text for r in names], sharey=True)
-        for i, (axis, place) in enumerate(zip(axes, order, strict=True)):
-            for row, cell, curves in groups[place]:
-                mark = marks[row]
-                for replicate, curve in curves.items():
-                    steps, values = _points(curve, name)
-                    axis.plot(steps, values, color=mark.colour, alpha=0.3, lw=0.6 * style.current().scale, zorder=2)
-                    at = best.get((cell.origin.config_id, replicate), math.nan)
-                    taken = values[steps == at]
-                    if len(taken):
-                        axis.plot([at], [taken[-1]], "o", color=mark.colour, markersize=2.6 * style.current().scale,
-                                  alpha=0.75, markeredgewidth=0, zorder=3)  # fmt: skip
-                steps, mean = mean_curve(list(curves.values()), name)
-                axis.plot(steps, mean, color=mark.colour, linestyle=mark.line, zorder=4)
-            panel, column = place
-            axis.set_title(", ".join(filter(None, [panel.text, "" if columns == METRICS else column.text])))
+        for i, (axis, (panel, column)) in enumerate(zip(axes, order, strict=True)):
+            for one in curves[panel, column]:
+                _draw_cell(axis, one, name, marks[one.row], best_steps)
+            axis.set_title(panel_title(panel, column))
             axis.set_xlabel("optimizer steps")
             axis.xaxis.get_major_locator().set_params(integer=True)
-            if i % style.current().columns(len(order)) == 0:
+            if i % chosen.columns(len(order)) == 0:
                 axis.set_ylabel(described.heading if described else WORDS.get(name, name.replace("_", " ")))
         if described is not None and described.unit_interval:
-            style.end_at_one(axes[0].yaxis)
-        legend(
-            [
-                Line2D([], [], color=marks[row].colour, linestyle=marks[row].line, label=style.wrapped(row.text))
-                for row in names
-            ]
-        )
+            style.limit_to_unit_interval(axes[0].yaxis)
+        legend(legend_handles(names, marks))
         style.footnote(
             figure,
             "thin: runs, their dots where validation chose the snapshot; thick: their mean, as far as all of them go"
-            + as_note(differing_machines(layout)),
+            + note_suffix(hardware_differences(layout)),
         )
     return figure
 
 
-Curve = list[dict[str, Any]]
+def _draw_cell(axis: Axes, one: CellCurves, name: str, mark: Mark, best_steps: Mapping[tuple[str, int], float]) -> None:
+    """The curve of each run with a dot at its snapshot, and their mean."""
+    scale = style.current_size().scale
+    for replicate, curve in one.by_replicate.items():
+        steps, values = _points(curve, name)
+        axis.plot(steps, values, color=mark.colour, alpha=0.3, lw=0.6 * scale, zorder=2)
+        at = best_steps.get((one.cell.origin.config_id, replicate), math.nan)
+        taken = values[steps == at]
+        if len(taken):
+            axis.plot([at], [taken[-1]], "o", color=mark.colour, markersize=2.6 * scale, alpha=0.75, markeredgewidth=0,
+                      zorder=3)  # fmt: skip
+    steps, mean = mean_curve(list(one.by_replicate.values()), name)
+    axis.plot(steps, mean, color=mark.colour, linestyle=mark.line, zorder=4)
+
+
+def _read(rows: pandas.DataFrame, name: str) -> tuple[Layout, dict[tuple[Label, Label], list[CellCurves]]]:
+    """The layout of the rows, and by panel and column the cells whose runs kept curves with the metric."""
+    folders = folders_by_config(rows)
+    # Any metric arranges the runs; what is drawn comes from the curves.
+    columns = default_columns(rows)
+    layout = arrange(rows, [DEFAULT] if columns == METRICS else DEFAULT, "method", columns, default_panel(rows))
+    there = {key: cell for key, cell in layout.cells.items() if cell.values}
+    if len(there) > MOST_CELLS:
+        raise UserError(f"--kind learning: {len(there)} configurations are too many (at most {MOST_CELLS}); choose "
+                        "some with --where KEY=VALUE")  # fmt: skip
+    found: dict[tuple[Label, Label], list[CellCurves]] = {}
+    known: set[str] = set()
+    for (panel, row, column), cell in there.items():
+        config = cell.origin.config_id
+        curves = {r: curve for r in cell.values if (curve := _curve(folders[config], config, r)) is not None}
+        known |= {key for curve in curves.values() for point in curve for key in point}
+        with_metric = {r: [point for point in curve if name in point] for r, curve in curves.items()}
+        with_metric = {r: curve for r, curve in with_metric.items() if curve}
+        if with_metric:
+            found.setdefault((panel, column), []).append(CellCurves(row, cell, with_metric))
+    if not known:
+        raise UserError(f"--kind learning: no finished run of study {layout.study!r} kept {CURVE}")
+    if not found:
+        metrics = sorted(known - {"step", "generation"})
+        raise UserError(f"--metric {name}: no curve has it{nearest(name, metrics)} (curves: {', '.join(metrics)})")
+    return layout, found
+
+
+def _best_steps(rows: pandas.DataFrame) -> dict[tuple[str, int], float]:
+    """(config_id, replicate) -> the step at which the snapshot was taken; NaN where rows do not say."""
+    steps = rows["best_step"] if "best_step" in rows else rows["replicate"] * math.nan
+    return {(str(c), int(r)): step for c, r, step in zip(rows["config_id"], rows["replicate"], steps, strict=True)}
 
 
 def mean_curve(curves: list[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:

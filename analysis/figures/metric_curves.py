@@ -1,9 +1,9 @@
 """The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
-Teacher against student, paired, is the other figure (`pairs`).
+Teacher against student, paired, is another figure (`figures.paired`).
 
-Curves are means over replicates, bands their 95 % intervals (`intervals`). A hollow marker stands for a cell with
-fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is
-no curve, and the panels show one point with its error bar per row.
+Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`). A hollow marker stands for
+a cell with fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is no
+curve, and the panels show one point with its error bar per row.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arrange import arrange
-from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns
-from analysis.cells.machines import as_note, differing_machines
+from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns, known_panel
 from analysis.figures import style
+from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.figures.options import SCALES
 from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
-from analysis.rows.results import writable_path
 from analysis.tables.caption import counted, interval_kinds
 from d2l_study.errors import UserError, nearest
 
@@ -33,15 +32,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg", ".pdf")
 LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-LEGEND_ABOVE = 4
-"""Up to so many curves the legend stands above the panels, beyond it on their right."""
-LABEL_WIDTH = 32
-"""Characters of a row's label in one line of the legend."""
 
 
-def draw(
+def draw_metric_curves(
     rows: pandas.DataFrame,
     metric: str | None = None,
     *,
@@ -59,9 +53,7 @@ def draw(
     """
     if x_key == "num_bags" and default_columns(rows) == METRICS:  # given bags: one point per row
         x_key = METRICS
-    if panel_key is not None and panel_key not in rows and panel_key == "mean_bag_size":
-        panel_key = None
-    layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, panel_key))
+    layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, known_panel(rows, panel_key)))
     if x_key != METRICS and any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
         raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
     if not any(cell.values for cell in layout.cells.values()):
@@ -84,7 +76,7 @@ def draw(
         down = math.ceil(len(layout.panels) / across)
         figure = style.new_figure()
         axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
-        many = len(layout.rows) > LEGEND_ABOVE
+        many = len(layout.rows) > style.FEW_CURVES
         right = many and across < chosen.across  # else there is no room for the legend there
         beside = _text_inches(layout) + 0.7 if right and curves else 0.0
         legend_rows = len(layout.rows) if curves and many and not right else 0
@@ -92,10 +84,14 @@ def draw(
             width = chosen.panel_width(len(layout.panels), beside)
             height = chosen.panel_height(width, PANEL_HEIGHT * (1.25 if many else 1))
         else:  # names take at most half of the width, in lines
-            names = [style.wrapped(row.text, int(chosen.width / 2 / 0.064)) for row in layout.rows]
+            names = [
+                style.wrapped(row.text, int(chosen.width / 2 / style.INCHES_PER_LABEL_LETTER)) for row in layout.rows
+            ]
             height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
         around = (0.6 if curves and not many else 0.3) + 0.17 * legend_rows
-        chosen.set(figure, height * down + around, min(height, LOWEST_PANEL) * down + around if curves else None)
+        chosen.set_size_of(
+            figure, height * down + around, min(height, LOWEST_PANEL) * down + around if curves else None
+        )
         for i, axis in enumerate(axes.flat):
             if i >= len(layout.panels):
                 axis.set_visible(False)
@@ -119,46 +115,16 @@ def draw(
     return figure
 
 
-def marks_of(layout: Layout) -> dict[Label, style.Mark]:
-    """How each row of a layout looks, in every figure of a study."""
-    origins = {row: cell.origin for (_, row, _), cell in layout.cells.items()}
-    if len({origin.stage for origin in origins.values()}) == 1:
-        return dict(zip(layout.rows, style.marks([str(r.value) for r in layout.rows]), strict=True))
-    curves = []
-    for row in layout.rows:
-        origin, keys = origins[row], ", ".join(f"{k}={v}" for k, v in row.keys)
-        if origin.teacher_method is None:  # a teacher, or a row that says no more than its name
-            curves.append((origin.stage, str(row.value) + keys, ""))
-        else:
-            curves.append((origin.stage, origin.teacher_method, (origin.student_method or "") + keys))
-    return dict(zip(layout.rows, style.staged_marks(curves), strict=True))
-
-
 def _without_rows_that_lack_it(layout: Layout) -> Layout:
     """The layout without the rows whose stage has no such metric: they would be names without a curve."""
-    cells = {place: cell for place, cell in layout.cells.items() if cell.status != "no such metric"}
+    cells = {key: cell for key, cell in layout.cells.items() if cell.status != "no such metric"}
     kept = {row for _, row, _ in cells}
     return replace(layout, cells=cells, rows=[row for row in layout.rows if row in kept])
 
 
-def save(figure: Figure, out: str | Path) -> Path:
-    """Write a figure as .png, .svg or .pdf; returns its path. UserError for another suffix."""
-    import matplotlib as mpl
-
-    path = writable_path(out, SUFFIXES)
-    # Without a date in it the same figure is the same file.
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    try:
-        with mpl.rc_context(style.RC):
-            figure.savefig(path, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
-    return path
-
-
-def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark]) -> None:
+def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Mark]) -> None:
     rows = layout.rows_of(panel)
-    few = len(rows) <= LEGEND_ABOVE  # many bands on each other turn to mud: then fainter, and without edges
+    few = len(rows) <= style.FEW_CURVES  # many bands on each other turn to mud: then fainter, and without edges
     for z, row in enumerate(rows):
         mark = marks[row]
         for piece in _unbroken(layout, panel, row):
@@ -170,7 +136,7 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
     mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
     if not any(cell.values for cell in mine):
-        style.say(axis, nothing_drawn(mine))
+        style.say_why_empty(axis, nothing_drawn(mine))
 
 
 def nothing_drawn(cells: Iterable[Cell]) -> str:
@@ -182,7 +148,7 @@ def nothing_drawn(cells: Iterable[Cell]) -> str:
     return "no result: " + ", ".join(each)
 
 
-def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: style.Mark, few: bool, z: float) -> None:
+def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: Mark, few: bool, z: float) -> None:
     bounded = [(c.value, cell.interval.lower, cell.interval.upper) for c, cell in piece if cell.interval.has_bounds]
     if len(bounded) == 1:
         x, lower, upper = bounded[0]
@@ -195,12 +161,12 @@ def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: style.Mark, fe
             axis.plot(x_values, edge, color=mark.colour, alpha=0.35, lw=0.5, linestyle=mark.line, zorder=z)
 
 
-def _draw_marker(axis: Axes, x: float, y: float, cell: Cell, mark: style.Mark) -> None:
+def _draw_marker(axis: Axes, x: float, y: float, cell: Cell, mark: Mark) -> None:
     face = mark.colour if cell.status == "done" else "white"
     axis.plot([x], [y], mark.marker, color=mark.colour, markerfacecolor=face, markeredgewidth=0.9, zorder=4)
 
 
-def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, style.Mark], names: list[str]) -> None:
+def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Mark], names: list[str]) -> None:
     (column,) = layout.columns
     for position, row in enumerate(layout.rows):
         cell = layout.cells.get((panel, row, column))
@@ -217,7 +183,7 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, st
     axis.set_yticks(range(len(layout.rows)), names)
     axis.set_ylim(len(layout.rows) - 0.5, -0.5)
     for position, (before, after) in enumerate(itertools.pairwise(layout.rows)):
-        if stages.group(before.stage) != stages.group(after.stage):
+        if stages.group_heading(before.stage) != stages.group_heading(after.stage):
             axis.axhline(position + 0.5, color="#BBBBBB", lw=0.7)
     axis.grid(False, axis="y")
     axis.set_title(" · ".join(filter(None, [panel.text, "" if column.key == METRICS else column.text])))
@@ -237,22 +203,17 @@ def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label
     return [piece for piece in pieces if piece]
 
 
-def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, style.Mark], right: bool) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=m.colour, marker=m.marker, linestyle=m.line, label=style.wrapped(row.text, LABEL_WIDTH))
-        for row, m in marks.items()
-    ]
+def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, Mark], right: bool) -> None:
+    handles = legend_handles(marks, marks, markers=True)
     if right:
         figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
     else:
-        style.legend(figure, handles, max(min(len(row.text), LABEL_WIDTH) for row in layout.rows))
+        style.legend(figure, handles, max(min(len(row.text), style.LABEL_WIDTH) for row in layout.rows))
 
 
 def _text_inches(layout: Layout) -> float:
     """The width of the row labels in the legend."""
-    return 0.064 * max(min(len(row.text), LABEL_WIDTH) for row in layout.rows)
+    return style.INCHES_PER_LABEL_LETTER * max(min(len(row.text), style.LABEL_WIDTH) for row in layout.rows)
 
 
 def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
@@ -296,7 +257,7 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
                 axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
             along[0].axes.set(**{f"{along[0].axis_name}lim": (lower, upper)})
         return
-    style.end_at_one(along[0])
+    style.limit_to_unit_interval(along[0])
 
 
 def _apart(ticks: Iterable[float], least: float) -> list[float]:
@@ -315,7 +276,7 @@ def _extent(cell: Cell) -> tuple[float, ...]:
 
 def _words(key: str, names: Names) -> str:
     meaning = SYMBOL_MEANINGS.get(key)
-    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.symbol(key) else names.key(key)
+    return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.uses_symbol(key) else names.key(key)
 
 
 def _note(layout: Layout) -> str:
@@ -328,5 +289,5 @@ def _note(layout: Layout) -> str:
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
     if any(c.origin.stage == stages.ORACLE for c in cells):
-        text += f"; {stages.MARK} trained on the true instance labels"
-    return text + as_note(differing_machines(layout))
+        text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
+    return text + note_suffix(hardware_differences(layout))

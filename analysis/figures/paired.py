@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import difference_of, teacher_of, teachers_by_id
-from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns
-from analysis.cells.machines import as_note, differing_machines, differing_pairs
-from analysis.cells.partitions import noun
+from analysis.cells.differences import cells_by_config, difference_of, teacher_of
+from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
+from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
 from analysis.figures import style
-from analysis.figures.metric_curves import marks_of
+from analysis.figures.marks import Mark, marks_of
 from analysis.rows.stages import STUDENT
 from analysis.statistics.intervals import paired_values, unit_values
 from d2l_study.errors import UserError
@@ -51,41 +50,39 @@ def draw_pairs(
     UserError for an unknown metric or key, or a study in which no finished student stands beside its teacher.
     """
     column_key = column_key or default_columns(rows)
-    if panel_key == "mean_bag_size" and panel_key not in rows:
-        panel_key = None
-    layout = arrange(rows, metric, "method", column_key, panel_key)
-    by_id = teachers_by_id(layout)
-    taught = {place: cell for place, cell in layout.cells.items() if cell.origin.stage == STUDENT}
-    teachers = {place: teacher_of(cell, by_id) for place, cell in taught.items()}
-    if not any(_pairs(cell, teachers[place]) for place, cell in taught.items()):
+    layout = arrange(rows, metric, "method", column_key, known_panel(rows, panel_key))
+    by_id = cells_by_config(layout)
+    taught = {cell_key: cell for cell_key, cell in layout.cells.items() if cell.origin.stage == STUDENT}
+    teachers = {cell_key: teacher_of(cell, by_id) for cell_key, cell in taught.items()}
+    if not any(_pairs(cell, teachers[cell_key]) for cell_key, cell in taught.items()):
         raise UserError(
             f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
             "there is nothing to pair"
         )
-    students = [row for row in layout.rows if any(row == place[1] for place in taught)]
+    students = [row for row in layout.rows if any(row == cell_key[1] for cell_key in taught)]
     panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
     marks = marks_of(layout)
     with style.use(size) as chosen:
         # The names take at most two fifths of the width.
-        labels = [style.wrapped(row.text, int(0.4 * chosen.width / 0.064)) for row in students]
+        labels = [style.wrapped(row.text, int(0.4 * chosen.width / style.INCHES_PER_LABEL_LETTER)) for row in students]
         # The numbers on the right and the names on the left leave a page room for one panel and a half.
         across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
         down = math.ceil(len(panels) / across)
         figure = style.new_figure()
         axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         lines = sum(max(0, label.count("\n") - 1) for label in labels)
-        chosen.set(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)
+        chosen.set_size_of(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)
         for i, axis in enumerate(axes.flat):
             if i >= len(panels):
                 axis.set_visible(False)
                 continue
             panel, column = panels[i]
-            axis.set_title(", ".join(filter(None, [panel.text, "" if column_key == METRICS else column.text])))
+            axis.set_title(panel_title(panel, column))
             axis.axvline(0, color=style.GREY, lw=1.0, zorder=1)
             for position, row in enumerate(students):
-                place = (panel, row, column)
-                if place in taught:
-                    _draw_student(axis, position, taught[place], teachers[place], marks[row])
+                cell_key = (panel, row, column)
+                if cell_key in taught:
+                    _draw_student(axis, position, taught[cell_key], teachers[cell_key], marks[row])
             axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
                           color=style.GREY)  # fmt: skip
             axis.set_yticks(range(len(students)), labels)
@@ -101,7 +98,7 @@ def draw_pairs(
     return figure
 
 
-def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: style.Mark) -> None:
+def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: Mark) -> None:
     both = _pairs(cell, teacher)
     if teacher is None or not both:
         text = cell.status if not cell.values else "teacher not here" if teacher is None else "no pair"
@@ -141,15 +138,15 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
             axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
 
 
-Place = tuple[Label, Label, Label]
-
-
-def _note(layout: Layout, taught: Mapping[Place, Cell], teachers: Mapping[Place, Cell | None]) -> str:
-    dots, kind = noun(layout.designs), "corrected t" if layout.folds else "t"
-    averaged = " (their repeats averaged)" if layout.averages else ""
-    text = f"dots: {dots}{averaged}; mean and 95 % {kind} interval of the paired differences"
+def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[CellKey, Cell | None]) -> str:
+    kind = "corrected t" if layout.folds else "t"
+    text = f"dots: {layout.units_text}; mean and 95 % {kind} interval of the paired differences"
     text += f"; {layout.metric.better} is better"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
-    pairs = ((place[1].text, cell, other) for place, cell in taught.items() if (other := teachers[place]) is not None)
-    return text + as_note([*differing_machines(layout), *differing_pairs(pairs)])
+    pairs = (
+        (cell_key[1].text, cell, other)
+        for cell_key, cell in taught.items()
+        if (other := teachers[cell_key]) is not None
+    )
+    return text + note_suffix([*hardware_differences(layout), *hardware_differences_of_pairs(pairs)])

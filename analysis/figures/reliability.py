@@ -1,5 +1,5 @@
 """Reliability of bag or instance scores: share of positives against score, before and after temperature scaling, and
-the numbers that go with it (`calibration`)."""
+the numbers that go with it (`statistics.calibration`)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.layout import Layout
-from analysis.cells.machines import as_note, differing_machines
-from analysis.cells.partitions import noun
-from analysis.cells.predictions import Scored, left_out, panels_of, scored_cells
+from analysis.cells.partitions import unit_noun
+from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
 from analysis.figures import style
-from analysis.figures.metric_curves import marks_of
+from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows import stages
-from analysis.statistics.calibration import BINS, HIGHEST, LOWEST, SPECIFICITY, bins_of, by_replicate, sigmoid
+from analysis.statistics.calibration import (
+    BINS,
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    SPECIFICITY,
+    calibration_by_replicate,
+    reliability_bins,
+    sigmoid,
+)
 from analysis.statistics.intervals import Interval, mean_interval, unit_values
 from analysis.tables.caption import counted
 from analysis.tables.number_style import BOTH_BOUNDS
-from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet
+from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +45,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-RANKS = "Attention scores rank instances and are no probabilities: they are left out."
+ATTENTION_LEFT_OUT = "Attention scores rank instances and are no probabilities: they are left out."
 
 
 @dataclass
@@ -45,21 +53,23 @@ class Reliability:
     """A study's cells with their scores, to be drawn or tabled."""
 
     layout: Layout
-    cells: list[Scored]
+    cells: list[ScoredCell]
     level: str
-    ranks: int = 0
-    """How many cells are left out, since their scores are no probabilities."""
+    attention_cells: int = 0
+    """How many cells are left out, since their scores are attention, which is no probability."""
 
     @classmethod
     def of(cls, rows: pandas.DataFrame, level: str = "bag") -> Reliability:
         """UserError where no finished run kept predictions of the level that are probabilities."""
         layout, cells = scored_cells(rows, level, "reliability")
-        ranks = [one for one in cells if level == "instance" and one.cell.origin.stage in stages.WITHOUT_PROBABILITY]
-        kept = [one for one in cells if one not in ranks]
+        attention = [
+            one for one in cells if level == "instance" and one.cell.origin.stage in stages.WITHOUT_PROBABILITY
+        ]
+        kept = [one for one in cells if one not in attention]
         if not kept:
             raise UserError(f"--kind reliability: the {level} scores of study {layout.study!r} are of attention, which "
                             "is no probability")  # fmt: skip
-        return cls(layout, kept, level, len(ranks))
+        return cls(layout, kept, level, len(attention))
 
     def frame(self) -> pandas.DataFrame:
         """One row per run: its temperature, calibration errors, Brier scores and sensitivity."""
@@ -69,17 +79,17 @@ class Reliability:
             {"panel": one.panel.text, "column": one.column.text, "row": one.row.text,
              "config_id": one.cell.origin.config_id, "replicate": r, **vars(values)}
             for one in self.cells
-            for r, values in by_replicate(one.test, one.validation).items()
+            for r, values in calibration_by_replicate(one.test, one.validation).items()
         ]  # fmt: skip
         return pd.DataFrame(found)
 
     def sheet(self) -> Sheet:
         """The numbers as a table: mean with its interval over replicates."""
         panels = []
-        for title, mine in panels_of(self.layout, self.cells):
+        for title, mine in scores_by_panel(self.layout, self.cells):
             lines = []
             for one in mine:
-                runs = by_replicate(one.test, one.validation)
+                runs = calibration_by_replicate(one.test, one.validation)
                 entries = []
                 for name, _, unit in COLUMNS:
                     ratio = one.cell.test_train_ratio
@@ -92,7 +102,7 @@ class Reliability:
                     entries.append(_entry(mean_interval(values, unit_interval=unit, test_train_ratio=ratio)))
                 lines.append(Line(one.row, entries))
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
-        units = noun(self.layout.designs)
+        units = unit_noun(self.layout.designs)
         averaged = ", their repeats averaged" if self.layout.averages else ""
         caption = [
             f"Test {self.level}s; mean [95 % interval] (count of {units}{averaged}). Calibration error over {BINS} "
@@ -102,8 +112,8 @@ class Reliability:
             f" (geometric mean over {units}){', since instances have none' if self.level == 'instance' else ''}.",
             f"Sensitivity at a specificity of {SPECIFICITY:g}; its threshold is read off the test scores, so it is "
             "that of the curve, not of a threshold that was set beforehand.",
-            *([RANKS] if self.ranks else []),
-            *differing_machines(self.layout),
+            *([ATTENTION_LEFT_OUT] if self.attention_cells else []),
+            *hardware_differences(self.layout),
         ]  # fmt: skip
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",
@@ -113,29 +123,29 @@ class Reliability:
         )
 
     def draw(self, size: str = "page") -> Figure:
+        """The figure: a panel as trained and one after temperature scaling, for each panel of the table."""
         marks = marks_of(self.layout)
-        shown = panels_of(self.layout, self.cells)
+        shown = scores_by_panel(self.layout, self.cells)
         names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
         scaled = any(one.validation for one in self.cells)
         kinds = (False, True) if scaled else (False,)
         with style.use(size):
-            from matplotlib.lines import Line2D
-
             count = len(shown) * len(kinds)
-            most = len(kinds) * max(1, style.current().across // len(kinds))  # both of a cell beside each other
+            most = len(kinds) * max(1, style.current_size().across // len(kinds))  # both of a cell beside each other
             figure, axes, legend = style.panels_with_legend(
                 count, 2.45, [r.text for r in names], most, square=True, sharex=True, sharey=True
             )
             order = [(title, mine, after) for title, mine in shown for after in kinds]
             for i, (axis, (title, mine, after)) in enumerate(zip(axes, order, strict=True)):
                 axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
-                drawn = [_draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW) for one in mine]
+                drawn = [_draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW_CURVES) for one in mine]
                 if not any(drawn):
-                    style.say(axis, f"no bin has {LEAST} scores" if not after or any(one.validation for one in mine)
-                              else "no validation labels to fit a temperature to")  # fmt: skip
-                across = style.current().columns(count, most)
-                said = ", ".join(filter(None, [title, "after scaling" if after else "as trained"]))
-                axis.set_title(style.title_lines(said, style.current().panel_width(count, most=most) - 0.4))
+                    scaled_some = not after or any(one.validation for one in mine)
+                    few = f"no bin has {LEAST} scores"
+                    style.say_why_empty(axis, few if scaled_some else "no validation labels to fit a temperature to")
+                across = style.current_size().columns(count, most)
+                text = ", ".join(filter(None, [title, "after scaling" if after else "as trained"]))
+                axis.set_title(style.title_lines(text, style.current_size().panel_width(count, most=most) - 0.4))
                 style.unit_square(axis)
                 axis.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
                 if i + across >= count:
@@ -143,9 +153,8 @@ class Reliability:
                     axis.tick_params(axis="x", labelbottom=True)
                 if i % across == 0:
                     axis.set_ylabel(f"share of positive {self.level}s")
-            legend([Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, marker=marks[r].marker,
-                           label=style.wrapped(r.text)) for r in names])  # fmt: skip
-            style.footnote(figure, self._note(scaled) + as_note(differing_machines(self.layout)))
+            legend(legend_handles(names, marks, markers=True))
+            style.footnote(figure, self._note(scaled) + note_suffix(hardware_differences(self.layout)))
         return figure
 
     def _note(self, scaled: bool) -> str:
@@ -154,13 +163,15 @@ class Reliability:
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest run with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
         text += "; scaled by a temperature fitted to validation bags" if scaled else ""
-        text += "; attention, which is no probability, is left out" if self.ranks else ""
-        return text + left_out(self.layout, self.cells, self.ranks)
+        text += "; attention, which is no probability, is left out" if self.attention_cells else ""
+        return text + left_out_note(self.layout, self.cells, self.attention_cells)
 
 
-def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) -> bool:
+def _draw(axis: Axes, one: ScoredCell, after: bool, mark: Mark, bars: bool) -> bool:
     """Draw a cell; returns whether there was anything to draw."""
-    temperatures = {r: v.temperature for r, v in by_replicate(one.test, one.validation).items()} if after else {}
+    temperatures = (
+        {r: v.temperature for r, v in calibration_by_replicate(one.test, one.validation).items()} if after else {}
+    )
     runs = []
     for r, (labels, logits) in one.test.items():
         if after and np.isnan(temperatures[r]):
@@ -169,12 +180,12 @@ def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) ->
     if not runs:
         return False
     labels, scores = (np.concatenate([run[i] for run in runs]) for i in (0, 1))
-    count, score, share = bins_of(labels, scores)
+    count, score, share = reliability_bins(labels, scores)
     full = count >= LEAST
-    each = [bins_of(*run) for run in runs]
+    each = [reliability_bins(*run) for run in runs]
     shares = np.array([np.where(c >= LEAST, s, np.nan) for c, _, s in each])
     axis.plot(score[full], share[full], color=mark.colour, linestyle=mark.line, marker=mark.marker,
-              markersize=3.4 * style.current().scale, zorder=3)  # fmt: skip
+              markersize=3.4 * style.current_size().scale, zorder=3)  # fmt: skip
     for b in np.flatnonzero(full) if bars else ():
         known = shares[:, b][~np.isnan(shares[:, b])]
         if len(known) > 1:
@@ -184,15 +195,17 @@ def _draw(axis: Axes, one: Scored, after: bool, mark: style.Mark, bars: bool) ->
 
 def _factor(interval: Interval) -> Entry:
     if not interval.count:
-        return NOTHING
+        return EMPTY
     mean, lower, upper = (float(np.exp(v)) for v in (interval.mean, interval.lower, interval.upper))
-    around = f"[{lower:.2g}, {upper:.2g}]" if interval.has_bounds else ""
-    if lower < LOWEST and upper > HIGHEST:  # wider than a temperature can be
-        around = "[not estimable]"
-    return Entry(f"{mean:.2f}", around, f"({interval.count})", value=mean)
+    interval_text = f"[{lower:.2g}, {upper:.2g}]" if interval.has_bounds else ""
+    if lower < LOWEST_TEMPERATURE and upper > HIGHEST_TEMPERATURE:  # wider than a temperature can be
+        interval_text = "[not estimable]"
+    return Entry(f"{mean:.2f}", interval_text, f"({interval.count})", value=mean)
 
 
 def _entry(interval: Interval) -> Entry:
     if not interval.count:
-        return NOTHING
-    return Entry(BOTH_BOUNDS.mean(interval), BOTH_BOUNDS.around(interval), f"({interval.count})", value=interval.mean)
+        return EMPTY
+    return Entry(
+        BOTH_BOUNDS.mean(interval), BOTH_BOUNDS.interval_text(interval), f"({interval.count})", value=interval.mean
+    )

@@ -1,5 +1,5 @@
 """ROC and precision-recall curves of a study from its stored test predictions: for each arm the mean over replicates,
-averaged vertically, with a pointwise band (`curve_averages`)."""
+averaged vertically, with a pointwise band (`statistics.roc_curves`)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.layout import Layout
-from analysis.cells.machines import as_note, differing_machines
-from analysis.cells.predictions import Scored, band, left_out, panels_of, scored_cells
+from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
 from analysis.figures import style
-from analysis.figures.metric_curves import marks_of
+from analysis.figures.marks import legend_handles, marks_of
 from analysis.rows import stages
-from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid
 from analysis.statistics.intervals import unit_values
+from analysis.statistics.roc_curves import GRID, RECALL_GRID, mean_band, precision_on_grid, roc_on_grid
 from analysis.statistics.scores import has_both_classes
 from analysis.tables.caption import counted
 from d2l_study.errors import UserError
@@ -40,27 +40,22 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
     if not found:
         raise UserError(f"--kind {kind}: in no finished run do the test {level}s have both classes")
     marks = marks_of(layout)
-    shown = panels_of(layout, found)
+    shown = scores_by_panel(layout, found)
     names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
     with style.use(size):
-        from matplotlib.lines import Line2D
-
         figure, axes, legend = style.panels_with_legend(
             len(shown), PANEL, [r.text for r in names], square=True, sharex=True, sharey=True
         )
         for i, (axis, (title, mine)) in enumerate(zip(axes, shown, strict=True)):
             _draw(axis, mine, kind, marks)
-            axis.set_title(style.title_lines(title, style.current().panel_width(len(shown)) - 0.4))
+            axis.set_title(style.title_lines(title, style.current_size().panel_width(len(shown)) - 0.4))
             _label(axis, kind, level, i, len(axes))
-        handles = [
-            Line2D([], [], color=marks[r].colour, linestyle=marks[r].line, label=style.wrapped(r.text)) for r in names
-        ]
-        legend(handles)
+        legend(legend_handles(names, marks))
         style.footnote(figure, _note(layout, found, kind, level))
     return figure
 
 
-def curves_of(one: Scored, kind: str) -> np.ndarray:
+def curves_on_grid(one: ScoredCell, kind: str) -> np.ndarray:
     """The curves of a cell's replicates on the grid, (replicates with both classes, points); those of a fold that were
     tested on the same bags as their mean."""
     on_grid = roc_on_grid if kind == "roc" else precision_on_grid
@@ -71,7 +66,7 @@ def curves_of(one: Scored, kind: str) -> np.ndarray:
                          for i in range(len(GRID if kind == "roc" else RECALL_GRID))])  # fmt: skip
 
 
-def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
+def _draw(axis: Axes, mine: list[ScoredCell], kind: str, marks: dict) -> None:
     grid = GRID if kind == "roc" else RECALL_GRID
     if kind == "roc":
         axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
@@ -80,10 +75,10 @@ def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
         axis.axhline(share, color="#999999", lw=0.7, linestyle=":", zorder=1)
     for z, one in enumerate(mine):
         mark = marks[one.row]
-        mean, lower, upper = band(curves_of(one, kind), one.cell.test_train_ratio)
+        mean, lower, upper = mean_band(curves_on_grid(one, kind), one.cell.test_train_ratio)
         drawn = "default" if kind == "roc" else "steps-pre"
         axis.plot(grid, mean, color=mark.colour, linestyle=mark.line, drawstyle=drawn, zorder=3 + z / 100)
-        if np.isfinite(lower).any() and len(mine) <= style.FEW:  # many bands on each other hide what they say
+        if np.isfinite(lower).any() and len(mine) <= style.FEW_CURVES:  # many bands on each other hide what they say
             step: Literal["pre"] | None = None if kind == "roc" else "pre"
             axis.fill_between(grid, lower, upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
     style.unit_square(axis)
@@ -93,7 +88,7 @@ def _draw(axis: Axes, mine: list[Scored], kind: str, marks: dict) -> None:
 
 
 def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
-    across = style.current().columns(count)
+    across = style.current_size().columns(count)
     x, y = ("false positive rate", "true positive rate") if kind == "roc" else ("recall", "precision")
     if i + across >= count:
         axis.set_xlabel(x)
@@ -102,21 +97,21 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
         axis.set_ylabel(f"{y} of {level}s")
 
 
-def _note(layout: Layout, found: list[Scored], kind: str, level: str) -> str:
-    many = counted((one.cell, len(curves_of(one, kind))) for one in found)
+def _note(layout: Layout, found: list[ScoredCell], kind: str, level: str) -> str:
+    many = counted((one.cell, len(curves_on_grid(one, kind))) for one in found)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
         f"on a grid of {len(GRID) if kind == 'roc' else len(RECALL_GRID)} points)"
     )
-    few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW
+    few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW_CURVES
     text += (
         f", with pointwise 95 % t intervals{', corrected for folds' if layout.folds else ''}"
         if few
-        else f"; no bands, since more than {style.FEW} would hide each other"
+        else f"; no bands, since more than {style.FEW_CURVES} would hide each other"
     )
     text += "; dotted: chance" if kind == "roc" else "; dotted: share of positives"
-    text += left_out(layout, found)
+    text += left_out_note(layout, found)
     if any(one.cell.origin.stage == stages.ORACLE for one in found):
-        text += f"; {stages.MARK} trained on the true instance labels"
-    return text + as_note(differing_machines(layout))
+        text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
+    return text + note_suffix(hardware_differences(layout))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.machines import differing_rows
+from analysis.cells.hardware import hardware_differences_of_rows
 from analysis.cells.search_results import complete_trials
 from analysis.figures import style
 from analysis.figures.options import SEARCH_KINDS
@@ -22,7 +22,7 @@ from analysis.figures.search_history import draw_history
 from analysis.figures.search_importances import draw_importances
 from analysis.figures.search_parallel import draw_parallel
 from analysis.rows.display_names import PLAIN, Names
-from analysis.rows.results import labels_of, study_folder
+from analysis.rows.loading import labels_of, study_folder
 from d2l_study.errors import UserError
 from d2l_study.study.ledger.search_document import read_document
 
@@ -48,7 +48,9 @@ def draw_search_of(folder: StudyFolder, kind: str, size: str = "page", names: Na
     document = read_document(folder)
     if document is None:
         raise UserError(f"--kind {kind}: study {folder.name!r} is no search (its space has no section search)")
-    return draw_document(document, kind, folder.name, size, names, " ".join(differing_rows(folder.rows())))
+    return draw_document(
+        document, kind, folder.name, size, names, " ".join(hardware_differences_of_rows(folder.rows()))
+    )
 
 
 def draw_document(document: Mapping[str, Any], kind: str, name: str, size: str = "page", names: Names = PLAIN,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.search_results import complete_trials, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.figures import style
+from analysis.figures.marks import family_marks
 from analysis.figures.search_labels import metric_heading, panel_title
 from analysis.figures.sizes import PANEL_HEIGHT
 from analysis.rows.display_names import Names
@@ -26,13 +27,13 @@ def draw_history(document: Mapping[str, Any], names: Names) -> Figure:
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     if len(metrics) > 1:
         return _draw_fronts(document, names)
-    size = style.current()
+    size = style.current_size()
     columns = size.columns(len(searches))
     rows = math.ceil(len(searches) / columns)
     figure = style.new_figure(size.panel_height(size.panel_width(len(searches))) * rows + 0.45)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     axes = [axis for line in grid for axis in line]
-    marks = style.marks([name for name, _ in searches])
+    marks = family_marks([name for name, _ in searches])
     for axis, (name, trials), mark in zip(axes, searches, marks, strict=False):
         done = complete_trials(trials)
         startup = min(int(document["definition"].get("startup", 0)), len(trials))
@@ -56,7 +57,7 @@ def draw_history(document: Mapping[str, Any], names: Names) -> Figure:
                       label="the best" if len(best) == 1 else "tie as the best")  # fmt: skip
         _mark_without_value(axis, trials)
         if not done:
-            style.say(axis, f"no trial is complete: {count_text(trials)}")
+            style.say_why_empty(axis, f"no trial is complete: {count_text(trials)}")
         axis.set(
             title=panel_title(f"{name}\n{count_text(trials)}", figure, columns),
             xlabel="trial",
@@ -68,7 +69,7 @@ def draw_history(document: Mapping[str, Any], names: Names) -> Figure:
     for line in grid:
         line[0].set_ylabel(metric_heading(metrics[0], names))
     if in_unit_interval(metrics[0]):
-        style.end_at_one(axes[0].yaxis)
+        style.limit_to_unit_interval(axes[0].yaxis)
     named = {
         text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }  # over the points there is no free corner that one could count on
@@ -88,7 +89,7 @@ def _draw_fronts(document: Mapping[str, Any], names: Names) -> Figure:
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     figure = style.new_figure(PANEL_HEIGHT + 0.9)
     axis = figure.subplots()
-    for (name, trials), mark in zip(searches, style.marks([name for name, _ in searches]), strict=True):
+    for (name, trials), mark in zip(searches, family_marks([name for name, _ in searches]), strict=True):
         done, front = complete_trials(trials), pareto_front(trials, goals)
         x, y = [t["values"][1] for t in done], [t["values"][0] for t in done]
         axis.plot(x, y, linestyle="none", marker=mark.marker, color=mark.colour, alpha=0.3)
@@ -99,7 +100,7 @@ def _draw_fronts(document: Mapping[str, Any], names: Names) -> Figure:
     axis.set(xlabel=metric_heading(metrics[1], names), ylabel=metric_heading(metrics[0], names))
     for along, metric in ((axis.yaxis, metrics[0]), (axis.xaxis, metrics[1])):
         if in_unit_interval(metric):
-            style.end_at_one(along)
+            style.limit_to_unit_interval(along)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     if len(metrics) > 2:
         others = [metric_heading(metric, names) for metric in metrics[2:]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.search_results import complete_trials, trials_by_search
 from analysis.figures import style
+from analysis.figures.marks import family_marks
 from analysis.figures.search_labels import key_label, metric_heading, panel_title
 from analysis.rows.display_names import PLAIN, Names
 from d2l_study.errors import UserError
@@ -66,12 +67,12 @@ def draw_importances(document: Mapping[str, Any], names: Names) -> Figure:
     figure = style.new_figure(0.3 * sum(heights) + 0.75 * len(found) + 0.3)
     axes = figure.subplots(len(found), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights])[:, 0]
     searches = [name for name, _ in trials_by_search(document, names.arm)]
-    marks = dict(zip(searches, style.marks(searches), strict=True))
+    marks = dict(zip(searches, family_marks(searches), strict=True))
     for axis, (name, count, shares) in zip(axes, found, strict=True):
         keys = list(shares)[::-1]
         axis.barh(range(len(keys)), [shares[key] for key in keys], color=marks[name].colour, alpha=0.75, height=0.62)
-        for place, key in enumerate(keys):
-            axis.text(shares[key] + 0.012, place, f"{shares[key]:.0%}", va="center", fontsize="medium")
+        for position, key in enumerate(keys):
+            axis.text(shares[key] + 0.012, position, f"{shares[key]:.0%}", va="center", fontsize="medium")
         axis.set_yticks(range(len(keys)), [key_label(key, names) for key in keys])
         axis.set(title=panel_title(f"{name}: {count} complete trials", figure), xlim=(0, 1.08))
         axis.grid(axis="y", visible=False)

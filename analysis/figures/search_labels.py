@@ -25,4 +25,4 @@ def metric_heading(metric: str, names: Names) -> str:
 
 def panel_title(title: str, figure: Figure, across: int = 1) -> str:
     """A title in lines that fit a panel of so many beside each other, less the room of its axis."""
-    return style.title_lines(title, figure.get_figwidth() / style.current().scale / across - 0.45)
+    return style.title_lines(title, figure.get_figwidth() / style.current_size().scale / across - 0.45)

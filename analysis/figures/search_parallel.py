@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.search_results import best_trial, complete_trials, tied_trials, trials_by_search
 from analysis.figures import style
+from analysis.figures.marks import COLOURS
 from analysis.figures.search_labels import key_label, metric_heading, panel_title
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import in_unit_interval
@@ -36,7 +37,7 @@ def draw_parallel(document: Mapping[str, Any], names: Names) -> Figure:
     metrics, goals = document["definition"]["metrics"], document["definition"]["goals"]
     widest = max(len(keys) for _, _, keys in searches) + len(metrics)
     figure = style.new_figure(2.8 * len(searches) + 0.2)
-    crowded = style.current().width / widest < UPRIGHT_FROM
+    crowded = style.current_size().width / widest < UPRIGHT_FROM
     axes = figure.subplots(len(searches), 1, squeeze=False)[:, 0]
     colours = mpl.colormaps["cividis"]  # for colour-blind readers, and even in grey
     for axis, (name, done, distributions) in zip(axes, searches, strict=True):
@@ -49,18 +50,18 @@ def draw_parallel(document: Mapping[str, Any], names: Names) -> Figure:
             share = 0.5 if high == low else (trial["values"][0] - low) / (high - low)
             share = share if sign > 0 else 1 - share
             points = [*(trial["params"][key] for key in distributions), *trial["values"]]
-            y = [scale.place(value) for scale, value in zip(scales, points, strict=True)]
+            y = [scale.position(value) for scale, value in zip(scales, points, strict=True)]
             axis.plot(range(len(y)), y, color=colours(1 - share), alpha=0.35 + 0.6 * share, linewidth=0.8 + share)
         best = best_trial(done, goals)
         assert best is not None
         points = [*(best["params"][key] for key in distributions), *best["values"]]
-        y = [scale.place(value) for scale, value in zip(scales, points, strict=True)]
-        axis.plot(range(len(y)), y, color=style.COLOURS[2], linewidth=2.2, marker="o")
+        y = [scale.position(value) for scale, value in zip(scales, points, strict=True)]
+        axis.plot(range(len(y)), y, color=COLOURS[2], linewidth=2.2, marker="o")
         for x, scale in enumerate(scales):
             axis.axvline(x, color=style.GREY, linewidth=0.8, zorder=1)
             for value, text in scale.ticks:
                 axis.annotate(
-                    text, (x, scale.place(value)), xytext=(3, 0), textcoords="offset points", fontsize="small",
+                    text, (x, scale.position(value)), xytext=(3, 0), textcoords="offset points", fontsize="small",
                     va="center", zorder=9, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
                 )  # fmt: skip
         axis.set_xticks(range(len(scales)), [scale.name for scale in scales])
@@ -98,7 +99,7 @@ class _Scale:
             low, high = max(low, 0.0), min(high, 1.0)
         return cls(metric_heading(metric, names).replace(" (", "\n("), low, high, False)
 
-    def place(self, value: Any) -> float:
+    def position(self, value: Any) -> float:
         if self.choices:
             return (self.choices.index(value) + 0.5) / len(self.choices)
         if self.log:

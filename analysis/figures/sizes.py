@@ -35,7 +35,7 @@ class Size:
         """Inches on paper for a panel of this width, `height` at least."""
         return max(height, min(HEIGHT_TO_WIDTH * width, HIGHEST_PANEL))
 
-    def set(self, figure: Any, height: float, least: float | None = None) -> None:
+    def set_size_of(self, figure: Any, height: float, least: float | None = None) -> None:
         """Give a figure this size. height, least: in inches on paper, what its content is good with and needs."""
         tall = max(self.height, height if least is None else least) if self.height else height
         figure.set_size_inches(self.width * self.scale, tall * self.scale)

@@ -1,5 +1,4 @@
-"""One style for all figures: colours that colour-blind readers tell apart (Okabe & Ito, 2008), and markers
-and line styles that differ as well, so that a print in grey reads the same."""
+"""One style for all figures: letters, lines, panels, legends and notes, in each of the sizes."""
 
 from __future__ import annotations
 
@@ -7,24 +6,16 @@ import contextlib
 import textwrap
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT, SIZES, Size
-from analysis.rows.stages import ORACLE, REFERENCES
 from analysis.tables.sheet import NO_BREAK, keep_together
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow, which vanishes on white, and with Paul Tol's wine and a grey, so that
-# nine arms have nine colours; black first, for the baseline.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#888888")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
-LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 GREY = "#555555"
-REFERENCE_MARKERS, ORACLE_MARKER = ("p", "h", "8", "H"), "*"
 
 RC: Any = {
     "font.family": "sans-serif",
@@ -52,14 +43,17 @@ RC: Any = {
     "svg.hashsalt": "d2l_study",  # the same figure twice is the same file
 }
 
-INCHES_PER_LETTER = 0.075
+INCHES_PER_TITLE_LETTER = 0.075
 """Of a title."""
+LABEL_WIDTH = 32
+"""Letters of a row's label in one line of a legend."""
+INCHES_PER_LABEL_LETTER = 0.064
 
 
 _current: ContextVar[Size] = ContextVar("size", default=SIZES["page"])
 
 
-def current() -> Size:
+def current_size() -> Size:
     """The size that figures are drawn at now."""
     return _current.get()
 
@@ -90,7 +84,7 @@ def new_figure(height: float | None = None) -> Figure:
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     if height is not None:
-        current().set(figure, height)
+        current_size().set_size_of(figure, height)
     return figure
 
 
@@ -109,13 +103,13 @@ def panels(
     height: of a panel; beside, around: room beside and above or below all panels, all in inches on paper; most: panels
     beside each other; square: panels are about as wide as high; shared: `sharex` and `sharey`.
     """
-    size = current()
+    size = current_size()
     across = size.columns(count, most)
     down = -(-count // across)
     figure = new_figure()
     wide = size.panel_width(count, beside, most)
     high = size.panel_height(wide, height)
-    size.set(figure, high * down + around, min(high, LOWEST_PANEL) * down + around)
+    size.set_size_of(figure, high * down + around, min(high, LOWEST_PANEL) * down + around)
     if square:  # a fixed aspect would let constrained layout put labels on each other: the room is made square
         whole = figure.get_figheight() / size.scale
         side = min(wide, (whole - around) / down)
@@ -132,22 +126,22 @@ def panels(
 def legend(figure: Any, handles: list[Any], characters: int) -> None:
     """A legend above all panels, in as many columns as the longest of its labels leaves room for."""
     per = 4.9 * characters + 52
-    columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / current().scale / per)))
+    columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / current_size().scale / per)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3.2)
 
 
-def wrapped(text: str, width: int = 32) -> str:
+def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
     """A label in lines that leave the panels their room."""
     return "\n".join(textwrap.wrap(text, width, subsequent_indent="   ", break_long_words=False))
 
 
 def title_lines(text: str, inches: float) -> str:
     """A title in lines that fit a panel of so many inches on paper; its own line breaks stay."""
-    width = max(16, int(inches / INCHES_PER_LETTER))
+    width = max(16, int(inches / INCHES_PER_TITLE_LETTER))
     return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
 
 
-FEW = 4
+FEW_CURVES = 4
 """Up to so many curves the legend stands above the panels, and bands can be told apart."""
 
 
@@ -156,10 +150,10 @@ def panels_with_legend(
 ) -> tuple[Any, Any, Any]:
     """`panels` with room for a legend of these names: above them, or beside where there are many names and there is
     room. Returns the figure, the axes, and a function that takes the handles of the legend."""
-    size = current()
-    many = len(names) > FEW
-    longest = max(min(len(name), 32) for name in names)
-    beside = 0.064 * longest + 0.6 if many and size.columns(count, most) < size.across else 0.0
+    size = current_size()
+    many = len(names) > FEW_CURVES
+    longest = max(min(len(name), LABEL_WIDTH) for name in names)
+    beside = INCHES_PER_LABEL_LETTER * longest + 0.6 if many and size.columns(count, most) < size.across else 0.0
     lines = 0 if beside else len(names) if many else 1
     figure, axes = panels(count, height, beside=beside, around=0.4 + 0.18 * lines, most=most, **shared)
 
@@ -174,7 +168,7 @@ def panels_with_legend(
     return figure, axes, draw
 
 
-def say(axis: Any, text: str) -> None:
+def say_why_empty(axis: Any, text: str) -> None:
     """Why an empty panel is empty, in its middle."""
     lines = textwrap.fill(text, 30)
     axis.text(0.5, 0.5, lines, transform=axis.transAxes, ha="center", va="center", color=GREY, style="italic")
@@ -187,7 +181,7 @@ def unit_square(axis: Any) -> None:
         line.set_clip_on(False)
 
 
-def end_at_one(axis: Any) -> None:
+def limit_to_unit_interval(axis: Any) -> None:
     """Let an axis of matplotlib (`XAxis`, `YAxis`), along which a metric in [0, 1] runs, go no further than 0 and 1.
     What is drawn on its ends is not cut off."""
     lower, upper = axis.get_view_interval()
@@ -205,7 +199,7 @@ def footnote(figure: Any, text: str) -> None:
 
 def note_lines(figure: Any, text: str) -> str:
     """A note in small letters in lines that fit the figure."""
-    width = figure.get_figwidth() * 72 / current().scale / 3.7
+    width = figure.get_figwidth() * 72 / current_size().scale / 3.7
     lines = textwrap.wrap(keep_together(text), max(30, int(width)))
     return "\n".join(lines).replace(NO_BREAK, " ")
 
@@ -214,59 +208,3 @@ _LENGTHS = frozenset({
     "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
     "axes.linewidth", "grid.linewidth", "lines.linewidth", "lines.markersize",
 })  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How one curve looks."""
-
-    colour: str
-    marker: str
-    line: Any
-
-
-def marks(families: list[str]) -> list[Mark]:
-    """A look for each curve, given the family (the method) that each belongs to.
-
-    A family shares colour and marker, and its members differ by line style; where every family has one member
-    the line style differs between families too. Beyond the palette colours come again with other markers.
-    """
-    order = list(dict.fromkeys(families))
-    alone = len(order) == len(families)
-    seen: dict[str, int] = {}
-    found = []
-    for family in families:
-        f, member = order.index(family), seen.get(family, 0)
-        seen[family] = member + 1
-        line = LINES[(f if alone else member) % len(LINES)]
-        found.append(Mark(COLOURS[f % len(COLOURS)], MARKERS[f % len(MARKERS)], line))
-    return found
-
-
-def staged_marks(curves: list[tuple[str, str, str]]) -> list[Mark]:
-    """A look for each curve of a distillation study, given as (stage, teacher's arm, student's arm).
-
-    Up to four students of a teacher share its colour and marker, and differ from it and each other by their lines;
-    with more of them each student's arm has a colour and marker of its own, and the line tells the teacher's arm.
-    References are grey, the oracle a dashed grey.
-    """
-    own = [(stage, teacher, student) for stage, teacher, student in curves if stage not in REFERENCES]
-    teachers = list(dict.fromkeys(teacher for _, teacher, _ in own))
-    students = list(dict.fromkeys([("teacher", ""), *((stage, student) for stage, _, student in own)]))
-    others = [curve for curve in curves if curve[0] in REFERENCES and curve[0] != ORACLE]
-    arm_markers = [m for m in MARKERS if m not in (*REFERENCE_MARKERS, ORACLE_MARKER)]
-    found = []
-    for curve in curves:
-        stage, teacher, student = curve
-        if stage == ORACLE:
-            found.append(Mark(GREY, ORACLE_MARKER, LINES[1]))
-            continue
-        if stage in REFERENCES:
-            i = others.index(curve)
-            found.append(Mark(COLOURS[-1], REFERENCE_MARKERS[i % 4], LINES[2 + i % 3]))
-            continue
-        t, s = teachers.index(teacher), students.index((stage, student))
-        arm, member = (t, s) if len(students) <= len(LINES) else (s, t)
-        marker = arm_markers[(arm + member // len(LINES)) % len(arm_markers)]
-        found.append(Mark(COLOURS[arm % (len(COLOURS) - 1)], marker, LINES[member % len(LINES)]))
-    return found

@@ -14,7 +14,7 @@ STUDY, CONFIG, KIND = "d2l.study", "d2l.config_id", "d2l.kind"
 
 
 @dataclass(frozen=True)
-class Pages:
+class MlflowLinks:
     """config_id -> address of its page; `note` says when the addresses work."""
 
     by_config: Mapping[str, str] = field(default_factory=dict)
@@ -22,25 +22,25 @@ class Pages:
     note: str = ""
 
 
-def find_pages(study: str, uri: str | None) -> Pages:
+def find_mlflow_links(study: str, uri: str | None) -> MlflowLinks:
     """The pages of a study in the store at `uri`: a server, or a local sqlite file, whose pages `ui` shows. Empty if
     there is no store, it cannot be asked, or it does not hold the study."""
     if not uri:
-        return Pages()
+        return MlflowLinks()
     from d2l_study.study.mlflow.address import is_http, sqlite_path
 
     path = sqlite_path(uri)
     with contextlib.suppress(Exception):  # a link is a courtesy: no store may hold a report up
         if is_http(uri):
-            return Pages(*_of_server(study, uri), note="")
+            return MlflowLinks(*_of_server(study, uri), note="")
         if path is not None and path.exists():
             pages, own = _of_file(study, str(path))
-            return Pages(
+            return MlflowLinks(
                 pages,
                 own,
                 f"Links work on the machine of the study while “python -m d2l_study ui” runs ({UI_ADDRESS}).",
             )
-    return Pages()
+    return MlflowLinks()
 
 
 def _of_server(study: str, uri: str) -> tuple[dict[str, str], str]:

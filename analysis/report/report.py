@@ -3,7 +3,7 @@
     python -m analysis report vat_quick --out report.html
 
 The file needs no network and no other file. Of studies with many settings, and of searches, tables and figures show
-for each arm and task the configuration that validation chose (`chosen`); all rows are in `export`.
+for each arm and task the configuration that validation chose (`cells.selection`); all rows are in `export`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cells.best import TASK
-from analysis.cells.chosen import chosen_rows
-from analysis.cells.machines import differing_rows
-from analysis.cells.partitions import noun
-from analysis.report import facts, figures
-from analysis.report import page as html
+from analysis.cells.best import TASK_KEYS
+from analysis.cells.hardware import hardware_differences_of_rows
+from analysis.cells.selection import selected_rows
+from analysis.report import figure_section, sections
+from analysis.report import html_elements as html
 from analysis.report.findings import NOTE, findings
-from analysis.report.mlflow_links import find_pages
-from analysis.report.page import Part
-from analysis.rows.results import FOLDERS, folders_of, writable_path
+from analysis.report.html_elements import Section
+from analysis.report.mlflow_links import find_mlflow_links
+from analysis.rows.output_files import writable_path
 from analysis.rows.stages import STUDENT
+from analysis.rows.study_folders import FOLDERS, folders_of
 from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 """Of the file in the study's folder and in MLflow."""
 SUFFIXES = (".html",)
-WHOLE_UP_TO = 60
+SHOWN_WHOLE_UP_TO = 60
 """Configurations that are all shown; of more, those that validation chose."""
 
 
@@ -60,9 +60,9 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     if len(names) != 1:
         raise UserError(f"a report is about one study, found {len(names)}: {', '.join(names)}")
     folder = folders_of(rows)[names[0]] if rows.attrs.get(FOLDERS) else None
-    pages = find_pages(names[0], uri)
+    pages = find_mlflow_links(names[0], uri)
     reduced = _is_large(rows, folder)
-    shown = chosen_rows(rows) if reduced else rows
+    shown = selected_rows(rows) if reduced else rows
     if shown.empty:  # nothing has a validation AUC yet
         shown = rows.head(0) if reduced else rows
     tables = _tables(shown) if _has_results(shown) else []
@@ -73,15 +73,15 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     compared = _compared(shown) if tables else None
     parts = [
         _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
-        Part("Tables", _table_pieces(tables, reduced)),
-        Part("Comparisons", _comparison_pieces(shown, compared)),
-        Part("Figures", figures.pictures(rows, shown, folder) if tables else []),
-        Part("Best trials by validation", facts.best_trials(rows, pages)),
-        Part("Score maps of tissue", figures.overlays(rows, folder)),
-        Part("Failures", facts.failures(rows, folder, root)),
-        Part("Provenance", facts.provenance(rows, folder, pages)),
+        Section("Tables", _table_pieces(tables, reduced)),
+        Section("Comparisons", _comparison_pieces(shown, compared)),
+        Section("Figures", figure_section.study_figures(rows, shown, folder) if tables else []),
+        Section("Best trials by validation", sections.best_trials(rows, pages)),
+        Section("Score maps of tissue", figure_section.score_maps(rows, folder)),
+        Section("Failures", sections.failures(rows, folder, root)),
+        Section("Provenance", sections.provenance(rows, folder, pages)),
     ]
-    return html.page(
+    return html.document(
         f"Study {names[0]}", description, f"Report made {now} from stored results; nothing was trained.", parts
     )
 
@@ -90,11 +90,11 @@ def _is_large(rows: pandas.DataFrame, folder: StudyFolder | None) -> bool:
     """Whether tables and figures show chosen configurations only."""
     if folder is not None and folder.storage.exists(f"{folder.key}/search.json"):
         return True
-    return bool(rows["config_id"].nunique() > WHOLE_UP_TO and _has_several_settings(rows))
+    return bool(rows["config_id"].nunique() > SHOWN_WHOLE_UP_TO and _has_several_settings(rows))
 
 
 def _has_several_settings(rows: pandas.DataFrame) -> bool:
-    keys = ["stage", "method", *(key for key in TASK if key in rows)]
+    keys = ["stage", "method", *(key for key in TASK_KEYS if key in rows)]
     each = rows.drop_duplicates(["config_id", "method"]).groupby(keys, dropna=False).size()
     return bool((each > 1).any())
 
@@ -109,19 +109,18 @@ def _summary(
     reduced: bool,
     folder: StudyFolder | None,
     compared: Comparison | None,
-) -> Part:
-    pieces = [facts.counts(rows)]
-    pieces += [html.paragraph(text) for text in facts.states_text(rows)]
-    if folder is not None and figures.is_oracle_search(folder):
+) -> Section:
+    pieces = [sections.run_counts(rows)]
+    pieces += [html.paragraph(text) for text in sections.state_sentences(rows)]
+    if folder is not None and figure_section.is_oracle_search(folder):
         pieces.append(html.paragraph("† ORACLE: this search looked at true instance labels, which nothing else may "
                                      "see; not a result of weak labels."))  # fmt: skip
-    pieces += [html.paragraph(text) for text in differing_rows(rows)]
+    pieces += [html.paragraph(text) for text in hardware_differences_of_rows(rows)]
     if tables:
-        pieces.append(html.items(findings(tables[0], rows, compared)))
+        pieces.append(html.bullet_list(findings(tables[0], rows, compared)))
         layout = tables[0].layout
-        averaged = " (their repeats averaged)" if layout.averages else ""
         pieces.append(html.paragraph(
-            f"Mean with its 95 % interval over {noun(layout.designs)}{averaged}, count in brackets; validation chose, "
+            f"Mean with its 95 % interval over {layout.units_text}, count in brackets; validation chose, "
             "test figures chose nothing. The spread is over bags and initialisations (or folds) of these data, not "
             "over data sets. "
             + NOTE,
@@ -129,8 +128,8 @@ def _summary(
         ))  # fmt: skip
     elif not _has_results(rows):
         pieces.append(html.paragraph("No run is finished: there is nothing to show yet."))
-    pieces.append("<h3>What was studied</h3>" + html.facts(facts.studied(rows)))
-    return Part("Summary", pieces)
+    pieces.append("<h3>What was studied</h3>" + html.fact_table(sections.study_facts(rows)))
+    return Section("Summary", pieces)
 
 
 def _tables(rows: pandas.DataFrame) -> list[Table]:

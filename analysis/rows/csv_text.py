@@ -1,6 +1,6 @@
-"""Texts in CSV files that a spreadsheet must not run: a cell that begins with = + - @ (or a tab or line break) is taken
-for a formula there. It is written with a ' in front, which spreadsheets take for "this is text", and read back without.
-Numbers stay numbers.
+"""CSV without formula injection. A spreadsheet takes a cell that begins with = + - @ (or a tab or line break) for a
+formula and runs it. Such a text is written with a ' in front, which means "this is text" there, and is read back
+without it. Numbers stay numbers.
 """
 
 from __future__ import annotations

@@ -25,21 +25,24 @@ SETTING_SYMBOLS = {
     **SYMBOLS, "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
 }  # fmt: skip
 """Of the keys that figures write as symbols; tables and messages have only `SYMBOLS`."""
-TO, OF = " → ", "attention of "
+STUDENT_ARROW, ATTENTION_OF = " → ", "attention of "
 """How the names of a student's arm and of an attention row are made from those of teachers' and students' arms."""
 
 
 @dataclass(frozen=True)
 class Names:
+    """How arms, keys and metrics are printed."""
+
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: pandas.DataFrame) -> Names:
+        """Those of loaded rows; of the rows of several studies those that all share."""
         return cls(rows.attrs.get(LABELS) or {})
 
     @classmethod
     def of_studies(cls, rows: pandas.DataFrame, studies: Iterable[str]) -> Names:
-        """Those of the studies that a configuration is of, the first of them first."""
+        """Those of the studies that a configuration belongs to; where they differ, of the first."""
         by_study = rows.attrs.get(BY_STUDY)
         if not by_study:
             return cls.of(rows)
@@ -52,25 +55,26 @@ class Names:
         """An arm by its text; one that is made of others by theirs."""
         if method in self.texts:
             return self.texts[method]
-        if method.startswith(OF):
-            return OF + self.arm(method.removeprefix(OF))
-        parts = method.split(TO)
-        return TO.join(self.texts.get(part, part) for part in parts)
+        if method.startswith(ATTENTION_OF):
+            return ATTENTION_OF + self.arm(method.removeprefix(ATTENTION_OF))
+        parts = method.split(STUDENT_ARROW)
+        return STUDENT_ARROW.join(self.texts.get(part, part) for part in parts)
 
     def key(self, key: str) -> str:
         """A key by its text, else its symbol, else itself."""
         return self.texts.get(key) or SYMBOLS.get(key, key)
 
-    def shown(self, key: str, value: str) -> tuple[str, ...]:
+    def accepted_texts(self, key: str, value: str) -> tuple[str, ...]:
         """The texts by which a value of a key may be asked for: as the space has it, and as tables show it."""
         return (value, self.arm(value)) if key.endswith("method") else (value,)
 
-    def symbol(self, key: str | None) -> bool:
+    def uses_symbol(self, key: str | None) -> bool:
         """Whether a key is shown by its symbol."""
         return key in SYMBOLS and key not in self.texts
 
 
 PLAIN = Names()
+"""The names of the space, as they are."""
 
 
 def with_labels(rows: pandas.DataFrame, labels: Mapping[str, str], option: str = "labels") -> pandas.DataFrame:
@@ -95,7 +99,7 @@ def with_labels(rows: pandas.DataFrame, labels: Mapping[str, str], option: str =
     return made
 
 
-def joined(frames: Iterable[pandas.DataFrame]) -> dict[str, Any]:
+def joined_labels(frames: Iterable[pandas.DataFrame]) -> dict[str, Any]:
     """The attributes that hold the labels of several studies, from the rows of each."""
     by_study: dict[str, dict[str, str]] = {}
     for frame in frames:
@@ -112,11 +116,11 @@ def arms_of(methods: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for method in methods:
         found[method] = None
-        found |= dict.fromkeys(method.removeprefix(OF).split(TO))
+        found |= dict.fromkeys(method.removeprefix(ATTENTION_OF).split(STUDENT_ARROW))
     return list(found)
 
 
-def checked(found: Any, columns: Iterable[str] = ()) -> dict[str, str]:
+def valid_labels(found: Any, columns: Iterable[str] = ()) -> dict[str, str]:
     """The labels of a resolved space, as far as they are texts; `teacher.epsilon` also as one of the columns."""
     texts = {str(k): v for k, v in found.items() if isinstance(v, str) and v} if isinstance(found, Mapping) else {}
     there = set(columns)

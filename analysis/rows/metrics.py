@@ -32,6 +32,8 @@ BAG_METRICS = ("bag_accuracy", "bag_precision", "bag_recall", "bag_f1", "bag_auc
 
 @dataclass(frozen=True)
 class Metric:
+    """A metric of the runs."""
+
     name: str
     title: str
     """In words, for axes and captions: `bag AUC`."""
@@ -46,7 +48,7 @@ class Metric:
         return self.title + (f" ({self.split})" if self.split else "")
 
 
-def describe(column: str) -> Metric | None:
+def metric_of_column(column: str) -> Metric | None:
     """The metric that a column holds, or None if it is none (a key, an id, a state)."""
     words = column.split("_")
     if column == "precision":  # the arithmetic of the run, not the share of true positives
@@ -64,13 +66,13 @@ def describe(column: str) -> Metric | None:
 
 def heading_of(column: str) -> str:
     """The heading of the metric that a column holds; the column's own name if it is none."""
-    metric = describe(column)
+    metric = metric_of_column(column)
     return metric.heading if metric is not None else column
 
 
 def in_unit_interval(column: str) -> bool:
     """Whether a column holds a metric whose values lie in [0, 1]."""
-    metric = describe(column)
+    metric = metric_of_column(column)
     return metric is not None and metric.unit_interval
 
 
@@ -83,7 +85,9 @@ def metrics_of(rows: pandas.DataFrame) -> dict[str, Metric]:
     """The metrics among the columns of a study's rows, in their order."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-    found = ((str(c), describe(str(c))) for c in rows if is_numeric_dtype(rows[c]) and not is_bool_dtype(rows[c]))
+    found = (
+        (str(c), metric_of_column(str(c))) for c in rows if is_numeric_dtype(rows[c]) and not is_bool_dtype(rows[c])
+    )
     return {name: metric for name, metric in found if metric is not None}
 
 

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from analysis.rows.display_names import LABELS as NAMES
-from analysis.rows.display_names import checked
+from analysis.rows.display_names import valid_labels
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
@@ -65,7 +65,7 @@ def load_from_mlflow(uri: str, study: str | None = None) -> pandas.DataFrame:
             frame[column] = math.nan
     frame = frame[[*LEADING_COLUMNS, *(c for c in frame if c not in LEADING_COLUMNS)]]
     frame.attrs["study"] = name
-    if named := checked(labels, map(str, frame.columns)):
+    if named := valid_labels(labels, map(str, frame.columns)):
         frame.attrs[NAMES] = named
     if all(VARIED in run.data.tags for run in runs):
         frame.attrs["varied"] = sorted({k for run in runs for k in run.data.tags[VARIED].split(",") if k})

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import pandas
 
 TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
-ORACLE_SEARCH = "ORACLE: the settings were searched for with true instance labels."
+ORACLE_SEARCH_NOTE = "ORACLE: the settings were searched for with true instance labels."
 REFERENCES = ("bag_label", "attention", "cam", "peak", ORACLE)
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
-MARK = "†"
+ORACLE_MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 
 MEANINGS = {
@@ -25,17 +25,18 @@ MEANINGS = {
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",
     "peak": "peak: such a map, trained by its peaks",
-    ORACLE: f"{MARK} oracle: trained on the true instance labels, which no other row has seen; a ceiling, not compared",
+    ORACLE: f"{ORACLE_MARK} oracle: trained on the true instance labels, which no other row has seen; a ceiling, not "
+    "compared",
 }
 _ORDER = (TEACHER, STUDENT, None, *REFERENCES)
 
 
-def place(stage: str | None) -> int:
+def sort_order(stage: str | None) -> int:
     """Where a stage stands among the others: teachers, students, stages not known here, references."""
     return _ORDER.index(stage if stage in _ORDER else None)
 
 
-def group(stage: str | None) -> str:
+def group_heading(stage: str | None) -> str:
     """The heading that a stage stands under; empty for a stage not known here."""
     return "references" if stage in REFERENCES else {TEACHER: "teachers", STUDENT: "students"}.get(stage or "", "")
 

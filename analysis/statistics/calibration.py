@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.curve_averages import sensitivity_at
+from analysis.statistics.roc_curves import sensitivity_at
 from analysis.statistics.scores import Scores, has_both_classes
 
 BINS = 10
 SPECIFICITY = 0.9
-LOWEST, HIGHEST = 0.05, 20.0
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 """Bounds of a temperature: validation bags that are told apart without error would ask for 0."""
 
 
@@ -64,18 +64,18 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         """Derivative of the mean negative log likelihood by 1/T."""
         return float(np.mean(-sign * logits * sigmoid(-sign * logits * inverse)))
 
-    low, high = 1 / HIGHEST, 1 / LOWEST
+    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
     if slope(low) >= 0:
-        return HIGHEST
+        return HIGHEST_TEMPERATURE
     if slope(high) <= 0:
-        return LOWEST
+        return LOWEST_TEMPERATURE
     for _ in range(60):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return float(1 / (low * high) ** 0.5)
 
 
-def bins_of(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability_bins(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count, mean score and share of positives in each of `BINS` bins of equal width, each (BINS,); NaN where empty."""
     at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     count = np.bincount(at, minlength=BINS).astype(float)
@@ -88,19 +88,22 @@ def bins_of(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error: |share of positives − mean score| over the bins, weighted by their counts. Of scores
     for the positive class, not of the more likely class."""
-    count, score, share = bins_of(labels, probabilities)
+    count, score, share = reliability_bins(labels, probabilities)
     full = count > 0
     return float(np.sum(count[full] * np.abs(share[full] - score[full])) / count.sum())
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared difference of probability and label, in [0, 1]."""
     return float(np.mean((probabilities - labels) ** 2))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """The probabilities of logits, of the same shape."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-logits))
 
 
-def by_replicate(test: Mapping[int, Scores], validation: Mapping[int, Scores]) -> dict[int, Calibration]:
+def calibration_by_replicate(test: Mapping[int, Scores], validation: Mapping[int, Scores]) -> dict[int, Calibration]:
+    """The calibration of each replicate that has test scores."""
     return {r: calibration_of(scores, validation.get(r)) for r, scores in test.items()}

@@ -37,6 +37,7 @@ class ClusterBootstrap:
 
     @property
     def smallest_p(self) -> float:
+        """The least p-value that so many resamples can give."""
         return 2 / (self.resamples + 1) if self.resamples else math.nan
 
 

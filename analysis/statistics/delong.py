@@ -4,7 +4,7 @@ fast algorithm of Sun and Xu (IEEE Signal Processing Letters 21(11), 2014): midr
 It assumes that the bags are independent of each other and were drawn from the population the AUC is meant for, and
 that there are enough of them for the normal approximation. It takes both classifiers as they are: how they would have
 come out with other training bags or another initialisation it cannot say; for that, pair replicates (`paired_tests`).
-Instances of one bag, or patches of one image, are not independent: for them use `clusters`.
+Instances of one bag, or patches of one image, are not independent: for them use `cluster_bootstrap`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What they say: how much the mean would move if the study were repeated with new bags and new initialisations.
 They assume replicates that are independent of each other. They say nothing about other data sets, and folds
 of one data set are *not* independent: there these intervals are too narrow. Which replicates are folds, and which were
-tested on the same bags, is for `partitions`.
+tested on the same bags, is for `cells.partitions`.
 
 A metric in [0, 1] gets, below 20 replicates, a t interval on the logit scale, transformed back: that of
 logit(mean), its standard error by the delta method, se / (mean (1 − mean)). From 20 on it gets the BCa bootstrap
@@ -67,10 +67,12 @@ class Interval:
 
     @property
     def half_width(self) -> float:
+        """Half the distance of the bounds; NaN without them."""
         return (self.upper - self.lower) / 2
 
     @property
     def has_bounds(self) -> bool:
+        """Whether both bounds are finite."""
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
 

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SIGNIFICANCE_LEVEL = 0.05
+"""Of p-values after Holm's correction."""
 LEAST_PAIRS = 5
-"""Below so many pairs a p-value is shown, but nothing is said to be told apart or not."""
+"""With fewer pairs a p-value is shown without a verdict."""
 EXACT_WITH_TIES = 13
 """With ties Wilcoxon's exact distribution is enumerated, 2^n signs, up to so many pairs."""
 
@@ -93,10 +95,10 @@ def wilcoxon(differences: np.ndarray) -> TestResult:
     if tied:
         method = stats.PermutationMethod(n_resamples=math.inf) if n <= EXACT_WITH_TIES else "asymptotic"
     found = stats.wilcoxon(moved, method=method)
-    return TestResult("Wilcoxon", float(found.statistic), min(1.0, float(found.pvalue)), smallest_wilcoxon(n), len(d))
+    return TestResult("Wilcoxon", float(found.statistic), min(1.0, float(found.pvalue)), smallest_wilcoxon_p(n), len(d))
 
 
-def smallest_wilcoxon(pairs: int) -> float:
+def smallest_wilcoxon_p(pairs: int) -> float:
     """2^(1 − n): all differences on one side. 0.0625 at 5 pairs, 0.00195 at 10; 1 at none or one."""
     return min(1.0, 2.0 ** (1 - pairs)) if pairs else 1.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from analysis.cells import partitions
-from analysis.cells.best import TESTED_FROM, Place, ToBest, is_tied
-from analysis.cells.differences import BASELINE, TO_TEACHER, Difference, not_compared
-from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Layout
-from analysis.cells.machines import differing_machines
+from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
+from analysis.cells.differences import BASELINE, TO_TEACHER, Difference, rows_without_baseline
+from analysis.cells.hardware import hardware_differences
+from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
 from analysis.rows import stages
 from analysis.statistics.paired_tests import LEAST_PAIRS
 from analysis.tables.number_style import NumberStyle
@@ -21,8 +21,8 @@ def caption(
     layout: Layout,
     styles: Mapping[str, NumberStyle],
     compared: Iterable[Difference],
-    best: set[Place],
-    tested: Mapping[Place, ToBest],
+    best: set[CellKey],
+    tested: Mapping[CellKey, BestComparison],
 ) -> list[str]:
     """The sentences, in the order in which a reader needs them."""
     cells = [c for c in layout.cells.values() if c.values]
@@ -34,10 +34,10 @@ def caption(
     if any(style.asymmetric for style in styles.values()) and not bounds:
         sentences.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
     if any(c.interval.count == 1 for c in cells):
-        one = partitions.noun((c.partition.design for c in cells if c.interval.count == 1), 1)
+        one = partitions.unit_noun((c.partition.design for c in cells if c.interval.count == 1), 1)
         sentences.append(f"A single {one} has no interval.")
     sentences += _spread(layout)
-    sentences += differing_machines(layout)
+    sentences += hardware_differences(layout)
     splits = {metric.split for metric in layout.metrics}
     if "validation" in splits:
         sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
@@ -61,7 +61,7 @@ def caption(
             sentences.append(NOT_ESTIMABLE)
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
-    if lost := not_compared(layout):
+    if lost := rows_without_baseline(layout):
         arm = layout.names.arm(BASELINE)
         names = listed((row.text for row in lost), 6)
         sentences.append(f"Not compared with {arm}, since several of its rows answer to them: {names}.")
@@ -73,7 +73,7 @@ def caption(
                   for stage, meaning in stages.MEANINGS.items() if stage in present]  # fmt: skip
     named = {key for label in (*layout.rows, *layout.panels) for key, _ in label.keys}
     named |= {str(key) for key in (layout.column_key, layout.row_key, layout.panel_key)}
-    used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.symbol(key)]
+    used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.uses_symbol(key)]
     if used:
         sentences.append("; ".join(used) + ".")
     return sentences + layout.notes
@@ -123,10 +123,10 @@ def _spread(layout: Layout) -> list[str]:
     if layout.folds:
         sentences.append(
             "Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes "
-            f"a ratio of test to training bags of {ratios(layout)}. The spread is over partitions of one data "
+            f"a ratio of test to training bags of {ratios_text(layout)}. The spread is over partitions of one data "
             "set, not over data sets."
         )
-        sentences += [AVERAGED] if layout.averages else []
+        sentences += [REPEATS_AVERAGED] if layout.averages else []
     if "split" in layout.designs:
         sentences.append(
             "Replicates share the given split: they are new initialisations, tested on the same bags (where the split "
@@ -137,22 +137,24 @@ def _spread(layout: Layout) -> list[str]:
 
 
 NOT_ESTIMABLE = "Not estimable: an interval from so few pairs would be wider than a difference of the metric can be."
-AVERAGED = (
+REPEATS_AVERAGED = (
     "Repeats that were tested on the same bags are no new partition: they are averaged, and each fold is counted once."
 )
 
 
-def ratios(layout: Layout) -> str:
+def ratios_text(layout: Layout) -> str:
     """The ratios of test to training bags that correct the intervals of the layout's folds."""
     found = sorted({f"{c.test_train_ratio:.3g}" for c in layout.cells.values() if c.test_train_ratio is not None})
     return " and ".join(found) if len(found) < 3 else f"{found[0]} to {found[-1]}"
 
 
-def _marks(layout: Layout, cells: list[Cell], best: set[Place], tested: Mapping[Place, ToBest]) -> list[str]:
+def _marks(
+    layout: Layout, cells: list[Cell], best: set[CellKey], tested: Mapping[CellKey, BestComparison]
+) -> list[str]:
     if not best:
         return []
     line = "row" if layout.column_key == "method" else "column"
-    marked = f", {stages.MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
+    marked = f", {stages.ORACLE_MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
     better = {metric.better for metric in layout.metrics}
     which = f"{next(iter(better))} is better" if len(better) == 1 else "lower is better for losses"
     sentences = [f"Bold: best mean of a {line} ({which}{marked})."]

@@ -27,6 +27,7 @@ class Comparison(Comparisons, FormattedTable):
     """The table of all comparisons; shows itself in a notebook."""
 
     def sheet(self) -> Sheet:
+        """A line per comparison, and what the tests say and assume."""
         return comparison_sheet(self)
 
     def frame(self) -> pandas.DataFrame:
@@ -49,11 +50,12 @@ class Comparison(Comparisons, FormattedTable):
                     "interval": one.difference.kind, "test": test.name, "statistic": test.statistic, "p": test.p,
                     "p_holm": p_holm, "smallest_p": test.smallest_p, "units": one.units,
                 })  # fmt: skip
-        if any(stages.ORACLE_SEARCH in note for note in self.layout.notes):
+        if any(stages.ORACLE_SEARCH_NOTE in note for note in self.layout.notes):
             rows = [row | {"search_oracle": True} for row in rows]
         return pd.DataFrame(rows)
 
     def csv(self) -> str:
+        """`frame` as CSV."""
         return to_csv(self.frame())
 
 

@@ -1,4 +1,4 @@
-"""What `compare` found as a sheet: a line per comparison, and the sentences that say what the tests are."""
+"""Comparisons as a sheet: a line for each of them, and the sentences that say what the tests assume."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from analysis.cells.baseline_pairs import CellComparison
 from analysis.cells.comparisons import Comparisons
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
-from analysis.statistics.paired_tests import LEAST_PAIRS, smallest_wilcoxon
-from analysis.tables.caption import AVERAGED, NOT_ESTIMABLE, ratios
+from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
+from analysis.tables.caption import NOT_ESTIMABLE, REPEATS_AVERAGED, ratios_text
 from analysis.tables.number_style import styles_of
-from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet, column_head
+from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet, column_head
 from d2l_study.errors import listed
 
 
 def comparison_sheet(made: Comparisons) -> Sheet:
+    """A panel of lines for each panel of the layout that has comparisons."""
     layout = made.layout
     styles = styles_of(layout, [])
     panels = []
@@ -26,11 +27,14 @@ def comparison_sheet(made: Comparisons) -> Sheet:
                 continue
             column = column_head(panel, one.column)
             where = column if isinstance(column, str) else column.text
-            place = ", ".join(filter(None, (where, "" if one.replicate is None else f"r{one.replicate:03d}")))
+            compared_at = ", ".join(filter(None, (where, "" if one.replicate is None else f"r{one.replicate:03d}")))
             style = styles[layout.metric_of(one.column).name]
             decimals = style.decimals + 1
             head = f"{one.row.text} − {one.baseline.text}"
-            entries = [Entry(place), *(Entry(f"{v:.{decimals}f}", value=v) for v in (one.baseline_mean, one.mean))]
+            entries = [
+                Entry(compared_at),
+                *(Entry(f"{v:.{decimals}f}", value=v) for v in (one.baseline_mean, one.mean)),
+            ]
             count = one.difference.count if made.test == "paired" else None
             lines.append(Line(head, [*entries, _difference(one.difference, decimals, count), *_tests(made, one)]))
         if lines:
@@ -68,13 +72,13 @@ def _tests(made: Comparisons, one: CellComparison) -> list[Entry]:
         entries += [_p(test.p), _p(corrected)]
     if made.test != "paired":
         smallest = one.tests[0].smallest_p
-        return [*entries, _p(smallest) if smallest else NOTHING]
+        return [*entries, _p(smallest) if smallest else EMPTY]
     return entries if made.layout.folds else [*entries, _p(one.tests[1].smallest_p)]
 
 
 def _p(p: float) -> Entry:
     if math.isnan(p):
-        return NOTHING
+        return EMPTY
     return Entry("< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}", value=p)
 
 
@@ -101,14 +105,16 @@ def _caption(made: Comparisons) -> list[str]:
     elif made.layout.folds:
         sentences += [
             "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
-            f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios(made.layout)}), "
+            f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios_text(made.layout)}), "
             "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
             "said of another data set.",
-            *([AVERAGED] if made.layout.averages else []),
+            *([REPEATS_AVERAGED] if made.layout.averages else []),
         ]
     else:
         counts = sorted({one.tests[1].count for one in made.found})
-        least = listed(f"{smallest_wilcoxon(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
+        least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (
+            " pair" if counts == [1] else " pairs"
+        )
         reached = min((one.tests[1].smallest_p * count for one in made.found), default=math.nan)
         new = (
             "new initialisations on one given split"
@@ -122,7 +128,7 @@ def _caption(made: Comparisons) -> list[str]:
         ]
         if made.layout.designs == ["split"]:
             sentences.append("Nothing is said of other test bags or of another split.")
-        if reached >= 0.05:
+        if reached >= SIGNIFICANCE_LEVEL:
             sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
     if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
         sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")

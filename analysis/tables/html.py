@@ -76,7 +76,7 @@ def _entry(entry: Entry) -> str:
     mean = escape(entry.mean)
     mean = f"<strong>{mean}</strong>" if entry.best else f'<span class="tied">{mean}</span>' if entry.tied else mean
     spans = [f'<span class="{name}">{escape(text)}</span>' for name, text in
-             (("around", entry.around), ("count", entry.count)) if text]  # fmt: skip
+             (("around", entry.interval_text), ("count", entry.count)) if text]  # fmt: skip
     value = "" if entry.value is None else f' data-value="{entry.value!r}"'
     return f"<td{value}>{' '.join([mean, *spans])}</td>"
 

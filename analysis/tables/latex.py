@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from analysis.cells.layout import Label
 from analysis.rows.display_names import SYMBOLS
-from analysis.tables.sheet import NO_BREAK, NOTHING, Entry, Head, Line, Panel, Sheet, head_text, keep_together
+from analysis.tables.sheet import EMPTY, NO_BREAK, Entry, Head, Line, Panel, Sheet, head_text, keep_together
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -77,10 +77,10 @@ def _in_order(panels: list[Panel]) -> list[Head]:
 
 
 def _widened(panel: Panel, columns: list[Head]) -> Panel:
-    place = {column: i for i, column in enumerate(panel.columns)}
+    position = {column: i for i, column in enumerate(panel.columns)}
     groups = [
         replace(group, lines=[
-            Line(line.head, [line.entries[place[c]] if c in place else NOTHING for c in columns])
+            Line(line.head, [line.entries[position[c]] if c in position else EMPTY for c in columns])
             for line in group.lines
         ])
         for group in panel.groups
@@ -139,7 +139,7 @@ def _entry(entry: Entry) -> str:
         return escape_latex(entry.state) if entry.state == "–" else rf"\emph{{{escape_latex(entry.state)}}}"
     mean = _math(escape_latex(entry.mean))
     mean = rf"\textbf{{{mean}}}" if entry.best else rf"\underline{{{mean}}}" if entry.tied else mean
-    return " ".join(filter(None, (mean, escape_latex(entry.around), escape_latex(entry.count))))
+    return " ".join(filter(None, (mean, escape_latex(entry.interval_text), escape_latex(entry.count))))
 
 
 def _label(text: str) -> str:

@@ -9,16 +9,16 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.best import is_tied
-from analysis.cells.layout import METRICS, Cell, Label, Layout
+from analysis.cells.layout import METRICS, Cell, CellKey, Layout
 from analysis.rows.csv_text import guarded
-from analysis.rows.stages import ORACLE_SEARCH
+from analysis.rows.stages import ORACLE_SEARCH_NOTE
 from analysis.statistics.intervals import Interval
 from analysis.tables.study_sheet import TableContent
 
 if TYPE_CHECKING:
     import pandas
 
-SEARCHED = "search_oracle"
+ORACLE_SEARCH_COLUMN = "search_oracle"
 """A column of the tables, and of the rows, of a search that looked at true instance labels; others do not have it."""
 
 VALUE, POOLED = "value", "pooled_out_of_fold"
@@ -38,27 +38,27 @@ def long_rows(table: TableContent) -> tuple[list[str], list[dict[str, Any]]]:
     named = (k for labels in (layout.rows, layout.columns, layout.panels) for one in labels for k, _ in one.keys)
     stated = ("study", "metric", "split", "kind", "row", *keys, "stage", "teacher_method", "student_method", *named)
     rows: list[dict[str, Any]] = []
-    for place in itertools.product(layout.panels, layout.rows, layout.columns):
-        cell = layout.cells.get(place)
+    for cell_key in itertools.product(layout.panels, layout.rows, layout.columns):
+        cell = layout.cells.get(cell_key)
         if cell is None:
             continue
-        test = table.tested.get(place)
-        row = _row(layout, place, cell, VALUE, cell.interval, cell.status, "")
-        row |= {"best": place in table.best, "not_told_from_best": None if test is None else is_tied(test),
+        test = table.tested.get(cell_key)
+        row = _row(layout, cell_key, cell, VALUE, cell.interval, cell.status, "")
+        row |= {"best": cell_key in table.best, "not_told_from_best": None if test is None else is_tied(test),
                 "p_to_best": math.nan if test is None else test.p,
                 "p_to_best_holm": math.nan if test is None else test.p_holm}  # fmt: skip
         rows.append(row)
     if table.pooled is not None:
-        for place, cell in table.pooled.cells.items():
-            rows.append(_row(table.pooled, place, cell, POOLED, cell.interval, cell.status, ""))
+        for cell_key, cell in table.pooled.cells.items():
+            rows.append(_row(table.pooled, cell_key, cell, POOLED, cell.interval, cell.status, ""))
     for panel in layout.panels:
         for one in table.differences[panel]:
             for column, interval in one.by_column.items():
                 cell = layout.cells[panel, one.row, column]
                 status = "done" if interval.count == cell.planned else "partial" if interval.count else "missing"
-                place = (panel, one.row, column)
-                rows.append(_row(layout, place, cell, one.kind, interval, status, one.baseline))
-    marked = {SEARCHED: True} if any(ORACLE_SEARCH in note for note in layout.notes) else {}
+                cell_key = (panel, one.row, column)
+                rows.append(_row(layout, cell_key, cell, one.kind, interval, status, one.baseline))
+    marked = {ORACLE_SEARCH_COLUMN: True} if any(ORACLE_SEARCH_NOTE in note for note in layout.notes) else {}
     return [*dict.fromkeys([*stated, *NUMBERS, *TESTS, *marked])], [row | marked for row in rows]
 
 
@@ -89,18 +89,18 @@ def long_csv(table: TableContent) -> str:
 
 def _row(
     layout: Layout,
-    place: tuple[Label, Label, Label],
+    cell_key: CellKey,
     cell: Cell,
     kind: str,
     interval: Interval,
     status: str,
     baseline: str,
 ) -> dict[str, Any]:
-    labels = [one for one in place if one.key is not None and one.key != METRICS]
-    own: dict[str, Any] = {str(one.key): one.value for one in labels} | {k: v for one in place for k, v in one.keys}
+    labels = [one for one in cell_key if one.key is not None and one.key != METRICS]
+    own: dict[str, Any] = {str(one.key): one.value for one in labels} | {k: v for one in cell_key for k, v in one.keys}
     return {
         "study": layout.study, **own, "metric": cell.metric.name, "split": cell.metric.split, "kind": kind,
-        "row": place[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
+        "row": cell_key[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
         "student_method": cell.origin.student_method, "mean": interval.mean, "lower": interval.lower,
         "upper": interval.upper, "half_width": interval.half_width, "count": interval.count, "planned": cell.planned,
         "status": status, "interval": interval.kind, "baseline": baseline,

@@ -24,6 +24,7 @@ def write_markdown(sheet: Sheet) -> str:
 
 
 def escape_markdown(text: str) -> str:
+    """The text with the signs of Markdown written out."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
 
 

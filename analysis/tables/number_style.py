@@ -46,12 +46,14 @@ class NumberStyle:
         return cls(decimals, asymmetric, asymmetric and columns <= BOUNDS_UP_TO, finer)
 
     def mean(self, interval: Interval) -> str:
+        """The mean as it is printed."""
         return f"{interval.mean:.{self.decimals}f}".replace("-", "−")
 
     def rounded(self, interval: Interval) -> float:
+        """The mean as it is printed, as a number."""
         return float(f"{interval.mean:.{self.decimals}f}")
 
-    def around(self, interval: Interval) -> str:
+    def interval_text(self, interval: Interval) -> str:
         """What follows the mean: the interval, without the count."""
         if not interval.has_bounds:
             return ""
@@ -61,7 +63,7 @@ class NumberStyle:
 
     def text(self, interval: Interval) -> str:
         """The mean and what follows it."""
-        return " ".join(filter(None, (self.mean(interval), self.around(interval))))
+        return " ".join(filter(None, (self.mean(interval), self.interval_text(interval))))
 
     def difference(self, interval: Interval) -> tuple[str, str]:
         """The mean with its sign, and what follows it. Its t interval is symmetric, so it always has a half-width."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.partitions import DRAWN, Partition, interval_of, partitions_of
+from analysis.cells.partitions import DRAWN, Partition, metric_interval, partitions_of
 from analysis.cells.search_results import Trial, best_trial, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import heading_of
 from analysis.tables.markdown import aligned
 from analysis.tables.number_style import BOTH_BOUNDS
+from d2l_study.options import value_text
 from d2l_study.study.ledger.search_document import read_document
 
 if TYPE_CHECKING:
@@ -77,16 +78,14 @@ def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mappi
     mine = rows[(rows["config_id"] == trial["config_id"]) & (rows["method"] == trial["arm"])]
     if metric not in mine[mine["status"] == "done"]:
         return "–"
-    interval = interval_of(mine, metric, partitions.get(str(trial["config_id"]), DRAWN))
+    interval = metric_interval(mine, metric, partitions.get(str(trial["config_id"]), DRAWN))
     return f"{BOTH_BOUNDS.text(interval)} ({interval.count})"
 
 
 def _settings_text(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.split('.')[-1]}={_param_text(value)}" for key, value in params.items()) or "(fixed)"
-
-
-def _param_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        ", ".join(f"{key.split('.')[-1]}={value_text(value, digits=4)}" for key, value in params.items()) or "(fixed)"
+    )
 
 
 def _value_text(value: float) -> str:

@@ -19,7 +19,7 @@ class Entry:
     """One cell. Where `state` is given it stands alone: `failed`, `missing`, `–`."""
 
     mean: str = ""
-    around: str = ""
+    interval_text: str = ""
     """`± 0.021` or `[0.921, 0.971]`."""
     count: str = ""
     """`(5)` or `(4 of 5)`."""
@@ -32,18 +32,21 @@ class Entry:
 
     def with_mean(self, mean: str) -> str:
         """The text, with `mean` (marked up) in the place of the mean."""
-        return self.state or " ".join(filter(None, (mean, self.around, self.count)))
+        return self.state or " ".join(filter(None, (mean, self.interval_text, self.count)))
 
     @property
     def text(self) -> str:
+        """Mean, interval and count, or the state."""
         return self.with_mean(self.mean)
 
 
-NOTHING = Entry(state="–")
+EMPTY = Entry(state="–")
 
 
 @dataclass(frozen=True)
 class Line:
+    """A row: its head and an entry for each column."""
+
     head: Head
     entries: list[Entry]
 
@@ -60,6 +63,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Panel:
+    """A table over its columns, with a head of its own where there are several."""
+
     head: Head
     columns: list[Head]
     groups: list[Group]
@@ -68,6 +73,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Sheet:
+    """A title, panels and a caption."""
+
     title: str
     name: str
     """Unique within a document: for labels and anchors."""
@@ -96,6 +103,7 @@ def keep_together(text: str) -> str:
 
 
 def head_text(head: Head) -> str:
+    """The text of a head."""
     return head if isinstance(head, str) else head.text
 
 

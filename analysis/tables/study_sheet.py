@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from analysis.cells.best import Place, ToBest, is_tied
+from analysis.cells.best import BestComparison, is_tied
 from analysis.cells.differences import Difference
-from analysis.cells.layout import METRICS, Cell, Label, Layout
-from analysis.rows import published, stages
+from analysis.cells.layout import METRICS, Cell, CellKey, Label, Layout
+from analysis.rows import stages
+from analysis.rows.published_results import PublishedResult, published_caption
 from analysis.tables.caption import caption
 from analysis.tables.number_style import NumberStyle, styles_of
-from analysis.tables.sheet import NOTHING, Entry, Group, Line, Panel, Sheet, column_head
+from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet, column_head
 from d2l_study.errors import listed
 
 
@@ -22,11 +23,11 @@ class TableContent:
     layout: Layout
     differences: dict[Label, list[Difference]]
     """The paired differences of each panel."""
-    best: set[Place]
-    tested: dict[Place, ToBest]
+    best: set[CellKey]
+    tested: dict[CellKey, BestComparison]
     pooled: Layout | None = None
     """Pooled out-of-fold figures, arranged alike; a repeat is their replicate."""
-    published: list[published.Published] = field(default_factory=list)
+    published: list[PublishedResult] = field(default_factory=list)
     not_pooled: list[str] = field(default_factory=list)
     """The repeats that lack a fold, and so have no pooled figures."""
 
@@ -62,7 +63,7 @@ class _SheetMaker:
             )
         if content.not_pooled:
             sentences.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
-        sentences += published.caption(content.published)
+        sentences += published_caption(content.published)
         name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
         return Sheet(title, name, [self._panel(panel) for panel in layout.panels], sentences)
 
@@ -87,18 +88,18 @@ class _SheetMaker:
     def _line(self, panel: Label, row: Label, columns: list[Label]) -> Line:
         return Line(row, [self._entry((panel, row, column)) for column in columns])
 
-    def _entry(self, place: Place) -> Entry:
-        cell = self.layout.cells.get(place)
-        tied = is_tied(self.content.tested.get(place)) and place not in self.content.best
-        return entry(cell, self.styles, best=place in self.content.best, tied=tied)
+    def _entry(self, cell_key: CellKey) -> Entry:
+        cell = self.layout.cells.get(cell_key)
+        tied = is_tied(self.content.tested.get(cell_key)) and cell_key not in self.content.best
+        return cell_entry(cell, self.styles, best=cell_key in self.content.best, tied=tied)
 
     def _difference(self, difference: Difference, column: Label) -> Entry:
         interval = difference.by_column.get(column)
         if interval is None or interval.count == 0:
-            return NOTHING
-        mean, around = self.styles[self.layout.metric_of(column).name].difference(interval)
+            return EMPTY
+        mean, interval_text = self.styles[self.layout.metric_of(column).name].difference(interval)
         count = "" if interval.kind == "not estimable" else f"({interval.count})"
-        return Entry(mean, around, count, value=interval.mean)
+        return Entry(mean, interval_text, count, value=interval.mean)
 
     def _pooled(self, panel: Label, columns: list[Label]) -> list[Group]:
         pooled = self.content.pooled
@@ -108,7 +109,9 @@ class _SheetMaker:
         for row in pooled.rows_of(panel):
             cells = [pooled.cells.get((panel, row, column)) for column in columns]
             if any(cell is not None and cell.values for cell in cells):
-                entries = [entry(cell, self.styles) if cell is not None and cell.values else NOTHING for cell in cells]
+                entries = [
+                    cell_entry(cell, self.styles) if cell is not None and cell.values else EMPTY for cell in cells
+                ]
                 lines.append(Line(row, entries))
         return [Group("pooled out of fold, by repeat", lines)] if lines else []
 
@@ -122,23 +125,26 @@ class _SheetMaker:
         for method in dict.fromkeys(one.method for one in there):
             values = {one.column: one for one in there if one.method == method}
             entries = [published_entry(values.get(name)) for name in names]
-            if any(one is not NOTHING for one in entries):
+            if any(one is not EMPTY for one in entries):
                 lines.append(Line(method, entries))
         return [Group("published, other splits", lines)] if lines else []
 
 
-def entry(cell: Cell | None, styles: Mapping[str, NumberStyle], *, best: bool = False, tied: bool = False) -> Entry:
+def cell_entry(
+    cell: Cell | None, styles: Mapping[str, NumberStyle], *, best: bool = False, tied: bool = False
+) -> Entry:
     """What stands in the place of a cell."""
     if cell is None or cell.status == "no such metric":
-        return NOTHING
+        return EMPTY
     if not cell.values:
         return Entry(state=cell.status)
     style, interval = styles[cell.metric.name], cell.interval
-    return Entry(style.mean(interval), style.around(interval), _count(cell), best, tied, value=interval.mean)
+    return Entry(style.mean(interval), style.interval_text(interval), _count(cell), best, tied, value=interval.mean)
 
 
-def published_entry(one: published.Published | None) -> Entry:
-    return NOTHING if one is None else Entry(f"{one.value:.3f}", value=one.value)
+def published_entry(one: PublishedResult | None) -> Entry:
+    """What stands in the place of a published result; a dash for none."""
+    return EMPTY if one is None else Entry(f"{one.value:.3f}", value=one.value)
 
 
 def _count(cell: Cell) -> str:
@@ -152,5 +158,5 @@ def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:
     """The rows under the headings of their stages; one group without a heading if there is only one."""
     groups: dict[str, list[Label]] = {}
     for row in rows:
-        groups.setdefault(stages.group(row.stage), []).append(row)
+        groups.setdefault(stages.group_heading(row.stage), []).append(row)
     return [*groups.items()] if len(groups) > 1 else [("", rows)]

@@ -8,7 +8,8 @@ methods against metrics, a panel for bags and one for instances, with pooled out
 0.952 ± 0.021 (4 of 5)     one of five replicates is not there
 
 In a distillation study teachers, students and references are groups of rows, and students are also compared with
-their teachers. The best of a column is bold; from 10 replicates on, what a test cannot tell from it is marked (`best`).
+their teachers. The best of a column is bold; from 10 replicates on, what a test cannot tell from it is marked
+(`cells.best`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.cells.arrange import arrange
-from analysis.cells.best import best_cells, versus_best
+from analysis.cells.best import best_cells, compare_with_best
 from analysis.cells.differences import differences
 from analysis.cells.layout import METRICS, default_columns, default_panel
 from analysis.cells.partitions import NOT_POOLED
-from analysis.rows import published
 from analysis.rows.metrics import histology_metrics
+from analysis.rows.published_results import published_results
 from analysis.tables.formatted import FormattedTable
 from analysis.tables.long_form import long_csv, long_frame
 from analysis.tables.number_style import styles_of
@@ -39,6 +40,7 @@ class Table(TableContent, FormattedTable):
     """The table of a study; shows itself in a notebook."""
 
     def sheet(self) -> Sheet:
+        """Groups of rows by stage, differences and caption."""
         return study_sheet(self)
 
     def frame(self) -> pandas.DataFrame:
@@ -46,6 +48,7 @@ class Table(TableContent, FormattedTable):
         return long_frame(self)
 
     def csv(self) -> str:
+        """`frame` as CSV."""
         return long_csv(self)
 
 
@@ -81,7 +84,7 @@ def table(
     if columns == METRICS and metrics is None:
         metrics = histology_metrics(rows) or None
     layout = arrange(rows, metrics, row_key, columns, panel, test_train_ratio=test_train_ratio)
-    made = Table(layout, {one: differences(layout, one) for one in layout.panels}, set(), versus_best(layout))
+    made = Table(layout, {one: differences(layout, one) for one in layout.panels}, set(), compare_with_best(layout))
     styles = styles_of(layout, made.all_differences)
     made.best = best_cells(layout, lambda cell: styles[cell.metric.name].rounded(cell.interval))
     if pooled is not None and columns == METRICS:
@@ -91,7 +94,7 @@ def table(
             lacking = {name: math.nan for name in names if name not in pooled}
             made.pooled = arrange(pooled.assign(**lacking), names, row_key, columns, panel)
     if with_published:
-        made.published = published.figures(layout.datasets)
+        made.published = published_results(layout.datasets)
     return made
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 import analysis
 from analysis.cells.arrange import arrange
-from analysis.cells.best import is_tied, versus_best
+from analysis.cells.best import compare_with_best, is_tied
 from analysis.cli import main
 from analysis.statistics.delong import delong_test
 from analysis.statistics.paired_tests import corrected_t, holm
@@ -187,7 +187,7 @@ def test_what_cannot_be_told_from_the_best_is_marked_from_ten_replicates_on(root
     line = next(line for line in text.splitlines() if line.startswith(("| none ", "| vat ")) and " *0." in line)
     assert line.count(" *0.") == 1
     assert r"\underline{0." in render(rows, format="latex")
-    assert versus_best(arrange(rows[rows["replicate"] < 9])) == {}
+    assert compare_with_best(arrange(rows[rows["replicate"] < 9])) == {}
 
 
 def test_the_command_prints_and_writes(root, tmp_path, capsys):

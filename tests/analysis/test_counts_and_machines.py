@@ -8,9 +8,9 @@ from make_folds import make_folds
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.cells.machines import differing_rows
+from analysis.cells.hardware import hardware_differences_of_rows
 from analysis.cli import main
-from analysis.figures.drawing import figure
+from analysis.figures.figure import figure
 from analysis.figures.paired import draw_pairs
 from analysis.figures.reliability import Reliability
 from analysis.report.report import make_report
@@ -114,7 +114,7 @@ def test_heat_maps_and_the_report_say_it_too(tmp_path):
     report, plain = make_report(changed), make_report(rows)
     summary = report[: report.index("What was studied")]
     assert PRECISION in summary and "differ in precision" not in plain
-    assert len(differing_rows(changed)) == 2 and differing_rows(rows) == []
+    assert len(hardware_differences_of_rows(changed)) == 2 and hardware_differences_of_rows(rows) == []
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from make_study import make_distillation, make_study
 from scipy import stats
 
-from analysis.cells.chosen import ranked, tied_first
 from analysis.cells.search_results import tied_trials
-from analysis.report.facts import best_trials
+from analysis.cells.selection import ranked_by_validation, ties_for_first
 from analysis.report.findings import findings, verdict
-from analysis.report.mlflow_links import Pages
+from analysis.report.mlflow_links import MlflowLinks
 from analysis.report.report import make_report
+from analysis.report.sections import best_trials
 from analysis.statistics.paired_tests import holm
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
@@ -36,9 +36,9 @@ def test_equal_validation_is_said_to_be_a_tie(rows):
     means = tied[tied["num_bags"] == 50].groupby("method")["bag_auc"].mean()
     assert all(f"{method} {mean:.3f}" in first for method, mean in means.items())
     assert re.match(r"K = 10, n = 100: (none|vat) has the highest validation AUC of 2; its bag AUC", second)
-    page = "".join(best_trials(tied, Pages()))
+    page = "".join(best_trials(tied, MlflowLinks()))
     assert "Up to 2 tie at the highest validation AUC in 1 of 2 tasks" in page
-    assert " tie at " not in "".join(best_trials(rows, Pages()))
+    assert " tie at " not in "".join(best_trials(rows, MlflowLinks()))
 
 
 def test_the_only_arm_has_beaten_nobody(rows):
@@ -50,8 +50,8 @@ def test_the_only_arm_has_beaten_nobody(rows):
 def test_a_mean_over_fewer_replicates_ties_with_none(rows):
     tied = rows.assign(val_bag_auc=0.9)
     tied.loc[(tied["method"] == "vat") & (tied["replicate"] == 0), "status"] = "failed"
-    order = ranked(tied)
-    assert tied_first(order[order["num_bags"] == 50]) == 1
+    order = ranked_by_validation(tied)
+    assert ties_for_first(order[order["num_bags"] == 50]) == 1
 
 
 def test_verdicts_are_those_of_holms_correction_and_not_of_the_interval(rows):
@@ -86,11 +86,11 @@ def test_students_are_corrected_over_all_students(tmp_path):
 def _all(rows):
     import analysis.report.findings as module
 
-    before, module.FINDINGS = module.FINDINGS, 1000
+    before, module.MOST_FINDINGS = module.MOST_FINDINGS, 1000
     try:
         return lines_of(rows)
     finally:
-        module.FINDINGS = before
+        module.MOST_FINDINGS = before
 
 
 def test_below_five_pairs_there_is_no_verdict_in_report_or_table(rows):
@@ -115,4 +115,4 @@ def test_trials_that_tie_are_all_named_once():
 
 
 def test_an_empty_ranking_ties_nothing():
-    assert tied_first(pd.DataFrame()) == 0
+    assert ties_for_first(pd.DataFrame()) == 0

@@ -16,7 +16,7 @@ from analysis.cells.layout import METRICS
 from analysis.cells.out_of_fold import pooled_rows
 from analysis.cli import main
 from analysis.figures.paired import draw_pairs
-from analysis.rows import published
+from analysis.rows.published_results import published_results
 from analysis.tables.study_table import render, table
 
 
@@ -100,7 +100,7 @@ def test_published_figures_name_their_source_and_stand_only_beside_their_own_dat
     assert "PMC10072016, Table 6" in made.text()
     assert "other splits" in made.text()
     assert not any(g.heading.startswith("published") for g in made.sheet().panels[1].groups)
-    assert published.figures(["mnist", "breast"]) == []
+    assert published_results(["mnist", "breast"]) == []
     assert main(["tables", "breasted", "--root", str(root), "--published"]) == 2
     assert "no published figures of breast" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from make_study import make_study
 from scipy.special import expit
 
 import analysis
-from analysis.rows.results import export
+from analysis.rows.exported_files import export
 from d2l_study.errors import UserError
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 

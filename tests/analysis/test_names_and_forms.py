@@ -15,7 +15,7 @@ from analysis.figures.reliability import Reliability
 from analysis.report.report import make_report
 from analysis.rows.csv_text import guarded, unguarded
 from analysis.rows.display_names import Names, with_labels
-from analysis.rows.results import export
+from analysis.rows.exported_files import export
 from analysis.statistics.intervals import paired_difference
 from analysis.tables.comparison import compare
 from analysis.tables.sheet import NO_BREAK, keep_together
@@ -123,7 +123,7 @@ def test_a_temperature_is_no_wider_than_it_can_be(tmp_path):
     assert entry.mean == f"{np.exp(np.log(own).mean()):.2f}"
     half = 12.706 * np.log(own).std() / np.sqrt(2)
     beyond = np.exp(np.log(own).mean() - half) < 0.05 and np.exp(np.log(own).mean() + half) > 20
-    assert (entry.around == "[not estimable]") == beyond and "e+" not in entry.around
+    assert (entry.interval_text == "[not estimable]") == beyond and "e+" not in entry.interval_text
 
 
 def test_captions_keep_a_number_and_its_noun_together(root):

@@ -16,8 +16,9 @@ import analysis
 from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS
 from analysis.cells.out_of_fold import pooled_rows
-from analysis.cells.partitions import interval_of, partitions_of
-from analysis.report.facts import studied
+from analysis.cells.partitions import metric_interval, partitions_of
+from analysis.report.sections import study_facts
+from analysis.rows.exported_files import export
 from analysis.statistics.intervals import paired_difference
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
@@ -112,7 +113,7 @@ def test_a_given_split_is_no_cross_validation(tmp_path, older):
     assert made.pooled is None and not made.not_pooled
     compared = " ".join(compare(rows).text().split())
     assert "new initialisations on one given split" in compared and "Wilcoxon" in compared
-    assert dict(studied(rows))["replicates"] == "8 (trainings on one given split)"
+    assert dict(study_facts(rows))["replicates"] == "8 (trainings on one given split)"
     with pytest.raises(UserError, match="is of folds, and these replicates are none"):
         table(rows, test_train_ratio=0.2)
 
@@ -156,13 +157,13 @@ def test_drawn_bags_have_no_partition(tmp_path):
     rows = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,)).rows()
     assert partitions_of(rows) == {}
     own = rows[rows["method"] == "vat"]
-    assert interval_of(own, "bag_auc") == analysis.mean_interval(own["bag_auc"])
+    assert metric_interval(own, "bag_auc") == analysis.mean_interval(own["bag_auc"])
 
 
 def test_what_a_file_keeps_gives_the_same_intervals(tmp_path):
     rows = study(tmp_path, dataset="manifest", repeats=2, partition="given folds", folds_key=10)
     for suffix in ("csv", "parquet"):
-        analysis.rows.results.export(rows, tmp_path / f"rows.{suffix}")
+        export(rows, tmp_path / f"rows.{suffix}")
         again = analysis.load(tmp_path / f"rows.{suffix}")
         assert cell_of(again).interval == cell_of(rows).interval
 

@@ -8,9 +8,9 @@ import pytest
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.cells import chosen
+from analysis.cells.selection import ranked_by_validation, selected_rows
 from analysis.cli import main
-from analysis.report.mlflow_links import find_pages
+from analysis.report.mlflow_links import find_mlflow_links
 from analysis.report.report import make_report
 from analysis.tables.study_table import table
 from d2l_study.errors import UserError
@@ -126,7 +126,7 @@ def test_a_large_study_shows_what_validation_chose(tmp_path):
     many = pd.concat(parts, ignore_index=True)
     many.attrs = {"study": "made", "varied": ["learning_rate"]}
     best = many.groupby("config_id")["val_bag_auc"].mean().idxmax()
-    assert chosen.chosen_rows(many)["config_id"].unique().tolist() == [best]
+    assert selected_rows(many)["config_id"].unique().tolist() == [best]
     page = Page(make_report(many))
     assert any(row[0] == best for one in page.tables for row in one)
     value = f"{many[many.config_id == best]['bag_auc'].mean():.3f}"
@@ -135,7 +135,7 @@ def test_a_large_study_shows_what_validation_chose(tmp_path):
 
 
 def test_the_oracle_is_never_among_the_best(tmp_path):
-    order = chosen.ranked(make_distillation(tmp_path, replicates=3).rows())
+    order = ranked_by_validation(make_distillation(tmp_path, replicates=3).rows())
     assert "oracle" not in set(order["stage"])
     assert {"teacher", "student"} <= set(order["stage"])
 
@@ -179,12 +179,12 @@ def test_links_lead_to_the_pages_of_a_local_store(tmp_path):
         "('d2l.config_id', 'c', 'r3'), ('d2l.kind', 'study', 'p');"
     )
     database.commit()
-    pages = find_pages("made", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    pages = find_mlflow_links("made", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert pages.by_config == {"a": "http://127.0.0.1:5000/#/experiments/3/runs/r1?workflowType=machine_learning"}
     assert pages.study.endswith("/runs/p?workflowType=machine_learning")
-    assert find_pages("made", f"sqlite:///{tmp_path / 'no.db'}").by_config == {}
+    assert find_mlflow_links("made", f"sqlite:///{tmp_path / 'no.db'}").by_config == {}
     (tmp_path / "broken.db").write_text("no database")
-    assert find_pages("made", f"sqlite:///{tmp_path / 'broken.db'}").by_config == {}
+    assert find_mlflow_links("made", f"sqlite:///{tmp_path / 'broken.db'}").by_config == {}
 
 
 def test_the_command_writes_a_file_and_answers_mistakes(root, tmp_path, capsys):
@@ -236,7 +236,7 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
     import pandas as pd
     from PIL import Image
 
-    from analysis.report.figures import overlays
+    from analysis.report.figure_section import score_maps
     from d2l_study.study.mlflow import map_pictures
 
     runs = [  # config, stage, method, validation, test
@@ -259,6 +259,6 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
         return {"overlays/1.png": out.getvalue}
 
     monkeypatch.setattr(map_pictures, "map_pictures", drawn)
-    pieces = overlays(rows, folder)
+    pieces = score_maps(rows, folder)
     assert asked == [("t2", None), ("s1", "t1"), ("c1", None), ("p1", None)]
     assert [word in piece for word, piece in zip(("vat", "none → s", "cam", "peak"), pieces, strict=True)] == [True] * 4

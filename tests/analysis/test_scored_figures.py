@@ -17,12 +17,20 @@ from sklearn import metrics
 import analysis
 from analysis.cells.arrange import arrange
 from analysis.cells.out_of_fold import pooled_rows
-from analysis.cells.predictions import band, scored_cells
-from analysis.figures import heatmap, learning_curves, roc, style
+from analysis.cells.scored_cells import scored_cells
+from analysis.figures import heatmap, learning_curves, roc
+from analysis.figures.marks import COLOURS
 from analysis.figures.reliability import Reliability
 from analysis.figures.sizes import SIZES
-from analysis.statistics.calibration import bins_of, brier, calibration_error, calibration_of, fit_temperature, sigmoid
-from analysis.statistics.curve_averages import GRID, RECALL_GRID, precision_on_grid, roc_on_grid, sensitivity_at
+from analysis.statistics.calibration import (
+    brier,
+    calibration_error,
+    calibration_of,
+    fit_temperature,
+    reliability_bins,
+    sigmoid,
+)
+from analysis.statistics.roc_curves import GRID, RECALL_GRID, mean_band, precision_on_grid, roc_on_grid, sensitivity_at
 from d2l_study.errors import UserError
 
 
@@ -69,7 +77,7 @@ def test_the_band_of_an_roc_curve_is_the_t_interval_of_the_replicates(rows):
         curves.append(np.interp(GRID, false, true))
     half = stats.t.ppf(0.975, 3) * np.std(curves, axis=0, ddof=1) / 2
     mean = np.mean(curves, axis=0)
-    line = next(one for one in axis.get_lines() if one.get_color() == style.COLOURS[1])
+    line = next(one for one in axis.get_lines() if one.get_color() == COLOURS[1])
     assert line.get_ydata()[1:] == pytest.approx(mean[1:])
     corners = axis.collections[1].get_paths()[0].vertices[:, 1]
     assert corners.max() == pytest.approx(min(1, (mean + half).max()))
@@ -89,7 +97,7 @@ def test_what_kept_no_predictions_is_counted(tmp_path):
 
 
 def test_a_band_needs_two_curves():
-    mean, lower, upper = band(np.array([[0.2, 0.4]]), None)
+    mean, lower, upper = mean_band(np.array([[0.2, 0.4]]), None)
     assert mean.tolist() == [0.2, 0.4]
     assert np.isnan(lower).all()
     assert np.isnan(upper).all()
@@ -104,7 +112,7 @@ def test_calibration_error_by_a_loop():
             error += abs(sum(labels[i] for i in inside) - sum(scores[i] for i in inside)) / len(scores)
     assert calibration_error(labels, scores) == pytest.approx(error)
     assert brier(labels, scores) == pytest.approx(metrics.brier_score_loss(labels, scores))
-    assert bins_of(labels, scores)[0].sum() == len(scores)
+    assert reliability_bins(labels, scores)[0].sum() == len(scores)
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 6.0])
@@ -164,7 +172,7 @@ def test_the_reliability_figure_shows_shares_of_positives(rows):
     figure = Reliability.of(rows, "bag").draw()
     axis = next(a for a in figure.axes if a.get_title() == "K = 10, n = 50, as trained")
     labels, logits = (np.concatenate(part) for part in zip(*stored(rows, "none", 50), strict=True))
-    count, score, share = bins_of(labels, 1 / (1 + np.exp(-logits)))
+    count, score, share = reliability_bins(labels, 1 / (1 + np.exp(-logits)))
     line = next(one for one in axis.get_lines() if one.get_color() == "#000000" and one.get_marker() == "o")
     assert line.get_xdata() == pytest.approx(score[count >= 5])
     assert line.get_ydata() == pytest.approx(share[count >= 5])
@@ -257,8 +265,8 @@ def test_labels_do_not_overlap_in_any_size(tmp_path, rows, size):
         Reliability.of(rows, "bag").draw(size),
         heatmap.draw_heatmap(grid, size=size),
         heatmap.draw_heatmap(grid.replace({"method": long}), size=size),
-        metric_curves.draw(grid, size=size),
-        metric_curves.draw(students, size=size),
+        metric_curves.draw_metric_curves(grid, size=size),
+        metric_curves.draw_metric_curves(students, size=size),
         paired.draw_pairs(students, size=size),
     ]
     for figure in drawn:
@@ -276,12 +284,12 @@ def test_colours_of_a_heat_map_rise_in_grey():
 
 
 def test_a_figure_is_written_in_every_format(tmp_path, rows):
-    from analysis.figures.metric_curves import save
+    from analysis.figures.files import save_figure
 
     figure = roc.draw_roc(rows, "pr", "instance")
     heads = {".svg": b"<?xml", ".pdf": b"%PDF", ".png": b"\x89PNG"}
     for suffix, head in heads.items():
-        assert io.FileIO(save(figure, tmp_path / f"f{suffix}")).read(5).startswith(head[:4])
+        assert io.FileIO(save_figure(figure, tmp_path / f"f{suffix}")).read(5).startswith(head[:4])
 
 
 @pytest.mark.parametrize(("kept", "expected"), [("seen", "seen"), ("earlier", None), ("earlier, no noise", "true")])

@@ -5,9 +5,9 @@ from make_folds import make_folds
 from make_study import make_study
 
 import analysis
-from analysis.cells.chosen import where
+from analysis.cells.row_filter import rows_where
 from analysis.cli import main
-from analysis.rows.results import export
+from analysis.rows.exported_files import export
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
 from d2l_study.errors import UserError
@@ -107,7 +107,7 @@ def test_examples_are_of_the_option_and_shown_names_are_taken(root, capsys):
     rows = analysis.load("A", root)
     shown, plain = (compare(rows, {"method": name}) for name in ("Attention MIL", "none"))
     assert shown.frame().equals(plain.frame())
-    assert analysis.figure(where(rows, {"method": "Attention MIL"}))
+    assert analysis.figure(rows_where(rows, {"method": "Attention MIL"}))
     with pytest.raises(UserError, match="no row has it"):
         compare(rows, {"method": "Attention"})
     with pytest.raises(UserError, match=r"^format 'docx': not known"):

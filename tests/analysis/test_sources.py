@@ -4,10 +4,11 @@ import pytest
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.rows.results import export
+from analysis.rows.exported_files import export
 from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 from d2l_study.study.commands import sync
+from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.mlflow import run_page
 
 
@@ -23,7 +24,7 @@ def root(tmp_path_factory):
 def uri(root):
     uri = f"sqlite:///{root / 'mlflow.db'}"
     for name in ("made", "distilled"):
-        folder = analysis.rows.results.find_study(name, str(root))
+        folder = find_study(name, str(root))
         page = run_page.study_page(folder)
         sync.sync_mlflow(folder, uri, tags=page.tags, params=page.params)
     return uri

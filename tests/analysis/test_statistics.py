@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from analysis.statistics.cluster_bootstrap import cluster_bootstrap
 from analysis.statistics.delong import delong_covariance, delong_test
 from analysis.statistics.intervals import mean_difference, mean_interval
-from analysis.statistics.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon, wilcoxon
+from analysis.statistics.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon_p, wilcoxon
 
 # 113 patients with aneurysmal subarachnoid haemorrhage: outcome (1 poor), WFNS grade, S100β in µg/l. Turck et al.,
 # Intensive Care Medicine 36, 2010; the example data `aSAH` of the R package pROC. The wanted values are what
@@ -121,9 +121,9 @@ def test_wilcoxon_with_ties_and_zeros_is_exact(differences):
 @pytest.mark.parametrize("count", [2, 5, 10, 20])
 def test_the_smallest_p_is_reached_when_all_pairs_agree_and_never_passed(count):
     rng = np.random.default_rng(count)
-    assert wilcoxon(rng.uniform(0.1, 1, count)).p == pytest.approx(smallest_wilcoxon(count))
-    assert min(wilcoxon(rng.normal(1, 1, count)).p for _ in range(30)) >= smallest_wilcoxon(count) - 1e-12
-    assert smallest_wilcoxon(5) == 0.0625
+    assert wilcoxon(rng.uniform(0.1, 1, count)).p == pytest.approx(smallest_wilcoxon_p(count))
+    assert min(wilcoxon(rng.normal(1, 1, count)).p for _ in range(30)) >= smallest_wilcoxon_p(count) - 1e-12
+    assert smallest_wilcoxon_p(5) == 0.0625
 
 
 def test_no_differences_and_no_spread():

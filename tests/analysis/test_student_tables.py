@@ -13,7 +13,8 @@ from scipy.special import logit
 from analysis.cells.arrange import arrange
 from analysis.cells.differences import TO_BASELINE, TO_TEACHER, differences
 from analysis.figures import style
-from analysis.figures.metric_curves import draw, marks_of
+from analysis.figures.marks import COLOURS, LINES, marks_of, stage_marks
+from analysis.figures.metric_curves import draw_metric_curves
 from analysis.figures.paired import draw_pairs
 from analysis.statistics.intervals import mean_difference
 from analysis.tables.study_table import render
@@ -239,16 +240,16 @@ def test_nothing_to_pair_is_said(made, tmp_path):
 
 
 def test_curves_tell_teacher_student_and_reference_apart(made):
-    (legend,) = draw(made).legends
+    (legend,) = draw_metric_curves(made).legends
     assert len(legend.get_lines()) == 2 + 8 + 4
     layout = arrange(made)
     looks = {row.text: mark for row, mark in marks_of(layout).items()}
     assert len({(mark.colour, mark.marker, str(mark.line)) for mark in looks.values()}) == len(looks)
-    assert (looks["oracle †"].colour, looks["oracle †"].line) == (style.GREY, style.LINES[1])
-    assert {looks[f"attention of {t}"].colour for t in ("none", "vat")} == {style.COLOURS[-1]}
+    assert (looks["oracle †"].colour, looks["oracle †"].line) == (style.GREY, LINES[1])
+    assert {looks[f"attention of {t}"].colour for t in ("none", "vat")} == {COLOURS[-1]}
     drawn = legend.get_lines()[-1]
     assert (drawn.get_color(), drawn.get_linestyle()) == (style.GREY, "--")
-    names = [text.get_text() for text in draw(made, "bag_auc").legends[0].get_texts()]
+    names = [text.get_text() for text in draw_metric_curves(made, "bag_auc").legends[0].get_texts()]
     assert not any(name.startswith("attention") for name in names)
 
 
@@ -258,17 +259,17 @@ def test_looks_differ_without_colour(students):
     curves = [("teacher", t, "") for t in teachers]
     curves += [("student", t, f"s{i}") for t in teachers for i in range(students)]
     curves += [("bag_label", "bag_label", ""), *(("attention", t, "") for t in teachers), ("oracle", "oracle", "")]
-    looks = style.staged_marks(curves)
+    looks = stage_marks(curves)
     assert len({(look.marker, str(look.line)) for look in looks}) == len(curves)
     own = dict(zip(curves, looks, strict=True))
     same = "colour" if students <= 4 else "line"
     for t in teachers:
         assert len({str(getattr(own[c], same)) for c in curves if c[1] == t and c[0] in ("teacher", "student")}) == 1
-    assert {own[c].colour for c in curves[-5:]} == {style.COLOURS[-1], style.GREY}
+    assert {own[c].colour for c in curves[-5:]} == {COLOURS[-1], style.GREY}
 
 
 def test_ticks_of_a_logit_axis_do_not_touch(tmp_path):
-    figure = draw(make_distillation(tmp_path, num_bags=(50,)).rows(), scale="logit")
+    figure = draw_metric_curves(make_distillation(tmp_path, num_bags=(50,)).rows(), scale="logit")
     figure.draw_without_rendering()
     (axis,) = figure.axes
     lower, upper = axis.get_xlim()
@@ -283,6 +284,6 @@ def test_ticks_of_a_logit_axis_do_not_touch(tmp_path):
 
 def test_a_narrow_logit_axis_has_ticks_too(made):
     rows = made[made["stage"] == "teacher"].assign(instance_auc=lambda r: 0.985 + 0.0005 * r["replicate"])
-    axis = draw(rows, "instance_auc", scale="logit").axes[0]
+    axis = draw_metric_curves(rows, "instance_auc", scale="logit").axes[0]
     lower, upper = axis.get_ylim()
     assert sum(lower <= at <= upper for at in axis.get_yticks()) >= 2

@@ -10,7 +10,7 @@ from rich.console import Console
 import analysis
 from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS
-from analysis.figures.drawing import figure
+from analysis.figures.figure import figure
 from analysis.tables.number_style import styles_of
 from analysis.tables.sheet import NO_BREAK, keep_together
 from d2l_study.study.commands.progress_display import ProgressDisplay
@@ -49,8 +49,8 @@ def test_one_notation_of_intervals_in_one_table(tmp_path):
     rows["bag_auc"], rows["instance_auc"] = 1.0, np.tile([0.999, 0.95, 0.99, 0.97], 2)
     layout = arrange(rows, ["bag_auc", "instance_auc"], "method", METRICS, None)
     styles = styles_of(layout, [])
-    around = {c.metric.name: styles[c.metric.name].around(c.interval) for c in layout.cells.values()}
-    assert around["bag_auc"] == "[1.000, 1.000]" and around["instance_auc"].startswith("[")
+    interval_text = {c.metric.name: styles[c.metric.name].interval_text(c.interval) for c in layout.cells.values()}
+    assert interval_text["bag_auc"] == "[1.000, 1.000]" and interval_text["instance_auc"].startswith("[")
 
 
 @pytest.mark.parametrize("text", ["a given split of", "on given folds", "95 % t intervals of", "a corrected t test"])

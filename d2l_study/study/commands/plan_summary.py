@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from d2l_study.errors import counted, listed
+from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
@@ -26,7 +25,7 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     axes = []
     for name in varied:
         values = {c.values[name]: None for c in plan.configurations if name in c.values}
-        axes.append(f"{name} ∈ {{{', '.join(_text(v) for v in values)}}}")
+        axes.append(f"{name} ∈ {{{', '.join(value_text(v) for v in values)}}}")
     if space.pairs:
         teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
         arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
@@ -90,7 +89,3 @@ def show_existing_results(study: PreparedStudy) -> None:
         if at := sum(folder.storage.map(lambda run: folder.ledger.has_checkpoint(*run, owner), begun)):
             going += f", {counted(at, 'run')} from a checkpoint"
         print(f"{study.name}: {plan.trials_done} of {plan.trials_total} trials done{some}, {going}")
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -22,6 +22,7 @@ import numpy as np
 
 from d2l_study.credentials import masked
 from d2l_study.errors import counted
+from d2l_study.options import value_text
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.run_files import CURVE, PREDICTIONS, SCORE_MAP_REPLICATE
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -50,9 +51,7 @@ def run_name(method: str, stage: str, params: Mapping[str, Any], varied: Sequenc
         value = params.get(key)
         if value is None or (key.startswith("lambda_") and value == 0):
             continue
-        parts.append(
-            f"{SHORT.get(key, key)}={value:g}" if isinstance(value, float) else f"{SHORT.get(key, key)}={value}"
-        )
+        parts.append(f"{SHORT.get(key, key)}={value_text(value)}")
     return " ".join(parts)
 
 

@@ -17,7 +17,7 @@ from rights import without_override
 
 import analysis
 from analysis.cli import main as analyse
-from analysis.rows.results import export
+from analysis.rows.exported_files import export
 from d2l_study import study_names
 from d2l_study.cli import main
 from d2l_study.errors import UserError

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from make_study import make_study
 
 import analysis
-from analysis.report.mlflow_links import find_pages
+from analysis.report.mlflow_links import find_mlflow_links
 from d2l_study.cli import main
 from d2l_study.errors import UserError
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -88,7 +88,7 @@ def test_a_study_under_an_odd_root_is_shown_by_mlflow_and_its_pages_are_found(
     assert main(["sync", "made", "--root", ODD]) == 0
     assert "1 configurations new" in capsys.readouterr().out
     uri = resolve_uri(None, root)
-    assert len(analysis.load(f"mlflow:{uri}#made")) == 2 and len(find_pages("made", uri).by_config) == 1
+    assert len(analysis.load(f"mlflow:{uri}#made")) == 2 and len(find_mlflow_links("made", uri).by_config) == 1
     assert sorted(path.name for path in root.iterdir()) == ["mlartifacts", "mlflow.db", "results", "studies"]
     assert [path.name for path in (tmp_path / "here").iterdir()] == [ODD]
     ui = subprocess.Popen([sys.executable, "-m", "d2l_study", "ui", "--root", ODD, "--port", "0"], text=True,

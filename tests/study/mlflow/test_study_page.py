@@ -6,7 +6,7 @@ import pytest
 from make_study import make_distillation, make_study
 from test_tracking import copied_store, runs_of
 
-from analysis.report.mlflow_links import find_pages
+from analysis.report.mlflow_links import find_mlflow_links
 from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.mlflow.address import client
 from d2l_study.study.mlflow.run_page import study_metrics, study_tags
@@ -60,7 +60,7 @@ def test_a_study_of_students_has_the_best_of_all_its_arms(tmp_path, uri):
 def test_every_link_opens_the_pages_of_training(tmp_path, uri):
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
     sync_mlflow(folder, uri)
-    pages = find_pages("made", uri)
+    pages = find_mlflow_links("made", uri)
     for address in (*pages.by_config.values(), pages.study):
         assert address.startswith("http://127.0.0.1:5000/#/experiments/1/runs/")
         assert address.endswith("?workflowType=machine_learning")

@@ -1,4 +1,5 @@
-"""The rows of an exported file, checked: it may have been edited, cut short, or be no export at all."""
+"""Rows written to a file, and read from one. A file that is read is checked: it may have been edited, cut short, or be
+no export at all."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.rows.csv_text import unguarded_frame
-from analysis.rows.metrics import describe
+from analysis.rows.csv_text import to_csv, unguarded_frame
+from analysis.rows.metrics import metric_of_column
+from analysis.rows.output_files import writable_path, writing
+from analysis.rows.study_folders import FOLDERS
 from d2l_study.errors import UserError, listed
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 
@@ -30,6 +33,19 @@ TEXTS = (
 MISSING = ("", "nan", "NaN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")
 """What other programs write for a number that is not there."""
 STATES = ("done", "failed", "missing", "pruned")
+
+
+def export(rows: pandas.DataFrame, out: str | Path) -> Path:
+    """Write the rows as they are to a .parquet or .csv file; returns its path. UserError where that is not possible."""
+    path = writable_path(out, SUFFIXES)
+    rows = rows.copy(deep=False)
+    rows.attrs = {key: value for key, value in rows.attrs.items() if key != FOLDERS}  # the folders of this machine
+    with writing(path):
+        if path.suffix.lower() == ".csv":
+            path.write_text(to_csv(rows), encoding="utf-8")
+        else:
+            rows.to_parquet(path, index=False)
+    return path
 
 
 def load_file(path: Path) -> pandas.DataFrame:
@@ -92,7 +108,7 @@ def _check(frame: pandas.DataFrame, path: Path) -> None:
     frame["replicate"] = replicate.astype(int)
     _refuse(frame, path, "status", ~frame["status"].isin(STATES), " or ".join(STATES))
     for column in map(str, frame.columns):
-        metric = describe(column)
+        metric = metric_of_column(column)
         if metric is None or pd.api.types.is_bool_dtype(frame[column]):
             continue
         values = pd.to_numeric(frame[column], errors="coerce")

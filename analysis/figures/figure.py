@@ -52,13 +52,13 @@ def figure(rows: pandas.DataFrame, kind: str = "curves", *, size: str = "page", 
         return roc.draw_roc(rows, kind, size=size, **options)
     if kind == "learning":
         return learning_curves.draw_learning(rows, size=size, **options)
-    return metric_curves.draw(rows, size=size, **options)
+    return metric_curves.draw_metric_curves(rows, size=size, **options)
 
 
 def _of_search(rows: pandas.DataFrame, kind: str, size: str) -> Figure:
     from analysis.figures import search
     from analysis.rows.display_names import Names
-    from analysis.rows.results import folders_of
+    from analysis.rows.study_folders import folders_of
 
     folders = folders_of(rows)
     if len(folders) > 1:

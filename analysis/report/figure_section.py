@@ -1,4 +1,4 @@
-"""The pictures of a report: the figures that fit a study, and score maps of tissue where runs hold them."""
+"""The figures of a report: those that fit its study, and score maps of tissue where runs hold them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.chosen import ranked
-from analysis.cells.partitions import noun, partitions_of
+from analysis.cells.partitions import partitions_of, unit_noun
+from analysis.cells.selection import ranked_by_validation
 from analysis.figures import style
-from analysis.report import page as html
+from analysis.report import html_elements as html
 from analysis.rows.display_names import Names
 from d2l_study.errors import DamagedError, UserError
 
@@ -28,10 +28,10 @@ MAP_WIDTH = 1200
 """Pixels of a picture of score maps."""
 
 
-def pictures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
-    """The figures that fit; shown: the rows that tables show."""
+def study_figures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
+    """The figures that fit a study as HTML. rows: all of it; shown: those that tables show."""
     pieces = []
-    for name, make, caption in _plan(rows, shown, folder):
+    for name, make, caption in _planned_figures(rows, shown, folder):
         try:
             figure = make()
         except DamagedError as error:
@@ -69,13 +69,13 @@ def reliability(shown: pandas.DataFrame) -> list[str]:
     return pieces
 
 
-def _plan(
+def _planned_figures(
     rows: pandas.DataFrame, shown: pandas.DataFrame, folder: StudyFolder | None
 ) -> Iterator[tuple[str, Callable[[], Figure], str]]:
     from analysis.figures import heatmap, learning_curves, metric_curves, paired, roc
 
-    units = noun(partition.design for partition in partitions_of(shown).values())
-    yield "curves", lambda: metric_curves.draw(shown), f"Mean over {units} with its 95 % interval."
+    units = unit_noun(partition.design for partition in partitions_of(shown).values())
+    yield "curves", lambda: metric_curves.draw_metric_curves(shown), f"Mean over {units} with its 95 % interval."
     if (shown["stage"] == "student").any():
         yield (
             "pairs",
@@ -122,7 +122,7 @@ def _embedded(figure: Figure, caption: str) -> str:
             out = io.BytesIO()
             figure.savefig(out, format="png", dpi=200)
             data, kind = out.getvalue(), "png"
-    return html.picture(data, kind, width, caption)
+    return html.figure(data, kind, width, caption)
 
 
 def _search(folder: StudyFolder) -> Any:
@@ -132,11 +132,12 @@ def _search(folder: StudyFolder) -> Any:
 
 
 def is_oracle_search(folder: StudyFolder) -> bool:
+    """Whether a study is a search that looked at true instance labels."""
     document = _search(folder)
     return bool(document is not None and document["definition"].get("oracle"))
 
 
-def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
+def score_maps(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
     """Score maps over the tissue of the best teacher, student and class map of each kind on validation, where their
     runs hold maps and the study allows its images to be shown."""
     if folder is None:
@@ -145,7 +146,7 @@ def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
     from d2l_study.study.mlflow import map_pictures
     from d2l_study.study.space.keys import WITH_SCORE_MAPS
 
-    order = ranked(rows)
+    order = ranked_by_validation(rows)
     order = order[order["stage"].isin(WITH_SCORE_MAPS)].sort_values("validation", ascending=False)
     pieces: list[str] = []
     best = {one["stage"]: one for one in reversed(order.to_dict("records"))}
@@ -159,7 +160,7 @@ def overlays(rows: pandas.DataFrame, folder: StudyFolder | None) -> list[str]:
             teacher = str(mine["teacher_id"].iloc[0]).split(",")[0] if len(mine) else None
             made = map_pictures.map_pictures(folder, config, teacher, SCORE_MAP_REPLICATE)
             for draw in made.values():
-                pieces.append(html.picture(_small(draw()), "jpeg", MAP_WIDTH / 1.4, _caption(one, Names.of(rows))))
+                pieces.append(html.figure(_small(draw()), "jpeg", MAP_WIDTH / 1.4, _caption(one, Names.of(rows))))
         except Exception as error:  # the images may be elsewhere, or the maps dropped
             text = f"The score maps of trial {one['trial_id']} could not be drawn: {type(error).__name__}: {error}"
             pieces.append(html.paragraph(text, "note"))

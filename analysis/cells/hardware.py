@@ -1,6 +1,6 @@
-"""What is said where runs were computed at different precision or on different devices, which changes results.
+"""Sentences about runs that were computed at different precision or on different devices, which changes results.
 
-Neither is part of a configuration's identity: the same study may hold both, and so may the two sides of a pair.
+Neither is part of a configuration's identity. So one study may hold several, and so may the two sides of a pair.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from d2l_study.errors import listed
 if TYPE_CHECKING:
     import pandas
 
-NAMES = ("precision", "device")
+KEYS = ("precision", "device")
 
 
-def differing_machines(layout: Layout, *, by_panel: bool = False) -> list[str]:
-    """A sentence for each of precision and device in which the runs behind the cells differ, with the rows. by_panel:
-    with the panels instead, where those are the arms."""
+def hardware_differences(layout: Layout, *, by_panel: bool = False) -> list[str]:
+    """A sentence for each of precision and device in which the runs behind the cells differ; it names the rows.
+    by_panel: it names the panels instead, where those are the arms."""
     sentences = []
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(KEYS):
         rows: dict[str, dict[str, None]] = {}
         for (panel, row, _), cell in layout.cells.items():
-            for replicate in cell.values.keys() & cell.machines.keys():
-                rows.setdefault(cell.machines[replicate][i], {})[(panel if by_panel else row).text] = None
+            for replicate in cell.values.keys() & cell.hardware.keys():
+                rows.setdefault(cell.hardware[replicate][i], {})[(panel if by_panel else row).text] = None
         sentences += _sentence(name, rows)
     return sentences
 
 
-def differing_rows(rows: pandas.DataFrame) -> list[str]:
-    """The same of the finished runs among the rows of `analysis.load`, with their arms."""
+def hardware_differences_of_rows(rows: pandas.DataFrame) -> list[str]:
+    """The same of the finished runs among the rows of `analysis.load`; a sentence names the arms."""
     sentences, names = [], Names.of(rows)
     done = rows[rows["status"] == "done"]
-    for name in NAMES:
+    for name in KEYS:
         if name not in done:
             continue
         by_value: dict[str, dict[str, None]] = {}
@@ -45,27 +45,27 @@ def differing_rows(rows: pandas.DataFrame) -> list[str]:
     return sentences
 
 
-def as_note(sentences: Iterable[str]) -> str:
-    """Sentences behind the others of a figure's note, which are parts of one."""
+def note_suffix(sentences: Iterable[str]) -> str:
+    """Sentences as the end of a figure's note, whose parts are set off by semicolons."""
     return "".join(f"; {text[:1].lower()}{text[1:].removesuffix('.')}" for text in sentences)
 
 
 def _sentence(name: str, rows: Mapping[str, Iterable[str]]) -> list[str]:
-    """rows: by the value of precision or device the names of rows; nothing is said of a single value."""
+    """The sentence of precision or device; none for a single value. rows: value -> names of the rows that have it."""
     if len(rows) < 2:
         return []
     each = "; ".join(f"{value}: {listed(mine, 6)}" for value, mine in sorted(rows.items()))
     return [f"Runs differ in {name}, which changes results ({each})."]
 
 
-def differing_pairs(pairs: Iterable[tuple[str, Cell, Cell]]) -> list[str]:
+def hardware_differences_of_pairs(pairs: Iterable[tuple[str, Cell, Cell]]) -> list[str]:
     """A sentence for each of precision and device in which the two sides of pairs of replicates differ.
 
     pairs: what is compared, and the two cells, paired by replicate.
     """
     sentences = []
     shown = [*pairs]
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(KEYS):
         names: dict[str, None] = {}
         values: dict[str, None] = {}
         paired, differing = set(), set()  # a pair stands in a table once for each of its metrics
@@ -73,7 +73,7 @@ def differing_pairs(pairs: Iterable[tuple[str, Cell, Cell]]) -> list[str]:
             for replicate in sorted(one.values.keys() & other.values.keys()):
                 pair = (one.origin.config_id, other.origin.config_id, replicate)
                 paired.add(pair)
-                sides = [cell.machines[replicate][i] for cell in (one, other) if replicate in cell.machines]
+                sides = [cell.hardware[replicate][i] for cell in (one, other) if replicate in cell.hardware]
                 if len(set(sides)) > 1:
                     differing.add(pair)
                     names[text] = None

@@ -7,18 +7,19 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.best import TASK
-from analysis.cells.chosen import CHOICE, ranked, tied_first
-from analysis.cells.layout import setting_text, show
-from analysis.cells.partitions import DRAWN, Design, Partition, counted, interval_of, noun, partitions_of
-from analysis.report import page as html
-from analysis.report.mlflow_links import Pages
+from analysis.cells.best import TASK_KEYS
+from analysis.cells.layout import setting_text, value_text
+from analysis.cells.partitions import DRAWN, Design, Partition, counted, metric_interval, partitions_of, unit_noun
+from analysis.cells.selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
+from analysis.report import html_elements as html
+from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names
 from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
 from analysis.statistics.intervals import unit_values
 from analysis.tables.number_style import BOTH_BOUNDS
 from d2l_study.credentials import masked
+from d2l_study.options import value_text as option_text
 from d2l_study.study.ledger.failures import log_tail
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ MOST_CAUSES, IDS_SHOWN = 20, 6
 
 
 # ---- summary
-def counts(rows: pandas.DataFrame) -> str:
-    """Runs by how they ended, configurations, time."""
+def run_counts(rows: pandas.DataFrame) -> str:
+    """Large numbers: runs by how they ended, configurations, time."""
     states = rows["status"].value_counts()
     total = len(rows)
     found: list[tuple[str, str, bool]] = [(f"{int(states.get('done', 0)):,}", f"of {total:,} runs done", False)]
@@ -44,17 +45,18 @@ def counts(rows: pandas.DataFrame) -> str:
     seconds = sum(float(rows[name].sum()) for name in ("train_seconds", "eval_seconds") if name in rows)
     if seconds > 0:
         found.append((duration(seconds), "of training and testing, summed over runs", False))
-    return html.numbers(found)
+    return html.large_numbers(found)
 
 
 def duration(seconds: float) -> str:
+    """`2.5 h`, in the largest unit of which there are two at least."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def span(rows: pandas.DataFrame) -> str:
+def time_span(rows: pandas.DataFrame) -> str:
     """From the first to the last commit, to the minute; empty where rows do not say."""
     if "committed_at" not in rows:
         return ""
@@ -65,24 +67,24 @@ def span(rows: pandas.DataFrame) -> str:
     return f"{first} UTC" if first == last else f"{first} to {last} UTC"
 
 
-def studied(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
+def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     """What was varied and how often, as facts."""
     names = Names.of(rows)
     arms = [names.arm(arm) for arm in dict.fromkeys(f"{m}" for m in rows["method"].dropna())]
     shown = ", ".join(arms[:12]) + (f" and {len(arms) - 12} more" if len(arms) > 12 else "")
     found: list[tuple[str, str | html.Text]] = [(f"{len(arms)} arm{'s' if len(arms) != 1 else ''}", shown)]
-    keys = dict.fromkeys([*(k for k in TASK if k in rows), *rows.attrs.get("varied", [])])
+    keys = dict.fromkeys([*(k for k in TASK_KEYS if k in rows), *rows.attrs.get("varied", [])])
     for key in keys:
         values = rows[key].dropna().unique() if key in rows else []
         if not len(values):
             continue
-        name = f"{key} {SYMBOLS[key]}" if names.symbol(key) else names.key(key)
+        name = f"{key} {SYMBOLS[key]}" if names.uses_symbol(key) else names.key(key)
         numeric = all(isinstance(v, int | float) or hasattr(v, "item") for v in values) and rows[key].dtype != bool
         values = sorted(values) if numeric else list(values)
         if len(values) > 12 and numeric:
             found.append((name, f"{len(values)} values from {values[0]:.3g} to {values[-1]:.3g}"))
         else:
-            found.append((name, ", ".join(show(v.item() if hasattr(v, "item") else v) for v in values[:12])))
+            found.append((name, ", ".join(value_text(v) for v in values[:12])))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
     partitions = partitions_of(rows)
@@ -103,12 +105,12 @@ def _unit_count(runs: pandas.DataFrame, partition: Partition) -> int:
 
 
 # ---- the best trials
-def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
+def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
     """The best configurations of each task by mean validation AUC, with their settings, test figure and MLflow page."""
-    order = ranked(rows)
+    order = ranked_by_validation(rows)
     if order.empty:
         return []
-    tasks = [key for key in TASK if key in order]
+    tasks = [key for key in TASK_KEYS if key in order]
     test = default_metric(rows)
     shown = order.groupby(tasks, sort=False, dropna=False).head(BEST_PER_TASK) if tasks else order.head(BEST_PER_TASK)
     number = shown.groupby(tasks, sort=False, dropna=False).ngroups if tasks else 1
@@ -123,8 +125,8 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
         mine = by_config[one["config_id"]]
         mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
         partition = partitions.get(str(one["config_id"]), DRAWN)
-        chosen = interval_of(mine, CHOICE, partition)
-        tested = interval_of(mine, test, partition) if test in mine else None
+        chosen = metric_interval(mine, SELECTION_METRIC, partition)
+        tested = metric_interval(mine, test, partition) if test in mine else None
         settings = ", ".join(setting_text(k, _value(mine[k].iloc[0]), names) for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
@@ -133,14 +135,15 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
             runs = " runs" if partition.units and _unit_count(mine, partition) < len(mine) else ""
             count = f"{one['count']} of {one['planned']}{runs}"
         designs[partition.design] = None
+        task = {key: one[key] for key in several}
         lines.append([
-            *(html.Number(show(one[key]), float(one[key])) if key != "dataset" else str(one[key]) for key in several),
+            *(str(v) if key == "dataset" else html.Number(value_text(v), float(v)) for key, v in task.items()),
             trial, names.arm(str(one["method"])), settings or "–", _interval(chosen),
             _interval(tested) if tested is not None else "–", html.Number(count, float(chosen.count)),
         ])  # fmt: skip
     heads = [*map(names.key, several), "trial", "arm", "settings"]
     heading = names.texts.get(test) or heading_of(test)
-    units = noun(designs)
+    units = unit_noun(designs)
     heads += ["validation bag AUC", heading, units]
     many = f"the best of {len(order):,} configurations, at most {BEST_PER_TASK}" if len(order) > 1 else "there is one"
     note = (
@@ -150,13 +153,13 @@ def best_trials(rows: pandas.DataFrame, pages: Pages) -> list[str]:
         "Mean [95 % interval]."
     )
     groups = [one for _, one in order.groupby(tasks, sort=False, dropna=False)] if tasks else [order]
-    ties = [count for count in map(tied_first, groups) if count > 1]
+    ties = [count for count in map(ties_for_first, groups) if count > 1]
     if ties:
         where = f" in {len(ties)} of {len(groups)} tasks" if len(groups) > 1 else ""
         note += f" Up to {max(ties)} tie at the highest validation AUC{where}: their order is that of the plan."
     if number > MOST_TASKS:
         note += f" The first {MOST_TASKS} of {number} tasks."
-    pieces = [html.table(heads, lines, ids=[len(several)]), html.paragraph(note, "note")]
+    pieces = [html.sortable_table(heads, lines, ids=[len(several)]), html.paragraph(note, "note")]
     return [*pieces, html.paragraph(pages.note, "note")] if pages.by_config and pages.note else pieces
 
 
@@ -165,7 +168,7 @@ def _interval(interval: Any) -> html.Number:
 
 
 def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else show(value.item() if hasattr(value, "item") else value)
+    return option_text(value, digits=4) if isinstance(value, float) else value_text(value)
 
 
 # ---- failures
@@ -188,7 +191,7 @@ def failures(rows: pandas.DataFrame, folder: StudyFolder | None, root: str) -> l
         if folder is not None:
             lines = log_tail(folder, str(first["config_id"]), int(first["replicate"]))
             command = f"python -m d2l_study trial --id {first['trial_id']} --replicate {int(first['replicate'])}{where}"
-            pieces += [html.pre("\n".join(lines))] if lines else []
+            pieces += [html.preformatted("\n".join(lines))] if lines else []
             pieces.append(html.paragraph(html.Text(f"Alone: {html.code(command).html}")))
     if len(groups) > MOST_CAUSES:
         pieces.append(html.paragraph(f"… and {len(groups) - MOST_CAUSES} more causes.", "note"))
@@ -196,7 +199,7 @@ def failures(rows: pandas.DataFrame, folder: StudyFolder | None, root: str) -> l
 
 
 # ---- provenance
-def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages) -> list[str]:
+def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: MlflowLinks) -> list[str]:
     """Where the results come from: code, seeds, data, machine, precision, and the space as written."""
     resolved = folder.resolved() if folder is not None else {}
     space, origin = resolved.get("space", {}), resolved.get("provenance", {})
@@ -207,7 +210,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
     versions |= origin.get("packages", {})
     dirty = " (tree with changes)" if origin.get("dirty") else ""
     pieces = [
-        html.facts([
+        html.fact_table([
             ("space", f"{space.get('name', '')}" + _overrides(space)),
             ("command", html.code(masked(str(origin["command"]))) if origin.get("command") else ""),
             ("code", f"{origin.get('code_version', '')}{dirty}" if origin.get("code_version") else ""),
@@ -223,7 +226,7 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
             ("threads", ", ".join(_values(done, "threads"))),
             ("host", ", ".join(str(origin[k]) for k in ("host", "processor", "system") if origin.get(k))),
             ("Python and packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
-            ("results", span(rows)),
+            ("results", time_span(rows)),
             ("runs of other studies", f"some runs were made by {', '.join(made_by)}" if made_by else ""),
             ("MLflow", html.link(pages.study, "the study's page") if pages.study else ""),
         ]),
@@ -231,7 +234,9 @@ def provenance(rows: pandas.DataFrame, folder: StudyFolder | None, pages: Pages)
     if folder is not None:
         with contextlib.suppress(FileNotFoundError):
             text = folder.storage.read(f"{folder.key}/space.yaml")
-            pieces.append(html.folded("The space as written", html.pre(masked(text.decode("utf-8", "replace")))))
+            pieces.append(
+                html.folded("The space as written", html.preformatted(masked(text.decode("utf-8", "replace"))))
+            )
     else:
         pieces.append(
             html.paragraph(
@@ -253,12 +258,10 @@ def _overrides(space: Mapping[str, Any]) -> str:
 
 
 def _values(rows: pandas.DataFrame, key: str) -> list[str]:
-    return (
-        [show(v.item() if hasattr(v, "item") else v) for v in rows[key].dropna().unique()[:12]] if key in rows else []
-    )
+    return [value_text(v) for v in rows[key].dropna().unique()[:12]] if key in rows else []
 
 
-def states_text(rows: pandas.DataFrame) -> Iterator[str]:
+def state_sentences(rows: pandas.DataFrame) -> Iterator[str]:
     """Sentences about what a reader must know of the runs before the numbers."""
     states = rows["status"].value_counts()
     if states.get("missing", 0):

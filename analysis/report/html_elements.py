@@ -1,4 +1,4 @@
-"""The page that a report is: HTML pieces, style for screen and print, and the few lines that sort its tables.
+"""The HTML elements of a report, its style for screen and print, and the few lines of script that sort its tables.
 
 Nothing on the page is fetched: styles and script are in it, pictures are data URIs, fonts are those of the reader.
 """
@@ -118,13 +118,13 @@ window.addEventListener('beforeprint', function () {
 
 @dataclass(frozen=True)
 class Text:
-    """HTML as it is; every other string is escaped."""
+    """A string that is HTML already; every other string is escaped."""
 
     html: str
 
 
 @dataclass
-class Part:
+class Section:
     """A part of the report under a heading; one without pieces is left out."""
 
     title: str
@@ -132,10 +132,11 @@ class Part:
 
     @property
     def anchor(self) -> str:
+        """The id by which links reach it."""
         return "part-" + "".join(c if c.isalnum() and c.isascii() else "-" for c in self.title.lower())
 
 
-def page(title: str, subtitle: str, made: str, parts: Iterable[Part]) -> str:
+def document(title: str, subtitle: str, made: str, parts: Iterable[Section]) -> str:
     """The whole document. title, subtitle, made: plain text."""
     shown = [part for part in parts if part.pieces]
     links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a> ' for part in shown)
@@ -155,15 +156,17 @@ def page(title: str, subtitle: str, made: str, parts: Iterable[Part]) -> str:
 
 
 def paragraph(text: str | Text, kind: str = "") -> str:
+    """kind: its CSS class."""
     return f"<p{_class(kind)}>{_html(text)}</p>"
 
 
-def items(texts: Iterable[str | Text], kind: str = "findings") -> str:
+def bullet_list(texts: Iterable[str | Text], kind: str = "findings") -> str:
+    """kind: its CSS class. Empty without texts."""
     lines = "".join(f"<li>{_html(text)}</li>" for text in texts)
     return f"<ul{_class(kind)}>{lines}</ul>" if lines else ""
 
 
-def numbers(found: Iterable[tuple[str, str, bool]]) -> str:
+def large_numbers(found: Iterable[tuple[str, str, bool]]) -> str:
     """Large numbers with a word below each: (number, word, bad)."""
     lines = "".join(
         f"<li{_class('bad' if bad else '')}><b>{escape(number)}</b><span>{escape(word)}</span></li>"
@@ -172,7 +175,7 @@ def numbers(found: Iterable[tuple[str, str, bool]]) -> str:
     return f'<ul class="numbers">{lines}</ul>'
 
 
-def facts(found: Iterable[tuple[str, str | Text]]) -> str:
+def fact_table(found: Iterable[tuple[str, str | Text]]) -> str:
     """A table of names and values; empty values are left out."""
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{_html(value)}</td></tr>' for name, value in found if value
@@ -188,7 +191,7 @@ class Number:
     value: float
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str | Text | Number]], ids: Sequence[int] = ()) -> str:
+def sortable_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text | Number]], ids: Sequence[int] = ()) -> str:
     """A table that sorts. ids: columns that are never broken over lines."""
     found = [list(row) for row in rows]
     right = {i for i in range(len(heads)) if found and any(isinstance(row[i], Number) for row in found)}
@@ -210,22 +213,26 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | Text | Number]], i
 
 
 def link(address: str, text: str) -> Text:
+    """A link. address, text: plain text."""
     return Text(f'<a href="{escape(address)}">{escape(text)}</a>')
 
 
 def code(text: str) -> Text:
+    """Plain text in the letters of code."""
     return Text(f"<code>{escape(text)}</code>")
 
 
-def pre(text: str) -> str:
+def preformatted(text: str) -> str:
+    """Plain text whose lines stay as they are."""
     return f"<pre>{escape(text)}</pre>"
 
 
 def folded(summary: str, content: str) -> str:
+    """HTML content that opens by a click. summary: plain text."""
     return f"<details><summary>{escape(summary)}</summary>\n{content}\n</details>"
 
 
-def picture(data: bytes, kind: str, width: float, caption: str) -> str:
+def figure(data: bytes, kind: str, width: float, caption: str) -> str:
     """A figure. kind: `svg+xml`, `png` or `jpeg`; width: in CSS pixels; caption: plain text, its alternative too."""
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     image = f'<img src="{uri}" width="{width:.0f}" alt="{escape(caption)}">'

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from analysis.statistics.intervals import Interval, mean_difference
+
 GRID = np.linspace(0, 1, 101)
 """False positive rates of averaged ROC curves."""
 RECALL_GRID = np.linspace(0.01, 1, 100)
@@ -42,6 +44,17 @@ def sensitivity_at(labels: np.ndarray, logits: np.ndarray, specificity: float) -
     """The highest sensitivity of a threshold whose specificity is at least the one given, without interpolation."""
     false, true = roc_points(labels, logits)
     return float(true[false <= 1 - specificity + 1e-12].max())
+
+
+def mean_band(curves: np.ndarray, ratio: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, lower and upper bound of the pointwise 95 % t interval, each (points,), the bounds within [0, 1].
+
+    curves: (units, points); below two units the bounds are NaN, as where a point has too few values. ratio: of folds,
+    test bags over training bags, for the corrected interval; None for independent replicates.
+    """
+    found: list[Interval] = [mean_difference(curves[:, i], test_train_ratio=ratio) for i in range(curves.shape[1])]
+    mean, lower, upper = (np.array([getattr(i, name) for i in found]) for name in ("mean", "lower", "upper"))
+    return mean, np.clip(lower, 0, 1), np.clip(upper, 0, 1)
 
 
 def _counts(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

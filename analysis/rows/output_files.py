@@ -1,0 +1,32 @@
+"""Where a command writes: the path of `--out`, checked before the work, and errors of writing in a line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from d2l_study.environment import user_path
+from d2l_study.errors import UserError, listed
+
+
+def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
+    """The path; UserError for another suffix than those allowed, or a folder that is not there."""
+    path = user_path(out, "--out")
+    if path.is_dir():
+        raise UserError(f"--out {out}: this is a folder; a file name is needed")
+    if suffixes and path.suffix.lower() not in suffixes:
+        found = f"the suffix {path.suffix!r} is not allowed" if path.suffix else "a suffix is missing"
+        raise UserError(f"--out {out}: {found}; expected {listed(suffixes)}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {path.parent}")
+    return path
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """`UserError` where the file system refuses what is written to the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
