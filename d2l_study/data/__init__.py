@@ -11,6 +11,7 @@ from d2l_study.data.colon import ColonBags
 from d2l_study.data.colon_synthetic import SyntheticColonBags
 from d2l_study.data.features.bags import FeatureBags
 from d2l_study.data.features.collection import FeatureCollection
+from d2l_study.data.features.embedded import EMBEDDED
 from d2l_study.data.manifest import ManifestBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
@@ -25,7 +26,10 @@ DATASETS: dict[str, Any] = {
     "features": FeatureBags,
 }
 
+PATH_KEYS = frozenset(key for cls in DATASETS.values() for key in (*getattr(cls, "PATH_KEYS", ()), "root"))
+"""The keys of data sections that name files or folders."""
+
 __all__ = [
-    "DATASETS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags", "FeatureCollection", "ManifestBags",
-    "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
+    "DATASETS", "EMBEDDED", "PATH_KEYS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags",
+    "FeatureCollection", "ManifestBags", "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
 ]  # fmt: skip

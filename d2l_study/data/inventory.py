@@ -11,6 +11,8 @@ import numpy as np
 from d2l_study.data import breast, colon, mnist
 from d2l_study.data.cutting import BagSource, check_cut
 from d2l_study.data.decoded_cache import show_entries
+from d2l_study.data.features.embedded import EMBEDDED, embedded_file
+from d2l_study.data.features.whole_set import collect_set
 from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.environment import DATA, data_root, file_errors_said
@@ -29,6 +31,7 @@ def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
 
 def _show(mnist_folder: str | None, root: str | None) -> int:
     _show_mnist(mnist_folder)
+    _show_embedded()
     try:
         folder = data_root(root)
     except UserError:
@@ -50,6 +53,15 @@ def _show_mnist(folder: str | None) -> None:
         array = mnist.read_idx(path, name)
         shape = "×".join(str(n) for n in array.shape)
         print(f"  {path}  {shape}, md5 {mnist.FILES[name][0]} verified")
+
+
+def _show_embedded() -> None:
+    for name, text in EMBEDDED.items():
+        found = collect_set(embedded_file(name))
+        positive = int(found.bags.label.sum())
+        print(f"{name}: an embedded copy (data.dataset: features, data.path: {name})\n  {text}")
+        print(f"  {embedded_file(name)}  {len(found.names)} bags: {positive} positive, "
+              f"{len(found.names) - positive} negative; {len(found.instances):,} instances")  # fmt: skip
 
 
 def _show_colon(root: Path) -> list[str]:

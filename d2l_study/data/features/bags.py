@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from d2l_study.data.features import embedded
 from d2l_study.data.features.collection import FeatureCollection
+from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.features.finding import feature_folder
 from d2l_study.data.features.single_file import is_single_file
 from d2l_study.data.features.slide_bags import collect_slides, find_table
@@ -38,12 +38,12 @@ class FeatureBags(GivenBags):
     dataset: str = option("features", "the data set", choices=("features",))
     path: str | None = option(
         None, "table of slides (.csv, .tsv, .parquet, .xlsx), a folder with one, one file of a whole data set (.npz, "
-        f".h5), or a set of the package: {', '.join(embedded.NAMES)}", scientific=False,
+        f".h5), or a set of the package: {', '.join(EMBEDDED)}", scientific=False,
     )  # fmt: skip
     root: str | None = option(
         None, "folder of the feature files; null: that of the table, or a usual folder in it", scientific=False
     )
-    labels: str | None = option(
+    label_table: str | None = option(
         None, "a second table, patient (or slide) and label, that is joined; null: the table has the labels",
         scientific=False,
     )  # fmt: skip
@@ -65,12 +65,12 @@ class FeatureBags(GivenBags):
     )  # fmt: skip
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = (
-        "dataset", "path", "root", "labels", "label_column", "positive", "bag", "splits", "skip_empty", "truth",
+        "dataset", "path", "root", "label_table", "label_column", "positive", "bag", "splits", "skip_empty", "truth",
     )  # fmt: skip
-    PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path", "labels", "splits")
+    PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path", "label_table", "splits")
 
     def resolved(self) -> Self:
-        if self.path in embedded.NAMES:
+        if self.path in EMBEDDED:
             return dataclasses.replace(dataclasses.replace(self, path=None).resolved(), path=self.path)
         return super().resolved()
 
@@ -78,20 +78,20 @@ class FeatureBags(GivenBags):
         """All bags; `UserError` says what is wrong with the table, or with a file that it names."""
         if self.path is None:
             raise UserError("data.path: missing; name the table of slides, a folder, a file of a whole data set, or "
-                            f"one of the package: {listed(embedded.NAMES)}")  # fmt: skip
-        path = embedded.file_of(self.path) if self.path in embedded.NAMES else self._file("path")
+                            f"one of the package: {listed(EMBEDDED)}")  # fmt: skip
+        path = embedded_file(self.path) if self.path in EMBEDDED else self._file("path")
         assert path is not None
         if not path.exists():
             near = nearest(path.name, [p.name for p in path.parent.iterdir()], 0.7) if path.parent.is_dir() else ""
-            known = nearest(path.name, embedded.NAMES)
+            known = nearest(path.name, EMBEDDED)
             raise UserError(f"data.path: {path}: no such file or folder{near or known}")
         if path.is_file() and is_single_file(path):
-            self._check_idle("a file of a whole data set", ("root", "labels", "label_column", "positive", "splits"))
+            self._check_idle("a file of a whole data set")
             return collect_set(path, self.truth, self.skip_empty)
         if path.is_file() and path.suffix.lower() not in TABLES:
             raise UserError(f"data.path: {path}: neither a table ({listed(TABLES)}) nor a file of a whole data set "
                             "(with bag_index and bag_label)")  # fmt: skip
-        keys = TableKeys(self.label_column, self.positive, self.bag, self._file("labels"), self.truth,
+        keys = TableKeys(self.label_column, self.positive, self.bag, self._file("label_table"), self.truth,
                          self._file("splits"), self.skip_empty)  # fmt: skip
         table, keys = find_table(path, keys)
         root = self._file("root")
@@ -104,7 +104,8 @@ class FeatureBags(GivenBags):
         value = getattr(self, key)
         return None if value is None else user_path(value, f"data.{key}").absolute()
 
-    def _check_idle(self, what: str, names: tuple[str, ...]) -> None:
+    def _check_idle(self, what: str) -> None:
+        names = ("root", "label_table", "label_column", "positive", "splits")
         given = [name for name in names if getattr(self, name) is not None]
         given += ["bag"] if self.bag != "slide" else []
         if given:

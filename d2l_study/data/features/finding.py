@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l_study.data.features.opening import ENDINGS, stem_of
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import listed, nearest
 
 SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".svslide",
                  ".qptiff", ".isyntax", ".dcm", ".png", ".jpg", ".jpeg")  # fmt: skip
@@ -25,27 +25,31 @@ PLACE_FOLDERS = ("coords",)
 
 @dataclass(frozen=True)
 class Folder:
-    """The feature files of a folder. names: stem -> names of files."""
+    """The feature files of a folder. names: stem -> names of files; base: where relative paths begin; doubt: why no
+    folder was chosen, empty if one was."""
 
     path: Path
     names: dict[str, list[str]]
+    base: Path
+    doubt: str = ""
 
     @classmethod
-    def of(cls, path: Path) -> Folder:
+    def of(cls, path: Path, base: Path) -> Folder:
         found: dict[str, list[str]] = {}
         for entry in sorted(path.iterdir(), key=lambda p: p.name):
             name = entry.name
             if name.lower().endswith(ENDINGS) and not name.endswith(INDEX) and not name.startswith("."):
                 found.setdefault(stem_of(name), []).append(name)
-        return cls(path, found)
+        return cls(path, found, base)
 
     def find(self, text: str) -> tuple[Path | None, str]:
         """The file of the slide that a table calls so, or None with what is wrong."""
         if "\0" in text or "://" in text:
             return None, f"{text!r} is no path of a file here"
-        for written in dict.fromkeys((text, text.replace("\\", "/"))):
-            if (path := self.path / written).is_file() and not path.name.lower().endswith(SLIDE_ENDINGS):
-                return path, ""
+        for written in (text, text.replace("\\", "/")):
+            for place in (self.path, self.base):
+                if (path := place / written).is_file() and not path.name.lower().endswith(SLIDE_ENDINGS):
+                    return path, ""
         for stem in dict.fromkeys((text, stem_of(text), _without_slide_ending(text))):
             if names := self.names.get(stem):
                 if len(names) > 1:
@@ -60,21 +64,23 @@ def _without_slide_ending(text: str) -> str:
 
 
 def feature_folder(base: Path, key: str) -> Folder:
-    """The folder of feature files that is `base`, or lies below it under a usual name. `UserError` if there is none, or
-    several; key: how messages call what named `base`."""
-    found = [folder for path in _candidates(base) if (folder := Folder.of(path)).names]
+    """The folder of feature files that is `base`, or lies below it under a usual name; in `doubt` if there is none, or
+    several. key: how messages call what named `base`."""
+    found = [folder for path in _candidates(base) if (folder := Folder.of(path, base)).names]
     by_name = {folder.path.name: folder for folder in found}
     if len(found) == 2 and set(by_name) == {"h5_files", "pt_files"}:  # CLAM writes both; only one has places
         return by_name["h5_files"]
-    if len(found) > 1:
+    if len(found) == 1:
+        return found[0]
+    if found:
         lines = "".join(f"\n  {folder.path} ({len(folder.names):,} files)" for folder in found)
-        raise UserError(f"{key}: several folders of features are in {base}; name one of them as data.root:{lines}")
-    if not found:
-        raise UserError(
+        doubt = f"{key}: several folders of features are in {base}; name one of them as data.root:{lines}"
+    else:
+        doubt = (
             f"{key}: no feature files in {base} (looked for {listed(f'*{e}' for e in ENDINGS)} there and in "
             f"{listed(SUBFOLDERS)}); name their folder as data.root"
         )
-    return found[0]
+    return Folder(base, {}, base, doubt)
 
 
 def _candidates(base: Path) -> list[Path]:

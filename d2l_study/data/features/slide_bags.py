@@ -31,14 +31,14 @@ def find_table(path: Path, keys: TableKeys) -> tuple[Path | None, TableKeys]:
     if path.is_file():
         return path, keys
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLES and p.is_file()]
-    found = [p for p in tables if p not in (keys.labels, keys.splits) and has_slides(p, keys)]
+    found = [p for p in tables if p not in (keys.label_table, keys.splits) and has_slides(p, keys)]
     if len(found) > 1:
         raise UserError(f"data.path: {path}: several tables of slides: {listed(p.name for p in found)}; name the one "
                         "that is meant")  # fmt: skip
     if found:
         return found[0], keys
-    if keys.labels is not None and has_slides(keys.labels, dataclasses.replace(keys, labels=None)):
-        return keys.labels, dataclasses.replace(keys, labels=None)
+    if keys.label_table is not None and has_slides(keys.label_table, dataclasses.replace(keys, label_table=None)):
+        return keys.label_table, dataclasses.replace(keys, label_table=None)
     if _labels_folder(path) is not None:
         return None, keys
     said = f" (looked at {listed(p.name for p in tables)})" if tables else ""
@@ -55,6 +55,8 @@ def _labels_folder(path: Path) -> Path | None:
 def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> FeatureCollection:
     """All bags; table: None for torchmil's folders. `UserError` says what is wrong with the table and the files."""
     if table is None:
+        if folder.doubt:
+            raise UserError(folder.doubt)
         labels = parallel_folder(folder.path, ("labels",))
         if labels is None:
             raise UserError(f"{folder.path}: no folder labels beside it")

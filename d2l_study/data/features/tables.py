@@ -65,7 +65,7 @@ class TableKeys:
     label_column: str | None = None
     positive: str | None = None
     bag: str = "slide"
-    labels: Path | None = None
+    label_table: Path | None = None
     truth: str | None = None
     splits: Path | None = None
     skip_empty: bool = False
@@ -75,8 +75,10 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     """All rows of a table; the slides' files are in `folder`. `UserError` says all that is wrong with single rows,
     files that do not exist included."""
     problems = Problems(file)
-    table = read_table(file, problems, _names(keys, with_label=keys.labels is None))
+    table = read_table(file, problems, _names(keys, with_label=keys.label_table is None))
     columns, number, texts = table.columns, table.number, table.texts
+    if folder.doubt and "path" not in columns:
+        raise UserError(folder.doubt)
     notes = [*columns.notes, *table.notes]
     if keys.splits is not None and ("split" in columns or table.kept):
         place = {name: i for name, i in columns.place.items() if name != "split"}
@@ -90,7 +92,7 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     if keys.bag == "patient":
         bag, group = _patients(table, keys, problems), nothing
         shown = {**shown, "bag": shown.get("group", "group")}
-    if keys.labels is None:
+    if keys.label_table is None:
         label, more = classes(texts["label"], number, shown["label"], keys.positive, problems)
     else:
         label, more = _joined(keys, texts.get("group"), bag, slide, number, problems)
@@ -136,7 +138,7 @@ def has_slides(file: Path, keys: TableKeys) -> bool:
         columns = read_table(file, Problems(file), _names(keys, with_label=False)).columns
     except UserError:
         return False
-    return "label" in columns or (keys.labels is not None and "group" in columns)
+    return "label" in columns or (keys.label_table is not None and "group" in columns)
 
 
 def slides_of_folder(folder: Folder, labels: Path) -> Slides:
@@ -205,8 +207,9 @@ def _patients(table: Table, keys: TableKeys, problems: Problems) -> Coded:
 def _joined(
     keys: TableKeys, group: Coded | None, bag: Coded, slide: Coded, number: np.ndarray, problems: Problems
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(n,) labels of the rows from the table `data.labels`, by their patient or, if it names slides, their slide."""
-    file = keys.labels
+    """(n,) labels of the rows from the table `data.label_table`, by their patient, or by their slide if it names
+    slides."""
+    file = keys.label_table
     assert file is not None
     mine = Problems(file)
     names = _names(keys, with_label=True)
@@ -214,7 +217,7 @@ def _joined(
         ("label",), ("group", "slide"), ("label", "slide", "group"),
         {"label": _OTHER["label"], "slide": _OTHER["bag"], "group": _OTHER["group"]}, None, names.called,
     )  # fmt: skip
-    table = read_table(file, mine, by, "data.labels")
+    table = read_table(file, mine, by, "data.label_table")
     key = "group" if "group" in table.columns and group is not None else "slide"
     if key not in table.columns:
         raise UserError(f"{file}: no column that names patients or slides, by which its labels are joined")

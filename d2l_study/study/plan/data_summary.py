@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from d2l_study.data import BagCollection
+from d2l_study.data import BagCollection, FeatureCollection
 from d2l_study.data.pool import Bags, Replicate
 from d2l_study.errors import counted
 
@@ -16,10 +16,15 @@ from d2l_study.errors import counted
 def summary(pool: BagCollection, replicates: Sequence[Replicate]) -> list[str]:
     """Lines on a data set, and on the parts of these replicates (`6–7` where they differ)."""
     images = len(np.unique(pool.image[pool.image >= 0]))
+    of_images = f"{counted(images, 'slide' if isinstance(pool, FeatureCollection) else 'image')}, "
+    if isinstance(pool, FeatureCollection) and not pool.files:  # one file with all, which knows bags alone
+        of_images = ""
     groups = len(np.unique(pool.group))
     apart = "each bag a group of its own (no patients are named)" if groups == len(pool.bags) else (
         f"{counted(groups, 'group')} (patients or the like)")  # fmt: skip
-    lines = [f"data: {pool.name}: {_bags([pool.bags])}, {apart}; {counted(images, 'image')}, {_instances([pool.bags])}"]
+    lines = [f"data: {pool.name}: {_bags([pool.bags])}, {apart}; {of_images}{_instances([pool.bags])}"]
+    if isinstance(pool, FeatureCollection):
+        lines.append(f"  {_vectors(pool)}")
     parts = {
         "train": [replicate.train for replicate in replicates], "val": [replicate.val for replicate in replicates],
         "test": [replicate.test for replicate in replicates],
@@ -28,6 +33,19 @@ def summary(pool: BagCollection, replicates: Sequence[Replicate]) -> list[str]:
         of = _range((len(np.unique(pool.group[part.number])) for part in bags), "group")
         lines.append(f"  {name}: {_bags(bags)} of {of}; {_instances(bags)}")
     return lines + [f"  {note}" for note in pool.notes]
+
+
+def _vectors(pool: FeatureCollection) -> str:
+    """What the vectors are: dimensions, precision, encoder, sizes of bags, places of tiles."""
+    sizes = pool.bags.sizes
+    encoder = f"encoder {pool.extractor}" if pool.extractor else "no encoder is named"
+    places = "no places of tiles are known"
+    if np.isfinite(pool.xy[:1]).all():
+        anchor = f" of their {pool.tiles.anchor}" if pool.tiles.anchor else ""
+        places = f"places of tiles{anchor} in {pool.tiles.unit or 'a unit that is not named'}"
+    scale = f", tiles of {pool.tiles.scale}" if pool.tiles.scale else ""
+    return (f"vectors of {pool.shape[0]:,} dimensions, {pool.instances.dtype}; {encoder}{scale}; instances of a bag "
+            f"{sizes.min():,} to {sizes.max():,}, median {np.median(sizes):,.0f}; {places}")  # fmt: skip
 
 
 def _bags(parts: Sequence[Bags]) -> str:

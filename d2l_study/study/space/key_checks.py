@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from d2l_study.data import EMBEDDED, PATH_KEYS
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, as_yaml, check_value, field_of
 from d2l_study.study.space.distributions import read_distribution
@@ -62,10 +63,11 @@ def resolve_data_paths(leaves: dict[Key, GivenValue], changed: Iterable[Key], fo
     """Make the relative paths of the data absolute, in place.
 
     A path in the space begins at the space's folder. If nothing is there, but something is in the current folder, it
-    begins at the current folder, as it did in earlier versions. A path of `--set` (`changed`) begins there always."""
+    begins at the current folder, as it did in earlier versions. A path of `--set` (`changed`) begins there always. The
+    name of a data set that comes with the package stays."""
     changed = set(changed)
     for key, written in leaves.items():
-        if key[-2:] not in (("data", "path"), ("data", "root")) or key in changed:
+        if key[-2:-1] != ("data",) or key[-1] not in PATH_KEYS or key in changed:
             continue
         values = written.value if isinstance(written.value, list) else [written.value]
         found = [_resolved_path(value, folder) for value in values]
@@ -74,6 +76,8 @@ def resolve_data_paths(leaves: dict[Key, GivenValue], changed: Iterable[Key], fo
 
 def _resolved_path(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value.strip() or os.path.isabs(value) or value.startswith("~"):  # noqa: PTH117
+        return value
+    if value in EMBEDDED:
         return value
     here = os.path.join(folder, value)  # noqa: PTH118 -- these never raise, whatever the text
     there = not os.path.exists(here) and os.path.exists(value)  # noqa: PTH110
@@ -159,6 +163,8 @@ def typed_value(cls: type[Options], key: str, written: GivenValue, axis: bool) -
         raise UserError(f"{written.where}: the axis is empty; give at least one value")
     if not meta["scientific"] and len(written.value) > 1:
         why = "a study reads one manifest" if key == "path" else "this key changes no result, so it cannot be an axis"
+        if key in PATH_KEYS and key not in ("path", "root"):
+            why = "a study reads its data in one way"
         raise UserError(f"{written.where}: {why}; give one value")
     values: list[Any] = []
     seen: set[Any] = set()

@@ -1,0 +1,214 @@
+"""Tables of slides as the field writes them: names of columns, labels, patients, tables that are joined, formats."""
+
+import feature_files as files
+import numpy as np
+import pandas as pd
+import pytest
+from openpyxl import Workbook
+
+from d2l_study.data import FeatureBags
+from d2l_study.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Ten slides in TRIDENT's layout in `features`, two of them of each patient."""
+    found = files.cohort()
+    for slide, _ in found:
+        files.trident(tmp_path / "features", slide)
+    return found
+
+
+def write(path, rows):
+    """A table of these rows, in the format of its name."""
+    header, *values = [row.split(",") for row in rows]
+    if path.suffix == ".xlsx":
+        book = Workbook()
+        for row in (header, *values):
+            book.active.append([int(v) if v.isdecimal() else v for v in row])
+        book.save(path)
+    elif path.suffix == ".parquet":
+        pd.DataFrame(values, columns=header).to_parquet(path)
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("".join(mark.join(row) + "\n" for row in (header, *values)))
+    return path
+
+
+def load(path, **keys):
+    return FeatureBags(path=str(path), **keys).load_pool()
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.xlsx", "t.parquet"])
+def test_every_format_of_a_table_gives_the_same_bags(name, slides, tmp_path):
+    rows = ["case_id,slide_id,label", *(f"p{i // 2},{slide.name},{label}" for i, (slide, label) in enumerate(slides))]
+    pool = load(write(tmp_path / name, rows))
+    assert pool.names == tuple(slide.name for slide, _ in slides)
+    assert [pool.group_names[g] for g in pool.group] == [f"p{i // 2}" for i in range(10)]
+    assert pool.bags.label.tolist() == [i % 2 for i in range(10)]
+
+
+@pytest.mark.parametrize("columns", ["case_id,slide_id", "PATIENT,FILENAME", "patient_id,slide_id", "Patient,WSI",
+                                     "group,bag", "subject,slide"])  # fmt: skip
+@pytest.mark.parametrize("ending", ["", ".h5", ".svs"])
+def test_columns_by_the_names_of_the_tools_and_slides_with_or_without_ending(columns, ending, slides, tmp_path):
+    rows = [f"{columns},label", *(f"p{i // 2},{slide.name}{ending},{label}" for i, (slide, label) in enumerate(slides))]
+    pool = load(write(tmp_path / "t.csv", rows))
+    assert len(set(pool.group.tolist())) == 5 and pool.bags.label.tolist() == [i % 2 for i in range(10)]
+    assert pool.bags.sizes.tolist() == [len(slide.vectors) for slide, _ in slides]
+
+
+def test_names_with_dots_as_those_of_tcga(tmp_path):
+    names = [f"TCGA-3C-{i}-01Z-00-DX1.F6E9A5DF-D8FB-45CF" for i in range(6)]
+    slides = [(files.make_slide(name, 4), i % 2) for i, name in enumerate(names)]
+    for slide, _ in slides:
+        files.clam_pt(tmp_path / "pt_files", slide)
+    pool = load(files.table(tmp_path / "t.csv", slides))
+    assert pool.names == tuple(names)
+
+
+@pytest.mark.parametrize("labels, positive", [("normal tumor", "tumor"), ("MSS MSIH", "MSIH"), ("2 1", "2")])
+def test_names_of_classes_and_which_is_positive(labels, positive, slides, tmp_path):
+    named = labels.split()
+    rows = ["slide_id,kind,label", *(f"{slide.name},{named[label]},7" for slide, label in slides)]
+    pool = load(write(tmp_path / "t.csv", rows), label_column="kind", positive=positive)
+    assert pool.bags.label.tolist() == [int(named[label] == positive) for _, label in slides]
+    assert any(f"{positive} is positive" in note for note in pool.notes)
+
+
+def test_one_class_against_several_others(slides, tmp_path):
+    rows = ["slide_id,label", *(f"{slide.name},{'ABC'[i % 3]}" for i, (slide, _) in enumerate(slides))]
+    pool = load(write(tmp_path / "t.csv", rows), positive="B")
+    assert pool.bags.label.tolist() == [int(i % 3 == 1) for i in range(10)]
+    assert any("A, C are negative" in note for note in pool.notes)
+
+
+@pytest.mark.parametrize("labels, keys, expected", [
+    (["normal", "tumor"], {}, "the labels are 'normal' and 'tumor'; say which is the positive class"),
+    (["a", "b", "c"], {}, "3 labels: a, b, c; expected 0 and 1, or two names"),
+    (["0", "1", "2"], {}, "3 labels: 0, 1, 2; expected 0 and 1"),
+    (["normal", "tumor"], {"positive": "tumour"}, "no bag has the label 'tumour' (data.positive); did you mean"),
+    (["0", "1"], {"label_column": "lable"}, "no column lable; did you mean 'label'?"),
+])  # fmt: skip
+def test_labels_that_say_no_two_classes(labels, keys, expected, slides, tmp_path):
+    rows = ["slide_id,label", *(f"{slide.name},{labels[i % len(labels)]}" for i, (slide, _) in enumerate(slides))]
+    with pytest.raises(UserError) as caught:
+        load(write(tmp_path / "t.csv", rows), **keys)
+    assert expected in str(caught.value)
+
+
+def test_a_patient_is_a_bag_of_all_its_slides(slides, tmp_path):
+    label = {"p0": 0, "p1": 1, "p2": 1, "p3": 0, "p4": 1}
+    rows = ["case_id,slide_id,label"]
+    for i, (slide, _) in enumerate(slides):
+        rows.append(f"p{i % 5},{slide.name},{label[f'p{i % 5}']}")
+    pool = load(write(tmp_path / "t.csv", rows), bag="patient")
+    assert dict(zip(pool.names, pool.bags.label.tolist(), strict=True)) == label
+    for b in range(5):
+        mine = slice(pool.bags.offsets[b], pool.bags.offsets[b + 1])
+        first, second = slides[b][0], slides[b + 5][0]
+        both = np.concatenate([first.vectors, second.vectors])
+        assert np.array_equal(pool.instances[pool.bags.instance[mine]], both)
+        assert [pool.slides[s] for s in pool.image[mine]] == [first.name] * len(first.vectors) + [second.name] * len(
+            second.vectors
+        )
+        assert np.array_equal(pool.xy[mine], np.concatenate([first.coords, second.coords]))
+
+
+@pytest.mark.parametrize("rows, expected", [
+    (["case_id,slide_id,label", "p0,s0,0", "p0,s1,1", "p1,s2,1"], "bag 'p0' has 1 here and 0 in row 2"),
+    (["slide_id,label", "s0,0", "s1,1"], "no column that names patients"),
+    (["case_id,slide_id,label", ",s0,0", "p0,s1,1"], "row 2, column case_id (taken as group): empty"),
+])  # fmt: skip
+def test_patients_that_cannot_be_bags(rows, expected, slides, tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(write(tmp_path / "t.csv", rows), bag="patient")
+    assert expected in str(caught.value)
+
+
+def test_the_labels_of_a_clinical_table_are_joined_by_patient(slides, tmp_path):
+    """As STAMP has it: PATIENT and FILENAME in one table, PATIENT and the label in another."""
+    write(tmp_path / "slides.csv", ["PATIENT,FILENAME", *(f"p{i % 5},{s.name}.h5" for i, (s, _) in enumerate(slides))])
+    write(tmp_path / "clinical.xlsx", ["PATIENT,AGE,isMSIH", *(f"p{i},6{i},{('no', 'yes')[i % 2]}" for i in range(6))])
+    keys = {"label_table": str(tmp_path / "clinical.xlsx"), "label_column": "isMSIH", "positive": "yes"}
+    pool = load(tmp_path / "slides.csv", **keys)
+    assert pool.bags.label.tolist() == [0, 1, 0, 1, 0] * 2
+    assert any("1 of clinical.xlsx is in no row of the slides: p5" in note for note in pool.notes)
+    assert load(tmp_path / "slides.csv", bag="patient", **keys).bags.label.tolist() == [0, 1, 0, 1, 0]
+    write(tmp_path / "clinical.xlsx", ["PATIENT,isMSIH", *(f"p{i},{('no', 'yes')[i % 2]}" for i in range(4))])
+    with pytest.raises(UserError, match=r"column patient: 'p4' has no label in clinical.xlsx.*and so in 1 more row"):
+        load(tmp_path / "slides.csv", **keys)
+
+
+def test_the_table_may_lie_in_the_folder_or_be_named_beside_it(slides, tmp_path):
+    table = files.table(tmp_path / "elsewhere.csv", slides)
+    alone = load(table)
+    assert load(tmp_path).checksum == alone.checksum
+    table.rename(tmp_path / "features" / "labels.csv")
+    assert load(tmp_path / "features").checksum == alone.checksum
+    moved = (tmp_path / "features" / "labels.csv").rename(tmp_path.parent / f"{tmp_path.name}.csv")
+    assert load(tmp_path, label_table=str(moved)).checksum == alone.checksum
+    assert load(moved, root=str(tmp_path)).checksum == alone.checksum
+    with pytest.raises(UserError, match="no table with slides and labels in it"):
+        load(tmp_path)
+
+
+def test_clams_two_folders_of_the_same_slides_are_no_question(tmp_path):
+    slides = files.cohort()
+    for slide, _ in slides:
+        files.clam_h5(tmp_path / "h5_files", slide)
+        files.clam_pt(tmp_path / "pt_files", slide)
+    pool = load(files.table(tmp_path / "t.csv", slides))
+    assert pool.files[0].parent.name == "h5_files" and np.isfinite(pool.xy).all()
+
+
+def test_several_folders_of_features_are_listed(slides, tmp_path):
+    for slide, _ in slides:
+        files.trident(tmp_path / "20x_256px_0px_overlap" / "features_conch", slide)
+    table = files.table(tmp_path / "t.csv", slides)
+    with pytest.raises(UserError) as caught:
+        load(table)
+    text = str(caught.value)
+    assert "name one of them as data.root" in text and "features_conch (10 files)" in text
+    assert load(table, root=str(tmp_path / "features")).extractor == "uni_v1"
+
+
+def test_a_column_of_paths_and_one_of_files_with_labels_of_instances(slides, tmp_path):
+    (tmp_path / "truth").mkdir()
+    rows = ["slide_id,label,path,patch_labels"]
+    for slide, label in slides:
+        np.save(tmp_path / "truth" / f"{slide.name}.npy", slide.truth)
+        rows.append(f"name of {slide.name},{label},features/{slide.name}.h5,truth/{slide.name}.npy")
+    pool = load(write(tmp_path / "t.csv", rows), root=str(tmp_path))
+    assert pool.names[3] == "name of s3"
+    assert np.array_equal(pool.bags.instance_label, np.concatenate([slide.truth for slide, _ in slides]))
+
+
+def test_labels_of_some_slides_instances_in_a_folder_of_their_own(slides, tmp_path):
+    for folder in ("patch_labels", "other"):
+        (tmp_path / folder).mkdir()
+    for i, (slide, _) in enumerate(slides):
+        np.save(tmp_path / "patch_labels" / f"{slide.name}.npy", slide.truth)
+        if i % 2:
+            np.save(tmp_path / "other" / f"{slide.name}.npy", slide.truth.astype(float))
+    table = files.table(tmp_path / "t.csv", slides)
+    known = np.concatenate([slide.truth for slide, _ in slides])
+    assert np.array_equal(load(table).bags.instance_label, known)
+    some = load(table, truth="other")
+    odd = some.bags.bag_of % 2 == 1
+    assert np.array_equal(some.bags.instance_label, np.where(odd, known, -1))
+    assert some.checksum != load(table).checksum
+
+
+def test_checksums_follow_the_content_and_nothing_else(slides, tmp_path):
+    table = files.table(tmp_path / "t.csv", slides)
+    first = load(table)
+    other = files.table(tmp_path / "t2.tsv", slides, "WSI,target")
+    other.write_text(other.read_text().replace(",", "\t"))
+    assert load(other).checksum == first.checksum
+    table.write_text(table.read_text().replace("s3,1", "s3,0"))
+    changed = load(table)
+    assert changed.checksum != first.checksum
+    assert changed.instances.filename == first.instances.filename  # other labels need no other copy of the vectors
