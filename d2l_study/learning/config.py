@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from d2l_study.errors import UserError, counted
-from d2l_study.options import Options, option
+from d2l_study.errors import UserError
+from d2l_study.learning.training_options import TrainingOptions, shared
+from d2l_study.options import option
 
 POOLINGS = (
     "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
 )  # fmt: skip
 
-PATCH_NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
-VECTOR_NETWORKS = ("none", "mlp")
-NETWORKS = (*PATCH_NETWORKS, *VECTOR_NETWORKS)
-
-LEAST_PATCH = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8}
-"""Pixels a side of the smallest patch that a network takes."""
-
 
 @dataclass(frozen=True)
-class TeacherConfig(Options):
+class TeacherConfig(TrainingOptions):
     """The `teacher` section of a space: attention MIL (Ilse et al. 2018) with the three regularizers of slide 11."""
 
-    extractor: str = option(
-        "lenet", "feature extractor f: of patches lenet, lenet_wide, lenet_histology or resnet; of vectors none, which "
-        "pools them as they are, or mlp", choices=NETWORKS,
+    network_key: ClassVar[str] = "extractor"
+
+    extractor: str = shared(
+        "network", doc="feature extractor f: of patches lenet, lenet_wide, lenet_histology or resnet; of vectors none, "
+        "which pools them as they are, or mlp",
     )  # fmt: skip
-    hidden_layers: int = option(
-        1, "linear layers, each with ReLU and feature_width units (extractor: mlp)", least=1, most=20, neutral=1
+    hidden_layers: int = shared(
+        "hidden_layers", doc="linear layers, each with ReLU and feature_width units (extractor: mlp)"
     )
     pooling: str = option("attention", "how instances become a bag", choices=POOLINGS)
     attention_width: int = option(128, "rows of V (and U) of the attention", least=1, most=4096)
-    feature_width: int = option(
-        500, "length of an instance's feature vector h; of lenet_histology also the units of the layer before "
-        "(published: 512)", least=1, most=8192,
+    feature_width: int = shared(
+        "feature_width", doc="length of an instance's feature vector h; of lenet_histology also the units of the layer "
+        "before (published: 512)",
     )  # fmt: skip
 
     initial_weights: str = option(
@@ -62,66 +58,56 @@ class TeacherConfig(Options):
 
     # Batch, select, learning rate and ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags at
     # n = 50; at n = 100 validation AUC still rose until about 2000 steps (6 replicates).
-    steps: int = option(2000, "optimizer steps", least=1, most=10_000_000)
-    batch_bags: int = option(1, "bags per optimizer step", least=1, most=4096)
+    steps: int = shared("steps", 2000)
+    batch_bags: int = shared("batch_bags", 1)
     bag_order: str = option(
         "shuffled", "order of the bags in an epoch: shuffled; alternating: shuffled, with the two classes by turns, so "
         "that the batches hold the same share of positive bags", choices=("shuffled", "alternating"),
         neutral="shuffled",
     )  # fmt: skip
-    learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
-    weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
-    adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
-    adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
-    decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
-    warmup_steps: int = option(0, "steps over which the learning rate rises linearly from 0", least=0, neutral=0)
-    weight_average: float = option(
-        0.0, "decay per step of the running mean of the weights, which then is what is validated, selected and kept; "
-        "0: the weights themselves", least=0.0, below=1.0, neutral=0.0,
-    )  # fmt: skip
-    eval_every: int = option(100, "optimizer steps between validations", least=1)
-    patience: int = option(0, "validations without improvement after which training stops; 0: never", least=0)
+    learning_rate: float = shared("learning_rate")
+    weight_decay: float = shared("weight_decay")
+    adam_beta1: float = shared("adam_beta1")
+    adam_beta2: float = shared("adam_beta2")
+    decay: str = shared("decay")
+    warmup_steps: int = shared("warmup_steps")
+    weight_average: float = shared("weight_average")
+    eval_every: int = shared("eval_every", 100)
+    patience: int = shared("patience")
     select: str = option(
         "auc", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
         choices=("loss", "auc", "last"),
     )  # fmt: skip
 
     # Added with the student stage; at their neutral values they change no draw, and older results keep their ids.
-    dropout: float = option(0.0, "chance that a feature of h is dropped in training", least=0.0, below=1.0, neutral=0.0)
-    stochastic_depth: float = option(
-        0.0, "chance that the last residual block is skipped in training, falling linearly to the first "
-        "(extractor: resnet)", least=0.0, below=1.0, neutral=0.0,
+    dropout: float = shared("dropout", neutral=0.0)
+    stochastic_depth: float = shared(
+        "stochastic_depth", doc="chance that the last residual block is skipped in training, falling linearly to the "
+        "first (extractor: resnet)", neutral=0.0,
     )  # fmt: skip
-    mixup: float = option(
-        0.0, "a of the Beta(a, a) that mixes each bag's embedding and label with another's of its batch, of the other "
-        "class where there is one; 0: off",
-        least=0.0, most=100.0, neutral=0.0,
+    mixup: float = shared(
+        "mixup", doc="a of the Beta(a, a) that mixes each bag's embedding and label with another's of its batch, of "
+        "the other class where there is one; 0: off", neutral=0.0,
     )  # fmt: skip
-    augment: str = option(
-        "none", "what training sees of a patch: none: as it is; shift; affine (shift and rotation), each instance on "
-        "its own; dihedral: flipped and turned by quarters, each instance on its own; histology: also in another H&E "
-        "stain, each bag on its own", choices=("none", "shift", "affine", "dihedral", "histology"), neutral="none",
+    augment: str = shared(
+        "augment", "none", doc="what training sees of a patch: none: as it is; shift; affine (shift and rotation), "
+        "each instance on its own; dihedral: flipped and turned by quarters, each instance on its own; histology: also "
+        "in another H&E stain, each bag on its own", neutral="none",
     )  # fmt: skip
-    instance_noise: float = option(
-        0.0, "standard deviation of Gaussian noise on what training sees of an instance, in normalised units",
-        least=0.0, most=100.0, neutral=0.0,
+    instance_noise: float = shared(
+        "gaussian_noise", doc="standard deviation of Gaussian noise on what training sees of an instance, in "
+        "normalised units", neutral=0.0,
     )  # fmt: skip
-    instances_per_bag: int | None = option(
-        None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
-        "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
-    )  # fmt: skip
-    shift_pixels: float = option(2.0, "largest shift to either side (augment: shift, affine)", least=0.0, most=100.0)
-    rotation_degrees: float = option(10.0, "largest rotation to either side (augment: affine)", least=0.0, most=180.0)
-    stain_jitter: float = option(
-        0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
-    )
+    instances_per_bag: int | None = shared("instances_per_bag")
+    shift_pixels: float = shared("shift_pixels")
+    rotation_degrees: float = shared("rotation_degrees")
+    stain_jitter: float = shared("stain_jitter")
     member: int = option(
         0, "which member of an ensemble: other initial weights and draws on the same bags", least=0, neutral=0
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_noising(self.stochastic_depth, "extractor", self.extractor)
         if self.initial_weights == "he" and self.extractor == "resnet":
             raise UserError(
                 "initial_weights: he is for lenet, lenet_wide and lenet_histology; found extractor resnet, whose "
@@ -149,46 +135,7 @@ class TeacherConfig(Options):
             idle["ramp_steps"] = "lambda_adv, lambda_noise and lambda_ent 0"
         if "attention" not in self.pooling:
             idle["attention_width"] = f"pooling {self.pooling}"
-        idle |= idle_network_keys("extractor", self.extractor)
+        idle |= self.idle_network_keys()
         if self.extractor == "none":
             idle["initial_weights"] = "extractor none"
-        return idle | idle_motions(self.augment)
-
-    def inert_keys(self) -> dict[str, str]:
-        return idle_patience(self.steps, self.eval_every, self.patience, self.select)
-
-    def acting_values(self) -> dict[str, Any]:
-        return {"eval_every": min(self.eval_every, self.steps)} | dict.fromkeys(self.inert_keys(), 0)
-
-
-def idle_patience(steps: int, eval_every: int, patience: int, select: str) -> dict[str, str]:
-    """`patience` with what makes that it ends no training early, none if it may end one.
-
-    The first validation always is the best so far, so patience p can end a training at its validation p + 1 at the
-    earliest; under `select: last` each is the best."""
-    if select == "last":
-        return {"patience": "select last"}
-    validations = -(-steps // eval_every)
-    if patience == 0 or patience + 1 < validations:
-        return {}
-    return {"patience": f"eval_every {eval_every} and steps {steps}, which make {counted(validations, 'validation')}"}
-
-
-def idle_network_keys(key: str, network: str) -> dict[str, str]:
-    """The keys of a network that do nothing with this one, with what makes them so. key: where it is named."""
-    idle = {} if network == "mlp" else {"hidden_layers": f"{key} {network}"}
-    return idle | {"feature_width": f"{key} none"} if network == "none" else idle
-
-
-def idle_motions(augment: str) -> dict[str, str]:
-    """The keys of `augment` that do nothing under its value, with what makes them so."""
-    needed = {"shift_pixels": ("shift", "affine"), "rotation_degrees": ("affine",), "stain_jitter": ("histology",)}
-    return {key: f"augment {augment}" for key, values in needed.items() if augment not in values}
-
-
-def check_noising(stochastic_depth: float, key: str, network: str) -> None:
-    """`UserError` if the network has no residual blocks to skip."""
-    if stochastic_depth > 0 and network != "resnet":
-        raise UserError(
-            f"stochastic_depth: {stochastic_depth:g} needs residual blocks, {key} resnet; found {key} {network}"
-        )
+        return idle | self.idle_augmentation_keys()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from d2l_study.errors import UserError
-from d2l_study.learning.config import NETWORKS, check_noising, idle_motions, idle_network_keys, idle_patience
-from d2l_study.options import Options, option
+from d2l_study.learning.training_options import TrainingOptions, shared
+from d2l_study.options import option
 
 
 @dataclass(frozen=True)
-class StudentConfig(Options):
+class StudentConfig(TrainingOptions):
     """The `student` section of a space: L_s = T² CE(q, σ(s/T)) + α CE(0, s) on negative bags + β bag consistency."""
+
+    network_key: ClassVar[str] = "network"
 
     # The defaults were chosen by validation bag AUC, in 16 pairs each: MNIST, K = 10, n = 50 and 100, teachers with
     # lambda_adv 0 and 1, 4 replicates, base seed 2000; 300 steps and fresh weights if not said otherwise; mean
@@ -27,11 +29,11 @@ class StudentConfig(Options):
     beta: float = option(0.0, "β: weight of the bag labels on the pooled scores", least=0.0)
     consistency: str = option("max", "how instance scores become a bag's score", choices=("max", "noisy_or"))
 
-    network: str = option("lenet", "the instance classifier's network, as the teacher's extractor", choices=NETWORKS)
-    hidden_layers: int = option(
-        1, "linear layers, each with ReLU and feature_width units (network: mlp)", least=1, most=20, neutral=1
+    network: str = shared("network", doc="the instance classifier's network, as the teacher's extractor")
+    hidden_layers: int = shared(
+        "hidden_layers", doc="linear layers, each with ReLU and feature_width units (network: mlp)"
     )
-    feature_width: int = option(500, "length of an instance's feature vector h, as of the teacher", least=1, most=8192)
+    feature_width: int = shared("feature_width", doc="length of an instance's feature vector h, as of the teacher")
     start: str = option(
         "fresh", "initial weights: new ones, or the teacher's (of an ensemble, the first member's)",
         choices=("fresh", "teacher"),
@@ -43,69 +45,48 @@ class StudentConfig(Options):
         "breast, manifest with places); 0: its own alone", least=0, most=1000, neutral=0,
     )  # fmt: skip
 
-    dropout: float = option(0.0, "chance that a feature of h is dropped in training", least=0.0, below=1.0)
-    input_noise: float = option(
-        0.0, "standard deviation of Gaussian noise on the input, in normalised units", least=0.0, most=100.0
+    dropout: float = shared("dropout")
+    input_noise: float = shared(
+        "gaussian_noise", doc="standard deviation of Gaussian noise on the input, in normalised units"
     )
-    augment: str = option(
-        "affine", "what training sees of an instance: none: as it is; shift; affine (shift and rotation); dihedral and "
-        "histology as of the teacher", choices=("none", "shift", "affine", "dihedral", "histology"),
+    augment: str = shared(
+        "augment", "affine", doc="what training sees of an instance: none: as it is; shift; affine (shift and "
+        "rotation); dihedral and histology as of the teacher",
     )  # fmt: skip
-    stain_jitter: float = option(
-        0.2, "largest relative change of the amount of each stain (augment: histology)", above=0.0, below=1.0
-    )
-    shift_pixels: float = option(2.0, "largest shift to either side (augment: shift, affine)", least=0.0, most=100.0)
-    rotation_degrees: float = option(10.0, "largest rotation to either side (augment: affine)", least=0.0, most=180.0)
-    stochastic_depth: float = option(
-        0.0, "chance that the last residual block is skipped in training, falling linearly to the first "
-        "(network: resnet)", least=0.0, below=1.0,
+    stain_jitter: float = shared("stain_jitter")
+    shift_pixels: float = shared("shift_pixels")
+    rotation_degrees: float = shared("rotation_degrees")
+    stochastic_depth: float = shared(
+        "stochastic_depth", doc="chance that the last residual block is skipped in training, falling linearly to the "
+        "first (network: resnet)",
     )  # fmt: skip
-    mixup: float = option(
-        0.0,
-        "a of the Beta(a, a) that mixes hidden features and soft targets of two instances, from bags of both "
-        "classes where there are; 0: off",
-        least=0.0,
-        most=100.0,
-    )
+    mixup: float = shared(
+        "mixup", doc="a of the Beta(a, a) that mixes hidden features and soft targets of two instances, from bags of "
+        "both classes where there are; 0: off",
+    )  # fmt: skip
 
-    steps: int = option(600, "optimizer steps of each generation", least=1, most=10_000_000)
-    batch_bags: int = option(4, "bags per optimizer step, with all of their instances", least=1, most=4096)
-    instances_per_bag: int | None = option(
-        None, "instances of a bag that a training step sees, drawn anew for each step without replacement; bags that "
-        "have no more are seen whole, as all are in evaluation; null: all", least=1, neutral=None,
-    )  # fmt: skip
-    learning_rate: float = option(5e-4, "step size of Adam", above=0.0)
-    weight_decay: float = option(1e-4, "L2 penalty of Adam", least=0.0)
-    adam_beta1: float = option(0.9, "decay of Adam's mean of gradients", least=0.0, below=1.0, neutral=0.9)
-    adam_beta2: float = option(0.999, "decay of Adam's mean of squared gradients", least=0.0, below=1.0, neutral=0.999)
-    decay: str = option("constant", "course of the learning rate", choices=("constant", "linear", "cosine"))
-    warmup_steps: int = option(
-        0, "steps of each generation over which the learning rate rises linearly from 0", least=0, neutral=0
+    steps: int = shared("steps", 600, doc="optimizer steps of each generation")
+    batch_bags: int = shared("batch_bags", 4, doc="bags per optimizer step, with all of their instances")
+    instances_per_bag: int | None = shared("instances_per_bag")
+    learning_rate: float = shared("learning_rate")
+    weight_decay: float = shared("weight_decay")
+    adam_beta1: float = shared("adam_beta1")
+    adam_beta2: float = shared("adam_beta2")
+    decay: str = shared("decay")
+    warmup_steps: int = shared(
+        "warmup_steps", doc="steps of each generation over which the learning rate rises linearly from 0"
     )
-    weight_average: float = option(
-        0.0, "decay per step of the running mean of the weights, which then is what is validated, selected and kept; "
-        "0: the weights themselves", least=0.0, below=1.0, neutral=0.0,
-    )  # fmt: skip
-    eval_every: int = option(50, "optimizer steps between validations", least=1)
-    patience: int = option(0, "validations without improvement after which a generation stops; 0: never", least=0)
+    weight_average: float = shared("weight_average")
+    eval_every: int = shared("eval_every", 50)
+    patience: int = shared("patience", doc="validations without improvement after which a generation stops; 0: never")
     select: str = option(
         "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: lowest distillation "
         "loss), lowest distillation loss, or the last", choices=("auc", "loss", "last"),
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_noising(self.stochastic_depth, "network", self.network)
-
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference."""
-        return idle_motions(self.augment) | idle_network_keys("network", self.network)
-
-    def inert_keys(self) -> dict[str, str]:
-        return idle_patience(self.steps, self.eval_every, self.patience, self.select)
-
-    def acting_values(self) -> dict[str, Any]:
-        return {"eval_every": min(self.eval_every, self.steps)} | dict.fromkeys(self.inert_keys(), 0)
+        return self.idle_augmentation_keys() | self.idle_network_keys()
 
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,
@@ -120,7 +101,7 @@ class StudentConfig(Options):
             return
         own = {"network": self.network, "feature_width": self.feature_width, "hidden_layers": self.hidden_layers}
         of_teacher = {"network": extractor, "feature_width": feature_width, "hidden_layers": hidden_layers}
-        idle = idle_network_keys("network", self.network)
+        idle = self.idle_network_keys()
         if any(own[key] != of_teacher[key] for key in own if key not in idle):
             layers = "" if "hidden_layers" in idle else f" and hidden_layers {self.hidden_layers}"
             of_layers = "" if "hidden_layers" in idle else f" and hidden_layers {hidden_layers}"

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.prediction import Compute
-from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_options import TrainingOptions
 from d2l_study.models import Params
 
 
@@ -73,9 +72,7 @@ class Training:
                 setattr(self, f.name, state[f.name])
 
 
-def trainable(
-    config: TeacherConfig | StudentConfig, values: Params, compute: Compute
-) -> tuple[Params, torch.optim.Adam]:
+def trainable(config: TrainingOptions, values: Params, compute: Compute) -> tuple[Params, torch.optim.Adam]:
     """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
     params = {}
     for name, value in values.items():
@@ -88,7 +85,7 @@ def trainable(
     return params, optimizer
 
 
-def learning_rate(config: TeacherConfig | StudentConfig, step: int) -> float:
+def learning_rate(config: TrainingOptions, step: int) -> float:
     """The learning rate of a step (counted from 0): constant, or falling to 0 at the end, after a warm-up."""
     done = step / config.steps
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.decay]
@@ -97,7 +94,7 @@ def learning_rate(config: TeacherConfig | StudentConfig, step: int) -> float:
     return config.learning_rate * factor
 
 
-def average_share(config: TeacherConfig | StudentConfig, step: int) -> float:
+def average_share(config: TrainingOptions, step: int) -> float:
     """What the parameters after a step (counted from 0) count in their running mean, which before counts the rest.
 
     The mean is the plain one until it spans 1 / (1 − `weight_average`) steps, then an exponential one, so that the
@@ -114,7 +111,7 @@ def descend(loss: Tensor, tensors: Sequence[Tensor], optimizer: torch.optim.Adam
 
 
 @torch.no_grad()
-def update_average(config: TeacherConfig | StudentConfig, training: Training, step: int) -> None:
+def update_average(config: TrainingOptions, training: Training, step: int) -> None:
     """Count the parameters after a step in, where the configuration asks for it."""
     if config.weight_average == 0:
         return
@@ -125,7 +122,7 @@ def update_average(config: TeacherConfig | StudentConfig, training: Training, st
 
 
 def train_interval(
-    config: TeacherConfig | StudentConfig,
+    config: TrainingOptions,
     training: Training,
     part_names: tuple[str, ...],
     loss_of: Callable[[int], tuple[Tensor, Tensor]],
@@ -156,7 +153,7 @@ def train_interval(
 
 
 def close_interval(
-    config: TeacherConfig | StudentConfig,
+    config: TrainingOptions,
     training: Training,
     last: int,
     means: Mapping[str, float],

@@ -11,8 +11,9 @@ from d2l_study.data import BagCollection
 from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
-from d2l_study.learning.config import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS, TeacherConfig
+from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
 from d2l_study.learning.undefined import undefined
 from d2l_study.options import Options
 from d2l_study.study.plan.data_summary import summary

@@ -10,8 +10,9 @@ import pytest
 from d2l_study.cli import main
 from d2l_study.data.pool import Pool
 from d2l_study.errors import UserError
-from d2l_study.learning.config import LEAST_PATCH, PATCH_NETWORKS, TeacherConfig
+from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS
 from d2l_study.models.mil import EXTRACTORS, PATCH_EXTRACTORS
 from d2l_study.study.plan.data_checks import check_sections
 
