@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 Design = Literal["drawn", "folds", "split"]
 GIVEN_SPLIT, GIVEN_FOLDS = "given split", "given folds"
-"""Values of the column `partition`; the third is `dealt folds`."""
+"""Values of the column `partition` whose replicates were tested on the same bags as others. Those of `dealt folds`,
+`given partitions` and `given splits` are told by the column `test_set`."""
 
 NOT_POOLED = "not_pooled"
 """The attribute of pooled rows (`out_of_fold`) that says which repeats are left out, and why: a list of texts."""

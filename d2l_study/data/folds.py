@@ -71,15 +71,20 @@ def _deal(counts: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarra
 
 
 def partition_of(collection: BagCollection, folds: int) -> tuple[str, int | None]:
-    """Where the parts of a replicate come from, and how many folds there are: `dealt folds`, `given folds` (those of
-    the user, whatever data.folds says), or `given split` (training and test parts of the user: no folds). Several
-    splits that test no bag twice are folds of one repeat."""
+    """Where the parts of a replicate come from, and how many folds there are.
+
+    `dealt folds`: made here, other ones in each repeat. Of the user, whatever data.folds says: `given folds`, the same
+    in each repeat (several splits that test no bag twice are such folds); `given partitions`, folds that each repeat
+    has its own of; `given split`, training and test parts, no folds; `given splits`, such parts for each replicate.
+    """
     if collection.part is not None:
         tests = np.atleast_2d(collection.part) == TEST
-        as_folds = len(tests) > 1 and tests.sum(axis=0).max() == 1
-        return ("given folds", len(tests)) if as_folds else ("given split", None)
+        if len(tests) == 1:
+            return "given split", None
+        return ("given folds", len(tests)) if tests.sum(axis=0).max() == 1 else ("given splits", None)
     if collection.fold is not None:
-        return "given folds", int(collection.fold.max()) + 1
+        repeats = len(np.atleast_2d(collection.fold))
+        return "given folds" if repeats == 1 else "given partitions", int(collection.fold.max()) + 1
     return "dealt folds", folds
 
 

@@ -27,16 +27,19 @@ def full_float32() -> None:
 
 
 def faster_precision(shape: tuple[int, ...], device: str) -> str:
-    """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W) are faster in it, else
-    `float32`.
+    """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W), or of a linear layer of
+    512 on vectors of `shape` (D,), are faster in it, else `float32`.
 
     The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core. It decides speed alone: the
     format is part of no configuration's id, and a result says which one it was computed in.
     """
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    channels, height, width = shape
-    shape = (channels, max(height, 16), max(width, 16))  # the LeNet takes no smaller ones
-    model = MilModel(shape)
+    if len(shape) == 1:
+        model = MilModel(shape, feature_width=512, extractor="mlp")
+    else:
+        channels, height, width = shape
+        shape = (channels, max(height, 16), max(width, 16))  # the LeNet takes no smaller ones
+        model = MilModel(shape)
     params = {name: value.to(device).requires_grad_() for name, value in model.init(np.random.default_rng(0)).items()}
     x = torch.zeros(INSTANCES, *shape, device=device)
     for _ in range(ROUNDS + 1):

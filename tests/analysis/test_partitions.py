@@ -63,6 +63,16 @@ def test_the_ratio_is_of_the_bags_that_runs_tested_and_trained_on(tmp_path, olde
     assert f"takes a ratio of test to training bags of {ratio:.3g}." in " ".join(table(rows).text().split())
 
 
+def test_given_partitions_count_every_fold_of_every_repeat(tmp_path):
+    """Five repeats of ten fixed folds, as of the classical MIL sets: fifty test sets."""
+    rows = study(tmp_path, dataset="features", repeats=2, partition="given partitions", folds_key=10)
+    rows = rows.assign(test_set=[f"t{replicate}" for replicate in rows["replicate"]])
+    own = rows[rows["method"] == "vat"]["bag_accuracy"]
+    cell = cell_of(rows)
+    assert (cell.interval.count, cell.planned) == (10, 10)
+    assert is_corrected(cell.interval, own, 1 / 3)
+
+
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize("key", [10, 5])
 def test_repeats_of_given_folds_are_averaged_and_count_once(tmp_path, older, key):

@@ -166,3 +166,9 @@ def test_folds_of_the_user_are_counted_from_the_data_and_a_split_has_none():
     split = collection([0, 1] * 6, part=np.repeat([TRAIN, VAL, TEST], 4).astype(np.int8))
     assert partition_of(split, 10) == ("given split", None)
     assert partition_of(collection([0, 1] * 6), 10) == ("dealt folds", 10)
+    assert partition_of(collection([0, 1] * 6, fold=np.stack([np.arange(12) % 4, np.arange(12) // 3])), 10) == (
+        "given partitions", 4)  # fmt: skip
+    parts = np.array([[TRAIN] * 8 + [VAL] * 2 + [TEST] * 2, [TEST] * 4 + [VAL] * 2 + [TRAIN] * 6], np.int8)
+    assert partition_of(collection([0, 1] * 6, part=parts), 10) == ("given folds", 2)
+    parts[0, 0] = TEST  # a bag that both test
+    assert partition_of(collection([0, 1] * 6, part=parts), 10) == ("given splits", None)

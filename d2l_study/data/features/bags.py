@@ -8,9 +8,10 @@ whole; all that is wrong with table and files is said before anything is trained
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -67,6 +68,12 @@ class FeatureBags(GivenBags):
     POOL_KEYS: ClassVar[tuple[str, ...]] = (
         "dataset", "path", "root", "label_table", "label_column", "positive", "bag", "splits", "skip_empty", "truth",
     )  # fmt: skip
+    SECTION_DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "teacher": {"extractor": "mlp", "feature_width": 512},
+        "student": {"network": "mlp", "feature_width": 512, "augment": "none"},
+    }
+    """Defaults of other sections with these data: the network of attention MIL on features in the literature (one
+    linear layer of 512 with ReLU), and no augmentation, which is of images."""
     PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path", "label_table", "splits")
 
     def resolved(self) -> Self:

@@ -20,9 +20,14 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 PRIVATE = ("manifest",)
 """Data sets whose images go into MLflow only where the space says `log_images: true`."""
 
+WITHOUT_IMAGES = ("features",)
+"""Data sets whose instances are vectors: there is nothing to be shown."""
+
 
 def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether pictures of instances and images may go into MLflow. space: as in `resolved.json`; data: the section."""
+    if data.get("dataset") in WITHOUT_IMAGES:
+        return False
     allowed = space.get("log_images")
     return data.get("dataset") not in PRIVATE if allowed is None else bool(allowed)
 

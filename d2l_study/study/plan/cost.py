@@ -28,8 +28,11 @@ PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
 """Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
 bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
 
-NETWORK_PASSES = {"lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5}
-"""The cost of a network against the LeNet's on digits."""
+NETWORK_PASSES = {
+    "lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5, "mlp": 0.2, "none": 0.05
+}  # fmt: skip
+"""The cost of a network against the LeNet's on digits; of mlp and none by the count of operations at 1,024
+dimensions, which a plan does not know."""
 
 CLASS_MAP = 110.0
 """A pass of the class map network over a colon image, against one of the LeNet over a digit."""

@@ -57,9 +57,13 @@ class Alike:
         if not isinstance(data, GivenBags):
             return
         partition, count = partition_of(pool, data.folds)
-        if partition == "given folds" and count != data.folds:
+        if partition in ("given folds", "given partitions") and count != data.folds:
             why = f"the table gives {count} folds"
-        elif partition == "given split" and pool.part is not None and (pool.part == VAL).any(axis=-1).all():
+        elif (
+            partition in ("given split", "given splits")
+            and pool.part is not None
+            and (pool.part == VAL).any(axis=-1).all()
+        ):
             why = "the table says what is trained on, validated and tested"
         else:
             return

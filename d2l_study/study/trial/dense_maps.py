@@ -33,7 +33,7 @@ def shown_images(problem: Replicate) -> list[tuple[int, int]]:
     """(bag, image) of the test images that are shown: at most two of positive bags and one of a negative one, those
     whose known instances are the most mixed first, then in the order of the data set. No result chooses them."""
     pool = problem.pool
-    if not isinstance(pool, BagCollection) or not pool.images:
+    if not isinstance(pool, BagCollection) or not pool.images or len(pool.shape) == 1:
         return []
     _, height, width = pool.shape
     found: dict[int, list[tuple[int, int, int]]] = {0: [], 1: []}
