@@ -27,7 +27,7 @@ from d2l_study.inference import instance_file
 from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.inputs import Shape, _files
 from d2l_study.inference.kept_scores import LONGEST_ENDING, KeptScores, crc_of, drop
-from d2l_study.inference.label import SCORES_KEPT, Heard, origin, way_of
+from d2l_study.inference.label import SCORES_KEPT, ProgressCallback, origin, way_of
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
     PART,
@@ -159,7 +159,7 @@ def label_images(
     stride: int | None = None,
     truth: Callable[[Path], Truth | None] | None = None,
     compute: Compute | None = None,
-    heard: Heard | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[Labelled]:
     """Slide the model over each image and write the files named above; yields what was made, image by image.
 
@@ -173,7 +173,7 @@ def label_images(
     with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
         for one in planned:
             known = truth(one.path) if truth is not None else None
-            yield _label_image(stored, one, way, known, instances, compute, heard)
+            yield _label_image(stored, one, way, known, instances, compute, progress)
         instances.finish()
 
 
@@ -196,7 +196,7 @@ def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
 
 def _label_image(
     stored: StoredModel, planned: Planned, way: dict[str, Any], known: Truth | None,
-    instances: instance_file.InstanceFile, compute: Compute | None, heard: Heard | None,
+    instances: instance_file.InstanceFile, compute: Compute | None, progress: ProgressCallback | None,
 ) -> Labelled:  # fmt: skip
     image, grid = open_tissue(planned.path, stored.model.patch_shape[0]), planned.grid
     with said_of_damage(planned.path), planned.path.open("rb") as file:
@@ -206,12 +206,12 @@ def _label_image(
     if there is not None:
         drop(planned.file(MAP))
         logits, crc, kept = there, about["logits"]["crc32"], None
-        if heard is not None:
-            heard(planned.stem.name, logits.size, logits.size)
+        if progress is not None:
+            progress(planned.stem.name, logits.size, logits.size)
     else:
         with writing(planned.stem.parent):
             kept = KeptScores.open(planned.file(MAP), identity, (grid.rows, grid.columns))
-        _score(stored, image, planned, kept, compute, heard)
+        _score(stored, image, planned, kept, compute, progress)
         logits, crc = kept.logits, kept.crc()
     whole = False
     try:
@@ -245,10 +245,10 @@ def _label_image(
 
 def _score(
     stored: StoredModel, image: TissueImage, planned: Planned, kept: KeptScores, compute: Compute | None,
-    heard: Heard | None,
+    progress: ProgressCallback | None,
 ) -> None:  # fmt: skip
     """Score the patches that are not scored yet. What is, stays if this is interrupted."""
-    say = heard or (lambda what, done, of: None)
+    say = progress or (lambda what, done, of: None)
 
     def done(count: int) -> None:
         kept.reached(count)

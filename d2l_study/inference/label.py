@@ -34,8 +34,8 @@ BLOCK = 2**16
 
 SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
 
-Heard = Callable[[str, int, int], None]
-"""Hears how far labelling is: of what, instances that are scored, and instances in all."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called while instances are scored: (the input or file in work, instances scored so far, instances in all)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def label_inputs(
     inputs: Sequence[Input],
     out: str | Path,
     compute: Compute | None = None,
-    heard: Heard | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Summary:
     """Label everything that `inputs.open_inputs` found and write `out/scores.parquet`, in parts of bounded memory.
 
@@ -133,11 +133,11 @@ def label_inputs(
     kept = KeptScores.open(folder / "scores", identity, (count,))
     scored = False
     try:
-        if heard is not None:
-            heard(SCORES, kept.done, count)
-        if not _score(stored, inputs, kept, compute, heard):
+        if progress is not None:
+            progress(SCORES, kept.done, count)
+        if not _score(stored, inputs, kept, compute, progress):
             kept.begin_again()
-            _score(stored, inputs, kept, compute, heard)
+            _score(stored, inputs, kept, compute, progress)
         scored = True
         with writing(folder), appearing(folder / SCORES) as path:
             positive = _write_scores(path, stored, inputs, kept.logits)
@@ -151,8 +151,9 @@ def label_inputs(
 
 
 def _score(
-    stored: StoredModel, inputs: Sequence[Input], kept: KeptScores, compute: Compute | None, heard: Heard | None
-) -> bool:
+    stored: StoredModel, inputs: Sequence[Input], kept: KeptScores, compute: Compute | None,
+    progress: ProgressCallback | None,
+) -> bool:  # fmt: skip
     """Score what is not scored yet. False if what was scored before are not the first patches of these inputs."""
     first = crc = 0
     for part in read_parts(inputs, stored.model.patch_shape):
@@ -165,8 +166,8 @@ def _score(
             kept.logits[first:last] = label_instances(stored, part.patches, compute).logit
             crc = kept.pixels = zlib.crc32(part.patches.data, crc)
             kept.reached(last)
-            if heard is not None:
-                heard(SCORES, last, len(kept.logits))
+            if progress is not None:
+                progress(SCORES, last, len(kept.logits))
         first = last
     return crc == kept.pixels
 

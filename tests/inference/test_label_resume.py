@@ -88,8 +88,8 @@ def stops_at(most):
     return heard
 
 
-def maps(stored, paths, out, stride=4, truth=None, heard=None):
-    return list(label_images(stored, paths, out, stride, truth, heard=heard))
+def maps(stored, paths, out, stride=4, truth=None, progress=None):
+    return list(label_images(stored, paths, out, stride, truth, progress=progress))
 
 
 def files(folder):
@@ -102,11 +102,11 @@ def test_a_map_that_was_interrupted_goes_on_and_is_the_same(image, tmp_path, sco
     assert scored[0] == PATCHES
     scored[0] = 0
     with pytest.raises(KeyboardInterrupt):
-        maps(model(), [image], tmp_path / "out", heard=stops_at(most))
+        maps(model(), [image], tmp_path / "out", progress=stops_at(most))
     before = scored[0]
     assert most <= before < most + 50 and files(tmp_path / "out") == ["a.logits.npy.part", "a.logits.npy.part.json"]
     heard = []
-    (made,) = maps(model(), [image], tmp_path / "out", heard=lambda *what: heard.append(what))
+    (made,) = maps(model(), [image], tmp_path / "out", progress=lambda *what: heard.append(what))
     assert scored[0] == PATCHES and heard[0] == ("a", before, PATCHES) and heard[-1] == ("a", PATCHES, PATCHES)
     assert made.path.read_bytes() == whole.path.read_bytes()
     assert files(tmp_path / "out") == files(tmp_path / "whole") == ["a.json", "a.logits.npy", "a.overlay.png"]
@@ -115,11 +115,11 @@ def test_a_map_that_was_interrupted_goes_on_and_is_the_same(image, tmp_path, sco
 def test_a_killed_process_loses_what_came_after_the_last_note_only(image, tmp_path, scored):
     """Nothing runs at its end: the note is older than what the file holds."""
     with pytest.raises(KeyboardInterrupt):
-        maps(model(), [image], tmp_path / "out", heard=stops_at(100))
+        maps(model(), [image], tmp_path / "out", progress=stops_at(100))
     note = tmp_path / "out/a.logits.npy.part.json"
     about = json.loads(note.read_text())
     with pytest.raises(KeyboardInterrupt):
-        maps(model(), [image], tmp_path / "out", heard=stops_at(200))
+        maps(model(), [image], tmp_path / "out", progress=stops_at(200))
     note.write_text(json.dumps(about))
     scored[0] = 0
     (made,) = maps(model(), [image], tmp_path / "out")
@@ -131,7 +131,7 @@ def test_a_killed_process_loses_what_came_after_the_last_note_only(image, tmp_pa
 @pytest.mark.parametrize("change", ["model", "stride", "image", "scores", "note", "array"])
 def test_what_was_scored_of_something_else_is_not_taken(image, tmp_path, scored, change):
     with pytest.raises(KeyboardInterrupt):
-        maps(model(), [image], tmp_path / "out", heard=stops_at(100))
+        maps(model(), [image], tmp_path / "out", progress=stops_at(100))
     part = tmp_path / "out/a.logits.npy.part"
     stored, stride = model(4 if change == "model" else 3), 5 if change == "stride" else 4
     if change == "image":
@@ -164,7 +164,7 @@ def test_of_several_images_those_that_are_done_are_not_done_again(tmp_path, scor
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        for made in label_images(model(), paths, tmp_path / "out", 4, truth.get, heard=heard):
+        for made in label_images(model(), paths, tmp_path / "out", 4, truth.get, progress=heard):
             done.append(made)
     assert len(done) == 1 and "instances.csv" not in files(tmp_path / "out")
     scored[0] = 0
@@ -206,7 +206,7 @@ def test_arrays_that_were_interrupted_go_on_and_give_the_same(tmp_path, scored, 
     whole = label_inputs(model(), inputs, tmp_path / "whole")
     scored[0] = 0
     with pytest.raises(KeyboardInterrupt):
-        label_inputs(model(), inputs, tmp_path / "out", heard=stops_at(most))
+        label_inputs(model(), inputs, tmp_path / "out", progress=stops_at(most))
     assert scored[0] == {1: 7, 20: 20, 23: 23}[most] and files(tmp_path / "out") == ["scores.part", "scores.part.json"]
     made = label_inputs(model(), inputs, tmp_path / "out")
     assert scored[0] == 23 and (made.count, made.positive) == (whole.count, whole.positive)
@@ -220,7 +220,7 @@ def test_arrays_that_were_changed_meanwhile_are_scored_anew(tmp_path, scored, ch
     np.save(tmp_path / "a.npy", values)
     inputs = open_inputs([tmp_path / "a.npy"], (3, 17, 17))
     with pytest.raises(KeyboardInterrupt):
-        label_inputs(model(), inputs, tmp_path / "out", heard=stops_at(20))
+        label_inputs(model(), inputs, tmp_path / "out", progress=stops_at(20))
     values[changed, 0, 0, 0] ^= 255
     np.save(tmp_path / "a.npy", values)
     made = label_inputs(model(), inputs, tmp_path / "out")
@@ -231,7 +231,7 @@ def test_arrays_that_were_changed_meanwhile_are_scored_anew(tmp_path, scored, ch
 
 def test_two_commands_do_not_write_one_file(image, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        maps(model(), [image], tmp_path / "out", heard=stops_at(100))
+        maps(model(), [image], tmp_path / "out", progress=stops_at(100))
     with (tmp_path / "out/a.logits.npy.part").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match=r"another command is writing a\.logits\.npy"):

@@ -107,7 +107,7 @@ def _label_images(options: LabelOptions, selected: SelectedModel, images: list[P
     ledger = Ledger(open_storage(options.root))
     truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
     known = 0
-    for image in label_images(selected.stored, images, options.out, options.stride, truth, heard=progress):
+    for image in label_images(selected.stored, images, options.out, options.stride, truth, progress=progress):
         progress.files, progress.done = progress.files + 1, 0
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
         line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
@@ -128,7 +128,7 @@ def _label_patches(
     options: LabelOptions, selected: SelectedModel, inputs: Sequence[Input], progress: LabelProgress
 ) -> None:
     shape = selected.stored.model.patch_shape
-    summary = label_inputs(selected.stored, inputs, options.out, heard=progress)
+    summary = label_inputs(selected.stored, inputs, options.out, progress=progress)
     sources = counted(len(inputs), "file")
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
     if summary.positive is not None:

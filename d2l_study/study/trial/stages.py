@@ -28,7 +28,7 @@ from d2l_study.study.ledger.run_files import (
     WEIGHTS,
 )
 from d2l_study.study.space.keys import CLASS_MAPS, WITH_SCORE_MAPS, WITHOUT_WEIGHTS, scientific
-from d2l_study.study.trial import dense_maps
+from d2l_study.study.trial import score_maps
 from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def run_results(
         files[GENERATIONS] = json.dumps([vars(generation) for generation in generations]).encode()
     if request.stage in WITH_SCORE_MAPS and problem.number == SCORE_MAP_REPLICATE and result.status == "done":
         try:
-            maps = dense_maps.run_maps(problem, _image_scores(request, problem, result, device))
+            maps = score_maps.score_maps_file(problem, _image_scorer(request, problem, result, device))
         except (UserError, OSError) as error:  # an image that has gone costs the run its pictures, not its result
             maps = None
             row["warning"] = "; ".join(filter(None, (row["warning"], f"no maps: {error}")))
@@ -154,22 +154,22 @@ def run_results(
     return row, files
 
 
-def _image_scores(request: TrialRequest, problem: Replicate, result: Fitted, device: str) -> dense_maps.Scores:
+def _image_scorer(request: TrialRequest, problem: Replicate, result: Fitted, device: str) -> score_maps.ImageScorer:
     """How the trained network scores a whole image."""
     from d2l_study.inference.model_file import StoredModel
     from d2l_study.learning.prediction import Compute
 
     compute = Compute(device, request.resources["precision"])
     if request.stage in CLASS_MAPS:
-        return dense_maps.class_mapped(result.params, problem, compute)
-    return dense_maps.slid(
+        return score_maps.class_map_scorer(result.params, problem, compute)
+    return score_maps.sliding_window_scorer(
         StoredModel(_network(request, problem), result.params, _card(request, problem, result)), compute
     )
 
 
 def _counts(request: TrialRequest, problem: Replicate) -> dict[str, Any]:
-    """How much a fold of given bags holds, and which partition it is of; of drawn bags the keys of the data section
-    say it. `test_set` is the same in all runs that were tested on the same bags."""
+    """Columns of a run on a fold of given bags: its sizes, and which partition the fold is of. Empty for drawn bags,
+    whose sizes are keys of the data section. `test_set` is the same in all runs that were tested on the same bags."""
     if problem.fold is None:
         return {}
     assert isinstance(problem.pool, BagCollection)
@@ -221,14 +221,14 @@ def _network(request: TrialRequest, problem: Replicate) -> MilModel:
 
 
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
-    """Every logit with its label: replicate, stage, split, level, bag_index, index (into the pool), label, seen_label,
-    logit.
+    """The file of predictions: every logit with its label. Columns: replicate, stage, split, level (bag, instance),
+    bag_index, index (of an instance, into the pool), label, seen_label, logit, and label_NAME for further truths.
 
-    Of a split's bags `label` is the true one, before label noise, which results are measured by; `seen_label` is the
-    one that training and selection saw, which alone may set a threshold or a temperature (null of instances, of which
-    they see none). −1 (unknown) becomes null. Where bags are given,
-    bag_index is the bag's number in the whole data set, of an instance that of the bag it stands in; where they are
-    drawn, a bag's place in its split, and −1 of an instance. Further instance truths are columns label_NAME.
+    label: the true one, before label noise; results are measured by it. seen_label: the one of a bag that training and
+    selection saw; it alone may set a threshold or a temperature. It is null for instances, whose labels nobody sees. An
+    unknown label (−1) becomes null.
+    bag_index: of given bags, the number in the whole data set, of an instance that of its bag. Of drawn bags, the
+    number in the split, and −1 for an instance.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -10,7 +10,7 @@ from whole_root import WholeRoot
 
 import analysis
 from d2l_study.study.commands import run
-from d2l_study.study.commands.garbage_collection import YOUNG_SECONDS
+from d2l_study.study.commands.find_garbage import YOUNG_SECONDS
 from d2l_study.study.ledger import gc_lock, heartbeat, records
 from d2l_study.study.ledger.claims import Claims
 from d2l_study.study.ledger.gc_lock import gc_lock_held

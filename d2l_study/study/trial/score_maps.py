@@ -29,9 +29,12 @@ MOST_PLACES, MOST_PIXELS = 10_000, 25_000_000
 """Patches of a map, beyond which its stride grows; pixels of an image, beyond which it gets no map in a trial."""
 
 
-def shown_images(problem: Replicate) -> list[tuple[int, int]]:
-    """(bag, image) of the test images that are shown: at most two of positive bags and one of a negative one, those
-    whose known instances are the most mixed first, then in the order of the data set. No result chooses them."""
+def select_images(problem: Replicate) -> list[tuple[int, int]]:
+    """The test images that get a map, as (bag, image): at most two of positive bags and one of a negative bag.
+
+    Images whose known instances are the most mixed come first, then those that come first in the data set. So the
+    results have no part in the choice.
+    """
     pool = problem.pool
     if not isinstance(pool, BagCollection) or not pool.images or len(pool.shape) == 1:
         return []
@@ -60,42 +63,42 @@ def _has_map(path: Path, patch: tuple[int, int]) -> bool:
     return size is not None and patch[0] <= size[1] and patch[1] <= size[0] and size[0] * size[1] <= MOST_PIXELS
 
 
-Scores = Callable[["TissueImage", np.ndarray], "tuple[Grid, np.ndarray, np.ndarray]"]
-"""(image, xy (k, 2) places in it) -> the grid of its map, the map's logits, and those of the places, (k,)."""
+ImageScorer = Callable[["TissueImage", np.ndarray], "tuple[Grid, np.ndarray, np.ndarray]"]
+"""(image, places in it, xy (k, 2)) -> the grid of its score map, the map's logits, and those of the places, (k,)."""
 
 
-def slid(stored: StoredModel, compute: Compute) -> Scores:
-    """The scores of an instance classifier slid over the image."""
+def sliding_window_scorer(stored: StoredModel, compute: Compute) -> ImageScorer:
+    """Scores with an instance classifier that slides over the image."""
     from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
 
-    def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+    def score(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
         patch = stored.model.patch_shape[1:]
         stride = max(default_stride(patch), int(np.ceil((tissue.width * tissue.height / MOST_PLACES) ** 0.5)))
         grid = Grid.over(tissue.width, tissue.height, patch, min(stride, tissue.width, tissue.height))
         return grid, score_map(stored, tissue, grid, compute), place_logits(stored, tissue, xy, compute)
 
-    return scores
+    return score
 
 
-def class_mapped(params: Params, problem: Replicate, compute: Compute) -> Scores:
-    """The scores of a class map network, which sees the image whole."""
+def class_map_scorer(params: Params, problem: Replicate, compute: Compute) -> ImageScorer:
+    """Scores with a class map network, which sees the image as a whole."""
     from d2l_study.inference.dense import Grid
     from d2l_study.learning.class_maps import PIXELS, image_scores
 
-    def scores(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+    def score(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
         logits, places = image_scores(params, tissue.rows(0, tissue.height), xy, problem, compute)
         first = (PIXELS - 1) / 2
         _, height, width = problem.pool.shape
         return Grid((height, width), PIXELS, first, first, *logits.shape), logits, places
 
-    return scores
+    return score
 
 
-def run_maps(problem: Replicate, scores: Scores) -> bytes | None:
-    """The file `SCORE_MAPS` of a run; None if its data set has no images to be shown."""
+def score_maps_file(problem: Replicate, score: ImageScorer) -> bytes | None:
+    """The content of the file `SCORE_MAPS` of a run; None if its data set has no images to be shown."""
     from d2l_study.inference.tissue_image import TissueImage
 
-    images = shown_images(problem)
+    images = select_images(problem)
     if not images:
         return None
     pool, arrays, meta = problem.pool, {}, []
@@ -104,7 +107,7 @@ def run_maps(problem: Replicate, scores: Scores) -> bytes | None:
         pixels = read_image(pool.images[number])
         tissue = TissueImage.of_array(str(pool.images[number]), pixels)
         xy, _ = pool.instances_in_image(number)
-        grid, arrays[f"logits{k}"], arrays[f"places{k}"] = scores(tissue, xy)
+        grid, arrays[f"logits{k}"], arrays[f"places{k}"] = score(tissue, xy)
         meta.append({"bag": bag, "image": number, "grid": grid.to_dict()})
     out = io.BytesIO()
     np.savez_compressed(out, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
