@@ -17,9 +17,9 @@ from analysis.rows.loading import load
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX
-from d2l_study import last_words
-from d2l_study.command_line import refusal
+from d2l_study.command_line import os_error_text
 from d2l_study.errors import UnreadableError, UserError, damage_shown
+from d2l_study.interruption_messages import stopped_text
 from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {refusal(error)}", file=sys.stderr)
+        print(f"error: {os_error_text(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\n{last_words.stopped('analysis')}", file=sys.stderr)
+        print(f"\n{stopped_text('analysis')}", file=sys.stderr)
         return 130
     return 0
 

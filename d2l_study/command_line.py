@@ -31,8 +31,8 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def refusal(error: OSError) -> str:
-    """What the file system or the network refused, in a line: for what no command has foreseen."""
+def os_error_text(error: OSError) -> str:
+    """One line on what the file system or the network refused, for errors that no command has foreseen."""
     place = next((str(name) for name in (error.filename, error.filename2) if name is not None), None)
     said = error.strerror or str(error) or type(error).__name__
     return f"{place}: {said}" if place is not None else f"the system refused a file or connection: {said}"

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from d2l_study import __version__, last_words
+from d2l_study import __version__
 from d2l_study.cli import cleaning_commands, information_commands, study_commands, trial_commands
-from d2l_study.command_line import Parser, refusal
+from d2l_study.command_line import Parser, os_error_text
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
+from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
 PROG = "python -m d2l_study"
@@ -37,20 +38,26 @@ def main(
         return 2
     except StorageError as error:
         reason = error.strerror or str(error)
-        print(f"error: cannot write to {error.filename}: {reason}{last_words.refused(name)}", file=sys.stderr)
+        print(
+            f"error: cannot write to {error.filename}: {reason}{refused_text(name)}",
+            file=sys.stderr,
+        )
         return 1
     except UnreadableError as error:
-        print(f"error: cannot read {error.filename}: {error.strerror}{last_words.refused(name)}", file=sys.stderr)
+        print(
+            f"error: cannot read {error.filename}: {error.strerror}{refused_text(name)}",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {refusal(error)}{last_words.refused(name)}", file=sys.stderr)
+        print(f"error: {os_error_text(error)}{refused_text(name)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{last_words.stopped(name)}", file=sys.stderr)
+        print(f"\n{stopped_text(name)}", file=sys.stderr)
         return 130
 
 

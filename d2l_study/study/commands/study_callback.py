@@ -93,7 +93,7 @@ class StudyCallback:
         new = [r for r in values if (request.config_id, r) not in self._reported]
         self._reported.update((request.config_id, r) for r in new)
         if any(values[r].get("step", step) > request.interval for r in new):
-            self.tracker.may_lack(request.config_id)  # what this run reported to another driver
+            self.tracker.may_lack(request.config_id)  # what came before its checkpoint went to another driver
         self.tracker.report(request.config_id, step, values)
 
     def on_trial_end(self, request: TrialRequest) -> None:

@@ -6,8 +6,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from d2l_study import last_words
 from d2l_study.errors import counted
+from d2l_study.interruption_messages import continuation_text, refused_text
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
@@ -50,7 +50,7 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     broken = reason is not None and reason.startswith(("cannot ", "--fail-fast", "another driver", "Ray's node"))
     print()
     if study.search is not None and not study.search.trials:
-        print(f"Stopped before the first trial{why}; {last_words.how_it_goes_on(reason)}.")
+        print(f"Stopped before the first trial{why}; {continuation_text(reason)}.")
         return _broken_off(reason) if broken else 130
     rows = rows_of(name, root)
     print(table_of(study.folder, rows, study.space.metric, search=study.space.search is not None), end="")
@@ -60,7 +60,7 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
         show_failures(study.folder, rows, where)
     if stopped or unfinished:
         left = f"{unfinished} run{'s' if unfinished != 1 else ''} left"
-        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; {last_words.how_it_goes_on(reason)}.")
+        print(f"\n{'Stopped' if stopped else 'Not finished'}{why}: {left}; {continuation_text(reason)}.")
     code = _broken_off(reason) if broken else 130 if stopped else 1 if failed else 0
     if not (rows["status"] == "done").any():
         return code or 1
@@ -80,7 +80,7 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
 def _broken_off(reason: str | None) -> int:
     """Exit code 1 of a study that was broken off; prints the error where the root takes or gives nothing more."""
     if reason is not None and reason.startswith("cannot "):
-        print(f"error: {reason}{last_words.refused('run')}", file=sys.stderr)
+        print(f"error: {reason}{refused_text('run')}", file=sys.stderr)
     return 1
 
 

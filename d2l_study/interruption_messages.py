@@ -1,13 +1,15 @@
-"""What a command says at its end when it was interrupted or the disk refused: what stays of its work, and what the same
-command does then. Each sentence has to be true whenever it may come: before any work, within, and after."""
+"""What a command prints when it is interrupted or the disk refuses: what stays of its work, and how to go on.
+
+Each sentence has to be true whenever it may come: before any work, within it, and after.
+"""
 
 from __future__ import annotations
 
-CARRIES_ON = ("run", "trial")
+RESUMABLE = ("run", "trial")
 """Commands whose results are committed one by one."""
 
 _STOPPED = {
-    **dict.fromkeys(CARRIES_ON, "what was committed is safe, and the same command goes on from there"),
+    **dict.fromkeys(RESUMABLE, "what was committed is safe, and the same command goes on from there"),
     "label": "nothing had been scored yet",  # later it says itself what is kept
     "sync": "the same command brings MLflow up to date, whatever it has already",
     "reproduce": "nothing was changed; the same command begins anew",
@@ -18,19 +20,19 @@ _STOPPED = {
 }
 
 
-def stopped(command: str) -> str:
-    """After Ctrl-C; of commands that change nothing a word."""
+def stopped_text(command: str) -> str:
+    """The line after Ctrl-C. A command that changes nothing says one word."""
     words = _STOPPED.get(command)
     return "Stopped." if words is None else f"Stopped; {words}."
 
 
-def refused(command: str) -> str:
-    """After something that could not be read or written, behind its cause."""
-    return "; what was committed is safe. When that is mended, give the same command" if command in CARRIES_ON else ""
+def refused_text(command: str) -> str:
+    """What follows the cause where something could not be read or written."""
+    return "; what was committed is safe. When that is mended, give the same command" if command in RESUMABLE else ""
 
 
-def how_it_goes_on(reason: str | None) -> str:
-    """What the same `run` command does for the runs that are left, by the reason for which a study has ended."""
+def continuation_text(reason: str | None) -> str:
+    """What the same `run` command does with the runs that are left. reason: why the study has ended."""
     if reason is not None and reason.startswith("another driver"):
         return "the other one goes on with them"
     if reason is not None and reason.startswith("--fail-fast"):

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 import analysis.cli
-from d2l_study import cli, last_words
+from d2l_study import cli
 from d2l_study.cli import information_commands, study_commands, trial_commands
 from d2l_study.errors import StorageError, UnreadableError
+from d2l_study.interruption_messages import continuation_text
 from d2l_study.study.commands.run import stopped_by_signals
 from d2l_study.study.commands.study_summary import show_study_summary
 
@@ -94,7 +95,7 @@ def test_a_lost_ctrl_c_ends_a_study_all_the_same():
     ],
 )
 def test_the_runs_that_are_left_are_gone_on_with_as_is_said(reason, words):
-    assert words in last_words.how_it_goes_on(reason)
+    assert words in continuation_text(reason)
 
 
 @pytest.mark.parametrize(
