@@ -39,7 +39,7 @@ from d2l_study.learning.packed.stack import Stack, means_and_stds, staged
 from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.training import descend, trainable
+from d2l_study.learning.training import optimizer_step, parameters_and_optimizer
 from d2l_study.models import MilModel
 
 ARMS: dict[str, tuple[dict[str, float], int]] = {
@@ -91,7 +91,7 @@ def seconds_of(function: Callable[[], object], device: str, least: float) -> flo
 
 def stack_of(config: TeacherConfig, replicates: list[Replicate], compute: Compute) -> tuple[Stack, Pack]:
     pack = Pack([Problem(config, r) for r in replicates], compute)
-    stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.images)
+    stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.pool_instances)
     stack.load(pack.problems, pack.trainings)
     return stack, pack
 
@@ -111,13 +111,13 @@ def loop_seconds(config: TeacherConfig, replicate: Replicate, compute: Compute, 
     """One step of one replicate as the loop takes it, drawing included."""
     pack = Pack([Problem(config, replicate)], compute)
     normalise = Normalise.of(replicate, compute)
-    params, optimizer = trainable(config, pack.model.init(replicate.streams.rng("init")), compute)
+    params, optimizer = parameters_and_optimizer(config, pack.model.init(replicate.streams.rng("init")), compute)
     leaves, at = list(params.values()), iter(range(10**9))
 
     def step() -> None:
         batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, next(at), normalise)
         loss, _ = teacher_loss(pack.model, params, batch, config, 1.0, compute)
-        descend(loss, leaves, optimizer)
+        optimizer_step(loss, leaves, optimizer)
 
     return seconds_of(step, compute.device, least)
 
@@ -145,7 +145,7 @@ def validation_seconds(stack: Stack, pack: Pack, least: float) -> float:
     sets = StackedSets([[p.replicate.val] for p in pack.problems], stack.device)
     norm = means_and_stds(pack.problems).to(stack.device)
     return seconds_of(
-        lambda: on_host(sets.logits(stack.model, stack.params, stack.images, norm)), stack.device.type, least
+        lambda: on_host(sets.logits(stack.model, stack.params, stack.pool_instances, norm)), stack.device.type, least
     )
 
 
@@ -158,7 +158,7 @@ def measured(
     row: dict[str, Any] = {"K": size, "arm": arm, "formulation": compute.formulation, "graphs": compute.graphs}
     for count in (1, many):
         stack, pack = stack_of(config, replicates[:count], compute)
-        stack.put_block(staged(draw_block(pack.problems, pack.room, 0, STEPS[compute.device]), stack.device))
+        stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, STEPS[compute.device]), stack.device))
         begin = time.perf_counter()
         stack.run(1)
         stack.take_sums().tolist()
@@ -166,13 +166,13 @@ def measured(
         row[f"ms_{count}"] = 1e3 * step_seconds(stack, least)
         row[f"steps_{count}"] = stack.eager_reason or "replayed"
     row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
-    row["padding"] = padding_share(pack.problems, pack.room)
+    row["padding"] = padding_share(pack.problems, pack.capacity)
     sizes = np.concatenate([p.replicate.train.sizes for p in pack.problems])
     noise = float(noise_counts(config, sizes).sum() / sizes.sum())
     row["tflops"] = many * float(sizes.mean()) * step_flops(pack.model, arm, noise) / row[f"ms_{many}"] / 1e9
     row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
     begin = time.perf_counter()
-    staged(draw_block(pack.problems, pack.room, 0, 50), stack.device)
+    staged(draw_block(pack.problems, pack.capacity, 0, 50), stack.device)
     row["draw_ms"] = 1e3 * (time.perf_counter() - begin) / 50
     if loop:
         row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)

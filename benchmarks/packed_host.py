@@ -65,9 +65,9 @@ def draw_ms(request: TrialRequest, replicates: int) -> float:
     pool = data.load_pool()
     config = TeacherConfig(**request.sections["teacher"])
     problems = [Problem(config, data.replicate(pool, r, request.base_seed)) for r in range(replicates)]
-    room = Capacity.of(problems)
-    draw_block(problems, room, 0, BLOCK)
-    return 1e3 * median(lambda: draw_block(problems, room, BLOCK, 2 * BLOCK)) / BLOCK
+    capacity = Capacity.of(problems)
+    draw_block(problems, capacity, 0, BLOCK)
+    return 1e3 * median(lambda: draw_block(problems, capacity, BLOCK, 2 * BLOCK)) / BLOCK
 
 
 def run_ms(request: TrialRequest) -> dict[str, float]:

@@ -25,7 +25,7 @@ from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Normalise
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.learning.training import descend, trainable
+from d2l_study.learning.training import optimizer_step, parameters_and_optimizer
 
 THREE = {"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}
 ARMS = {
@@ -51,7 +51,11 @@ def main() -> None:
     for name, keys in ARMS.items():
         config = TeacherConfig(batch_bags=options.batch_bags, **keys)
         model = teacher_model(config, replicate)
-        arms[name] = config, model, *trainable(config, model.init(replicate.streams.rng("init")), compute)
+        arms[name] = (
+            config,
+            model,
+            *parameters_and_optimizer(config, model.init(replicate.streams.rng("init")), compute),
+        )
 
     def seconds(name: str, first: int) -> float:
         config, model, params, optimizer = arms[name]
@@ -59,7 +63,7 @@ def main() -> None:
         for step in range(first, first + STEPS):
             batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
             loss, _ = teacher_loss(model, params, batch, config, 1.0, compute)
-            descend(loss, list(params.values()), optimizer)
+            optimizer_step(loss, list(params.values()), optimizer)
         return (time.process_time() - begin) / STEPS
 
     rounds = [{name: seconds(name, STEPS * i) for name in arms} for i in range(options.rounds + 2)][2:]

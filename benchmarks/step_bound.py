@@ -34,7 +34,7 @@ from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Normalise
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.learning.training import descend, trainable
+from d2l_study.learning.training import optimizer_step, parameters_and_optimizer
 
 LAYERS = {"conv1": (576, 25, 20), "conv2": (64, 500, 50), "fc": (1, 800, 500), "attention": (1, 500, 128)}
 """Of a 28×28 patch: places, inputs and outputs of each layer; the attention computes in float32."""
@@ -80,7 +80,7 @@ def main() -> None:
     compute = Compute(precision=options.precision)
     config = TeacherConfig(batch_bags=options.bags)
     normalise, model = Normalise.of(replicate, compute), teacher_model(config, replicate)
-    params, optimizer = trainable(config, model.init(replicate.streams.rng("init")), compute)
+    params, optimizer = parameters_and_optimizer(config, model.init(replicate.streams.rng("init")), compute)
     leaves = list(params.values())
     # The step whose bags are nearest to mean size stands for all, and is drawn again and again.
     mean = options.bags * float(replicate.train.sizes.mean())
@@ -93,7 +93,7 @@ def main() -> None:
         return draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
 
     def whole() -> None:
-        descend(teacher_loss(model, params, draw(), config, 1.0, compute)[0], leaves, optimizer)
+        optimizer_step(teacher_loss(model, params, draw(), config, 1.0, compute)[0], leaves, optimizer)
 
     def extracted(batch: Any) -> Any:
         with compute.autocast():

@@ -8,5 +8,5 @@ Nothing heavy is imported here.
 __version__ = "0.1.0"
 
 SCIENCE_VERSION = 2
-"""The latest of `learning.science.CHANGES`. A configuration's own version, part of its identity, is that of the last
-change that touched its results."""
+"""The latest of `learning.science_version.CHANGES`. A configuration's own version, part of its identity, is that of
+the last change that touched its results."""

@@ -15,8 +15,8 @@ import torch
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noising import move
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_noise import shift_and_rotate
 
 HEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
@@ -46,19 +46,19 @@ def augmented(
         if patches.shape[1] != 3:
             raise UserError(f"augment: histology needs colour patches (3 channels); found {patches.shape[1]}")
         draws = rng.uniform(-1.0, 1.0, (int(bag_of.max(initial=-1)) + 1, 2, 2))
-        patches = restain(patches, bag_of, config.stain_jitter * draws)
-    return turn(patches, symmetry)
+        patches = jitter_stains(patches, bag_of, config.stain_jitter * draws)
+    return apply_symmetry(patches, symmetry)
 
 
 def _moved(config: TeacherConfig, patches: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each patch shifted and, of `augment: affine`, rotated, by draws of its own; rounded to whole grey values."""
     draws = torch.from_numpy(rng.uniform(-1, 1, (len(patches), 3)).astype(np.float32))
     degrees = config.rotation_degrees if config.augment == "affine" else 0.0
-    x = move(torch.from_numpy(patches).float(), draws, config.shift_pixels, degrees)
+    x = shift_and_rotate(torch.from_numpy(patches).float(), draws, config.shift_pixels, degrees)
     return x.round_().to(torch.uint8).numpy()
 
 
-def turn(patches: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
+def apply_symmetry(patches: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
     """Each patch under one of the eight symmetries of the square; no pixel changes its value.
 
     patches: (instances, C, H, W); symmetry: (instances,) 0 … 7: + 4 flips columns, + 2 turns by a half, + 1 by a
@@ -74,7 +74,7 @@ def turn(patches: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
     return turned
 
 
-def restain(patches: np.ndarray, bag_of: np.ndarray, change: np.ndarray) -> np.ndarray:
+def jitter_stains(patches: np.ndarray, bag_of: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Patches with other amounts of hematoxylin and eosin.
 
     patches: (instances, 3, H, W) uint8 RGB; bag_of: (instances,); change: (bags, 2, 2) of hematoxylin and eosin (the

@@ -16,9 +16,9 @@ from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noise_instances import noise_counts, noise_instances
-from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, split_masks
 from d2l_study.learning.prediction import Normalise
-from d2l_study.learning.regularizers import subset
+from d2l_study.learning.regularizers import random_subset
+from d2l_study.learning.training_noise import draw_masks, draw_mix, input_noise, split_masks
 from d2l_study.models import Masks, hidden_width
 
 
@@ -107,7 +107,7 @@ def draw_batch(
         noise_bag = torch.from_numpy(owner).to(device)
     if config.lambda_ent > 0:
         draws = torch.from_numpy(streams.rng("subset", step).random(len(positions))).to(device)
-        keep = subset(draws, bag_index, len(chosen), config.drop_rate)
+        keep = random_subset(draws, bag_index, len(chosen), config.drop_rate)
     instances = len(positions) + (0 if noise is None else len(noise))
     shape = (instances, hidden_width(config.extractor, config.feature_width, pool.shape))
     all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)

@@ -28,7 +28,7 @@ from d2l_study.learning.fitted import FittedStudent
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
 from d2l_study.models import Params
 from d2l_study.models.class_map import KINDS, LEAST_SIDE, SCALE, class_map, class_map_init, image_logit, read_map
 
@@ -123,7 +123,7 @@ class ClassMapTrainer(ReplicateTrainer[FittedStudent]):
         self.kind, self.config, self.images = kind, config, images
         self.streams = replicate.streams.on("class_map")
         values = class_map_init(self.streams.rng("student_init"))
-        super().__init__(replicate, Training(*trainable(config, values, compute)), compute)
+        super().__init__(replicate, Training(*parameters_and_optimizer(config, values, compute)), compute)
 
     def advance(self) -> None:
         if train_interval(self.config, self.training, PARTS, self._loss, self._validate, "val_bag_nll"):

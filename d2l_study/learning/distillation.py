@@ -24,9 +24,9 @@ from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.batches import batch_bags, batch_instances
-from d2l_study.learning.noising import draw_masks, draw_mix, input_noise, mix, move
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_noise import draw_masks, draw_mix, input_noise, mix, shift_and_rotate
 from d2l_study.models import Masks, MilModel, Params, hidden_width
 
 STUDENT_PARTS = ("distill", "known_negative", "bag_consistency")
@@ -172,7 +172,7 @@ def draw_student_batch(
     if config.augment in ("shift", "affine"):
         draws = streams.rng("augment", step).uniform(-1, 1, (count, 3)).astype(np.float32)
         degrees = config.rotation_degrees if config.augment == "affine" else 0.0
-        x = move(x, torch.from_numpy(draws).to(device), config.shift_pixels, degrees)
+        x = shift_and_rotate(x, torch.from_numpy(draws).to(device), config.shift_pixels, degrees)
     if config.input_noise > 0:
         noise = input_noise(streams, step, tuple(x.shape), config.input_noise, "student_noise")
         x = x + torch.from_numpy(noise).to(device)

@@ -11,7 +11,7 @@ from d2l_study.learning import metrics
 from d2l_study.learning.instance_metrics import instance_metrics
 from d2l_study.learning.prediction import bag_metrics
 from d2l_study.learning.thresholds import label_free_threshold
-from d2l_study.learning.undefined import warn_of_undefined
+from d2l_study.learning.undefined_metrics import warn_of_undefined
 
 Metrics = dict[str, float]
 Logits = dict[tuple[str, str], np.ndarray]

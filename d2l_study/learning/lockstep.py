@@ -33,7 +33,7 @@ class Callbacks(TypedDict, total=False):
     resume: Mapping[int, bytes] | None
 
 
-class Trained(Protocol):
+class TrainingState(Protocol):
     """A replicate in training. position: optimizer steps done so far; curve: the values of each interval."""
 
     status: str
@@ -73,7 +73,7 @@ def fit_in_lockstep(trainers: Sequence[ReplicateTrainer[Result]], callbacks: Cal
 
 
 def train_in_lockstep(
-    numbers: Sequence[int], trainings: Sequence[Trained], advance: Callable[[int], Any], callbacks: Callbacks
+    numbers: Sequence[int], trainings: Sequence[TrainingState], advance: Callable[[int], Any], callbacks: Callbacks
 ) -> None:
     """Call `advance(i)`, one interval of the i-th replicate, until none is `running` any more.
 

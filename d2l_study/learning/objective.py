@@ -20,7 +20,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from d2l_study.learning.batches import Batch
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.noising import join_masks, mix_bags
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.regularizers import (
     bernoulli_entropy,
@@ -30,11 +29,12 @@ from d2l_study.learning.regularizers import (
     cross_entropy_slope,
     power_direction,
 )
+from d2l_study.learning.training_noise import join_masks, mix_bags
 from d2l_study.models import Masks, MilModel, Params, Terms
 
 PARTS = ("bce", "r_adv", "r_noise", "r_ent")
 
-Part = tuple[Tensor, Masks | None]
+InstanceSet = tuple[Tensor, Masks | None]
 """Instances, (instances, *shape), and their masks."""
 
 
@@ -58,8 +58,8 @@ class Network(Protocol):
     @property
     def xi(self) -> float | Tensor: ...
 
-    def terms(self, parts: Sequence[Part]) -> list[Terms]:
-        """The terms of each part's instances, by one pass of the extractor."""
+    def terms(self, sets: Sequence[InstanceSet]) -> list[Terms]:
+        """The terms of each set's instances, by one pass of the extractor."""
 
     def pool(self, terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
         """The logits of all bags, (all bags,)."""
@@ -99,11 +99,11 @@ class SingleNetwork:
     def xi(self) -> float:
         return self.config.xi
 
-    def terms(self, parts: Sequence[Part]) -> list[Terms]:
-        if len(parts) == 1:
+    def terms(self, sets: Sequence[InstanceSet]) -> list[Terms]:
+        if len(sets) == 1:
             with self.compute.autocast():
-                return [self.model.terms(self.params, *parts[0])]
-        instances, masks = zip(*parts, strict=True)
+                return [self.model.terms(self.params, *sets[0])]
+        instances, masks = zip(*sets, strict=True)
         with self.compute.autocast():
             rest = self.model.terms(self.params, torch.cat(instances), join_masks(masks))
         found = []
@@ -165,7 +165,7 @@ def regularized_loss(network: Network, batch: Batch, config: TeacherConfig) -> t
     else:
         bce = network.cross_entropy(mix_bags(logit, *batch.mix), mix_bags(batch.label, *batch.mix))
     r_adv = r_noise = r_ent = torch.zeros_like(bce)
-    further: list[Part] = []  # instances beside the clean ones, for one more pass of the extractor
+    further: list[InstanceSet] = []  # instances beside the clean ones, for one more pass of the extractor
     if adversarial:
         if by_logit and only_logits(config):
             slope = network.padded(cross_entropy_slope(logit, batch.label) / batch.label.shape[-1])

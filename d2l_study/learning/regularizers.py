@@ -25,7 +25,7 @@ def bernoulli_entropy(logit: Tensor) -> Tensor:
     return -(torch.sigmoid(logit) * logsigmoid(logit) + torch.sigmoid(-logit) * logsigmoid(-logit))
 
 
-def unit(direction: Tensor) -> Tensor:
+def unit_directions(direction: Tensor) -> Tensor:
     """Each instance's direction scaled to L2 length 1; a direction of length 0 stays 0. (instances, C, H, W)."""
     flat = direction.flatten(1)
     # Scaling by the largest entry first keeps the squares of tiny gradients from underflowing.
@@ -43,7 +43,7 @@ def boundary_direction(x: Tensor, logit: Tensor, bag_index: Tensor) -> Tensor:
     method page). Returns (instances, C, H, W), detached.
     """
     (gradient,) = torch.autograd.grad(logit.sum(), x, retain_graph=True)
-    return _along(gradient, _towards(logit)[bag_index])
+    return _signed_unit_directions(gradient, _sign_towards_boundary(logit)[bag_index])
 
 
 def boundary_direction_of_loss(
@@ -57,18 +57,18 @@ def boundary_direction_of_loss(
     and the loss with its gradients by `params`, which are known now; the graph of the logits is freed.
     """
     gradient, *own = torch.autograd.grad(logit, [x, *params], slope)
-    direction = _along(gradient, (_towards(logit) * torch.sign(slope))[bag_index])
+    direction = _signed_unit_directions(gradient, (_sign_towards_boundary(logit) * torch.sign(slope))[bag_index])
     return direction, _KnownGradients.apply(loss.detach(), own, *params)
 
 
-def _towards(logit: Tensor) -> Tensor:
+def _sign_towards_boundary(logit: Tensor) -> Tensor:
     """(bags,) −sign(logit): which way along the logit's gradient the boundary lies."""
     return torch.where(logit.detach() >= 0, -1.0, 1.0)
 
 
-def _along(gradient: Tensor, sign: Tensor) -> Tensor:
+def _signed_unit_directions(gradient: Tensor, sign: Tensor) -> Tensor:
     """gradient: (instances, C, H, W), sign: (instances,)."""
-    return unit(gradient) * sign.view(-1, *[1] * (gradient.dim() - 1))
+    return unit_directions(gradient) * sign.view(-1, *[1] * (gradient.dim() - 1))
 
 
 def cross_entropy_slope(logit: Tensor, label: Tensor) -> Tensor:
@@ -109,16 +109,16 @@ def power_direction(
     instances to the bags' logits. Returns unit directions, detached: no gradient of the search reaches the
     parameters. Run it in float32, with ξ between 1e-2 and 1: at 1e-6 the KL's gradient drowns in rounding.
     """
-    d = unit(start)
+    d = unit_directions(start)
     for _ in range(iterations):
         d = d.detach().requires_grad_(True)
         divergence = bernoulli_kl(clean_logit.detach(), logits(x.detach() + xi * d)).sum()
         (gradient,) = torch.autograd.grad(divergence, d)
-        d = unit(gradient)
+        d = unit_directions(gradient)
     return d.detach()
 
 
-def subset(draws: Tensor, bag_index: Tensor, bags: int, drop_rate: float) -> Tensor:
+def random_subset(draws: Tensor, bag_index: Tensor, bags: int, drop_rate: float) -> Tensor:
     """Which instances stay in the random subset X_S: each is left out with probability `drop_rate`, never all
     of a bag. draws: (instances,) uniform on [0, 1). Returns (instances,) bool."""
     top = draws.new_full((bags,), -1.0).scatter_reduce(0, bag_index, draws, "amax")

@@ -20,7 +20,7 @@ from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lock
 from d2l_study.learning.objective import PARTS, teacher_loss, weight_ramp
 from d2l_study.learning.prediction import Compute, predict_bags
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
-from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
 from d2l_study.models import MilModel, Params
 
 
@@ -39,7 +39,7 @@ class TeacherTrainer(ReplicateTrainer[FittedTeacher]):
     """One replicate's teacher in training."""
 
     def __init__(self, config: TeacherConfig, model: MilModel, replicate: Replicate, compute: Compute) -> None:
-        training = Training(*trainable(config, initial_params(config, model, replicate), compute))
+        training = Training(*parameters_and_optimizer(config, initial_params(config, model, replicate), compute))
         super().__init__(replicate, training, compute)
         self.config, self.model = config, model
 

@@ -44,7 +44,7 @@ from d2l_study.learning.fitted import FittedStudent, Generation
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.training import Training, train_interval, trainable
+from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
 from d2l_study.models import MilModel, Params
 
 
@@ -154,7 +154,9 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         if sizes != (len(replicate.train.instance), len(replicate.val.instance)):
             raise UserError(f"replicate {replicate.number}: soft labels of {sizes} instances, not of its own")
         self.config, self.model, self.evaluated, self.stage, self.oracle = config, model, evaluated, stage, oracle
-        params, optimizer = trainable(config, _initial_params(model, replicate, 1, labels.start), compute)
+        params, optimizer = parameters_and_optimizer(
+            config, _initial_params(model, replicate, 1, labels.start), compute
+        )
         target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in (labels.train, labels.val))
         super().__init__(replicate, StudentTraining(params, optimizer, target=target, val_target=val_target), compute)
 
@@ -203,7 +205,7 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         training.generation += 1
         start = training.best_params if config.start == "teacher" else None
         values = _initial_params(self.model, replicate, training.generation, start)
-        training.params, training.optimizer = trainable(config, values, self.compute)
+        training.params, training.optimizer = parameters_and_optimizer(config, values, self.compute)
         training.average = {}
         training.best_params, training.best_rank, training.since_best = {}, (math.inf, math.inf), 0
 

@@ -72,7 +72,9 @@ class Training:
                 setattr(self, f.name, state[f.name])
 
 
-def trainable(config: TrainingOptions, values: Params, compute: Compute) -> tuple[Params, torch.optim.Adam]:
+def parameters_and_optimizer(
+    config: TrainingOptions, values: Params, compute: Compute
+) -> tuple[Params, torch.optim.Adam]:
     """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
     params = {}
     for name, value in values.items():
@@ -103,7 +105,7 @@ def average_share(config: TrainingOptions, step: int) -> float:
     return max(1.0 - config.weight_average, 1.0 / (step + 1))
 
 
-def descend(loss: Tensor, tensors: Sequence[Tensor], optimizer: torch.optim.Adam) -> None:
+def optimizer_step(loss: Tensor, tensors: Sequence[Tensor], optimizer: torch.optim.Adam) -> None:
     """One step of the optimizer along the loss's gradient."""
     for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
         tensor.grad = gradient
@@ -142,7 +144,7 @@ def train_interval(
     for step in range(first, last):
         loss, parts = loss_of(step)
         training.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        descend(loss, tensors, training.optimizer)
+        optimizer_step(loss, tensors, training.optimizer)
         update_average(config, training, step)
         sums += torch.cat([loss.detach()[None], parts])
     means = (sums / (last - first)).tolist()

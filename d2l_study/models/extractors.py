@@ -72,7 +72,7 @@ class Extractor(NamedTuple):
     dims: int = 3
 
 
-def head(params: Params, maps: Tensor, masks: Masks | None = None) -> Tensor:
+def feature_layer(params: Params, maps: Tensor, masks: Masks | None = None) -> Tensor:
     """h = ReLU(fc(maps)), dropped out where masks say so: (instances, flat) -> (instances, width). A network without
     the layer `fc` hands its maps on as h."""
     h = maps if "fc.weight" not in params else F.relu(F.linear(maps, params["fc.weight"], params["fc.bias"]))
@@ -107,7 +107,7 @@ def lenet(params: Params, x: Tensor) -> Tensor:
 
     x: (instances, C, H, W) in normalised units. Returns h: (instances, width).
     """
-    return head(params, lenet_maps(params, x))
+    return feature_layer(params, lenet_maps(params, x))
 
 
 def lenet_maps(params: Params, x: Tensor, masks: Masks | None = None) -> Tensor:

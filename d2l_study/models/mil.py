@@ -11,7 +11,7 @@ from d2l_study.models.extractors import (
     Extractor,
     Masks,
     Params,
-    head,
+    feature_layer,
     lenet_init,
     lenet_maps,
     lenet_wide_init,
@@ -84,7 +84,7 @@ class MilModel:
 
     def terms_of_maps(self, params: Params, maps: Tensor, masks: Masks | None = None) -> Terms:
         """maps: (instances, flat) -> what each instance contributes to its bag."""
-        return terms(params, self.pooling, head(params, maps, masks))
+        return terms(params, self.pooling, feature_layer(params, maps, masks))
 
     def terms(self, params: Params, x: Tensor, masks: Masks | None = None) -> Terms:
         """x: (instances, *shape) in normalised units -> what each instance contributes to its bag."""

@@ -6,7 +6,7 @@ import pytest
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig
-from d2l_study.learning.augmentation import EOSIN, HEMATOXYLIN, augmented, restain, stain_amounts, turn
+from d2l_study.learning.augmentation import EOSIN, HEMATOXYLIN, apply_symmetry, augmented, jitter_stains, stain_amounts
 from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.distillation import draw_student_batch
 from d2l_study.learning.prediction import Compute, Normalise
@@ -26,24 +26,24 @@ BAGS = np.array([0, 0, 0, 1, 1, 1])
 def test_the_eight_symmetries_are_all_there_is(patches):
     """All different, none changes a pixel's value, and turning four times by a quarter is nothing."""
     one = np.repeat(patches[:1], 8, axis=0)
-    found = turn(one, np.arange(8))
+    found = apply_symmetry(one, np.arange(8))
     assert len({patch.tobytes() for patch in found}) == 8
     assert np.array_equal(np.sort(found.reshape(8, -1)), np.sort(one.reshape(8, -1)))
     assert np.array_equal(found[0], one[0]) and np.array_equal(found[1], np.rot90(one[0], axes=(1, 2)))
     back = one
     for _ in range(4):
-        back = turn(back, np.ones(8, int))
+        back = apply_symmetry(back, np.ones(8, int))
     assert np.array_equal(back, one)
 
 
 def test_patches_that_are_not_square_keep_their_shape():
     oblong = np.arange(2 * 3 * 4 * 6, dtype=np.uint8).reshape(2, 3, 4, 6)
-    found = [turn(oblong, np.full(2, kind)) for kind in range(8)]
+    found = [apply_symmetry(oblong, np.full(2, kind)) for kind in range(8)]
     assert len({f.tobytes() for f in found}) == 4
 
 
 def test_no_change_of_stain_is_none(patches):
-    assert np.array_equal(restain(patches, BAGS, np.zeros((2, 2, 2))), patches)
+    assert np.array_equal(jitter_stains(patches, BAGS, np.zeros((2, 2, 2))), patches)
 
 
 def test_more_hematoxylin_is_more_hematoxylin_alone():
@@ -54,15 +54,15 @@ def test_more_hematoxylin_is_more_hematoxylin_alone():
     patches = np.tile(pixel[None, :, None, None], (1, 1, 2, 2))
     before = stain_amounts(patches)[0, :, 0, 0]
     assert before == pytest.approx([0.5, 0.3, 0.0], abs=0.01)
-    after = stain_amounts(restain(patches, np.zeros(1, int), np.array([[[0.2, 0.0], [0.0, 0.0]]])))[0, :, 0, 0]
+    after = stain_amounts(jitter_stains(patches, np.zeros(1, int), np.array([[[0.2, 0.0], [0.0, 0.0]]])))[0, :, 0, 0]
     assert after == pytest.approx([0.6, 0.3, 0.0], abs=0.02)
-    less = stain_amounts(restain(patches, np.zeros(1, int), np.array([[[0.0, 0.0], [-0.4, 0.0]]])))[0, :, 0, 0]
+    less = stain_amounts(jitter_stains(patches, np.zeros(1, int), np.array([[[0.0, 0.0], [-0.4, 0.0]]])))[0, :, 0, 0]
     assert less == pytest.approx([0.5, 0.18, 0.0], abs=0.02)
 
 
 def test_white_stays_white_when_stains_are_scaled():
     white = np.full((1, 3, 2, 2), 255, np.uint8)
-    assert (restain(white, np.zeros(1, int), np.array([[[0.3, 0.0], [-0.3, 0.0]]])) == 255).all()
+    assert (jitter_stains(white, np.zeros(1, int), np.array([[[0.3, 0.0], [-0.3, 0.0]]])) == 255).all()
 
 
 def test_a_bag_shares_its_stain(patches):

@@ -14,7 +14,7 @@ from d2l_study.learning.instance_metrics import (
     instance_metrics,
     within_auc,
 )
-from d2l_study.learning.undefined import UndefinedMetricWarning, undefined, warn_of_undefined
+from d2l_study.learning.undefined_metrics import UndefinedMetricWarning, undefined_metrics, warn_of_undefined
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_without_any_known_truth_instance_metrics_are_nan_and_no_surprise(scored
     replicate = dataclasses.replace(replicate, test_instances=unknown, test_truths={})
     found = instance_metrics(replicate, logit, 0.0)
     assert all(math.isnan(v) for k, v in found.items() if k != "instance_threshold")
-    assert not [reason for reason in undefined(replicate) if reason.startswith("instance")]
+    assert not [reason for reason in undefined_metrics(replicate) if reason.startswith("instance")]
 
 
 def test_a_part_of_one_class_is_said_with_its_fold(scored):

@@ -14,8 +14,8 @@ from d2l_study.learning.regularizers import (
     bernoulli_kl,
     boundary_direction,
     power_direction,
-    subset,
-    unit,
+    random_subset,
+    unit_directions,
 )
 from d2l_study.learning.teacher import fit_teacher
 from d2l_study.learning.teacher_model import teacher_model
@@ -111,7 +111,7 @@ def test_unit_has_length_one_and_keeps_the_direction(scale, channels_last):
     g = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 3, 5, 5)).astype(np.float32))
     if channels_last:
         g = g.contiguous(memory_format=torch.channels_last)
-    d = unit(g * scale)
+    d = unit_directions(g * scale)
     torch.testing.assert_close(d.flatten(1).norm(dim=1), torch.ones(4), rtol=1e-5, atol=0)
     tolerance = 0.01 if scale < 1e-40 else 1e-5  # subnormal numbers have few digits
     torch.testing.assert_close(d, g / g.flatten(1).norm(dim=1).view(-1, 1, 1, 1), rtol=0, atol=tolerance)
@@ -120,7 +120,7 @@ def test_unit_has_length_one_and_keeps_the_direction(scale, channels_last):
 def test_unit_of_nothing_is_nothing():
     g = torch.zeros(3, 1, 4, 4)
     g[1, 0, 2, 2] = -1e-45
-    d = unit(g)
+    d = unit_directions(g)
     assert not d[0].any() and not d[2].any() and d[1, 0, 2, 2] == -1 and torch.isfinite(d).all()
 
 
@@ -169,7 +169,7 @@ def test_adversarial_directions_beat_random_ones_of_the_same_length(trained):
     for model, params, batch in trained:
         logits, clean, boundary, power = both_directions(model, params, batch)
         rng = np.random.default_rng(0)
-        randoms = [unit(torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32))) for _ in range(10)]
+        randoms = [unit_directions(torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32))) for _ in range(10)]
         with torch.no_grad():
             for name, directions in (("boundary", [boundary]), ("power", [power]), ("random", randoms)):
                 mean[name].append(
@@ -241,7 +241,7 @@ def test_a_subset_never_empties_a_bag_and_drops_at_the_rate(drop_rate):
     rng = np.random.default_rng(0)
     sizes = np.array([1, 2, 5, 10] * 500)
     bag_index = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
-    keep = subset(torch.from_numpy(rng.random(len(bag_index))), bag_index, len(sizes), drop_rate)
+    keep = random_subset(torch.from_numpy(rng.random(len(bag_index))), bag_index, len(sizes), drop_rate)
     kept = torch.zeros(len(sizes)).index_add(0, bag_index, keep.float()).numpy()
     assert (kept >= 1).all()
     if drop_rate == 0:
@@ -256,5 +256,5 @@ def test_a_subset_never_empties_a_bag_and_drops_at_the_rate(drop_rate):
 def test_every_instance_is_as_likely_to_stay():
     bag_index = torch.zeros(4, dtype=torch.int64)
     rng = np.random.default_rng(0)
-    kept = sum(subset(torch.from_numpy(rng.random(4)), bag_index, 1, 0.8).numpy() for _ in range(4000)) / 4000
+    kept = sum(random_subset(torch.from_numpy(rng.random(4)), bag_index, 1, 0.8).numpy() for _ in range(4000)) / 4000
     assert np.ptp(kept) < 5 * (0.3 * 0.7 / 4000) ** 0.5

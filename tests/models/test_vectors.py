@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from d2l_study.models import POOLINGS, VECTOR_EXTRACTORS, MilModel
-from d2l_study.models.extractors import head
+from d2l_study.models.extractors import feature_layer
 
 
 def vectors(count=7, width=11):
@@ -36,7 +36,7 @@ def test_mlp_is_linear_layers_with_relu(layers):
     for name, layer in zip(names, network[::2], strict=True):
         layer.weight.data, layer.bias.data = params[f"{name}.weight"], params[f"{name}.bias"]
     x = vectors()
-    torch.testing.assert_close(head(params, model.maps(params, x)), network(x))
+    torch.testing.assert_close(feature_layer(params, model.maps(params, x)), network(x))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -2,8 +2,8 @@
 
 If this fails, results that exist are no longer found. Give a new key a `neutral=` value. If a default was changed on
 purpose, the ids of the spaces that rely on it change, as they must: then write down the new ones. If an unchanged
-configuration gives other results than before, add the change to `learning.science.CHANGES`, which changes the ids of
-the configurations that it names.
+configuration gives other results than before, add the change to `learning.science_version.CHANGES`, which changes the
+ids of the configurations that it names.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """The steps ahead of a pack as blocks of arrays: which instances, in which bags, and every random draw, padded alike.
 
 The draws are those of `learning.batches.draw_batch`, stream by stream and step by step; only their layout differs.
-Bags are unequal, so each replicate has room for I instances a step; what is left over is padding, in a bag of its own.
+Bags are unequal, so each replicate has places for I instances a step; what is left over is padding, in a bag of its
+own.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.batches import batch_instances, epoch_order, order_label
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noise_instances import noise_counts, noise_instances
-from d2l_study.learning.noising import draw_masks, draw_mix, input_noise
 from d2l_study.learning.objective import PARTS, regularizer_weights, weight_ramp
 from d2l_study.learning.prediction import Compute, Normalise
-from d2l_study.learning.regularizers import subset
+from d2l_study.learning.regularizers import random_subset
 from d2l_study.learning.training import average_share, learning_rate
+from d2l_study.learning.training_noise import draw_masks, draw_mix, input_noise
 from d2l_study.models import hidden_width
 from d2l_study.models.resnet import CHANNELS
 
@@ -33,8 +34,8 @@ Block = dict[str, np.ndarray]
 BLOCK_BYTES = 256 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
 
-_PER_PIXEL = ("patches", "start", "noise", "instance_noise")
-"""Arrays of a block with values for every pixel, whose drawing takes most of its time."""
+_PER_VALUE = ("patches", "start", "noise", "instance_noise")
+"""Arrays of a block that hold every value of an instance, whose drawing takes most of its time."""
 
 _THREADED_FROM = 5000
 """Such values of one replicate's step from which on threads draw faster than one (`benchmarks/packed_host.py`): below,
@@ -55,7 +56,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Room for each replicate in one step: bags (beside the one of padding), instances, noise instances."""
+    """How much a step holds of each replicate, padding included: bags (beside the one of padding), instances, noise
+    instances."""
 
     bags: int
     instances: int
@@ -63,7 +65,7 @@ class Capacity:
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> Capacity:
-        """The room that every step of every problem fits in, with one instance of padding at least."""
+        """The capacity that every step of every problem needs, with one instance of padding at least."""
         batch = problems[0].config.batch_bags
         instances = noise = 0
         for problem in problems:
@@ -71,7 +73,7 @@ class Capacity:
             extra = noise_counts(problem.config.noise_rate, sizes)
             if problem.config.steps <= _EXACT_STEPS:
                 label = order_label(problem.config, problem.replicate.train)
-                chosen = orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps, label)
+                chosen = bag_orders(problem.replicate.streams, len(sizes), batch, 0, problem.config.steps, label)
                 instances = max(instances, int(sizes[chosen].sum(1).max()))
                 noise = max(noise, int(extra[chosen].sum(1).max()))
             else:
@@ -80,7 +82,7 @@ class Capacity:
         return cls(batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0)
 
 
-def orders(
+def bag_orders(
     streams: Streams, bags: int, batch: int, first: int, last: int, label: np.ndarray | None = None
 ) -> np.ndarray:
     """(last − first, batch): `batch_bags` of the steps first … last − 1, with each epoch shuffled once."""
@@ -96,7 +98,7 @@ def sizes_seen(problem: Problem) -> np.ndarray:
     return sizes if limit is None else np.minimum(sizes, limit)
 
 
-def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Block:
+def empty_block(problems: Sequence[Problem], capacity: Capacity, steps: int) -> Block:
     """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
     they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
     (T, R, 3), `rate` (T, R) the learning rate, and where asked for `share` (T, R) of the running mean of parameters,
@@ -106,57 +108,57 @@ def empty_block(problems: Sequence[Problem], room: Capacity, steps: int) -> Bloc
     shape = problems[0].replicate.pool.shape
     width = hidden_width(config.extractor, config.feature_width, shape)
     lead = (steps, replicates)
-    padding = (np.arange(replicates) * (room.bags + 1) + room.bags)[None, :, None]  # each replicate's last bag
+    padding = (np.arange(replicates) * (capacity.bags + 1) + capacity.bags)[None, :, None]  # each replicate's last bag
     block: Block = {
-        "bag": np.tile(padding, (steps, 1, room.instances)),
-        "label": np.zeros((*lead, room.bags), np.float32),
+        "bag": np.tile(padding, (steps, 1, capacity.instances)),
+        "label": np.zeros((*lead, capacity.bags), np.float32),
         "weights": np.zeros((*lead, len(PARTS) - 1)),
         "rate": np.zeros(lead),
     }
     if config.weight_average > 0:
         block["share"] = np.zeros(lead)
     if config.augment == "none":
-        block["instance"] = np.zeros((*lead, room.instances), np.int64)
+        block["instance"] = np.zeros((*lead, capacity.instances), np.int64)
     else:
-        block["patches"] = np.zeros((*lead, room.instances, *shape), np.uint8)
+        block["patches"] = np.zeros((*lead, capacity.instances, *shape), np.uint8)
     if config.lambda_adv > 0 and config.direction == "power":
-        block["start"] = np.zeros((*lead, room.instances, *shape), np.float32)
+        block["start"] = np.zeros((*lead, capacity.instances, *shape), np.float32)
     if config.lambda_noise > 0:
-        block["noise"] = np.zeros((*lead, room.noise, *shape), np.float32)
-        block["noise_bag"] = np.tile(padding, (steps, 1, room.noise))
+        block["noise"] = np.zeros((*lead, capacity.noise, *shape), np.float32)
+        block["noise_bag"] = np.tile(padding, (steps, 1, capacity.noise))
     if config.instance_noise > 0:
-        block["instance_noise"] = np.zeros((*lead, room.instances, *shape), np.float32)
+        block["instance_noise"] = np.zeros((*lead, capacity.instances, *shape), np.float32)
     if config.lambda_ent > 0:
-        block["keep"] = np.ones((*lead, room.instances), np.bool_)
+        block["keep"] = np.ones((*lead, capacity.instances), np.bool_)
     if config.dropout > 0:
-        block["dropout"] = np.ones((*lead, room.instances + room.noise, width), np.float32)
+        block["dropout"] = np.ones((*lead, capacity.instances + capacity.noise, width), np.float32)
     if config.stochastic_depth > 0:
-        block["depth"] = np.ones((*lead, room.instances + room.noise, len(CHANNELS)), np.float32)
+        block["depth"] = np.ones((*lead, capacity.instances + capacity.noise, len(CHANNELS)), np.float32)
     if config.mixup > 0:
-        block["mix_weight"] = np.ones((*lead, room.bags), np.float32)
-        block["mix_partner"] = np.zeros((*lead, room.bags), np.int64)
+        block["mix_weight"] = np.ones((*lead, capacity.bags), np.float32)
+        block["mix_partner"] = np.zeros((*lead, capacity.bags), np.int64)
     return block
 
 
-def block_steps(problems: Sequence[Problem], room: Capacity) -> int:
+def block_steps(problems: Sequence[Problem], capacity: Capacity) -> int:
     """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
-    one = sum(values.nbytes for values in empty_block(problems, room, 1).values())
+    one = sum(values.nbytes for values in empty_block(problems, capacity, 1).values())
     return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
 
 
-def draw_block(problems: Sequence[Problem], room: Capacity, first: int, last: int) -> Block:
+def draw_block(problems: Sequence[Problem], capacity: Capacity, first: int, last: int) -> Block:
     """The steps first … last − 1 of every problem; see `empty_block`.
 
     Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
     without holding the interpreter, and each draw has its own stream.
     """
-    block = empty_block(problems, room, last - first)
+    block = empty_block(problems, capacity, last - first)
 
     def draw(r: int) -> None:
         mine = {name: values[:, r] for name, values in block.items()}
-        _draw(problems[r], mine, room, first, r * (room.bags + 1))
+        _draw(problems[r], mine, capacity, first, r * (capacity.bags + 1))
 
-    drawn = sum(block[name][0, 0].size for name in _PER_PIXEL if name in block)
+    drawn = sum(block[name][0, 0].size for name in _PER_VALUE if name in block)
     threads = min(torch.get_num_threads(), len(problems))
     if threads == 1 or drawn < _THREADED_FROM:
         for r in range(len(problems)):
@@ -167,13 +169,13 @@ def draw_block(problems: Sequence[Problem], room: Capacity, first: int, last: in
     return block
 
 
-def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag: int) -> None:
+def _draw(problem: Problem, block: Block, capacity: Capacity, first: int, first_bag: int) -> None:
     """One replicate's part of a block, (T, …)."""
     config, replicate = problem.config, problem.replicate
     train, streams = replicate.train, replicate.streams
     steps = len(block["rate"])
     label = order_label(config, train)
-    chosen = orders(streams, len(train), config.batch_bags, first, first + steps, label)
+    chosen = bag_orders(streams, len(train), config.batch_bags, first, first + steps, label)
     sizes = sizes_seen(problem)[chosen]  # (T, B)
     block["label"][:] = train.label[chosen]
     for t in range(steps):
@@ -193,21 +195,23 @@ def _draw(problem: Problem, block: Block, room: Capacity, first: int, first_bag:
         row = np.concatenate([bag_of + t * batch for t, (_, bag_of) in enumerate(drawn)])
     total = sizes.sum(1)
     t_of = np.repeat(np.arange(steps), total)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(total) - total, total)
-    block["bag"][t_of, place] = first_bag + row % config.batch_bags
+    slot = np.arange(len(row)) - np.repeat(np.cumsum(total) - total, total)
+    block["bag"][t_of, slot] = first_bag + row % config.batch_bags
     if "instance" in block:
-        block["instance"][t_of, place] = train.instance[positions]
+        block["instance"][t_of, slot] = train.instance[positions]
     if "keep" in block:
         draws = np.concatenate([streams.rng("subset", first + t).random(total[t]) for t in range(steps)])
-        kept = subset(torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate)
-        block["keep"][t_of, place] = kept.numpy()
+        kept = random_subset(
+            torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate
+        )
+        block["keep"][t_of, slot] = kept.numpy()
     _draw_steps(
-        problem, block, room, first, first_bag, train.instance[positions], row % config.batch_bags, chosen, sizes
+        problem, block, capacity, first, first_bag, train.instance[positions], row % config.batch_bags, chosen, sizes
     )
 
 
 def _draw_steps(
-    problem: Problem, block: Block, room: Capacity, first: int, first_bag: int, instance: np.ndarray,
+    problem: Problem, block: Block, capacity: Capacity, first: int, first_bag: int, instance: np.ndarray,
     bag_of: np.ndarray, chosen: np.ndarray, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The draws that are made step by step. instance, bag_of: of all steps' instances; chosen: (T, B) their training
@@ -248,13 +252,13 @@ def _draw_steps(
             if name in block:
                 values = getattr(masks, name).numpy()
                 block[name][t, :count] = values[:count]
-                block[name][t, room.instances : room.instances + extra] = values[count:]
+                block[name][t, capacity.instances : capacity.instances + extra] = values[count:]
         if "mix_weight" in block:
             weight, partner = draw_mix(streams, step, block["label"][t], config.mixup, torch.device("cpu"))
             block["mix_weight"][t], block["mix_partner"][t] = weight, partner
 
 
-def padding_share(problems: Sequence[Problem], room: Capacity) -> float:
+def padding_share(problems: Sequence[Problem], capacity: Capacity) -> float:
     """The share of instance places that hold padding, in the mean over training."""
     mean = [p.config.batch_bags * float(sizes_seen(p).mean()) for p in problems]
-    return 1.0 - float(np.mean(mean)) / room.instances
+    return 1.0 - float(np.mean(mean)) / capacity.instances

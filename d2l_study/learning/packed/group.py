@@ -25,8 +25,8 @@ time of the whole one's, and a capture the time of some hundred steps: a guess, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
-    """What became of one replicate's interval: loss and parts summed over its steps, and validation logits."""
+class IntervalResult:
+    """One replicate's interval: its last step, loss and parts summed over its steps, validation logits, and seconds."""
 
     last: int
     sums: list[float]
@@ -42,18 +42,18 @@ class Group:
     """
 
     def __init__(
-        self, problems: Mapping[int, Problem], trainings: Mapping[int, Training], model: MilModel, images: Tensor,
-        room: Capacity, compute: Compute, dtype: torch.dtype,
+        self, problems: Mapping[int, Problem], trainings: Mapping[int, Training], model: MilModel,
+        pool_instances: Tensor, capacity: Capacity, compute: Compute, dtype: torch.dtype,
     ) -> None:  # fmt: skip
         self.problems, self.trainings = problems, trainings
-        self.model, self.images, self.room = model, images, room
+        self.model, self.pool_instances, self.capacity = model, pool_instances, capacity
         self.compute, self.dtype = compute, dtype
         self.stack: Stack | None = None
         self.members: list[int] = []
         self._sets: StackedSets | None = None
         self._ahead: tuple[list[int], int, int, Staged] | None = None
 
-    def train(self, at: int) -> dict[int, Interval]:
+    def train(self, at: int) -> dict[int, IntervalResult]:
         """Steps and validation of one interval of all that are in training and at this step; the host waits for the
         device at its end alone."""
         together = [i for i, t in self.trainings.items() if t.status == "running" and t.position == at]
@@ -61,7 +61,7 @@ class Group:
         begin = time.perf_counter()
         stack, sets = self._stacked(together)
         last = min(at + config.eval_every, config.steps)
-        length = block_steps(stack.problems, self.room)
+        length = block_steps(stack.problems, self.capacity)
         for start in range(at, last, length):
             stop = min(start + length, last)
             stack.put_block(self._block(start, stop))
@@ -69,13 +69,13 @@ class Group:
             if stop < last:
                 self._draw_ahead(stop, min(stop + length, last))
         sums = stack.take_sums()
-        logits = sets.logits(stack.model, stack.snapshot, self.images, self._norm)
+        logits = sets.logits(stack.model, stack.snapshot, self.pool_instances, self._norm)
         if last < config.steps:  # the device is still at work
             self._draw_ahead(last, min(last + length, last + config.eval_every, config.steps))
         host_sums, host_logits = sums.tolist(), on_host(logits)
         seconds = (time.perf_counter() - begin) / len(together)
-        places = {i: self.members.index(i) for i in together}
-        return {i: Interval(last, host_sums[r], host_logits[r][0], seconds) for i, r in places.items()}
+        indices = {i: self.members.index(i) for i in together}
+        return {i: IntervalResult(last, host_sums[r], host_logits[r][0], seconds) for i, r in indices.items()}
 
     def views(self, i: int) -> tuple[Params, Params] | None:
         """Parameters and their means of replicate i where they lie in the stack, if it is there."""
@@ -97,7 +97,9 @@ class Group:
     def _block(self, first: int, last: int) -> Staged:
         if self._ahead and self._ahead[:3] == (self.members, first, last):
             return self._ahead[3]
-        return staged(draw_block([self.problems[i] for i in self.members], self.room, first, last), self.images.device)
+        return staged(
+            draw_block([self.problems[i] for i in self.members], self.capacity, first, last), self.pool_instances.device
+        )
 
     def _draw_ahead(self, first: int, last: int) -> None:
         self._ahead = (list(self.members), first, last, self._block(first, last))
@@ -114,10 +116,10 @@ class Group:
             if stack is None or stack.replicates != len(members):
                 self.stack = stack = None  # its memory is needed before the next one's
                 self.stack = stack = Stack(
-                    StackedModel(self.model, len(members), self.compute), self.images, self.dtype
+                    StackedModel(self.model, len(members), self.compute), self.pool_instances, self.dtype
                 )
             stack.load(problems, [self.trainings[i] for i in members])
             self.members = members
-            self._sets = StackedSets([[p.replicate.val] for p in problems], self.images.device)
-            self._norm = means_and_stds(problems).to(self.images.device)
+            self._sets = StackedSets([[p.replicate.val] for p in problems], self.pool_instances.device)
+            self._norm = means_and_stds(problems).to(self.pool_instances.device)
         return stack, self._sets

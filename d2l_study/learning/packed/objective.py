@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from d2l_study.learning.batches import Batch
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.objective import Part, regularized_loss
+from d2l_study.learning.objective import InstanceSet, regularized_loss
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.prediction import Compute
 from d2l_study.models import Masks, Params, Terms
@@ -56,11 +56,11 @@ class StackedNetwork:
     def xi(self) -> Tensor:
         return self._per_instance(self.batch.xi)
 
-    def terms(self, parts: Sequence[Part]) -> list[Terms]:
+    def terms(self, sets: Sequence[InstanceSet]) -> list[Terms]:
         replicates = self.model.replicates
-        instances, masks = zip(*parts, strict=True)
+        instances, masks = zip(*sets, strict=True)
         found = self.model.terms(self.params, _side_by_side(instances, replicates), _joined_masks(masks, replicates))
-        return [found] if len(parts) == 1 else _parted(found, replicates, [len(x) // replicates for x in instances])
+        return [found] if len(sets) == 1 else _split_sets(found, replicates, [len(x) // replicates for x in instances])
 
     def pool(self, terms: Terms, bag_index: Tensor, keep: Tensor | None = None) -> Tensor:
         replicates, bags = self.batch.label.shape
@@ -117,8 +117,8 @@ def _joined_masks(parts: Sequence[Masks | None], replicates: int) -> Masks | Non
     return Masks(*(None if any(m is None for m in rate) else _side_by_side(rate, replicates) for rate in rates))
 
 
-def _parted(terms: Terms, replicates: int, counts: Sequence[int]) -> list[Terms]:
-    """The terms of parts that stood side by side; counts: of instances of each part of a replicate."""
+def _split_sets(terms: Terms, replicates: int, counts: Sequence[int]) -> list[Terms]:
+    """The terms of sets that stood side by side; counts: instances of each set of a replicate."""
 
     def cut(term: Tensor | None, first: int, last: int) -> Tensor | None:
         return None if term is None else term.unflatten(0, (replicates, -1))[:, first:last].flatten(0, 1)

@@ -36,16 +36,16 @@ class StackedSets:
         self._index = torch.from_numpy(index).to(device)
 
     @torch.no_grad()
-    def logits(self, model: StackedModel, params: Params, images: Tensor, norm: Tensor) -> list[list[Tensor]]:
+    def logits(self, model: StackedModel, params: Params, pool_instances: Tensor, norm: Tensor) -> list[list[Tensor]]:
         """The logits of each replicate's bags, set by set, (bags,) each, on the device.
 
-        params: (R, …); images: (N, C, H, W) uint8, the pool; norm: (R, 2, C).
+        params: (R, …); pool_instances: of `pool_on`; norm: of `means_and_stds`.
         """
         replicates, dtype = model.replicates, next(iter(params.values())).dtype
-        size = max(1, EVALUATED[images.device.type] // replicates)
+        size = max(1, EVALUATED[pool_instances.device.type] // replicates)
         parts = []
         for index in self._index.split(size, 1):
-            found = model.terms(params, normalised(images[index.flatten()], norm, dtype))
+            found = model.terms(params, normalised(pool_instances[index.flatten()], norm, dtype))
             parts.append([None if term is None else term.unflatten(0, (replicates, -1)) for term in found])
         joined = [None if column[0] is None else torch.cat(column, 1) for column in zip(*parts, strict=True)]
         results = []

@@ -25,14 +25,14 @@ from d2l_study.learning.packed.batches import Block, Problem
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
 from d2l_study.learning.prediction import Compute, unit_vectors
-from d2l_study.learning.training import Training, trainable
+from d2l_study.learning.training import Training, parameters_and_optimizer
 from d2l_study.models import Masks, Params
 
 WARM_UP_STEPS = 2
 """Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
 
 
-def images_on(pool: Pool, device: str) -> Tensor:
+def pool_on(pool: Pool, device: str) -> Tensor:
     """All instances of the pool on the device: (N, C, H, W) uint8 patches, or (N, D) vectors of any float type."""
     with warnings.catch_warnings():  # a memory map cannot be written to, and is not
         warnings.simplefilter("ignore", UserWarning)
@@ -46,16 +46,16 @@ def means_and_stds(problems: Sequence[Problem]) -> Tensor:
     return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))
 
 
-def normalised(images: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
-    """images: (R·I, C, H, W) uint8 or (R·I, D), norm: of `means_and_stds` -> the same shape in normalised units."""
-    if images.dim() == 2:
-        x = images.to(torch.float32)
+def normalised(instances: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
+    """instances: (R·I, C, H, W) uint8 or (R·I, D), norm: of `means_and_stds` -> the same shape in normalised units."""
+    if instances.dim() == 2:
+        x = instances.to(torch.float32)
         if norm.dim() == 2:
             return unit_vectors(x).to(dtype)
         mean, std = norm[:, :, None].unbind(1)
         return ((x.unflatten(0, (len(norm), -1)) - mean) / std).flatten(0, 1).to(dtype)
     mean, std = norm[:, :, None, :, None, None].unbind(1)
-    x = images.unflatten(0, (len(norm), -1)).to(torch.float32) / 255
+    x = instances.unflatten(0, (len(norm), -1)).to(torch.float32) / 255
     return ((x - mean) / std).flatten(0, 1).to(dtype)
 
 
@@ -110,10 +110,10 @@ class Stack:
     replicates may be given one after the other, by further loads.
     """
 
-    def __init__(self, model: StackedModel, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
-        self.model, self.images, self.dtype = model, images, dtype
-        self.captures = captures_on(images.device)
-        self.device, self.replicates = images.device, model.replicates
+    def __init__(self, model: StackedModel, pool_instances: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.pool_instances, self.dtype = model, pool_instances, dtype
+        self.captures = captures_on(pool_instances.device)
+        self.device, self.replicates = pool_instances.device, model.replicates
         self.params: Params = {}
         self.average: Params = {}  # their running means, where the configuration asks for them
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -198,7 +198,9 @@ class Stack:
     def save(self, r: int, training: Training) -> None:
         """Bring replicate r's parameters and optimizer state back, as if it had been trained alone."""
         values = {name: value.detach()[r] for name, value in self.params.items()}
-        training.params, training.optimizer = trainable(self.problems[r].config, values, self.model.compute)
+        training.params, training.optimizer = parameters_and_optimizer(
+            self.problems[r].config, values, self.model.compute
+        )
         training.average = {
             name: torch.empty_like(training.params[name], requires_grad=False).copy_(value[r])
             for name, value in self.average.items()
@@ -279,7 +281,7 @@ class Stack:
         self._at += 1
 
     def _batch(self, now: dict[str, Tensor]) -> StackedBatch:
-        images = now["patches"].flatten(0, 1) if "patches" in now else self.images[now["instance"].flatten()]
+        seen = now["patches"].flatten(0, 1) if "patches" in now else self.pool_instances[now["instance"].flatten()]
         bags = now["bag"]
         scalars = self._buffers["scalars"]
         instances = bags.shape[1]
@@ -291,7 +293,7 @@ class Stack:
             found = {n: now[n][:, part].flatten(0, 1).to(self.dtype) for n in ("dropout", "depth") if n in now}
             return Masks(**found) if found else None
 
-        x = normalised(images, self._buffers["norm"], torch.float32 if "instance_noise" in now else self.dtype)
+        x = normalised(seen, self._buffers["norm"], torch.float32 if "instance_noise" in now else self.dtype)
         if "instance_noise" in now:
             x = (x + now["instance_noise"].flatten(0, 1)).to(self.dtype)
         return StackedBatch(

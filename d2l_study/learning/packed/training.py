@@ -31,13 +31,13 @@ from d2l_study.learning.fitted import FittedTeacher, fitted_teacher
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Capacity, Problem
-from d2l_study.learning.packed.group import Group, Interval
+from d2l_study.learning.packed.group import Group, IntervalResult
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import images_on, means_and_stds, optimizer_values
+from d2l_study.learning.packed.stack import means_and_stds, optimizer_values, pool_on
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
-from d2l_study.learning.training import Training, close_interval, trainable
+from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
 
 SCALARS = (
     "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
@@ -63,11 +63,11 @@ def fit_teachers(
     for i, (config, replicate) in enumerate(problems):
         packs.setdefault((*structure(config), id(replicate.pool)), []).append(i)
     found: dict[int, FittedTeacher] = {}
-    for places in packs.values():
+    for indices in packs.values():
         # Replicates of one group of the optimizer stand together.
-        places.sort(key=lambda i: optimizer_values(problems[i][0]))
-        results = fit_pack([problems[i] for i in places], places, compute, callbacks)
-        found |= dict(zip(places, results, strict=True))
+        indices.sort(key=lambda i: optimizer_values(problems[i][0]))
+        results = fit_pack([problems[i] for i in indices], indices, compute, callbacks)
+        found |= dict(zip(indices, results, strict=True))
     return [found[i] for i in range(len(problems))]
 
 
@@ -96,10 +96,10 @@ class PackedTraining(Training):
     """The state of one replicate, whose parameters may lie in a stack; saved as if it had been trained alone."""
 
     pack: Pack
-    place: int
+    index: int
 
     def to_bytes(self) -> bytes:
-        self.pack.release(self.place)
+        self.pack.release(self.index)
         return super().to_bytes()
 
 
@@ -109,26 +109,26 @@ class Pack:
     def __init__(self, problems: Sequence[Problem], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
         self.model = teacher_model(problems[0].config, problems[0].replicate)
-        self.room = Capacity.of(problems)
-        self.images = images_on(problems[0].replicate.pool, compute.device)
+        self.capacity = Capacity.of(problems)
+        self.pool_instances = pool_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
         most = compute.pack or len(problems)
         self.groups = []
-        for places in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
-            mine = places.tolist()
+        for indices in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
+            mine = indices.tolist()
             self.groups.append(Group(
-                {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model, self.images,
-                self.room, compute, dtype,
+                {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model,
+                self.pool_instances, self.capacity, compute, dtype,
             ))  # fmt: skip
         self._group = {i: group for group in self.groups for i in group.problems}
-        self._ended: dict[int, Interval] = {}
+        self._ended: dict[int, IntervalResult] = {}
 
     def _start(self, i: int) -> PackedTraining:
         problem = self.problems[i]
         values = initial_params(problem.config, self.model, problem.replicate)
         values = {name: value.to(self.dtype) for name, value in values.items()}
-        training = PackedTraining(*trainable(problem.config, values, self.compute))
-        training.pack, training.place = weakref.proxy(self), i  # which ends with its last user, and its memory with it
+        training = PackedTraining(*parameters_and_optimizer(problem.config, values, self.compute))
+        training.pack, training.index = weakref.proxy(self), i  # which ends with its last user, and its memory with it
         return training
 
     def advance(self, i: int) -> None:
@@ -166,12 +166,12 @@ class Pack:
             begin = time.perf_counter()
             part = done[start : start + most]
             problems = [self.problems[i] for i in part]
-            sets = StackedSets([evaluation_bags(p.replicate) for p in problems], self.images.device)
+            sets = StackedSets([evaluation_bags(p.replicate) for p in problems], self.pool_instances.device)
             names = self.trainings[part[0]].best_params
             params = {n: torch.stack([self.trainings[i].best_params[n] for i in part]).contiguous() for n in names}
             model = StackedModel(self.model, len(part), self.compute)
-            norm: Tensor = means_and_stds(problems).to(self.images.device)
-            predicted = on_host(sets.logits(model, params, self.images, norm))
+            norm: Tensor = means_and_stds(problems).to(self.pool_instances.device)
+            predicted = on_host(sets.logits(model, params, self.pool_instances, norm))
             each = (time.perf_counter() - begin) / len(part)
             for i, logits in zip(part, predicted, strict=True):
                 results[i] = fitted_teacher(

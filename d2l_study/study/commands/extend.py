@@ -11,7 +11,7 @@ from typing import Any
 
 from d2l_study import SCIENCE_VERSION as LATEST
 from d2l_study.errors import UserError, listed
-from d2l_study.learning.science import Change, changes_of
+from d2l_study.learning.science_version import Change, changes_of
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import check_extension, extended
 from d2l_study.study.space.keys import sections_of

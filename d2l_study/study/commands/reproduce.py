@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from d2l_study.errors import UserError
-from d2l_study.learning.science import changes_of
+from d2l_study.learning.science_version import changes_of
 from d2l_study.study.commands.recorded_trial import find_configuration, request_for_record, use_recorded_settings
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id

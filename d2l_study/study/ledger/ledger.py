@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from d2l_study.errors import DamagedError, warn_damaged
-from d2l_study.learning.science import science_version
+from d2l_study.learning.science_version import science_version
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.storage import Storage, read_record, record_bytes

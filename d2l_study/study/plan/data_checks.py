@@ -14,7 +14,7 @@ from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
-from d2l_study.learning.undefined import undefined
+from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
 from d2l_study.study.plan.data_summary import summary
 from d2l_study.study.plan.idle_data_keys import Alike
@@ -48,7 +48,7 @@ def check_data(
                 alike.check(mine, pool, replicates)
             pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
             for replicate in replicates:
-                for reason in undefined(replicate):
+                for reason in undefined_metrics(replicate):
                     found.setdefault(reason, []).append(replicate.number)
     if told is not None:
         told += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l_study.errors import UserError, listed
-from d2l_study.learning.science import changes_of
+from d2l_study.learning.science_version import changes_of
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations, text_of

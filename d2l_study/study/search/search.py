@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
-from d2l_study.learning.science import FIRST, version_of_keys
+from d2l_study.learning.science_version import FIRST, version_of_keys
 from d2l_study.options import field_of
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.search_document import DOCUMENT, LOST, read_document, write_document

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from d2l_study.learning.science import science_version
+from d2l_study.learning.science_version import science_version
 from d2l_study.options import Options
 
 

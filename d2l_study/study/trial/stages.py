@@ -124,7 +124,7 @@ def run_results(
 
     at: the time now; keep_weights: whether the file of weights is among them, if the stage has one.
     """
-    from d2l_study.learning.undefined import undefined
+    from d2l_study.learning.undefined_metrics import undefined_metrics
 
     row = {
         "repeat": problem.repeat, "fold": problem.fold, "seed": request.base_seed, "status": result.status,
@@ -132,7 +132,7 @@ def run_results(
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": request.resources["precision"], "threads": request.resources["threads"],
         "host": platform.node(),
-        **_counts(request, problem), "warning": "; ".join(undefined(problem)) or None,
+        **_counts(request, problem), "warning": "; ".join(undefined_metrics(problem)) or None,
         "code_version": request.code_version, "made_by": request.study, "committed_at": at,
     }  # fmt: skip
     files = {CURVE: json.dumps(result.curve).encode()}

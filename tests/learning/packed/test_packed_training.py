@@ -14,7 +14,7 @@ from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
-from d2l_study.learning.packed.batches import Capacity, Problem, draw_block, orders, padding_share
+from d2l_study.learning.packed.batches import Capacity, Problem, bag_orders, draw_block, padding_share
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute, Normalise
@@ -144,9 +144,9 @@ def test_every_step_of_a_replicate_is_drawn_once_however_many_share_a_stack(
 ):
     drawn, real = [], packed_group.draw_block
 
-    def counted(problems, room, first, last):
+    def counted(problems, capacity, first, last):
         drawn.extend((problem.replicate.number, step) for problem in problems for step in range(first, last))
-        return real(problems, room, first, last)
+        return real(problems, capacity, first, last)
 
     monkeypatch.setattr(packed_group, "draw_block", counted)
     replicates = [make_replicate(r) for r in range(5)]
@@ -221,12 +221,12 @@ def test_one_replicate_stops_early_without_the_others(make_replicate, tiny):
 def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
     replicates = [make_replicate(r, train=7 + r) for r in range(2)]
     problems = [Problem(dataclasses.replace(tiny, batch_bags=3), r) for r in replicates]
-    room = Capacity.of(problems)
-    block = draw_block(problems, room, 5, 9)
+    capacity = Capacity.of(problems)
+    block = draw_block(problems, capacity, 5, 9)
     for r, replicate in enumerate(replicates):
         train = replicate.train
         expected = np.stack([batch_bags(replicate.streams, len(train), 3, step) for step in range(5, 9)])
-        assert np.array_equal(orders(replicate.streams, len(train), 3, 5, 9), expected)
+        assert np.array_equal(bag_orders(replicate.streams, len(train), 3, 5, 9), expected)
         for t, chosen in enumerate(expected):
             assert np.array_equal(block["label"][t, r], train.label[chosen])
             for b, bag in enumerate(chosen):
@@ -234,22 +234,22 @@ def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
                 assert np.array_equal(
                     block["instance"][t, r][mine], train.instance[train.offsets[bag] : train.offsets[bag + 1]]
                 )
-            assert (block["bag"][t, r] == r * 4 + 3).sum() == room.instances - train.sizes[chosen].sum() >= 1
-    assert 0 < padding_share(problems, room) < 1
+            assert (block["bag"][t, r] == r * 4 + 3).sum() == capacity.instances - train.sizes[chosen].sum() >= 1
+    assert 0 < padding_share(problems, capacity) < 1
 
 
 def test_threads_draw_the_same_blocks(make_replicate, tiny, monkeypatch):
     config = dataclasses.replace(tiny, **ALL, direction="power", augment="affine", dropout=0.3)
     problems = [Problem(config, make_replicate(r, train=7 + r)) for r in range(4)]
-    room = Capacity.of(problems)
-    alone, used = draw_block(problems, room, 5, 9), set()
+    capacity = Capacity.of(problems)
+    alone, used = draw_block(problems, capacity, 5, 9), set()
     real = batches._draw
     monkeypatch.setattr(
         batches, "_draw", lambda *rest: (used.add(threading.current_thread()), real(*rest))[1]
     )  # fmt: skip
     monkeypatch.setattr(batches, "_THREADED_FROM", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    together = draw_block(problems, room, 5, 9)
+    together = draw_block(problems, capacity, 5, 9)
     assert used and threading.current_thread() not in used
     assert alone.keys() == together.keys() >= {"patches", "start", "noise"}
     assert all(np.array_equal(values, together[name]) for name, values in alone.items())

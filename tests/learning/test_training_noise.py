@@ -11,11 +11,11 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig, fit_teacher
 from d2l_study.learning.batches import draw_batch
-from d2l_study.learning.noising import draw_masks, draw_mix, mix, move, partners, split_masks
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.models.extractors import head
+from d2l_study.learning.training_noise import draw_masks, draw_mix, mix, partners, shift_and_rotate, split_masks
+from d2l_study.models.extractors import feature_layer
 from d2l_study.models.pooling import attention_weights
 
 CPU = torch.device("cpu")
@@ -99,23 +99,23 @@ def image():
 
 
 def test_without_motion_the_input_stays():
-    torch.testing.assert_close(move(image(), torch.zeros(2, 3), 2.0, 30.0), image(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shift_and_rotate(image(), torch.zeros(2, 3), 2.0, 30.0), image(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_shift_of_whole_pixels_moves_values_and_repeats_the_border():
     """Draws (0.5, −0.5) of at most 4 pixels: two to the right, two up."""
     x = image()
-    found = move(x, torch.tensor([[0.5, -0.5, 0.9]] * 2), 4.0, 0.0)
+    found = shift_and_rotate(x, torch.tensor([[0.5, -0.5, 0.9]] * 2), 4.0, 0.0)
     torch.testing.assert_close(found[:, :, :4, 2:], x[:, :, 2:, :-2], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[:, :, :4, 0], x[:, :, 2:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_quarter_turn_is_rot90_and_an_angle_is_one_in_pixels_not_in_sides():
     square = image()[:, :, :, :6].contiguous()
-    turned = move(square, torch.tensor([[0.0, 0.0, 1.0]] * 2), 0.0, 90.0)
+    turned = shift_and_rotate(square, torch.tensor([[0.0, 0.0, 1.0]] * 2), 0.0, 90.0)
     torch.testing.assert_close(turned, torch.rot90(square, -1, (2, 3)), rtol=1e-4, atol=1e-4)
     # In a 6×10 image the same turn keeps the middle 6×6 together.
-    wide = move(image(), torch.tensor([[0.0, 0.0, 1.0]] * 2), 0.0, 90.0)
+    wide = shift_and_rotate(image(), torch.tensor([[0.0, 0.0, 1.0]] * 2), 0.0, 90.0)
     torch.testing.assert_close(wide[..., 2:8], torch.rot90(image()[..., 2:8], -1, (2, 3)), rtol=1e-4, atol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_a_motion_samples_where_pytorchs_grid_does():
     draws = torch.tensor([[0.3, -0.8, 0.7], [-1.0, 0.2, -0.4]])
     for x in (image(), image().double()):
         degrees, (height, width) = 25.0, x.shape[-2:]
-        found = move(x, draws.to(x.dtype), 1.5, degrees)
+        found = shift_and_rotate(x, draws.to(x.dtype), 1.5, degrees)
         angle = draws[:, 2].to(x.dtype) * degrees * torch.pi / 180
         cos, sin, aspect = torch.cos(angle), torch.sin(angle), height / width
         right, down = draws[:, 0].to(x.dtype) * 3 / width, draws[:, 1].to(x.dtype) * 3 / height
@@ -177,7 +177,7 @@ def first_step(make_replicate, tiny):
 def test_mixup_of_bag_embeddings_is_that_of_their_logits(first_step):
     """The loss against z = Σ a_j h_j mixed explicitly, then classified."""
     loss, _, model, params, batch = first_step(mixup=0.7)
-    h = head(params, model.maps(params, batch.x))
+    h = feature_layer(params, model.maps(params, batch.x))
     attention = model.terms(params, batch.x).attention
     bags = len(batch.label)
     weight = attention_weights(attention, batch.bag_index, bags)

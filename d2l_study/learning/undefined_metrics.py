@@ -13,7 +13,7 @@ class UndefinedMetricWarning(UserWarning):
     """A metric of a replicate is not defined by its labels, and is NaN."""
 
 
-def undefined(replicate: Replicate) -> list[str]:
+def undefined_metrics(replicate: Replicate) -> list[str]:
     """Which main metrics the replicate's labels leave undefined, and why. Truths that a data set has nowhere (a bag
     data set without instance labels) are no surprise and not named."""
     found = []
@@ -31,6 +31,6 @@ def undefined(replicate: Replicate) -> list[str]:
 
 
 def warn_of_undefined(replicate: Replicate) -> None:
-    for reason in undefined(replicate):
+    for reason in undefined_metrics(replicate):
         place = f"replicate {replicate.number}" + ("" if replicate.fold is None else f" (fold {replicate.fold})")
         warnings.warn(f"{place}: {reason}", UndefinedMetricWarning, stacklevel=2)

@@ -5,7 +5,8 @@ import pytest
 import d2l_study
 from d2l_study.data import DATASETS, MnistBags
 from d2l_study.learning import StudentConfig, TeacherConfig
-from d2l_study.learning.science import CHANGES, FIRST, changes_of, science_version, version_of_keys
+from d2l_study.learning import science_version as science_version_module
+from d2l_study.learning.science_version import CHANGES, FIRST, changes_of, science_version, version_of_keys
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.keys import flat_names, scientific, sections_of
 
@@ -56,12 +57,10 @@ def test_a_search_over_a_key_has_the_version_of_its_values():
 
 
 def test_the_version_is_part_of_the_id(monkeypatch):
-    from d2l_study.learning import science
-
     mixed = {"data": {"num_bags": 50}, "teacher": {"mixup": 0.2}}
     plain = {"data": {"num_bags": 50}, "teacher": {}}
     now = [config_id("teacher", sections, "x", 1) for sections in (mixed, plain)]
     assert [change.key for change in changes_of("teacher", mixed)] == ["teacher.mixup"]
-    monkeypatch.setattr(science, "CHANGES", ())
+    monkeypatch.setattr(science_version_module, "CHANGES", ())
     before = [config_id("teacher", sections, "x", 1) for sections in (mixed, plain)]
     assert now[0] != before[0] and now[1] == before[1]

@@ -62,7 +62,7 @@ def as_on_a_device(monkeypatch):
 
 def stack_of(config, replicates, compute):
     pack = Pack([Problem(config, r) for r in replicates], compute)
-    stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.images)
+    stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.pool_instances)
     stack.load(pack.problems, pack.trainings)
     return stack, pack
 
@@ -74,17 +74,17 @@ def test_steps_and_validation_ask_the_host_nothing(make_replicate, tiny, monkeyp
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     compute = Compute(packed=True, formulation=formulation, precision="bfloat16")
     pack = Pack([Problem(config, r) for r in replicates], compute)
-    block = staged(draw_block(pack.problems, pack.room, 0, 3), pack.images.device)
-    sets = StackedSets([[r.val] for r in replicates], pack.images.device)
+    block = staged(draw_block(pack.problems, pack.capacity, 0, 3), pack.pool_instances.device)
+    sets = StackedSets([[r.val] for r in replicates], pack.pool_instances.device)
     norm = means_and_stds(pack.problems)
     before = {name: torch.stack([t.params[name].detach() for t in pack.trainings]) for name in pack.trainings[0].params}
     with as_on_a_device(monkeypatch):
-        stack = Stack(StackedModel(pack.model, 3, compute), pack.images)
+        stack = Stack(StackedModel(pack.model, 3, compute), pack.pool_instances)
         stack.load(pack.problems, pack.trainings)
         stack.put_block(block)
         stack.run(3)
         sums = stack.take_sums()
-        logits = sets.logits(stack.model, stack.snapshot, stack.images, norm)
+        logits = sets.logits(stack.model, stack.snapshot, stack.pool_instances, norm)
     assert sums.shape == (3, 5) and bool((sums[:, 0] > 0).all())
     assert [len(own[0]) for own in logits] == [len(r.val) for r in replicates]
     assert all(not torch.equal(before[name], value) for name, value in stack.params.items())
@@ -338,14 +338,14 @@ def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate,
     replicates = [make_replicate(r) for r in range(2)]
     stack, pack = stack_of(tiny, replicates, Compute(packed=True))
     for first, last in ((0, 2), (2, 6)):
-        stack.put_block(staged(draw_block(pack.problems, pack.room, first, last), stack.device))
+        stack.put_block(staged(draw_block(pack.problems, pack.capacity, first, last), stack.device))
         stack.run(last - first)
     assert len(graphs) == 2
     for rates in ((1e-3, 1e-3), (1e-3, 1e-4)):  # one group as before, then two
         arms = [dataclasses.replace(tiny, learning_rate=rate) for rate in rates]
         other = Pack([Problem(config, r) for config, r in zip(arms, replicates, strict=True)], Compute(packed=True))
         stack.load(other.problems, other.trainings)
-        stack.put_block(staged(draw_block(other.problems, other.room, 0, 2), stack.device))
+        stack.put_block(staged(draw_block(other.problems, other.capacity, 0, 2), stack.device))
         stack.run(2)
     assert [graph.replays for graph in graphs] == [2, 4, 2, 2]
 
@@ -356,7 +356,7 @@ def test_a_stack_keeps_nothing_of_what_it_held_before(make_replicate, tiny):
     stack, pack = stack_of(config, [make_replicate(r) for r in range(2)], Compute(packed=True))
     with torch.no_grad():
         stack.params["conv1.weight"].fill_(torch.nan)
-    stack.put_block(staged(draw_block(pack.problems, pack.room, 0, 2), stack.device))
+    stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, 2), stack.device))
     stack.run(2)
     assert all(bool(v.isnan().any()) for v in (stack.average["fc.weight"], *stack_moments(stack)))
     stack.load(pack.problems, pack.trainings)

@@ -105,7 +105,7 @@ def mix_bags(values: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
     return weight * values + (1 - weight) * values.gather(-1, partner)
 
 
-def move(x: Tensor, draws: Tensor, pixels: float, degrees: float) -> Tensor:
+def shift_and_rotate(x: Tensor, draws: Tensor, pixels: float, degrees: float) -> Tensor:
     """Each instance shifted and rotated about its centre, with bilinear interpolation, its border repeated outside.
 
     x: (instances, C, H, W); draws: (instances, 3) on [−1, 1): the shift to the right and down as shares of `pixels`,
