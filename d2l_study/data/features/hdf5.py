@@ -118,6 +118,9 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
         count, width = shape_of(path, found, dataset.shape, dataset.dtype)
         if coords:
             _check_rows(path, coords, file[coords].shape, count)
+            if count and file[coords].shape[-1:] != (2,):
+                raise UserError(f"{path}: {coords} has the shape {file[coords].shape}; expected (N, 2): x and y of "
+                                "each tile")  # fmt: skip
         labels = truth if truth is not None else next((name for name in TRUTHS if name in names), "")
         if labels and labels not in names:
             raise UserError(f"{path}: no dataset {labels!r}{nearest(labels, names)} (data.truth; found: "

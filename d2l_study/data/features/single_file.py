@@ -57,12 +57,7 @@ def _array(path: Path, name: str) -> np.ndarray:
 
 def describe_set(path: Path, index: np.ndarray) -> FeatureFile:
     """The vectors of all bags, in the order of the file."""
-    file = open_features(path)
-    if file.count != len(index):
-        raise UserError(f"{path}: {len(index):,} numbers in bag_index, but {file.count:,} vectors")
-    if not file.count:
-        raise UserError(f"{path}: no vectors")
-    return dataclasses.replace(file, slide_of=index, has_truth=False, has_places=False)
+    return dataclasses.replace(open_features(path), slide_of=index, has_truth=False, has_places=False)
 
 
 def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
@@ -83,6 +78,10 @@ def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
             problems.add(name, f"values of type {array.dtype}, such as {array[0]}; expected whole numbers")
     problems.stop_if_any()
     index = index.astype(np.int64)
+    if (count := open_features(path).count) != len(index):
+        raise UserError(f"{path}: {len(index):,} numbers in bag_index, but {count:,} vectors")
+    if not count:
+        raise UserError(f"{path}: no vectors")
     notes: tuple[str, ...] = ()
     if len(index) and (index.min() < 0 or index.max() >= len(label)):
         problems.add("bag_index", f"numbers from {index.min()} to {index.max()}; bag_label has {len(label)} bags, 0 to "

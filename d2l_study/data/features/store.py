@@ -101,7 +101,7 @@ def open_store(paths: Sequence[Path], settings: Mapping[str, Any], describe: Des
         checksum: list[str] = []
         with new_entry(cache_dir() / f"{NAME}-{index.stem}", alone, lambda: f"{NAME}-{checksum[0]}") as place:
             checksum.append(_copy(files, common, place))
-    write_index(index, {"entry": f"{NAME}-{checksum[0]}"})
+        write_index(index, {"entry": f"{NAME}-{checksum[0]}"})
     return _indexed(index)
 
 

@@ -38,6 +38,8 @@ class Alike:
             return
         digest = hashlib.sha256(repr((pool.checksum, pool.shape)).encode())
         for replicate in replicates:
+            for norm in (replicate.mean, replicate.std, np.array(replicate.unit_length)):
+                digest.update(np.ascontiguousarray(norm).tobytes())
             for bags in (replicate.train, replicate.val, replicate.test):
                 for values in (bags.offsets, bags.instance, bags.label, bags.instance_label, bags.number):
                     digest.update(np.ascontiguousarray(values).tobytes())

@@ -1,0 +1,317 @@
+"""What is wrong with feature files and their tables is said before anything is trained, all of it at once."""
+
+import feature_files as files
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from d2l_study.data import FeatureBags
+from d2l_study.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture
+def slides(tmp_path):
+    found = files.cohort()
+    for slide, _ in found:
+        files.trident(tmp_path / "features", slide)
+    files.table(tmp_path / "t.csv", found)
+    return found
+
+
+def load(tmp_path, **keys):
+    return FeatureBags(path=str(tmp_path / "t.csv"), **keys).load_pool()
+
+
+def said(tmp_path, **keys) -> str:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, **keys)
+    return str(caught.value)
+
+
+def add_row(tmp_path, row):
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write(row + "\n")
+
+
+def place(tmp_path, name="s3"):
+    return tmp_path / "features" / f"{name}.h5"
+
+
+def another_width(tmp_path, slide):
+    files.trident(tmp_path / "features", files.make_slide(slide.name, 5, width=8))
+
+
+def another_encoder(tmp_path, slide):
+    files.trident(tmp_path / "features", slide, encoder="conch_v15")
+
+
+def another_magnification(tmp_path, slide):
+    files.trident(tmp_path / "features", slide, magnification=40)
+
+
+def another_unit(tmp_path, slide):
+    files.stamp(tmp_path / "features", slide)
+
+
+def fewer_coords(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "a") as file:
+        file["coords"].resize((3, 2))
+
+
+def three_coords(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "a") as file:
+        del file["coords"]
+        file["coords"] = np.zeros((len(slide.vectors), 3))
+
+
+def no_number(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "a") as file:
+        file["features"][2, 5] = np.nan
+        file["features"][4, 0] = np.inf
+
+
+def empty_slide(tmp_path, slide):
+    files.trident(tmp_path / "features", files.make_slide(slide.name, 0))
+
+
+def cut_short(tmp_path, slide):
+    whole = place(tmp_path, slide.name).read_bytes()
+    place(tmp_path, slide.name).write_bytes(whole[: len(whole) - 500])
+
+
+def no_bytes(tmp_path, slide):
+    place(tmp_path, slide.name).write_bytes(b"")
+
+
+def only_coordinates(tmp_path, slide):
+    files.clam_patches(tmp_path / "features", slide)
+
+
+def other_data(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "w") as file:
+        file["embeddings"] = slide.vectors
+        file.create_group("tiles")
+
+
+def whole_slide_vector(tmp_path, slide):
+    files.stamp(tmp_path / "features", slide, feat_type="slide")
+
+
+def one_dimension(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "w") as file:
+        file["features"] = slide.vectors[0]
+
+
+def whole_numbers(tmp_path, slide):
+    with h5py.File(place(tmp_path, slide.name), "w") as file:
+        file["features"] = slide.vectors.astype(int)
+
+
+def trident_pickle(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+    files.trident_pt(tmp_path / "features", slide)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code has run",))
+
+
+def pickled_code(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+    torch.save({"features": Evil()}, tmp_path / "features" / f"{slide.name}.pt")
+
+
+def pickled_objects(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+    np.save(tmp_path / "features" / f"{slide.name}.npy", np.array([Evil(), None], object), allow_pickle=True)
+
+
+def damaged_pt(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+    path = files.clam_pt(tmp_path / "features", slide)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def short_npy(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+    path = files.npy(tmp_path / "features", slide)
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def an_image(tmp_path, slide):
+    place(tmp_path, slide.name).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+
+
+def a_pointer(tmp_path, slide):
+    place(tmp_path, slide.name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+
+
+def gone(tmp_path, slide):
+    place(tmp_path, slide.name).unlink()
+
+
+def two_files(tmp_path, slide):
+    files.clam_pt(tmp_path / "features", slide)
+
+
+PROBLEMS = {
+    another_width: "s3.h5: vectors of 8 dimensions; 9 of 10 files have vectors of 12 dimensions (s0.h5)",
+    another_encoder: "s3.h5: encoder 'conch_v15'; 9 of 10 files have encoder 'uni_v1' (s0.h5)",
+    another_magnification: "s3.h5: tiles of 256 px at 40×; 9 of 10 files have tiles of 256 px at 20× (s0.h5)",
+    another_unit: "s3.h5: places in µm; 9 of 10 files have places in level-0 pixels (s0.h5)",
+    fewer_coords: "s3.h5: 3 rows in coords, but 9 vectors",
+    three_coords: "s3.h5: coords has the shape (9, 3); expected (N, 2)",
+    no_number: "s3.h5: 2 of 9 vectors hold NaN or infinity, the first of them row 2 (from 0)",
+    empty_slide: "s3.h5: a slide without vectors (no tissue was found?); data.skip_empty: true leaves it out",
+    cut_short: "s3.h5: cut short: ",
+    no_bytes: "s3.h5: an empty file of 0 bytes",
+    only_coordinates: "s3.h5: coordinates of tiles, but no features (as CLAM and TRIDENT write to `patches`",
+    other_data: "s3.h5: no dataset features or feats (found: embeddings, tiles/)",
+    whole_slide_vector: "s3.h5: feat_type is 'slide': one vector for a whole slide",
+    one_dimension: "s3.h5: features has the shape (12,) (one vector of the whole slide?); expected (N, D)",
+    whole_numbers: "s3.h5: features is of type int64; expected float16, float32 or float64",
+    trident_pickle: "s3.pt: an array of numpy as a pickle, not a tensor (so TRIDENT writes .pt)",
+    pickled_code: "s3.pt: Python objects as a pickle",
+    pickled_objects: "s3.npy: the array holds Python objects (a pickle), which is not read",
+    damaged_pt: "s3.pt: cannot be read as a file of torch",
+    short_npy: "s3.npy: cannot be read as features: cut short: ",
+    an_image: "s3.h5: this is a PNG image; extract features first",
+    a_pointer: "s3.h5: this is a pointer of Git LFS, not the file itself",
+    gone: "row 5, column slide_id (taken as bag): 's3': no feature file in ",
+    two_files: "'s3': s3.h5, s3.pt are files of it; leave one",
+}
+
+
+@pytest.mark.parametrize("change", PROBLEMS, ids=lambda change: change.__name__)
+def test_each_wrong_file_is_named_with_what_was_found(change, slides, tmp_path, capsys):
+    files.trident(tmp_path / "features", files.make_slide("s3", 9, positive=True))
+    change(tmp_path, files.make_slide("s3", 9, positive=True))
+    assert PROBLEMS[change] in said(tmp_path)
+    assert "code has run" not in capsys.readouterr().out
+
+
+def test_several_are_said_at_once_and_the_others_counted(tmp_path):
+    found = files.cohort(40)
+    for i, (slide, _) in enumerate(found):
+        files.trident(tmp_path / "features", slide, encoder="a" if i < 25 else "b", magnification=20 if i % 8 else 40)
+    files.table(tmp_path / "t.csv", found)
+    text = said(tmp_path)
+    assert "20 problems" in text.splitlines()[0] and len(text.splitlines()) == 21
+    assert "s25.h5: encoder 'b'" in text and "s8.h5: tiles of 256 px at 40×" in text
+    for i, (slide, _) in enumerate(found):
+        if i % 8 == 0 or i >= 25:
+            files.trident(tmp_path / "features", slide, encoder="a")
+    for name in ("s1", "s2", "s4"):
+        no_number(tmp_path, files.make_slide(name, 9))
+    text = said(tmp_path)
+    assert "3 problems" in text and "s1.h5: 2 of 9 vectors" in text and "s4.h5: 2 of 5 vectors" in text
+
+
+def test_the_sentence_on_pickles_makes_a_file_that_is_read(slides, tmp_path):
+    import shlex
+    import subprocess
+    import sys
+
+    trident_pickle(tmp_path, slides[3][0])
+    text = said(tmp_path)
+    line = text[text.index("python -c") :].split("; or let TRIDENT")[0]
+    command = shlex.split(line)
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path / "features", check=True)
+    pool = load(tmp_path)
+    mine = pool.bags.instance[pool.bags.offsets[3] : pool.bags.offsets[4]]
+    assert np.array_equal(pool.instances[mine], slides[3][0].vectors)
+
+
+@pytest.mark.parametrize("shape", [(0, 12), (0,)])
+def test_empty_slides_are_left_out_where_it_is_said(shape, slides, tmp_path):
+    with h5py.File(place(tmp_path, "s4"), "w") as file:
+        file["features"] = np.zeros(shape, np.float32)
+        file["coords"] = np.zeros((0, 2))
+    assert "data.skip_empty: true leaves it out" in said(tmp_path)
+    pool = load(tmp_path, skip_empty=True)
+    assert pool.names == tuple(slide.name for slide, _ in slides if slide.name != "s4")
+    assert pool.bags.sizes.min() > 0 and any("1 slide without vectors: s4" in note for note in pool.notes)
+    assert "data.skip_empty: true leaves it out" in said(tmp_path)  # though the vectors are in the cache now
+    data = FeatureBags(path=str(tmp_path / "t.csv"), skip_empty=True, folds=3)
+    replicate = data.replicate(pool, 0, base_seed=1)
+    seen = pool.instances[replicate.train.instance].astype(float)
+    assert np.allclose(replicate.mean, seen.mean(axis=0)) and np.allclose(replicate.std, seen.std(axis=0))
+
+
+def test_files_without_a_slide_are_noted_only(slides, tmp_path):
+    files.trident(tmp_path / "features", files.make_slide("extra", 4))
+    assert any("1 file in" in note and "extra.h5" in note for note in load(tmp_path).notes)
+
+
+def test_the_same_slide_twice(slides, tmp_path):
+    add_row(tmp_path, "s3,1")
+    assert "row 12: s3.h5 is in row 5, too: the same slide twice" in said(tmp_path)
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("\ns3,1\n", "\ns3.svs,1\n", 1))
+    assert "the same slide twice" in said(tmp_path)
+
+
+def test_the_same_vectors_under_two_names(slides, tmp_path):
+    place(tmp_path, "copy").write_bytes(place(tmp_path, "s3").read_bytes())
+    add_row(tmp_path, "copy,1")
+    assert "row 12: 'copy' has the same vectors as 's3' (row 5): the same slide twice" in said(tmp_path)
+
+
+def test_labels_of_instances_that_contradict_or_do_not_fit(slides, tmp_path):
+    (tmp_path / "patch_labels").mkdir()
+    for slide, _ in slides:
+        np.save(tmp_path / "patch_labels" / f"{slide.name}.npy", slide.truth)
+    np.save(tmp_path / "patch_labels" / "s4.npy", np.ones(5, np.int8))
+    assert "bag 's4': 5 instances labelled 1, but the bag has label 0" in said(tmp_path)
+    np.save(tmp_path / "patch_labels" / "s4.npy", np.full(5, 2))
+    np.save(tmp_path / "patch_labels" / "s5.npy", np.ones(4))
+    text = said(tmp_path)
+    assert "2 problems" in text and "s4.npy: it has 2; expected 0, 1, or -1" in text
+    assert "s5.npy: 4 labels in it, but 9 vectors" in text
+    assert "no dataset 'tumour'" in said(tmp_path, truth="tumour")
+
+
+@pytest.mark.parametrize("keys, expected", [
+    ({"path": None}, "data.path: missing; name the table of slides"),
+    ({"path": "t.cvs"}, "t.cvs: no such file or folder; did you mean 't.csv'?"),
+    ({"path": "musk"}, "musk: no such file or folder; did you mean 'musk1'?"),
+    ({"path": "features/s3.h5"}, "neither a table (.csv, .tsv, .parquet, .pq, .xlsx, .xlsm) nor a file of"),
+    ({"path": "t.csv", "root": "nowhere"}, "data.root: 'nowhere' is not a folder"),
+    ({"path": "t.csv", "root": "t.csv"}, "data.root: 't.csv' is not a folder"),
+    ({"path": "features"}, "no table with slides and labels in it"),
+    ({"path": "t.csv", "label_table": "gone.csv"}, "data.label_table: "),
+    ({"path": "musk1", "positive": "yes"}, "data.positive: 'yes' does nothing: data.path is a file of a whole"),
+    ({"path": "musk1", "bag": "patient"}, "data.bag: 'patient' does nothing"),
+    ({"path": "musk1", "truth": "y"}, "data.truth: no array 'y'"),
+])  # fmt: skip
+def test_paths_that_lead_nowhere_and_keys_that_do_nothing(keys, expected, slides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        FeatureBags(**keys).load_pool()
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["set.npz", "set.h5"])
+@pytest.mark.parametrize("more, expected", [
+    ({"bag_index": np.zeros(3, int)}, "3 numbers in bag_index, but "),
+    ({"bag_label": np.array([0, 1, 2, 0, 1, 0])}, "bag_label: 2; expected 0 and 1"),
+    ({"bag_label": np.zeros(6, int)}, "bag_label: all 6 bags have label 0"),
+    ({"bag_label": np.array([0, 1])}, "bag_index: numbers from 0 to 5; bag_label has 2 bags, 0 to 1"),
+    ({"bag_label": np.array([0, 1] * 5)}, "bags without a vector: 6, 7, 8, 9"),
+    ({"test_fold": np.zeros((2, 5), int)}, "test_fold: the shape (2, 5)"),
+    ({"test_fold": np.array([[0, 1, 2, 0, 1, 2], [0, 1, 1, 0, 1, 1]])}, "no bag is in fold 2 of repeat 1"),
+    ({"test_fold": np.array([0, 1, 0, 1, 0, 1])}, "at least 3 folds"),
+    ({"instance_label": np.ones(84, int)}, "instance_label: 1 in bags of label 0: 0, 2, 4"),
+    ({"features": np.full((84, 3), np.nan, np.float32)}, "bag 0: 5 of 5 vectors hold NaN"),
+])  # fmt: skip
+def test_files_of_whole_data_sets_that_contradict_themselves(more, expected, name, tmp_path):
+    slides = files.cohort(6, sizes=(5, 9, 30, 10, 20, 10))
+    kept = {"instance_label": more["instance_label"]} if "instance_label" in more else {
+        "instance_label": np.full(84, -1)}  # fmt: skip
+    path = files.whole_set(tmp_path / name, [s for s, _ in slides], [y for _, y in slides], **{**kept, **more})
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=str(path)).load_pool()
+    assert expected in str(caught.value)

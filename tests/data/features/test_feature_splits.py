@@ -1,0 +1,160 @@
+"""Splits that users bring: columns, tables, CLAM's files, folds of whole data sets; and what is wrong with them."""
+
+import feature_files as files
+import numpy as np
+import pytest
+
+from d2l_study.data import FeatureBags
+from d2l_study.data.folds import partition_of
+from d2l_study.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture
+def slides(tmp_path):
+    found = files.cohort(12)
+    for slide, _ in found:
+        files.clam_pt(tmp_path / "features", slide)
+    files.table(tmp_path / "plain.csv", found)
+    return found
+
+
+def table(path, slides, columns, *values):
+    """A table of slides with further columns, of each a function of the slide's number."""
+    rows = [f"slide_id,label,{columns}"]
+    for i, (slide, label) in enumerate(slides):
+        rows.append(",".join([slide.name, str(label), *(value(i) for value in values)]))
+    path.write_text("\n".join(rows) + "\n")
+    return str(path)
+
+
+def parts(data, pool, number):
+    replicate = data.replicate(pool, number, base_seed=1)
+    return tuple(bags.number.tolist() for bags in (replicate.train, replicate.val, replicate.test))
+
+
+def clam(folder, count, test, val):
+    """splits_0.csv …: columns of different lengths, an index before them."""
+    folder.mkdir()
+    for k in range(count):
+        lists = {"train": [], "val": [], "test": []}
+        for i in range(12):
+            lists["test" if test(i, k) else "val" if val(i, k) else "train"].append(f"s{i}")
+        lines = [",train,val,test"]
+        for row in range(max(map(len, lists.values()))):
+            lines.append(",".join([str(row), *(names[row] if row < len(names) else "" for names in lists.values())]))
+        (folder / f"splits_{k}.csv").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+def test_a_column_of_parts_or_of_folds(slides, tmp_path):
+    data = FeatureBags(path=table(tmp_path / "t.csv", slides, "split", lambda i: ("train", "val", "test")[i // 2 % 3]))
+    pool = data.load_pool()
+    assert parts(data, pool, 0) == ([0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11])
+    data = FeatureBags(path=table(tmp_path / "t.csv", slides, "fold", lambda i: str(i // 2 % 3)))
+    pool = data.load_pool()
+    assert partition_of(pool, 10) == ("given folds", 3)
+    assert parts(data, pool, 1) == ([0, 1, 6, 7], [4, 5, 10, 11], [2, 3, 8, 9])
+
+
+def test_clams_files_that_test_each_slide_once_are_folds(slides, tmp_path):
+    folder = clam(tmp_path / "splits", 6, lambda i, k: i // 2 == k, lambda i, k: i // 2 == (k + 1) % 6)
+    data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)
+    pool = data.load_pool()
+    assert partition_of(pool, 10) == ("given folds", 6)
+    assert parts(data, pool, 2) == ([0, 1, 2, 3, 8, 9, 10, 11], [6, 7], [4, 5])
+    replicate = data.replicate(pool, 5, base_seed=1)
+    assert (replicate.repeat, replicate.fold) == (0, 5)
+    with pytest.raises(UserError, match=r"6 replicates are given by the data's own folds or splits; replicate 6"):
+        data.replicate(pool, 6, base_seed=1)
+    one = FeatureBags(path=str(tmp_path / "plain.csv"), splits=f"{folder}/splits_2.csv")
+    assert parts(one, one.load_pool(), 0) == parts(data, pool, 2)
+
+
+def test_clams_files_of_random_splits_are_repeats_each_of_its_own(slides, tmp_path):
+    folder = clam(tmp_path / "splits", 3, lambda i, k: i in (0, 1, k), lambda i, k: i in (6, 7))
+    data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)
+    pool = data.load_pool()
+    assert partition_of(pool, 10) == ("given split", None)
+    replicate = data.replicate(pool, 2, base_seed=1)
+    assert (replicate.repeat, replicate.fold) == (2, 0) and replicate.test.number.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("where", ["own", "other"])
+def test_columns_of_folds_that_each_say_train_and_test(where, slides, tmp_path):
+    """As Patho-Bench has them; without validation bags these are taken from training."""
+    values = [lambda i, k=k: "test" if i % 6 == k else "train" for k in range(6)]
+    columns = ",".join(f"fold_{k}" for k in range(6))
+    written = table(tmp_path / "t.tsv", slides, columns, *values)
+    data = FeatureBags(path=written) if where == "own" else FeatureBags(
+        path=str(tmp_path / "plain.csv"), splits=written)  # fmt: skip
+    pool = data.load_pool()
+    train, val, test = parts(data, pool, 4)
+    assert test == [4, 10] and sorted(train + val) == [i for i in range(12) if i % 6 != 4] and len(val) >= 1
+
+
+def test_a_table_of_splits_takes_the_place_of_the_tables_own(slides, tmp_path):
+    own = table(tmp_path / "own.csv", slides, "split", lambda i: "train" if i < 8 else "test")
+    other = table(tmp_path / "other.csv", slides, "split", lambda i: "train" if i >= 4 else "test")
+    data = FeatureBags(path=own, splits=other, folds=4)
+    pool = data.load_pool()
+    assert parts(data, pool, 0)[2] == [0, 1, 2, 3] and any("left alone" in note for note in pool.notes)
+    assert pool.checksum != FeatureBags(path=own).load_pool().checksum
+
+
+def test_each_repeat_of_a_whole_data_set_has_its_own_row_of_folds(tmp_path):
+    slides = files.cohort(12)
+    fold = np.stack([np.arange(12) // 2 % 3, np.arange(12) // 4])
+    path = files.whole_set(tmp_path / "set.npz", [s for s, _ in slides], [y for _, y in slides], test_fold=fold)
+    data = FeatureBags(path=str(path))
+    pool = data.load_pool()
+    for number in range(6):
+        replicate = data.replicate(pool, number, base_seed=1)
+        assert (replicate.repeat, replicate.fold) == divmod(number, 3)
+        assert np.array_equal(replicate.test.number, np.flatnonzero(fold[number // 3] == number % 3))
+        assert np.array_equal(replicate.val.number, np.flatnonzero(fold[number // 3] == (number + 1) % 3))
+    with pytest.raises(UserError, match="6 replicates are given"):
+        data.check(pool, 7, base_seed=1)
+
+
+@pytest.mark.parametrize("change, expected", [
+    (("s3", "s99"), "splits_0.csv, column train: 's99' is in no row of the table"),
+    (("s3", "s0"), "splits_0.csv, column test: 's0' is in another part, too"),
+])  # fmt: skip
+def test_slides_of_clams_files_that_are_not_as_they_should(change, expected, slides, tmp_path):
+    folder = clam(tmp_path / "splits", 2, lambda i, k: i < 2, lambda i, k: i in (10, 11))
+    file = tmp_path / "splits" / "splits_0.csv"
+    file.write_text(file.read_text().replace(f",{change[0]},", f",{change[1]},"))
+    assert change[1] in file.read_text()
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder).load_pool()
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("columns, values, expected", [
+    ("split,patient", [lambda i: "train" if i < 6 else "test", lambda i: f"p{i % 6}"], "group 'p0' is in test"),
+    ("fold_0,patient", [lambda i: "train" if i < 6 else "test", lambda i: f"p{i % 6}"], "a patient must not be split"),
+    ("fold_0", [lambda i: "train" if i % 2 else "test"], "fold_0: all bags in train have label 1"),
+    ("fold_0", [lambda i: "train"], "fold_0: no bag is in test"),
+    ("fold_0", [lambda i: "trane" if i else "test"], "'trane'; expected train, val, test, or nothing; did you mean"),
+    ("split", [lambda i: "train" if i % 2 else "test"], "all bags in train have label 1"),
+    ("fold", [lambda i: str(i % 2)], "2 folds; at least 3 are needed"),
+])  # fmt: skip
+def test_splits_that_would_not_do(columns, values, expected, slides, tmp_path):
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=table(tmp_path / "t.csv", slides, columns, *values)).load_pool()
+    assert expected in str(caught.value)
+
+
+def test_a_table_of_splits_that_lacks_slides_or_splits(slides, tmp_path):
+    plain = str(tmp_path / "plain.csv")
+    some = table(tmp_path / "some.csv", slides[:9], "fold", lambda i: str(i % 3))
+    with pytest.raises(UserError, match=r"3 problems\n.*slide 's9': not in some.csv"):
+        FeatureBags(path=plain, splits=some).load_pool()
+    with pytest.raises(UserError, match="no column split, and none called fold_0"):
+        FeatureBags(path=plain, splits=plain).load_pool()
+    with pytest.raises(UserError, match=r"data.splits: .*gone: no such file or folder"):
+        FeatureBags(path=plain, splits=str(tmp_path / "gone")).load_pool()
+    with pytest.raises(UserError, match=r"data.splits: no splits_0.csv"):
+        FeatureBags(path=plain, splits=str(tmp_path / "features")).load_pool()
