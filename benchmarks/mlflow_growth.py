@@ -18,7 +18,8 @@ from pathlib import Path
 
 from options import output_file, whole_number
 
-from d2l_study.study.mlflow.store import PARENT, Page, StudyRuns
+from d2l_study.study.mlflow.page import PARENT, Page
+from d2l_study.study.mlflow.store import StudyRuns
 
 BLOCK = 200
 CURVES = ("train_loss", "bce", "r_adv", "r_noise", "r_ent", "val_bag_auc", "val_bag_nll")

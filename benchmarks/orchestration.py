@@ -84,7 +84,7 @@ def driver(space: str, root: str, profile: str | None) -> None:
     """`run` in this process; prints what it cost, as the last line. `profile`: where to write a profile per thread."""
     from d2l_study import cli
     from d2l_study.study.commands.study_callback import StudyCallback
-    from d2l_study.study.mlflow.tracking import Tracker
+    from d2l_study.study.mlflow.tracker import Tracker
 
     spent = {"mlflow": 0.0}
     marks: list[dict[str, float]] = []

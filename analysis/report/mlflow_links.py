@@ -81,6 +81,6 @@ def _of_file(study: str, path: str) -> tuple[dict[str, str], str]:
 
 def _address(server: str, experiment: str | int, run: str) -> str:
     from d2l_study.study.mlflow.address import page_server
-    from d2l_study.study.mlflow.store import run_path
+    from d2l_study.study.mlflow.links import run_path
 
     return f"{page_server(server)}/{run_path(str(experiment), run)}"

@@ -1,10 +1,9 @@
 """The rows of a study from an MLflow store alone: for whoever has its address and not the ledger.
 
-The tracker writes a child run per configuration (`study.mlflow.run_page`): its values as params, every outcome of
-each replicate as a metric `bag_auc/r003`, and what the rows say besides (status, repeat, fold, arms) as a tag. Numbers
-come back exactly. Texts of a run that are none of these (device, time of the commit) are not in MLflow, and bag
-predictions are there as artifacts only.
-"""
+The tracker writes a child run per configuration (`study.mlflow.configuration_page`): its values as params, every
+outcome of each replicate as a metric `bag_auc/r003`, and what the rows say besides (status, repeat, fold, arms) as a
+tag. Numbers come back exactly. Texts of a run that are none of these (device, time of the commit) are not in MLflow,
+and bag predictions are there as artifacts only."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 from d2l_study.study.mlflow.address import check_uri, client, one_line, sqlite_path
-from d2l_study.study.mlflow.store import (
+from d2l_study.study.mlflow.tags import (
     ARMS,
     CAUSE,
     CONFIG,
@@ -32,7 +31,7 @@ from d2l_study.study.mlflow.store import (
     TEACHER,
     VARIED,
     tag_filter,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     import pandas

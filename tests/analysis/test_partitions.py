@@ -23,7 +23,7 @@ from analysis.statistics.intervals import paired_difference
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
 from d2l_study.errors import UserError
-from d2l_study.study.mlflow.run_page import final_metrics, row_facts
+from d2l_study.study.mlflow.configuration_page import final_metrics, row_facts
 
 
 def study(root, **how):

@@ -9,7 +9,7 @@ from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 from d2l_study.study.commands import sync
 from d2l_study.study.ledger.studies import find_study
-from d2l_study.study.mlflow import run_page
+from d2l_study.study.mlflow.study_page import study_page
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def uri(root):
     uri = f"sqlite:///{root / 'mlflow.db'}"
     for name in ("made", "distilled"):
         folder = find_study(name, str(root))
-        page = run_page.study_page(folder)
+        page = study_page(folder)
         sync.sync_mlflow(folder, uri, tags=page.tags, params=page.params)
     return uri
 
@@ -51,7 +51,7 @@ def test_arms_from_mlflow_stand_in_the_order_of_the_plan_not_of_the_training(tmp
     plan = folder.plan()
     for now in (plan[::-1], plan):  # the page of vat is written first
         folder.write_plan(now)
-        page = run_page.study_page(folder)
+        page = study_page(folder)
         sync.sync_mlflow(folder, uri, tags=page.tags, params=page.params)
     assert [*analysis.load("made", tracking_uri=uri)["method"].unique()] == ["none", "vat"]
 
@@ -132,6 +132,6 @@ def test_what_notebooks_use_is_there():
 def test_labels_of_a_study_come_back_from_mlflow(tmp_path):
     folder, uri = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,)), f"sqlite:///{tmp_path / 'mlflow.db'}"
     folder.write("d\n", {"space": {"description": "d", "labels": {"none": "Attention MIL"}}}, folder.plan())
-    page = run_page.study_page(folder)
+    page = study_page(folder)
     sync.sync_mlflow(folder, uri, tags=page.tags, params=page.params)
     assert "Attention MIL" in render(analysis.load("made", tracking_uri=uri))

@@ -21,7 +21,8 @@ from d2l_study.study.commands.table_and_report import NAME as REPORT
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.mlflow.address import check_uri, client, is_http, page_server, sqlite_path
-from d2l_study.study.mlflow.store import KIND, experiment_url, run_path
+from d2l_study.study.mlflow.links import experiment_url, run_path
+from d2l_study.study.mlflow.tags import KIND
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0

@@ -157,7 +157,7 @@ def update_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
     """Bring the MLflow store up to date, if there is one. If it is away, a warning says so."""
     from d2l_study.study.commands.sync import sync_mlflow
     from d2l_study.study.mlflow.address import resolve_uri, sqlite_path
-    from d2l_study.study.mlflow.run_page import study_page
+    from d2l_study.study.mlflow.study_page import study_page
 
     uri = resolve_uri(tracking_uri, folder.storage.root)
     path = sqlite_path(uri)

@@ -19,7 +19,7 @@ from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.mlflow.removal import forget_study
+from d2l_study.study.mlflow.removal import delete_study
 from d2l_study.study_names import can_be_folder
 
 
@@ -59,7 +59,7 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
 
     uri = resolve_uri(tracking_uri, storage.root)
     try:
-        count = forget_study(uri, name)
+        count = delete_study(uri, name)
     except UserError as error:
         print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
         return False

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import pandas
 
     from d2l_study.study.ledger.lease import Lease
-    from d2l_study.study.mlflow.tracking import Tracker
+    from d2l_study.study.mlflow.tracker import Tracker
 
 
 def run_study(options: RunOptions) -> int:
@@ -57,8 +57,8 @@ def run_study(options: RunOptions) -> int:
     check_same_study(study)
 
     from d2l_study.study.ledger.lease import lease
-    from d2l_study.study.mlflow.run_page import study_page
-    from d2l_study.study.mlflow.tracking import Tracker
+    from d2l_study.study.mlflow.study_page import study_page
+    from d2l_study.study.mlflow.tracker import Tracker
     from d2l_study.study.tune.address import check_address
     from d2l_study.study.tune.capacity import check_fits
 
@@ -158,8 +158,8 @@ def _finish_mlflow(
 ) -> None:  # fmt: skip
     """Write the final state of the study's page, with the report. uri: of the store; None if it is away."""
     from d2l_study.study.commands.table_and_report import report_of, search_artifacts
-    from d2l_study.study.mlflow.run_page import study_metrics, study_tags
-    from d2l_study.study.mlflow.tracking import AWAY_SECONDS, CLOSING_SECONDS
+    from d2l_study.study.mlflow.study_page import study_metrics, study_tags
+    from d2l_study.study.mlflow.tracker import AWAY_SECONDS, CLOSING_SECONDS
 
     folder, interrupted = study.folder, stopped or sys.exc_info()[0] is not None
     # What --limit leaves for another time is no fault: the command did what it was asked.

@@ -21,7 +21,7 @@ from d2l_study.study.tune import retries
 if TYPE_CHECKING:
     from d2l_study.study.commands.progress_display import ProgressDisplay
     from d2l_study.study.ledger.lease import Lease
-    from d2l_study.study.mlflow.tracking import Tracker
+    from d2l_study.study.mlflow.tracker import Tracker
 
 
 class StudyCallback:
@@ -77,14 +77,14 @@ class StudyCallback:
             self._begin(request)
 
     def _begin(self, request: TrialRequest) -> None:
-        from d2l_study.study.mlflow import run_page
+        from d2l_study.study.mlflow.configuration_page import origin_tags
 
         entry = self._entries[request.config_id]
         self.tracker.begin(request.config_id, method=entry["method"], stage=entry["stage"], params=entry["values"],
-                           tags={**self.tags, **run_page.origin_tags(entry)}, varied=entry["varied"],
+                           tags={**self.tags, **origin_tags(entry)}, varied=entry["varied"],
                            replicates=entry["replicates"])  # fmt: skip
         if len(self._replicates.get(request.config_id, ())) < len(entry["replicates"]):
-            self.tracker.may_lack(request.config_id)  # the others were there, and report nothing
+            self.tracker.mark_incomplete(request.config_id)  # the others were there, and report nothing
 
     def on_trial_report(self, request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         aucs = [v["val_bag_auc"] for v in values.values() if "val_bag_auc" in v]
@@ -93,7 +93,7 @@ class StudyCallback:
         new = [r for r in values if (request.config_id, r) not in self._reported]
         self._reported.update((request.config_id, r) for r in new)
         if any(values[r].get("step", step) > request.interval for r in new):
-            self.tracker.may_lack(request.config_id)  # what came before its checkpoint went to another driver
+            self.tracker.mark_incomplete(request.config_id)  # what came before its checkpoint went to another driver
         self.tracker.report(request.config_id, step, values)
 
     def on_trial_end(self, request: TrialRequest) -> None:
@@ -102,7 +102,7 @@ class StudyCallback:
     def on_trial_lost(self, request: TrialRequest, log: str) -> Sequence[TrialRequest]:
         """Returns what to run in its place. Nothing after its last attempt; the trial itself where the study ends."""
         lost = retries.lost_trial(log)
-        self.tracker.may_lack(request.config_id)  # what its worker had not sent yet
+        self.tracker.mark_incomplete(request.config_id)  # what its worker had not sent yet
         if lost.kind == retries.STORAGE:
             self._held.end(root_error_text(self.folder, lost.cause))
             return [request]
@@ -139,10 +139,10 @@ class StudyCallback:
         if not self._open_trials[request.config_id]:
             if request.config_id not in self._begun:  # it never ran
                 self._begin(request)
-            from d2l_study.study.mlflow import run_page
+            from d2l_study.study.mlflow.artifacts import stored_curves
 
             artifacts = artifacts_of(self.folder, request.config_id, rows)
-            curves = partial(run_page.reports_of, self.folder, request.config_id, rows)
+            curves = partial(stored_curves, self.folder, request.config_id, rows)
             self.tracker.finish(request.config_id, rows, artifacts, curves=curves)
             if self._weights is not None:
                 self._weights.configuration_ended(request.config_id, rows)

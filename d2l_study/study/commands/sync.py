@@ -15,10 +15,13 @@ from d2l_study.study.ledger.lease import holder
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.mlflow import run_page
 from d2l_study.study.mlflow.address import check_uri, one_line
-from d2l_study.study.mlflow.store import CONTENT, PARENT
-from d2l_study.study.mlflow.tracking import Tracker
+from d2l_study.study.mlflow.configuration_page import page_digest
+from d2l_study.study.mlflow.page import PARENT
+from d2l_study.study.mlflow.pages import StudyPages
+from d2l_study.study.mlflow.study_page import experiment_tags, space_files, study_metrics, study_tags
+from d2l_study.study.mlflow.tags import DIGEST
+from d2l_study.study.mlflow.writer import PageWriter
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def sync_study(study: str, root: str, tracking_uri: str | None) -> int:
     that a removed study is still in."""
     from d2l_study.study.commands.remove import forget_removed, was_removed
     from d2l_study.study.mlflow.address import resolve_uri
-    from d2l_study.study.mlflow.run_page import study_page
+    from d2l_study.study.mlflow.study_page import study_page
 
     if was_removed(storage := open_storage(root), study):
         return int(not forget_removed(storage, study, tracking_uri))
@@ -79,28 +82,22 @@ def sync_mlflow(
     for row in rows:
         by_config.setdefault(row["config_id"], []).append(row)
 
-    tracker = Tracker(uri, folder.name, threaded=False)
-    tracker._mended = live
-    artifacts = run_page.space_files(folder)
-    tracker.start(
-        {**tags, **run_page.study_tags(rows)}, params or {}, artifacts, varied=varied, description=description,
-        planned=folder.planned,
+    pages, artifacts = StudyPages(folder.name), space_files(folder)
+    writer = PageWriter(
+        pages, uri, experiment_tags=experiment_tags(varied, description), planned=folder.planned, live=live
     )  # fmt: skip
-    states = {row["status"] for row in rows}
-    page = tracker._pages[PARENT]
-    page.status = "FAILED" if "failed" in states else "FINISHED"
-    page.metrics = run_page.study_metrics(rows)
-    page.seal = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
-    if "done" in states:
-        page.artifacts |= report_artifact(folder, uri)
+    pages.begin_study({**tags, **study_tags(rows)}, params or {}, artifacts)
     try:
-        tracker._open()
+        writer.open()
     except Exception as error:
         raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
-    tracker._gaps.discard(PARENT)  # it has no curves, and its seal says what it shows
-    known = dict(tracker._runs.known)
+    known, states = dict(writer.stored), {row["status"] for row in rows}
+    status = "FAILED" if "failed" in states else "FINISHED"
     if PARENT in known and (live or ("missing" in states and known[PARENT].status == "KILLED")):
-        page.status = known[PARENT].status  # stopped before its end, and nobody has gone on since
+        status = known[PARENT].status  # stopped before its end, and nobody has gone on since
+    digest = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
+    report = report_artifact(folder, uri) if "done" in states else {}
+    pages.end(status, report, metrics=study_metrics(rows), digest=digest)
 
     counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
     shown = folder.storage.map(lambda e: artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
@@ -111,12 +108,12 @@ def sync_mlflow(
             counts["unchanged"] += 1
         elif all(row["status"] == "missing" for row in mine):
             counts["not_run"] += 1
-        elif there is not None and there.tags.get(CONTENT) == run_page.seal(mine, entry["values"], pictures):
+        elif there is not None and there.tags.get(DIGEST) == page_digest(mine, entry["values"], pictures):
             counts["unchanged"] += 1
         else:
             counts["created" if there is None else "updated"] += 1
-            tracker.publish(folder, entry, mine, tags, pictures)
-    written = tracker._flush()
-    if not written or tracker.problems:
-        raise UserError(tracker.problems or f"tracking URI {uri!r}: not everything could be written")
-    return SyncResult(**counts, deleted=tracker.deleted, url=tracker.url)
+            pages.publish(folder, entry, mine, tags, pictures)
+    written = writer.flush()
+    if not written or writer.problems:
+        raise UserError(writer.problems or f"tracking URI {uri!r}: not everything could be written")
+    return SyncResult(**counts, deleted=writer.deleted, url=writer.url)

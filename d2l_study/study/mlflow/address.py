@@ -1,4 +1,4 @@
-"""The address of an MLflow store: which one is meant, whether it can be written, and a client for it."""
+"""The address of an MLflow store: which store is meant, whether it can be written, and a client for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from d2l_study.errors import UserError
 
 SQLITE, ENCODED = "sqlite:///", "sqlite+pysqlite:///"
 PLAIN = re.compile(r"[\w/.+,=@~ -]*")
-"""A path that is the same in an address."""
+"""Paths that need no encoding in an address."""
 DATABASES = ("postgresql", "mysql", "mssql")
 CHECK_SECONDS = 8.0
 QUIET = "WARNING"
@@ -40,9 +40,10 @@ def resolve_uri(flag: str | None, root: Path | str) -> str:
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of a file for SQLAlchemy and MLflow. Where its name holds what they would read as something else it
-    is encoded, and names the driver: of a plain `sqlite:///` MLflow takes the encoded name for that of a folder to
-    make."""
+    """The address of a sqlite file, for SQLAlchemy and MLflow.
+
+    A name with special characters is encoded. The address names the driver then, since MLflow would make a folder of
+    the encoded name behind a plain `sqlite:///`."""
     place = str(path.absolute())
     if not place.isprintable():
         raise UserError(f"{place!a}: letters that cannot be printed have no place in the address of a database")
@@ -73,8 +74,7 @@ def _decodes() -> bool:
 
 
 def page_server(uri: str) -> str:
-    """The address of a server for links: without the user, the password and what follows the path, which are nobody
-    else's; a browser asks for them."""
+    """The address of a server for links, without user, password and query, which are private."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
@@ -84,15 +84,15 @@ def is_http(uri: str) -> bool:
 
 
 class StoreAway(UserError):
-    """The address is one, and nothing answers there in time: a server that is not running now, or not yet."""
+    """The address is valid, but nothing answers there in time: the server may not be running yet."""
 
 
 def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
-    """Create the store if it is a new sqlite file and ask it one question; `UserError` if it cannot serve, `StoreAway`
+    """Make the store if it is a new sqlite file, and send it one request. `UserError` if it cannot be used, `StoreAway`
     if it is a server or a database that does not answer.
 
-    Bounded by `seconds` whatever the store does: MLflow and the database drivers would retry for minutes.
-    Several processes that open a new sqlite store at once fail, so this comes before anything else writes.
+    It takes at most `seconds`: MLflow and the database drivers would retry for minutes. It is called before anything
+    else writes, since processes that open a new sqlite store at the same time fail.
     """
     where = f"tracking URI {uri!r} (--tracking-uri or MLFLOW_TRACKING_URI)"
     _check_scheme(uri, where)
@@ -138,8 +138,8 @@ def _check_scheme(uri: str, where: str) -> None:
 
 
 def _create_sqlite(path: Path) -> None:
-    """Make a new store under another name and put it in its place whole: two processes that make it at once, or one
-    that is killed in the middle of MLflow's fifty migrations, would leave it in pieces."""
+    """Make a new store under another name, and rename it when it is whole. Two processes that make it at once, or one
+    that is killed during MLflow's fifty migrations, would leave a broken store."""
     made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     with temporary_files.held(_lock_of(made)):
         try:
@@ -155,14 +155,14 @@ def _lock_of(part: Path) -> Path:
 
 
 def _remove_part(part: Path) -> None:
-    """A store in the making, with what sqlite keeps beside it."""
+    """Remove an unfinished store, with the files that sqlite keeps beside it."""
     for ending in ("", "-journal", "-wal", "-shm"):
         with contextlib.suppress(OSError):
             part.with_name(part.name + ending).unlink(missing_ok=True)
 
 
 def _remove_left(path: Path) -> None:
-    """Stores in the making whose makers were killed."""
+    """Remove unfinished stores of processes that were killed."""
     start = f".{path.name}."
     with contextlib.suppress(OSError):
         parts = {name[: len(start) + 13] for name in os.listdir(path.parent) if name.startswith(start)}  # noqa: PTH208
@@ -192,7 +192,8 @@ def _check_sqlite(path: Path, where: str) -> None:
 
 
 def client(uri: str) -> Any:
-    """An `MlflowClient`; one attempt per request, no telemetry and no chatter unless the user's variables say so."""
+    """An `MlflowClient` with one attempt for each request, no telemetry and few messages, unless the user's environment
+    variables say otherwise."""
     asked = os.environ.get("MLFLOW_LOGGING_LEVEL", QUIET) != QUIET
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -220,11 +221,11 @@ DISK = {
     "attempt to write a readonly database": "the database is read-only",
     "database is locked": "the database is locked by another program",
 }  # fmt: skip
-"""What sqlite says, behind the name of its driver, and what it means."""
+"""Part of a message of sqlite -> what it means."""
 
 
 def one_line(error: BaseException, most: int = 160) -> str:
-    """The gist of an error: its first line, of a failed connection its cause only."""
+    """An error in one line of at most `most` characters: its first line, or only the cause if a connection failed."""
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name}, which is not installed"
     text = str(error).strip() or type(error).__name__

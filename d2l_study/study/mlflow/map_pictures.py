@@ -25,7 +25,8 @@ WITHOUT_IMAGES = ("features",)
 
 
 def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether pictures of instances and images may go into MLflow. space: as in `resolved.json`; data: the section."""
+    """Whether pictures of instances and images may go into MLflow. space: as in `resolved.json`; data: the section
+    `data`."""
     if data.get("dataset") in WITHOUT_IMAGES:
         return False
     allowed = space.get("log_images")
@@ -35,8 +36,10 @@ def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
 def map_pictures(
     folder: StudyFolder, config_id: str, teacher: str | None, replicate: int
 ) -> dict[str, Callable[[], bytes]]:
-    """name of the artifact -> a function that draws it, for the maps that a run holds; a student's stand beside those
-    of `teacher`, the first it learned from, where they are kept."""
+    """Name of the artifact -> a function that draws it as PNG, for each score map that a run holds.
+
+    teacher: the config_id of a student's first teacher, whose maps are drawn beside those of the student if they are
+    kept; None if there is none."""
     found = stored_maps(folder.ledger, config_id, replicate)
     count = 0 if found is None else len(found[0])
     return {f"overlays/{k + 1}.png": partial(_picture, folder, config_id, teacher, replicate, k) for k in range(count)}
@@ -78,7 +81,8 @@ def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate
 def stored_maps(
     ledger: Ledger, config_id: str, replicate: int
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
-    """What a run holds: of each image its bag, number and grid, and the arrays by name; None if it holds no maps."""
+    """The score maps of a run: of each image its bag, number and grid, and the arrays by name; None if it holds
+    none."""
     record = ledger.read(config_id, replicate)
     if record is None or SCORE_MAPS not in record["files"]:
         return None

@@ -1,4 +1,4 @@
-"""A study's runs leave an MLflow store by MLflow's own delete; `mlflow gc` then frees what they take on the disk."""
+"""Deletes a study's runs from an MLflow store. `mlflow gc` then frees their space on the disk."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError
 from d2l_study.study.mlflow.address import check_uri, client, one_line, sqlite_path
-from d2l_study.study.mlflow.store import STUDY
+from d2l_study.study.mlflow.tags import STUDY
 
 
-def forget_study(uri: str, study: str) -> int:
-    """Delete the runs of a study, and its experiment unless somebody else's runs are in it; returns how many there
-    were. A store that was never made stays so. `UserError` if it cannot be reached or written."""
+def delete_study(uri: str, study: str) -> int:
+    """Delete the runs of a study, and its experiment unless it holds other runs; returns how many runs there were.
+
+    A store that does not exist is not made. `UserError` if the store cannot be reached or written."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         return 0
     check_uri(uri)
     try:
-        return _forget(client(uri), study)
+        return _delete(client(uri), study)
     except Exception as error:  # MLflow's own, or its database driver's
         raise UserError(f"tracking URI {masked(uri)!r}: {masked(one_line(error))}") from None
 
 
-def _forget(store: Any, study: str) -> int:
+def _delete(store: Any, study: str) -> int:
     found = store.get_experiment_by_name(study)
     if found is None or found.lifecycle_stage == "deleted":
         return 0

@@ -99,7 +99,7 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
 def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:
     """The config id that an MLflow run shows; `UserError` if the store, the run or its tag is not there."""
     from d2l_study.study.mlflow import address
-    from d2l_study.study.mlflow import store as mlflow_store
+    from d2l_study.study.mlflow import tags as mlflow_tags
 
     uri = address.resolve_uri(tracking_uri, root)
     path = address.sqlite_path(uri)
@@ -112,13 +112,13 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
     except Exception as error:  # MLflow's own, or its database driver's
         raise UserError(f"--run {run_id}: not in the MLflow store {uri}: {address.one_line(error)}") from None
     tags = run.data.tags
-    if mlflow_store.CONFIG in tags:
-        return str(tags[mlflow_store.CONFIG])
-    if tags.get(mlflow_store.KIND) == "study":
+    if mlflow_tags.CONFIG in tags:
+        return str(tags[mlflow_tags.CONFIG])
+    if tags.get(mlflow_tags.KIND) == "study":
         children = store.search_runs([run.info.experiment_id], max_results=50)
-        trials = [c.data.tags[mlflow_store.TRIAL] for c in children if mlflow_store.TRIAL in c.data.tags]
+        trials = [c.data.tags[mlflow_tags.TRIAL] for c in children if mlflow_tags.TRIAL in c.data.tags]
         raise UserError(f"--run {run_id}: the page of a whole study; expected one of its trials: {listed(trials)}")
-    raise UserError(f"--run {run_id}: an MLflow run of something else: it has no tag {mlflow_store.CONFIG}")
+    raise UserError(f"--run {run_id}: an MLflow run of something else: it has no tag {mlflow_tags.CONFIG}")
 
 
 def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:

@@ -50,9 +50,9 @@ def test_a_curve_that_begins_late_lacks_its_beginning(tmp_path, first, lacks):
     callback, tracker = callback_of(tmp_path, mine)
     callback.on_trial_start(mine)
     callback.on_trial_report(mine, max(first), reports(*first))
-    assert bool(tracker.named("may_lack")) == lacks
+    assert bool(tracker.named("mark_incomplete")) == lacks
     callback.on_trial_report(mine, max(first) + 2, reports(*(step + 2 for step in first)))
-    assert len(tracker.named("may_lack")) == lacks and len(tracker.named("report")) == 2
+    assert len(tracker.named("mark_incomplete")) == lacks and len(tracker.named("report")) == 2
 
 
 def test_replicates_that_were_there_report_nothing(tmp_path):
@@ -62,7 +62,7 @@ def test_replicates_that_were_there_report_nothing(tmp_path):
     callback.on_trial_start(mine)
     ((_, keys),) = tracker.named("begin")
     assert keys["replicates"] == [0, 1]
-    assert tracker.named("may_lack") == [((mine.config_id,), {})]
+    assert tracker.named("mark_incomplete") == [((mine.config_id,), {})]
 
 
 def test_an_interval_longer_than_the_training_ends_with_it(tmp_path):

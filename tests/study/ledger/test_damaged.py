@@ -11,7 +11,7 @@ from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import DAMAGED_COMMIT
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.search_document import DOCUMENT, read_document
-from d2l_study.study.mlflow.run_page import study_page
+from d2l_study.study.mlflow.study_page import study_page
 
 RUBBISH = ["", "garbage", "[]", "{", "\0\0\0\0", '{"row": 3}', '{"row": {}, "files": {}}']
 

@@ -1,10 +1,77 @@
-"""An MLflow store that was being made when its maker was killed."""
+"""The address of an MLflow store: which one is meant, that it can serve, and how a new one is made."""
+
+import socket
+from pathlib import Path
 
 import pytest
 from empty_store import empty_store
 
 from d2l_study import temporary_files
-from d2l_study.study.mlflow.address import check_uri, sqlite_uri
+from d2l_study.errors import UserError
+from d2l_study.study.mlflow.address import _create_sqlite, check_uri, resolve_uri, sqlite_uri
+
+
+def test_the_flag_comes_before_the_variable_and_both_before_the_root(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert resolve_uri(None, tmp_path) == "http://server:5000"
+    monkeypatch.chdir(tmp_path)
+    assert resolve_uri("sqlite:///own.db", tmp_path) == f"sqlite:///{tmp_path}/own.db"
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("localhost:5000", "did you mean 'http://localhost:5000'"),
+        ("./mlruns", "store of plain files"),
+        ("file:///tmp/mlruns", "store of plain files"),
+        ("ftp://host/x", "expected http://"),
+        ("sqlite://", "expected http://"),
+        ("http://127.0.0.1:9", "connection refused"),
+        ("sqlite:////dev/null/mlflow.db", "there is no folder /dev/null"),
+        ("sqlite:////proc/version", "cannot write /proc/version"),
+    ],
+)
+def test_an_address_that_cannot_serve_is_named_before_anything_runs(bad, told):
+    with pytest.raises(UserError) as caught:
+        check_uri(bad)
+    assert told in str(caught.value) and bad in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_of_two_processes_that_make_a_store_at_once_the_first_one_stays(tmp_path, monkeypatch):
+    path, made = tmp_path / "mlflow.db", []
+
+    class Client:
+        def __init__(self, uri):
+            self.path = Path(uri.removeprefix("sqlite:///"))
+
+        def search_experiments(self, max_results):
+            made.append(self.path)
+            self.path.write_text("ours")
+            path.write_text("theirs")
+
+    monkeypatch.setattr("d2l_study.study.mlflow.address.client", Client)
+    _create_sqlite(path)
+    assert path.read_text() == "theirs" and made[0] != path and [*tmp_path.iterdir()] == [path]
+
+
+def test_a_file_that_is_no_store_is_left_as_it_was(tmp_path):
+    (tmp_path / "notes.db").write_text("not a database, but somebody's notes\n" * 20)
+    before = (tmp_path / "notes.db").read_bytes()
+    with pytest.raises(UserError, match="not a database"):
+        check_uri(f"sqlite:///{tmp_path}/notes.db")
+    assert (tmp_path / "notes.db").read_bytes() == before
+
+
+def test_a_server_that_never_answers_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match="no answer within"):
+        check_uri(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.5)
+
+
+def test_making_a_store_is_silent(tmp_path_factory):
+    path = empty_store(tmp_path_factory)
+    assert path.stat().st_size > 0 and path.with_suffix(".txt").read_text() == ""
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -2,20 +2,14 @@
 
 import math
 
-import pytest
 from make_study import make_distillation, make_study
-from test_tracking import copied_store, runs_of
+from mlflow_runs import runs_of
 
 from analysis.report.mlflow_links import find_mlflow_links
 from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.mlflow.address import client
-from d2l_study.study.mlflow.run_page import study_metrics, study_tags
-from d2l_study.study.mlflow.store import experiment_url, run_path
-
-
-@pytest.fixture
-def uri(tmp_path, tmp_path_factory):
-    return copied_store(tmp_path, tmp_path_factory)
+from d2l_study.study.mlflow.links import experiment_url, run_path
+from d2l_study.study.mlflow.study_page import study_metrics, study_tags
 
 
 def row(method, config, value, status="done"):

@@ -10,7 +10,8 @@ from d2l_study.study.ledger import records
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.mlflow.store import Page, StudyRuns
+from d2l_study.study.mlflow.page import Page
+from d2l_study.study.mlflow.store import StudyRuns
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import find_model
 from d2l_study.study.trial.trial import run_trial
@@ -173,7 +174,7 @@ def test_an_mlflow_run_leads_to_its_trial(trained, tmp_path):
     runs.write("", Page("mine"))
     runs.write(ONE, Page("none", tags={"d2l.trial_id": ONE[:10]}))
     runs.write("99" * 10, Page("elsewhere"))
-    ids = {key: known.run_id for key, known in runs.known.items()}
+    ids = {key: run.run_id for key, run in runs.stored.items()}
     assert find_model(trained, ids[ONE], tracking_uri=uri).config_id == ONE
     assert ONE[:10] in refusal(trained, ids[""], tracking_uri=uri)
     assert "not under --root" in refusal(trained, ids["99" * 10], tracking_uri=uri)

@@ -2,45 +2,36 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
-from test_tracking import PARAMS, begin, copied_store, rows_of, runs_of
+from mlflow_runs import PARAMS, begin, rows_of, runs_of, until
 
+from d2l_study.study.mlflow.pages import StudyPages
 from d2l_study.study.mlflow.store import StudyRuns
-from d2l_study.study.mlflow.tracking import Tracker
-
-
-@pytest.fixture
-def uri(tmp_path, tmp_path_factory):
-    return copied_store(tmp_path, tmp_path_factory)
+from d2l_study.study.mlflow.tracker import Tracker
+from d2l_study.study.mlflow.writer import PageWriter
 
 
 def started(uri, **more):
-    tracker = Tracker(uri, "made", threaded=False, **more)
-    tracker.start({}, {}, {})
-    assert tracker._flush()
-    return tracker
+    """The pages of a driver, and what writes them."""
+    pages = StudyPages("made")
+    pages.begin_study({}, {}, {})
+    writer = PageWriter(pages, uri, **more)
+    assert writer.flush()
+    return pages, writer
 
 
-def until(holds):
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def finish(tracker):
-    begin(tracker)
-    tracker.report("c1", 5, {0: {"val_bag_auc": 0.5}})
-    tracker.finish("c1", rows_of([0.8]), {"config.yaml": "a: 1"})
-    assert tracker._flush()
+def finish(pages, writer):
+    begin(pages)
+    pages.report("c1", 5, {0: {"val_bag_auc": 0.5}})
+    pages.finish("c1", rows_of([0.8]), {"config.yaml": "a: 1"})
+    assert writer.flush()
 
 
 def test_a_run_that_another_driver_has_begun_is_taken_up_and_not_made_again(uri):
     first, second = started(uri), started(uri)  # the first was not heard of for long, and lives
-    for tracker in (second, first):
-        finish(tracker)
+    for driver in (second, first):
+        finish(*driver)
     parents, children = runs_of(uri)
     assert len(parents) == 1 and len(children["c1"]) == 1
     assert children["c1"][0].data.metrics["bag_auc"] == 0.8
@@ -50,9 +41,9 @@ def test_of_two_made_at_the_same_moment_one_is_left_at_the_end_of_the_command(ur
     first = started(uri)
     second = Tracker(uri, "made", flush_seconds=0.05)
     second.start({}, {}, {})
-    until(lambda: second._opened)
+    until(lambda: second.writer.opened)
     monkeypatch.setattr(StudyRuns, "_made_by_another", lambda runs, key: None)  # neither has seen the other's yet
-    finish(first)
+    finish(*first)
     begin(second)
     second.finish("c1", rows_of([0.8]), {})
     until(lambda: len(runs_of(uri)[1].get("c1", [])) == 2)
@@ -65,13 +56,13 @@ def test_of_two_made_at_the_same_moment_one_is_left_at_the_end_of_the_command(ur
 
 def test_a_driver_that_has_lost_its_study_writes_nothing_more(uri):
     ours = [True]
-    first = started(uri, ours=lambda: ours[0])
-    begin(first)
-    assert first._flush()
+    pages, writer = started(uri, ours=lambda: ours[0])
+    begin(pages)
+    assert writer.flush()
     ours[0] = False
-    first.finish("c1", rows_of([0.1]), {})
-    first.end("KILLED", {})
-    assert first._flush() and first.close(60)
+    pages.finish("c1", rows_of([0.1]), {})
+    pages.end("KILLED", {})
+    assert writer.flush() and not pages.changed
     parents, children = runs_of(uri)
     assert [run.info.status for run in (*parents, *children["c1"])] == ["RUNNING", "RUNNING"]
     assert PARAMS["num_bags"] == 50 and "bag_auc" not in children["c1"][0].data.metrics
@@ -80,7 +71,7 @@ def test_a_driver_that_has_lost_its_study_writes_nothing_more(uri):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from d2l_study.study.mlflow.tracking import Tracker
+from d2l_study.study.mlflow.tracker import Tracker
 path = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size if sys.argv[2] == "later" else 1000,) * 2)

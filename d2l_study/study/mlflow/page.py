@@ -1,0 +1,35 @@
+"""A page: the wished state of one run in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+PARENT = ""
+"""The key of a study's own run. The key of a configuration's run, which is a child of it, is the config_id."""
+
+Content = bytes | str | Callable[[], bytes]
+"""An artifact, or a function that makes it, which is called when the artifact is written."""
+
+Report = tuple[int, Mapping[int, Mapping[str, float]]]
+"""Optimizer step, and replicate -> metric -> value there."""
+
+
+@dataclass
+class Page:
+    """The wished state of one run.
+
+    status: MLflow's word; replicates: those of the mean curve, empty for the ones of the first report; reports,
+    artifacts: what is still to be written; digest: a hash of what a finished page shows, None while it is not finished.
+    The digest is written last, as a tag, so that it says that everything else is there; `sync` compares it.
+    """
+
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    status: str = "RUNNING"
+    replicates: tuple[int, ...] = ()
+    reports: list[Report] = field(default_factory=list)
+    artifacts: dict[str, Content] = field(default_factory=dict)
+    digest: str | None = None
