@@ -77,8 +77,11 @@ def train_in_lockstep(
 ) -> None:
     """Call `advance(i)`, one interval of the i-th replicate, until none is `running` any more.
 
-    numbers: by which the callbacks know the replicates. Those in `resume` go on from their states.
+    numbers: by which the callbacks know the replicates. Those in `resume` go on from their states. `TypeError` for a
+    callback that is not known.
     """
+    if unknown := callbacks.keys() - Callbacks.__annotations__.keys():
+        raise TypeError(f"unexpected keyword {min(unknown)!r}; expected one of {', '.join(Callbacks.__annotations__)}")
     report, checkpoint = callbacks.get("report"), callbacks.get("checkpoint")
     every, resume = callbacks.get("checkpoint_every", 0), callbacks.get("resume") or {}
     for number, training in zip(numbers, trainings, strict=True):

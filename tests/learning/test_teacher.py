@@ -9,6 +9,7 @@ from fitted_comparison import assert_same, differ
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig, fit_teacher, sequential
+from d2l_study.learning.prediction import Compute
 
 VAT = {"lambda_adv": 0.5, "lambda_noise": 0.5, "lambda_ent": 0.1}
 
@@ -91,6 +92,12 @@ def test_checkpoints_come_at_the_intervals_asked_for(make_replicate, tiny):
         return [torch.load(io.BytesIO(state), weights_only=True)["step"] for _, state in found]
 
     assert steps_of(0) == [] and steps_of(1) == [2, 4, 6, 8, 10] and steps_of(5) == [6, 10] and steps_of(100) == []
+
+
+@pytest.mark.parametrize("compute", [Compute(), Compute(packed=True)])
+def test_a_mistyped_callback_is_refused(make_replicate, tiny, compute):
+    with pytest.raises(TypeError, match="unexpected keyword 'checkpoint_evry'; expected one of report, checkpoint, "):
+        fit_teacher(tiny, [make_replicate(0)], compute=compute, checkpoint_evry=4)
 
 
 def test_reports_follow_the_replicates(make_replicate, tiny):
