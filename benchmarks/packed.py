@@ -33,9 +33,10 @@ from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.noise_instances import noise_counts
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed.batches import Problem, draw_block, padding_share
+from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed.stack import Stack, staged
 from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise

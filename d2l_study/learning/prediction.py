@@ -24,10 +24,9 @@ class Compute:
     """Where and how to compute; in no configuration's identity.
 
     packed: whether a configuration's replicates are trained with stacked parameters, in lockstep, rather than by turns;
-    None: on a GPU, if `pack` is given. pack: most replicates in one stack; None: by turns, or all in one stack where
-    `packed` is True. Packed training is tested on a CPU and has not been run on a GPU yet, so nobody gets it unasked.
-    formulation: of the stacked network, `grouped` or `matmul` (None: the faster one); graphs: CUDA graphs, where there
-    is CUDA.
+    None: on a GPU, if `pack` is given, and on a CPU vectors in small bags (`packing`). pack: most replicates in one
+    stack; None: by turns, or all in one stack where `packed` is True. formulation: of the stacked network, `grouped` or
+    `matmul` (None: the faster one); graphs: CUDA graphs, where there is CUDA.
     """
 
     device: str = "cpu"

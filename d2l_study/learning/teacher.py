@@ -2,7 +2,7 @@
 
     fitted = fit_teacher(TeacherConfig(lambda_adv=1.0), replicates)
 
-The replicates take turns, one interval (`eval_every` steps) each, unless `compute` asks for packed training. Every
+The replicates take turns, one interval (`eval_every` steps) each, or are trained packed (`packing`). Every
 draw is addressed by replicate and step, so the result is that of training them one by one, and that of a run resumed
 from a checkpoint.
 """
@@ -16,6 +16,7 @@ from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.fitted import FittedTeacher
 from d2l_study.learning.lockstep import Callbacks
+from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import fit_sequentially
 
@@ -32,7 +33,7 @@ def fit_teacher(
     A replicate whose loss is no longer finite stops with status `failed`; the others go on. The keywords `report`,
     `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`.
     """
-    compute = compute or Compute()
+    compute = packed_or_by_turns(config, replicates, compute or Compute())
     if not compute.packs:
         return fit_sequentially(config, replicates, compute, callbacks)
     from d2l_study.learning.packed.training import fit_pack  # most trainings need none of it

@@ -7,12 +7,14 @@ import pytest
 import torch
 from vector_bags import vector_replicate, vector_replicates
 
-from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, teacher_targets
+from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, packing, teacher_targets
 from d2l_study.learning.batches import Batch, draw_batch
+from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed.batches import Problem
 from d2l_study.learning.packed.training import Pack
+from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.references import attention_reference, fit_reference
 from d2l_study.learning.teacher_model import teacher_model
@@ -114,15 +116,16 @@ def test_dropout_without_an_extractor_drops_dimensions():
         ("mlp", {"hidden_layers": 2, "dropout": 0.3, "instance_noise": 0.2}),
         ("mlp", {"pooling": "gated_attention", "noise_kind": "negatives", "mixup": 0.4}),
         ("mlp", {"direction": "power", "noise_kind": "shuffled"}),
-        ("none", {"pooling": "embedding_max", "dropout": 0.3}),
+        *(("none", {"pooling": pooling, "dropout": 0.3}) for pooling in POOLINGS),
     ],
 )
-def test_packed_losses_are_those_of_one_by_one_in_float64(extractor, more, unit_length):
+@pytest.mark.parametrize("formulation", [None, "matmul", "grouped"])
+def test_packed_losses_are_those_of_one_by_one_in_float64(extractor, more, unit_length, formulation):
     config = TeacherConfig(
         **{**SMALL, **ALL, "extractor": extractor, "batch_bags": 4, "eval_every": 1, "steps": 4, **more}
     )
     replicates = vector_replicates([8, 9, 10], unit_length=unit_length)
-    pack = Pack([Problem(config, r) for r in replicates], Compute(packed=True), torch.float64)
+    pack = Pack([Problem(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64)
     for _ in range(4):
         for i in range(3):
             pack.advance(i)
@@ -152,12 +155,28 @@ def one_by_one(config, replicate, steps):
 def test_a_packed_training_ends_as_one_by_one():
     config = TeacherConfig(**SMALL, lambda_adv=0.5, epsilon=0.5)
     replicates = vector_replicates([10, 13, 16, 19])
-    alone = fit_teacher(config, replicates)
+    alone = fit_teacher(config, replicates, compute=Compute(packed=False))
     packed = fit_teacher(config, replicates, compute=Compute(packed=True))
     for one, other in zip(alone, packed, strict=True):
         assert one.best_step == other.best_step
         for name in ("bag_auc", "instance_auc", "val_bag_auc"):
             assert one.metrics[name] == pytest.approx(other.metrics[name], abs=1e-9)
+
+
+def test_small_bags_of_vectors_are_packed_by_themselves_and_large_ones_are_not(monkeypatch):
+    replicates = vector_replicates([10, 13, 16])
+    config = TeacherConfig(**SMALL)
+    assert packed_or_by_turns(config, replicates, Compute()) == Compute(packed=True, pack=3)
+    assert packed_or_by_turns(config, replicates, Compute(pack=2)) == Compute(packed=True, pack=2)
+    assert packed_or_by_turns(config, replicates, Compute(packed=False)) == Compute(packed=False)
+    assert packed_or_by_turns(config, replicates[:1], Compute()) == Compute()
+    one = 7 * max(int(r.train.sizes.max()) for r in replicates)
+    monkeypatch.setattr(packing, "STACK_VALUES", 2 * one)
+    assert packed_or_by_turns(config, replicates, Compute()) == Compute(packed=True, pack=2)
+    monkeypatch.setattr(packing, "STACK_VALUES", 2 * one - 1)
+    assert packed_or_by_turns(config, replicates, Compute()) == Compute()
+    few = dataclasses.replace(config, instances_per_bag=1)
+    assert packed_or_by_turns(few, replicates, Compute()).pack == 3
 
 
 # ---- student and references

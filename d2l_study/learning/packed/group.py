@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from d2l_study.learning.packed.batches import Capacity, Problem, block_steps, draw_block
+from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import Stack, Staged, means_and_stds, staged
+from d2l_study.learning.packed.stack import Stack, Staged, staged
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training
 from d2l_study.models import MilModel, Params

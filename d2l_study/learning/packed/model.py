@@ -14,29 +14,36 @@ replicate holds its padding. So pooling is that of the plain model, and a replic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2l_study.learning.packed.segments import segment_terms
 from d2l_study.learning.prediction import Compute
-from d2l_study.models import Masks, MilModel, Params, Terms
+from d2l_study.models import VECTOR_EXTRACTORS, Masks, MilModel, Params, Terms
 from d2l_study.models.pooling import pool, terms
 
 FORMULATIONS = ("grouped", "matmul")
+SEGMENTS = "segments"
+"""The formulation of vectors on a CPU, `packed.segments`; nothing else is as fast there, so it is not asked for."""
 
 MATMUL_NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "none", "mlp")
 
 
 def formulation_of(model: MilModel, compute: Compute) -> str:
-    """The formulation asked for, or by itself batched products wherever they are written for the network.
+    """The formulation asked for, or by itself segments for vectors on a CPU, and batched products wherever they are
+    written for the network.
 
     `ValueError` for one that is not known.
     """
     asked = compute.formulation
     if asked is not None and asked not in FORMULATIONS:
         raise ValueError(f"formulation: {asked!r} is not allowed; expected one of {', '.join(FORMULATIONS)}")
+    if asked is None and model.extractor in VECTOR_EXTRACTORS and compute.device.startswith("cpu"):
+        return SEGMENTS
     return (asked or "matmul") if model.extractor in MATMUL_NETWORKS else "grouped"
 
 
@@ -57,6 +64,8 @@ class StackedModel:
 
     def terms(self, params: Params, x: Tensor, masks: Masks | None = None) -> Terms:
         """x: (R·I, *shape) in normalised units, masks likewise flat -> the instances' terms, (R·I,) each."""
+        if self.formulation == SEGMENTS:
+            return self.terms_of_segments(params, x, masks, [len(x) // self.replicates] * self.replicates)
         stacked = x.unflatten(0, (self.replicates, -1))
         masks = None if masks is None else Masks(*(m if m is None else m.unflatten(0, stacked.shape[:2])
                                                    for m in masks))  # fmt: skip
@@ -65,6 +74,11 @@ class StackedModel:
             return self._matmul_terms(params, stacked, masks, torch.bfloat16 if low else x.dtype)
         with self.compute.autocast():
             return self._grouped_terms(params, stacked, masks)
+
+    def terms_of_segments(self, params: Params, x: Tensor, masks: Masks | None, counts: Sequence[int]) -> Terms:
+        """The same for `counts` instances of each replicate, in their order."""
+        dtype = torch.bfloat16 if self.compute.precision == "bfloat16" else x.dtype
+        return segment_terms(self.model, params, x, masks, counts, dtype)
 
     def _grouped_terms(self, params: Params, x: Tensor, masks: Masks | None) -> Terms:
         names = [name for name, mask in (masks or Masks())._asdict().items() if mask is not None]
@@ -111,6 +125,7 @@ class StackedModel:
             h = torch.where(keep[:, None], h, torch.full_like(h, -torch.inf))
         z = h.new_full((bags, h.shape[1]), -torch.inf)
         z = z.scatter_reduce(0, bag_index[:, None].expand_as(h), h, "amax")
+        z = torch.where(z == -torch.inf, torch.zeros_like(z), z)  # of bags of padding without an instance
         z = z.unflatten(0, (self.replicates, -1))
         weight, bias = params["classifier.weight"], params["classifier.bias"]
         return torch.baddbmm(bias[:, None], z, weight.mT).flatten()

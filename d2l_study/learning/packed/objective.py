@@ -28,12 +28,15 @@ class StackedBatch(Batch):
 
     x: (R·I, *shape of an instance); bag_index: (R·I,) of 0 … R·(B + 1) − 1; label: (R, B); start, noise, noise_bag,
     keep and masks as in `Batch`, flat; mix: weight and partner, (R, B) each; weights: (R, 3) the λ of R_adv, R_noise
-    and R_ent, ramped; epsilon, xi: (R,).
+    and R_ent, ramped; epsilon, xi: (R,). counts: without padding (`packed.segments`), the instances of each replicate,
+    and noise_counts likewise; x, bag_index and the others then hold these alone.
     """
 
     weights: Tensor
     epsilon: Tensor
     xi: Tensor
+    counts: Sequence[int] | None = None
+    noise_counts: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class StackedNetwork:
         return self._per_instance(self.batch.xi)
 
     def terms(self, sets: Sequence[InstanceSet]) -> list[Terms]:
+        if self.batch.counts is not None:
+            return [self.model.terms_of_segments(self.params, x, mask, self._counts(x)) for x, mask in sets]
         replicates = self.model.replicates
         instances, masks = zip(*sets, strict=True)
         found = self.model.terms(self.params, _side_by_side(instances, replicates), _joined_masks(masks, replicates))
@@ -84,10 +89,17 @@ class StackedNetwork:
         params = {name: value.detach() for name, value in self.params.items()}
         return StackedNetwork(dataclasses.replace(self.model, compute=compute), params, self.batch)
 
+    def _counts(self, x: Tensor) -> Sequence[int]:
+        """Of each replicate's instances in a part of the step: those of the bags, or the noise instances."""
+        found = self.batch.noise_counts if x is self.batch.noise else self.batch.counts
+        assert found is not None
+        return found
+
     def _per_instance(self, values: Tensor) -> Tensor:
         """(R,) -> (R·I, 1, …), as many dimensions as the instances have."""
-        x = self.batch.x
-        repeated = values.repeat_interleave(len(x) // len(values), output_size=len(x))
+        x, counts = self.batch.x, self.batch.counts
+        each = len(x) // len(values) if counts is None else torch.tensor(counts, device=x.device)
+        repeated = values.repeat_interleave(each, output_size=len(x))
         return repeated.view(-1, *[1] * (x.dim() - 1))
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from d2l_study.data.pool import Bags
+from d2l_study.learning.packed.instances import normalised
 from d2l_study.learning.packed.model import StackedModel
-from d2l_study.learning.packed.stack import normalised
 from d2l_study.models import Params, Terms
 
 EVALUATED = {"cpu": 500, "cuda": 16_384}

@@ -12,51 +12,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from d2l_study.data.pool import Pool
 from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Block, Problem
-from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.instances import means_and_stds, normalised, normalised_rows
+from d2l_study.learning.packed.model import SEGMENTS, StackedModel
 from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
-from d2l_study.learning.prediction import Compute, unit_vectors
+from d2l_study.learning.packed.segments import segment_counts
+from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training, parameters_and_optimizer
 from d2l_study.models import Masks, Params
 
 WARM_UP_STEPS = 2
 """Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
-
-
-def pool_on(pool: Pool, device: str) -> Tensor:
-    """All instances of the pool on the device: (N, C, H, W) uint8 patches, or (N, D) vectors of any float type."""
-    with warnings.catch_warnings():  # a memory map cannot be written to, and is not
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(np.asarray(pool.instances)).to(device)
-
-
-def means_and_stds(problems: Sequence[Problem]) -> Tensor:
-    """(R, 2, C or D) float32: what each replicate's input is normalised by; (R, 0) for vectors of unit length."""
-    if problems[0].replicate.unit_length:
-        return torch.zeros(len(problems), 0)
-    return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))
-
-
-def normalised(instances: Tensor, norm: Tensor, dtype: torch.dtype) -> Tensor:
-    """instances: (R·I, C, H, W) uint8 or (R·I, D), norm: of `means_and_stds` -> the same shape in normalised units."""
-    if instances.dim() == 2:
-        x = instances.to(torch.float32)
-        if norm.dim() == 2:
-            return unit_vectors(x).to(dtype)
-        mean, std = norm[:, :, None].unbind(1)
-        return ((x.unflatten(0, (len(norm), -1)) - mean) / std).flatten(0, 1).to(dtype)
-    mean, std = norm[:, :, None, :, None, None].unbind(1)
-    x = instances.unflatten(0, (len(norm), -1)).to(torch.float32) / 255
-    return ((x - mean) / std).flatten(0, 1).to(dtype)
 
 
 def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
@@ -281,6 +256,8 @@ class Stack:
         self._at += 1
 
     def _batch(self, now: dict[str, Tensor]) -> StackedBatch:
+        if self.model.formulation == SEGMENTS:
+            return self._segments(now)
         seen = now["patches"].flatten(0, 1) if "patches" in now else self.pool_instances[now["instance"].flatten()]
         bags = now["bag"]
         scalars = self._buffers["scalars"]
@@ -303,6 +280,41 @@ class Stack:
             masks(slice(instances)), masks(slice(instances, None)) if "noise" in now else None,
             (now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
             weights=now["weights"].to(self.dtype), epsilon=scalars[:, 0], xi=scalars[:, 1],
+        )  # fmt: skip
+
+    def _segments(self, now: dict[str, Tensor]) -> StackedBatch:
+        """The same without the padding: all replicates' instances one behind the other."""
+        bags, scalars = now["label"].shape[1], self._buffers["scalars"]
+        places, counts = segment_counts(now["bag"], bags)
+        width = now["bag"].shape[1]
+
+        def taken(name: str, at: Tensor = places) -> Tensor | None:
+            return now[name].flatten(0, 1)[at] if name in now else None
+
+        def masks(at: Tensor, first: int, last: int | None) -> Masks | None:
+            mask = now["dropout"][:, first:last].flatten(0, 1)[at].to(self.dtype) if "dropout" in now else None
+            return None if mask is None else Masks(mask)
+
+        replicate = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        x = normalised_rows(self.pool_instances[taken("instance")], self._buffers["norm"], replicate)
+        if (moved := taken("instance_noise")) is not None:
+            x = x + moved
+        noise: dict[str, Any] = {}
+        if "noise" in now:
+            noise_places, noise_counts = segment_counts(now["noise_bag"], bags)
+            noise = {
+                "noise": now["noise"].flatten(0, 1)[noise_places].to(self.dtype),
+                "noise_bag": taken("noise_bag", noise_places), "noise_counts": noise_counts,
+                "noise_masks": masks(noise_places, width, None),
+            }  # fmt: skip
+        start = taken("start")
+        bag = taken("bag")
+        assert bag is not None
+        return StackedBatch(
+            x.to(self.dtype), bag, now["label"].to(self.dtype), None if start is None else start.to(self.dtype),
+            keep=taken("keep"), masks=masks(places, 0, width),
+            mix=(now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
+            weights=now["weights"].to(self.dtype), epsilon=scalars[:, 0], xi=scalars[:, 1], counts=counts, **noise,
         )  # fmt: skip
 
     # ---- CUDA graphs

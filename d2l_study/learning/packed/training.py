@@ -32,9 +32,10 @@ from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Capacity, Problem
 from d2l_study.learning.packed.group import Group, IntervalResult
+from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import means_and_stds, optimizer_values, pool_on
+from d2l_study.learning.packed.stack import optimizer_values
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer

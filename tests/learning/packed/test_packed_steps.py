@@ -14,9 +14,10 @@ from d2l_study.learning.packed import group
 from d2l_study.learning.packed import stack as packed_stack
 from d2l_study.learning.packed.batches import Problem, draw_block
 from d2l_study.learning.packed.group import Group
+from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel
 from d2l_study.learning.packed.prediction import StackedSets
-from d2l_study.learning.packed.stack import Stack, means_and_stds, staged
+from d2l_study.learning.packed.stack import Stack, staged
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 

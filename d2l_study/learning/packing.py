@@ -1,0 +1,34 @@
+"""Whether the replicates of a configuration are trained packed or by turns, and how many share a stack.
+
+On a CPU patches are trained by turns: their convolutions fill a core. Vectors in small bags are packed: their products
+are so small that calling them is what takes the time (`benchmarks/torchmil_peer.py` measures both). Large bags fill a
+core by themselves, and a stack of them would take memory in vain. Neither choice changes a result beyond rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from d2l_study.data.pool import Replicate
+from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.prediction import Compute
+
+STACK_VALUES = 2**22
+"""Most numbers that one step of a stack of vectors holds, instances times dimensions: 16 MB in float32, and some ten
+times that with activations and gradients."""
+
+
+def packed_or_by_turns(config: TeacherConfig, replicates: Sequence[Replicate], compute: Compute) -> Compute:
+    """`compute` with the choice made, where it leaves it open: vectors on a CPU are packed, as many as
+    `STACK_VALUES` allows."""
+    shape = replicates[0].pool.shape
+    if compute.packed is not None or len(shape) != 1 or not compute.device.startswith("cpu") or len(replicates) < 2:
+        return compute
+    sizes = [replicate.train.sizes for replicate in replicates]
+    largest = max(int(own.max()) for own in sizes)
+    if config.instances_per_bag is not None:
+        largest = min(largest, config.instances_per_bag)
+    one = config.batch_bags * largest * shape[0]
+    most = min(STACK_VALUES // one, len(replicates), compute.pack or len(replicates))
+    return dataclasses.replace(compute, packed=True, pack=most) if most > 1 else compute
