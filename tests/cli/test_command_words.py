@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.cli.arguments import MOST_REPLICATES
@@ -52,9 +51,7 @@ def test_a_study_that_set_has_named_says_its_name_last_with_the_commands_that_ne
         assert "makes another study" not in capsys.readouterr().out
 
 
-def test_a_study_whose_search_has_asked_for_nothing_yet_says_so(capsys, tmp_path):
-    folder = make_study(tmp_path, num_bags=(50,), replicates=1)
-    folder.write_plan([])
-    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "no trial has been begun yet" in said and "0 trials" not in said and "0 runs" not in said
+@pytest.mark.parametrize("arguments", [["status", "a", "b"], ["sync", "a", "b"], ["trial"], ["list", "x"]])
+def test_missing_and_further_words_are_refused(arguments, capsys):
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -9,6 +9,7 @@ from empty_store import copied_store
 from make_study import make_study
 from mlflow_runs import begin, everything, runs_of, steps_of, until
 
+from d2l_study import cli
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -105,3 +106,11 @@ def test_a_copied_root_leaves_the_pages_of_the_first_alone(tmp_path, tmp_path_fa
         assert client(there).list_artifacts(run.info.run_id)
     sync_mlflow(first, uri)  # nor has the first become another's
     assert runs_of(uri)[0][0].info.artifact_uri.startswith((tmp_path / "a" / "mlartifacts").as_uri())
+
+
+def test_the_command_says_what_it_changed(tmp_path, capsys):
+    make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,))
+    uri = f"sqlite:///{tmp_path}/other.db"
+    for words in ("2 configurations new in MLflow", "0 configurations new in MLflow, 0 brought up to date, 2 right"):
+        assert cli.main(["sync", "made", "--root", str(tmp_path), "--tracking-uri", uri]) == 0
+        assert words in capsys.readouterr().out

@@ -1,0 +1,79 @@
+"""`trial`: a trial is run in this process by its id."""
+
+from make_study import make_study
+from make_trial_request import make_trial_request
+
+from d2l_study import cli
+from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.data_checksums import DataChecksums
+from d2l_study.study.plan.plan import make_plan
+from d2l_study.study.space.load import load_space
+from d2l_study.study.trial import trial as trial_module
+from d2l_study.study.trial.trial import run_trial
+
+PLANNED = """
+description: a study of which nothing was run yet
+data: {num_bags: 6, mean_bag_size: 3, test_bags: 50}
+teacher: {steps: 4, eval_every: 2, feature_width: 8, attention_width: 4}
+methods:
+  none: {}
+  vat: {teacher: {lambda_adv: [0.5, 1.0]}}
+"""
+
+
+def test_a_trial_that_is_only_planned_is_run_by_its_id_too(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(PLANNED)
+    space = load_space(tmp_path / "s.yaml", ["teacher.epsilon=3"])
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    chosen = plan.configurations[2].config_id
+    assert cli.main(["trial", "--id", chosen[:10], "--replicate", "1", "--root", str(tmp_path)]) == 0
+    assert "r001: done" in capsys.readouterr().out
+    row = folder.ledger.read(chosen, 1)["row"]
+    assert row["made_by"] == "s" and [r["status"] for r in folder.rows_of(plan.entries()[2])].count("done") == 1
+    assert cli.main(["trial", "--id", "0123456789abcdef", "--root", str(tmp_path)]) == 2
+    assert "no trial of that id" in capsys.readouterr().err
+
+
+def test_a_teacher_run_by_its_id_can_teach(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(
+        PLANNED.replace("methods:", "student: {steps: 4, eval_every: 2, feature_width: 8}\nmethods:")
+        .replace("  none: {}", "  student: {}").replace("  vat: {teacher: {lambda_adv: [0.5, 1.0]}}\n", "")
+    )  # fmt: skip
+    space = load_space(tmp_path / "s.yaml")
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    teacher, student = plan.configurations
+    assert student.teachers == (teacher.config_id,)
+    for c in (teacher, student):
+        assert cli.main(["trial", "--id", c.config_id, "--replicate", "2", "--root", str(tmp_path)]) == 0
+        assert "r002: done" in capsys.readouterr().out
+    later = make_plan(space, DataChecksums(), folder.ledger)
+    assert [2 in later.missing(c) for c in (teacher, student)] == [False, False]  # nothing is trained again
+
+
+def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
+    asked = make_trial_request(tmp_path, replicates=(0,))
+
+    def broken(data):
+        raise ZeroDivisionError("made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "_pool", broken)
+        run_trial(asked)
+        assert cli.main(["trial", "--id", "abab", "--replicate", "0", "--root", str(tmp_path)]) == 1
+        assert "ZeroDivisionError" in capsys.readouterr().out
+    assert cli.main(["trial", "--id", "abab", "--replicate", "0", "--root", str(tmp_path)]) == 0
+    assert "r000: done" in capsys.readouterr().out
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    assert folder.ledger.has("ab" * 10, 0) and folder.failure("ab" * 10, 0) is None
+
+
+def test_an_unknown_or_ambiguous_id_is_named(tmp_path, capsys):
+    make_study(tmp_path, replicates=1, num_bags=(50, 100), bag_sizes=(10,))
+    for identity, words in (("zzz", "no trial of that id"), ("", "no trial of that id")):
+        assert cli.main(["trial", "--id", identity, "--root", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
