@@ -9,6 +9,7 @@ helps. So the room is reserved before the file is mapped; a full disk is then an
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -26,15 +27,7 @@ _NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.generic], advice: str) -> np.memmap:
-    """A new `.npy` file of zeros, mapped to be written; the rest as `new_file`."""
-    new_file(path, shape, dtype, advice)
-    found = np.lib.format.open_memmap(path, "r+")
-    assert isinstance(found, np.memmap)
-    return found
-
-
-def new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.generic], advice: str) -> int:
-    """A new `.npy` file of zeros, which takes the place of one that is there; returns the byte where its values begin.
+    """A new `.npy` file of zeros, mapped to be written; it takes the place of one that is there.
 
     The disk's room for all of it is reserved first. `UserError` if there is not enough: it names the folder, the size
     needed and what is free, and ends in `advice`, what the user can do; then no file is left.
@@ -44,15 +37,32 @@ def new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.gener
     with no_room_said(path.parent, advice, size):
         try:
             with path.open("wb") as file:
-                header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                begin = file.tell()
-                _reserve(file, begin + size)
+                file.write(npy_header(shape, kind))
+                _reserve(file, file.tell() + size)
         except BaseException:
             with suppress(OSError):
                 path.unlink()
             raise
-    return begin
+    found = np.lib.format.open_memmap(path, "r+")
+    assert isinstance(found, np.memmap)
+    return found
+
+
+def npy_header(shape: tuple[int, ...], kind: np.dtype) -> bytes:
+    """The bytes of a `.npy` file before its values, which follow row by row."""
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    made = io.BytesIO()
+    np.lib.format.write_array_header_1_0(made, header)
+    return made.getvalue()
+
+
+def check_room(folder: Path, size: int, advice: str) -> None:
+    """`UserError` if the disk of a folder has not so many bytes free: for files that are written, not mapped, so that
+    what is missing after all is an error when it is written."""
+    with no_room_said(folder, advice, size), suppress(AttributeError):  # not on every system
+        found = os.statvfs(folder)
+        if found.f_bavail * found.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study.data.features.feature_file import FeatureFile, Tiles
-from d2l_study.data.features.opening import open_features, places
+from d2l_study.data.features.hdf5 import tiles_of
+from d2l_study.data.features.opening import kind_of, open_features, places
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.errors import UserError, counted
 
@@ -33,7 +34,8 @@ def open_all(
         try:
             file = open_features(path, truth)
             if other is not None and not file.has_places:
-                file = dataclasses.replace(file, has_places=True, places_file=other)
+                said = tiles_of(other) if file.tiles == Tiles() and kind_of(other) == "hdf5" else file.tiles
+                file = dataclasses.replace(file, has_places=True, places_file=other, tiles=said)
             if file.places_file is not None:
                 places(file)
         except UserError as error:

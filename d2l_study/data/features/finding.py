@@ -20,7 +20,8 @@ SUBFOLDERS = ("features", "feats", "h5_files", "pt_files", "features_*", "*/feat
 """Where feature files usually lie below a folder: torchmil's, CLAM's and TRIDENT's."""
 
 TRUTH_FOLDERS = ("patch_labels", "inst_labels", "instance_labels")
-PLACE_FOLDERS = ("coords",)
+PLACE_FOLDERS = ("coords", "patches")
+"""torchmil's, and CLAM's and TRIDENT's from before an encoder has seen the slides."""
 
 
 @dataclass(frozen=True)
@@ -99,5 +100,8 @@ def parallel_folder(features: Path, names: Iterable[str]) -> Path | None:
 
 def parallel_files(folder: Path, files: Sequence[Path]) -> list[Path | None]:
     """Of each feature file the one of the same name in another folder, None where there is none."""
-    there = {stem_of(path.name): path for path in sorted(folder.iterdir()) if path.name.lower().endswith(ENDINGS)}
+    there = {
+        stem_of(path.name).removesuffix("_patches"): path for path in sorted(folder.iterdir())
+        if path.name.lower().endswith(ENDINGS)
+    }  # fmt: skip
     return [there.get(stem_of(path.name)) for path in files]

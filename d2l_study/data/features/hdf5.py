@@ -137,6 +137,15 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
                         coords=coords, labels=labels)  # fmt: skip
 
 
+def tiles_of(path: Path) -> Tiles:
+    """What an HDF5 file with places, and perhaps nothing else, says of the tiles."""
+    with said_of_reading(path), opened(path) as file:
+        attributes = dict(file.attrs)
+        for name in (name for name in PLACES if name in file):
+            attributes |= file[name].attrs
+        return _tiles(attributes)
+
+
 def _without_features(path: Path, names: list[str], coords: str, file: Any) -> str:
     if coords:
         made = " (as CLAM and TRIDENT write to `patches`, before an encoder has seen the slide)"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ from d2l_study.data.features.feature_file import FeatureFile
 from d2l_study.data.features.moments import Moments
 from d2l_study.data.features.opening import places
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.memory_maps import new_array, new_file, no_room_said
+from d2l_study.data.memory_maps import check_room, new_array, no_room_said, npy_header
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError
 
@@ -160,11 +161,12 @@ def _copy_vectors(
     Reading and writing, hashing, and summing are done at the same time by three threads, which all release the
     interpreter while they work.
     """
-    begin = new_file(path, shape, kind, ADVICE)
+    check_room(path.parent, math.prod(shape) * kind.itemsize, ADVICE)
     problems = Problems(files[0].path.parent)
     digest, moments = hashlib.sha256(), []
-    with path.open("r+b", buffering=0) as out, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as summing:
-        digest.update(out.read(begin))
+    with path.open("wb", buffering=0) as out, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as summing:
+        out.write(header := npy_header(shape, kind))
+        digest.update(header)
         waiting: deque[tuple[Future[Any], Future[Any]]] = deque()
         for file in files:
             sums, copied = [Moments(shape[1]) for _ in _sizes(file)], 0

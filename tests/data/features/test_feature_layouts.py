@@ -1,6 +1,8 @@
 """Files of every layout that the field's tools write, read back vector by vector."""
 
 import math
+import os
+import subprocess
 
 import feature_files as files
 import h5py
@@ -75,6 +77,46 @@ def test_torchmils_folders_need_no_table_and_label_the_instances(tmp_path):
     assert np.array_equal(pool.bags.instance_label, np.concatenate([slide.truth for slide, _ in slides]))
     assert np.allclose(pool.xy, np.concatenate([slide.coords for slide, _ in slides]))
     assert pool.coordinate_unit == "" and all(math.isnan(side) for side in pool.side)
+
+
+def test_torchmil_itself_reads_the_same_from_them(tmp_path):
+    """D2L_TORCHMIL names a Python that has torchmil, which only reads such folders."""
+    if (python := os.environ.get("D2L_TORCHMIL")) is None:
+        pytest.skip("D2L_TORCHMIL names no Python with torchmil")
+    slides = files.cohort()
+    for slide, label in slides:
+        files.torchmil(tmp_path / "mil", slide, label)
+    code = (
+        "import numpy as np; from torchmil.datasets import BinaryClassificationDataset\n"
+        f"at = {str(tmp_path / 'mil')!r} + '/'\n"
+        "bags = BinaryClassificationDataset(at + 'features', at + 'labels', at + 'patch_labels', at + 'coords',\n"
+        "                                   bag_keys=['X', 'Y', 'y_inst', 'coords'], verbose=False)\n"
+        "found = {f'{key}{i}': np.asarray(bag[key]) for i, bag in enumerate(bags) for key in bag.keys()}\n"
+        "np.savez(at + '../read.npz', names=bags.bag_names, **found)\n"
+    )
+    subprocess.run([python, "-c", code], check=True, capture_output=True)
+    pool = FeatureBags(path=str(tmp_path / "mil")).load_pool()
+    with np.load(tmp_path / "read.npz") as read:
+        assert pool.names == tuple(read["names"].tolist())
+        for b in range(len(pool.bags)):
+            mine = slice(pool.bags.offsets[b], pool.bags.offsets[b + 1])
+            assert np.array_equal(read[f"X{b}"], pool.instances[pool.bags.instance[mine]])
+            assert np.array_equal(read[f"y_inst{b}"], pool.bags.instance_label[mine])
+            assert int(read[f"Y{b}"]) == pool.bags.label[b] and np.array_equal(read[f"coords{b}"], pool.xy[mine])
+
+
+@pytest.mark.parametrize("suffix", ["", "_patches"])
+def test_places_of_clams_tensors_stand_beside_them(suffix, tmp_path):
+    slides = files.cohort()
+    (tmp_path / "patches").mkdir()
+    for slide, _ in slides:
+        files.clam_pt(tmp_path / "pt_files", slide)
+        path = files.clam_patches(tmp_path / "patches", slide)
+        path.rename(path.with_name(f"{slide.name}{suffix}.h5"))
+    pool = FeatureBags(path=str(files.table(tmp_path / "slides.csv", slides))).load_pool()
+    check(pool, slides, np.float32)
+    assert np.array_equal(pool.xy, np.concatenate([slide.coords for slide, _ in slides]))
+    assert pool.coordinate_unit == "level-0 pixels" and pool.side.tolist() == [256.0] * 10
 
 
 @pytest.mark.parametrize("name", ["set.npz", "set.h5"])

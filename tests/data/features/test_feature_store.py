@@ -173,14 +173,23 @@ def test_several_processes_copy_once(table, cache):
     assert said.count("copied") == 1 and len(set(said.split()) - {"copied"}) == 1
 
 
-def test_a_full_disk_is_a_line_that_says_what_is_needed(table, cache, monkeypatch):
+def test_a_disk_without_room_is_a_line_before_anything_is_copied(table, cache, monkeypatch):
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*real(path)[:4], 0, *real(path)[5:10])))
+    monkeypatch.setattr(store, "_write", lambda *args: pytest.fail("something is copied"))
+    with pytest.raises(UserError, match=r"no room for .*No space left on device .*are free\); make room there"):
+        load(table)
+    assert not list(cache.glob("features-*/*.npy"))
+
+
+def test_a_disk_that_fills_up_while_it_copies_is_a_line_too(table, cache, monkeypatch):
     import errno
 
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match=r"no room for .*No space left on device .*are free\); make room there"):
+    monkeypatch.setattr(store, "_write", full)
+    with pytest.raises(UserError, match=r"no room: No space left on device .*are free\); make room there"):
         load(table)
     assert not list(cache.glob("features-*/*.npy"))
 
