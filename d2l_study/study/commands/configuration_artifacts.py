@@ -1,4 +1,4 @@
-"""The artifacts of a configuration's MLflow page, for every command that shows one."""
+"""The artifacts of a configuration's MLflow page, for every command that writes one."""
 
 from __future__ import annotations
 

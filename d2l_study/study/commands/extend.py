@@ -18,6 +18,7 @@ from d2l_study.study.space.keys import sections_of
 from d2l_study.study.space.space import Space
 
 Entry = dict[str, Any]
+"""An entry of a plan (`StudyFolder.write`)."""
 
 NOT_TRAINED = (
     "resources", "replicates", "overrides", "keep_weights", "log_images", "metric", "description", "name", "file",

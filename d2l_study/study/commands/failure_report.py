@@ -12,7 +12,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 if TYPE_CHECKING:
     import pandas
 
-MOST = 10
+MOST_SHOWN = 10
 
 
 def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") -> None:
@@ -21,7 +21,7 @@ def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") 
     failed = rows[rows["status"] == "failed"]
     print(f"\n{len(failed)} run{'s' if len(failed) > 1 else ''} failed:")
     groups = list(failed.groupby(["trial_id", "cause"], sort=False))
-    for (trial, cause), group in groups[:MOST]:
+    for (trial, cause), group in groups[:MOST_SHOWN]:
         numbers = ", ".join(str(r) for r in group["replicate"])
         print(f"  {trial} ({group['method'].iloc[0]}), replicates {numbers}: {cause}")
         first = group.iloc[0]
@@ -29,8 +29,8 @@ def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") 
             print(f"      {line}")
         command = ["python", "-m", "d2l_study", "trial", "--id", trial, "--replicate", str(first["replicate"])]
         print(f"    alone: {shlex.join(command)}{where}")
-    if len(groups) > MOST:
-        print(f"  … and {len(groups) - MOST} more")
+    if len(groups) > MOST_SHOWN:
+        print(f"  … and {len(groups) - MOST_SHOWN} more")
     if any(folder.failure(row["config_id"], int(row["replicate"])) for row in failed.to_dict("records")):
         print(f"  logs: {folder.storage.shown(f'{folder.key}/failures')}")
 

@@ -1,4 +1,4 @@
-"""What the data set of a stored model knows of the images that `label` is given."""
+"""The truth of images that `label` is given, where they belong to the data set of the model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KnownImages:
-    """What the data set of a stored model knows of images: the truth, and which part of that model's data each was;
-    reason: why nothing is known, if so."""
+    """The images of a model's data set: the true instances of each, and whether the model was trained, validated or
+    tested on it.
+
+    pool: None if nothing is known; reason then says why. part_of: bag -> training, validation or test; empty if the
+    data are not those that the model was trained with.
+    """
 
     pool: BagCollection | None
     dataset: str
@@ -32,7 +36,8 @@ class KnownImages:
 
     @classmethod
     def of_model(cls, ledger: Ledger, config_id: str, replicate: int, root: str | None) -> KnownImages:
-        """root: the folder of the data set, None takes the one that the model was trained with, else `D2L_DATA`."""
+        """The images of the data set of a run's model. root: the folder of the data set; None takes the one that the
+        model was trained with, else `D2L_DATA`. `UserError` if a folder is named that does not hold the data set."""
         content = ledger.read_config(config_id)
         data = dict(content["sections"]["data"])
         name = data["dataset"]
@@ -57,11 +62,12 @@ class KnownImages:
 
     @cached_property
     def _numbers(self) -> dict[Path, int]:
-        """Of each image of the data set; the first, where a file is there twice."""
+        """The number of each image of the data set; the first, where a file is there twice."""
         images = self.pool.images if self.pool is not None else ()
         return {image.resolve(): i for i, image in reversed(list(enumerate(images)))}
 
     def __call__(self, path: Path) -> Truth | None:
+        """The truth of an image; None if it does not belong to the data set."""
         from d2l_study.inference.dense_label import Truth
         from d2l_study.inference.overlay import Places
 

@@ -1,4 +1,4 @@
-"""What `run` and `plan` say before any work: what is there, what will be done, how long it takes."""
+"""What `run` and `plan` print before any work: what is there, what will be done, and how long it will take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 
 
 def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
-    """Print what the study will do and how long that takes."""
+    """Print what the study will train and how long that will take. list_all: also each configuration, and its state."""
     space, plan, options = study.space, study.plan, study.options
     concurrent = known_concurrency(space, options)
     if study.search is not None:

@@ -61,6 +61,7 @@ def check_address(address: str) -> None:
 
 
 def _cluster_of_this_machine() -> str:
+    """The address of the cluster that this machine is in; `UserError` if it is in none."""
     named = os.environ.get("RAY_ADDRESS")
     if named and named not in ("auto", "local"):
         return named

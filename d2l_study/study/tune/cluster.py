@@ -105,6 +105,7 @@ def _joined(address: str) -> Iterator[Any]:
 
 
 def _quiet_loggers() -> None:
+    """Let Ray log errors only, and Tune nothing."""
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # we print failures of trials, once
     logging.getLogger("ray").setLevel(logging.ERROR)
