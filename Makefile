@@ -33,6 +33,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/packed.py --device cpu --seconds 0.3
 	$(BIN)/python benchmarks/packed_host.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/feature_store.py --slides 4
 	$(BIN)/python benchmarks/orchestration.py --trials 100
 
 $(BIN)/python:

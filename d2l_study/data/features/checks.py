@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ def open_all(
     with ThreadPoolExecutor(_READERS) as readers:
         found = list(readers.map(described, paths, beside or [None] * len(paths)))
     for text in (text for text in found if isinstance(text, str)):
-        problems.add_text(text)
+        problems.add_text(text.removeprefix(f"{folder}{os.sep}"))
     files = [file for file in found if isinstance(file, FeatureFile)]
     full = [file for file in files if file.count]
     if not skip_empty:
