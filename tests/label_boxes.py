@@ -1,4 +1,4 @@
-"""Where the words of a figure stand, for tests that they are inside of it and do not overlap."""
+"""The words of a figure and where they stand, for tests that they are inside of it and do not overlap."""
 
 from matplotlib.figure import Figure
 
@@ -31,3 +31,9 @@ def misplaced(figure: Figure) -> list[tuple[str, str]]:
             if min(wide, high) > 1.0:
                 found.append((name, other))
     return found
+
+
+def words_of(figure: Figure) -> str:
+    """Its note and the sentences in its panels, as one line."""
+    found = [figure.get_supxlabel(), *(text.get_text() for axis in figure.axes for text in axis.texts)]
+    return " ".join(" ".join(found).split())

@@ -22,13 +22,13 @@ from analysis.statistics.calibration import (
     SPECIFICITY,
     calibration_by_replicate,
     reliability_bins,
-    sigmoid,
 )
 from analysis.statistics.intervals import Interval, mean_interval, unit_values
 from analysis.tables.caption import counted
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
+from d2l_study.learning.metrics import probability
 
 if TYPE_CHECKING:
     import pandas
@@ -176,7 +176,7 @@ def _draw(axis: Axes, one: ScoredCell, after: bool, mark: Mark, bars: bool) -> b
     for r, (labels, logits) in one.test.items():
         if after and np.isnan(temperatures[r]):
             continue
-        runs.append((labels, sigmoid(logits / temperatures[r] if after else logits)))
+        runs.append((labels, probability(logits / temperatures[r] if after else logits)))
     if not runs:
         return False
     labels, scores = (np.concatenate([run[i] for run in runs]) for i in (0, 1))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from analysis.cells.model_selection import ranked_by_validation
 from analysis.cells.partitions import partitions_of, unit_noun
-from analysis.cells.selection import ranked_by_validation
 from analysis.figures import style
 from analysis.report import html_elements as html
 from analysis.rows.display_names import Names

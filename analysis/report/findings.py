@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from analysis.cells.differences import TO_TEACHER, Difference
 from analysis.cells.layout import METRICS, Cell, Label, panel_title
+from analysis.cells.model_selection import ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
-from analysis.cells.selection import ranked_by_validation, ties_for_first
 from analysis.rows.stages import default_metric
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, holm
 from analysis.tables.comparison import Comparison

@@ -10,7 +10,6 @@ from pathlib import Path
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `python -m d2l_study ui` shows a local store, unless told otherwise."""
-STUDY, CONFIG, KIND = "d2l.study", "d2l.config_id", "d2l.kind"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ def find_mlflow_links(study: str, uri: str | None) -> MlflowLinks:
 
 def _of_server(study: str, uri: str) -> tuple[dict[str, str], str]:
     from d2l_study.study.mlflow.address import check_uri, client
+    from d2l_study.study.mlflow.tags import CONFIG, KIND
 
     check_uri(uri)
     store = client(uri)
@@ -67,6 +67,8 @@ def _of_server(study: str, uri: str) -> tuple[dict[str, str], str]:
 
 def _of_file(study: str, path: str) -> tuple[dict[str, str], str]:
     """Read from MLflow's tables directly, since MLflow itself takes seconds to load; read-only."""
+    from d2l_study.study.mlflow.tags import CONFIG, KIND
+
     query = (
         "SELECT r.experiment_id, r.run_uuid, t.key, t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "
         "JOIN experiments e ON e.experiment_id = r.experiment_id "

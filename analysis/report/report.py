@@ -3,7 +3,7 @@
     python -m analysis report vat_quick --out report.html
 
 The file needs no network and no other file. Of studies with many settings, and of searches, tables and figures show
-for each arm and task the configuration that validation chose (`cells.selection`); all rows are in `export`.
+for each arm and task the configuration that validation chose (`cells.model_selection`); all rows are in `export`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from analysis.cells.best import TASK_KEYS
 from analysis.cells.hardware import hardware_differences_of_rows
-from analysis.cells.selection import selected_rows
+from analysis.cells.model_selection import selected_rows
 from analysis.report import figure_section, sections
 from analysis.report import html_elements as html
 from analysis.report.findings import NOTE, findings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.best import TASK_KEYS
 from analysis.cells.layout import setting_text, value_text
+from analysis.cells.model_selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import DRAWN, Design, Partition, counted, metric_interval, partitions_of, unit_noun
-from analysis.cells.selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
 from analysis.report import html_elements as html
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names

@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.statistics.roc_curves import sensitivity_at
 from analysis.statistics.scores import Scores, has_both_classes
+from d2l_study.learning.metrics import brier, probability
 
 BINS = 10
 SPECIFICITY = 0.9
@@ -45,10 +46,10 @@ def calibration_of(test: Scores, validation: Scores | None) -> Calibration:
     undefined = np.isnan(temperature)
     return Calibration(
         float(temperature),
-        calibration_error(labels, sigmoid(logits)),
-        np.nan if undefined else calibration_error(labels, sigmoid(scaled)),
-        brier(labels, sigmoid(logits)),
-        np.nan if undefined else brier(labels, sigmoid(scaled)),
+        calibration_error(labels, probability(logits)),
+        np.nan if undefined else calibration_error(labels, probability(scaled)),
+        brier(labels, logits),
+        np.nan if undefined else brier(labels, scaled),
         sensitivity_at(labels, logits, SPECIFICITY) if has_both_classes(test) else np.nan,
     )
 
@@ -62,7 +63,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
     def slope(inverse: float) -> float:
         """Derivative of the mean negative log likelihood by 1/T."""
-        return float(np.mean(-sign * logits * sigmoid(-sign * logits * inverse)))
+        return float(np.mean(-sign * logits * probability(-sign * logits * inverse)))
 
     low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
     if slope(low) >= 0:
@@ -91,17 +92,6 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     count, score, share = reliability_bins(labels, probabilities)
     full = count > 0
     return float(np.sum(count[full] * np.abs(share[full] - score[full])) / count.sum())
-
-
-def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean squared difference of probability and label, in [0, 1]."""
-    return float(np.mean((probabilities - labels) ** 2))
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """The probabilities of logits, of the same shape."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-logits))
 
 
 def calibration_by_replicate(test: Mapping[int, Scores], validation: Mapping[int, Scores]) -> dict[int, Calibration]:

@@ -147,3 +147,37 @@ print(sorted(set(sys.argv[1].split(",")) & sys.modules.keys()), file=sys.stderr)
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.stderr.strip() == "[]"
         assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tables", "--metric", ","], ["tables", "--metric", ""], ["tables", "--metric", " , ", "--metric", ","],
+        ["compare", "--metric", ","], ["compare", "--metric", ",", "--test", "delong"],
+        ["figure", "--metric", "", "--out", "f.png"],
+        ["figure", "--kind", "learning", "--metric", "", "--out", "f.png"],
+        ["tables", "--rows", ""], ["tables", "--columns", ""], ["tables", "--panel", ""], ["compare", "--baseline", ""],
+        ["figure", "--where", "", "--out", "f.png"], ["tables", "--label", ""],
+        ["figure", "--kind", "heatmap", "--rows", "", "--out", "f.png"],
+        ["compare", "--test", "delong", "--replicate", ""], ["compare", "--test", "delong", "--replicate", ","],
+    ],
+)  # fmt: skip
+def test_options_that_name_nothing_are_a_line(made, arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([arguments[0], "made", "--root", str(made), *arguments[1:]]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    option = next(one for one in arguments if one.startswith("--") and one not in ("--kind", "--test"))
+    assert option in error
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_study(root, num_bags=(50, 100), replicates=2, with_predictions=True)
+    return root
+
+
+def test_several_metrics_may_be_set_apart_by_spaces(made, capsys):
+    assert main(["tables", "made", "--root", str(made), "--metric", "bag_auc, instance_auc,"]) == 0
+    assert capsys.readouterr().out.count("level") >= 2

@@ -1,14 +1,17 @@
-"""LaTeX tables compile, with booktabs, whatever the study; skipped where there is no LaTeX."""
+"""LaTeX tables are escaped and balanced, and compile with booktabs; the latter is skipped where there is no LaTeX."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
 from make_folds import make_folds
+from make_rows import make_rows
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.tables.study_table import table
+from analysis.tables.latex import escape_latex
+from analysis.tables.study_table import render, table
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}\usepackage{graphicx}\usepackage{longtable}
@@ -47,3 +50,29 @@ def test_booktabs_alone_is_enough_for_a_wide_table(tmp_path):
     stops = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in ENGINE else []
     done = subprocess.run([ENGINE, *stops, "one.tex"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_is_escaped_and_balanced():
+    rows = make_rows([
+        ({"method": "none", "num_bags": 50}, [0.80, 0.81, 0.82, 0.83]),
+        ({"method": "a_b & 50% {x}~^\\#$", "num_bags": 50}, [0.90, 0.91, 0.92, 0.93]),
+        ({"method": "none", "num_bags": 100, "mean_bag_size": 50}, [0.95]),
+    ])  # fmt: skip
+    text = render(rows, format="latex")
+    body = text[text.index(r"\begin{tabular}") :]
+    bare = re.sub(r"\\[\\&%$#_{}]", "", body)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    for line in body.splitlines():
+        if line.endswith(r"\\") and not line.startswith(r"\multicolumn"):
+            assert len(re.findall(r"(?<!\\)&", line)) == 2
+    assert r"\multicolumn{3}{l}{$K = 50$}" in body
+    assert r"a\_b \& 50\% \{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\#\$" in body
+    for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\textbf{0.915}", r"$\pm$", "(1 of 4)"):
+        assert command in body
+    assert text.isascii()
+
+
+def test_escape_latex_leaves_words_alone():
+    assert escape_latex("plain words, 0.95") == "plain words, 0.95"
+    assert escape_latex("95 %") == r"95 \%"

@@ -1,15 +1,13 @@
-"""Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none; in reports and of searches."""
+"""Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from make_study import make_distillation, make_study
 from scipy import stats
 
-from analysis.cells.search_results import tied_trials
-from analysis.cells.selection import ranked_by_validation, ties_for_first
+from analysis.cells.model_selection import ranked_by_validation, ties_for_first
 from analysis.report.findings import findings, verdict
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.report.report import make_report
@@ -104,15 +102,3 @@ def test_below_five_pairs_there_is_no_verdict_in_report_or_table(rows):
     assert verdict(0.05, 5) == "not told apart (p = 0.05 after Holm)"
     assert verdict(0.0001, 5) == "told apart (p < 0.001 after Holm)"
     assert verdict(float("nan"), 5).startswith("no verdict")
-
-
-def test_trials_that_tie_are_all_named_once():
-    trials = [{"number": i, "config_id": c, "state": "complete", "values": [v]}
-              for i, (c, v) in enumerate([("a", 0.9), ("b", 0.9), ("a", 0.9), ("c", 0.8)])]  # fmt: skip
-    assert [t["config_id"] for t in tied_trials(trials, ["max"])] == ["a", "b"]
-    assert [t["config_id"] for t in tied_trials(trials, ["min"])] == ["c"]
-    assert tied_trials([], ["max"]) == []
-
-
-def test_an_empty_ranking_ties_nothing():
-    assert ties_for_first(pd.DataFrame()) == 0

@@ -1,4 +1,4 @@
-"""Pictures of a search: they hold what the document says, and refuse what they cannot show."""
+"""Figures of a search: they hold what the document says, and refuse what they cannot show."""
 
 import numpy as np
 import pytest

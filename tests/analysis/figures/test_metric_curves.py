@@ -1,32 +1,19 @@
-"""Figures: the curves are the table's cells, labels do not overlap, looks differ in more than colour."""
+"""Curves and points of a metric: they are the table's cells, and labels do not overlap."""
 
-import io
 import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 from make_folds import make_folds
-from make_study import make_study
-from PIL import Image
+from make_study import make_distillation, make_study
+from scipy.special import logit
 
 import analysis
 from analysis.cells.arrange import arrange
-from analysis.figures.figure import figure
-from analysis.figures.files import save_figure
-from analysis.figures.marks import COLOURS, family_marks
+from analysis.figures.marks import COLOURS
 from analysis.figures.metric_curves import draw_metric_curves
 from d2l_study.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    # Configurations 0–3 are none at K=10, 4–7 none at K=50, 8–11 vat at K=10, 12–15 vat at K=50.
-    return make_study(
-        tmp_path_factory.mktemp("runs"),
-        num_bags=(50, 100, 200, 400),
-        missing=((4, 0), *((9, r) for r in range(5))),
-    ).rows()
 
 
 def curves(axis):
@@ -39,20 +26,20 @@ def curves(axis):
     return found
 
 
-def test_curves_are_the_means_of_the_cells(made):
-    figure = draw_metric_curves(made)
+def test_curves_are_the_means_of_the_cells(incomplete):
+    figure = draw_metric_curves(incomplete)
     axes = [a for a in figure.axes if a.get_visible()]
     assert [a.get_title() for a in axes] == ["K = 10", "K = 50"]
-    layout = arrange(made)
+    layout = arrange(incomplete)
     for axis, panel in zip(axes, layout.panels, strict=True):
         wanted = {(c.value, layout.cells[panel, layout.rows[0], c].interval.mean) for c in layout.columns_of(panel)}
         (curve,) = curves(axis)[COLOURS[0]]
         assert set(curve) == wanted
 
 
-def test_bands_are_the_intervals_of_the_cells(made):
-    axis = draw_metric_curves(made).axes[1]
-    layout = arrange(made)
+def test_bands_are_the_intervals_of_the_cells(incomplete):
+    axis = draw_metric_curves(incomplete).axes[1]
+    layout = arrange(incomplete)
     panel = layout.panels[1]
     corners = {round(float(y), 9) for mean_band in axis.collections for y in mean_band.get_paths()[0].vertices[:, 1]}
     for row in layout.rows:
@@ -61,8 +48,8 @@ def test_bands_are_the_intervals_of_the_cells(made):
             assert {round(interval.lower, 9), round(interval.upper, 9)} <= corners
 
 
-def test_a_missing_cell_breaks_its_curve_and_an_incomplete_one_is_hollow(made):
-    first, second = draw_metric_curves(made).axes[:2]
+def test_a_missing_cell_breaks_its_curve_and_an_incomplete_one_is_hollow(incomplete):
+    first, second = draw_metric_curves(incomplete).axes[:2]
     vat = COLOURS[1]
     assert [[x for x, _ in piece] for piece in curves(first)[vat]] == [[200, 400]]
     assert [[x for x, _ in piece] for piece in curves(second)[vat]] == [[50, 100, 200, 400]]
@@ -70,7 +57,7 @@ def test_a_missing_cell_breaks_its_curve_and_an_incomplete_one_is_hollow(made):
     assert hollow == [50]
 
 
-def test_the_note_says_what_the_interval_is_the_count_and_what_is_not_there(made, tmp_path):
+def test_the_note_says_what_the_interval_is_the_count_and_what_is_not_there(incomplete, tmp_path):
     def note(name, root, **arguments):
         return " ".join(draw_metric_curves(analysis.load(name, root), **arguments).get_supxlabel().split())
 
@@ -83,8 +70,8 @@ def test_the_note_says_what_the_interval_is_the_count_and_what_is_not_there(made
     )
 
 
-def test_ticks_stand_at_the_numbers_of_bags_and_do_not_touch(made):
-    figure = draw_metric_curves(made)
+def test_ticks_stand_at_the_numbers_of_bags_and_do_not_touch(incomplete):
+    figure = draw_metric_curves(incomplete)
     figure.draw_without_rendering()
     for axis in figure.axes:
         labels = axis.get_xticklabels()
@@ -125,32 +112,13 @@ def test_a_single_number_of_bags_gives_points_with_error_bars(tmp_path, scale):
     assert [text.get_text() for text in first.texts] == ["missing"]
 
 
-def test_looks_differ_without_colour():
-    for families in ([f"m{i}" for i in range(9)], ["none", "a", "a", "b", "b", "c", "c", "d", "d"]):
-        looks = family_marks(families)
-        assert len({(m.marker, str(m.line)) for m in looks}) == len(families)
-    assert len({m.colour for m in family_marks([f"m{i}" for i in range(9)])}) == 9
-    shared = family_marks(["none", "a", "a"])
-    assert shared[1].colour == shared[2].colour != shared[0].colour
-
-
-def test_each_format_is_what_its_suffix_says(made, tmp_path):
-    figure = draw_metric_curves(made)
-    png, svg, pdf = (save_figure(figure, tmp_path / f"auc.{s}").read_bytes() for s in ("png", "svg", "pdf"))
-    with Image.open(io.BytesIO(png)) as image:
-        assert image.width > 1000
-        assert len(np.unique(np.asarray(image.convert("L")))) > 50
-    assert svg.startswith(b"<?xml") and b"</svg>" in svg
-    assert pdf.startswith(b"%PDF-")
-    once, again = (save_figure(draw_metric_curves(made), tmp_path / f"{i}.svg").read_bytes() for i in range(2))
-    assert once == again
-
-
-def test_the_axis_of_an_auc_ends_at_one(made):
-    lower, upper = draw_metric_curves(made.assign(bag_auc=made["bag_auc"].clip(upper=0.99) + 0.01)).axes[0].get_ylim()
+def test_the_axis_of_an_auc_ends_at_one(incomplete):
+    lower, upper = (
+        draw_metric_curves(incomplete.assign(bag_auc=incomplete["bag_auc"].clip(upper=0.99) + 0.01)).axes[0].get_ylim()
+    )
     assert upper == 1.0 and lower < 0.95
-    assert draw_metric_curves(made, "bag_nll").axes[0].get_ylim()[1] > 0
-    one = made[made["num_bags"] == 50].assign(bag_auc=1.0)
+    assert draw_metric_curves(incomplete, "bag_nll").axes[0].get_ylim()[1] > 0
+    one = incomplete[incomplete["num_bags"] == 50].assign(bag_auc=1.0)
     axis = draw_metric_curves(one).axes[0]
     assert axis.get_xlim()[1] == 1.0 and not any(line.get_clip_on() for line in axis.get_lines())
 
@@ -163,27 +131,6 @@ def test_a_panel_without_results_says_why(tmp_path):
     assert not first.texts and first.get_xlim() == second.get_xlim()
 
 
-def test_a_written_slide_has_the_pixels_of_its_size(made, tmp_path):
-    for size, wide, high in (("slide", 40 / 3, 7.5), ("page", 7.0, None), ("column", 3.4, None)):
-        with Image.open(save_figure(draw_metric_curves(made, size=size), tmp_path / f"{size}.png")) as image:
-            assert image.width == pytest.approx(220 * wide, abs=1)
-            assert high is None or image.height == pytest.approx(220 * high, abs=1)
-
-
-def test_any_figure_by_its_kind_in_python(made):
-    assert figure(made).axes[0].get_ylabel() == draw_metric_curves(made).axes[0].get_ylabel()
-    assert figure(made, "heatmap", metric="instance_auc", size="slide").get_figwidth() == pytest.approx(40 / 3)
-    for arguments, message in (
-        ({"kind": "curvs"}, "kind curvs: not known; did you mean 'curves'"),
-        ({"kind": "roc", "metric": "bag_auc"}, "metric bag_auc: not of kind roc"),
-        ({"kind": "curves", "sclae": "logit"}, "sclae: no option of a figure; did you mean 'scale'"),
-        ({"kind": "best"}, "came from a file or from MLflow alone"),
-    ):
-        with pytest.raises(UserError, match=message):
-            figure(made, **arguments)
-    assert analysis.figure is figure
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,9 +140,9 @@ def test_any_figure_by_its_kind_in_python(made):
         ({"metric": "bag_nll", "scale": "logit"}, "does not lie in"),
     ],
 )
-def test_what_cannot_be_drawn(made, arguments, message):
+def test_what_cannot_be_drawn(incomplete, arguments, message):
     with pytest.raises(UserError, match=message):
-        draw_metric_curves(made, **arguments)
+        draw_metric_curves(incomplete, **arguments)
 
 
 def test_a_study_without_results_says_so(tmp_path):
@@ -204,7 +151,28 @@ def test_a_study_without_results_says_so(tmp_path):
         draw_metric_curves(rows)
 
 
-def test_a_perfect_mean_is_refused_on_the_logit_scale(made):
+def test_a_perfect_mean_is_refused_on_the_logit_scale(incomplete):
     with pytest.raises(UserError, match="exactly 0 or 1"):
-        draw_metric_curves(made.assign(bag_auc=1.0), scale="logit")
-    draw_metric_curves(made.assign(bag_auc=1.0))
+        draw_metric_curves(incomplete.assign(bag_auc=1.0), scale="logit")
+    draw_metric_curves(incomplete.assign(bag_auc=1.0))
+
+
+def test_ticks_of_a_logit_axis_do_not_touch(tmp_path):
+    figure = draw_metric_curves(make_distillation(tmp_path, num_bags=(50,)).rows(), scale="logit")
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    lower, upper = axis.get_xlim()
+    boxes = [label.get_window_extent() for label, at in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)
+             if lower <= at <= upper]  # fmt: skip
+    assert len(boxes) >= 3
+    drawn = np.concatenate([line.get_xdata() for line in axis.get_lines() if len(line.get_xdata())])
+    inside = drawn[(drawn > 0) & (drawn < 1)]
+    assert logit(upper) - logit(lower) < 1.3 * (logit(inside.max()) - logit(inside.min()))
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_a_narrow_logit_axis_has_ticks_too(distilled):
+    rows = distilled[distilled["stage"] == "teacher"].assign(instance_auc=lambda r: 0.985 + 0.0005 * r["replicate"])
+    axis = draw_metric_curves(rows, "instance_auc", scale="logit").axes[0]
+    lower, upper = axis.get_ylim()
+    assert sum(lower <= at <= upper for at in axis.get_yticks()) >= 2

@@ -4,15 +4,12 @@ import math
 import re
 import warnings
 
-import numpy as np
 import pytest
 from make_folds import make_folds
 from make_study import make_distillation, make_study
 from scipy import stats
 
 import analysis
-from analysis.cells.arrange import arrange
-from analysis.cells.best import compare_with_best, is_tied
 from analysis.cli import main
 from analysis.statistics.delong import delong_test
 from analysis.statistics.paired_tests import corrected_t, holm
@@ -165,29 +162,6 @@ def test_folds_get_the_corrected_test_alone_and_images_are_the_clusters(root):
     (line,) = compare(rows, test="clusters", replicates=[0]).frame().to_dict("records")
     assert line["units"].startswith("12 images, ")
     assert line["lower"] <= line["difference"] <= line["upper"]
-
-
-def test_what_cannot_be_told_from_the_best_is_marked_from_ten_replicates_on(root):
-    rows = analysis.load("twelve", root)
-    near = rows["num_bags"] == 100
-    noise = np.random.default_rng(0).normal(0, 0.01, len(rows))
-    vat = rows["method"] == "vat"
-    partner = rows[~vat].set_index(["num_bags", "replicate"])["bag_auc"]
-    for i in rows.index[near & vat]:  # at n = 100 the arms differ by noise alone
-        rows.loc[i, "bag_auc"] = min(1.0, partner[100, rows.loc[i, "replicate"]] + noise[i])
-    made = table(rows)
-    tests = {place[2].value: test for place, test in made.tested.items()}
-    own = rows.pivot(index="replicate", columns=["num_bags", "method"], values="bag_auc")
-    p = [stats.ttest_rel(own[n]["vat"], own[n]["none"]).pvalue for n in (50, 100)]
-    assert [tests[n].p for n in (50, 100)] == pytest.approx(p)
-    assert [tests[n].p_holm for n in (50, 100)] == pytest.approx(holm(p))
-    assert [is_tied(tests[n]) for n in (50, 100)] == [False, True]
-    text = render(rows)
-    assert "cannot be told from the best" in " ".join(text.split())
-    line = next(line for line in text.splitlines() if line.startswith(("| none ", "| vat ")) and " *0." in line)
-    assert line.count(" *0.") == 1
-    assert r"\underline{0." in render(rows, format="latex")
-    assert compare_with_best(arrange(rows[rows["replicate"] < 9])) == {}
 
 
 def test_the_command_prints_and_writes(root, tmp_path, capsys):

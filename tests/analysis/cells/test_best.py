@@ -1,0 +1,66 @@
+"""Which cells cannot be told from the best."""
+
+import numpy as np
+import pytest
+from make_rows import make_rows
+from make_study import make_study
+from scipy import stats
+from table_lines import table_cells
+
+from analysis.cells.arrange import arrange
+from analysis.cells.best import compare_with_best, is_tied
+from analysis.statistics.paired_tests import holm
+from analysis.tables.study_table import render, table
+
+
+def test_what_cannot_be_told_from_the_best_is_marked_from_ten_replicates_on(tmp_path):
+    rows = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), replicates=12, seed=3).rows()
+    near = rows["num_bags"] == 100
+    noise = np.random.default_rng(0).normal(0, 0.01, len(rows))
+    vat = rows["method"] == "vat"
+    partner = rows[~vat].set_index(["num_bags", "replicate"])["bag_auc"]
+    for i in rows.index[near & vat]:  # at n = 100 the arms differ by noise alone
+        rows.loc[i, "bag_auc"] = min(1.0, partner[100, rows.loc[i, "replicate"]] + noise[i])
+    made = table(rows)
+    tests = {column.value: test for (_, _, column), test in made.tested.items()}
+    own = rows.pivot(index="replicate", columns=["num_bags", "method"], values="bag_auc")
+    p = [stats.ttest_rel(own[n]["vat"], own[n]["none"]).pvalue for n in (50, 100)]
+    assert [tests[n].p for n in (50, 100)] == pytest.approx(p)
+    assert [tests[n].p_holm for n in (50, 100)] == pytest.approx(holm(p))
+    assert [is_tied(tests[n]) for n in (50, 100)] == [False, True]
+    text = render(rows)
+    assert "cannot be told from the best" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if line.startswith(("| none ", "| vat ")) and " *0." in line)
+    assert line.count(" *0.") == 1
+    assert r"\underline{0." in render(rows, format="latex")
+    assert compare_with_best(arrange(rows[rows["replicate"] < 9])) == {}
+
+
+def test_the_best_of_a_column_is_bold_and_lower_can_be_better():
+    rows = make_rows([
+        ({"method": "none", "num_bags": 50}, [0.80, 0.81, 0.82, 0.83]),
+        ({"method": "vat", "num_bags": 50}, [0.90, 0.91, 0.92, 0.93]),
+        ({"method": "none", "num_bags": 100}, [0.95, 0.96, 0.95, 0.96]),
+        ({"method": "vat", "num_bags": 100}, [0.93, 0.94, 0.93, 0.94]),
+    ])  # fmt: skip
+    table = table_cells(render(rows))
+    assert [c.startswith("**") for c in table["none"]] == [False, True]
+    assert [c.startswith("**") for c in table["vat"]] == [True, False]
+    rows["bag_nll"] = rows["bag_auc"]
+    table = table_cells(render(rows, "bag_nll"))
+    assert [c.startswith("**") for c in table["none"]] == [True, False]
+    assert "lower is better" in render(rows, "bag_nll")
+    # With the methods as columns they are compared along the row.
+    turned = table_cells(render(rows, row_key="num_bags", column_key="method"))
+    assert [c.startswith("**") for c in turned["n = 50"]] == [False, True]
+    assert [c.startswith("**") for c in turned["n = 100"]] == [True, False]
+
+
+def test_what_was_not_tested_is_not_said_to_be_told_from_the_best():
+    rng = np.random.default_rng(0)
+    worse, better = 0.6 + 0.01 * rng.random(12), 0.9 + 0.01 * rng.random(12)
+    rows = make_rows([({"method": m, "num_bags": n}, [*values]) for n in (50, 100)
+                    for m, values in (("none", worse), ("vat", better))], replicates=12)  # fmt: skip
+    assert "All others can be told from the best" in " ".join(render(rows).split())
+    rows.loc[(rows["num_bags"] == 50) & (rows["method"] == "none") & (rows["replicate"] < 4), "status"] = "failed"
+    assert "All others that were tested can be told from the best" in " ".join(render(rows).split())

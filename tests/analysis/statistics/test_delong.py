@@ -1,0 +1,77 @@
+"""DeLong's test against its published example, its definition, and its level by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from analysis.statistics.delong import delong_covariance, delong_test
+
+# 113 patients with aneurysmal subarachnoid haemorrhage: outcome (1 poor), WFNS grade, S100β in µg/l. Turck et al.,
+# Intensive Care Medicine 36, 2010; the example data `aSAH` of the R package pROC. The wanted values are what
+# pROC 1.18.0 under R 4.2.2 prints for roc.test(outcome, wfns, s100b, method = "delong") and ci.auc(outcome, s100b).
+OUTCOME = np.array([*map(int, (
+    "00001101001011001011101000000000100110110000000001100010001010011101101111000110100000010000000000001111110001000"
+))])  # fmt: skip
+WFNS = np.array([*map(int, (
+    "11113254125255125225211112121134214541425511241125521251222151125214524414121421232421451154221113125225552445111"
+))])  # fmt: skip
+S100B = np.array([
+    0.13, 0.14, 0.1, 0.04, 0.13, 0.1, 0.47, 0.16, 0.18, 0.1, 0.12, 0.1, 0.44, 0.71, 0.04, 0.08, 0.49, 0.04, 0.07,
+    0.33, 0.09, 0.09, 0.07, 0.11, 0.07, 0.17, 0.07, 0.11, 0.13, 0.19, 0.05, 0.16, 0.41, 0.14, 0.34, 0.35, 0.48, 0.09,
+    0.96, 0.25, 0.5, 0.46, 0.16, 0.07, 0.43, 0.45, 0.11, 0.08, 0.09, 0.86, 0.52, 0.08, 0.06, 0.13, 2.07, 0.1, 0.14,
+    0.15, 0.07, 0.06, 0.77, 0.05, 0.09, 0.3, 0.03, 0.09, 0.04, 0.23, 0.7, 0.09, 0.27, 0.71, 0.08, 0.26, 0.08, 0.16,
+    0.09, 0.13, 0.1, 0.08, 0.11, 0.33, 0.11, 0.28, 0.07, 0.1, 0.32, 0.22, 0.07, 0.05, 0.24, 0.38, 0.1, 0.15, 0.08,
+    0.14, 0.1, 0.07, 0.04, 0.19, 0.56, 0.14, 0.58, 0.32, 0.82, 0.74, 0.15, 0.47, 0.17, 0.44, 0.15, 0.5, 0.48,
+])  # fmt: skip
+
+
+# ---- DeLong
+def test_delong_is_pROCs_on_its_own_example():
+    found = delong_test(OUTCOME, WFNS, S100B)
+    assert (found.first, found.second) == (pytest.approx(0.8236788618, abs=1e-10), pytest.approx(0.7313685637))
+    assert found.z == pytest.approx(2.2089835914, abs=1e-9)
+    assert found.p == pytest.approx(0.0271757822, abs=1e-9)
+    assert (found.lower, found.upper) == (pytest.approx(0.0104061770), pytest.approx(0.1742144192))
+    assert (found.positives, found.negatives) == (41, 72)
+    auc, covariance = delong_covariance(OUTCOME, S100B[None])
+    half = stats.norm.ppf(0.975) * math.sqrt(covariance[0, 0])
+    assert (auc[0] - half, auc[0] + half) == (pytest.approx(0.6301182, abs=1e-7), pytest.approx(0.8326189, abs=1e-7))
+
+
+def test_delong_is_its_definition_written_out_over_all_pairs():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 60)
+    scores = np.round(rng.normal(label, 1.2, (3, 60)), 1)  # rounded, so that there are ties
+    positive, negative = scores[:, label == 1], scores[:, label == 0]
+    wins = (positive[:, :, None] > negative[:, None, :]) + 0.5 * (positive[:, :, None] == negative[:, None, :])
+    m, n = wins.shape[1:]
+    wanted = np.cov(wins.mean(2)) / m + np.cov(wins.mean(1)) / n  # DeLong et al. 1988, equations 4 to 7
+    auc, covariance = delong_covariance(label, scores)
+    np.testing.assert_allclose(auc, [roc_auc_score(label, s) for s in scores])
+    np.testing.assert_allclose(covariance, wanted)
+
+
+def test_delong_holds_its_level_under_no_difference():
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 2
+    shared = rng.normal(label, 1, (1500, 200))
+    p = [delong_test(label, *(one + rng.normal(0, 0.7, (2, 200)))).p for one in shared]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.017)  # three standard errors
+
+
+def test_delong_without_a_difference_and_without_a_class():
+    label = np.arange(20) % 2
+    scores = np.linspace(0, 1, 20)
+    same = delong_test(label, scores, 3 * scores - 1)
+    assert (same.z, same.p, same.difference) == (0.0, 1.0, 0.0)
+    one_class = delong_test(np.ones(5, int), scores[:5], scores[:5])
+    assert math.isnan(one_class.first) and math.isnan(one_class.p)
+    with pytest.raises(ValueError, match="0 or 1"):
+        delong_test(np.array([0, 1, -1]), scores[:3], scores[:3])
+    with pytest.raises(ValueError, match="NaN"):
+        delong_test(label, scores, np.where(label, np.nan, scores))
+    with pytest.raises(ValueError, match="expected"):
+        delong_covariance(label, scores[None, :5])
