@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, search_name
+from d2l_study.study.search.arm_search import search_name
+from d2l_study.study.search.trial import COMPLETE, FAILED, OPEN, PRUNED
 
 Trial = Mapping[str, Any]
 """A trial as the document holds it (`d2l_study.study.search.search`)."""

@@ -14,7 +14,7 @@ from analysis.figures.search_labels import metric_heading, panel_title
 from analysis.figures.sizes import PANEL_HEIGHT
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import in_unit_interval
-from d2l_study.study.search.search import FAILED, PRUNED
+from d2l_study.study.search.trial import FAILED, PRUNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

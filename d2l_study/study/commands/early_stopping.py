@@ -11,7 +11,7 @@ from d2l_study.study.commands.search_trials import planned_replicates
 from d2l_study.study.ledger.run_files import CURVE
 from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.search.pruning import METRIC, Pruner
-from d2l_study.study.search.search import once_complete
+from d2l_study.study.search.trial import once_complete
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import scientific
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -38,7 +38,7 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         expected.add(c.config_id)
         own = c.sections[study.space.stage].to_dict()
         group = json.dumps([c.method, scientific(c.sections["data"])], sort_keys=True)
-        pruner.expect(c.config_id, group, own["steps"] * own.get("generations", 1))
+        pruner.add_trial(c.config_id, group, own["steps"] * own.get("generations", 1))
 
     replicates = planned_replicates(folder, study.plan.configurations, study.plan.replicates)
     for c in study.plan.configurations:
@@ -47,9 +47,9 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         expect(c)
         for replicate in replicates[c.config_id]:
             if ledger.has(c.config_id, replicate):
-                pruner.heard(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
+                pruner.add_points(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
             elif (ended := ledger.pruned(c.config_id, replicate, folder.name)) is not None:
-                pruner.heard(c.config_id, replicate, ended["curve"])
+                pruner.add_points(c.config_id, replicate, ended["curve"])
 
     def ends(request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
         if request.stage != study.space.stage:
@@ -59,7 +59,7 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         if request.config_id not in expected:  # a search has asked for it since
             assert study.search is not None
             expect(next(c for c in study.search.configurations if c.config_id == request.config_id))
-        cause = pruner.judge(request.config_id, request.replicates, step, values)
+        cause = pruner.reason_to_stop(request.config_id, request.replicates, step, values)
         if cause is None:
             return False
         found = pruner.curve(request.config_id)

@@ -13,7 +13,7 @@ from d2l_study import SCIENCE_VERSION as LATEST
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.science_version import Change, changes_of
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.plan.plan import check_extension, extended
+from d2l_study.study.plan.plan import check_extension, keep_replicates
 from d2l_study.study.space.keys import sections_of
 from d2l_study.study.space.space import Space
 
@@ -79,7 +79,7 @@ def is_known(folder: StudyFolder, entries: list[Entry]) -> bool:
 
 def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     """The plan to write: these entries, and what was run of entries that the space no longer has."""
-    now = extended(folder, entries)
+    now = keep_replicates(folder, entries)
     before, ids = folder.plan_or_empty(), _ids(now)
     kept = []
     for entry in before:

@@ -109,10 +109,10 @@ def with_students(plan: list[Entry], gone: Iterable[int]) -> set[int]:
 
 def _configurations_of_space(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
     """What the space of the last `run` asks for, as (arm, config_id)."""
-    from d2l_study.study.search.restore import stored_configurations
+    from d2l_study.study.search.config_json import configurations_of_study
 
     try:
-        return {(c.method, c.config_id) for c in stored_configurations(folder, plan)}
+        return {(c.method, c.config_id) for c in configurations_of_study(folder, plan)}
     except FileNotFoundError as error:
         raise UserError(f"{error}: not there, so what the space no longer has is not known; name arms with --arm, or "
                         "give the study's `run` command again") from None  # fmt: skip

@@ -34,8 +34,8 @@ from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.search.config_json import config_content
 from d2l_study.study.search.fixed_search import write_fixed_search
-from d2l_study.study.search.restore import content_of
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 
@@ -243,7 +243,7 @@ def keep_configurations(study: PreparedStudy) -> None:
     ledger, plan = study.folder.ledger, study.plan
 
     def keep(c: Configuration) -> None:
-        ledger.write_config(c.config_id, content_of(c, study.name))
+        ledger.write_config(c.config_id, config_content(c, study.name))
         for replicate in range(plan.replicates) if c.teaches else ():
             ledger.need_weights(c.config_id, replicate, study.name)
             if replicate in plan.done.get(c.config_id, ()) and not ledger.has_weights(c.config_id, replicate):

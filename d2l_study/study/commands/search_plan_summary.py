@@ -8,7 +8,8 @@ from d2l_study.errors import counted
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 from d2l_study.study.plan.plan import Plan
-from d2l_study.study.search.search import OPEN, Search
+from d2l_study.study.search.search import Search
+from d2l_study.study.search.trial import OPEN
 from d2l_study.study.space.schedules import RUNGS, WARM_UP
 from d2l_study.study.space.space import Space
 
@@ -41,8 +42,8 @@ def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
     """Print what a search will do, how, and how far it is."""
     search, options, plan = study.search, study.space.search, study.plan
     assert search is not None and options is not None
-    arms = list(dict.fromkeys(problem.label for problem in search.problems))
-    fixed = [problem.label for problem in search.problems if not problem.distributions]
+    arms = list(dict.fromkeys(problem.label for problem in search.arm_searches))
+    fixed = [problem.label for problem in search.arm_searches if not problem.distributions]
     print(f"{study.name}: {study.space.description}")
     ended = [t for t in search.trials if t.state != OPEN]
     runs = search.budget * plan.replicates
@@ -74,12 +75,12 @@ def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
 
 def _distribution_lines(search: Search) -> list[str]:
     arms: dict[tuple[str, str], list[str]] = {}
-    for problem in search.problems:
+    for problem in search.arm_searches:
         for key, distribution in problem.distributions.items():
             names = arms.setdefault((key, distribution.text), [])
             if problem.arm not in names:
                 names.append(problem.arm)
-    every = {problem.arm for problem in search.problems}
+    every = {problem.arm for problem in search.arm_searches}
     return [
         f"{key} ∈ {text}" + ("" if set(names) == every else f"  ({', '.join(names)})")
         for (key, text), names in arms.items()

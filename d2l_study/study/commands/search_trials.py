@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import work
-from d2l_study.study.plan.plan import Plan, committed, extended
-from d2l_study.study.search.search import Trial
+from d2l_study.study.plan.plan import Plan, committed_replicates, keep_replicates
+from d2l_study.study.search.trial import Trial
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.trial_queue import SearchQueue
@@ -23,7 +23,7 @@ def begin_search(study: PreparedStudy) -> None:
     """Before the trials of a search: tell it what has ended since, and open again what is to be trained further."""
     if study.search is None:
         return
-    study.search.settle(planned_replicates(study.folder, study.search.configurations, study.plan.replicates))
+    study.search.tell_ended(planned_replicates(study.folder, study.search.configurations, study.plan.replicates))
     study.search.reopen([trial.configuration.config_id for trial in study.plan.trials()])
 
 
@@ -35,13 +35,13 @@ def typical_work(study: PreparedStudy) -> float:
 
 def varied_keys(study: PreparedStudy, known: Sequence[str]) -> list[str]:
     """The flat names of the keys that vary; known: those of the plan, which is empty before a search has asked."""
-    return list(known) or (list(study.search.frame.varied) if study.search is not None else [])
+    return list(known) or (list(study.search.varied_keys.varied) if study.search is not None else [])
 
 
 def planned_replicates(folder: StudyFolder, found: Sequence[Configuration], replicates: int) -> dict[str, list[int]]:
     """config_id -> the replicates that the study has of it: those asked for now, and those of earlier commands."""
     entries = Plan(list(found), replicates).entries()
-    return {entry["config_id"]: entry["replicates"] for entry in extended(folder, entries)}
+    return {entry["config_id"]: entry["replicates"] for entry in keep_replicates(folder, entries)}
 
 
 def search_queue(
@@ -71,7 +71,7 @@ def search_queue(
                 continue
             replicates[c.config_id] = list(range(plan.replicates))
             weights = (c.teaches or study.space.keep_weights == "all") and c.stage != "attention"
-            done = committed(folder.ledger, c.config_id, weights)
+            done = committed_replicates(folder.ledger, c.config_id, weights)
             missing = [r for r in replicates[c.config_id] if r not in done]
             if missing:
                 requests.append(make_request(c, missing))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.plan.cost import work
-from d2l_study.study.plan.plan import spread
+from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 
@@ -24,7 +24,7 @@ def make_trial_requests(
     in_one = study.search is not None or study.space.schedule != "none"
     requests = [
         (work(c) * len(replicates), make_trial_request(study, c, replicates, code_version))
-        for c, replicates in spread(trials, 1 if in_one else concurrent)
+        for c, replicates in split_for_slots(trials, 1 if in_one else concurrent)
     ]
     requests.sort(key=lambda item: (item[1].stage != "teacher", -item[0]))
     return [request for _, request in requests], {trial_key(request): weight for weight, request in requests}

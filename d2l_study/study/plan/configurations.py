@@ -1,7 +1,6 @@
-"""From a space to what it trains: every configuration with its identity, and of which others it needs the results.
+"""The configurations of a space: every point with its identity, its label, and the teachers that it learns from.
 
-In a space of students the plan holds the teachers too, each once, however many students learn from it, and then the
-reference rows.
+In a space of students these are the teachers, each once for all of its students, the students, and the reference rows.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from d2l_study.study.space.keys import dataset_defaults, flat_names, scientific
 from d2l_study.study.space.space import Space
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
-"""The checksum of the data pool: one for all, one for each data set's name, or a function of the data section."""
+"""The checksum of the data pool: one text for all, data set -> text, or a function of the section `data`."""
 
 SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
 STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle")
@@ -30,8 +29,9 @@ STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle
 
 
 @dataclass(frozen=True)
-class _Point:
-    """A configuration before it is compared with the others; the rest as in `Configuration`."""
+class _Unlabelled:
+    """A configuration before it gets its label, which depends on the others. The fields are those of
+    `Configuration`."""
 
     config_id: str
     stage: str
@@ -44,48 +44,52 @@ class _Point:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """How the configurations of a space are shown: the flat names of its keys, those that vary in the study, and
-    (stage, method) -> those that vary within the arm."""
+class VariedKeys:
+    """The keys that vary in a study, by which its configurations are labelled.
 
-    names: Mapping[tuple[str, str], str]
+    flat_names: (section, key) -> flat name; varied: flat names of the keys that vary in the study; within_arm: (stage,
+    method) -> those that vary within the arm.
+    """
+
+    flat_names: Mapping[tuple[str, str], str]
     varied: tuple[str, ...]
-    within: Mapping[tuple[str, str], tuple[str, ...]]
+    within_arm: Mapping[tuple[str, str], tuple[str, ...]]
 
 
 def configurations(space: Space, checksum: Checksum) -> list[Configuration]:
     """Every configuration of a space: by stage, then in the order of the arms, the last axis moving fastest.
 
-    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms
-    appears in both, with one id. Of a search whose sampler chooses the points, draws that stand for them.
+    Points of one arm that resolve to the same configuration are kept once. The same configuration in two arms appears
+    in both, with one id. If a sampler chooses the points of the space, these are random draws in their place.
     """
     points = _unique(
         point for method, sections in space.points() for point in _points(space, method, sections, checksum)
     )
-    return _framed(space, _frame(space, points), points)
+    return _labelled(space, _varied_keys(space, points), points)
 
 
-def frame_of(space: Space, checksum: Checksum) -> Frame:
-    """The frame of a space whose points are not known beforehand, from draws that stand for them."""
+def varied_keys_of(space: Space, checksum: Checksum) -> VariedKeys:
+    """The keys that vary in a space whose points are not known beforehand, as random draws show them."""
     points = (point for method, sections in space.points() for point in _points(space, method, sections, checksum))
-    return _frame(space, _unique(points))
+    return _varied_keys(space, _unique(points))
 
 
 def trial_configurations(
-    space: Space, frame: Frame, method: str, sections: dict[str, Options], checksum: Checksum
+    space: Space, varied_keys: VariedKeys, method: str, sections: dict[str, Options], checksum: Checksum
 ) -> list[Configuration]:
-    """What one point of an arm trains: its teachers, if it has any, and last the point itself."""
-    return _framed(space, frame, _unique(_points(space, method, sections, checksum)))
+    """The configurations of one point of an arm: its teachers, if it has any, and last the point itself. sections:
+    section -> its resolved options."""
+    return _labelled(space, varied_keys, _unique(_points(space, method, sections, checksum)))
 
 
-def _unique(points: Iterable[_Point]) -> list[_Point]:
-    unique: dict[tuple[str, str, str], _Point] = {}
+def _unique(points: Iterable[_Unlabelled]) -> list[_Unlabelled]:
+    unique: dict[tuple[str, str, str], _Unlabelled] = {}
     for point in points:
         unique.setdefault((point.stage, point.method, point.config_id), point)
     return sorted(unique.values(), key=lambda point: STAGES.index(point.stage))
 
 
-def _frame(space: Space, points: list[_Point]) -> Frame:
+def _varied_keys(space: Space, points: list[_Unlabelled]) -> VariedKeys:
     names = flat_names(_classes(points))
     everywhere: dict[str, set[Any]] = {}
     within: dict[tuple[str, str], dict[str, set[Any]]] = {}  # (stage, method) -> flat name -> its values
@@ -95,31 +99,32 @@ def _frame(space: Space, points: list[_Point]) -> Frame:
             within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
     varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
     told = {arm: tuple(n for n in varied if len(own.get(n, ())) > 1) for arm, own in within.items()}
-    return Frame(names, varied, told)
+    return VariedKeys(names, varied, told)
 
 
-def _framed(space: Space, frame: Frame, points: Iterable[_Point]) -> list[Configuration]:
+def _labelled(space: Space, varied_keys: VariedKeys, points: Iterable[_Unlabelled]) -> list[Configuration]:
     points = list(points)
     taught = {teacher for point in points for teacher in point.teachers}
     found = []
     for point in points:
-        flat = _flat(point.sections, frame.names)
-        label = _label(point.method, flat, frame.within.get((point.stage, point.method), ()))
+        flat = _flat(point.sections, varied_keys.flat_names)
+        label = _label(point.method, flat, varied_keys.within_arm.get((point.stage, point.method), ()))
         found.append(
             Configuration(
-                point.config_id, point.stage, point.method, point.sections, frame.varied, flat, label, point.checksum,
-                space.base_seed, point.teachers, point.teacher_method, point.student_method, point.config_id in taught,
+                point.config_id, point.stage, point.method, point.sections, varied_keys.varied, flat, label,
+                point.checksum, space.base_seed, point.teachers, point.teacher_method, point.student_method,
+                point.config_id in taught,
             )
         )  # fmt: skip
     return found
 
 
-def _points(space: Space, method: str, sections: dict[str, Options], checksum: Checksum) -> Iterator[_Point]:
+def _points(space: Space, method: str, sections: dict[str, Options], checksum: Checksum) -> Iterator[_Unlabelled]:
     data = _data_checksum(checksum, sections["data"])
 
-    def point(stage: str, method: str, sections: dict[str, Options], **more: Any) -> _Point:
+    def point(stage: str, method: str, sections: dict[str, Options], **more: Any) -> _Unlabelled:
         identity = {name: section.identity() for name, section in sections.items()}
-        return _Point(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
+        return _Unlabelled(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
 
     if not space.pairs:
         yield point("teacher", method, sections)
@@ -145,8 +150,9 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
 
 
 def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Mapping[str, Any]) -> StudentConfig:
-    """The student of a point as the common section has it, without what the arm itself sets: what references train.
-    defaults: of the data set, where they differ (`dataset_defaults`)."""
+    """The options of a point's student without those that the arm sets itself: references are trained with them.
+
+    defaults: those of the data set (`dataset_defaults`)."""
     own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
     values = dict(defaults)
     for key, written in space.sections.get("student", {}).items():
@@ -159,9 +165,9 @@ def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Ma
     return StudentConfig(**values)
 
 
-def _classes(points: Iterable[_Point]) -> dict[str, type[Options]]:
-    """The class of every section that a point has, in the order of the sections, so that a key has one flat name in
-    all stages."""
+def _classes(points: Iterable[_Unlabelled]) -> dict[str, type[Options]]:
+    """Section -> its option class, of all points, in the order of sections: so a key has the same flat name in all
+    stages."""
     found = {name: type(section) for point in points for name, section in point.sections.items()}
     return {name: found[name] for name in ("data", "teacher", "student") if name in found}
 
@@ -183,7 +189,7 @@ def _flat(sections: Mapping[str, Options], names: Mapping[tuple[str, str], str])
 
 
 def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:
-    """Flat names of the keys that somebody wrote, those of the common axes first, then those of the arms."""
+    """The flat names of the keys that the space sets: first the common axes, then the keys of arms."""
     varying = (tuple, Distribution)
     common = [(s, key) for s, keys in space.sections.items() for key, v in keys.items() if isinstance(v, varying)]
     own = [(s, key) for arm in space.methods.values() for s, keys in arm.items() for key in keys]

@@ -1,7 +1,7 @@
-"""How long a study will take: arithmetic counted in passes, seconds per pass learned from earlier results.
+"""The cost model: how long a study will take. It counts passes, and takes seconds per pass from earlier results.
 
-One pass is one instance going once through the feature extractor, forward or backward: the plain training step
-takes 3 (forward, and backward to weights and inputs), the method page's count.
+One pass is one instance that goes through the feature extractor once, forward or backward. A plain training step takes
+3 passes: forward, backward to the weights, backward to the inputs (method page).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.study.plan.plan import Plan, spread
+from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS
 from d2l_study.study.space.resources import Resources
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
     from d2l_study.study.ledger.storage import Storage
 
 PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
-"""Passes of a plain step, and what R_adv adds: a backward pass to the inputs and a training pass of the perturbed
-bag; the power direction a forward pass more, each further iteration a forward and a backward to the inputs."""
+"""Passes of a plain step, and passes that R_adv adds. It takes a backward pass to the inputs and a training step of the
+perturbed bag; the power direction one forward pass more, and each further iteration a forward and a backward pass."""
 
 NETWORK_PASSES = {
     "lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5, "mlp": 0.2, "none": 0.05
 }  # fmt: skip
-"""The cost of a network against the LeNet's on digits; of mlp and none by the count of operations at 1,024
-dimensions, which a plan does not know."""
+"""The cost of a pass through a network, in passes through the LeNet on digits; of mlp and none by the count of
+operations at 1,024 dimensions, which a plan does not know."""
 
 CLASS_MAP = 110.0
-"""A pass of the class map network over a colon image, against one of the LeNet over a digit."""
+"""The cost of a pass of the class map network over a colon image, in passes of the LeNet over a digit."""
 
 SUBSET = 0.05
-"""Passes that R_ent adds: another pooling of the features of the clean pass."""
+"""Passes that R_ent adds: it pools the features of the clean pass once more."""
 
 TEST_IMAGES = VAL_IMAGES = 10_000
-"""Evaluation passes each distinct image once, however many bags hold it: all test images, some validation ones."""
+"""Images of evaluation. Each distinct image is passed once, however many bags hold it."""
 
 PASS_SECONDS = {"cpu": 1.3e-4, "cuda": 2e-6}
 STEP_SECONDS = {"cpu": 4e-3, "cuda": 5e-3}
-"""Built-in constants, before there are results: of a pass, and of a step beyond its passes. CPU: the LeNet on one
-core of an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured, an order of magnitude."""
+"""Seconds of a pass, and of a step beyond its passes, while there are no earlier results. CPU: the LeNet on one core of
+an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured, an order of magnitude."""
 
 TRIAL_SECONDS = 2.0
-"""A trial's own time: its worker, its data, writing its results."""
+"""Seconds of a trial besides its runs: for its worker, its data, and writing its results."""
 
 LEAST_SECONDS = 2.0
-"""Runs that trained for less say nothing of longer ones: what surrounds the steps weighs too much."""
+"""Earlier runs with a shorter training are not counted: most of their time is not spent in steps."""
 
 ENOUGH_RUNS = 3
-"""Earlier runs from which on an estimate is no longer called rough."""
+"""An estimate from fewer earlier runs is called rough."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The arithmetic of one run in passes, and its optimizer steps."""
+    """The work of one run: its optimizer steps, and the passes of training, validation and test."""
 
     steps: float
     training: float
@@ -80,21 +80,19 @@ class Work:
 
 
 def work(configuration: Configuration) -> float:
-    """Predicted arithmetic of one run, in passes of one instance through the feature extractor."""
-    return work_of(_known(configuration), stage=configuration.stage).passes
+    """The predicted work of one run of a configuration, in passes."""
+    return work_of(_values_of(configuration), stage=configuration.stage).passes
 
 
-def _known(configuration: Configuration) -> Mapping[str, Any]:
-    """The flat values of a configuration; where bags are given, with what a fold of them holds."""
+def _values_of(configuration: Configuration) -> Mapping[str, Any]:
+    """The flat values of a configuration; of given bags also how much a fold of them holds."""
     data = configuration.sections["data"]
     return configuration.values | (data.counts() if hasattr(data, "counts") else {})
 
 
 def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
-    """The arithmetic of a run with these flat values (those of a configuration, or of a row of results).
-
-    steps: those that were run, where training stopped early.
-    """
+    """The work of a run. values: flat values of a configuration, or a row of results; steps: those that were run, if
+    training stopped early."""
     if stage != "teacher":
         return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
@@ -115,7 +113,8 @@ def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = 
 
 
 def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Instances of a mean training bag, distinct ones of the validation bags, and test instances."""
+    """The mean number of instances in a training bag, the number of distinct validation instances, and of test
+    instances."""
     if "mean_bag_size" not in values or values["mean_bag_size"] != values["mean_bag_size"]:  # given bags, not drawn
         size = values["train_instances"] / values["train_bags"]
         return float(size), float(values["val_instances"]), float(values["test_instances"])
@@ -125,14 +124,14 @@ def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _seen(values: Mapping[str, Any], size: float, prefix: str) -> float:
-    """Instances that a training step sees of a bag of mean size; the limit is absent, None or NaN where there is
-    none."""
+    """The number of instances that a training step takes of a bag of mean size. Without a limit, the key is absent,
+    None or NaN. prefix: `student_` for the student's key."""
     limit = values.get(f"{prefix}instances_per_bag")
     return min(size, float(limit)) if limit is not None and limit == limit else size
 
 
 def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
-    """The same of an instance classifier; of attention scores, which need no training, the evaluation."""
+    """The work of a run of a student or a reference. Attention scores need no training, only the evaluation."""
     size, val, test = _sizes(values)
     if "train_instances" not in values:  # drawn bags: instances of bags, and each test image once
         val, test = min(values["val_bags"] * size, VAL_IMAGES), values["test_bags"] * size + TEST_IMAGES
@@ -154,7 +153,10 @@ def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) ->
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted time of what a plan still has to do; rough: by built-in constants or by another device's results."""
+    """The predicted time for the missing runs of a plan.
+
+    rough: whether it rests on built-in constants, few results, or results of another precision; text: for people.
+    """
 
     seconds: float
     rough: bool
@@ -179,10 +181,10 @@ def estimate(
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
     lengths = []
-    for configuration, replicates in spread(trials, slots):
-        one = scale * work_of(_known(configuration), stage=configuration.stage).seconds(resources.kind)
+    for configuration, replicates in split_for_slots(trials, slots):
+        one = scale * work_of(_values_of(configuration), stage=configuration.stage).seconds(resources.kind)
         lengths.append(TRIAL_SECONDS + one * len(replicates))
-    seconds = schedule(lengths, slots)
+    seconds = makespan(lengths, slots)
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:
         packed = " of packed trials, which take less," if resources.pack and resources.kind == "cuda" else ""
@@ -193,9 +195,9 @@ def estimate(
     return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})")
 
 
-def schedule(lengths: list[float], slots: int) -> float:
-    """When the last of the trials ends if each next one, longest first, goes to the slot that is free first
-    (Graham's list scheduling)."""
+def makespan(lengths: list[float], slots: int) -> float:
+    """The time until the last trial ends, if each trial, longest first, goes to the slot that is free first (list
+    scheduling, Graham 1969). lengths: seconds of each trial."""
     free = [0.0] * min(slots, len(lengths))
     for length in sorted(lengths, reverse=True):
         heapq.heapreplace(free, free[0] + length)
@@ -203,7 +205,7 @@ def schedule(lengths: list[float], slots: int) -> float:
 
 
 def earlier_rows(storage: Storage) -> pandas.DataFrame | None:
-    """The rows of all studies under a root that have been compacted, each run once; None if there are none."""
+    """The compacted rows of all studies under a root, each run once; None if there are none."""
     contents = []
     for name in storage.list("studies"):
         try:
@@ -226,7 +228,7 @@ def earlier_rows(storage: Storage) -> pandas.DataFrame | None:
 
 
 def human_seconds(seconds: float) -> str:
-    """A length of time for people: `45 s`, `3 min`, `7 h 20 min`, `3 d 4 h`."""
+    """A duration as text: `45 s`, `3 min`, `7 h 20 min`, `3 d 4 h`."""
     if not math.isfinite(seconds):
         return "unknown"
     if seconds < 1:
@@ -243,8 +245,8 @@ def human_seconds(seconds: float) -> str:
 
 
 def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, int, bool]:
-    """How much slower than the built-in constants earlier runs on such a device were (the median), how many runs
-    say so, and whether they computed in the same precision."""
+    """(factor, runs, alike): the median factor by which earlier runs on such a device took longer than the built-in
+    constants say, how many runs there are, and whether they had the same precision."""
     ratios: dict[str, list[float]] = {}
     if rows is not None and {"train_seconds", "device", "config_id"} <= set(rows.columns):
         done = rows[

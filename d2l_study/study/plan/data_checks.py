@@ -16,8 +16,8 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
+from d2l_study.study.plan.data_key_checks import DataKeyChecks
 from d2l_study.study.plan.data_summary import summary
-from d2l_study.study.plan.idle_data_keys import Alike
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS
 from d2l_study.study.space.space import Space
@@ -33,7 +33,7 @@ def check_data(
     told: lines on the given bags are added to it (`data_summary`); new: the study does not exist, so that what does
     nothing with these data is refused, too (`data_alike`).
     """
-    alike = Alike(space) if new else None
+    key_checks = DataKeyChecks(space) if new else None
     found: dict[str, list[int]] = {}
     pools: dict[tuple[str, int], tuple[BagCollection, list[Replicate]]] = {}
     for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
@@ -44,8 +44,8 @@ def check_data(
             replicates = data.check(pool, space.replicates, space.base_seed)
             _check_references({c.stage for c in mine}, pool, replicates)
             assert isinstance(pool, BagCollection)
-            if alike is not None:
-                alike.check(mine, pool, replicates)
+            if key_checks is not None:
+                key_checks.check(mine, pool, replicates)
             pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
             for replicate in replicates:
                 for reason in undefined_metrics(replicate):

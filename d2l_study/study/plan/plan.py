@@ -1,4 +1,4 @@
-"""The plan of a study: its configurations with their identities, and which of their runs are still to be done.
+"""The plan of a study: its configurations, and which of their runs are still to be done.
 
 A run is (configuration, replicate), a trial is what is missing of one configuration (architecture, decision 1).
 """
@@ -22,7 +22,7 @@ from d2l_study.study.space.space import Space
 
 @dataclass(frozen=True)
 class Trial:
-    """The missing replicates of one configuration: what a worker is handed, whole or in pieces (`spread`)."""
+    """The missing replicates of one configuration. A worker trains them all, or some of them (`split_for_slots`)."""
 
     configuration: Configuration
     replicates: tuple[int, ...]
@@ -34,7 +34,8 @@ class Trial:
 
 @dataclass
 class Plan:
-    """Configurations, the replicates asked of each, and those that the ledger has (config_id -> replicates)."""
+    """The plan of a study. replicates: asked of each configuration; done: config_id -> replicates that need no
+    training."""
 
     configurations: list[Configuration]
     replicates: int
@@ -95,15 +96,17 @@ class Plan:
         ]
 
 
-def spread(trials: Sequence[Trial], places: int) -> list[tuple[Configuration, tuple[int, ...]]]:
-    """What is trained together: all missing replicates of a configuration, unless fewer configurations than there are
-    places for trials can be at work side by side; then replicates are spread over the places. Students wait for their
-    teachers, so each of the two is counted alone."""
+def split_for_slots(trials: Sequence[Trial], slots: int) -> list[tuple[Configuration, tuple[int, ...]]]:
+    """(configuration, replicates) that one worker trains together, for `slots` trials at a time.
+
+    These are all missing replicates of a configuration. But if fewer configurations than slots can be trained at once,
+    the replicates of each are split, so that no slot stays empty. Students wait for their teachers, so teachers and
+    students are counted apart."""
     found = []
     for waits in (False, True):
         side_by_side = [trial for trial in trials if bool(trial.configuration.teachers) == waits]
         runs = sum(len(trial.replicates) for trial in side_by_side)
-        together = runs if len(side_by_side) >= places else math.ceil(runs / places)
+        together = runs if len(side_by_side) >= slots else math.ceil(runs / slots)
         for trial in side_by_side:
             for first in range(0, len(trial.replicates), together):
                 found.append((trial.configuration, trial.replicates[first : first + together]))
@@ -118,10 +121,10 @@ def make_plan(
     pruned_by: str | None = None,
     made_by: str | None = None,
 ) -> Plan:
-    """The plan of a space; what is done is read from the ledger, without one nothing is.
+    """The plan of a space. ledger: where it is read which runs are done; without one none is.
 
-    asked: the configurations of a search so far, instead of those of the space; pruned_by: the study whose runs that
-    were ended early count as done; made_by: the one study whose runs count as done (`--fresh`).
+    asked: the configurations that a search has asked for so far, instead of those of the space; pruned_by: a study,
+    whose runs that it ended early count as done; made_by: the one study whose runs count as done (`--fresh`).
     """
     plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
     if ledger is not None:
@@ -129,7 +132,7 @@ def make_plan(
 
         def look(c: Configuration) -> None:
             with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
-            plan.done[c.config_id] = committed(ledger, c.config_id, with_weights, made_by)
+            plan.done[c.config_id] = committed_replicates(ledger, c.config_id, with_weights, made_by)
             if pruned_by is not None:
                 missing = plan.missing(c)
                 plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
@@ -138,17 +141,19 @@ def make_plan(
     return plan
 
 
-def committed(ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None) -> set[int]:
-    """The replicates of a configuration that are committed (by one study, if it is named); of a teacher for students,
-    with its weights."""
+def committed_replicates(
+    ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None
+) -> set[int]:
+    """The replicates of a configuration that are committed. with_weights: only if their weights are kept too; made_by:
+    only those that this study trained."""
     names = ledger.storage.list(Ledger.config_key(config))
     replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
     return {r for r in replicates if ledger.has_result(config, r, with_weights, made_by)}
 
 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
-    """Refuse to continue a study with other configurations than it was started with; `UserError` shows the
-    difference. The same configurations with any number of replicates are the same study."""
+    """`UserError`, which shows the differences, if a study exists and was started with other configurations. The number
+    of replicates may differ."""
     before, now = folder.plan_or_empty(), entries
     if not before or {(e["method"], e["config_id"]) for e in before} == {(e["method"], e["config_id"]) for e in now}:
         return
@@ -161,8 +166,8 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
     )
 
 
-def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries to write: none of the study's replicates leaves it, when fewer are asked for this time."""
+def keep_replicates(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of a new plan, with all replicates that the study had before, even if fewer are asked for now."""
     before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan_or_empty()}
     return [
         {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
@@ -170,7 +175,7 @@ def extended(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[st
 
 
 def _differences(before: list[dict[str, Any]], now: list[dict[str, Any]], most: int = 8) -> list[str]:
-    """What differs between two plans, one key to a line: `key: values before -> values now`."""
+    """The differences between two plans, one key to a line: `key: values before -> values now`."""
     then_ids, now_ids = ({(e["method"], e["config_id"]) for e in part} for part in (before, now))
     head = (
         f"{len(now_ids - then_ids)} of {len(now_ids)} configurations are new, "

@@ -1,4 +1,4 @@
-"""`resources.precision: auto`, decided once for a study: by the first trial that computes, for all others.
+"""`resources.precision: auto`: the first trial of a study chooses the precision, and all others keep to it.
 
 The number format changes results a little (0.868 against 0.854 in one cell), so that trials which each took the faster
 one of their own node would set arms of two formats beside each other. The decision is a file of the study, which the
@@ -25,7 +25,7 @@ AT_ONCE = 64
 def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) -> str:
     """The precision of a study whose space says `auto`; probed here, for patches of `shape` (C, H, W) on `device`, if
     no trial has decided it. A study of an earlier version, which probed in each trial, keeps that of its first run."""
-    if (known := _known(folder)) is not None:
+    if (known := _recorded(folder)) is not None:
         return known
     found, of = _of_first_run(folder), "the study's first run"
     if found is None:
@@ -35,9 +35,9 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) 
     record = {"precision": found, "by": of, "host": platform.node()}
     key = _key(folder)
     data = records.encode(record)
-    if not folder.storage.put_if_absent(key, data) and _known(folder) is None:
+    if not folder.storage.put_if_absent(key, data) and _recorded(folder) is None:
         folder.storage.put(key, data)  # what is there is damaged
-    return _known(folder) or found
+    return _recorded(folder) or found
 
 
 def check_precision(folder: StudyFolder, asked: str) -> None:
@@ -45,7 +45,7 @@ def check_precision(folder: StudyFolder, asked: str) -> None:
     the one that it has."""
     if asked not in PRECISIONS or not folder.exists():
         return
-    has = _known(folder) or _of_first_run(folder)
+    has = _recorded(folder) or _of_first_run(folder)
     if has is not None and has != asked:
         raise UserError(
             f"resources.precision: {asked} is not allowed: study {folder.name!r} has computed in {has}, and a table "
@@ -58,7 +58,7 @@ def _key(folder: StudyFolder) -> str:
     return f"{folder.key}/precision.json"
 
 
-def _known(folder: StudyFolder) -> str | None:
+def _recorded(folder: StudyFolder) -> str | None:
     try:
         found = read_record(folder.storage, _key(folder), "").get("precision")
     except (FileNotFoundError, DamagedError):

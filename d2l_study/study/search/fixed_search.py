@@ -7,8 +7,9 @@ from typing import Any
 
 from d2l_study.study.ledger.search_document import write_document
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.plan.configurations import Checksum, frame_of, trial_configurations
-from d2l_study.study.search.search import OPEN, once_complete, outcome_of, problems_of
+from d2l_study.study.plan.configurations import Checksum, trial_configurations, varied_keys_of
+from d2l_study.study.search.arm_search import arm_searches
+from d2l_study.study.search.trial import OPEN, once_complete, trial_outcome
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain
 from d2l_study.study.space.space import Space
@@ -17,41 +18,43 @@ from d2l_study.study.space.space import Space
 def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) -> None:
     """Write `search.json` of `method: random` or `grid` from the ledger, in the same form as `search.Search` has it."""
     assert space.search is not None and not space.adaptive
-    options, frame, built = space.search, frame_of(space, checksum), {}  # type: ignore[var-annotated]
+    options, varied_keys, built = space.search, varied_keys_of(space, checksum), {}  # type: ignore[var-annotated]
     searches: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     before = once_complete(folder)
     replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan()}
     grid = options.method == "grid"
-    problems = [replace(p, at={}) if grid else p for p in problems_of(space)]
-    arms = list(dict.fromkeys(p.arm for p in problems))
-    for problem in problems:
+    chosen = [replace(one, at={}) if grid else one for one in arm_searches(space)]
+    arms = list(dict.fromkeys(one.arm for one in chosen))
+    for arm_search in chosen:
         axes = {
-            f"{s}.{k}": v for s, keys in space.arm_keys(problem.arm).items() for k, v in keys.items()
+            f"{s}.{k}": v for s, keys in space.arm_keys(arm_search.arm).items() for k, v in keys.items()
             if isinstance(v, tuple)
         }  # fmt: skip
-        ways = {k: d.to_dict() for k, d in problem.distributions.items()}
+        ways = {k: d.to_dict() for k, d in arm_search.distributions.items()}
         if grid:
             ways = {key: {"choices": list(values)} for key, values in axes.items()}
-        entry = {"arm": problem.arm, "at": plain(problem.at), "distributions": ways}
+        entry = {"arm": arm_search.arm, "at": plain(arm_search.at), "distributions": ways}
         if entry not in searches:
             searches.append(entry)
         number = searches.index(entry)
-        for draw in range(problem.trials):
+        for draw in range(arm_search.trials):
             values = {
                 place: v.draw(".".join(place), space.base_seed, draw) if isinstance(v, Distribution) else v
-                for place, v in problem.values.items()
+                for place, v in arm_search.values.items()
             }
             sections = space.resolve(values, built)
             (*_, target) = [
-                c for c in trial_configurations(space, frame, problem.arm, sections, checksum) if c.stage == space.stage
+                c
+                for c in trial_configurations(space, varied_keys, arm_search.arm, sections, checksum)
+                if c.stage == space.stage
             ]
             named = {".".join(place): value for place, value in values.items()}
-            outcome = outcome_of(folder, target.config_id, replicates.get(target.config_id, ()), options.names)
+            outcome = trial_outcome(folder, target.config_id, replicates.get(target.config_id, ()), options.names)
             state, found, cause, partial = outcome or (OPEN, None, None, None)
             count = sum(t["search"] == number for t in trials)
             trials.append({
-                "number": len(trials), "search": number, "trial": count, "arm": problem.arm, "at": entry["at"],
+                "number": len(trials), "search": number, "trial": count, "arm": arm_search.arm, "at": entry["at"],
                 "params": {key: named[key] for key in ways}, "config_id": target.config_id, "label": target.label,
                 "asked": 2 * count, "state": state, "values": found, "cause": cause, "partial": partial,
                 "told": 2 * count + 1 if outcome else None, "trial_id": target.config_id[:10],

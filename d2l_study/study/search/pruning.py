@@ -1,14 +1,13 @@
-"""Which trials are ended early: by asynchronous successive halving, or by the median of the others.
+"""The pruner: which trials are stopped early, by asynchronous successive halving or by the median of the others.
 
 `asha` (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"): a trial that reaches a rung (1/9 and
 1/3 of its steps) goes on if it is among the best third of those that have reached it.
 `median` (Golovin et al. 2017, "Google Vizier", section 3.2.2): a trial is ended if its best value so far is below the
 median of the others' running averages up to the same point; not before a third of its steps.
 
-Both look at the mean over replicates of the validation AUC, compare only trials of one group (one arm at one point of
-the data), and end nobody before three others have got as far. What they know is the curves, so it is read again from
-the ledger when a study goes on.
-"""
+Both rules take the mean over replicates of the validation AUC, compare trials of one group only (one arm at one point
+of the data), and stop no trial before three others have got as far. They depend on the curves alone, so that a study
+that goes on reads these from the ledger and decides as before."""
 
 from __future__ import annotations
 
@@ -29,7 +28,11 @@ METRIC = "val_bag_auc"
 
 @dataclass
 class Curve:
-    """Validation AUC of one configuration, by replicate: step -> value. steps: of a whole run."""
+    """The validation AUC of one configuration.
+
+    group: it is compared within; steps: optimizer steps of a whole run; points: replicate -> step -> value; done:
+    replicates whose training has ended.
+    """
 
     group: str
     steps: int
@@ -37,7 +40,8 @@ class Curve:
     done: set[int] = field(default_factory=set)
 
     def best(self, share: float) -> float | None:
-        """The mean over replicates of the best value up to a share of the steps; None if one is not that far."""
+        """The mean over replicates of the best value up to a share of the steps; None if a replicate has no value
+        yet."""
         values = []
         for points in self.points.values():
             there = [value for step, value in points.items() if step <= share * self.steps + 1e-9]
@@ -47,7 +51,7 @@ class Curve:
         return sum(values) / len(values) if values else None
 
     def average(self, share: float) -> float | None:
-        """The mean over replicates of the running average up to a share of the steps."""
+        """The mean over replicates of the average of the values up to a share of the steps; None as for `best`."""
         values = []
         for points in self.points.values():
             there = [value for step, value in points.items() if step <= share * self.steps + 1e-9]
@@ -58,13 +62,13 @@ class Curve:
 
     @property
     def reached(self) -> float:
-        """The share of its steps that every replicate has done; one that stopped by itself has done all."""
+        """The share of the steps that every replicate has done. One whose training has ended has done all."""
         last = (self.steps if r in self.done else max(points, default=0) for r, points in self.points.items())
         return min(last, default=0) / self.steps
 
 
 class Pruner:
-    """Hears the curves of all trials and says which to end."""
+    """Knows the curves of all trials, and decides which to stop. rule: asha or median."""
 
     def __init__(self, rule: str) -> None:
         if rule not in RULES:
@@ -73,12 +77,13 @@ class Pruner:
         self._curves: dict[str, Curve] = {}
         self._rungs: dict[str, int] = {}  # config -> rungs that it has passed
 
-    def expect(self, config: str, group: str, steps: int) -> None:
-        """A trial that may report: its group, and the optimizer steps of each of its runs."""
+    def add_trial(self, config: str, group: str, steps: int) -> None:
+        """Add a trial. group: it is compared with the trials of the same group; steps: optimizer steps of each of its
+        runs."""
         self._curves.setdefault(config, Curve(group, steps))
 
-    def heard(self, config: str, replicate: int, points: Sequence[Mapping[str, Any]], done: bool = False) -> None:
-        """Points of a run's curve; done: there are no more."""
+    def add_points(self, config: str, replicate: int, points: Sequence[Mapping[str, Any]], done: bool = False) -> None:
+        """Add points to a run's curve (`step` and metrics). done: the run has ended."""
         known = self._curves[config].points.setdefault(replicate, {})
         if done:
             self._curves[config].done.add(replicate)
@@ -90,22 +95,23 @@ class Pruner:
     def curve(self, config: str) -> Curve:
         return self._curves[config]
 
-    def judge(self, config: str, replicates: Sequence[int], step: int, values: Mapping[int, Mapping[str, float]]) -> (
-        str | None
-    ):  # fmt: skip
-        """Hear a report of the replicates at work; returns why the trial is to be ended, or None."""
+    def reason_to_stop(
+        self, config: str, replicates: Sequence[int], step: int, values: Mapping[int, Mapping[str, float]]
+    ) -> str | None:
+        """Why a trial is to be stopped after a report of its replicates, or None. values: replicate -> metric ->
+        value."""
         curve = self._curves.get(config)
         if curve is None:
             return None
         for replicate, found in values.items():
-            self.heard(config, replicate, [{"step": int(found.get("step", step)), **found}])
+            self.add_points(config, replicate, [{"step": int(found.get("step", step)), **found}])
         share = step / curve.steps
         if share >= 1 or any(not curve.points.get(r) for r in replicates):
             return None
         return self._halving(config, curve, share) if self.rule == "asha" else self._median(config, curve, share)
 
     def _others(self, config: str, curve: Curve, share: float) -> list[Curve]:
-        """The curves of the group, but this one, that have got as far."""
+        """The other curves of the group that have got as far."""
         group = [c for name, c in self._curves.items() if name != config and c.group == curve.group]
         return [c for c in group if c.points and c.reached >= share - 1e-9]
 

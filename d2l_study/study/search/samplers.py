@@ -1,8 +1,8 @@
-"""Points proposed by Optuna's samplers, as a function of what was asked and told.
+"""Optuna's samplers, which propose the points of a search from its earlier trials.
 
-No sampler state is stored: the draws of each proposal are seeded by base seed, search and number (architecture,
-decision 6), and what a sampler has learned is rebuilt from the trials. So a search that goes on after a kill proposes
-what it would have proposed, start-up draws never repeat, and nothing is unpickled.
+No state of a sampler is stored. The draws of each proposal are seeded by base seed, search and number (architecture,
+decision 6), and what a sampler has learned is rebuilt from the trials. So a search that was killed goes on with the
+points that it would have proposed anyway, its draws never repeat, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from typing import Any
 from d2l_study.study.space.distributions import Distribution
 
 LEAST_KNOWN = 2
-"""Finished trials without which a sampler still draws at random, beyond the start-up."""
+"""A sampler draws at random until so many trials have finished, also after the start-up."""
 
 
 @dataclass
-class Told:
-    """What a sampler knows of a trial, in the order of `number`.
+class ObservedTrial:
+    """What a sampler knows of an earlier trial.
 
-    state: asked, complete, failed or pruned; asked, told: when, counted in events of the search; partial: (step,
-    value) of a pruned one.
+    params: "section.key" -> value; state: asked, complete, failed or pruned; values: of the metrics, None unless
+    complete; asked_at, told_at: when it was asked for and when its result was told, counted in events of the search;
+    partial: (step, value) of a pruned one.
     """
 
     number: int
     params: dict[str, Any]
     state: str
     values: list[float] | None
-    asked: int
-    told: int | None
+    asked_at: int
+    told_at: int | None
     partial: tuple[int, float] | None = None
 
 
 class Sampler:
-    """Proposes the points of one search. distributions: "section.key" -> distribution."""
+    """Proposes the points of one search.
+
+    method: tpe, gp or cmaes; distributions: "section.key" -> distribution; goals: max or min, for each metric; startup:
+    how many points are drawn at random first; base_seed, name: of the study and the search, for the seeds.
+    """
 
     def __init__(
         self, method: str, distributions: Mapping[str, Distribution], goals: Sequence[str], startup: int,
@@ -47,8 +52,8 @@ class Sampler:
         self.base_seed, self.name = base_seed, name
         self._replay: _Replay | None = None
 
-    def propose(self, number: int, trials: Sequence[Told]) -> dict[str, Any]:
-        """The point of that number, 0 …, given all trials before it."""
+    def propose(self, number: int, trials: Sequence[ObservedTrial]) -> dict[str, Any]:
+        """The point number 0, 1, … of the search, "section.key" -> value. trials: all before it, in their order."""
         if number < self.startup:  # the same draws in every arm, and as `method: random` has them
             return {key: d.draw(key, self.base_seed, number) for key, d in self.distributions.items()}
         with warnings.catch_warnings():
@@ -102,8 +107,8 @@ class Sampler:
                 found[key] = FloatDistribution(d.low, d.high, log=d.log)
         return found
 
-    def frozen(self, trial: Told, running: bool = False) -> Any:
-        """The trial as Optuna keeps it; running: as it was before it was told."""
+    def frozen(self, trial: ObservedTrial, running: bool = False) -> Any:
+        """The trial as Optuna's `FrozenTrial`; running: as it was before its result was told."""
         from optuna.trial import TrialState, create_trial
 
         states = {"asked": TrialState.RUNNING, "complete": TrialState.COMPLETE, "failed": TrialState.FAIL,
@@ -118,17 +123,17 @@ class Sampler:
 
 
 class _Replay:
-    """CMA-ES keeps its mean and covariance with Optuna's trials, so asks and tells are carried out again in their
-    order."""
+    """Asks and tells of earlier trials, which are repeated in their order: Optuna keeps the mean and covariance of
+    CMA-ES with its trials."""
 
     def __init__(self, owner: Sampler) -> None:
         self.owner = owner
         self._study = owner.study(owner.sampler(0))
         self._events = -1  # the last one carried out
 
-    def propose(self, number: int, trials: Sequence[Told]) -> dict[str, Any]:
-        events = [(t.asked, "ask", t) for t in trials]
-        events += [(t.told, "tell", t) for t in trials if t.told is not None]
+    def propose(self, number: int, trials: Sequence[ObservedTrial]) -> dict[str, Any]:
+        events = [(t.asked_at, "ask", t) for t in trials]
+        events += [(t.told_at, "tell", t) for t in trials if t.told_at is not None]
         for at, what, trial in sorted(events, key=lambda event: event[0]):
             if at <= self._events:
                 continue
@@ -145,7 +150,7 @@ class _Replay:
         self._study.sampler = self.owner.sampler(number)
         return self._study.ask(self.owner.optuna_distributions()).params
 
-    def _tell(self, trial: Told) -> None:
+    def _tell(self, trial: ObservedTrial) -> None:
         from optuna.trial import TrialState
 
         if trial.state == "complete":

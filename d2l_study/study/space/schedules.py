@@ -14,7 +14,7 @@ WARM_UP = 1 / 3
 """Share of its steps before which `median` judges no trial."""
 
 
-def first_judgement(rule: str, steps: int, every: int) -> int | None:
+def earliest_stop(rule: str, steps: int, every: int) -> int | None:
     """The first optimizer step at which a rule can end a trial of `steps` steps, which is validated `every` so many;
     None if it is validated too seldom to be ended early."""
     shares = RUNGS if rule == "asha" else (WARM_UP,)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.schedules import first_judgement
+from d2l_study.study.space.schedules import earliest_stop
 from d2l_study.study.space.space import Space
 
 
@@ -76,6 +76,6 @@ def check_schedule(schedule: str, sections: Mapping[str, Options]) -> None:
     section = "student" if "student" in sections else "teacher"
     own = sections[section].to_dict()
     steps, every = own["steps"] * own.get("generations", 1), own["eval_every"]
-    if schedule != "none" and first_judgement(schedule, steps, every) is None:
+    if schedule != "none" and earliest_stop(schedule, steps, every) is None:
         raise UserError(f"schedule: {schedule!r} is not allowed: of {steps} steps, validated every {every}, it could "
                         f"end none early; expected {section}.eval_every ≤ {max(1, steps // 3)}")  # fmt: skip

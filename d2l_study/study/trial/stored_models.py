@@ -123,10 +123,11 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
 
 def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
     """The replicate to take, and why."""
-    from d2l_study.study.plan.plan import committed
+    from d2l_study.study.plan.plan import committed_replicates
 
     name = trial_id(config)
-    rows = {r: record["row"] for r in sorted(committed(ledger, config)) if (record := ledger.read(config, r))}
+    done = sorted(committed_replicates(ledger, config))
+    rows = {r: record["row"] for r in done if (record := ledger.read(config, r))}
     if not rows:
         raise UserError(f"trial {name}: none of its runs is finished")
     if replicate is not None and replicate not in rows:
@@ -219,11 +220,11 @@ def _short(name: str, among: Iterable[str]) -> str:
 
 def _describe(ledger: Ledger, config: str) -> str:
     """The stage of a configuration, and how many of its runs are finished."""
-    from d2l_study.study.plan.plan import committed
+    from d2l_study.study.plan.plan import committed_replicates
 
     try:
         stage = ledger.read_config(config)["stage"]
     except (OSError, KeyError, json.JSONDecodeError):
         stage = "nothing finished"
-    count = len(committed(ledger, config))
+    count = len(committed_replicates(ledger, config))
     return f"{stage}, {count} replicate{'s' if count != 1 else ''}"

@@ -16,7 +16,8 @@ from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
-    from d2l_study.study.search.search import Search, Trial
+    from d2l_study.study.search.search import Search
+    from d2l_study.study.search.trial import Trial
 
 
 class TrialQueue:
@@ -130,7 +131,7 @@ class SearchQueue(TrialQueue):
         while True:
             request = super().next()
             for blocked in self.blocked:  # a teacher of theirs failed: the search is told that they have, too
-                self._search.settle(self._planned, blocked.config_id)
+                self._search.tell_ended(self._planned, blocked.config_id)
             if request is not None or not self._left_to_ask or len(self._search.open) >= self._concurrent:
                 return request
             trial = self._search.ask()
@@ -139,8 +140,8 @@ class SearchQueue(TrialQueue):
                 return None
             self._left_to_ask -= 1
             self.add(self._make(trial))
-            self._search.settle(self._planned, trial.config_id)  # its runs may be there, of this study or another
+            self._search.tell_ended(self._planned, trial.config_id)  # its runs may be there, of this study or another
 
     def trial_ended(self, request: TrialRequest) -> None:
         super().trial_ended(request)
-        self._search.settle(self._planned, request.config_id)
+        self._search.tell_ended(self._planned, request.config_id)

@@ -33,7 +33,7 @@ def made(root, looks):
             value = 0.8 + 0.01 * trial.number + shift
             row = {"status": "done", "val_bag_auc": value, "instance_auc": value, "bag_auc": value, "made_by": "s"}
             folder.ledger.commit(trial.config_id, r, row, {})
-        search.settle({t.config_id: [0, 1, 2] for t in search.trials})
+        search.tell_ended({t.config_id: [0, 1, 2] for t in search.trials})
     folder.write(space.text, {"space": space.to_dict()}, Plan(search.configurations, 3).entries())
     return folder
 

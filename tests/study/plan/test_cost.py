@@ -18,7 +18,7 @@ from d2l_study.study.plan.cost import (
     earlier_rows,
     estimate,
     human_seconds,
-    schedule,
+    makespan,
     work,
     work_of,
 )
@@ -100,9 +100,9 @@ def test_work_grows_with_bags_steps_and_regularizers(plan: Plan) -> None:
 
 
 def test_trials_go_to_the_slot_that_is_free_first() -> None:
-    assert schedule([3, 3, 2, 2, 2], 1) == 12
-    assert schedule([3, 3, 2, 2, 2], 2) == 7  # 3+2+2 | 3+2: longest first
-    assert schedule([5, 1], 8) == 5
+    assert makespan([3, 3, 2, 2, 2], 1) == 12
+    assert makespan([3, 3, 2, 2, 2], 2) == 7  # 3+2+2 | 3+2: longest first
+    assert makespan([5, 1], 8) == 5
 
 
 def test_without_results_an_estimate_is_a_rough_guess(plan: Plan) -> None:

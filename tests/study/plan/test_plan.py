@@ -16,8 +16,8 @@ from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
-from d2l_study.study.plan.plan import Plan, check_extension, extended, make_plan
-from d2l_study.study.search.restore import content_of
+from d2l_study.study.plan.plan import Plan, check_extension, keep_replicates, make_plan
+from d2l_study.study.search.config_json import config_content
 from d2l_study.study.space.space import Space
 
 
@@ -76,7 +76,7 @@ def test_points_that_resolve_to_the_same_are_kept_once(load: Any) -> None:
 
 def test_a_configuration_can_be_built_again_from_what_is_kept(load: Any) -> None:
     found = configurations(load(), "data")[-1]
-    kept = json.loads(json.dumps(content_of(found, "mine")))
+    kept = json.loads(json.dumps(config_content(found, "mine")))
     assert TeacherConfig.from_mapping(kept["sections"]["teacher"]) == found.sections["teacher"]
     assert (kept["data_checksum"], kept["base_seed"], kept["stage"]) == ("data", 1, "teacher")
 
@@ -138,7 +138,7 @@ def test_the_same_plan_and_more_or_fewer_replicates_continue_a_study(load: Any, 
     for replicates in (3, 20, 1):
         entries = make_plan(load(replicates=replicates), "data").entries()
         check_extension(folder, entries)
-        assert {len(e["replicates"]) for e in extended(folder, entries)} == {max(3, replicates)}
+        assert {len(e["replicates"]) for e in keep_replicates(folder, entries)} == {max(3, replicates)}
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,16 @@
 import pytest
 
 from d2l_study.study.search.pruning import Pruner
-from d2l_study.study.space.schedules import first_judgement
+from d2l_study.study.space.schedules import earliest_stop
 
 
 def pruner(rule, others, group="vat", steps=900):
     """Others are curves by name: step -> AUC, of one finished replicate."""
     made = Pruner(rule)
     for name, curve in others.items():
-        made.expect(name, group, steps)
-        made.heard(name, 0, [{"step": s, "val_bag_auc": v} for s, v in curve.items()], done=True)
-    made.expect("me", "vat", 900)
+        made.add_trial(name, group, steps)
+        made.add_points(name, 0, [{"step": s, "val_bag_auc": v} for s, v in curve.items()], done=True)
+    made.add_trial("me", "vat", 900)
     return made
 
 
@@ -24,7 +24,7 @@ THREE = {"a": flat(0.9), "b": flat(0.8), "c": flat(0.7)}
 
 
 def judge(made, step, *values):
-    return made.judge(
+    return made.reason_to_stop(
         "me", range(len(values)), step, {r: {"step": step, "val_bag_auc": v} for r, v in enumerate(values)}
     )
 
@@ -47,7 +47,7 @@ def test_halving_judges_at_rungs_only_and_each_once():
 
 def test_the_mean_over_replicates_is_judged_and_all_must_have_reported():
     made = pruner("asha", THREE)
-    assert made.judge("me", [0, 1], 100, {0: {"val_bag_auc": 0.2}}) is None  # replicate 1 is further behind
+    assert made.reason_to_stop("me", [0, 1], 100, {0: {"val_bag_auc": 0.2}}) is None  # replicate 1 is further behind
     assert judge(pruner("asha", THREE), 100, 0.7, 1.0) is None  # 0.85
     assert judge(pruner("asha", THREE), 100, 0.7, 0.8) is not None  # 0.75
 
@@ -63,10 +63,10 @@ def test_others_that_have_not_come_as_far_do_not_count():
     short = {name: {100: 0.9} for name in "abc"}
     made = Pruner("asha")
     for name, curve in short.items():
-        made.expect(name, "vat", 900)
-        made.heard(name, 0, [{"step": s, "val_bag_auc": v} for s, v in curve.items()])  # ended at the first rung
-    made.expect("me", "vat", 900)
-    made.heard("me", 0, [{"step": 100, "val_bag_auc": 0.95}])
+        made.add_trial(name, "vat", 900)
+        made.add_points(name, 0, [{"step": s, "val_bag_auc": v} for s, v in curve.items()])  # ended at the first rung
+    made.add_trial("me", "vat", 900)
+    made.add_points("me", 0, [{"step": 100, "val_bag_auc": 0.95}])
     assert judge(made, 300, 0.2) is None
 
 
@@ -83,4 +83,4 @@ def test_the_median_is_of_running_averages_and_waits_for_a_third():
      ("asha", 900, 450, 450), ("median", 900, 100, 300), ("median", 900, 1000, None)],
 )  # fmt: skip
 def test_the_first_step_at_which_a_trial_can_end(rule, steps, every, first):
-    assert first_judgement(rule, steps, every) == first
+    assert earliest_stop(rule, steps, every) == first

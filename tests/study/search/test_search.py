@@ -12,8 +12,9 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
-from d2l_study.study.search.samplers import Sampler, Told
-from d2l_study.study.search.search import COMPLETE, FAILED, OPEN, PRUNED, Search, once_complete
+from d2l_study.study.search.samplers import ObservedTrial, Sampler
+from d2l_study.study.search.search import Search
+from d2l_study.study.search.trial import COMPLETE, FAILED, OPEN, PRUNED, once_complete
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.space import study_name
@@ -59,7 +60,7 @@ def train(search, trial, found=None, status="done"):
 
 
 def settle(search, replicates=(0, 1)):
-    return search.settle({t.config_id: list(replicates) for t in search.trials})
+    return search.tell_ended({t.config_id: list(replicates) for t in search.trials})
 
 
 def run(search, most=100, at_once=1):
@@ -108,7 +109,7 @@ def test_the_samplers_find_what_random_draws_do_not():
         for k in range(30):
             p = sampler.propose(k, trials)
             told = -(math.log(p["a.x"] / 0.3) ** 2) - (p["a.y"] - 2) ** 2
-            trials.append(Told(k, p, "complete", [told], 2 * k, 2 * k + 1))
+            trials.append(ObservedTrial(k, p, "complete", [told], 2 * k, 2 * k + 1))
         return max(t.values[0] for t in trials)
 
     drawn = sum(best("none", seed) for seed in range(10)) / 10
@@ -345,6 +346,6 @@ def test_a_search_whose_document_is_lost_is_refused_and_none_of_its_trials_is_as
 
 
 def test_a_search_has_the_science_version_of_what_it_may_draw(make):
-    assert make()._definition()["science_version"] == 1
+    assert make().definition["science_version"] == 1
     mixed = SPACE.replace("lambda_adv: {low: 0.1, high: 3}, epsilon: 2", "batch_bags: 2, mixup: {low: 0.1, high: 1}")
-    assert make(mixed)._definition()["science_version"] == 2  # learned from before, it would learn of another mixup
+    assert make(mixed).definition["science_version"] == 2  # learned from before, it would learn of another mixup

@@ -1,5 +1,5 @@
-"""What only the data tell of a new study's axes: keys of `data` that do nothing with this table, and values that give
-the same bags. A study that exists goes on whatever it holds."""
+"""Checks of a new study's `data` keys that need the data: keys that have no effect with this table, and values of an
+axis that give the same bags. A study that exists is not checked again."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from d2l_study.study.space.space import Space
 from d2l_study.study.space.yaml_reader import short
 
 
-class Alike:
-    """The data of configurations, as they come: `UserError` for those that the table makes one."""
+class DataKeyChecks:
+    """The checks of one space, whose `data` sections come one by one."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self.seen: dict[Any, Configuration] = {}
 
     def check(self, mine: Sequence[Configuration], pool: BagCollection, replicates: Sequence[Replicate]) -> None:
-        """mine: configurations of one `data` section, which gives this pool and these replicates."""
+        """`UserError` if a key of a `data` section has no effect, or if the section gives the same bags as an earlier
+        one.
+
+        mine: the configurations with this section; pool, replicates: its data."""
         self._check_folds(mine, pool)
         if self.space.adaptive:
             return
@@ -48,13 +51,14 @@ class Alike:
                 (name, tuple(sorted(section.effect().items())))
                 for name, section in configuration.sections.items() if name != "data"
             )  # fmt: skip
-            mark = (digest.digest(), configuration.stage, others)
-            first = self.seen.setdefault(mark, configuration)
+            effect = (digest.digest(), configuration.stage, others)
+            first = self.seen.setdefault(effect, configuration)
             if first.sections["data"] != configuration.sections["data"]:
                 raise UserError(f"{shown_path(self.space.path)}: {_same(first, configuration)}")
 
     def _check_folds(self, mine: Sequence[Configuration], pool: BagCollection) -> None:
-        """`data.folds`, where it is written, is the number of folds that the table gives, if it gives any."""
+        """`UserError` if the space sets `data.folds` to another number than the table's, or the table gives the whole
+        split."""
         data = mine[0].sections["data"]
         if not isinstance(data, GivenBags):
             return

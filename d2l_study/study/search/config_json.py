@@ -1,4 +1,4 @@
-"""What can be made again of a damaged root: what a configuration's id stands for, from the space of its study."""
+"""`config.json`: what a configuration's id stands for. It is made again from the space of the study if it is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.load import load_space
 
 
-def content_of(c: Configuration, study: str) -> dict[str, Any]:
-    """`config.json`: what the id of a configuration stands for."""
+def config_content(c: Configuration, study: str) -> dict[str, Any]:
+    """The content of `config.json`. study: the name of the study that writes it."""
     return {
         "stage": c.stage, "sections": {name: section.to_dict() for name, section in c.sections.items()},
         "base_seed": c.base_seed, "data_checksum": c.data_checksum, "teachers": c.teachers, "study": study,
@@ -26,8 +26,8 @@ def content_of(c: Configuration, study: str) -> dict[str, Any]:
 
 
 def read_config(folder: StudyFolder, config_id: str) -> dict[str, Any]:
-    """What the id of a configuration stands for; made and kept again if it is lost. Empty if its study's space does not
-    hold it any more."""
+    """The content of a configuration's `config.json`, which is written again if it is lost or damaged. Empty if the
+    space of the study does not hold the configuration any more."""
     try:
         return folder.ledger.read_config(config_id)
     except (FileNotFoundError, DamagedError):
@@ -39,23 +39,23 @@ def read_config(folder: StudyFolder, config_id: str) -> dict[str, Any]:
 
 
 def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[str]:
-    """Write again what these ids of the study's plan stand for; returns those that its space has. No data are read:
-    the plan keeps their checksums."""
+    """Write `config.json` of these config_ids again, if they are in the study's plan and space; returns these. No data
+    are read, since the plan holds their checksums."""
     try:
         plan = folder.plan()
-        known = stored_configurations(folder, plan)
+        known = configurations_of_study(folder, plan)
     except (FileNotFoundError, UserError):  # no plan or space, a damaged one, or one that is not understood any more
         return set()
     planned = {entry["config_id"] for entry in plan}
     found = {c.config_id: c for c in known if c.config_id in wanted and c.config_id in planned}
     for identity, c in found.items():
-        folder.ledger.write_config(identity, content_of(c, folder.name))
+        folder.ledger.write_config(identity, config_content(c, folder.name))
     return set(found)
 
 
-def stored_configurations(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
-    """What the space of a study, as its last `run` had it, asks for. FileNotFoundError if it is not there, `UserError`
-    if it is damaged or not understood any more."""
+def configurations_of_study(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
+    """The configurations of a study's space, as its last `run` had it. FileNotFoundError if the space is not there,
+    `UserError` if it is damaged or this version does not understand it."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / SPACE
         path.write_bytes(folder.space_text())
