@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def leave(code: int) -> NoReturn:
     """End this process with its exit code, by force where a thread may hang that Python would wait for."""
-    if thread_calls.abandoned.is_set():
+    if thread_calls.abandoned:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

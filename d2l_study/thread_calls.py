@@ -6,19 +6,20 @@ itself would wait for it (`command_line.leave`).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
-abandoned = threading.Event()
-"""Set when a thread was left behind that may hang for ever."""
+abandoned: list[str] = []
+"""The names of threads that were left behind, and may hang for ever."""
 
 
 class ThreadCall:
     """A function without arguments, called in a daemon thread. error: what it raised, None if it raised nothing."""
 
     def __init__(self, function: Callable[[], Any], name: str) -> None:
-        self._function = function
+        import threading  # not above: every command imports this file, and few start a thread
+
+        self._function, self.name = function, name
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -34,6 +35,10 @@ class ThreadCall:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    def abandon(self) -> None:
+        """Leave the thread behind: this process then ends by force."""
+        abandoned.append(self.name)
+
     def raise_error(self) -> None:
         """Raise what the call raised, if it raised something."""
         if self.error is not None:
@@ -41,10 +46,9 @@ class ThreadCall:
 
 
 def call_within(function: Callable[[], Any], seconds: float, name: str) -> None:
-    """Call a function that may never return. What it raises is raised; after so many seconds it is left behind, and
-    `abandoned` is set."""
+    """Call a function that may never return. What it raises is raised; after so many seconds it is left behind."""
     call = ThreadCall(function, name)
     if call.ended(seconds):
         call.raise_error()
     else:
-        abandoned.set()
+        call.abandon()

@@ -172,8 +172,8 @@ def shut_down(ray: Any, seconds: float = END_SECONDS) -> None:
     gc.disable()
     try:
         gc.collect()
-        limit = LOST_SECONDS if thread_calls.abandoned.is_set() else seconds
+        limit = LOST_SECONDS if thread_calls.abandoned else seconds
         thread_calls.call_within(ray.shutdown, limit, "ray-shutdown")
     finally:
-        if was_enabled and not thread_calls.abandoned.is_set():
+        if was_enabled and not thread_calls.abandoned:
             gc.enable()

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from d2l_study import thread_calls
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune import cluster, node_watch
 from d2l_study.study.tune.trial_queue import TrialQueue
 from d2l_study.study.tune.worker import REPORT_SECONDS, curve_points, train_in_worker
+from d2l_study.thread_calls import ThreadCall
 
 
 class TrialCallback(Protocol):
@@ -180,7 +180,7 @@ def run_until_stopped(work: Callable[[], Any], stop: threading.Event, left_behin
     a second Ctrl-C. If it has not ended then, `left_behind` is set, and this process has to end by force
     (`thread_calls.abandoned`).
     """
-    call = thread_calls.ThreadCall(work, "tune")
+    call = ThreadCall(work, "tune")
     stopping_since, interrupts, ended = None, 0, False
     while not ended:
         try:
@@ -189,7 +189,7 @@ def run_until_stopped(work: Callable[[], Any], stop: threading.Event, left_behin
             seconds = LOST_SECONDS if interrupts > 1 or node_watch.lost.is_set() else STOP_SECONDS
             if stopping_since is not None and time.monotonic() - stopping_since > seconds and not ended:
                 left_behind.set()
-                thread_calls.abandoned.set()
+                call.abandon()
                 break
         except KeyboardInterrupt:
             interrupts += 1
