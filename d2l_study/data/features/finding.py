@@ -47,15 +47,17 @@ class Folder:
         """The file of the slide that a table calls so, or None with what is wrong."""
         if "\0" in text or "://" in text:
             return None, f"{text!r} is no path of a file here"
+        found: list[str] = []
+        for stem in dict.fromkeys((text, stem_of(text), _without_slide_ending(text))):
+            found = found or self.names.get(stem, [])
+        if text in found or len(found) == 1:
+            return self.path / (text if text in found else found[0]), ""
         for written in (text, text.replace("\\", "/")):
             for place in (self.path, self.base):
                 if (path := place / written).is_file() and not path.name.lower().endswith(SLIDE_ENDINGS):
                     return path, ""
-        for stem in dict.fromkeys((text, stem_of(text), _without_slide_ending(text))):
-            if names := self.names.get(stem):
-                if len(names) > 1:
-                    return None, f"{text!r}: {listed(names)} are files of it; leave one, or name it in a column path"
-                return self.path / names[0], ""
+        if found:
+            return None, f"{text!r}: {listed(found)} are files of it; leave one, or name it in a column path"
         return None, f"{text!r}: no feature file in {self.path}{nearest(text, self.names, 0.8)}"
 
 

@@ -92,7 +92,8 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     )
     _check_truth(slides, bags)
     groups = sorted({rows.group_of(i) for i in first.tolist()})
-    group = np.array([groups.index(rows.group_of(i)) for i in first.tolist()])
+    place_of_group = {name: g for g, name in enumerate(groups)}
+    group = np.array([place_of_group[rows.group_of(i)] for i in first.tolist()])
     names = [""] * len(files)
     bag_of_slide = np.zeros(len(files), np.int64)
     for i, s in enumerate(slide_of_row.tolist()):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data import BagCollection
+from d2l_study.data import BagCollection, FeatureCollection
 from d2l_study.data.collection import VAL
 from d2l_study.data.folds import partition_of
 from d2l_study.data.given_bags import GivenBags
@@ -64,7 +64,7 @@ class DataKeyChecks:
             return
         partition, count = partition_of(pool, data.folds)
         if partition in ("given folds", "given partitions") and count != data.folds:
-            why = f"the table gives {count} folds"
+            why = f"the {'data give' if isinstance(pool, FeatureCollection) else 'table gives'} {count} folds"
         elif (
             partition in ("given split", "given splits")
             and pool.part is not None
@@ -73,14 +73,15 @@ class DataKeyChecks:
             why = "the table says what is trained on, validated and tested"
         else:
             return
+        column = "" if isinstance(pool, FeatureCollection) else " (its column split)"
         arms = {c.method for c in mine} & set(self.space.methods)
         for arm in self.space.methods:
             written = self.space.arm_keys(arm).get("data", {}).get("folds")
             values = written if isinstance(written, tuple) else (written,)
             if arm in arms and (data.folds in values or isinstance(written, Distribution)):
                 raise UserError(
-                    f"{shown_path(self.space.path)}: data.folds: {data.folds} does nothing: {why} (its column split); "
-                    "leave data.folds out"
+                    f"{shown_path(self.space.path)}: data.folds: {data.folds} does nothing: {why}{column}; leave "
+                    "data.folds out"
                 )
 
 

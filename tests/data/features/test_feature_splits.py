@@ -76,7 +76,7 @@ def test_clams_files_of_random_splits_are_repeats_each_of_its_own(slides, tmp_pa
     folder = clam(tmp_path / "splits", 3, lambda i, k: i in (0, 1, k), lambda i, k: i in (6, 7))
     data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)
     pool = data.load_pool()
-    assert partition_of(pool, 10) == ("given split", None)
+    assert partition_of(pool, 10) == ("given splits", None)
     replicate = data.replicate(pool, 2, base_seed=1)
     assert (replicate.repeat, replicate.fold) == (2, 0) and replicate.test.number.tolist() == [0, 1, 2]
 

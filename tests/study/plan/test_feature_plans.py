@@ -55,6 +55,7 @@ def test_paths_of_a_space_begin_at_its_folder_and_names_of_embedded_sets_stay(fo
     ("path: slides.csv, splits: fold.csv", "replicates: 3\n", "2 replicates are given by the data's own folds"),
     ("path: [slides.csv, mil]", "", "a study reads one"),
     ("path: slides.csv, splits: [fold.csv, slides.csv]", "", "a study reads its data in one way"),
+    ("path: musk1", "", "data.folds: 3 does nothing: the data give 10 folds; leave data.folds out"),
     ("path: slides.csv, normalise: zscore", "", "expected one of standard, length, none"),
     ("path: slides.csv, white_above: 0.9", "", "data.white_above: unknown key"),
     ("path: slides.csv, positive: tumor", "", "no bag has the label 'tumor'"),
