@@ -8,6 +8,7 @@ whole; all that is wrong with table and files is said before anything is trained
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from d2l_study.options import option
 
 BAGS = ("slide", "patient")
 NORMALISATIONS = ("standard", "length", "none")
+MADE = "made"
+"""The value of `splits` that leaves given ones alone."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class FeatureBags(GivenBags):
     bag: str = option("slide", "what a bag is: a slide, or all slides of a patient", choices=BAGS)
     splits: str | None = option(
         None, "given splits: a table with a column split, or fold_0, fold_1 …, or CLAM's splits_0.csv or their folder; "
-        "null: the table's own, else folds are made", scientific=False,
+        f"null: the table's own, else folds are made; {MADE}: folds are made whatever the table has", scientific=False,
     )  # fmt: skip
     skip_empty: bool = option(False, "leave out slides without vectors instead of refusing them", scientific=False)
     truth: str | None = option(
@@ -77,12 +80,24 @@ class FeatureBags(GivenBags):
     PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path", "label_table", "splits")
 
     def resolved(self) -> Self:
-        if self.path in EMBEDDED:
-            return dataclasses.replace(dataclasses.replace(self, path=None).resolved(), path=self.path)
-        return super().resolved()
+        names: dict[str, Any] = {"path": self.path} if self.path in EMBEDDED else {}  # of no file
+        names |= {"splits": MADE} if self.splits == MADE else {}
+        return dataclasses.replace(super(FeatureBags, self._without(*names)).resolved(), **names)
+
+    def _without(self, *keys: str) -> Self:
+        values: dict[str, Any] = dict.fromkeys(keys)
+        return dataclasses.replace(self, **values)
 
     def collect(self) -> FeatureCollection:
         """All bags; `UserError` says what is wrong with the table, or with a file that it names."""
+        if self.splits != MADE:
+            return self._collect()
+        found = self._without("splits")._collect()
+        checksum = hashlib.sha256(f"{found.checksum} {MADE}".encode()).hexdigest()[:16]
+        given = found.fold is not None or found.part is not None
+        return dataclasses.replace(found, fold=None, part=None, checksum=checksum if given else found.checksum)
+
+    def _collect(self) -> FeatureCollection:
         if self.path is None:
             raise UserError("data.path: missing; name the table of slides, a folder, a file of a whole data set, or "
                             f"one of the package: {listed(EMBEDDED)}")  # fmt: skip

@@ -58,9 +58,10 @@ def show_warnings(study: PreparedStudy) -> None:
     asked, cpus = space.resources.cpus, machine_resources()[0]
     if options.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
-    if space.resources.pack is not None and space.resources.kind == "cpu":
-        print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates take turns; "
-              "it goes with resources.gpus: 1")  # fmt: skip
+    patches = any(getattr(c.sections["data"], "dataset", "") != "features" for c in study.plan.configurations)
+    if space.resources.pack is not None and space.resources.kind == "cpu" and patches:
+        print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates of image "
+              "patches take turns; it goes with resources.gpus: 1")  # fmt: skip
     for text in study.undefined_metrics:
         print(f"  warning: {text}")
 

@@ -158,3 +158,14 @@ def test_a_table_of_splits_that_lacks_slides_or_splits(slides, tmp_path):
         FeatureBags(path=plain, splits=str(tmp_path / "gone")).load_pool()
     with pytest.raises(UserError, match=r"data.splits: no splits_0.csv"):
         FeatureBags(path=plain, splits=str(tmp_path / "features")).load_pool()
+
+
+def test_given_folds_are_left_alone_where_folds_are_to_be_made():
+    given, made = FeatureBags(path="musk1"), FeatureBags(path="musk1", splits="made").resolved()
+    assert made.splits == "made" and made.path == "musk1"
+    pools = given.load_pool(), made.load_pool()
+    assert pools[0].fold is not None and pools[1].fold is None
+    assert pools[0].checksum != pools[1].checksum  # other bags are tested, so these are other runs
+    tests = [sorted(made.replicate(pools[1], number, seed).test.number) for seed in (1, 2) for number in range(10)]
+    assert sorted(np.concatenate(tests[:10])) == list(range(92))
+    assert tests[:10] != tests[10:]
