@@ -7,10 +7,13 @@ ask. The tables beside it are what version 1 printed of them.
 import csv
 import io
 import math
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from few_digits import digits
 
 import analysis
 from analysis.cli import main as analysis_main
@@ -38,16 +41,49 @@ def numbers(text):
     return {(r["row"], r["kind"]): [float(r[n]) if r[n] else math.nan for n in names] for r in rows}
 
 
-@pytest.mark.parametrize("study", ["teachers", "students", "search"])
-def test_its_tables_are_what_version_1_printed(root, study, capsys):
+def table(study, root):
     command = ["tables", study, "--root", str(root), "--metric", "bag_auc", "--format", "csv"]
     assert analysis_main(command) == 0
+
+
+@pytest.mark.parametrize("study", ["teachers", "students", "search"])
+def test_its_tables_are_what_version_1_printed(root, study, capsys):
+    table(study, root)
     said = capsys.readouterr()
     assert not said.err
     now, then = numbers(said.out), numbers((HERE / f"{study}.csv").read_text())
     assert now.keys() == then.keys()
     for cell, values in then.items():
         assert now[cell] == pytest.approx(values, nan_ok=True), cell
+
+
+@pytest.mark.ray
+def test_a_study_of_it_goes_on_with_what_is_missing_and_trains_nothing_again(root, tmp_path, capsys):
+    """Its data are those that version 1 had: the first 400 test digits."""
+    space = tmp_path / "teachers.yaml"
+    space.write_bytes((root / "studies" / "teachers" / "space.yaml").read_bytes())
+    before = {path: path.read_bytes() for path in root.glob("results/**/*") if path.is_file()}
+    command = [sys.executable, "-m", "d2l_study", "run", "--space", space, "--root", root, "--set",
+               f"data.root={digits()}"]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "damaged" not in done.stderr and "Traceback" not in done.stderr
+
+    assert {path: path.read_bytes() for path in before} == before
+    new = {path.parent for path in root.glob("results/**/commit.json")} - {path.parent for path in before}
+    folder = StudyFolder(LocalStorage(root), "teachers")
+    (entry,) = [entry for entry in folder.plan() if entry["label"] == "vat epsilon=2"]
+    assert new == {root / folder.ledger.run_key(entry["config_id"], r) for r in range(3)}
+    rows = folder.rows()
+    assert set(rows["status"]) == {"done"} and len(rows) == 9
+
+    table("teachers", root)
+    now, then = numbers(capsys.readouterr().out), numbers((HERE / "teachers.csv").read_text())
+    there = {cell: values for cell, values in then.items() if "epsilon=2" not in cell[0]}
+    assert len(there) >= 2 and now.keys() >= then.keys()
+    for cell, values in there.items():
+        assert now[cell] == pytest.approx(values, nan_ok=True), cell
+    assert now["vat (epsilon=2)", "value"][3:] == [3, 3]
 
 
 def test_its_studies_are_listed_with_how_far_they_are(root, capsys):
