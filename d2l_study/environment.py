@@ -75,6 +75,13 @@ def data_root(named: str | None = None) -> Path:
     return folder
 
 
+def in_data_folder(relative: str) -> str | None:
+    """Where a file or folder of that relative path is in the folder of `D2L_DATA`; None if it is not there."""
+    folder = os.environ.get(DATA)
+    found = os.path.join(os.path.expanduser(folder), relative) if folder else ""  # noqa: PTH111, PTH118 -- never raise
+    return found if found and os.path.exists(found) else None  # noqa: PTH110
+
+
 def cache_dir() -> Path:
     """A node-local folder for decoded data: `D2L_CACHE`, else `~/.cache/d2l_study`, else under the temp folder.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from d2l_study.data import EMBEDDED, PATH_KEYS
+from d2l_study.environment import in_data_folder
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, as_yaml, check_value, field_of
 from d2l_study.study.space.distributions import read_distribution
@@ -63,8 +64,9 @@ def resolve_data_paths(leaves: dict[Key, GivenValue], changed: Iterable[Key], fo
     """Make the relative paths of the data absolute, in place.
 
     A path in the space begins at the space's folder. If nothing is there, but something is in the current folder, it
-    begins at the current folder, as it did in earlier versions. A path of `--set` (`changed`) begins there always. The
-    name of a data set that comes with the package stays."""
+    begins at the current folder, as it did in earlier versions; else, if something is there, at the folder of
+    `D2L_DATA`. A path of `--set` (`changed`) begins at the current folder always. The name of a data set that comes
+    with the package stays."""
     changed = set(changed)
     for key, written in leaves.items():
         if key[-2:-1] != ("data",) or key[-1] not in PATH_KEYS or key in changed:
@@ -80,8 +82,10 @@ def _resolved_path(value: Any, folder: Path) -> Any:
     if value in EMBEDDED:
         return value
     here = os.path.join(folder, value)  # noqa: PTH118 -- these never raise, whatever the text
-    there = not os.path.exists(here) and os.path.exists(value)  # noqa: PTH110
-    return os.path.abspath(value if there else here)  # noqa: PTH100
+    if os.path.exists(here):  # noqa: PTH110
+        return os.path.abspath(here)  # noqa: PTH100
+    there = value if os.path.exists(value) else in_data_folder(value)  # noqa: PTH110
+    return os.path.abspath(there or here)  # noqa: PTH100
 
 
 def _arms(group: str, value: Any, leaves: dict[Key, GivenValue], shown: str, students: bool) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from make_space import EXAMPLE, load_text
 
 from d2l_study.errors import UserError
+from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
 
 
@@ -117,3 +118,25 @@ def test_nothing_far_is_suggested(load: Any) -> None:
         with pytest.raises(UserError) as error:
             load(EXAMPLE, asked)
         assert "did you mean" not in str(error.value)
+
+
+def test_data_are_looked_for_beside_the_space_then_here_then_in_the_data_folder(tmp_path, monkeypatch):
+    """A space of the package names `colon_features`, which lies where `D2L_DATA` says."""
+    file = tmp_path / "spaces" / "own.yaml"
+    file.parent.mkdir()
+    file.write_text("data: {dataset: features, path: cohort}\nmethods: {none: {}}\nreplicates: 3\n")
+    here, data = tmp_path / "here", tmp_path / "data"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("D2L_DATA", str(data))
+
+    def found():
+        return load_space(file).sections["data"]["path"]
+
+    assert found() == str(file.parent / "cohort")  # nowhere: it is missing there
+    (data / "cohort").mkdir(parents=True)
+    assert found() == str(data / "cohort")
+    (here / "cohort").mkdir()
+    assert found() == str(here / "cohort")
+    (file.parent / "cohort").mkdir()
+    assert found() == str(file.parent / "cohort")
