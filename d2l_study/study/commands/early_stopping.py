@@ -31,20 +31,20 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
     if study.space.schedule == "none":
         return None
     pruner, ledger, folder = Pruner(study.space.schedule), study.folder.ledger, study.folder
-    expected: set[str] = set()
+    added: set[str] = set()
     complete = once_complete(folder)
 
-    def expect(c: Configuration) -> None:
-        expected.add(c.config_id)
+    def add_trial(c: Configuration) -> None:
+        added.add(c.config_id)
         own = c.sections[study.space.stage].to_dict()
         group = json.dumps([c.method, scientific(c.sections["data"])], sort_keys=True)
         pruner.add_trial(c.config_id, group, own["steps"] * own.get("generations", 1))
 
     replicates = planned_replicates(folder, study.plan.configurations, study.plan.replicates)
     for c in study.plan.configurations:
-        if c.stage != study.space.stage or c.config_id in expected:
+        if c.stage != study.space.stage or c.config_id in added:
             continue
-        expect(c)
+        add_trial(c)
         for replicate in replicates[c.config_id]:
             if ledger.has(c.config_id, replicate):
                 pruner.add_points(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
@@ -56,9 +56,9 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
             return False  # a teacher whose students wait for it, or a reference
         if request.config_id in complete:
             return False  # it is trained again, to the end that it had
-        if request.config_id not in expected:  # a search has asked for it since
+        if request.config_id not in added:  # a search has asked for it since
             assert study.search is not None
-            expect(next(c for c in study.search.configurations if c.config_id == request.config_id))
+            add_trial(next(c for c in study.search.configurations if c.config_id == request.config_id))
         cause = pruner.reason_to_stop(request.config_id, request.replicates, step, values)
         if cause is None:
             return False

@@ -14,6 +14,7 @@ from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.plan import committed_replicates
 from d2l_study.study.trial.rerun_differences import RESULT_SUFFIXES, largest_difference
 from d2l_study.study.trial.stages import typed_sections
 from d2l_study.study.trial.trial import compute_runs
@@ -29,9 +30,8 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     storage = open_storage(root)
     config = find_configuration(storage, identity)
     ledger = Ledger(storage)
-    records = {
-        r: record for r in committed_replicates(ledger, config) if (record := ledger.read(config, r)) is not None
-    }
+    found = {r: ledger.read(config, r) for r in sorted(committed_replicates(ledger, config))}
+    records = {r: record for r, record in found.items() if record is not None}
     missing = [r for r in replicates or [] if r not in records]
     if missing or not records:
         raise UserError(
@@ -77,13 +77,6 @@ def _changed_since(request: TrialRequest) -> list[str]:
     if config_id(request.stage, identity, request.data_checksum, request.base_seed) == request.config_id:
         return []
     return [change.what for change in changes_of(request.stage, identity)]
-
-
-def committed_replicates(ledger: Ledger, config: str) -> list[int]:
-    """The replicates of a configuration that are committed."""
-    names = ledger.storage.list(Ledger.config_key(config))
-    return [int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal()
-            and ledger.has(config, int(name[1:]))]  # fmt: skip
 
 
 def provenance_changes(storage: Any, study: str) -> list[str]:
