@@ -124,7 +124,7 @@ def test_data_are_looked_for_beside_the_space_then_here_then_in_the_data_folder(
     """A space of the package names `colon_features`, which lies where `D2L_DATA` says."""
     file = tmp_path / "spaces" / "own.yaml"
     file.parent.mkdir()
-    file.write_text("data: {dataset: features, path: cohort}\nmethods: {none: {}}\nreplicates: 3\n")
+    file.write_text("description: any\ndata: {dataset: features, path: cohort}\nmethods: {none: {}}\nreplicates: 3\n")
     here, data = tmp_path / "here", tmp_path / "data"
     here.mkdir()
     monkeypatch.chdir(here)
