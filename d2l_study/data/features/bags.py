@@ -18,11 +18,6 @@ import numpy as np
 
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
-from d2l_study.data.features.finding import feature_folder
-from d2l_study.data.features.single_file import is_single_file
-from d2l_study.data.features.slide_bags import collect_slides, find_table
-from d2l_study.data.features.tables import TABLES, TableKeys
-from d2l_study.data.features.whole_set import collect_set
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Pool, Replicate
 from d2l_study.environment import user_path
@@ -98,6 +93,13 @@ class FeatureBags(GivenBags):
         return dataclasses.replace(found, fold=None, part=None, checksum=checksum if given else found.checksum)
 
     def _collect(self) -> FeatureCollection:
+        # The readers are imported by whom reads: every command knows this class.
+        from d2l_study.data.features.finding import feature_folder
+        from d2l_study.data.features.single_file import is_single_file
+        from d2l_study.data.features.slide_bags import collect_slides, find_table
+        from d2l_study.data.features.tables import TABLES, TableKeys
+        from d2l_study.data.features.whole_set import collect_set
+
         if self.path is None:
             raise UserError("data.path: missing; name the table of slides, a folder, a file of a whole data set, or "
                             f"one of the package: {listed(EMBEDDED)}")  # fmt: skip
