@@ -106,12 +106,12 @@ def run_study(options: RunOptions) -> int:
 def _tracking_store(options: RunOptions, folder: StudyFolder) -> tuple[str, bool]:
     """The address of the MLflow store, and whether it is away. A study that exists goes on without its store; a new
     one does not begin (`UserError`): most likely the address is mistyped, and nothing is lost yet."""
-    from d2l_study.study.mlflow.address import StoreAway, check_uri, resolve_uri
+    from d2l_study.study.mlflow.address import StoreUnreachable, check_uri, resolve_uri
 
     uri = resolve_uri(options.tracking_uri, folder.storage.root)
     try:
         check_uri(uri)
-    except StoreAway as error:
+    except StoreUnreachable as error:
         if not folder.exists():
             raise
         reason = str(error).removesuffix("; is the server running?")

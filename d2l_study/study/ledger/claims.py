@@ -28,6 +28,7 @@ LOOK_SECONDS = 1.0
 
 
 def claim_key(config: str, replicate: int) -> str:
+    """The key of a run's claim."""
     return f"{Ledger.run_key(config, replicate)}/claim.json"
 
 

@@ -47,9 +47,11 @@ class Lease:
 
     @property
     def key(self) -> str:
+        """The key of the lease in the storage."""
         return _key(self.folder)
 
     def content(self) -> bytes:
+        """The record of the lease as it is now."""
         return records.encode(heartbeat.new_heartbeat(self.mark, begun=self.begun, progress=self._progress()))
 
     def _progress(self) -> dict[str, Any] | None:
@@ -106,6 +108,7 @@ def lease(folder: StudyFolder) -> Iterator[Lease]:
 
 
 def stop_command(folder: StudyFolder) -> str:
+    """The command that stops a study, for messages."""
     return shlex.join(["python", "-m", "d2l_study", "stop", folder.name, "--root", str(folder.storage.root)])
 
 

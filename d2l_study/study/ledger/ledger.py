@@ -65,10 +65,12 @@ class Ledger:
 
     @staticmethod
     def config_key(config: str) -> str:
+        """The folder of a configuration, as a prefix of keys."""
         return f"results/{config[:2]}/{config}"
 
     @classmethod
     def run_key(cls, config: str, replicate: int) -> str:
+        """The folder of a run, as a prefix of keys."""
         return f"{cls.config_key(config)}/r{replicate:03d}"
 
     @classmethod
@@ -80,10 +82,12 @@ class Ledger:
 
     @classmethod
     def pruned_key(cls, config: str, replicate: int, study: str) -> str:
+        """The key of the record that a study ended a run early."""
         return f"{cls.run_key(config, replicate)}/pruned-{study}.json"
 
     @classmethod
     def fresh_key(cls, config: str, replicate: int, study: str) -> str:
+        """The key of a run's record by a study that trained it again (`--fresh`)."""
         return f"{cls.run_key(config, replicate)}/fresh-{study}.json"
 
     # ---- configurations
@@ -207,6 +211,7 @@ class Ledger:
         return {} if record is None else record["row"]
 
     def has(self, config: str, replicate: int) -> bool:
+        """Whether a run is committed."""
         return self.read(config, replicate) is not None
 
     def has_weights(self, config: str, replicate: int, fresh_of: str | None = None) -> bool:
@@ -304,6 +309,7 @@ class Ledger:
             return None
 
     def forget_pruned(self, config: str, replicate: int, study: str) -> None:
+        """Remove that record, so that the study trains the run to its end."""
         self.storage.delete(self.pruned_key(config, replicate, study))
 
     # ---- checkpoints of unfinished runs
@@ -323,9 +329,11 @@ class Ledger:
         return data
 
     def has_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> bool:
+        """Whether a run has a checkpoint, damaged or not."""
         return self.storage.exists(self._checkpoint_key(config, replicate, owner))
 
     def drop_checkpoint(self, config: str, replicate: int, owner: str | None = None) -> None:
+        """Remove the checkpoint of a run, if there is one."""
         self.storage.delete(self._checkpoint_key(config, replicate, owner))
 
     def _checkpoint_key(self, config: str, replicate: int, owner: str | None) -> str:

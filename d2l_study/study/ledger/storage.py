@@ -53,7 +53,8 @@ class Storage(Protocol):
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """`function` of each item, in order. In a bucket, calls run side by side."""
 
-    def exists(self, key: str) -> bool: ...
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under this key."""
 
     def version(self, key: str) -> str | None:
         """A text that changes whenever the object is written; empty if there is no object. None if asking for it costs

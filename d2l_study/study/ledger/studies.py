@@ -13,6 +13,7 @@ from d2l_study.study_names import can_be_folder
 
 
 def list_studies(storage: Storage) -> list[str]:
+    """The names of all studies under a root, sorted."""
     return [name for name in storage.list("studies") if StudyFolder(storage, name).exists()]
 
 

@@ -43,9 +43,11 @@ class StudyDocuments:
 
     @property
     def key(self) -> str:
+        """The folder of the study, as a prefix of keys."""
         return f"studies/{self.name}"
 
     def exists(self) -> bool:
+        """Whether the study has a plan."""
         return any(self.storage.exists(key) for key in self._places("plan.json"))
 
     # ---- what the study is
@@ -181,6 +183,7 @@ class StudyDocuments:
         return {"cause": f"not known: {self.storage.shown(key)} is damaged", "log": "", **found}
 
     def clear_failure(self, config: str, replicate: int) -> None:
+        """Remove the record of a run's failure, if there is one."""
         self.storage.delete(self.failure_key(config, replicate))
 
     def write_lost_attempt(self, config: str, replicate: int, attempt: dict[str, Any]) -> None:
@@ -213,6 +216,7 @@ class StudyDocuments:
         return f"{self.key}/attempts/{trial_id(config)}-r{replicate:03d}.json"
 
     def failure_key(self, config: str, replicate: int) -> str:
+        """The key of the record of a run's failure."""
         return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
 
     # ---- results

@@ -80,16 +80,17 @@ def page_server(uri: str) -> str:
 
 
 def is_http(uri: str) -> bool:
+    """Whether an address is that of a server."""
     return uri.startswith(("http://", "https://"))
 
 
-class StoreAway(UserError):
+class StoreUnreachable(UserError):
     """The address is valid, but nothing answers there in time: the server may not be running yet."""
 
 
 def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
-    """Make the store if it is a new sqlite file, and send it one request. `UserError` if it cannot be used, `StoreAway`
-    if it is a server or a database that does not answer.
+    """Make the store if it is a new sqlite file, and send it one request. `UserError` if it cannot be used,
+    `StoreUnreachable` if it is a server or a database that does not answer.
 
     It takes at most `seconds`: MLflow and the database drivers would retry for minutes. It is called before anything
     else writes, since processes that open a new sqlite store at the same time fail.
@@ -113,7 +114,7 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()
     thread.join(seconds if path is None else 10 * seconds)  # a new sqlite store is 50 migrations: slow, but local
-    kind = StoreAway if path is None else UserError
+    kind = StoreUnreachable if path is None else UserError
     if thread.is_alive():
         raise kind(f"{where}: no answer within {seconds:g} s")
     if failure:

@@ -18,8 +18,8 @@ class CurvePoints:
     def __init__(self) -> None:
         self._values: dict[int, dict[int, Mapping[str, float]]] = {}  # step -> replicate -> values
 
-    def of(self, reports: Iterable[Report], averaged: Set[int], ended: bool, start_time: int) -> list[Point]:
-        """The points of further reports.
+    def add(self, reports: Iterable[Report], averaged: Set[int], ended: bool, start_time: int) -> list[Point]:
+        """Add reports; returns their points.
 
         averaged: the replicates of the mean curve; ended: whether the run has ended; start_time: of the run, in ms
         since 1970. The time of a point is start_time + step, so that a point written twice is one point to the store.

@@ -137,7 +137,7 @@ class StudyRuns:
         listed = {**stored.tags, **tags}.get(CURVE_REPLICATES, "") if page.reports else ""
         averaged = {int(replicate) for replicate in listed.split(",") if replicate}
         curves = self._curves.setdefault(key, CurvePoints())
-        points = curves.of(page.reports, averaged, page.status != "RUNNING", stored.start_time)
+        points = curves.add(page.reports, averaged, page.status != "RUNNING", stored.start_time)
         self._log(stored, [*points, *((k, v, _now(), 0) for k, v in metrics.items())], params, tags)
         stored.metrics.update(metrics)
         if stored.status != page.status:

@@ -54,11 +54,6 @@ class PageWriter:
         return self._runs.stored
 
     @property
-    def away(self) -> bool:
-        """Whether the store did not take the last write."""
-        return self._away is not None
-
-    @property
     def complete(self) -> bool:
         """Whether nothing that was to be written has been given up."""
         return self._lost is None and not self.pages.points_dropped

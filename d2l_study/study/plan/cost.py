@@ -69,6 +69,7 @@ class Work:
 
     @property
     def passes(self) -> float:
+        """All passes of the run."""
         return self.training + self.validation + self.test
 
     def train_seconds(self, device: str) -> float:
@@ -76,6 +77,7 @@ class Work:
         return self.steps * STEP_SECONDS[device] + (self.training + self.validation) * PASS_SECONDS[device]
 
     def seconds(self, device: str) -> float:
+        """Predicted time of the whole run by the built-in constants."""
         return self.train_seconds(device) + self.test * PASS_SECONDS[device]
 
 

@@ -29,6 +29,7 @@ class Trial:
 
     @property
     def trial_id(self) -> str:
+        """The short id of its configuration."""
         return trial_id(self.configuration.config_id)
 
 
@@ -60,6 +61,7 @@ class Plan:
 
     @property
     def trials_done(self) -> int:
+        """Those of them that have no missing run."""
         return self.trials_total - len(self.trials())
 
     @property

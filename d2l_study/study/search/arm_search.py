@@ -30,6 +30,7 @@ class ArmSearch:
 
     @property
     def label(self) -> str:
+        """Its name, as in `vat num_bags=50`."""
         return search_name(self.arm, self.at)
 
 

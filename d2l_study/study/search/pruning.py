@@ -93,6 +93,7 @@ class Pruner:
                 known[int(point["step"])] = value
 
     def curve(self, config: str) -> Curve:
+        """The curve of a trial that was added."""
         return self._curves[config]
 
     def reason_to_stop(

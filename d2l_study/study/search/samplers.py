@@ -69,13 +69,16 @@ class Sampler:
         return self.rounded(found)
 
     def rounded(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A point as it is trained and shown (`Distribution.rounded`)."""
         return {key: d.rounded(params[key]) for key, d in self.distributions.items()}
 
     def seed(self, number: int) -> int:
+        """The seed of a proposal, from base seed, search, method and number."""
         text = f"sampler|{self.base_seed}|{self.name}|{self.method}|{number}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
 
     def sampler(self, number: int) -> Any:
+        """A new sampler of Optuna, seeded for a proposal."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -88,6 +91,7 @@ class Sampler:
         return optuna.samplers.CmaEsSampler(seed=seed, **few)
 
     def study(self, sampler: Any) -> Any:
+        """A new study of Optuna, in memory."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -95,6 +99,7 @@ class Sampler:
         return optuna.create_study(directions=directions, sampler=sampler)
 
     def optuna_distributions(self) -> dict[str, Any]:
+        """The distributions as Optuna has them."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         found: dict[str, Any] = {}

@@ -83,6 +83,7 @@ class Search:
             self.trials.append(trial)
 
     def save(self) -> None:
+        """Write the document."""
         write_document(self.folder, self.definition, [trial.to_dict() for trial in self.trials])
 
     # ---- what there is

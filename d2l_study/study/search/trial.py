@@ -39,6 +39,7 @@ class Trial:
     configurations: list[Configuration] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
+        """The entry of the document."""
         found = {k: v for k, v in vars(self).items() if k != "configurations"}
         return {**found, "trial_id": trial_id(self.config_id)}
 

@@ -35,4 +35,5 @@ class Configuration:
 
     @property
     def science_version(self) -> int:
+        """The version of the science that the configuration depends on (`learning.science_version`)."""
         return science_version(self.stage, {name: section.identity() for name, section in self.sections.items()})

@@ -51,6 +51,7 @@ class Distribution:
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def to_dict(self) -> dict[str, Any]:
+        """The distribution as a space writes it."""
         if self.choices:
             return {CHOICES: list(self.choices)}
         return {key: value for key, value in asdict(self).items() if key in KEYS}

@@ -183,6 +183,7 @@ def typed_value(cls: type[Options], key: str, written: GivenValue, axis: bool) -
 
 
 def typed_references(written: GivenValue | None) -> tuple[str, ...]:
+    """The reference rows that a space asks for, each once; `UserError` for an unknown one."""
     if written is None or written.value is None:
         return ()
     if not isinstance(written.value, list):
@@ -196,6 +197,7 @@ def typed_references(written: GivenValue | None) -> tuple[str, ...]:
 
 
 def typed_description(description: Any, shown: str) -> str:
+    """The description, stripped; `UserError` unless it is one line of at most 300 characters. shown: the file."""
     text = (description or "").strip()
     if not text:
         raise UserError(f"{shown}: description: missing; say in one line what the study asks")

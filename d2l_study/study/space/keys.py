@@ -80,6 +80,7 @@ def dataset_defaults(section: str, dataset: Any = None) -> dict[str, Any]:
 
 
 def has_key(cls: type[Options], key: str) -> bool:
+    """Whether an option class has a key."""
     keys = cls.keys()
     return key in keys
 
@@ -145,6 +146,7 @@ def datasets_of(written: GivenValue | None) -> list[str]:
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """What a message adds for an unknown name: the nearest known one, or all."""
     known = list(known)
     close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
     return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"

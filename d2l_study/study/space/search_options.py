@@ -68,10 +68,12 @@ class SearchOptions(Options):
 
     @property
     def goals(self) -> tuple[str, ...]:
+        """`max` or `min`, for each metric."""
         return tuple(OBJECTIVES[name] for name in self.names)
 
     @property
     def adaptive(self) -> bool:
+        """Whether a sampler chooses the points (`ADAPTIVE`)."""
         return self.method in ADAPTIVE
 
     @property

@@ -60,10 +60,12 @@ class Space:
 
     @property
     def stage(self) -> str:
+        """What the arms train: `teacher` or `student`."""
         return "student" if self.pairs else "teacher"
 
     @property
     def section_names(self) -> tuple[str, ...]:
+        """The sections that a point has, in their order."""
         return tuple(name for name in SECTIONS if name != "student" or self.pairs)
 
     def arm_keys(self, method: str) -> dict[str, dict[str, Any]]:

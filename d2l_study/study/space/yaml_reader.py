@@ -233,5 +233,6 @@ def _scalar(text: str, kind: str, where: str) -> Any:
 
 
 def short(text: str, most: int = 60) -> str:
+    """A text on one line, of at most `most` characters."""
     text = " ".join(str(text).split())
     return text if len(text) <= most else text[: most - 1] + "…"
