@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
-from analysis.statistics.intervals import mean_interval, unit_values
+from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -247,14 +247,9 @@ def _cell(
         origin,
         metric,
         partition,
-        _planned(by_replicate, partition),
+        unit_count(by_replicate, partition.units),
         hardware,
     )
-
-
-def _planned(replicates: Iterable[int], partition: Partition) -> int:
-    """How many units the planned replicates make."""
-    return len(unit_values(dict.fromkeys(replicates, 0.0), partition.units))
 
 
 def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:

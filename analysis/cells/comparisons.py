@@ -27,7 +27,7 @@ from analysis.cells.baseline_pairs import CellComparison, Pair, baseline_pairs, 
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout
-from analysis.cells.prediction_tests import RESAMPLES, tests_of_predictions
+from analysis.cells.prediction_tests import RESAMPLES, compare_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
 from d2l_study.errors import UserError, listed
@@ -79,7 +79,7 @@ def compare_cells(
             notes.append(f"No replicate is finished on both sides: {listed(names)}.")
             found = [one for one in found if one.difference.count]
     else:
-        found = list(tests_of_predictions(rows, pairs, test, replicates, notes))
+        found = list(compare_predictions(rows, pairs, test, replicates, notes))
     if not found:
         text = baseline_text(baseline)
         raise UserError(f"--baseline {text}: no replicate is finished both there and in another row")

@@ -48,7 +48,7 @@ def difference_of(cell: Cell, other: Cell) -> Interval:
     )  # fmt: skip
 
 
-def test_of(cell: Cell, other: Cell) -> TestResult:
+def paired_test_of(cell: Cell, other: Cell) -> TestResult:
     """Student's paired t test of cell − other, corrected where replicates are folds."""
     return corrected_t(paired_values(cell.values, other.values, cell.units), cell.test_train_ratio or 0.0)
 
@@ -134,7 +134,9 @@ def _difference(kind: str, row: Label, baseline: str, pairs: Mapping[Label, tupl
     by_column = {column: difference_of(*pair) for column, pair in pairs.items()}
     if not any(interval.count for interval in by_column.values()):
         return []
-    return [Difference(kind, row, baseline, by_column, {column: test_of(*pair) for column, pair in pairs.items()})]
+    return [
+        Difference(kind, row, baseline, by_column, {column: paired_test_of(*pair) for column, pair in pairs.items()})
+    ]
 
 
 def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:

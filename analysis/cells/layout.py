@@ -110,7 +110,7 @@ class Cell:
         return self.partition.units
 
     @property
-    def averages(self) -> bool:
+    def averages_repeats(self) -> bool:
         """Whether its interval counts means over runs that were tested on the same bags."""
         return self.planned < self.planned_runs
 
@@ -148,7 +148,7 @@ class Layout:
         return self.metrics[0]
 
     @property
-    def folds(self) -> bool:
+    def has_folds(self) -> bool:
         """Whether replicates are folds of one data set."""
         return "folds" in self.designs
 
@@ -158,9 +158,9 @@ class Layout:
         return list(dict.fromkeys(cell.partition.design for cell in self.cells.values()))
 
     @property
-    def averages(self) -> bool:
+    def averages_repeats(self) -> bool:
         """Whether some of its folds have repeats on the same test bags."""
-        return any(cell.averages for cell in self.cells.values())
+        return any(cell.averages_repeats for cell in self.cells.values())
 
     @property
     def by_study(self) -> bool:
@@ -170,7 +170,7 @@ class Layout:
     @property
     def units_text(self) -> str:
         """What a mean is over: `replicates`, `folds (their repeats averaged)`."""
-        return unit_noun(self.designs) + (" (their repeats averaged)" if self.averages else "")
+        return unit_noun(self.designs) + (" (their repeats averaged)" if self.averages_repeats else "")
 
     def rows_of(self, panel: Label) -> list[Label]:
         """The rows that have a cell in the panel, in order."""

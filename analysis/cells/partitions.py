@@ -61,7 +61,7 @@ def unit_noun(designs: Iterable[Design], count: int = 2) -> str:
     return " or ".join(_NOUNS[design] + ("" if count == 1 else "s") for design in found)
 
 
-def counted(counts: Iterable[tuple[Design, bool, int]]) -> str:
+def unit_counts_text(counts: Iterable[tuple[Design, bool, int]]) -> str:
     """`5 replicates`, `4 to 5 replicates`, `15 folds (of all repeats)`, `5 folds (their repeats averaged)`,
     `3 trainings on the given split`; of several designs each: `2 replicates or 3 folds (of all repeats)`.
 

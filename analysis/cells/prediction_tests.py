@@ -38,7 +38,7 @@ class _Predictions:
     logit: np.ndarray
 
 
-def tests_of_predictions(
+def compare_predictions(
     rows: pandas.DataFrame, pairs: Sequence[Pair], test: str, replicates: Sequence[int] | None, notes: list[str]
 ) -> Iterator[CellComparison]:
     """The test of each pair in each common replicate.

@@ -17,7 +17,7 @@ from analysis.cells.layout import Label, Layout, value_text
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
-from analysis.tables.caption import counted
+from analysis.tables.caption import cell_counts_text
 from d2l_study.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def draw_heatmap(
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)
         bar.outline.set_visible(False)
-        note = f"mean over {counted((c, c.interval.count) for c in layout.cells.values() if c.values)}"
+        note = f"mean over {cell_counts_text((c, c.interval.count) for c in layout.cells.values() if c.values)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
         note += f"; {layout.metric.better} is better; empty: not planned or no result"
         shown = replace(

@@ -23,7 +23,7 @@ from analysis.figures.options import SCALES
 from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
-from analysis.tables.caption import counted, interval_kinds
+from analysis.tables.caption import cell_counts_text, interval_kinds
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
     mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
     if not any(cell.values for cell in mine):
-        style.say_why_empty(axis, nothing_drawn(mine))
+        style.say_why_empty(axis, why_empty(mine))
 
 
-def nothing_drawn(cells: Iterable[Cell]) -> str:
+def why_empty(cells: Iterable[Cell]) -> str:
     """Why a panel is empty: `no result: 2 configurations failed, 1 configuration missing`."""
     states: dict[str, int] = {}
     for cell in cells:
@@ -283,7 +283,7 @@ def _note(layout: Layout) -> str:
     cells = [c for c in layout.cells.values() if c.values]
     kinds = interval_kinds(cells)
     interval = f" and 95 % interval ({kinds})" if kinds else ""
-    text = f"mean{interval}, {counted((c, c.planned) for c in layout.cells.values())}"
+    text = f"mean{interval}, {cell_counts_text((c, c.planned) for c in layout.cells.values())}"
     if any(c.status == "partial" for c in cells):
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):

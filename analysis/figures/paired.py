@@ -139,7 +139,7 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
 
 
 def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[CellKey, Cell | None]) -> str:
-    kind = "corrected t" if layout.folds else "t"
+    kind = "corrected t" if layout.has_folds else "t"
     text = f"dots: {layout.units_text}; mean and 95 % {kind} interval of the paired differences"
     text += f"; {layout.metric.better} is better"
     if any(cell.status != "done" for cell in taught.values()):

@@ -23,8 +23,8 @@ from analysis.statistics.calibration import (
     calibration_by_replicate,
     reliability_bins,
 )
-from analysis.statistics.intervals import Interval, mean_interval, unit_values
-from analysis.tables.caption import counted
+from analysis.statistics.intervals import Interval, mean_interval, unit_count, unit_values
+from analysis.tables.caption import cell_counts_text
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
@@ -103,7 +103,7 @@ class Reliability:
                 lines.append(Line(one.row, entries))
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
         units = unit_noun(self.layout.designs)
-        averaged = ", their repeats averaged" if self.layout.averages else ""
+        averaged = ", their repeats averaged" if self.layout.averages_repeats else ""
         caption = [
             f"Test {self.level}s; mean [95 % interval] (count of {units}{averaged}). Calibration error over {BINS} "
             "bins of equal width, of the probability of the positive class; lower is better for it and for the Brier "
@@ -158,7 +158,7 @@ class Reliability:
         return figure
 
     def _note(self, scaled: bool) -> str:
-        many = counted((one.cell, len(unit_values(dict.fromkeys(one.test, 0.0), one.cell.units))) for one in self.cells)
+        many = cell_counts_text((one.cell, unit_count(one.test, one.cell.units)) for one in self.cells)
         many = many.replace("(their repeats averaged)", "(with all their repeats)")  # scores are put together instead
         text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
                 f"the greatest run with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip

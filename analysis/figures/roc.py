@@ -16,7 +16,7 @@ from analysis.rows import stages
 from analysis.statistics.intervals import unit_values
 from analysis.statistics.roc_curves import GRID, RECALL_GRID, mean_band, precision_on_grid, roc_on_grid
 from analysis.statistics.scores import has_both_classes
-from analysis.tables.caption import counted
+from analysis.tables.caption import cell_counts_text
 from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def curves_on_grid(one: ScoredCell, kind: str) -> np.ndarray:
     tested on the same bags as their mean."""
     on_grid = roc_on_grid if kind == "roc" else precision_on_grid
     curves = {r: on_grid(*scores) for r, scores in one.test.items() if has_both_classes(scores)}
-    if not one.cell.averages:
+    if not one.cell.averages_repeats:
         return np.array([*curves.values()])
     return np.transpose([unit_values({r: curve[i] for r, curve in curves.items()}, one.cell.units)
                          for i in range(len(GRID if kind == "roc" else RECALL_GRID))])  # fmt: skip
@@ -98,7 +98,7 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
 
 
 def _note(layout: Layout, found: list[ScoredCell], kind: str, level: str) -> str:
-    many = counted((one.cell, len(curves_on_grid(one, kind))) for one in found)
+    many = cell_counts_text((one.cell, len(curves_on_grid(one, kind))) for one in found)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
@@ -106,7 +106,7 @@ def _note(layout: Layout, found: list[ScoredCell], kind: str, level: str) -> str
     )
     few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW_CURVES
     text += (
-        f", with pointwise 95 % t intervals{', corrected for folds' if layout.folds else ''}"
+        f", with pointwise 95 % t intervals{', corrected for folds' if layout.has_folds else ''}"
         if few
         else f"; no bands, since more than {style.FEW_CURVES} would hide each other"
     )

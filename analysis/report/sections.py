@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells.best import TASK_KEYS
 from analysis.cells.layout import setting_text, value_text
 from analysis.cells.model_selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
-from analysis.cells.partitions import DRAWN, Design, Partition, counted, metric_interval, partitions_of, unit_noun
+from analysis.cells.partitions import (
+    DRAWN,
+    Design,
+    Partition,
+    metric_interval,
+    partitions_of,
+    unit_counts_text,
+    unit_noun,
+)
 from analysis.report import html_elements as html
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names
 from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
-from analysis.statistics.intervals import unit_values
+from analysis.statistics.intervals import unit_count
 from analysis.tables.number_style import BOTH_BOUNDS
 from d2l_study.credentials import masked
 from d2l_study.options import value_text as option_text
@@ -94,14 +102,14 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
         what = "trainings on one given split" if designs == {"split"} else "folds and repeats of one data set"
     units = {_unit_count(mine, partitions[str(one)]) for one, mine in rows.groupby("config_id") if one in partitions}
     if designs == {"folds"} and max(units) < high:
-        what = f"{counted(('folds', True, count) for count in units)}"
+        what = f"{unit_counts_text(('folds', True, count) for count in units)}"
     found.append(("replicates", f"{low if low == high else f'{low} to {high}'} ({what})"))
     return found
 
 
 def _unit_count(runs: pandas.DataFrame, partition: Partition) -> int:
     """How many values the runs of a configuration make, those that were tested on the same bags counted once."""
-    return len(unit_values(dict.fromkeys(runs["replicate"].astype(int), 0.0), partition.units))
+    return unit_count(runs["replicate"].astype(int), partition.units)
 
 
 # ---- the best trials

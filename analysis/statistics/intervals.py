@@ -168,6 +168,11 @@ def unit_values(values: Mapping[int, float], units: Mapping[int, Hashable] | Non
     return np.array([np.mean(group) if group else math.nan for group in known], dtype=np.float64)
 
 
+def unit_count(replicates: Iterable[int], units: Mapping[int, Hashable] | None = None) -> int:
+    """How many units the replicates make."""
+    return len(unit_values(dict.fromkeys(replicates, 0.0), units))
+
+
 def mean_difference(
     differences: np.ndarray, confidence: float = 0.95, test_train_ratio: float | None = None
 ) -> Interval:

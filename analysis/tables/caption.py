@@ -48,10 +48,10 @@ def caption(
     sentences += _marks(layout, cells, best, tested)
     found = list(compared)
     if found:
-        kind = "corrected t" if layout.folds else "t"
+        kind = "corrected t" if layout.has_folds else "t"
         designs = layout.designs
         by = " or ".join(filter(None, ["replicate" if designs != ["folds"] else "",
-                                       "fold and repeat" if layout.folds else ""]))  # fmt: skip
+                                       "fold and repeat" if layout.has_folds else ""]))  # fmt: skip
         intervals = [interval for difference in found for interval in difference.by_column.values()]
         around = f", with a {kind} interval on the differences" if any(i.has_bounds for i in intervals) else ""
         sentences.append(f"Differences are paired by {by}{around}.")
@@ -81,7 +81,7 @@ def caption(
 
 def _what(layout: Layout, bounds: bool) -> str:
     shown = "[lower, upper bound]" if bounds else "± half-width"
-    count = counted((c, c.planned) for c in layout.cells.values())
+    count = cell_counts_text((c, c.planned) for c in layout.cells.values())
     shown = f"{shown} of the 95 % interval (count)" if _has_intervals(layout) else "(count)"
     splits = {metric.split for metric in layout.metrics}
     only = next(iter(splits)) if len(splits) == 1 else ""
@@ -97,9 +97,9 @@ def _has_intervals(layout: Layout) -> bool:
     return any(c.interval.has_bounds for c in layout.cells.values())
 
 
-def counted(counts: Iterable[tuple[Cell, int]]) -> str:
+def cell_counts_text(counts: Iterable[tuple[Cell, int]]) -> str:
     """Cells with a count of each, in words: `5 replicates`, `3 folds (their repeats averaged)` (`partitions`)."""
-    return partitions.counted((cell.partition.design, cell.averages, count) for cell, count in counts)
+    return partitions.unit_counts_text((cell.partition.design, cell.averages_repeats, count) for cell, count in counts)
 
 
 def interval_kinds(cells: Iterable[Cell]) -> str:
@@ -120,20 +120,20 @@ def _spread(layout: Layout) -> list[str]:
     sentences = []
     if "drawn" in layout.designs or not layout.designs:
         sentences.append("The spread is over bags and initialisations, not over data sets.")
-    if layout.folds:
+    if layout.has_folds:
         sentences.append(
             "Folds of one data set share training data; the correction (Nadeau and Bengio 2003) takes "
             f"a ratio of test to training bags of {ratios_text(layout)}. The spread is over partitions of one data "
             "set, not over data sets."
         )
-        sentences += [REPEATS_AVERAGED] if layout.averages else []
+        sentences += [REPEATS_AVERAGED] if layout.averages_repeats else []
     if "split" in layout.designs:
         sentences.append(
             "Replicates share the given split: they are new initialisations, tested on the same bags (where the split "
             "names no validation bags, or num_bags takes a part of the training bags, those are drawn anew). The "
             "spread is over these alone, and says nothing of other test bags or of another split."
         )
-    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.folds]
+    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.has_folds]
 
 
 NOT_ESTIMABLE = "Not estimable: an interval from so few pairs would be wider than a difference of the metric can be."
@@ -159,7 +159,7 @@ def _marks(
     which = f"{next(iter(better))} is better" if len(better) == 1 else "lower is better for losses"
     sentences = [f"Bold: best mean of a {line} ({which}{marked})."]
     if tested:
-        test = "corrected t tests" if layout.folds else "t tests"
+        test = "corrected t tests" if layout.has_folds else "t tests"
         some = any(map(is_tied, tested.values()))
         rivals = sum(c.origin.stage != stages.ORACLE for c in cells) - len({to.best for to in tested.values()})
         others = "All others" if len(tested) >= rivals else "All others that were tested"

@@ -51,7 +51,7 @@ def _heads(made: Comparisons) -> list[Label | str]:
     middle: list[Label | str] = ["", "baseline", "method", "difference"]
     if made.test != "paired":
         return [*middle, "counted", "p", "Holm", "smallest p"]
-    if made.layout.folds:
+    if made.layout.has_folds:
         return [*middle, "p (corrected t)", "Holm"]
     return [*middle, "p (t)", "Holm", "p (Wilcoxon)", "Holm", "smallest p"]
 
@@ -73,7 +73,7 @@ def _tests(made: Comparisons, one: CellComparison) -> list[Entry]:
     if made.test != "paired":
         smallest = one.tests[0].smallest_p
         return [*entries, _p(smallest) if smallest else EMPTY]
-    return entries if made.layout.folds else [*entries, _p(one.tests[1].smallest_p)]
+    return entries if made.layout.has_folds else [*entries, _p(one.tests[1].smallest_p)]
 
 
 def _p(p: float) -> Entry:
@@ -102,13 +102,13 @@ def _caption(made: Comparisons) -> list[str]:
             "images; trainings are not varied. "
             "Smallest p: 2 / (samples + 1).",
         ]
-    elif made.layout.folds:
+    elif made.layout.has_folds:
         sentences += [
             "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
             f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios_text(made.layout)}), "
             "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
             "said of another data set.",
-            *([REPEATS_AVERAGED] if made.layout.averages else []),
+            *([REPEATS_AVERAGED] if made.layout.averages_repeats else []),
         ]
     else:
         counts = sorted({one.tests[1].count for one in made.found})

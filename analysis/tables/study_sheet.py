@@ -59,7 +59,11 @@ class _SheetMaker:
                 "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
                 "over repeats with a t interval over repeats (other partitions of the same data: too narrow for new "
                 "data). Models of different folds need not agree in scale, which a pooled AUC pays for."
-                + (" Repeats of the same folds are averaged and counted once." if content.pooled.averages else "")
+                + (
+                    " Repeats of the same folds are averaged and counted once."
+                    if content.pooled.averages_repeats
+                    else ""
+                )
             )
         if content.not_pooled:
             sentences.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
@@ -151,7 +155,7 @@ def _count(cell: Cell) -> str:
     if cell.status == "done":
         return f"({cell.interval.count})"
     runs = f"{len(cell.values)} of {cell.planned_runs}"
-    return f"({runs} runs)" if cell.averages else f"({runs})"
+    return f"({runs} runs)" if cell.averages_repeats else f"({runs})"
 
 
 def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:
