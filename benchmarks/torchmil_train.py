@@ -75,6 +75,7 @@ def one_run(data: dict[str, np.ndarray], run: int, epochs: int, width: int, gate
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
+    parser.add_argument("--first", type=int, default=0, help="the first run")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--width", type=int, default=512, help="of the linear layer before the pooling; 0: none")
@@ -83,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with np.load(options.file) as kept:
         data = dict(kept)
-    for run in range(options.runs):
+    for run in range(options.first, options.first + options.runs):
         print(json.dumps(one_run(data, run, options.epochs, options.width, options.gated)), flush=True)
 
 
