@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -109,11 +110,12 @@ def child(what: str, source: Path, target: Path, cache: Path) -> dict[str, objec
 
 
 def copied(source: Path, target: Path) -> dict[str, object]:
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
-    wall = time.perf_counter() - begin
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     shutil.rmtree(target)
-    return {"wall_s": round(wall, 2)}
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2)}
 
 
 def main() -> None:
@@ -151,8 +153,8 @@ def main() -> None:
           f"{size / 1e9:.2f} GB")  # fmt: skip
     for what, values in lines.items():
         wall = float(values["wall_s"])  # type: ignore[arg-type]
-        more = f", {values['cpu_s']} s processor, own {values['own_mb']} MB, peak {values['peak_mb']} MB" if (
-            "own_mb" in values) else ""  # fmt: skip
+        more = f", {values['cpu_s']} s processor"
+        more += f", own {values['own_mb']} MB, peak {values['peak_mb']} MB" if "own_mb" in values else ""
         rate = f" ({size / wall / 1e9:.2f} GB/s)" if what != "later" else ""
         print(f"  {what:<20} {wall:7.2f} s{rate}{more}")
     seconds = {what: float(values["wall_s"]) for what, values in lines.items()}  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_ROWS = 512
+_ROWS = 128
 """Vectors that are widened to float64 at a time: few enough to stay in a core's cache."""
 
 
