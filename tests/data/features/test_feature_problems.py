@@ -315,3 +315,31 @@ def test_files_of_whole_data_sets_that_contradict_themselves(more, expected, nam
     with pytest.raises(UserError) as caught:
         FeatureBags(path=str(path)).load_pool()
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "layout", [files.trident, files.stamp, files.clam_pt, files.dictionary_pt, files.npz, files.npy],
+    ids=lambda write: write.__name__,
+)  # fmt: skip
+def test_a_damaged_file_is_read_or_refused_in_words(layout, tmp_path):
+    """Bytes flipped or overwritten at random, or an end that is missing."""
+    rng = np.random.default_rng(20261126)
+    found = files.cohort(6)
+    for slide, _ in found:
+        path = layout(tmp_path / "features", slide)
+    files.table(tmp_path / "t.csv", found)
+    whole, refused = path.read_bytes(), 0
+    for trial in range(20):
+        data = bytearray(whole)
+        if trial % 3 == 0:
+            data = data[: rng.integers(len(data))]
+        else:
+            begin = int(rng.integers(min(len(data), 2000)))
+            data[begin : begin + 9] = rng.integers(0, 256, 9, np.uint8).tobytes()
+        path.write_bytes(bytes(data))
+        try:
+            load(tmp_path)
+        except UserError as error:
+            refused += 1
+            assert path.name in str(error)
+    assert refused >= 5
