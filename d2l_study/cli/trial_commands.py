@@ -30,8 +30,10 @@ def add_label(commands: Any) -> None:
                        help="a trial's id, or its first digits, or the id of its MLflow run")  # fmt: skip
     label.add_argument("inputs", nargs="+", metavar="INPUT",
                        help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images; over an "
-                            "image larger than a patch the model is slid")  # fmt: skip
-    label.add_argument("--out", required=True, metavar="DIR", help="folder for scores.parquet, or the maps of images")
+                            "image larger than a patch the model is slid. For a model of feature vectors: feature "
+                            "files of any kind, folders of them, tables of slides")  # fmt: skip
+    label.add_argument("--out", required=True, metavar="DIR",
+                       help="folder for scores.parquet (and bags.csv of features), or the maps of images")  # fmt: skip
     label.add_argument("--stride", type=positive, metavar="S",
                        help="pixels between patches in a large image; default: a quarter of a patch")  # fmt: skip
     label.add_argument("--data", metavar="DIR",

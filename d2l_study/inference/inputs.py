@@ -28,6 +28,8 @@ from typing import IO, Any
 import numpy as np
 
 from d2l_study.data import image_files
+from d2l_study.data.features import hdf5
+from d2l_study.data.features.opening import kind_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 
@@ -40,6 +42,9 @@ UNIT_MOST, LEVELS_LEAST = 1.0, 16.0
 """Floats whose largest value lies between these two are refused."""
 NEAR = 0.75
 """How alike a name is that is asked about; 0.5 would find 'api.py' for 'nope.npy'."""
+_FEATURE_ENDINGS = (".h5", ".hdf5", ".pt", ".pth")
+"""Of files that hold nothing that a model of patches could label."""
+_OF_PATCHES = "this model labels patches; one that was trained on feature vectors is needed"
 KINDS = "a .npy or .npz array, an IDX file, or a PNG, JPEG, BMP or TIFF image"
 
 
@@ -85,10 +90,15 @@ def open_inputs(names: Sequence[str | Path], shape: Shape) -> list[Input]:
             except UserError as error:
                 problems.append(str(error))
     problems += [f"{source}: given twice" for source, n in Counter(entry.source for entry in inputs).items() if n > 1]
-    if problems:
-        shown = problems[:8] + ([f"… and {len(problems) - 8} more"] if len(problems) > 8 else [])
-        raise UserError("\n  ".join([f"{len(problems)} inputs cannot be used:", *shown]) if problems[1:] else shown[0])
+    stop_if_any(problems)
     return inputs
+
+
+def stop_if_any(problems: Sequence[str]) -> None:
+    """`UserError` with what is wrong with the inputs: the first of it, and how much more there is."""
+    if problems:
+        shown = [*problems[:8], *([f"… and {len(problems) - 8} more"] if len(problems) > 8 else [])]
+        raise UserError("\n  ".join([f"{len(problems)} inputs cannot be used:", *shown]) if problems[1:] else shown[0])
 
 
 def read_parts(inputs: Iterable[Input], shape: Shape) -> Iterator[Part]:
@@ -134,19 +144,33 @@ def _found(name: str) -> list[tuple[Path, str | None]]:
             if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
         )
         if not found:
-            raise UserError(f"{path}: a folder without images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+            features = any(entry.name.lower().endswith(_FEATURE_ENDINGS) for entry in path.iterdir())
+            raise UserError(f"{path}: a folder without images; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+                            + f"; it has feature files, but {_OF_PATCHES}" * features)  # fmt: skip
         return [(file, None) for file in found]
     if path.is_file():
         return [(path, None)]
-    if path.exists():  # a pipe would be waited for, a device never ends
-        raise UserError(f"{path}: neither a file nor a folder; expected {KINDS}")
+    if (archive := array_in_file(name)) is not None:
+        return [archive]
+    raise missing(path, KINDS)
+
+
+def array_in_file(name: str) -> tuple[Path, str] | None:
+    """The file and the array that `FILE.npz:NAME` means; None if it means none."""
     stem, colon, member = name.rpartition(":")
     if colon and stem and (archive := user_path(stem, "input")).is_file():
-        return [(archive, member)]
+        return archive, member
+    return None
+
+
+def missing(path: Path, kinds: str) -> UserError:
+    """Why a name that is neither a file nor a folder is no input. kinds: what is expected, in words."""
+    if path.exists():  # a pipe would be waited for, a device never ends
+        return UserError(f"{path}: neither a file nor a folder; expected {kinds}")
     beside = []
     with suppress(OSError):
         beside = [p.name for p in path.parent.iterdir()]
-    raise UserError(f"{path}: no such file or folder{nearest(path.name, beside, NEAR)}")
+    return UserError(f"{path}: no such file or folder{nearest(path.name, beside, NEAR)}")
 
 
 def _unreadable(error: OSError) -> None:
@@ -158,6 +182,8 @@ def _open(path: Path, member: str | None, shape: Shape) -> Input:
     with _readable(str(path)), path.open("rb") as file:
         head = file.read(8)
         size = os.fstat(file.fileno()).st_size
+    if _has_features(path, head):
+        raise UserError(f"{path}: a feature file, but {_OF_PATCHES}")
     if head.startswith(b"PK"):
         return _open_npz(path, member, shape)
     if member is not None:
@@ -169,6 +195,15 @@ def _open(path: Path, member: str | None, shape: Shape) -> Input:
     if head.startswith(b"\0\0") and len(head) == 8 and head[2] in _IDX_TYPES:
         return _open_array(_Array(str(path), lambda: path.open("rb"), _idx_header, size), shape)
     return _open_image(path, shape)
+
+
+def _has_features(path: Path, head: bytes) -> bool:
+    """Whether it is an HDF5 file or one of torch."""
+    if not head.startswith((hdf5.MAGIC, b"PK", b"\x80")):
+        return False
+    with suppress(UserError):
+        return kind_of(path) in ("hdf5", "torch")
+    return False
 
 
 def _open_npz(path: Path, member: str | None, shape: Shape) -> Input:
@@ -296,6 +331,8 @@ def _count(source: str, dims: tuple[int, ...], shape: Shape) -> int:
         hint = "; channels come before height and width: numpy.moveaxis(array, -1, 1)"
     elif len(dims) == 1:
         hint = "; are these labels?"
+    elif len(dims) == 2 and not grey:
+        hint = f"; are these feature vectors? {_OF_PATCHES.capitalize()}"
     raise UserError(f"{source}: dimensions {dims}; the model expects {' or '.join(forms)}{hint}")
 
 

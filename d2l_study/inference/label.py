@@ -32,6 +32,7 @@ METADATA = "d2l_study.label"
 BLOCK = 2**16
 """Rows of the file that are made at a time."""
 
+NOT_FINITE = "the model gives scores that are not finite numbers: are its weights damaged?"
 SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -70,8 +71,7 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
     if patches.shape[1:] != shape or patches.dtype != np.uint8:
         wanted = f"(n, {', '.join(str(n) for n in shape)})"
         raise UserError(f"patches of {patches.dtype} with dimensions {patches.shape}; expected uint8 with {wanted}")
-    mean, std = (torch.tensor(v, device=compute.device).view(-1, 1, 1) for v in (stored.card.mean, stored.card.std))
-    normalise = Normalise(mean, std)
+    normalise = normaliser(stored, compute)
     params = {name: value.to(compute.device) for name, value in stored.params.items()}
     chunks = [np.empty(0, np.float32)]
     with torch.no_grad():
@@ -81,9 +81,16 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
             chunks.append(terms.logit.cpu().numpy())
     logit = np.concatenate(chunks)
     if not np.isfinite(logit).all():
-        raise UserError("the model gives scores that are not finite numbers: are its weights damaged?")
+        raise UserError(NOT_FINITE)
     threshold = stored.card.instance_threshold
     return Labels(logit, probability(logit), None if threshold is None else logit > threshold)
+
+
+def normaliser(stored: StoredModel, compute: Compute) -> Normalise:
+    """How the instances of a stored model are normalised: as in its training."""
+    card, dims = stored.card, (-1,) if len(stored.model.shape) == 1 else (-1, 1, 1)
+    mean, std = (torch.tensor(values, device=compute.device).view(dims) for values in (card.mean, card.std))
+    return Normalise(mean, std, card.sections.get("data", {}).get("normalise") == "length")
 
 
 def origin(stored: StoredModel) -> dict[str, Any]:

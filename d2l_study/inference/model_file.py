@@ -24,12 +24,16 @@ from d2l_study.models import EXTRACTORS, POOLINGS, VECTOR_EXTRACTORS, MilModel, 
 METADATA = "d2l_study.model"
 FORMAT = 1
 LEAST_STD, MOST_NUMBER = 1e-6, 1e6
-"""Of std and mean, which are those of numbers in [0, 1]; beyond, float32 could not hold what is made of them."""
+"""Of std and mean, of patches, which are those of numbers in [0, 1]."""
+LEAST_STD_OF_VECTORS, MOST_NUMBER_OF_VECTORS = 1e-18, 1e18
+"""The same of vectors, whose dimensions may hardly vary; beyond, float32 could not hold what is made of them."""
 MOST_FLOAT = 1e300
 MOST_TEXT = 200
 """Letters of what a reader says of a damaged file, which may hold the file's own."""
 STAGES = ("teacher", "student", "bag_label", "oracle")
 MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
+_OF_VECTORS = ("encoder", "tiles")
+"""Of a card what only models of vectors have, and not all of them."""
 MOST_DIMENSIONS, MOST_LAYERS = 65_536, 20
 """Of vectors, and of the extractor `mlp`."""
 
@@ -41,7 +45,8 @@ class ModelCard:
     sections: the configuration it was trained with, section (data, teacher, student) -> key -> plain value; mean, std:
     one number per channel of patches, the input being (x/255 − mean)/std, or one per dimension of vectors, the input
     being (x − mean)/std; instance_threshold: the logit above which an instance is called positive, set without
-    instance labels, None (or NaN) where it could not be set.
+    instance labels, None (or NaN) where it could not be set. encoder, tiles: what made the vectors that it was trained
+    on, and of which tiles, in words (`FeatureFile.extractor`, `Tiles.scale`); empty where that is not known.
     """
 
     stage: str
@@ -52,6 +57,8 @@ class ModelCard:
     config_id: str
     replicate: int
     instance_threshold: float | None = None
+    encoder: str = ""
+    tiles: str = ""
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -79,7 +86,8 @@ def to_bytes(model: MilModel, params: Params, card: ModelCard) -> bytes:
     network = asdict(model) | {"shape": list(model.shape)}
     if model.layers == 1:
         del network["layers"]  # as files were before the network had it
-    content = {"format": FORMAT, "network": network, **asdict(card)}
+    about = {key: value for key, value in asdict(card).items() if key not in _OF_VECTORS or value}
+    content = {"format": FORMAT, "network": network, **about}
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in params.items()}
     return save(tensors, metadata={METADATA: text})
@@ -143,11 +151,11 @@ def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
     )
     channels = model.shape[0]
     mean, std = fields.numbers("mean", channels), fields.numbers("std", channels)
-    if not all(LEAST_STD <= value <= MOST_NUMBER for value in std):
-        raise UserError(f"{where}: std: {list(std)} is not allowed; expected numbers > 0, from {LEAST_STD} to "
-                        f"{MOST_NUMBER:g}")  # fmt: skip
-    if not all(abs(value) <= MOST_NUMBER for value in mean):
-        raise UserError(f"{where}: mean: {list(mean)} is not allowed; expected numbers up to {MOST_NUMBER:g}")
+    least, most = (LEAST_STD_OF_VECTORS, MOST_NUMBER_OF_VECTORS) if vectors else (LEAST_STD, MOST_NUMBER)
+    if wrong := [value for value in std if not least <= value <= most]:
+        raise UserError(f"{where}: std: {listed(wrong)} is not allowed; expected numbers > 0, from {least} to {most:g}")
+    if wrong := [value for value in mean if not abs(value) <= most]:
+        raise UserError(f"{where}: mean: {listed(wrong)} is not allowed; expected numbers up to {most:g}")
     sections = content.get("sections")
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
         raise UserError(f"{where}: sections: expected the configuration by section; found {type(sections).__name__}")
@@ -155,6 +163,7 @@ def _read_card(text: str, where: str) -> tuple[MilModel, ModelCard]:
     card = ModelCard(
         fields.text("stage", STAGES), sections, mean, std, fields.text("study"), fields.text("config_id"),
         fields.whole("replicate", 0, 1_000_000), threshold,
+        *(fields.text(key) if key in content else "" for key in _OF_VECTORS),
     )  # fmt: skip
     return model, card
 

@@ -72,6 +72,14 @@ def test_a_network_of_several_layers_comes_back():
     assert torch.equal(logits(stored.model, stored.params, (30,)), logits(model, params, (30,)))
 
 
+def test_a_model_of_vectors_says_what_made_them_and_may_have_dimensions_that_hardly_vary():
+    model, params = network("mlp", "attention", (3,))
+    given = card(mean=(0.0, 1e9, 1.0), std=(1e-9, 1.0, 1e9), encoder="uni_v1", tiles="256 px at 20×")
+    assert from_bytes(to_bytes(model, params, given)).card == given
+    patches, of_patches = network()
+    assert not {b"encoder", b"tiles"} & set(to_bytes(patches, of_patches, card()).split(b'\\"'))
+
+
 def test_the_same_model_gives_the_same_bytes():
     assert to_bytes(*network(), card()) == to_bytes(*network(), card())
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from d2l_study.data.features.feature_file import FeatureFile, Tiles
+import numpy as np
+
+from d2l_study.data.features.feature_file import FeatureFile, Tiles, changed_said, not_finite_said
 from d2l_study.data.features.hdf5 import tiles_of
 from d2l_study.data.features.opening import kind_of, open_features, places
 from d2l_study.data.manifest_problems import Problems
@@ -30,6 +32,29 @@ def open_all(
     dimensions, encoder or scale.
     """
     problems = Problems(folder)
+    found = describe_files(paths, truth, beside)
+    for text in (text for text in found if isinstance(text, str)):
+        problems.add_text(text.removeprefix(f"{folder}{os.sep}"))
+    files = [file for file in found if isinstance(file, FeatureFile)]
+    full = [file for file in files if file.count]
+    if not skip_empty:
+        for file in files:
+            if not file.count:
+                problems.add(file.path.name, EMPTY)
+    _alike(problems, full, lambda f: f.width, lambda width: f"vectors of {width:,} dimensions")
+    check_encoders_alike(problems, full)
+    _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda scale: f"tiles of {scale}")
+    check_places_alike(problems, full)
+    problems.stop_if_any()
+    if not full:
+        raise UserError(f"{folder}: {counted(len(files), 'feature file')}, all of them without a vector")
+    return files, said_of_all(full)
+
+
+def describe_files(
+    paths: Sequence[Path], truth: str | None = None, beside: Sequence[Path | None] = ()
+) -> list[FeatureFile | str]:
+    """Each file described, or what is wrong with it, in words. truth, beside: as of `open_all`."""
 
     def described(path: Path, other: Path | None) -> FeatureFile | str:
         try:
@@ -44,24 +69,41 @@ def open_all(
         return file
 
     with ThreadPoolExecutor(_READERS) as readers:
-        found = list(readers.map(described, paths, beside or [None] * len(paths)))
-    for text in (text for text in found if isinstance(text, str)):
-        problems.add_text(text.removeprefix(f"{folder}{os.sep}"))
-    files = [file for file in found if isinstance(file, FeatureFile)]
-    full = [file for file in files if file.count]
-    if not skip_empty:
-        for file in files:
-            if not file.count:
-                problems.add(file.path.name, EMPTY)
-    _alike(problems, full, lambda f: f.width, lambda width: f"vectors of {width:,} dimensions")
-    _alike(problems, (f for f in full if f.extractor), lambda f: f.extractor, lambda name: f"encoder {name!r}")
-    _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda scale: f"tiles of {scale}")
-    _alike(problems, (f for f in full if f.has_places), lambda f: (f.tiles.unit, f.tiles.anchor), lambda place: (
+        return list(readers.map(described, paths, beside or [None] * len(paths)))
+
+
+def check_encoders_alike(problems: Problems, files: Iterable[FeatureFile]) -> None:
+    """Notes the files that another encoder made than most others."""
+    _alike(problems, (f for f in files if f.extractor), lambda f: f.extractor, lambda name: f"encoder {name!r}")
+
+
+def check_places_alike(problems: Problems, files: Iterable[FeatureFile]) -> None:
+    """Notes the files whose places are in another unit, or of another point of the tile, than most others'."""
+    _alike(problems, (f for f in files if f.has_places), lambda f: (f.tiles.unit, f.tiles.anchor), lambda place: (
         f"places in {place[0] or 'an unknown unit'}"))  # fmt: skip
-    problems.stop_if_any()
-    if not full:
-        raise UserError(f"{folder}: {counted(len(files), 'feature file')}, all of them without a vector")
-    return files, said_of_all(full)
+
+
+def check_vectors(files: Sequence[FeatureFile]) -> Iterator[str]:
+    """What is wrong with the vectors of each file in turn, in words, "" if nothing is. Reads all of them, in pieces."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        yield from readers.map(_wrong_vectors, files)
+
+
+def _wrong_vectors(file: FeatureFile) -> str:
+    read = strange = 0
+    first = -1
+    try:
+        for piece in file.pieces():
+            if not (finite := np.isfinite(piece)).all():
+                rows = np.flatnonzero(~finite.all(axis=1))
+                first = read + int(rows[0]) if first < 0 else first
+                strange += len(rows)
+            read += len(piece)
+    except UserError as error:
+        return str(error)
+    if read != file.count:
+        return changed_said(file, read)
+    return f"{file.path}: {not_finite_said(strange, file.count, first)}" if strange else ""
 
 
 def said_of_all(files: Sequence[FeatureFile]) -> dict[str, Any]:

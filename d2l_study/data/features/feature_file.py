@@ -74,7 +74,8 @@ class FeatureFile:
 def shape_of(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
     """(N, D) of an array of features, which may be (1, N, D), and (0,) for an empty slide; `UserError` for another."""
     if dtype.kind != "f" or dtype.itemsize > 8:
-        raise UserError(f"{path}: {name} is of type {dtype}; expected float16, float32 or float64")
+        hint = " (pixels? features of them are needed)" if dtype == np.uint8 else ""
+        raise UserError(f"{path}: {name} is of type {dtype}{hint}; expected float16, float32 or float64")
     if len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]
     if shape == (0,):
@@ -117,6 +118,16 @@ def truth_of(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarra
         raise UserError(f"{path}: {name} has {listed((f'{v:g}' for v in wrong), 4)}; expected 0, 1, or -1 where it is "
                         "not known")  # fmt: skip
     return numbers.astype(np.int8)
+
+
+def changed_said(file: FeatureFile, read: int) -> str:
+    """That a file held another number of vectors when it was read than when it was described."""
+    return f"{file.path}: {read:,} vectors, but {file.count:,} when it was opened; it is being written, or damaged"
+
+
+def not_finite_said(strange: int, count: int, first: int) -> str:
+    """That `strange` of `count` vectors are no numbers, the first of them in row `first`."""
+    return f"{strange:,} of {count:,} vectors hold NaN or infinity, the first of them row {first} (from 0)"
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def _without_slide_ending(text: str) -> str:
     return next((text[: -len(ending)] for ending in SLIDE_ENDINGS if lower.endswith(ending)), text)
 
 
-def feature_folder(base: Path, key: str) -> Folder:
+def feature_folder(base: Path, key: str, naming: str = "as data.root") -> Folder:
     """The folder of feature files that is `base`, or lies below it under a usual name; in `doubt` if there is none, or
-    several. key: how messages call what named `base`."""
+    several. key: how messages call what named `base`; naming: how they say that one is named."""
     found = [folder for path in _candidates(base) if (folder := Folder.of(path, base)).names]
     by_name = {folder.path.name: folder for folder in found}
     if len(found) == 2 and set(by_name) == {"h5_files", "pt_files"}:  # CLAM writes both; only one has places
@@ -77,11 +77,11 @@ def feature_folder(base: Path, key: str) -> Folder:
         return found[0]
     if found:
         lines = "".join(f"\n  {folder.path} ({len(folder.names):,} files)" for folder in found)
-        doubt = f"{key}: several folders of features are in {base}; name one of them as data.root:{lines}"
+        doubt = f"{key}: several folders of features are in {base}; name one of them {naming}:{lines}"
     else:
         doubt = (
             f"{key}: no feature files in {base} (looked for {listed(f'*{e}' for e in ENDINGS)} there and in "
-            f"{listed(SUBFOLDERS)}); name their folder as data.root"
+            f"{listed(SUBFOLDERS)}); name their folder {naming}"
         )
     return Folder(base, {}, base, doubt)
 

@@ -54,9 +54,15 @@ def describe_npy(path: Path) -> NumpyFile:
     return NumpyFile(path, *shape_of(path, "the array", header.shape, header.dtype), header.dtype)
 
 
-def describe_npz(path: Path, truth: str | None = None) -> NumpyFile:
-    """What an `.npz` file with the vectors of one slide holds; `UserError` for anything else."""
+def describe_npz(path: Path, truth: str | None = None, member: str | None = None) -> NumpyFile:
+    """What an `.npz` file with the vectors of one slide holds. member: the array with the vectors, where the user names
+    one; then the file's other arrays are not of it. `UserError` for anything else."""
     names = member_names(path)
+    if member is not None:
+        if member not in names:
+            raise UserError(f"{path}: no array {member!r}{nearest(member, names)} (found: {listed(names)})")
+        header = array_header(path, member)
+        return NumpyFile(path, *shape_of(path, member, header.shape, header.dtype), header.dtype, member=member)
     found = next((name for name in FEATURES if name in names), names[0] if len(names) == 1 else None)
     if found is None:
         raise UserError(f"{path}: no array {' or '.join(FEATURES)} (found: {listed(names) or 'nothing'})")

@@ -72,16 +72,9 @@ def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
     if truth is not None and truth not in names:
         problems.add("data.truth", f"no array {truth!r}{nearest(truth, names)} (found: {listed(names)})")
     problems.stop_if_any()
-    index, label = (np.ravel(_array(path, name)) for name in ("bag_index", "bag_label"))
-    for name, array in (("bag_index", index), ("bag_label", label)):
-        if array.dtype.kind not in "biuf" or (array != np.floor(array)).any():
-            problems.add(name, f"values of type {array.dtype}, such as {array[0]}; expected whole numbers")
+    index, label = (_whole_numbers(path, name, problems) for name in ("bag_index", "bag_label"))
     problems.stop_if_any()
-    index = index.astype(np.int64)
-    if (count := open_features(path).count) != len(index):
-        raise UserError(f"{path}: {len(index):,} numbers in bag_index, but {count:,} vectors")
-    if not count:
-        raise UserError(f"{path}: no vectors")
+    index = _bag_of_vector(path, index)
     notes: tuple[str, ...] = ()
     if len(index) and (index.min() < 0 or index.max() >= len(label)):
         problems.add("bag_index", f"numbers from {index.min()} to {index.max()}; bag_label has {len(label)} bags, 0 to "
@@ -101,14 +94,54 @@ def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
             problems.add(labels, f"1 in bags of label 0: {listed(wrong_bags)}; a bag is positive if any of its "
                          "instances is")  # fmt: skip
     fold = _folds(_array(path, "test_fold"), len(label), problems) if "test_fold" in names else None
-    said = tuple(str(i) for i in range(len(label)))
-    if "bag_name" in names:
-        values = np.ravel(_array(path, "bag_name")).tolist()
-        said = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values)
-        if len(said) != len(label) or len(set(said)) != len(said):
-            problems.add("bag_name", f"{len(set(said))} different names for {len(label)} bags")
+    said = _bag_names(path, names, len(label), problems)
     problems.stop_if_any()
     return BagArrays(index, label.astype(np.int8), known, fold, said, notes)
+
+
+def read_bags(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """Of such a file, with labels of bags or without: (N,) the bag of each vector, (B,) the bags' names, and (N,) int8
+    the labels of the vectors, −1 unknown. `UserError` says what is wrong with them."""
+    names, problems = _names(path), Problems(path)
+    index = _whole_numbers(path, "bag_index", problems)
+    problems.stop_if_any()
+    index = _bag_of_vector(path, index)
+    said = next((name for name in ("bag_label", "bag_name") if name in names), None)
+    count = int(index.max()) + 1 if said is None else np.size(_array(path, said))
+    if index.min() < 0 or index.max() >= count:
+        problems.add("bag_index", f"numbers from {index.min()} to {index.max()}; {said or 'numbers'} has {count} bags")
+    bag_names = _bag_names(path, names, count, problems)
+    problems.stop_if_any()
+    truth = np.full(len(index), -1, np.int8)
+    if "instance_label" in names:
+        truth = truth_of(path, "instance_label", _array(path, "instance_label"), len(index))
+    return index, bag_names, truth
+
+
+def _whole_numbers(path: Path, name: str, problems: Problems) -> np.ndarray:
+    array = np.ravel(_array(path, name))
+    if array.dtype.kind not in "biuf" or (array != np.floor(array)).any():
+        problems.add(name, f"values of type {array.dtype}, such as {array[0]}; expected whole numbers")
+    return array
+
+
+def _bag_of_vector(path: Path, index: np.ndarray) -> np.ndarray:
+    """(N,) int64 from the array bag_index; `UserError` if it has not one number for each vector, or there are none."""
+    if (count := open_features(path).count) != len(index):
+        raise UserError(f"{path}: {len(index):,} numbers in bag_index, but {count:,} vectors")
+    if not count:
+        raise UserError(f"{path}: no vectors")
+    return index.astype(np.int64)
+
+
+def _bag_names(path: Path, names: list[str], count: int, problems: Problems) -> tuple[str, ...]:
+    if "bag_name" not in names:
+        return tuple(str(i) for i in range(count))
+    values = np.ravel(_array(path, "bag_name")).tolist()
+    said = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values)
+    if len(said) != count or len(set(said)) != len(said):
+        problems.add("bag_name", f"{len(set(said))} different names for {count} bags")
+    return said
 
 
 def _folds(values: np.ndarray, bags: int, problems: Problems) -> np.ndarray | None:

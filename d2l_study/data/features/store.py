@@ -37,7 +37,7 @@ from d2l_study.data.decoded_cache import (
     write_index,
     write_meta,
 )
-from d2l_study.data.features.feature_file import FeatureFile
+from d2l_study.data.features.feature_file import FeatureFile, changed_said, not_finite_said
 from d2l_study.data.features.moments import Moments
 from d2l_study.data.features.opening import places
 from d2l_study.data.manifest_problems import Problems
@@ -183,14 +183,12 @@ def _copy_vectors(
                 for done in waiting.popleft():
                     done.result()
             if copied != file.count:
-                raise UserError(f"{file.path}: {copied:,} vectors, but {file.count:,} when it was opened; it is being "
-                                "written, or damaged")  # fmt: skip
+                raise UserError(changed_said(file, copied))
             moments += [(one.mean, one.scatter) for one in sums]
             for number, one in enumerate(sums):
                 if one.strange:
                     where = file.path.name if file.slide_of is None else f"{file.path.name}, bag {number}"
-                    problems.add(where, f"{one.strange:,} of {one.count:,} vectors hold NaN or infinity, the first of "
-                                 f"them row {one.first_strange} (from 0)")  # fmt: skip
+                    problems.add(where, not_finite_said(one.strange, one.count, one.first_strange))
     problems.stop_if_any()
     return digest.hexdigest(), np.array(moments)
 

@@ -110,6 +110,37 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     return Slides(rows, names, truth, table.kept if keys.splits is None else {}, (*notes, *more))
 
 
+@dataclass(frozen=True)
+class SlideList:
+    """The n slides of a table that needs no labels. bags, slides: their names; truth: as of `Slides`."""
+
+    bags: list[str]
+    slides: list[str]
+    files: list[Path]
+    truth: list[Path | None]
+
+
+def list_slides(file: Path, folder: Folder, of_patients: bool = False) -> SlideList:
+    """The slides of a table, with labels or without; their files are in `folder`. of_patients: a bag is a patient,
+    where the table names patients. `UserError` says all that is wrong with the rows."""
+    problems = Problems(file)
+    table = read_table(file, problems, _names(TableKeys(), with_label=False), "input")
+    if folder.doubt and "path" not in table.columns:
+        raise UserError(folder.doubt)
+    texts, number = table.texts, table.number
+    slide = texts.get(_OWN, texts["bag"])
+    bag = texts["group"] if of_patients and "group" in texts else texts["bag"]
+    _no_blanks(problems, table, "bag", _OWN, *(["group"] if bag is not texts["bag"] else []))
+    files, path, names = _files(table, folder, slide, problems)
+    truth = _truth_files(table, file, problems)
+    problems.stop_if_any()
+    first = np.unique(path, return_index=True)[1][path]
+    problems.add_rows(number, np.flatnonzero(first != np.arange(len(path))), lambda i: ("", (
+        f"{files[path[i]].name} is in row {number[first[i]]} already: the same slide twice")))  # fmt: skip
+    problems.stop_if_any()
+    return SlideList([bag.text(i) for i in range(len(path))], names, [files[p] for p in path.tolist()], truth)
+
+
 def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, Coded]:
     """Column -> (S,) what a table of splits says of each slide: its column `split` alone, or those called fold_0 …; it
     names slides, bags or patients."""

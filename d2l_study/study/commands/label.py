@@ -21,6 +21,7 @@ from d2l_study.inference.output_folder import output_folder, shown
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import KnownImages
+from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
@@ -48,27 +49,20 @@ def run_label(options: LabelOptions) -> int:
     """
     out = output_folder(options.out)
     selected = find_model(options.root, options.run, options.replicate, options.tracking_uri)
-    card, shape = selected.stored.card, selected.stored.model.patch_shape
+    card = selected.stored.card
     print(f"model:    {card.stage} {selected.config_id[:10]} of study {card.study}, replicate {selected.replicate}, "
           f"{selected.choice}")  # fmt: skip
     print(f"          predicted positive {threshold_text(card.instance_threshold)}", flush=True)
-    _check_not_an_input(out, options.inputs)
-    images, others = split_inputs(options.inputs, shape)
-    inputs = open_inputs(others, shape) if others else []
-    if not images and (options.stride is not None or options.data is not None):
-        option = "--stride" if options.stride is not None else "--data"
-        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
-    if inputs:
-        check_scores(out)
-    if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
-        plan_images(selected.stored, images, out, options.stride)
-    progress = LabelProgress(stdout())
+    of_vectors = len(selected.stored.model.shape) == 1
+    _check_not_an_input(out, options.inputs, of_vectors)
+    progress = LabelProgress(stdout(), "vectors" if of_vectors else "patches")
     try:
-        with progress:
-            if images:
-                _label_images(options, selected, images, progress)
-            if inputs:
-                _label_patches(options, selected, inputs, progress)
+        if of_vectors:
+            if options.stride is not None:
+                raise UserError("--stride: this model labels feature vectors; no image is there to slide it over")
+            label_vectors(selected, options.inputs, out, options.root, options.data, progress)
+        else:
+            _label_images_and_patches(options, selected, out, progress)
     except KeyboardInterrupt:
         print(f"\nStopped; {_kept(progress, options.out)}.", file=sys.stderr)
         return 130
@@ -83,24 +77,45 @@ def threshold_text(threshold: float | None) -> str:
     return f"is what lies above the model's threshold: logit {threshold:.3f}, score {score:.3f}"
 
 
-def _check_not_an_input(out: Path, inputs: Sequence[str]) -> None:
+def _check_not_an_input(out: Path, inputs: Sequence[str], of_vectors: bool) -> None:
     """`UserError` if the folder that is written to lies in one that is labelled."""
     for name in inputs:
         with contextlib.suppress(OSError):
             folder = user_path(name, "input").resolve()
             if folder.is_dir() and out.resolve().is_relative_to(folder):
-                raise UserError(f"--out {out}: lies in the folder {name}, all images of which are labelled: the next "
-                                "time those drawn here, too; name a folder outside of it")  # fmt: skip
+                why = ("whose feature files are labelled, and would lie among them" if of_vectors else
+                       "all images of which are labelled: the next time those drawn here, too")  # fmt: skip
+                raise UserError(f"--out {out}: lies in the folder {name}, {why}; name a folder outside of it")
 
 
 def _kept(progress: LabelProgress, out: str) -> str:
     """What an interrupted command has kept, in words."""
     there = [f"{counted(progress.files, 'image')} done"] * bool(progress.files)
     if progress.done > 0:
-        there.append(f"{progress.done:,} of {progress.count:,} patches of {progress.name} scored")
+        there.append(f"{progress.done:,} of {progress.count:,} {progress.noun} of {progress.name} scored")
     if not there:
         return "nothing had been scored yet"
     return f"{' and '.join(there)} are kept in {out}, and the same command goes on from there"
+
+
+def _label_images_and_patches(
+    options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress
+) -> None:
+    shape = selected.stored.model.patch_shape
+    images, others = split_inputs(options.inputs, shape)
+    inputs = open_inputs(others, shape) if others else []
+    if not images and (options.stride is not None or options.data is not None):
+        option = "--stride" if options.stride is not None else "--data"
+        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
+    if inputs:
+        check_scores(out)
+    if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
+        plan_images(selected.stored, images, out, options.stride)
+    with progress:
+        if images:
+            _label_images(options, selected, images, progress)
+        if inputs:
+            _label_patches(options, selected, inputs, progress)
 
 
 def _label_images(options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress) -> None:

@@ -16,17 +16,18 @@ PLAIN_SECONDS = 30.0
 
 
 class LabelProgress:
-    """Shows how many patches are scored. name, done, count: the input in work, and how many of its patches are scored,
-    of how many."""
+    """Shows how many instances are scored. name, done, count: the input in work, and how many of its instances are
+    scored, of how many; noun: what they are called."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, noun: str = "patches") -> None:
+        self.console, self.noun = console, noun
         self.name, self.done, self.count = "", 0, 0
         self.files = 0
         """How many images and files are done."""
         self._bar = Progress(
-            TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("patches"),
-            TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+            TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[noun]}"), TimeRemainingColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
         )  # fmt: skip
         self._task: TaskID | None = None
         self._begun = self._said = time.monotonic()
@@ -44,16 +45,32 @@ class LabelProgress:
     def __call__(self, name: str, done: int, count: int) -> None:
         if name != self.name:
             self.name, self._there, self._begun = name, done, time.monotonic()
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(name, total=count, completed=done)
+            self._show(name, done, count, self.noun)
             if 0 < done < count:
-                self.say(f"{name}: {done:,} of {count:,} patches are there already")
+                self.say(f"{name}: {done:,} of {count:,} {self.noun} are there already")
         self.done, self.count = done, count
         if self._task is not None:
             self._bar.update(self._task, completed=done)
         if not self.console.is_terminal and time.monotonic() - self._said > PLAIN_SECONDS:
-            self.say(f"{name}: {done:,} of {count:,} patches ({done / count:.0%}){self._left()}")
+            self.say(f"{name}: {done:,} of {count:,} {self.noun} ({done / count:.0%}){self._left()}")
+
+    def checked(self, done: int, count: int) -> None:
+        """So many of the files are checked, before anything is scored."""
+        if self._task is None:
+            self._show("checking", done, count, "files")
+        elif done == count:
+            self._bar.remove_task(self._task)
+            self._task = None
+        else:
+            self._bar.update(self._task, completed=done)
+        if not self.console.is_terminal and time.monotonic() - self._said > PLAIN_SECONDS:
+            self.say(f"checked: {done:,} of {count:,} files")
+
+    def _show(self, name: str, done: int, count: int, noun: str) -> None:
+        """A new bar, in the place of the last one."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=count, completed=done, noun=noun)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

@@ -1,4 +1,4 @@
-"""The truth of images that `label` is given, where they belong to the data set of the model."""
+"""The truth of images and slides that `label` is given, where they belong to the data set of the model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from d2l_study.data import DATASETS, BagCollection
+from d2l_study.data.features.bags import FeatureBags
+from d2l_study.data.features.collection import FeatureCollection
+from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.folds import parts_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
@@ -18,33 +21,36 @@ from d2l_study.study.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from d2l_study.inference.dense_label import Truth
+    from d2l_study.inference.feature_scores import KnownSlide
 
 
 @dataclass(frozen=True)
-class KnownImages:
-    """The images of a model's data set: the true instances of each, and whether the model was trained, validated or
-    tested on it.
+class KnownData:
+    """The data set of a model, and whether the model was trained, validated or tested on a bag of it.
 
     pool: None if nothing is known; reason then says why. part_of: bag -> training, validation or test; empty if the
-    data are not those that the model was trained with.
+    data are not those that the model was trained with; path: what the section calls so, where it has such a key.
     """
 
     pool: BagCollection | None
     dataset: str
     part_of: Mapping[int, str]
     reason: str = ""
+    path: str | None = None
 
     @classmethod
-    def of_model(cls, ledger: Ledger, config_id: str, replicate: int, root: str | None) -> KnownImages:
-        """The images of the data set of a run's model. root: the folder of the data set; None takes the one that the
-        model was trained with, else `D2L_DATA`. `UserError` if a folder is named that does not hold the data set."""
+    def of_model(cls, ledger: Ledger, config_id: str, replicate: int, root: str | None) -> Self:
+        """The data set of a run's model. root: its folder; None takes the one that the model was trained with, else
+        `D2L_DATA`. `UserError` if a folder is named that does not hold the data set."""
         content = ledger.read_config(config_id)
         data = dict(content["sections"]["data"])
         name = data["dataset"]
-        if "root" in data and root is not None:
-            data["root"] = root
         if root is not None and not user_path(root, "--data").is_dir():
             raise UserError(f"--data: {root!r} is not a folder")
+        if root is not None and name == "features":
+            data |= _moved_features(data, user_path(root, "--data").absolute())
+        elif root is not None and "root" in data:
+            data["root"] = root
         try:
             pool = DATASETS[name](**data).load_pool()
         except UserError as error:
@@ -58,7 +64,21 @@ class KnownImages:
             found = parts_of(pool, replicate, content["base_seed"], data.get("folds", 3))[:3]
             for word, bags in zip(("training", "validation", "test"), found, strict=True):
                 parts |= dict.fromkeys((int(b) for b in bags), word)
-        return cls(pool, name, parts)
+        return cls(pool, name, parts, path=data.get("path"))
+
+
+def _moved_features(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """The keys of a `data` section of features that name files or folders, as they are in another folder."""
+    if data["path"] in EMBEDDED:
+        return {}
+    there = {key: folder / Path(data[key]).name for key in FeatureBags.PATH_KEYS if data.get(key) is not None}
+    found = {key: str(place) for key, place in there.items() if place.exists()}
+    return {"path": str(folder)} | found
+
+
+@dataclass(frozen=True)
+class KnownImages(KnownData):
+    """The images of a model's data set, and the true instances of each."""
 
     @cached_property
     def _numbers(self) -> dict[Path, int]:
@@ -83,3 +103,34 @@ class KnownImages:
         note = f"a {words.pop()} image of this model" if len(words) == 1 else ""
         positive, negative = DATASETS[self.dataset].INSTANCE_CLASSES
         return Truth(Places(xy[known], label[known]), positive, negative, note)
+
+
+@dataclass(frozen=True)
+class KnownSlides(KnownData):
+    """The slides of a model's data set of features."""
+
+    @cached_property
+    def _numbers(self) -> dict[Path, int]:
+        """The number of each slide whose vectors have a file of their own."""
+        files = self.pool.files if isinstance(self.pool, FeatureCollection) else ()
+        return {file.resolve(): s for s, file in enumerate(files)}
+
+    @cached_property
+    def _whole_set(self) -> Path | None:
+        """The file that holds the whole data set, if it is one."""
+        if not isinstance(self.pool, FeatureCollection) or self.pool.files or self.path is None:
+            return None
+        return (embedded_file(self.path) if self.path in EMBEDDED else user_path(self.path, "path")).resolve()
+
+    def __call__(self, path: Path, bag: int | None) -> KnownSlide | None:
+        """What is known of a slide; None if it does not belong to the data set. bag: its number in a file that holds
+        a whole data set, None for a file of one slide."""
+        from d2l_study.inference.feature_scores import KnownSlide
+
+        slide = self._numbers.get(path.resolve()) if bag is None else bag if path.resolve() == self._whole_set else None
+        if slide is None or not isinstance(self.pool, FeatureCollection) or self.pool.bag_of_slide[slide] < 0:
+            return None
+        number, bags = int(self.pool.bag_of_slide[slide]), self.pool.bags
+        rows = slice(*bags.offsets[number : number + 2].tolist())
+        truth = bags.instance_label[rows][self.pool.image[rows] == slide]
+        return KnownSlide(self.part_of.get(number, ""), int(bags.label[number]), truth)

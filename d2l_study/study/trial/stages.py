@@ -13,6 +13,7 @@ import numpy as np
 
 from d2l_study.data import DATASETS, Replicate
 from d2l_study.data.collection import BagCollection
+from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
@@ -192,9 +193,11 @@ def _weights(request: TrialRequest, problem: Replicate, result: Fitted) -> bytes
 def _card(request: TrialRequest, problem: Replicate, result: Fitted) -> ModelCard:
     from d2l_study.inference.model_file import ModelCard
 
+    pool = problem.pool
+    made_of = (pool.extractor, pool.tiles.scale) if isinstance(pool, FeatureCollection) else ("", "")
     return ModelCard(
         request.stage, scientific_sections(request), tuple(problem.mean), tuple(problem.std), request.study,
-        request.config_id, problem.number, result.metrics.get("instance_threshold"),
+        request.config_id, problem.number, result.metrics.get("instance_threshold"), *made_of,
     )  # fmt: skip
 
 

@@ -1,0 +1,248 @@
+"""The files that labelled vectors are written to, and how their scores agree with what is known.
+
+scores.parquet   slide, index (of the vector in its slide, from 0), x, y (the place of its tile as its file has it, null
+                 where it has none), logit, score, predicted (null without a threshold), truth (null where not known)
+bags.csv         bag, slides (how many), instances, logit, score (both empty of a bag without vectors), label (0, 1, or
+                 empty), part (training, validation or test where the bag is of the model's own data)
+
+The metadata of scores.parquet, `d2l_study.label`, say in JSON which model it was, its threshold, what the places are,
+and of each slide the file and the side of its tiles.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_study.data.features.checks import said_of_all
+from d2l_study.data.features.opening import places
+from d2l_study.data.pool import UNKNOWN
+from d2l_study.inference.feature_inputs import FeatureInput
+from d2l_study.inference.label import BLOCK, METADATA, SCORES, origin
+from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.output_folder import appearing, shown
+from d2l_study.learning.metrics import auc, probability
+
+BAGS = "bags.csv"
+COLUMNS = ("bag", "slides", "instances", "logit", "score", "label", "part")
+PARTS = ("training", "validation", "test", "")
+"""Of the model's data; the last is what is not of them."""
+MOST_RANKED = 10_000_000
+"""Known vectors of a part up to which one area over all of them is computed: it needs 40 bytes for each."""
+
+
+@dataclass(frozen=True)
+class KnownSlide:
+    """What is known of a slide of the model's own data. part: one of `PARTS`; label: of its bag, −1 unknown; truth:
+    (n,) int8 of its vectors, None or −1 unknown."""
+
+    part: str = ""
+    label: int = UNKNOWN
+    truth: np.ndarray | None = None
+
+
+Known = Callable[[Path, int | None], KnownSlide | None]
+"""(a feature file, the bag in it where it holds a whole data set) -> what is known of the slide."""
+
+
+@dataclass
+class PartScores:
+    """How scores agree with what is known, in the bags of one of `PARTS`.
+
+    bags: how many; known: of how many vectors the label is known; instance_auc: of all these, NaN where it is not
+    defined, or they are more than `MOST_RANKED`; instance_auc_within: the mean of the areas within bags; bag_auc.
+    """
+
+    part: str
+    bags: int = 0
+    known: int = 0
+    within: list[float] = field(default_factory=list)
+    truth: list[np.ndarray] = field(default_factory=list)
+    logits: list[np.ndarray] = field(default_factory=list)
+    bag_label: list[int] = field(default_factory=list)
+    bag_logits: list[float] = field(default_factory=list)
+
+    def add(self, truth: np.ndarray, logits: np.ndarray, label: int, logit: float) -> None:
+        """One bag. truth, logits: (n,) of its vectors, −1 unknown."""
+        mine = truth != UNKNOWN
+        self.bags += 1
+        self.known += int(mine.sum())
+        if mine.any():
+            area = auc(truth[mine], logits[mine])
+            self.within += [] if math.isnan(area) else [area]
+            self.truth.append(truth[mine])
+            self.logits.append(logits[mine])
+        if self.known > MOST_RANKED:
+            self.truth, self.logits = [], []
+        if label != UNKNOWN and not math.isnan(logit):
+            self.bag_label.append(label)
+            self.bag_logits.append(logit)
+
+    @property
+    def instance_auc(self) -> float:
+        if not self.truth or self.known > MOST_RANKED:
+            return math.nan
+        return auc(np.concatenate(self.truth), np.concatenate(self.logits))
+
+    @property
+    def instance_auc_within(self) -> float:
+        return float(np.mean(self.within)) if self.within else math.nan
+
+    @property
+    def bag_auc(self) -> float:
+        return auc(np.array(self.bag_label), np.array(self.bag_logits)) if self.bag_label else math.nan
+
+
+def bags_are_ours(path: Path) -> bool:
+    """Whether `label` wrote the file of bags."""
+    with path.open("rb") as file:
+        return file.readline().strip() == ",".join(COLUMNS).encode()
+
+
+def write_scores(
+    folder: Path, stored: StoredModel, inputs: Sequence[FeatureInput], logits: np.ndarray, known: Known | None
+) -> tuple[int | None, tuple[PartScores, ...]]:
+    """Write both files. logits: input by input those of its vectors, then those of its bags. Returns how many vectors
+    are predicted positive, None without a threshold, and the scores of each part that there is."""
+    import pyarrow.parquet as pq
+
+    parts = {part: PartScores(part) for part in PARTS}
+    positive = 0
+    threshold = stored.card.instance_threshold
+    schema = _schema(stored, inputs)
+    with (
+        appearing(folder / SCORES) as scores, appearing(folder / BAGS) as bags,
+        pq.ParquetWriter(scores, schema, compression="zstd") as writer,
+        bags.open("w", newline="", encoding="utf-8") as bag_file,
+    ):  # fmt: skip
+        bag_rows = csv.writer(bag_file, lineterminator="\n")
+        bag_rows.writerow(COLUMNS)
+        waiting = _Blocks(writer, schema)
+        first = 0
+        for entry in inputs:
+            mine = np.array(logits[first : first + entry.count])
+            first += entry.count
+            pooled = np.array(logits[first : first + len(entry.bags)])
+            first += len(entry.bags)
+            positive += 0 if threshold is None else int((mine > threshold).sum())
+            for bag in _write_input(entry, mine, pooled, known, threshold, waiting):
+                parts[bag.part].add(bag.truth, bag.logits, bag.label, bag.logit)
+                bag_rows.writerow(bag.row())
+        waiting.write()
+    return None if threshold is None else positive, tuple(part for part in parts.values() if part.bags)
+
+
+def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
+    import pyarrow as pa
+
+    files = [file for entry in inputs for file in entry.files]
+    said = said_of_all(files)
+    slides = [
+        {"slide": shown(slide), "file": shown(entry.files[f].path), "instances": len(positions),
+         "tile": None if math.isnan(entry.files[f].tiles.side) else entry.files[f].tiles.side}
+        for entry in inputs for slide, (f, positions) in zip(entry.slides, entry.slide_positions(), strict=True)
+    ]  # fmt: skip
+    about = {
+        **origin(stored), "dimensions": stored.model.shape[0], "encoder": said["extractor"] or stored.card.encoder,
+        "coordinates": {"unit": said["unit"], "of_tile": said["anchor"], "tiles": said["scale"]}, "slides": slides,
+    }  # fmt: skip
+    return pa.schema(
+        [("slide", pa.string()), ("index", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
+         ("logit", pa.float32()), ("score", pa.float64()), ("predicted", pa.int8()), ("truth", pa.int8())],
+        metadata={METADATA: json.dumps(about)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Bag:
+    """One bag as it was scored. truth, logits: (n,) of its vectors."""
+
+    name: str
+    slides: int
+    truth: np.ndarray
+    logits: np.ndarray
+    label: int
+    part: str
+    logit: float
+
+    def row(self) -> list[object]:
+        """Nine digits hold a float32 exactly."""
+        scored = ["", ""]
+        if not math.isnan(self.logit):
+            scored = [f"{self.logit:.9g}", f"{float(probability(np.array(self.logit))):.9g}"]
+        label = "" if self.label == UNKNOWN else self.label
+        return [shown(self.name), self.slides, len(self.logits), *scored, label, self.part]
+
+
+def _write_input(
+    entry: FeatureInput, logits: np.ndarray, pooled: np.ndarray, known: Known | None, threshold: float | None,
+    out: _Blocks,
+) -> Iterator[_Bag]:  # fmt: skip
+    """Write the rows of an input's slides, and give its bags."""
+    begins = np.concatenate([[0], np.cumsum([file.count for file in entry.files])])
+    xy = [places(file) for file in entry.files]
+    truth_of_file = [entry.truth_in(f) for f in range(len(entry.files))]
+    several = entry.set_truth is not None
+    found = []
+    for slide, (name, (f, positions)) in enumerate(zip(entry.slides, entry.slide_positions(), strict=True)):
+        told = known(entry.files[f].path, slide if several else None) if known is not None else None
+        told, truth = told or KnownSlide(), truth_of_file[f][positions]
+        if told.truth is not None and len(told.truth) == len(truth):
+            truth = np.where(truth == UNKNOWN, told.truth, truth)
+        mine = logits[begins[f] + positions]
+        out.add(shown(name), xy[f][positions], mine, threshold, truth)
+        found.append((told, truth, mine))
+    groups = [[one] for one in found] if several else [found]
+    for number, (bag, group) in enumerate(zip(entry.bags, groups, strict=True)):
+        parts, labels = {told.part for told, _, _ in group}, {told.label for told, _, _ in group}
+        yield _Bag(
+            bag, len(group), np.concatenate([truth for _, truth, _ in group]),
+            np.concatenate([mine for _, _, mine in group]), labels.pop() if len(labels) == 1 else UNKNOWN,
+            parts.pop() if len(parts) == 1 else "", float(pooled[number]),
+        )  # fmt: skip
+
+
+class _Blocks:
+    """Rows of the Parquet file, which are written about `BLOCK` at a time: one row group for each of many small slides
+    would be slow to read."""
+
+    def __init__(self, writer: Any, schema: Any) -> None:
+        self.writer, self.schema = writer, schema
+        self.waiting: list[Any] = []
+        self.rows = 0
+
+    def add(self, slide: str, xy: np.ndarray, logit: np.ndarray, threshold: float | None, truth: np.ndarray) -> None:
+        """The vectors of one slide, in order."""
+        import pyarrow as pa
+
+        for first in range(0, len(logit), BLOCK):
+            rows = slice(first, first + BLOCK)
+            some, count = logit[rows], len(logit[rows])
+            x, y = xy[rows].T
+            predicted = pa.nulls(count, pa.int8()) if threshold is None else (some > threshold).astype(np.int8)
+            columns = [
+                pa.repeat(slide, count), first + np.arange(count), pa.array(x, mask=np.isnan(x)),
+                pa.array(y, mask=np.isnan(y)), some, probability(some), predicted,
+                pa.array(truth[rows], mask=truth[rows] == UNKNOWN),
+            ]  # fmt: skip
+            arrays = [pa.array(values, kind.type) if isinstance(values, np.ndarray) else values.cast(kind.type)
+                      for values, kind in zip(columns, self.schema, strict=True)]  # fmt: skip
+            self.waiting.append(pa.Table.from_arrays(arrays, schema=self.schema))
+            self.rows += count
+            if self.rows >= BLOCK:
+                self.write()
+
+    def write(self) -> None:
+        """Write the rows that are waiting."""
+        import pyarrow as pa
+
+        if self.waiting:
+            self.writer.write_table(pa.concat_tables(self.waiting))
+        self.waiting, self.rows = [], 0

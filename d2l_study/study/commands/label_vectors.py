@@ -1,0 +1,59 @@
+"""`label` with a model of vectors: feature files of slides, of which it writes and prints scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from d2l_study.errors import counted
+from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
+from d2l_study.inference.feature_label import check_outputs, label_features
+from d2l_study.inference.feature_scores import PartScores
+from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.label_truth import KnownSlides
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.trial.stored_models import SelectedModel
+
+
+def label_vectors(
+    selected: SelectedModel, names: Sequence[str], out: Path, root: str, data: str | None, progress: LabelProgress
+) -> None:
+    """Label the inputs, and print what was made. root: of the results; data: the folder of the model's data set, None
+    for that of its training. `UserError` for what is wrong with them."""
+    stored = selected.stored
+    check_outputs(out)
+    with progress:
+        inputs = open_feature_inputs(names, stored, progress.checked)
+        for note in notes_on_inputs(inputs, stored):
+            progress.say(note)
+        known = KnownSlides.of_model(Ledger(open_storage(root)), selected.config_id, selected.replicate, data)
+        summary = label_features(stored, inputs, out, known, progress=progress)
+    slides = counted(sum(len(entry.slides) for entry in inputs), "slide")
+    print(f"labelled: {summary.count:,} vectors of {stored.model.shape[0]:,} dimensions of {slides}")
+    if summary.positive is not None and summary.count:
+        print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) predicted positive")
+    for part in summary.parts:
+        if text := _part_text(part):
+            print(text)
+    if known.reason:
+        print(f"          the model's own data are not known here: {known.reason}")
+    print(f"scores:   {summary.path}\nbags:     {summary.bags}")
+
+
+def _part_text(part: PartScores) -> str:
+    """How scores agree with what is known in a part of the model's data; "" for other slides without labels."""
+    of_instances = [f"instance AUC {part.instance_auc:.3f}"] * (not math.isnan(part.instance_auc))
+    of_instances += [f"within bags {part.instance_auc_within:.3f}"] * (not math.isnan(part.instance_auc_within))
+    said = [f"{', '.join(of_instances)} ({part.known:,} known vectors)"] if of_instances else (
+        [f"{part.known:,} known vectors, of one class"] * bool(part.known))  # fmt: skip
+    said += [f"bag AUC {part.bag_auc:.3f}"] * (not math.isnan(part.bag_auc))
+    if not part.part and not said:
+        return ""
+    place = f"{part.part or 'others'}: ".ljust(10)
+    whose = f"that this model was {_DONE_WITH[part.part]}" if part.part else "that are not of this model's data"
+    return f"{place}{counted(part.bags, 'bag')} {whose}" + (f": {', '.join(said)}" if said else "")
+
+
+_DONE_WITH = {"training": "trained on", "validation": "selected by", "test": "tested on"}
