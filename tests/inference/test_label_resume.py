@@ -368,3 +368,19 @@ def test_progress_is_a_bar_on_a_terminal_and_elsewhere_a_line_now_and_then(monke
     monkeypatch.setattr(label_progress, "PLAIN_SECONDS", -1.0)
     said = heard_of(False).splitlines()
     assert "slide: 50 of 100 patches (50%), under 1 s left" in said[2] and "100 of 100" in said[3]
+
+
+def test_files_that_are_checked_have_a_bar_of_their_own(monkeypatch):
+    monkeypatch.setattr(label_progress, "PLAIN_SECONDS", -1.0)
+    for terminal in (True, False):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=terminal, width=120, color_system=None)
+        with LabelProgress(console, "vectors") as progress:
+            for done in (1, 2, 3):
+                progress.checked(done, 3)
+                progress._bar.refresh()
+            assert progress.done == 0  # nothing is scored
+            progress("scores", 50, 100)
+        said = file.getvalue()
+        assert ("2/3 files" in said and "50/100 vectors" in said) if terminal else (
+            "checked: 2 of 3 files\n" in said and "scores: 50 of 100 vectors" in said)  # fmt: skip

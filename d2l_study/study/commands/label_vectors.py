@@ -38,7 +38,9 @@ def label_vectors(
         if text := _part_text(part):
             print(text)
     if known.reason:
-        print(f"          the model's own data are not known here: {known.reason}")
+        print(f"          the model's own data are not known here: {known.reason.splitlines()[0]}")
+    elif not known.part_of:
+        print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
 
 

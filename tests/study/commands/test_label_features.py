@@ -128,6 +128,12 @@ def test_a_data_set_that_has_moved_is_named_by_data(
         assert "the model's own data are not known here: data.path: " in said and "others:   15 bags" in said
         assert _label(place, STUDENT, tmp_path / "known", away, "--data", away) == 0
         assert "that this model was tested on" in capsys.readouterr().out
+        files.torchmil(away, files.make_slide("s99", 3), 0)
+        assert _label(place, STUDENT, tmp_path / "more", away, "--data", away) == 0
+        said = capsys.readouterr().out
+        assert "data set is no longer what it was trained on" in said and "tested on" not in said
+        for part in ("features", "labels", "patch_labels", "coords"):
+            (away / part / "s99.npy").unlink()
         assert _label(place, STUDENT, tmp_path / "no", away, "--data", tmp_path) == 2
         assert "--data: data.path: " in capsys.readouterr().err
         assert not (tmp_path / "no").exists()
