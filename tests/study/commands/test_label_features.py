@@ -272,6 +272,36 @@ def test_the_encoder_of_the_training_is_stored_and_another_is_refused(
     assert "that this model was tested on" in capsys.readouterr().out
 
 
+def test_after_a_study_of_patients_a_table_gives_patients_and_a_folder_slides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    rows = ["slide_id,patient,label,patch_labels"]
+    slides = {f"s{i}": files.make_slide(f"s{i}", 5 + i, positive=i % 4 > 1) for i in range(24)}
+    for i, (name, slide) in enumerate(slides.items()):
+        files.clam_h5(tmp_path / "features", slide)
+        np.save(tmp_path / f"truth_{name}.npy", slide.truth)
+        rows.append(f"{name},p{i // 2},{int(i % 4 > 1)},truth_{name}.npy")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    data = FeatureBags(path=str(tmp_path / "t.csv"), bag="patient", folds=3)
+    _train(tmp_path, "teacher", TEACHER, data, teacher=TeacherConfig(
+        extractor="mlp", feature_width=16, steps=4, eval_every=2))  # fmt: skip
+    committed = pd.read_parquet(io.BytesIO(Ledger(LocalStorage(tmp_path / "runs")).read_file(
+        TEACHER, 0, "predictions.parquet")))  # fmt: skip
+    committed = committed[(committed["split"] == "test") & (committed["level"] == "bag")]
+    names = data.load_pool().names
+    assert _label(tmp_path, TEACHER, tmp_path / "patients", tmp_path / "t.csv") == 0
+    patients = _bags(tmp_path / "patients")
+    assert len(patients) == 12 and all(row["slides"] == "2" for row in patients.values())
+    for number, logit in zip(committed["bag_index"], committed["logit"], strict=True):
+        assert float(patients[names[number]]["logit"]) == pytest.approx(logit, abs=1e-4)
+    assert _label(tmp_path, TEACHER, tmp_path / "slides", tmp_path / "features") == 0
+    assert len(_bags(tmp_path / "slides")) == 24
+    frame = pd.read_parquet(tmp_path / "slides/scores.parquet")
+    for name, slide in slides.items():
+        assert frame[frame["slide"] == name]["truth"].tolist() == slide.truth.tolist()
+
+
 def test_a_set_of_the_package_tells_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
