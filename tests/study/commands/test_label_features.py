@@ -276,12 +276,13 @@ def test_after_a_study_of_patients_a_table_gives_patients_and_a_folder_slides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "truth").mkdir()
     rows = ["slide_id,patient,label,patch_labels"]
     slides = {f"s{i}": files.make_slide(f"s{i}", 5 + i, positive=i % 4 > 1) for i in range(24)}
     for i, (name, slide) in enumerate(slides.items()):
         files.clam_h5(tmp_path / "features", slide)
-        np.save(tmp_path / f"truth_{name}.npy", slide.truth)
-        rows.append(f"{name},p{i // 2},{int(i % 4 > 1)},truth_{name}.npy")
+        np.save(tmp_path / f"truth/{name}.npy", slide.truth)
+        rows.append(f"{name},p{i // 2},{int(i % 4 > 1)},truth/{name}.npy")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     data = FeatureBags(path=str(tmp_path / "t.csv"), bag="patient", folds=3)
     _train(tmp_path, "teacher", TEACHER, data, teacher=TeacherConfig(
