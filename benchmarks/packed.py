@@ -32,7 +32,7 @@ from d2l_study.learning import TeacherConfig
 from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.noise_instances import noise_counts
 from d2l_study.learning.objective import teacher_loss
-from d2l_study.learning.packed.batches import Problem, draw_block, padding_share
+from d2l_study.learning.packed.batches import ReplicateTask, draw_block, padding_share
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed.prediction import StackedSets, on_host
@@ -91,7 +91,7 @@ def seconds_of(function: Callable[[], object], device: str, least: float) -> flo
 
 
 def stack_of(config: TeacherConfig, replicates: list[Replicate], compute: Compute) -> tuple[Stack, Pack]:
-    pack = Pack([Problem(config, r) for r in replicates], compute)
+    pack = Pack([ReplicateTask(config, r) for r in replicates], compute)
     stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.pool_instances)
     stack.load(pack.problems, pack.trainings)
     return stack, pack
@@ -110,7 +110,7 @@ def step_seconds(stack: Stack, least: float) -> float:
 
 def loop_seconds(config: TeacherConfig, replicate: Replicate, compute: Compute, least: float) -> float:
     """One step of one replicate as the loop takes it, drawing included."""
-    pack = Pack([Problem(config, replicate)], compute)
+    pack = Pack([ReplicateTask(config, replicate)], compute)
     normalise = Normalise.of(replicate, compute)
     params, optimizer = parameters_and_optimizer(config, pack.model.init(replicate.streams.rng("init")), compute)
     leaves, at = list(params.values()), iter(range(10**9))

@@ -29,10 +29,10 @@ from options import existing_folder, output_file, whole_number
 from d2l_study.data import DATASETS
 from d2l_study.learning import Compute, TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
-from d2l_study.learning.fitted import fitted_teacher
-from d2l_study.learning.packed.batches import Capacity, Problem, draw_block
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask, draw_block
 from d2l_study.learning.sequential import TeacherTrainer
 from d2l_study.learning.teacher_model import teacher_model
+from d2l_study.learning.training_result import fitted_teacher
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.commands.trial_requests import make_trial_requests
 from d2l_study.study.ledger.root import open_storage
@@ -64,7 +64,7 @@ def draw_ms(request: TrialRequest, replicates: int) -> float:
     data = DATASETS["mnist"](**request.sections["data"])
     pool = data.load_pool()
     config = TeacherConfig(**request.sections["teacher"])
-    problems = [Problem(config, data.replicate(pool, r, request.base_seed)) for r in range(replicates)]
+    problems = [ReplicateTask(config, data.replicate(pool, r, request.base_seed)) for r in range(replicates)]
     capacity = Capacity.of(problems)
     draw_block(problems, capacity, 0, BLOCK)
     return 1e3 * median(lambda: draw_block(problems, capacity, BLOCK, 2 * BLOCK)) / BLOCK

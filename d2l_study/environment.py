@@ -45,7 +45,7 @@ def user_path(text: str | Path, what: str) -> Path:
 
 
 @contextmanager
-def file_errors_said(what: str) -> Iterator[None]:
+def file_errors_as_user_errors(what: str) -> Iterator[None]:
     """Says in a line what the system says of a file or folder that cannot be read or written: `UserError`."""
     try:
         yield

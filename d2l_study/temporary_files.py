@@ -34,7 +34,7 @@ def held(lock: Path) -> Iterator[None]:
         os.close(file)
 
 
-def is_left(lock: Path, marked: Path) -> bool:
+def is_orphaned(lock: Path, marked: Path) -> bool:
     """Whether nobody holds the lock; without one, whether what it would be for (`marked`) is old."""
     try:
         file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
@@ -59,7 +59,7 @@ def scratch_folder(prefix: str, base: str | None = None) -> Iterator[str]:
     place = Path(base or tempfile.gettempdir())
     with contextlib.suppress(OSError):
         for folder in place.glob(f"{prefix}*"):
-            if is_left(folder / LOCK, folder):
+            if is_orphaned(folder / LOCK, folder):
                 shutil.rmtree(folder, ignore_errors=True)
     made = tempfile.mkdtemp(prefix=prefix, dir=base)
     try:

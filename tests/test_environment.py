@@ -78,5 +78,8 @@ def test_variables_with_an_unknown_home_are_answered_in_a_line(monkeypatch):
 
 
 def test_what_the_system_says_of_a_file_is_said_in_a_line(tmp_path):
-    with pytest.raises(UserError, match=rf"^data: {tmp_path}: Is a directory$"), environment.file_errors_said("data"):
+    with (
+        pytest.raises(UserError, match=rf"^data: {tmp_path}: Is a directory$"),
+        environment.file_errors_as_user_errors("data"),
+    ):
         tmp_path.read_bytes()

@@ -136,7 +136,7 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
     mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
     if not any(cell.values for cell in mine):
-        style.say_why_empty(axis, why_empty(mine))
+        style.annotate_empty(axis, why_empty(mine))
 
 
 def why_empty(cells: Iterable[Cell]) -> str:

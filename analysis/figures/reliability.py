@@ -142,7 +142,7 @@ class Reliability:
                 if not any(drawn):
                     scaled_some = not after or any(one.validation for one in mine)
                     few = f"no bin has {LEAST} scores"
-                    style.say_why_empty(axis, few if scaled_some else "no validation labels to fit a temperature to")
+                    style.annotate_empty(axis, few if scaled_some else "no validation labels to fit a temperature to")
                 across = style.current_size().columns(count, most)
                 text = ", ".join(filter(None, [title, "after scaling" if after else "as trained"]))
                 axis.set_title(style.title_lines(text, style.current_size().panel_width(count, most=most) - 0.4))

@@ -57,7 +57,7 @@ def draw_history(document: Mapping[str, Any], names: Names) -> Figure:
                       label="the best" if len(best) == 1 else "tie as the best")  # fmt: skip
         _mark_without_value(axis, trials)
         if not done:
-            style.say_why_empty(axis, f"no trial is complete: {count_text(trials)}")
+            style.annotate_empty(axis, f"no trial is complete: {count_text(trials)}")
         axis.set(
             title=panel_title(f"{name}\n{count_text(trials)}", figure, columns),
             xlabel="trial",

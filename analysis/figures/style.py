@@ -168,7 +168,7 @@ def panels_with_legend(
     return figure, axes, draw
 
 
-def say_why_empty(axis: Any, text: str) -> None:
+def annotate_empty(axis: Any, text: str) -> None:
     """Why an empty panel is empty, in its middle."""
     lines = textwrap.fill(text, 30)
     axis.text(0.5, 0.5, lines, transform=axis.transAxes, ha="center", va="center", color=GREY, style="italic")

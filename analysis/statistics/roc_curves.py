@@ -8,25 +8,17 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.statistics.intervals import Interval, mean_difference
+from d2l_study.learning.metrics import roc_curve
 
 GRID = np.linspace(0, 1, 101)
 """False positive rates of averaged ROC curves."""
 RECALL_GRID = np.linspace(0.01, 1, 100)
 
 
-def roc_points(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates from (0, 0) to (1, 1), one point per distinct logit.
-
-    labels: (scores,) of 0 and 1, both present; logits: (scores,), finite.
-    """
-    positives, negatives = _counts(labels, logits)
-    return np.append(0.0, negatives / negatives[-1]), np.append(0.0, positives / positives[-1])
-
-
 def roc_on_grid(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """True positive rate at each rate of `GRID`, (101,): linear between the points of the curve, and 0 at 0 (where
     the curve rises upright, its foot)."""
-    false, true = roc_points(labels, logits)
+    false, true = roc_curve(labels, logits)
     found = np.interp(GRID, false, true)
     found[0] = 0.0
     return found
@@ -42,7 +34,7 @@ def precision_on_grid(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def sensitivity_at(labels: np.ndarray, logits: np.ndarray, specificity: float) -> float:
     """The highest sensitivity of a threshold whose specificity is at least the one given, without interpolation."""
-    false, true = roc_points(labels, logits)
+    false, true = roc_curve(labels, logits)
     return float(true[false <= 1 - specificity + 1e-12].max())
 
 

@@ -2,7 +2,7 @@
 
 Source: Drelie Gelasca et al., ICIP 2008; bags as in Ilse, Tomczak, Welling, ICML 2018: a bag is positive if its file
 name says malignant. The masks outline nuclei in one crop of an image only, and do not say which nuclei are malignant.
-Two instance truths follow (method page, "Breast"):
+Two instance truths follow:
 
 - the primary one: patches that touch annotated nuclei, positive in malignant images, negative in benign ones;
 - `wide`: every patch of a benign image is negative; in a malignant one a patch is positive if it touches annotated
@@ -24,7 +24,7 @@ from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, grid_
 from d2l_study.data.given_bags import PatchBags
 from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.data.tissue_folders import find_folder, inside
+from d2l_study.data.tissue_folders import entries_by_lower_name, find_folder
 from d2l_study.environment import data_root
 from d2l_study.errors import UserError
 from d2l_study.options import option
@@ -83,8 +83,10 @@ def find_images(root: Path, problems: list[str] | None = None) -> list[BreastIma
             f"data.root: {root} holds no breast images (looked for {ARCHIVE}/Images/*_ccd.tif and {FLAT}/*_ccd.tif); "
             f"they are to be had from {WHERE_FROM}"
         )
-    within = inside(folder)
-    masks = inside(within["masks"]) if within.get("masks", folder).is_dir() and "masks" in within else within
+    within = entries_by_lower_name(folder)
+    masks = (
+        entries_by_lower_name(within["masks"]) if within.get("masks", folder).is_dir() and "masks" in within else within
+    )
     found = []
     for key, path in _pictures(folder).items():
         name = _NAME.fullmatch(key)
@@ -103,8 +105,8 @@ def find_images(root: Path, problems: list[str] | None = None) -> list[BreastIma
 
 def _pictures(folder: Path) -> dict[str, Path]:
     """Name in lower case -> image, of a folder or of its `Images`; the masks have no `_ccd` in theirs."""
-    within = inside(folder)
-    entries = inside(within["images"]) if "images" in within and within["images"].is_dir() else within
+    within = entries_by_lower_name(folder)
+    entries = entries_by_lower_name(within["images"]) if "images" in within and within["images"].is_dir() else within
     matches = {entry: _IMAGE.fullmatch(entry) for entry in entries}
     return {match["name"]: entries[entry] for entry, match in matches.items() if match}
 

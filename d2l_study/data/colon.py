@@ -17,7 +17,7 @@ import numpy as np
 from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.tissue_folders import find_folder, inside
+from d2l_study.data.tissue_folders import entries_by_lower_name, find_folder
 from d2l_study.environment import data_root
 from d2l_study.errors import UserError, listed
 from d2l_study.options import option
@@ -72,7 +72,7 @@ def find_images(root: Path, problems: list[str] | None = None) -> list[ColonImag
     found = []
     for sub in sorted((d for d in folder.iterdir() if _is_image_folder(d)), key=lambda d: int(d.name[3:])):
         name = sub.name.lower()
-        files = inside(sub)
+        files = entries_by_lower_name(sub)
         image = files.get(f"{name}.bmp")
         nuclei = {kind: files[f"{name}_{kind}.mat"] for kind in CLASSES if f"{name}_{kind}.mat" in files}
         missing = [] if image else [f"{name}.bmp"]

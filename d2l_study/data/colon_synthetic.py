@@ -17,7 +17,7 @@ from d2l_study.data.decoded_cache import (
     new_entry,
     one_at_a_time,
     read_meta,
-    say_if_altered,
+    warn_if_altered,
     write_meta,
 )
 from d2l_study.data.given_bags import PatchBags
@@ -51,7 +51,7 @@ class SyntheticColonBags(PatchBags):
             try:
                 check_once(folder, read_meta(folder))
             except UNUSABLE as altered:
-                say_if_altered(folder, altered)
+                warn_if_altered(folder, altered)
                 with one_at_a_time(folder.with_name(f"{folder.name}.lock")) as alone:
                     self._draw(folder, alone)
                 return colon.load(folder, "colon_synthetic")

@@ -30,12 +30,12 @@ from d2l_study.data.decoded_cache import (
     one_at_a_time,
     read_index,
     read_meta,
-    say_if_altered,
+    warn_if_altered,
     write_index,
     write_meta,
 )
-from d2l_study.data.image_files import read_image, said_of_damage
-from d2l_study.data.memory_maps import new_array, no_room_said
+from d2l_study.data.image_files import decode_errors, read_image
+from d2l_study.data.memory_maps import disk_full_as_user_error, new_array
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
@@ -154,13 +154,13 @@ def cached_collection(
         content.update(path.name.encode() + digests[path])
     entry = f"{name}-{content.hexdigest()[:16]}"
     folder = cache_dir() / entry
-    with no_room_said(cache_dir(), ADVICE):
+    with disk_full_as_user_error(cache_dir(), ADVICE):
         index.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(index.with_name(f"{entry}.lock")) as alone:
         try:
             collection = _open(name, folder, files)
         except UNUSABLE as error:
-            say_if_altered(folder, error)
+            warn_if_altered(folder, error)
             sources = describe(digests)
             with new_entry(folder, alone) as place:
                 _cut(name, about, list(files), sources, patch, read, place)
@@ -173,7 +173,7 @@ def file_digests(files: Sequence[Path]) -> list[bytes]:
     """The SHA-256 of each file's content; `UserError` for one that cannot be read."""
 
     def digest(path: Path) -> bytes:
-        with said_of_damage(path), path.open("rb") as file:
+        with decode_errors(path), path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     with ThreadPoolExecutor(_READERS) as readers:

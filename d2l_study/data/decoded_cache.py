@@ -27,7 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from d2l_study.data.memory_maps import no_room_said
+from d2l_study.data.memory_maps import disk_full_as_user_error
 from d2l_study.environment import CACHE, cache_dir
 from d2l_study.errors import UserError, first_line
 
@@ -64,7 +64,7 @@ def write_meta(folder: Path, values: dict[str, Any], known: Mapping[str, str] | 
 def write_index(path: Path, values: dict[str, Any]) -> None:
     """A small file beside the entries, sealed as they are; in its place whole or not at all."""
     temporary = path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}")
-    with no_room_said(cache_dir(), ADVICE):
+    with disk_full_as_user_error(cache_dir(), ADVICE):
         try:
             temporary.write_text(json.dumps({**values, "seal": _seal(values)}))
             temporary.replace(path)
@@ -183,7 +183,7 @@ def show_entries() -> None:
         print(f"  {old} of an earlier version, not used any more: they may be removed")
 
 
-def say_if_altered(folder: Path, error: BaseException) -> None:
+def warn_if_altered(folder: Path, error: BaseException) -> None:
     """A line on an entry that could not be used, unless it was only not there."""
     if folder.exists():
         print(f"warning: cache: {folder}: {_reason(error)}; it is made again", file=sys.stderr, flush=True)
@@ -225,7 +225,7 @@ def new_entry(folder: Path, alone: bool, named: Callable[[], str] | None = None)
             shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
     try:
-        with no_room_said(cache_dir(), ADVICE):
+        with disk_full_as_user_error(cache_dir(), ADVICE):
             temporary.mkdir(parents=True)
             yield temporary
         if named is not None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from d2l_study.data.collection import BagCollection, PatchCollection
 from d2l_study.data.folds import fold_replicate
 from d2l_study.data.pool import Pool, Replicate
-from d2l_study.environment import file_errors_said, user_path
+from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, option
 
@@ -43,7 +43,7 @@ class GivenBags(Options):
         raise NotImplementedError(f"{type(self).__name__}.collect")
 
     def load_pool(self) -> BagCollection:
-        with file_errors_said(f"data set {self.dataset}"):
+        with file_errors_as_user_errors(f"data set {self.dataset}"):
             return self.collect()
 
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
@@ -83,7 +83,7 @@ class PatchBags(GivenBags):
         raise NotImplementedError(f"{type(self).__name__}.collect")
 
     def load_pool(self) -> PatchCollection:
-        with file_errors_said(f"data set {self.dataset}"):
+        with file_errors_as_user_errors(f"data set {self.dataset}"):
             collection = self.collect()
         if self.white_above is None:
             return collection

@@ -106,7 +106,7 @@ def _opened(path: Path, channels: int) -> Iterator[Image.Image]:
     quiet_pillow()
     if channels not in EXPECTED:
         raise UserError(f"{path}: an image has 1 or 3 channels; {channels} are expected: give an array (.npy)")
-    with said_of_damage(path), path.open("rb") as file:
+    with decode_errors(path), path.open("rb") as file:
         kind = _format(path, file, channels)
         try:
             image = Image.open(file, formats=(kind,))
@@ -185,7 +185,7 @@ def _check_opaque(path: Path, image: Image.Image) -> None:
 
 
 @contextmanager
-def said_of_damage(path: Path) -> Iterator[None]:
+def decode_errors(path: Path) -> Iterator[None]:
     """What readers say of a file that cannot be read, in the user's words: `UserError`, whatever they raise (Pillow
     OSError, SyntaxError, ValueError, struct.error, KeyError, ZeroDivisionError …)."""
     from PIL import UnidentifiedImageError

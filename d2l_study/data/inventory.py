@@ -15,7 +15,7 @@ from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.features.whole_set import collect_set
 from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.environment import DATA, data_root, file_errors_said
+from d2l_study.environment import DATA, data_root, file_errors_as_user_errors
 from d2l_study.errors import UserError, listed
 
 
@@ -25,7 +25,7 @@ def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:
 
     `UserError` names a file of MNIST that is missing or damaged, or a root that is no folder.
     """
-    with file_errors_said("data"):
+    with file_errors_as_user_errors("data"):
         return _show(mnist_folder, root)
 
 

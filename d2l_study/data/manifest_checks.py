@@ -11,7 +11,7 @@ import numpy as np
 from d2l_study.data.image_files import read_image
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import PARTS, Rows
-from d2l_study.data.manifest_table import Coded
+from d2l_study.data.manifest_table import CategoricalColumn
 from d2l_study.errors import UserError, counted, listed, nearest
 
 MOST_FOLDS = 1000
@@ -138,7 +138,7 @@ def _check_apart(rows: Rows, image: np.ndarray, problems: Problems) -> None:
     problems.add_rows(rows.number, apart, tell)
 
 
-def _check_within_groups(rows: Rows, name: str, column: Coded, problems: Problems) -> None:
+def _check_within_groups(rows: Rows, name: str, column: CategoricalColumn, problems: Problems) -> None:
     """What else belongs together, such as a patient, is in one group."""
     group, first = rows.group_codes(), _earlier(column.codes)
     said = np.array([bool(value) for value in column.values])[column.codes]

@@ -15,7 +15,7 @@ import numpy as np
 
 from d2l_study.data.manifest_columns import Columns
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_table import Coded, Table, read_table
+from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.errors import counted, nearest
 
@@ -37,16 +37,16 @@ class Rows:
     file: Path
     columns: Columns
     number: np.ndarray
-    bag: Coded
+    bag: CategoricalColumn
     label: np.ndarray
     path: np.ndarray
     files: list[Path]
-    group: Coded
-    split: Coded
+    group: CategoricalColumn
+    split: CategoricalColumn
     x: np.ndarray
     y: np.ndarray
     instance_label: np.ndarray
-    related: dict[str, Coded]
+    related: dict[str, CategoricalColumn]
     noun: str = "image"
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ def read_rows(file: Path, base: Path) -> Rows:
     table = read_table(file, problems)
     shown, number, texts = table.columns.shown, table.number, table.texts
     count = len(number)
-    nothing = Coded(np.zeros(count, np.int64), [""])
+    nothing = CategoricalColumn(np.zeros(count, np.int64), [""])
     for name in ("bag", "label", "path"):
         blank = [code for code, value in enumerate(texts[name].values) if not value]
         problems.add_values(number, texts[name].codes, blank, lambda _, name=name: (shown[name], "empty"))  # type: ignore[misc]
@@ -91,7 +91,7 @@ def read_rows(file: Path, base: Path) -> Rows:
     columns = dataclasses.replace(table.columns, notes=(*table.columns.notes, *table.notes, *_alone(table)))
     return Rows(
         file, columns, number, texts["bag"], label, path, files, texts.get("group", nothing),
-        folds_said(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
+        normalised_splits(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
         table.places.get("y", np.full(count, np.nan)), instance_label, table.related,
     )  # fmt: skip
 
@@ -101,7 +101,7 @@ def _alone(table: Table) -> Iterator[str]:
         yield from without_group(table.texts["group"], table.texts["bag"], table.columns.shown["group"])
 
 
-def without_group(group: Coded, bag: Coded, shown: str) -> Iterator[str]:
+def without_group(group: CategoricalColumn, bag: CategoricalColumn, shown: str) -> Iterator[str]:
     """That bags have no group although there are groups; shown: how messages call the column."""
     empty = np.array([not value for value in group.values])
     if count := len(np.unique(bag.codes[empty[group.codes]])):
@@ -110,13 +110,13 @@ def without_group(group: Coded, bag: Coded, shown: str) -> Iterator[str]:
         yield f"{counted(count, 'bag')} {have} no {shown}: {taken} taken for a group of its own"
 
 
-def folds_said(column: Coded) -> Coded:
+def normalised_splits(column: CategoricalColumn) -> CategoricalColumn:
     """Words of a split in lower case, whole numbers without `.0`, as tables of floats have them."""
-    return Coded.of(column.codes, [value.lower().removesuffix(".0") for value in column.values])
+    return CategoricalColumn.of(column.codes, [value.lower().removesuffix(".0") for value in column.values])
 
 
 def _classes(
-    column: Coded, number: np.ndarray, shown: str, allowed: Iterable[str], problems: Problems,
+    column: CategoricalColumn, number: np.ndarray, shown: str, allowed: Iterable[str], problems: Problems,
     unknown: Iterable[str] = (),
 ) -> np.ndarray:  # fmt: skip
     """(n,) int8: the whole numbers that a column says, −1 for the words for unknown."""
@@ -154,7 +154,7 @@ def _whole(text: str, allowed: Iterable[str]) -> int | None:
 
 
 def _find_files(
-    column: Coded, number: np.ndarray, shown: str, base: Path, problems: Problems
+    column: CategoricalColumn, number: np.ndarray, shown: str, base: Path, problems: Problems
 ) -> tuple[list[Path], np.ndarray]:  # fmt: skip
     """The distinct files of a column of paths, and (n,) which of them each row has."""
     places: dict[Path, int] = {}

@@ -42,7 +42,7 @@ _CELLS = 400_000
 
 
 @dataclass(frozen=True)
-class Coded:
+class CategoricalColumn:
     """A column of texts. codes: (n,) int64; values: the distinct texts, in the order of their first rows."""
 
     codes: np.ndarray
@@ -52,7 +52,7 @@ class Coded:
         return self.values[self.codes[row]]
 
     @classmethod
-    def of(cls, codes: np.ndarray, values: Sequence[str]) -> Coded:
+    def of(cls, codes: np.ndarray, values: Sequence[str]) -> CategoricalColumn:
         """With the texts stripped, and without those that no row has."""
         kept: dict[str, int] = {}
         used, first = np.unique(codes, return_index=True)
@@ -70,10 +70,10 @@ class Table:
 
     columns: Columns
     number: np.ndarray
-    texts: dict[str, Coded]
+    texts: dict[str, CategoricalColumn]
     places: dict[str, np.ndarray]
-    related: dict[str, Coded]
-    kept: dict[str, Coded]
+    related: dict[str, CategoricalColumn]
+    kept: dict[str, CategoricalColumn]
     notes: tuple[str, ...] = ()
 
 
@@ -214,7 +214,7 @@ class _Gathered:
             self.ignored.add(name, bags, [record[self.columns.ignored[name]].strip() for record in records])
 
     def table(self) -> Table:
-        coded = {i: Coded.of(np.concatenate(self.codes[i]), list(seen)) for i, seen in self.seen.items()}
+        coded = {i: CategoricalColumn.of(np.concatenate(self.codes[i]), list(seen)) for i, seen in self.seen.items()}
         related, kept = (
             {shown: coded[i] for shown, i in more.items()} for more in (self.columns.related, self.columns.kept)
         )
@@ -321,7 +321,7 @@ def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
     return Table(columns, number, texts, places, related, kept, notes)
 
 
-def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Coded) -> tuple[str, ...]:
+def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: CategoricalColumn) -> tuple[str, ...]:
     """What is said of the columns that are not used; they are read one by one, and those of numbers with a fraction
     and the like name nothing."""
     import pyarrow as pa
@@ -344,7 +344,7 @@ def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Cod
     return ignored.notes()
 
 
-def _arrow_texts(file: Path, name: str, table: Any) -> Coded:
+def _arrow_texts(file: Path, name: str, table: Any) -> CategoricalColumn:
     import pyarrow as pa
 
     column = table.column(name)
@@ -359,7 +359,7 @@ def _arrow_texts(file: Path, name: str, table: Any) -> Coded:
     except Exception as error:  # values that Python has none for, such as times before the year 1
         raise UserError(f"{file}: column {name}: values of type {column.type} cannot be read as text "
                         f"({str(error).splitlines()[0]})") from None  # fmt: skip
-    return Coded.of(np.where(codes < 0, len(values), codes), [*values, ""])
+    return CategoricalColumn.of(np.where(codes < 0, len(values), codes), [*values, ""])
 
 
 def _arrow_numbers(

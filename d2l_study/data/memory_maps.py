@@ -34,7 +34,7 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type[np.gene
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    with no_room_said(path.parent, advice, size):
+    with disk_full_as_user_error(path.parent, advice, size):
         try:
             with path.open("wb") as file:
                 file.write(npy_header(shape, kind))
@@ -59,14 +59,14 @@ def npy_header(shape: tuple[int, ...], kind: np.dtype) -> bytes:
 def check_room(folder: Path, size: int, advice: str) -> None:
     """`UserError` if the disk of a folder has not so many bytes free: for files that are written, not mapped, so that
     what is missing after all is an error when it is written."""
-    with no_room_said(folder, advice, size), suppress(AttributeError):  # not on every system
+    with disk_full_as_user_error(folder, advice, size), suppress(AttributeError):  # not on every system
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
-def no_room_said(folder: Path, advice: str, needed: int | None = None) -> Iterator[None]:
+def disk_full_as_user_error(folder: Path, advice: str, needed: int | None = None) -> Iterator[None]:
     """Says in a line that a disk (or a quota) has no room for what is written below a folder; needed: its bytes."""
     try:
         yield

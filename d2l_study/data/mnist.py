@@ -21,7 +21,7 @@ from d2l_study.data.decoded_cache import (
     new_entry,
     one_at_a_time,
     read_meta,
-    say_if_altered,
+    warn_if_altered,
     write_meta,
 )
 from d2l_study.data.memory_maps import new_array
@@ -108,7 +108,7 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
         try:
             return _open(folder)
         except UNUSABLE as error:
-            say_if_altered(folder, error)
+            warn_if_altered(folder, error)
             _decode(files, verify, folder, alone)
             return _open(folder)
 

@@ -1,4 +1,4 @@
-"""MNIST bags (slides 12–13; method page, "MNIST bags"): a bag is positive if it holds at least one 9."""
+"""MNIST bags (slides 12–13): a bag is positive if it holds at least one 9."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags, smallest_rate
-from d2l_study.environment import file_errors_said, user_path
+from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
 
@@ -68,7 +68,7 @@ class MnistBags(Options):
             )
 
     def load_pool(self) -> Pool:
-        with file_errors_said("data set mnist"):
+        with file_errors_as_user_errors("data set mnist"):
             return mnist.load(self.root, self.verify)
 
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:

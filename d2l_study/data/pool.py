@@ -1,4 +1,4 @@
-"""One pool of instances per data set, and bags as index arrays into it (architecture, decision 7)."""
+"""One pool of instances per data set, and bags as index arrays into it."""
 
 from __future__ import annotations
 

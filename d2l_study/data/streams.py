@@ -2,7 +2,7 @@
 
 A stream's generator is seeded by a hash of (data set, base seed, replicate, stream, block). So adding a
 regularizer shifts no other draw, a resumed run needs no generator state, and replicates trained packed, one by
-one or in another order draw the same numbers (architecture, decision 6).
+one or in another order draw the same numbers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
-def inside(folder: Path) -> dict[str, Path]:
+def entries_by_lower_name(folder: Path) -> dict[str, Path]:
     """The entries of a folder by their name in lower case; of two that differ in case only, the last in order."""
     return {path.name.lower(): path for path in sorted(folder.iterdir())}
 
@@ -18,7 +18,7 @@ def find_folder(root: Path, places: Sequence[str], holds: Callable[[Path], bool]
         folder: Path | None = root
         for part in place.split("/"):
             if part != "." and folder is not None:
-                folder = inside(folder).get(part.lower()) if folder.is_dir() else None
+                folder = entries_by_lower_name(folder).get(part.lower()) if folder.is_dir() else None
         if folder is not None and folder.is_dir() and holds(folder):
             return folder
     return None

@@ -19,7 +19,7 @@ import numpy as np
 from d2l_study.data.features import numpy_files
 from d2l_study.data.features.checks import check_encoders_alike, check_places_alike, check_vectors, describe_files
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
-from d2l_study.data.features.feature_file import FeatureFile, said_of_reading, truth_of
+from d2l_study.data.features.feature_file import FeatureFile, reading_errors, truth_of
 from d2l_study.data.features.finding import (
     PLACE_FOLDERS,
     TRUTH_FOLDERS,
@@ -112,7 +112,7 @@ def open_feature_inputs(
     of_patients = stored.card.sections.get("data", {}).get("bag") == "patient"
     for name in names:
         try:
-            with said_of_reading(Path(str(name))):
+            with reading_errors(Path(str(name))):
                 found += _found(str(name), of_patients)
         except UserError as error:
             problems.append(str(error))

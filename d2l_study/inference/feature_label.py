@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from d2l_study.data.features.feature_file import changed_said, said_of_reading
+from d2l_study.data.features.feature_file import changed_said, reading_errors
 from d2l_study.errors import UserError
 from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.feature_scores import BAGS, Known, PartScores, bags_are_ours, write_scores
-from d2l_study.inference.kept_scores import KeptScores
 from d2l_study.inference.label import (
     NOT_FINITE,
     SCORES,
@@ -31,10 +30,11 @@ from d2l_study.inference.label import (
     ProgressCallback,
     check_scores,
     normaliser,
-    way_of,
+    scoring_settings,
 )
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
+from d2l_study.inference.score_checkpoint import ScoreCheckpoint
 from d2l_study.learning.prediction import CHUNK, Compute
 from d2l_study.models import Terms
 
@@ -77,7 +77,9 @@ def label_features(
     sizes = [entry.count + len(entry.bags) for entry in inputs]
     count = sum(entry.count for entry in inputs)
     listing = [[entry.bags, entry.count] for entry in inputs]
-    kept = KeptScores.open(folder / "scores", {**way_of(stored, compute), "bags": listing}, (sum(sizes),))
+    kept = ScoreCheckpoint.open(
+        folder / "scores", {**scoring_settings(stored, compute), "bags": listing}, (sum(sizes),)
+    )
     scored = False
     try:
         _score(stored, inputs, kept, count, compute, progress)
@@ -94,7 +96,7 @@ def label_features(
 
 
 def _score(
-    stored: StoredModel, inputs: Sequence[FeatureInput], kept: KeptScores, count: int, compute: Compute | None,
+    stored: StoredModel, inputs: Sequence[FeatureInput], kept: ScoreCheckpoint, count: int, compute: Compute | None,
     progress: ProgressCallback | None,
 ) -> None:  # fmt: skip
     """Score what is not scored yet: the kept numbers are, input by input, the logits of its vectors and of its bags."""
@@ -173,7 +175,7 @@ def _highest(before: torch.Tensor | None, values: torch.Tensor, bag_of: torch.Te
 def _state(entry: FeatureInput, before: int) -> int:
     """A checksum of the states of an input's files, by size and time of change, going on from that of others."""
     for path in (file.path for file in entry.files):
-        with said_of_reading(path):
+        with reading_errors(path):
             stat = path.stat()
         before = zlib.crc32(json.dumps([shown(path), stat.st_size, stat.st_mtime_ns]).encode(), before)
     return before

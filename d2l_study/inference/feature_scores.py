@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data.features.checks import said_of_all
+from d2l_study.data.features.checks import common_metadata
 from d2l_study.data.features.opening import places
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.label import BLOCK, METADATA, SCORES, origin
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.output_folder import appearing, shown
+from d2l_study.inference.output_folder import atomic_write, shown
 from d2l_study.learning.metrics import auc, probability
 
 BAGS = "bags.csv"
@@ -118,7 +118,7 @@ def write_scores(
     threshold = stored.card.instance_threshold
     schema = _schema(stored, inputs)
     with (
-        appearing(folder / SCORES) as scores, appearing(folder / BAGS) as bags,
+        atomic_write(folder / SCORES) as scores, atomic_write(folder / BAGS) as bags,
         pq.ParquetWriter(scores, schema, compression="zstd") as writer,
         bags.open("w", newline="", encoding="utf-8") as bag_file,
     ):  # fmt: skip
@@ -143,7 +143,7 @@ def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
     import pyarrow as pa
 
     files = [file for entry in inputs for file in entry.files]
-    said = said_of_all(files)
+    said = common_metadata(files)
     slides = [
         {"slide": shown(slide), "file": shown(entry.files[f].path), "instances": len(positions),
          "tile": None if math.isnan(entry.files[f].tiles.side) else entry.files[f].tiles.side}

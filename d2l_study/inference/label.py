@@ -21,9 +21,9 @@ import torch
 from d2l_study import __version__
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import Input, read_parts
-from d2l_study.inference.kept_scores import KeptScores
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.output_folder import appearing, check_replaced, make_folder, output_folder, shown, writing
+from d2l_study.inference.output_folder import atomic_write, check_replaced, make_folder, output_folder, shown, writing
+from d2l_study.inference.score_checkpoint import ScoreCheckpoint
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import CHUNK, Compute, Normalise
 
@@ -102,7 +102,7 @@ def origin(stored: StoredModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def way_of(stored: StoredModel, compute: Compute | None) -> dict[str, Any]:
+def scoring_settings(stored: StoredModel, compute: Compute | None) -> dict[str, Any]:
     """What scores depend on beside the pixels: the model's numbers, how it is computed, and by which version."""
     found = hashlib.sha256(repr((stored.model, stored.card.mean, stored.card.std)).encode())
     for name, value in sorted(stored.params.items()):
@@ -136,8 +136,8 @@ def label_inputs(
     check_scores(folder)
     make_folder(folder)
     count = sum(entry.count for entry in inputs)
-    identity = {**way_of(stored, compute), "inputs": [[shown(entry.source), entry.count] for entry in inputs]}
-    kept = KeptScores.open(folder / "scores", identity, (count,))
+    identity = {**scoring_settings(stored, compute), "inputs": [[shown(entry.source), entry.count] for entry in inputs]}
+    kept = ScoreCheckpoint.open(folder / "scores", identity, (count,))
     scored = False
     try:
         if progress is not None:
@@ -146,7 +146,7 @@ def label_inputs(
             kept.begin_again()
             _score(stored, inputs, kept, compute, progress)
         scored = True
-        with writing(folder), appearing(folder / SCORES) as path:
+        with writing(folder), atomic_write(folder / SCORES) as path:
             positive = _write_scores(path, stored, inputs, kept.logits)
     except BaseException as error:
         kept.close(keep=scored or isinstance(error, KeyboardInterrupt | SystemExit))
@@ -158,7 +158,7 @@ def label_inputs(
 
 
 def _score(
-    stored: StoredModel, inputs: Sequence[Input], kept: KeptScores, compute: Compute | None,
+    stored: StoredModel, inputs: Sequence[Input], kept: ScoreCheckpoint, compute: Compute | None,
     progress: ProgressCallback | None,
 ) -> bool:  # fmt: skip
     """Score what is not scored yet. False if what was scored before are not the first patches of these inputs."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from d2l_study.data.memory_maps import no_room_said
+from d2l_study.data.memory_maps import disk_full_as_user_error
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 
@@ -44,7 +44,7 @@ def make_folder(folder: Path) -> None:
 def writing(folder: Path) -> Iterator[None]:
     """Says in a line why a folder, or the disk below it, takes nothing."""
     try:
-        with no_room_said(folder, MORE_ROOM):
+        with disk_full_as_user_error(folder, MORE_ROOM):
             yield
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else folder
@@ -82,7 +82,7 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name to write to; the file takes its own, and the place of an older one, when the block ends well."""
     temporary = path.with_name(f"{path.name}{PART}")
     try:
@@ -94,7 +94,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    with appearing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.inference.dense import Grid
+from d2l_study.inference.sliding_window import Grid
 
 VIRIDIS = (
     "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26",

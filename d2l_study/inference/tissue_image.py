@@ -21,7 +21,7 @@ import numpy as np
 
 from d2l_study.data import image_files
 from d2l_study.data import tiff_tags as tiff
-from d2l_study.data.image_files import EXPECTED, MOST_PIXELS, decoded, quiet_pillow, said_of_damage
+from d2l_study.data.image_files import EXPECTED, MOST_PIXELS, decode_errors, decoded, quiet_pillow
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import _npy_header
 
@@ -79,7 +79,7 @@ def open_tissue(path: str | Path, channels: int) -> TissueImage:
     parts), or that is damaged. Damage within may only show when rows are read.
     """
     path = Path(path)
-    with said_of_damage(path), path.open("rb") as file:
+    with decode_errors(path), path.open("rb") as file:
         head = file.read(8)
     if head.startswith(b"\x93NUMPY"):
         return _open_npy(path, channels)
@@ -132,7 +132,7 @@ def _is_image(dims: tuple[int, ...], dtype: np.dtype, channels: int) -> bool:
 
 
 def _open_npy(path: Path, channels: int) -> TissueImage:
-    with said_of_damage(path):
+    with decode_errors(path):
         pixels = np.load(path, mmap_mode="r")
     if not _is_image(pixels.shape, pixels.dtype, channels):
         raise UserError(
@@ -145,7 +145,7 @@ def _open_npy(path: Path, channels: int) -> TissueImage:
 def _open_tiff(path: Path, channels: int) -> TissueImage | None:
     """A TIFF that can be decoded in parts; None if it is of a kind that is left to Pillow."""
     quiet_pillow()
-    with said_of_damage(path), path.open("rb") as file:
+    with decode_errors(path), path.open("rb") as file:
         tags = tiff.read_tags(file)
         tiff.check_tiff(path, tags, channels, EXPECTED.get(channels, "an array (.npy)"))
         simple = (
@@ -215,7 +215,7 @@ class _TiffParts:
         from PIL import Image
 
         height = self.height if self.tiled else min(self.height, self.rows - down * self.height)
-        with said_of_damage(self.path), self.path.open("rb") as file:
+        with decode_errors(self.path), self.path.open("rb") as file:
             file.seek(self.offsets[number])
             data = file.read(self.counts[number])
             if len(data) < self.counts[number]:

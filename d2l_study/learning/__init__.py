@@ -16,11 +16,11 @@ from d2l_study.learning.student_config import StudentConfig
 
 if TYPE_CHECKING:
     from d2l_study.learning.distillation import TeacherTargets, teacher_targets
-    from d2l_study.learning.fitted import FittedStudent, FittedTeacher
     from d2l_study.learning.prediction import Compute
     from d2l_study.learning.references import attention_reference, fit_reference
     from d2l_study.learning.student import fit_student
     from d2l_study.learning.teacher import fit_teacher
+    from d2l_study.learning.training_result import FittedStudent, FittedTeacher
 
 _LAZY = {
     "Compute": "prediction", "FittedTeacher": "fitted", "fit_teacher": "teacher",

@@ -24,11 +24,11 @@ from d2l_study.errors import UserError
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.batches import batch_bags
 from d2l_study.learning.evaluation import Logits, Metrics, evaluation_metrics, validation_metrics
-from d2l_study.learning.fitted import FittedStudent
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
+from d2l_study.learning.training_result import FittedStudent
 from d2l_study.models import Params
 from d2l_study.models.class_map import KINDS, LEAST_SIDE, SCALE, class_map, class_map_init, image_logit, read_map
 

@@ -1,4 +1,4 @@
-"""The teacher's configuration: every constant of the method page is a key here, with its bounds."""
+"""The teacher's configuration: every constant of the method is a key here, with its bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The student's loss, and what teachers hand to it (method page, "Student"; Hinton, Vinyals, Dean 2015).
+"""The student's loss, and what teachers hand to it (slides 15–16; Hinton, Vinyals, Dean 2015).
 
     L_s = T² CE( q_j, σ(s_j/T) ) + α CE( 0, s_j ) on instances of negative bags + β BCE( Y, pooled scores )
 

@@ -85,3 +85,15 @@ def _checked(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if np.isnan(score).any():
         raise ValueError("scores must not be NaN")
     return label.astype(np.int64), score
+
+
+def roc_curve(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates, both ascending from 0 to 1, one point per distinct logit (ties are one step).
+
+    labels: (n,) of 0 and 1, both present; logits: (n,), finite.
+    """
+    order = np.argsort(-logits, kind="stable")
+    hit = labels[order] == 1
+    last = np.append(np.diff(logits[order]) != 0, True)
+    true, false = np.cumsum(hit)[last], np.cumsum(~hit)[last]
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])

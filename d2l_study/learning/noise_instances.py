@@ -1,4 +1,4 @@
-"""What R_noise puts into bags: instances that should change no prediction (slide 11; method page, "R_noise").
+"""What R_noise puts into bags: instances that should change no prediction (slide 11).
 
 Three kinds are made of nothing (`gaussian`, `uniform`) or of the bag itself (`shuffled`). `negatives` are real
 instances of other training bags whose label is 0: each of them is known to be negative.

@@ -1,4 +1,4 @@
-"""The teacher's loss on one batch: L = BCE + λ_adv R_adv + λ_noise R_noise + λ_ent R_ent (method page).
+"""The teacher's loss on one batch: L = BCE + λ_adv R_adv + λ_noise R_noise + λ_ent R_ent (slide 11).
 
 The features of the clean pass serve the noise and the entropy term; adversarial and noise instances go through the
 extractor in one further pass. The formula is written once, `regularized_loss`, for a network of one replicate

@@ -20,13 +20,13 @@ from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.evaluation import Metrics
-from d2l_study.learning.fitted import FittedStudent
 from d2l_study.learning.instance_metrics import ranking_metrics
 from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student import SoftLabels, fit_to_soft_labels
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.learning.training_result import FittedStudent
 from d2l_study.models import MilModel, Params
 from d2l_study.models.pooling import attention_weights
 

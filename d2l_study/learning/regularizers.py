@@ -1,4 +1,4 @@
-"""The three consistency terms of slide 11, "VAT for MIL" (Miyato et al. 2018; method page).
+"""The three consistency terms of slide 11, "VAT for MIL" (Miyato et al. 2018).
 
 All work on logits in float32; p̂, the prediction on the clean bag, is held fixed. Random numbers come in as
 arguments, so that a step is a pure function of its draws.
@@ -38,9 +38,9 @@ def unit_directions(direction: Tensor) -> Tensor:
 def boundary_direction(x: Tensor, logit: Tensor, bag_index: Tensor) -> Tensor:
     """`direction: logit`: −sign(logit) ∇_{x_j} logit of unit length, the way towards the decision boundary.
 
-    x: (instances, C, H, W), a leaf that requires gradients and from which logit (bags,) was computed; that
-    graph is kept. With one logit the KL's local Hessian has rank one, and this is its eigenvector (choice of the
-    method page). Returns (instances, C, H, W), detached.
+    x: (instances, *shape), a leaf that requires gradients and from which logit (bags,) was computed; that graph is
+    kept. With one logit the KL's local Hessian has rank one, and this is its eigenvector. Returns the shape of x,
+    detached.
     """
     (gradient,) = torch.autograd.grad(logit.sum(), x, retain_graph=True)
     return _signed_unit_directions(gradient, _sign_towards_boundary(logit)[bag_index])

@@ -15,12 +15,12 @@ from d2l_study.data.pool import Replicate
 from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import Metrics, evaluation_bags, validation_metrics
-from d2l_study.learning.fitted import FittedTeacher, fitted_teacher
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.objective import PARTS, teacher_loss, weight_ramp
 from d2l_study.learning.prediction import Compute, predict_bags
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
+from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
 from d2l_study.models import MilModel, Params
 
 

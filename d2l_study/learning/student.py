@@ -40,11 +40,11 @@ from d2l_study.learning.evaluation import (
     evaluation_metrics,
     validation_metrics,
 )
-from d2l_study.learning.fitted import FittedStudent, Generation
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
+from d2l_study.learning.training_result import FittedStudent, Generation
 from d2l_study.models import MilModel, Params
 
 

@@ -1,4 +1,4 @@
-"""The student's configuration: distillation from a bag teacher to an instance classifier (method page, "Student")."""
+"""The student's configuration: distillation from a bag teacher to an instance classifier (slides 15–16)."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from typing import Unpack
 
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.fitted import FittedTeacher
 from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import fit_sequentially
+from d2l_study.learning.training_result import FittedTeacher
 
 
 def fit_teacher(

@@ -103,7 +103,7 @@ def lenet_init(
 
 
 def lenet(params: Params, x: Tensor) -> Tensor:
-    """conv 20@5×5, pool, conv 50@5×5, pool, FC, ReLU (method page, "Teacher").
+    """conv 20@5×5, pool, conv 50@5×5, pool, FC, ReLU (Ilse, Tomczak, Welling 2018).
 
     x: (instances, C, H, W) in normalised units. Returns h: (instances, width).
     """

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from d2l_study.data.memory_maps import new_array, no_room_said
+from d2l_study.data.memory_maps import disk_full_as_user_error, new_array
 from d2l_study.errors import UserError
 
 ADVICE = "name another folder with --out"
@@ -66,7 +66,7 @@ def test_where_nothing_can_be_reserved_zeros_are_written(tmp_path, monkeypatch, 
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(PermissionError), no_room_said(tmp_path, ADVICE):
+    with pytest.raises(PermissionError), disk_full_as_user_error(tmp_path, ADVICE):
         raise PermissionError(errno.EACCES, "no")
     with pytest.raises(FileNotFoundError):
         new_array(tmp_path / "nowhere" / "a.npy", (3,), np.uint8, ADVICE)

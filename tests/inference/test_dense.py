@@ -11,12 +11,12 @@ from PIL import Image
 
 from d2l_study.data.cutting import cut_patches
 from d2l_study.errors import UserError
-from d2l_study.inference import dense
-from d2l_study.inference.dense import Grid, bands, place_logits, place_patches, score_map
-from d2l_study.inference.dense_label import Truth, label_images, split_inputs
+from d2l_study.inference import sliding_window
+from d2l_study.inference.image_labelling import ImageAnnotations, label_images, split_inputs
 from d2l_study.inference.label import label_instances
 from d2l_study.inference.model_file import ModelCard, StoredModel
 from d2l_study.inference.overlay import Panel, Places, map_at, overlay_picture
+from d2l_study.inference.sliding_window import Grid, bands, place_logits, place_patches, score_map
 from d2l_study.inference.tissue_image import TissueImage, open_tissue
 from d2l_study.models import MilModel
 
@@ -38,7 +38,7 @@ def pixels(height=61, width=74):
 
 @pytest.mark.parametrize(("patch", "stride"), [((17, 17), 1), ((17, 17), 4), ((16, 16), 4), ((16, 18), 5)])
 def test_every_patch_of_a_grid_is_the_one_that_the_loader_cuts(patch, stride, monkeypatch):
-    monkeypatch.setattr(dense, "BAND_BYTES", 74 * 3 * 40)  # several bands
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 74 * 3 * 40)  # several bands
     image = TissueImage.of_array("a", pixels())
     grid = Grid.over(74, 61, patch, stride)
     x, y = np.meshgrid(grid.x, grid.y)
@@ -50,7 +50,7 @@ def test_every_patch_of_a_grid_is_the_one_that_the_loader_cuts(patch, stride, mo
 
 @pytest.mark.parametrize("patch", [(17, 17), (16, 16)])
 def test_places_are_cut_in_parts_as_from_the_whole_image(patch, monkeypatch):
-    monkeypatch.setattr(dense, "BAND_BYTES", 1)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 1)
     xy = np.random.default_rng(2).integers(-1, [75, 62], (90, 2)).astype(float)
     found = np.empty((90, 3, *patch), np.uint8)
     for chosen, patches in place_patches(TissueImage.of_array("a", pixels()), xy, patch):
@@ -90,7 +90,7 @@ def test_a_tiff_read_in_parts_is_the_image(tmp_path, compression):
 
 def test_the_files_of_an_image_say_what_they_hold(tmp_path):
     Image.fromarray(pixels()).save(tmp_path / "a.png")
-    truth = Truth(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
+    truth = ImageAnnotations(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
     images, others = split_inputs([tmp_path / "a.png"], (3, 17, 17))
     assert not others
     (made,) = label_images(stored(), images, tmp_path / "out", 4, lambda path: truth)
@@ -111,7 +111,7 @@ def test_one_threshold_predicts_the_model_s_own(tmp_path, rank):
     grid = Grid.over(74, 61, (17, 17), 4)
     scored = np.sort(score_map(stored(), open_tissue(tmp_path / "a.png", 3), grid), axis=None)
     threshold = None if rank is None else float(scored[rank])
-    truth = Truth(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
+    truth = ImageAnnotations(Places(np.array([[10.0, 10], [40, 30]]), np.array([1, 0])))
     (made,) = label_images(stored(threshold=threshold), [tmp_path / "a.png"], tmp_path, 4, lambda path: truth)
     assert made.share == (None if rank is None else (scored.size - 1 - rank) / scored.size)
     with (tmp_path / "instances.csv").open() as file:

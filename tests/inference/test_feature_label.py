@@ -16,7 +16,7 @@ import torch
 
 from d2l_study.data.features import feature_file
 from d2l_study.errors import UserError
-from d2l_study.inference import feature_label, feature_scores, kept_scores
+from d2l_study.inference import feature_label, feature_scores, score_checkpoint
 from d2l_study.inference.feature_inputs import open_feature_inputs
 from d2l_study.inference.feature_label import label_features
 from d2l_study.inference.feature_scores import KnownSlide
@@ -33,7 +33,7 @@ def _small_pieces(monkeypatch):
     monkeypatch.setattr(feature_file, "PIECE", 7 * WIDTH * 4)
     monkeypatch.setattr(feature_label, "CHUNK", 5)
     monkeypatch.setattr(feature_scores, "BLOCK", 8)
-    monkeypatch.setattr(kept_scores, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(score_checkpoint, "SAVE_SECONDS", -1.0)
 
 
 def model(pooling="attention", seed=3, threshold=0.1, encoder="uni_v1", **data):

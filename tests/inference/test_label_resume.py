@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 
 from d2l_study.errors import UserError
-from d2l_study.inference import dense, dense_label, kept_scores, label, output_folder
+from d2l_study.inference import image_labelling, label, output_folder, score_checkpoint, sliding_window
 from d2l_study.inference import inputs as inputs_module
-from d2l_study.inference.dense_label import Truth, label_images
+from d2l_study.inference.image_labelling import ImageAnnotations, label_images
 from d2l_study.inference.inputs import open_inputs
 from d2l_study.inference.label import label_inputs
 from d2l_study.inference.model_file import ModelCard, StoredModel
@@ -35,12 +35,12 @@ PATCHES = 15 * 18
 def _small_parts(monkeypatch):
     """Several bands, batches and parts, kept at every step."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(dense, "BAND_BYTES", 74 * 3 * 40)
-    monkeypatch.setattr(dense, "BATCH", 50)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 74 * 3 * 40)
+    monkeypatch.setattr(sliding_window, "BATCH", 50)
     monkeypatch.setattr(inputs_module, "PART_PATCHES", 7)
-    monkeypatch.setattr(kept_scores, "SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(dense_label, "SHOWN", 60)  # small pictures are drawn faster
-    monkeypatch.setattr(dense_label, "LEAST_SHOWN", 40)
+    monkeypatch.setattr(score_checkpoint, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(image_labelling, "SHOWN", 60)  # small pictures are drawn faster
+    monkeypatch.setattr(image_labelling, "LEAST_SHOWN", 40)
 
 
 def model(seed=3, shape=(3, 17, 17)):
@@ -73,7 +73,7 @@ def scored(monkeypatch):
         return right(stored, patches, compute)
 
     right = label.label_instances
-    for module in (dense, label):
+    for module in (sliding_window, label):
         monkeypatch.setattr(module, "label_instances", counting)
     return counts
 
@@ -155,7 +155,8 @@ def test_of_several_images_those_that_are_done_are_not_done_again(tmp_path, scor
     for i, path in enumerate(paths):
         Image.fromarray(pixels(i)).save(path)
     truth = {
-        path: Truth(Places(np.array([[10.0, 10 + i], [40, 30]]), np.array([1, -1]))) for i, path in enumerate(paths)
+        path: ImageAnnotations(Places(np.array([[10.0, 10 + i], [40, 30]]), np.array([1, -1])))
+        for i, path in enumerate(paths)
     }
     done = []
 
@@ -180,15 +181,15 @@ def test_of_several_images_those_that_are_done_are_not_done_again(tmp_path, scor
 
 
 def test_a_finished_map_is_drawn_again_only_for_another_truth(image, tmp_path, scored, monkeypatch):
-    drawn, draw = [], dense_label.overlay_picture
-    monkeypatch.setattr(dense_label, "overlay_picture", lambda *a, **k: drawn.append(1) or draw(*a, **k))
+    drawn, draw = [], image_labelling.overlay_picture
+    monkeypatch.setattr(image_labelling, "overlay_picture", lambda *a, **k: drawn.append(1) or draw(*a, **k))
     out = tmp_path / "out"
     maps(model(), [image], out)
     scored[0] = 0
     before = {name: (out / name).read_bytes() for name in files(out)}
     assert maps(model(), [image], out)[0].again and scored[0] == 0 and len(drawn) == 1
     assert before == {name: (out / name).read_bytes() for name in files(out)}
-    known = Truth(Places(np.array([[10.0, 10]]), np.array([1])), note="a test image")
+    known = ImageAnnotations(Places(np.array([[10.0, 10]]), np.array([1])), note="a test image")
     maps(model(), [image], out, truth=lambda path: known)
     assert scored[0] == 1 and len(drawn) == 2 and "instances.csv" in files(out)
     assert json.loads((out / "a.json").read_text())["part"] == "a test image"
@@ -262,20 +263,20 @@ def test_a_full_disk_is_said_before_the_work_and_leaves_nothing(image, tmp_path,
 
 def test_a_disk_that_fills_after_the_work_keeps_the_scores(image, tmp_path, monkeypatch, scored):
     np.save(tmp_path / "a.npy", patches(20))
-    inputs, out, right = open_inputs([tmp_path / "a.npy"], (3, 17, 17)), tmp_path / "out", dense_label.write_whole
+    inputs, out, right = open_inputs([tmp_path / "a.npy"], (3, 17, 17)), tmp_path / "out", image_labelling.write_whole
 
     def full(path, data):
         if path.suffix != ".json" or "logits" not in path.name:  # the notes have room
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         right(path, data)
 
-    monkeypatch.setattr(dense_label, "write_whole", full)
-    monkeypatch.setattr(label, "appearing", lambda path: full(path, b""))
+    monkeypatch.setattr(image_labelling, "write_whole", full)
+    monkeypatch.setattr(label, "atomic_write", lambda path: full(path, b""))
     for work in (lambda: maps(model(), [image], out), lambda: label_inputs(model(), inputs, out)):
         with pytest.raises(UserError, match=r"no room.* \(what was scored is kept there"):
             work()
-    monkeypatch.setattr(dense_label, "write_whole", right)
-    monkeypatch.setattr(label, "appearing", output_folder.appearing)
+    monkeypatch.setattr(image_labelling, "write_whole", right)
+    monkeypatch.setattr(label, "atomic_write", output_folder.atomic_write)
     scored[0] = 0
     maps(model(), [image], out)
     label_inputs(model(), inputs, out)
@@ -307,7 +308,7 @@ def test_what_somebody_else_wrote_is_not_replaced(image, tmp_path, scored, name,
 
 def test_what_label_wrote_is_replaced_by_other_work(image, tmp_path):
     np.save(tmp_path / "a.npy", patches(3))
-    known = Truth(Places(np.array([[10.0, 10]]), np.array([1])))
+    known = ImageAnnotations(Places(np.array([[10.0, 10]]), np.array([1])))
     for seed in (3, 4):
         (made,) = maps(model(seed), [image], tmp_path / "out", truth=lambda path: known)
         summary = label_inputs(model(seed), open_inputs([tmp_path / "a.npy"], (3, 17, 17)), tmp_path / "out")
@@ -320,7 +321,7 @@ def test_names_are_cut_numbered_and_written_whatever_their_bytes(tmp_path):
     paths = [tmp_path / f"{long}.png", tmp_path / "other" / f"{long}.png", tmp_path / f"{odd}.png"]
     for path in paths:
         Image.fromarray(pixels()).save(path)
-    known = Truth(Places(np.array([[10.0, 10]]), np.array([1])))
+    known = ImageAnnotations(Places(np.array([[10.0, 10]]), np.array([1])))
     made = maps(model(), paths, tmp_path / "out", 20, lambda path: known)
     names = [one.path.name.removesuffix(".logits.npy") for one in made]
     assert long.startswith(names[0]) and names[1].endswith("-2") and names[2] == odd
@@ -335,12 +336,12 @@ def test_names_are_cut_numbered_and_written_whatever_their_bytes(tmp_path):
 
 def test_more_patches_than_are_scored_are_refused_with_the_stride_that_is_enough(tmp_path, monkeypatch):
     Image.new("RGB", (900, 700)).save(tmp_path / "a.png")
-    monkeypatch.setattr(dense_label, "MOST_PATCHES", 50_000)
+    monkeypatch.setattr(image_labelling, "MOST_PATCHES", 50_000)
     words = r"a\.png: 630,000 patches at --stride 1, .*at most 50,000 .* give --stride 4 or more"
     with pytest.raises(UserError, match=words):
         maps(model(), [tmp_path / "a.png"], tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
-    assert dense_label.plan_images(model(), [tmp_path / "a.png"], tmp_path / "out", 4)
+    assert image_labelling.plan_images(model(), [tmp_path / "a.png"], tmp_path / "out", 4)
 
 
 def test_scores_that_are_not_numbers_are_not_written(tmp_path):

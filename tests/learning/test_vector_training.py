@@ -12,7 +12,7 @@ from d2l_study.learning.batches import Batch, draw_batch
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
 from d2l_study.learning.objective import teacher_loss
-from d2l_study.learning.packed.batches import Problem
+from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute, Normalise
@@ -125,7 +125,9 @@ def test_packed_losses_are_those_of_one_by_one_in_float64(extractor, more, unit_
         **{**SMALL, **ALL, "extractor": extractor, "batch_bags": 4, "eval_every": 1, "steps": 4, **more}
     )
     replicates = vector_replicates([8, 9, 10], unit_length=unit_length)
-    pack = Pack([Problem(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64)
+    pack = Pack(
+        [ReplicateTask(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64
+    )
     for _ in range(4):
         for i in range(3):
             pack.advance(i)

@@ -21,7 +21,7 @@ from d2l_study import cli
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.search.config_json import read_config
+from d2l_study.study.search.restore_configurations import read_config
 from d2l_study.study.space.keys import section_class
 
 HERE = Path(__file__).parent / "version_1_root"

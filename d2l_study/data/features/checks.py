@@ -48,7 +48,7 @@ def open_all(
     problems.stop_if_any()
     if not full:
         raise UserError(f"{folder}: {counted(len(files), 'feature file')}, all of them without a vector")
-    return files, said_of_all(full)
+    return files, common_metadata(full)
 
 
 def describe_files(
@@ -106,7 +106,7 @@ def _wrong_vectors(file: FeatureFile) -> str:
     return f"{file.path}: {not_finite_said(strange, file.count, first)}" if strange else ""
 
 
-def said_of_all(files: Sequence[FeatureFile]) -> dict[str, Any]:
+def common_metadata(files: Sequence[FeatureFile]) -> dict[str, Any]:
     """What files that are alike say: the extractor, and of the tiles unit, anchor and scale."""
     tiles = next((file.tiles for file in files if file.tiles != Tiles()), Tiles())
     extractor = next((file.extractor for file in files if file.extractor), "")

@@ -131,7 +131,7 @@ def not_finite_said(strange: int, count: int, first: int) -> str:
 
 
 @contextmanager
-def said_of_reading(path: Path, what: str = "as features") -> Iterator[None]:
+def reading_errors(path: Path, what: str = "as features") -> Iterator[None]:
     """Says what a library says of a file that is damaged, cut short or not there."""
     try:
         yield

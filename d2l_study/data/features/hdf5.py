@@ -18,7 +18,7 @@ from d2l_study.data.features.feature_file import (
     FeatureFile,
     Tiles,
     places_of,
-    said_of_reading,
+    reading_errors,
     shape_of,
     truth_of,
 )
@@ -40,7 +40,7 @@ class Hdf5File(FeatureFile):
     labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
-        with said_of_reading(self.path), opened(self.path) as file:
+        with reading_errors(self.path), opened(self.path) as file:
             dataset = file[self.features]
             if (offsets := _stored_rows(self.path, dataset, self.count, self.width)) is not None:
                 yield from self._direct(offsets)
@@ -75,13 +75,13 @@ class Hdf5File(FeatureFile):
     def places(self) -> np.ndarray:
         if not self.coords:
             return super().places()
-        with said_of_reading(self.path), opened(self.path) as file:
+        with reading_errors(self.path), opened(self.path) as file:
             return places_of(self.path, self.coords, file[self.coords][()], self.count)
 
     def truth(self) -> np.ndarray:
         if not self.labels:
             return super().truth()
-        with said_of_reading(self.path), opened(self.path) as file:
+        with reading_errors(self.path), opened(self.path) as file:
             return truth_of(self.path, self.labels, file[self.labels][()], self.count)
 
 
@@ -102,7 +102,7 @@ def opened(path: Path) -> Any:
 def describe(path: Path, truth: str | None = None) -> Hdf5File:
     """What an HDF5 file holds. truth: the dataset that labels each instance, where the user names one. `UserError` for
     a file without vectors of tiles."""
-    with said_of_reading(path), opened(path) as file:
+    with reading_errors(path), opened(path) as file:
         import h5py
 
         names = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
@@ -139,7 +139,7 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
 
 def tiles_of(path: Path) -> Tiles:
     """What an HDF5 file with places, and perhaps nothing else, says of the tiles."""
-    with said_of_reading(path), opened(path) as file:
+    with reading_errors(path), opened(path) as file:
         attributes = dict(file.attrs)
         for name in (name for name in PLACES if name in file):
             attributes |= file[name].attrs

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_table import Coded
+from d2l_study.data.manifest_table import CategoricalColumn
 from d2l_study.errors import listed, nearest
 
 _NUMBERS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "true": 1, "false": 0}
 
 
 def classes(
-    column: Coded, number: np.ndarray, shown: str, positive: str | None, problems: Problems
+    column: CategoricalColumn, number: np.ndarray, shown: str, positive: str | None, problems: Problems
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """(n,) int8 labels of a column's rows, and what a user should know of them. positive: the name of the positive
     class, None where the column has 0 and 1. What is wrong is noted in `problems`."""

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from d2l_study.data.features.feature_file import FeatureFile, places_of, said_of_reading, shape_of, truth_of
+from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors, shape_of, truth_of
 from d2l_study.data.features.hdf5 import FEATURES, PLACES, TRUTHS
 from d2l_study.errors import UserError, listed, nearest
 
@@ -36,7 +36,7 @@ class NumpyFile(FeatureFile):
     labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
-        with said_of_reading(self.path):
+        with reading_errors(self.path):
             yield from array_pieces(self.path, self.member, self.width, self.rows())
 
     def places(self) -> np.ndarray:
@@ -78,7 +78,7 @@ def describe_npz(path: Path, truth: str | None = None, member: str | None = None
 
 def member_names(path: Path) -> list[str]:
     """The names of the arrays in an `.npz` file."""
-    with said_of_reading(path, "as an .npz file"), zipfile.ZipFile(path) as file:
+    with reading_errors(path, "as an .npz file"), zipfile.ZipFile(path) as file:
         return [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
 
 
@@ -104,13 +104,13 @@ def _read_header(path: Path, member: str, file: IO[bytes]) -> Header:
 
 def array_header(path: Path, member: str) -> Header:
     """Shape and type of an array; member: "" for a `.npy` file. `UserError` for a damaged file, or for a pickle."""
-    with said_of_reading(path, "as an array of numpy"), _stream(path, member) as file:
+    with reading_errors(path, "as an array of numpy"), _stream(path, member) as file:
         return _read_header(path, member, file)
 
 
 def load_array(path: Path, member: str = "") -> np.ndarray:
     """The whole array; for small ones. `UserError` as of `array_header`."""
-    with said_of_reading(path, "as an array of numpy"), _stream(path, member) as file:
+    with reading_errors(path, "as an array of numpy"), _stream(path, member) as file:
         header = _read_header(path, member, file)
         found = np.frombuffer(_exactly(file, int(np.prod(header.shape)) * header.dtype.itemsize), header.dtype)
         return found.reshape(header.shape, order="F" if header.fortran else "C")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.features import hdf5, numpy_files, torch_file
-from d2l_study.data.features.feature_file import FeatureFile, places_of, said_of_reading
+from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors
 from d2l_study.errors import UserError, listed
 
 ENDINGS = (".h5", ".hdf5", ".pt", ".pth", ".npy", ".npz")
@@ -59,7 +59,7 @@ def load_values(path: Path, names: Sequence[str]) -> np.ndarray:
     if kind == "npz":
         return numpy_files.load_array(path, _chosen(path, numpy_files.member_names(path), names))
     if kind == "hdf5":
-        with said_of_reading(path, "as HDF5"), hdf5.opened(path) as file:
+        with reading_errors(path, "as HDF5"), hdf5.opened(path) as file:
             return np.asarray(file[_chosen(path, list(file), names)][()])
     return torch_file.load_values(path, names)
 
@@ -73,7 +73,7 @@ def _chosen(path: Path, found: Sequence[str], names: Sequence[str]) -> str:
 
 def kind_of(path: Path) -> str:
     """`hdf5`, `npy`, `npz` or `torch`; `UserError` for what is none of them."""
-    with said_of_reading(path), path.open("rb") as file:
+    with reading_errors(path), path.open("rb") as file:
         begin = file.read(32)
     if not begin:
         raise UserError(f"{path}: an empty file of 0 bytes")
@@ -82,7 +82,7 @@ def kind_of(path: Path) -> str:
     if begin.startswith(numpy_files.MAGIC):
         return "npy"
     if begin.startswith(b"PK\x03\x04"):
-        with said_of_reading(path, "as a file of torch or numpy (cut short?)"), zipfile.ZipFile(path) as archive:
+        with reading_errors(path, "as a file of torch or numpy (cut short?)"), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         return "torch" if any(name.endswith("data.pkl") for name in names) else "npz"
     if begin[:1] == b"\x80" and begin[1:2] in b"\x02\x03\x04\x05":  # a pickle, as torch wrote before 1.6

@@ -17,7 +17,7 @@ from d2l_study.data.features.tables import TABLES, Slides, split_columns
 from d2l_study.data.manifest_checks import check_split, fold_number
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows
-from d2l_study.data.manifest_table import Coded, raw_columns
+from d2l_study.data.manifest_table import CategoricalColumn, raw_columns
 from d2l_study.errors import UserError, listed, nearest
 
 _PARTS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "tune": VAL, "test": TEST,
@@ -77,7 +77,7 @@ def _of_column(rows: Rows) -> Given:
 
 
 def _of_columns(
-    slides: Slides, columns: Mapping[str, Coded], problems: Problems
+    slides: Slides, columns: Mapping[str, CategoricalColumn], problems: Problems
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:  # fmt: skip
     """Column -> (B,) parts, of columns fold_0 … that each say train, val or test."""
     rows, found = slides.rows, {}

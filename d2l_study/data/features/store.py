@@ -33,7 +33,7 @@ from d2l_study.data.decoded_cache import (
     one_at_a_time,
     read_index,
     read_meta,
-    say_if_altered,
+    warn_if_altered,
     write_index,
     write_meta,
 )
@@ -41,7 +41,7 @@ from d2l_study.data.features.feature_file import FeatureFile, changed_said, not_
 from d2l_study.data.features.moments import Moments
 from d2l_study.data.features.opening import places
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.memory_maps import check_room, new_array, no_room_said, npy_header
+from d2l_study.data.memory_maps import check_room, disk_full_as_user_error, new_array, npy_header
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError
 
@@ -58,7 +58,7 @@ class Store:
 
     instances: (N, D) memory-mapped; counts: (S,) of each slide; moments: (S, 2, D) as of a `FeatureCollection`; places:
     (N, 2) float64 memory-mapped, None where no file has any; truth: (N,) int8, None where no file has any; about: what
-    `checks.Common` says of all files; side: (S,) float64; checksum: of all of it.
+    `checks.common_metadata` says of all files; side: (S,) float64; checksum: of all of it.
     """
 
     instances: np.ndarray
@@ -90,14 +90,14 @@ def open_store(paths: Sequence[Path], settings: Mapping[str, Any], describe: Des
     index = index_of(NAME, about, paths)
     with suppress(*UNUSABLE):
         return _indexed(index)
-    with no_room_said(cache_dir(), ADVICE):
+    with disk_full_as_user_error(cache_dir(), ADVICE):
         index.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(index.with_suffix(".lock")) as alone:
         try:
             return _indexed(index)
         except UNUSABLE as error:
             with suppress(*UNUSABLE):
-                say_if_altered(cache_dir() / str(read_index(index)["entry"]), error)
+                warn_if_altered(cache_dir() / str(read_index(index)["entry"]), error)
         files, common = describe()
         checksum: list[str] = []
         with new_entry(cache_dir() / f"{NAME}-{index.stem}", alone, lambda: f"{NAME}-{checksum[0]}") as place:

@@ -18,8 +18,8 @@ from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import load_values
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_rows import Rows, folds_said, without_group
-from d2l_study.data.manifest_table import Coded, Table, read_table
+from d2l_study.data.manifest_rows import Rows, normalised_splits, without_group
+from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.errors import UserError, listed, nearest
 
@@ -54,7 +54,7 @@ class Slides:
     rows: Rows
     names: list[str]
     truth: list[Path | None]
-    splits: dict[str, Coded] = field(default_factory=dict)
+    splits: dict[str, CategoricalColumn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -85,7 +85,7 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
         columns = dataclasses.replace(columns, place=place)
         notes.append("its own columns of splits are left alone: data.splits names others")
     shown = columns.shown
-    nothing = Coded(np.zeros(len(number), np.int64), [""])
+    nothing = CategoricalColumn(np.zeros(len(number), np.int64), [""])
     slide = texts.get(_OWN, texts["bag"])
     bag, group = texts["bag"], texts.get("group", nothing)
     _no_blanks(problems, table, "bag", _OWN)
@@ -104,7 +104,7 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     nowhere = np.full(len(number), np.nan)
     rows = Rows(
         file, dataclasses.replace(columns, shown=shown), number, bag, label, path, files, group,
-        folds_said(texts.get("split", nothing)), nowhere, nowhere, np.full(len(number), UNKNOWN, np.int8),
+        normalised_splits(texts.get("split", nothing)), nowhere, nowhere, np.full(len(number), UNKNOWN, np.int8),
         table.related, noun="slide",
     )  # fmt: skip
     return Slides(rows, names, truth, table.kept if keys.splits is None else {}, (*notes, *more))
@@ -141,7 +141,7 @@ def list_slides(file: Path, folder: Folder, of_patients: bool = False) -> SlideL
     return SlideList([bag.text(i) for i in range(len(path))], names, [files[p] for p in path.tolist()], truth)
 
 
-def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, Coded]:
+def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, CategoricalColumn]:
     """Column -> (S,) what a table of splits says of each slide: its column `split` alone, or those called fold_0 …; it
     names slides, bags or patients."""
     names = ColumnNames(
@@ -149,7 +149,7 @@ def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, C
         {"bag": (*_OTHER["bag"], *_OTHER["group"]), "split": _OTHER["split"], "group": ()}, _FOLDS,
     )  # fmt: skip
     table = read_table(file, problems, names, "data.splits")
-    found = {"split": folds_said(table.texts["split"])} if "split" in table.columns else table.kept
+    found = {"split": normalised_splits(table.texts["split"])} if "split" in table.columns else table.kept
     if not found:
         raise UserError(f"{file}: no column split, and none called fold_0, fold_1 …")
     rows, column = slides.rows, table.texts["bag"]
@@ -160,7 +160,7 @@ def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, C
         at.append(next((line[text] for text in said if text in line), -1))
         if at[-1] < 0:
             problems.add(f"{rows.noun} {said[0]!r}", f"not in {file.name}{nearest(said[0], line, 0.8)}", i)
-    return {name: Coded.of(c.codes[np.maximum(at, 0)], c.values) for name, c in found.items()}
+    return {name: CategoricalColumn.of(c.codes[np.maximum(at, 0)], c.values) for name, c in found.items()}
 
 
 def has_slides(file: Path, keys: TableKeys) -> bool:
@@ -193,7 +193,7 @@ def slides_of_folder(folder: Folder, labels: Path) -> Slides:
         said.append(int(values[0]))
     problems.stop_if_any()
     count = len(names)
-    own, nothing = Coded(np.arange(count), names), Coded(np.zeros(count, np.int64), [""])
+    own, nothing = CategoricalColumn(np.arange(count), names), CategoricalColumn(np.zeros(count, np.int64), [""])
     shown = {"bag": folder.path.name, "label": labels.name}
     rows = Rows(
         folder.path, Columns({"bag": 0, "label": 1}, shown, {}, ()), np.arange(1, count + 1), own,
@@ -225,7 +225,7 @@ def _no_blanks(problems: Problems, table: Table, *names: str) -> None:
             problems.add_values(table.number, column.codes, blank, lambda _, shown=shown: (shown, "empty"))  # type: ignore[misc]
 
 
-def _patients(table: Table, keys: TableKeys, problems: Problems) -> Coded:
+def _patients(table: Table, keys: TableKeys, problems: Problems) -> CategoricalColumn:
     """The bags where a bag is a patient: each must be named."""
     if "group" not in table.columns:
         problems.add("header", "no column that names patients (patient, case_id and the like), which data.bag: patient "
@@ -236,7 +236,12 @@ def _patients(table: Table, keys: TableKeys, problems: Problems) -> Coded:
 
 
 def _joined(
-    keys: TableKeys, group: Coded | None, bag: Coded, slide: Coded, number: np.ndarray, problems: Problems
+    keys: TableKeys,
+    group: CategoricalColumn | None,
+    bag: CategoricalColumn,
+    slide: CategoricalColumn,
+    number: np.ndarray,
+    problems: Problems,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """(n,) labels of the rows from the table `data.label_table`, by their patient, or by their slide if it names
     slides."""
@@ -274,7 +279,7 @@ def _joined(
 
 
 def _files(
-    table: Table, folder: Folder, slide: Coded, problems: Problems
+    table: Table, folder: Folder, slide: CategoricalColumn, problems: Problems
 ) -> tuple[list[Path], np.ndarray, list[str]]:  # fmt: skip
     """The distinct files of the rows, (n,) which of them each row has, and (n,) the names of the slides."""
     column = table.texts.get("path", slide)

@@ -17,7 +17,7 @@ from d2l_study.data.features.feature_file import (
     FeatureFile,
     Tiles,
     places_of,
-    said_of_reading,
+    reading_errors,
     shape_of,
     truth_of,
 )
@@ -38,7 +38,7 @@ class TorchFile(FeatureFile):
     labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
-        with said_of_reading(self.path):
+        with reading_errors(self.path):
             tensor = _part(_load(self.path), self.features)
             tensor = tensor[0] if tensor.ndim == 3 else tensor
             for first in range(0, self.count, self.rows()):
@@ -47,13 +47,13 @@ class TorchFile(FeatureFile):
     def places(self) -> np.ndarray:
         if not self.coords:
             return super().places()
-        with said_of_reading(self.path):
+        with reading_errors(self.path):
             return places_of(self.path, self.coords, _array(_load(self.path)[self.coords]), self.count)
 
     def truth(self) -> np.ndarray:
         if not self.labels:
             return super().truth()
-        with said_of_reading(self.path):
+        with reading_errors(self.path):
             return truth_of(self.path, self.labels, _array(_load(self.path)[self.labels]), self.count)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.features.checks import said_of_all
+from d2l_study.data.features.checks import common_metadata
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.feature_file import Tiles
 from d2l_study.data.features.single_file import describe_set, read_arrays
@@ -22,7 +22,7 @@ def collect_set(path: Path, truth: str | None = None, skip_empty: bool = False) 
 
     def describe() -> tuple[list, dict]:
         file = describe_set(path, arrays.index)
-        return [file], said_of_all([file])
+        return [file], common_metadata([file])
 
     store = open_store([path], {"file": "whole set"}, describe)
     order = np.argsort(arrays.index, kind="stable")

@@ -46,7 +46,7 @@ _EXACT_STEPS = 200_000
 
 
 @dataclass(frozen=True)
-class Problem:
+class ReplicateTask:
     """A replicate, with the streams of its ensemble member (`member_replicate`), and the configuration it is trained
     by."""
 
@@ -64,7 +64,7 @@ class Capacity:
     noise: int
 
     @classmethod
-    def of(cls, problems: Sequence[Problem]) -> Capacity:
+    def of(cls, problems: Sequence[ReplicateTask]) -> Capacity:
         """The capacity that every step of every problem needs, with one instance of padding at least."""
         batch = problems[0].config.batch_bags
         instances = noise = 0
@@ -92,13 +92,13 @@ def bag_orders(
     return shuffled[epoch - epoch[0], position % bags].reshape(last - first, batch)
 
 
-def sizes_seen(problem: Problem) -> np.ndarray:
+def sizes_seen(problem: ReplicateTask) -> np.ndarray:
     """(bags,) instances that a step sees of each training bag."""
     sizes, limit = problem.replicate.train.sizes, problem.config.instances_per_bag
     return sizes if limit is None else np.minimum(sizes, limit)
 
 
-def empty_block(problems: Sequence[Problem], capacity: Capacity, steps: int) -> Block:
+def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
     """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
     they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
     (T, R, 3), `rate` (T, R) the learning rate, and where asked for `share` (T, R) of the running mean of parameters,
@@ -140,13 +140,13 @@ def empty_block(problems: Sequence[Problem], capacity: Capacity, steps: int) -> 
     return block
 
 
-def block_steps(problems: Sequence[Problem], capacity: Capacity) -> int:
+def block_steps(problems: Sequence[ReplicateTask], capacity: Capacity) -> int:
     """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
     one = sum(values.nbytes for values in empty_block(problems, capacity, 1).values())
     return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
 
 
-def draw_block(problems: Sequence[Problem], capacity: Capacity, first: int, last: int) -> Block:
+def draw_block(problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int) -> Block:
     """The steps first … last − 1 of every problem; see `empty_block`.
 
     Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
@@ -169,7 +169,7 @@ def draw_block(problems: Sequence[Problem], capacity: Capacity, first: int, last
     return block
 
 
-def _draw(problem: Problem, block: Block, capacity: Capacity, first: int, first_bag: int) -> None:
+def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, first_bag: int) -> None:
     """One replicate's part of a block, (T, …)."""
     config, replicate = problem.config, problem.replicate
     train, streams = replicate.train, replicate.streams
@@ -211,7 +211,7 @@ def _draw(problem: Problem, block: Block, capacity: Capacity, first: int, first_
 
 
 def _draw_steps(
-    problem: Problem, block: Block, capacity: Capacity, first: int, first_bag: int, instance: np.ndarray,
+    problem: ReplicateTask, block: Block, capacity: Capacity, first: int, first_bag: int, instance: np.ndarray,
     bag_of: np.ndarray, chosen: np.ndarray, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The draws that are made step by step. instance, bag_of: of all steps' instances; chosen: (T, B) their training
@@ -258,7 +258,7 @@ def _draw_steps(
             block["mix_weight"][t], block["mix_partner"][t] = weight, partner
 
 
-def padding_share(problems: Sequence[Problem], capacity: Capacity) -> float:
+def padding_share(problems: Sequence[ReplicateTask], capacity: Capacity) -> float:
     """The share of instance places that hold padding, in the mean over training."""
     mean = [p.config.batch_bags * float(sizes_seen(p).mean()) for p in problems]
     return 1.0 - float(np.mean(mean)) / capacity.instances

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2l_study.learning.packed.batches import Capacity, Problem, block_steps, draw_block
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask, block_steps, draw_block
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import Stack, Staged, staged
+from d2l_study.learning.packed.stack import PinnedBlock, Stack, staged
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training
 from d2l_study.models import MilModel, Params
@@ -43,7 +43,7 @@ class Group:
     """
 
     def __init__(
-        self, problems: Mapping[int, Problem], trainings: Mapping[int, Training], model: MilModel,
+        self, problems: Mapping[int, ReplicateTask], trainings: Mapping[int, Training], model: MilModel,
         pool_instances: Tensor, capacity: Capacity, compute: Compute, dtype: torch.dtype,
     ) -> None:  # fmt: skip
         self.problems, self.trainings = problems, trainings
@@ -52,7 +52,7 @@ class Group:
         self.stack: Stack | None = None
         self.members: list[int] = []
         self._sets: StackedSets | None = None
-        self._ahead: tuple[list[int], int, int, Staged] | None = None
+        self._ahead: tuple[list[int], int, int, PinnedBlock] | None = None
 
     def train(self, at: int) -> dict[int, IntervalResult]:
         """Steps and validation of one interval of all that are in training and at this step; the host waits for the
@@ -95,7 +95,7 @@ class Group:
         """Leave the device."""
         self.stack, self._sets, self._ahead, self.members = None, None, None, []
 
-    def _block(self, first: int, last: int) -> Staged:
+    def _block(self, first: int, last: int) -> PinnedBlock:
         if self._ahead and self._ahead[:3] == (self.members, first, last):
             return self._ahead[3]
         return staged(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d2l_study.data.pool import Pool
-from d2l_study.learning.packed.batches import Problem
+from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.prediction import unit_vectors
 
 
@@ -21,7 +21,7 @@ def pool_on(pool: Pool, device: str) -> Tensor:
         return torch.from_numpy(np.asarray(pool.instances)).to(device)
 
 
-def means_and_stds(problems: Sequence[Problem]) -> Tensor:
+def means_and_stds(problems: Sequence[ReplicateTask]) -> Tensor:
     """(R, 2, C or D) float32: what each replicate's input is normalised by; (R, 0) for vectors of unit length."""
     if problems[0].replicate.unit_length:
         return torch.zeros(len(problems), 0)

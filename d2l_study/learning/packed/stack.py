@@ -21,7 +21,7 @@ from torch import Tensor
 from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import Block, Problem
+from d2l_study.learning.packed.batches import Block, ReplicateTask
 from d2l_study.learning.packed.instances import means_and_stds, normalised, normalised_rows
 from d2l_study.learning.packed.model import SEGMENTS, StackedModel
 from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
@@ -42,7 +42,7 @@ def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
 
 
 @dataclass(frozen=True)
-class Staged:
+class PinnedBlock:
     """A block of steps on its way to the device, its `rate`, (T, R), apart; for a GPU in pinned memory, from where it
     is copied while the device computes."""
 
@@ -50,14 +50,14 @@ class Staged:
     rate: np.ndarray
 
 
-def staged(block: Block, device: torch.device) -> Staged:
+def staged(block: Block, device: torch.device) -> PinnedBlock:
     arrays = {name: torch.from_numpy(values) for name, values in block.items() if name != "rate"}
     if device.type == "cuda":
         arrays = {name: values.pin_memory() for name, values in arrays.items()}
-    return Staged(arrays, block["rate"])
+    return PinnedBlock(arrays, block["rate"])
 
 
-class Captures:
+class CudaGraphState:
     """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
     and why none is captured any more, if one could not be. A capture that failed may leave memory behind, so it is not
     tried again."""
@@ -74,8 +74,8 @@ class Captures:
 
 
 @cache
-def captures_on(device: torch.device) -> Captures:
-    return Captures(device)
+def cuda_graph_state(device: torch.device) -> CudaGraphState:
+    return CudaGraphState(device)
 
 
 class Stack:
@@ -87,7 +87,7 @@ class Stack:
 
     def __init__(self, model: StackedModel, pool_instances: Tensor, dtype: torch.dtype = torch.float32) -> None:
         self.model, self.pool_instances, self.dtype = model, pool_instances, dtype
-        self.captures = captures_on(pool_instances.device)
+        self.captures = cuda_graph_state(pool_instances.device)
         self.device, self.replicates = pool_instances.device, model.replicates
         self.params: Params = {}
         self.average: Params = {}  # their running means, where the configuration asks for them
@@ -97,12 +97,12 @@ class Stack:
         self._rows: list[tuple[int, int]] = []  # of each group of the optimizer
         self._values: list[tuple[str, float, float, float, float, int]] = []
         self._rate = np.zeros((0, 0))
-        self.problems: tuple[Problem, ...] = ()
+        self.problems: tuple[ReplicateTask, ...] = ()
         self._at = torch.zeros(1, dtype=torch.int64, device=self.device)  # the place of the next step in the block
         self._sums = torch.zeros(self.replicates, 1 + len(PARTS), device=self.device, dtype=dtype)
 
     # ---- what is stacked
-    def load(self, problems: Sequence[Problem], trainings: Sequence[Training]) -> None:
+    def load(self, problems: Sequence[ReplicateTask], trainings: Sequence[Training]) -> None:
         """Take parameters and optimizer state of R trainings of one position."""
         self.problems = tuple(problems)
         stacked = {name: torch.stack([t.params[name].detach() for t in trainings]) for name in trainings[0].params}
@@ -198,7 +198,7 @@ class Stack:
         return params, average
 
     # ---- steps
-    def put_block(self, block: Staged) -> None:
+    def put_block(self, block: PinnedBlock) -> None:
         """Copy the block of the next steps to the device, behind the steps that are still to run there."""
         of_groups = [first for first, _ in self._rows]  # of the optimizer
         self._rate = np.ascontiguousarray(block.rate[:, of_groups])

@@ -27,10 +27,9 @@ from torch import Tensor
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
-from d2l_study.learning.fitted import FittedTeacher, fitted_teacher
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import Capacity, Problem
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask
 from d2l_study.learning.packed.group import Group, IntervalResult
 from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
@@ -39,6 +38,7 @@ from d2l_study.learning.packed.stack import optimizer_values
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
+from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
 
 SCALARS = (
     "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
@@ -87,7 +87,7 @@ def fit_pack(
 ) -> list[FittedTeacher]:
     """`fit_teachers` for problems of one structure and pool. numbers: by which the callbacks know them; dtype: of
     parameters and arithmetic (float64 in tests)."""
-    own = [Problem(config, member_replicate(replicate, config.member)) for config, replicate in problems]
+    own = [ReplicateTask(config, member_replicate(replicate, config.member)) for config, replicate in problems]
     pack = Pack(own, compute, dtype)
     train_in_lockstep(numbers, pack.trainings, pack.advance, callbacks)
     return pack.evaluate()
@@ -107,7 +107,7 @@ class PackedTraining(Training):
 class Pack:
     """Problems of one structure in training, in groups of at most `Compute.pack`, and what their intervals came to."""
 
-    def __init__(self, problems: Sequence[Problem], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, problems: Sequence[ReplicateTask], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
         self.model = teacher_model(problems[0].config, problems[0].replicate)
         self.capacity = Capacity.of(problems)

@@ -13,6 +13,6 @@ def artifacts_of(
 ) -> dict[str, Callable[[], bytes]]:
     """Name -> a function that makes it (`study.mlflow.artifacts`). `config.json` is made again if it is lost."""
     from d2l_study.study.mlflow import artifacts
-    from d2l_study.study.search.config_json import read_config
+    from d2l_study.study.search.restore_configurations import read_config
 
     return artifacts.artifacts_of(folder, config_id, rows, read_config)

@@ -14,7 +14,7 @@ import numpy as np
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted
 from d2l_study.inference import instance_file
-from d2l_study.inference.dense_label import MAP, label_images, plan_images, split_inputs
+from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown

@@ -20,8 +20,8 @@ from d2l_study.errors import UserError
 from d2l_study.study.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
-    from d2l_study.inference.dense_label import Truth
     from d2l_study.inference.feature_scores import KnownSlide
+    from d2l_study.inference.image_labelling import ImageAnnotations
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class KnownImages(KnownData):
         images = self.pool.images if self.pool is not None else ()
         return {image.resolve(): i for i, image in reversed(list(enumerate(images)))}
 
-    def __call__(self, path: Path) -> Truth | None:
+    def __call__(self, path: Path) -> ImageAnnotations | None:
         """The truth of an image; None if it does not belong to the data set."""
-        from d2l_study.inference.dense_label import Truth
+        from d2l_study.inference.image_labelling import ImageAnnotations
         from d2l_study.inference.overlay import Places
 
         if self.pool is None:
@@ -102,7 +102,7 @@ class KnownImages(KnownData):
         words = {self.part_of.get(int(b)) for b in bags} - {None}
         note = f"a {words.pop()} image of this model" if len(words) == 1 else ""
         positive, negative = DATASETS[self.dataset].INSTANCE_CLASSES
-        return Truth(Places(xy[known], label[known]), positive, negative, note)
+        return ImageAnnotations(Places(xy[known], label[known]), positive, negative, note)
 
 
 @dataclass(frozen=True)

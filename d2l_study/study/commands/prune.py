@@ -109,7 +109,7 @@ def with_students(plan: list[Entry], gone: Iterable[int]) -> set[int]:
 
 def _configurations_of_space(folder: StudyFolder, plan: list[Entry]) -> set[tuple[str, str]]:
     """What the space of the last `run` asks for, as (arm, config_id)."""
-    from d2l_study.study.search.config_json import configurations_of_study
+    from d2l_study.study.search.restore_configurations import configurations_of_study
 
     try:
         return {(c.method, c.config_id) for c in configurations_of_study(folder, plan)}

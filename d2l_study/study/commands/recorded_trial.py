@@ -31,7 +31,7 @@ def find_configuration(storage: Storage, identity: str) -> str:
 def _planned(storage: Storage, identity: str) -> list[str]:
     """The planned configurations whose ids begin so, of all studies, that nobody has begun yet. What the ids stand for
     is made from the study's space, and written to the ledger."""
-    from d2l_study.study.search.config_json import restore_configurations
+    from d2l_study.study.search.restore_configurations import restore_configurations
 
     found: set[str] = set()
     for name in list_studies(storage):

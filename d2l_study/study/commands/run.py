@@ -34,8 +34,8 @@ from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.search.config_json import config_content
 from d2l_study.study.search.fixed_search import write_fixed_search
+from d2l_study.study.search.restore_configurations import config_content
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 

@@ -9,7 +9,7 @@ from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import Plan, committed_replicates, keep_replicates
-from d2l_study.study.search.trial import Trial
+from d2l_study.study.search.trial import SearchTrial
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.trial_queue import SearchQueue
@@ -58,7 +58,7 @@ def search_queue(
     assert search is not None
     replicates = planned_replicates(folder, search.configurations, plan.replicates)
 
-    def make_requests(trial: Trial) -> list[TrialRequest]:
+    def make_requests(trial: SearchTrial) -> list[TrialRequest]:
         new = [c for c in trial.configurations if (c.method, c.config_id) not in known]
         known.update((c.method, c.config_id) for c in new)
         entries = Plan(new, plan.replicates).entries()

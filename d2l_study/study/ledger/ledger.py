@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 
 def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int) -> str:
-    """The identity of a configuration: a hash of its resolved scientific values (architecture, decision 1).
+    """The identity of a configuration: a hash of its resolved scientific values.
 
     sections: section -> its `Options.identity()`; checksum: that of the data set's pool. Replicates, resources, device,
     precision and retries are not part of the identity.

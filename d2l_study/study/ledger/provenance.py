@@ -34,7 +34,7 @@ MOST_EARLIER = 50
 
 
 @dataclass(frozen=True)
-class Difference:
+class SourcePatch:
     """The local changes of a checkout as a patch. cut: it was longer than `MOST_BYTES`, and is not complete."""
 
     patch: bytes
@@ -76,7 +76,7 @@ def _new_files(folder: Path) -> list[str]:
 
 
 @cache
-def local_difference(folder: Path = CHECKOUT) -> Difference | None:
+def local_difference(folder: Path = CHECKOUT) -> SourcePatch | None:
     """The local changes of the checkout that this code runs from, with new files of code; None if there are none, or if
     the package is installed. `git apply` takes the patch, unless it was cut."""
     if not commit(folder)[1]:
@@ -91,7 +91,7 @@ def local_difference(folder: Path = CHECKOUT) -> Difference | None:
     if not patch:
         return None
     cut = len(patch) > MOST_BYTES or len(new) > MOST_NEW_FILES
-    return Difference(patch[:MOST_BYTES], cut)
+    return SourcePatch(patch[:MOST_BYTES], cut)
 
 
 def code_version() -> str:

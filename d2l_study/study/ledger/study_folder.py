@@ -24,7 +24,7 @@ LEADING_COLUMNS = (
     "pooling", "lambda_adv", "lambda_noise", "lambda_ent", "repeat", "fold", "replicate", "seed", "teacher_id",
     "generation", "status", "bag_auc", "instance_auc", "val_bag_auc",
 )  # fmt: skip
-"""The columns every table has, first and in this order (architecture, decision 9); more may follow."""
+"""The columns every table has, first and in this order; more may follow."""
 
 
 class StudyFolder(StudyDocuments):

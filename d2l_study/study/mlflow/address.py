@@ -168,7 +168,7 @@ def _remove_left(path: Path) -> None:
     with contextlib.suppress(OSError):
         parts = {name[: len(start) + 13] for name in os.listdir(path.parent) if name.startswith(start)}  # noqa: PTH208
         for part in (path.parent / name for name in parts if name.endswith(".part")):
-            if temporary_files.is_left(_lock_of(part), part):
+            if temporary_files.is_orphaned(_lock_of(part), part):
                 _remove_part(part)
                 _lock_of(part).unlink(missing_ok=True)
 

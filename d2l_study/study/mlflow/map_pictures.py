@@ -46,8 +46,8 @@ def map_pictures(
 
 
 def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate: int, k: int) -> bytes:
-    from d2l_study.inference.dense import Grid
     from d2l_study.inference.overlay import Panel, Places, overlay_picture
+    from d2l_study.inference.sliding_window import Grid
 
     content = folder.ledger.read_config(config_id)
     data = content["sections"]["data"]

@@ -10,17 +10,7 @@ from typing import Any
 
 import numpy as np
 
-
-def roc_curve(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates, both ascending from 0 to 1, one point per distinct logit (ties are one step).
-
-    labels: (bags,) of 0 and 1, both present; logits: (bags,), finite.
-    """
-    order = np.argsort(-logits, kind="stable")
-    hit = labels[order] == 1
-    last = np.append(np.diff(logits[order]) != 0, True)
-    true, false = np.cumsum(hit)[last], np.cumsum(~hit)[last]
-    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+from d2l_study.learning.metrics import roc_curve
 
 
 class RocAxes:

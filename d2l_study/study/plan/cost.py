@@ -1,7 +1,7 @@
 """The cost model: how long a study will take. It counts passes, and takes seconds per pass from earlier results.
 
 One pass is one instance that goes through the feature extractor once, forward or backward. A plain training step takes
-3 passes: forward, backward to the weights, backward to the inputs (method page).
+3 passes: forward, backward to the weights, backward to the inputs.
 """
 
 from __future__ import annotations

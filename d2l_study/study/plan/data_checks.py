@@ -24,14 +24,14 @@ from d2l_study.study.space.space import Space
 
 
 def check_data(
-    configurations: Sequence[Configuration], space: Space, told: list[str] | None = None, new: bool = False
+    configurations: Sequence[Configuration], space: Space, summary_lines: list[str] | None = None, new: bool = False
 ) -> list[str]:
     """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
     configuration does not go with its data.
 
     Returns which main metrics the labels of given bags leave undefined, and in which replicates; drawn bags define all.
-    told: lines on the given bags are added to it (`data_summary`); new: the study does not exist, so that what does
-    nothing with these data is refused, too (`data_alike`).
+    summary_lines: lines on the given bags are added to it (`data_summary`); new: the study does not exist, so that what
+    does nothing with these data is refused, too (`data_key_checks`).
     """
     key_checks = DataKeyChecks(space) if new else None
     found: dict[str, list[int]] = {}
@@ -50,8 +50,8 @@ def check_data(
             for replicate in replicates:
                 for reason in undefined_metrics(replicate):
                     found.setdefault(reason, []).append(replicate.number)
-    if told is not None:
-        told += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]
+    if summary_lines is not None:
+        summary_lines += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]
     return [
         f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
         f"{'them' if len(numbers) > 1 else 'it'} out"

@@ -1,6 +1,6 @@
 """The plan of a study: its configurations, and which of their runs are still to be done.
 
-A run is (configuration, replicate), a trial is what is missing of one configuration (architecture, decision 1).
+A run is (configuration, replicate), a trial is what is missing of one configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from d2l_study.study.space.space import Space
 
 
 @dataclass(frozen=True)
-class Trial:
+class PlannedTrial:
     """The missing replicates of one configuration. A worker trains them all, or some of them (`split_for_slots`)."""
 
     configuration: Configuration
@@ -47,11 +47,11 @@ class Plan:
         done = self.done.get(configuration.config_id, set())
         return tuple(r for r in range(self.replicates) if r not in done)
 
-    def trials(self, limit: int | None = None) -> list[Trial]:
+    def trials(self, limit: int | None = None) -> list[PlannedTrial]:
         """The trials that are to be run, in the order of the plan, at most `limit` of them. A configuration that
         two arms share is trained once."""
         unique = {c.config_id: c for c in self.configurations}
-        trials = [Trial(c, self.missing(c)) for c in unique.values() if self.missing(c)]
+        trials = [PlannedTrial(c, self.missing(c)) for c in unique.values() if self.missing(c)]
         return trials if limit is None else trials[:limit]
 
     @property
@@ -98,7 +98,7 @@ class Plan:
         ]
 
 
-def split_for_slots(trials: Sequence[Trial], slots: int) -> list[tuple[Configuration, tuple[int, ...]]]:
+def split_for_slots(trials: Sequence[PlannedTrial], slots: int) -> list[tuple[Configuration, tuple[int, ...]]]:
     """(configuration, replicates) that one worker trains together, for `slots` trials at a time.
 
     These are all missing replicates of a configuration. But if fewer configurations than slots can be trained at once,

@@ -1,8 +1,8 @@
 """Optuna's samplers, which propose the points of a search from its earlier trials.
 
-No state of a sampler is stored. The draws of each proposal are seeded by base seed, search and number (architecture,
-decision 6), and what a sampler has learned is rebuilt from the trials. So a search that was killed goes on with the
-points that it would have proposed anyway, its draws never repeat, and nothing is unpickled.
+No state of a sampler is stored. The draws of each proposal are seeded by base seed, search and number, and what a
+sampler has learned is rebuilt from the trials. So a search that was killed goes on with the points that it would have
+proposed anyway, its draws never repeat, and nothing is unpickled.
 """
 
 from __future__ import annotations

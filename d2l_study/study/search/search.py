@@ -1,4 +1,4 @@
-"""The search of a study, which asks for points and is told their results (architecture, decisions 3 and 4).
+"""The search of a study, which asks for points and is told their results.
 
 Each arm is searched by itself at each point of its axes, with the same number of trials, so that every arm is tuned
 equally. The study keeps its search in `search.json`:
@@ -31,7 +31,7 @@ from d2l_study.study.plan.configurations import Checksum, trial_configurations, 
 from d2l_study.study.search.arm_search import arm_searches
 from d2l_study.study.search.definition import definition_differences, definition_of
 from d2l_study.study.search.samplers import ObservedTrial, Sampler
-from d2l_study.study.search.trial import COMPLETE, OPEN, Trial, trial_outcome
+from d2l_study.study.search.trial import COMPLETE, OPEN, SearchTrial, trial_outcome
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain
@@ -57,7 +57,7 @@ class Search:
         ]  # fmt: skip
         self._built: dict[tuple[Any, ...], Any] = {}
         self.definition = definition_of(space, self.arm_searches, self.varied_keys, checksum)
-        self.trials: list[Trial] = []
+        self.trials: list[SearchTrial] = []
         self._read()
 
     # ---- the document
@@ -76,9 +76,9 @@ class Search:
                 + "A search learns from its own trials only. To keep both, give the new one a name of its own: "
                 "--study NEWNAME (runs that both contain are reused)"
             )
-        names = set(Trial.__dataclass_fields__) - {"configurations"}
+        names = set(SearchTrial.__dataclass_fields__) - {"configurations"}
         for entry in document["trials"]:
-            trial = Trial(**{k: v for k, v in entry.items() if k in names})
+            trial = SearchTrial(**{k: v for k, v in entry.items() if k in names})
             trial.configurations = self._configurations(trial.search, trial.params)
             self.trials.append(trial)
 
@@ -97,7 +97,7 @@ class Search:
         return sorted(found.values(), key=lambda c: c.stage != "teacher")
 
     @property
-    def open(self) -> list[Trial]:
+    def open(self) -> list[SearchTrial]:
         """Trials whose results have not been told."""
         return [trial for trial in self.trials if trial.state == OPEN]
 
@@ -124,7 +124,7 @@ class Search:
         return trial_configurations(self.space, self.varied_keys, arm_search.arm, sections, self._checksum)
 
     # ---- asking and telling
-    def ask(self) -> Trial | None:
+    def ask(self) -> SearchTrial | None:
         """The next trial, of the search with the fewest trials; None if all have been asked for. The document is
         written before the trial is returned, so that it is the same trial after a kill."""
         waiting = [i for i in range(len(self.arm_searches)) if self._left(i)]
@@ -135,7 +135,7 @@ class Search:
         arm_search, mine = self.arm_searches[search], [t for t in self.trials if t.search == search]
         params = self._samplers[search].propose(len(mine), [_observed(t) for t in mine])
         configurations = self._configurations(search, params)
-        trial = Trial(
+        trial = SearchTrial(
             len(self.trials), search, len(mine), arm_search.arm, plain(arm_search.at), plain(params),
             configurations[-1].config_id, configurations[-1].label, _events(mine), configurations=configurations,
         )  # fmt: skip
@@ -143,7 +143,7 @@ class Search:
         self.save()
         return trial
 
-    def tell_ended(self, replicates: Mapping[str, Sequence[int]], config: str | None = None) -> list[Trial]:
+    def tell_ended(self, replicates: Mapping[str, Sequence[int]], config: str | None = None) -> list[SearchTrial]:
         """Tell the results of open trials whose runs have all ended, as the ledger has them; returns these trials.
 
         replicates: config_id -> the planned ones; config: only trials of this configuration.
@@ -172,11 +172,11 @@ class Search:
             self.save()
 
 
-def _events(trials: Sequence[Trial]) -> int:
+def _events(trials: Sequence[SearchTrial]) -> int:
     """The number of the next event of a search."""
     return 1 + max((max(t.asked, t.told if t.told is not None else -1) for t in trials), default=-1)
 
 
-def _observed(trial: Trial) -> ObservedTrial:
+def _observed(trial: SearchTrial) -> ObservedTrial:
     partial = (int(trial.partial[0]), trial.partial[1]) if trial.partial else None
     return ObservedTrial(trial.trial, trial.params, trial.state, trial.values, trial.asked, trial.told, partial)

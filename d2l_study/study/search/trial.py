@@ -16,7 +16,7 @@ OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
 
 
 @dataclass
-class Trial:
+class SearchTrial:
     """One trial of a search. The fields are those of `search.json` (see `study.search.search`)."""
 
     number: int

@@ -18,8 +18,8 @@ from d2l_study.data import BagCollection, Replicate
 from d2l_study.data.image_files import read_image
 
 if TYPE_CHECKING:
-    from d2l_study.inference.dense import Grid
     from d2l_study.inference.model_file import StoredModel
+    from d2l_study.inference.sliding_window import Grid
     from d2l_study.inference.tissue_image import TissueImage
     from d2l_study.learning.prediction import Compute
     from d2l_study.models import Params
@@ -69,7 +69,7 @@ ImageScorer = Callable[["TissueImage", np.ndarray], "tuple[Grid, np.ndarray, np.
 
 def sliding_window_scorer(stored: StoredModel, compute: Compute) -> ImageScorer:
     """Scores with an instance classifier that slides over the image."""
-    from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
+    from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
 
     def score(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
         patch = stored.model.patch_shape[1:]
@@ -82,7 +82,7 @@ def sliding_window_scorer(stored: StoredModel, compute: Compute) -> ImageScorer:
 
 def class_map_scorer(params: Params, problem: Replicate, compute: Compute) -> ImageScorer:
     """Scores with a class map network, which sees the image as a whole."""
-    from d2l_study.inference.dense import Grid
+    from d2l_study.inference.sliding_window import Grid
     from d2l_study.learning.class_maps import PIXELS, image_scores
 
     def score(tissue: TissueImage, xy: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
-    from d2l_study.learning.fitted import FittedStudent, FittedTeacher
+    from d2l_study.learning.training_result import FittedStudent, FittedTeacher
     from d2l_study.models import MilModel
 
     Fitted = FittedTeacher | FittedStudent

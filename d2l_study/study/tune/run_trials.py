@@ -1,7 +1,7 @@
 """Trials, run by Ray Tune: a queue of ours says which trial comes next, and a callback of ours follows them.
 
 Tune keeps nothing that matters. Its experiment state goes to a temporary folder. Results are in the ledger, where the
-workers commit them; a study that goes on is a new Tuner over what is missing (architecture, decision 3).
+workers commit them; a study that goes on is a new Tuner over what is missing.
 """
 
 from __future__ import annotations

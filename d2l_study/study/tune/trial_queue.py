@@ -1,4 +1,4 @@
-"""Which trial comes next: teachers before their students, and nobody else waits for them (architecture, decision 4).
+"""Which trial comes next: teachers before their students, and nobody else waits for them.
 
 A search adds its trials as it goes: it is asked for one each time there is room for it.
 """
@@ -17,7 +17,7 @@ from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.study.search.search import Search
-    from d2l_study.study.search.trial import Trial
+    from d2l_study.study.search.trial import SearchTrial
 
 
 class TrialQueue:
@@ -117,7 +117,7 @@ class SearchQueue(TrialQueue):
 
     def __init__(
         self, search: Search, requests: Sequence[TrialRequest], folder: StudyFolder,
-        make_requests: Callable[[Trial], Sequence[TrialRequest]], planned: dict[str, list[int]], concurrent: int,
+        make_requests: Callable[[SearchTrial], Sequence[TrialRequest]], planned: dict[str, list[int]], concurrent: int,
         limit: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(requests, folder)

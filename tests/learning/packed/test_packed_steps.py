@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import group
 from d2l_study.learning.packed import stack as packed_stack
-from d2l_study.learning.packed.batches import Problem, draw_block
+from d2l_study.learning.packed.batches import ReplicateTask, draw_block
 from d2l_study.learning.packed.group import Group
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel
@@ -62,7 +62,7 @@ def as_on_a_device(monkeypatch):
 
 
 def stack_of(config, replicates, compute):
-    pack = Pack([Problem(config, r) for r in replicates], compute)
+    pack = Pack([ReplicateTask(config, r) for r in replicates], compute)
     stack = Stack(StackedModel(pack.model, len(replicates), compute), pack.pool_instances)
     stack.load(pack.problems, pack.trainings)
     return stack, pack
@@ -74,7 +74,7 @@ def test_steps_and_validation_ask_the_host_nothing(make_replicate, tiny, monkeyp
     config = dataclasses.replace(tiny, **arm)
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     compute = Compute(packed=True, formulation=formulation, precision="bfloat16")
-    pack = Pack([Problem(config, r) for r in replicates], compute)
+    pack = Pack([ReplicateTask(config, r) for r in replicates], compute)
     block = staged(draw_block(pack.problems, pack.capacity, 0, 3), pack.pool_instances.device)
     sets = StackedSets([[r.val] for r in replicates], pack.pool_instances.device)
     norm = means_and_stds(pack.problems)
@@ -198,9 +198,9 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: setattr(World, "synchronised", 2 * World.synchronised))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(Recorded, "made", [])
-    packed_stack.captures_on.cache_clear()
+    packed_stack.cuda_graph_state.cache_clear()
     yield Recorded.made
-    packed_stack.captures_on.cache_clear()
+    packed_stack.cuda_graph_state.cache_clear()
 
 
 def with_and_without(config, replicates, **how):
@@ -278,7 +278,7 @@ def test_what_has_ended_holds_nothing_of_the_stack(make_replicate, tiny, graphs,
     drawn, read = group.draw_block, group.on_host
     monkeypatch.setattr(group, "draw_block", lambda *a: (log.append(f"draw {a[2]}"), drawn(*a))[1])
     monkeypatch.setattr(group, "on_host", lambda *a: (log.append("read"), read(*a))[1])
-    pack = Pack([Problem(dataclasses.replace(tiny, weight_average=0.5), make_replicate(r)) for r in range(3)],
+    pack = Pack([ReplicateTask(dataclasses.replace(tiny, weight_average=0.5), make_replicate(r)) for r in range(3)],
                 Compute(packed=True, graphs=captured))  # fmt: skip
     while any(training.status == "running" for training in pack.trainings):
         for i, training in enumerate(pack.trainings):
@@ -344,7 +344,9 @@ def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate,
     assert len(graphs) == 2
     for rates in ((1e-3, 1e-3), (1e-3, 1e-4)):  # one group as before, then two
         arms = [dataclasses.replace(tiny, learning_rate=rate) for rate in rates]
-        other = Pack([Problem(config, r) for config, r in zip(arms, replicates, strict=True)], Compute(packed=True))
+        other = Pack(
+            [ReplicateTask(config, r) for config, r in zip(arms, replicates, strict=True)], Compute(packed=True)
+        )
         stack.load(other.problems, other.trainings)
         stack.put_block(staged(draw_block(other.problems, other.capacity, 0, 2), stack.device))
         stack.run(2)

@@ -14,7 +14,7 @@ from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
-from d2l_study.learning.packed.batches import Capacity, Problem, bag_orders, draw_block, padding_share
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask, bag_orders, draw_block, padding_share
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute, Normalise
@@ -80,7 +80,9 @@ def test_losses_of_the_first_steps_agree_to_1e8_in_float64(make_replicate, tiny,
         tiny, **ALL, pooling=pooling, direction=direction, noise_kind=kind, eval_every=1, steps=4, ramp_steps=3
     )
     replicates = [without_ties(make_replicate(r, train=8 + r)) for r in range(3)]
-    pack = Pack([Problem(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64)
+    pack = Pack(
+        [ReplicateTask(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64
+    )
     for _ in range(4):
         for i in range(3):
             pack.advance(i)
@@ -93,7 +95,7 @@ def test_the_residual_network_packs_too(make_replicate, tiny):
     """In float64: after some steps its GroupNorm has blown up the rounding of float32."""
     config = dataclasses.replace(tiny, extractor="resnet", stochastic_depth=0.3, lambda_adv=0.5, eval_every=1, steps=4)
     replicates = [without_ties(make_replicate(r, train=8 + r)) for r in range(3)]
-    pack = Pack([Problem(config, r) for r in replicates], PACKED, torch.float64)
+    pack = Pack([ReplicateTask(config, r) for r in replicates], PACKED, torch.float64)
     for _ in range(4):
         for i in range(3):
             pack.advance(i)
@@ -150,7 +152,9 @@ def test_every_step_of_a_replicate_is_drawn_once_however_many_share_a_stack(
 
     monkeypatch.setattr(packed_group, "draw_block", counted)
     replicates = [make_replicate(r) for r in range(5)]
-    made = [len(group.problems) for group in Pack([Problem(tiny, r) for r in replicates], Compute(pack=pack)).groups]
+    made = [
+        len(group.problems) for group in Pack([ReplicateTask(tiny, r) for r in replicates], Compute(pack=pack)).groups
+    ]
     fit_teacher(tiny, replicates, compute=Compute(packed=True, pack=pack))
     assert made == sizes
     assert sorted(drawn) == [(r, step) for r in range(5) for step in range(tiny.steps)]
@@ -220,7 +224,7 @@ def test_one_replicate_stops_early_without_the_others(make_replicate, tiny):
 
 def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
     replicates = [make_replicate(r, train=7 + r) for r in range(2)]
-    problems = [Problem(dataclasses.replace(tiny, batch_bags=3), r) for r in replicates]
+    problems = [ReplicateTask(dataclasses.replace(tiny, batch_bags=3), r) for r in replicates]
     capacity = Capacity.of(problems)
     block = draw_block(problems, capacity, 5, 9)
     for r, replicate in enumerate(replicates):
@@ -240,7 +244,7 @@ def test_blocks_hold_the_steps_of_the_plain_order(make_replicate, tiny):
 
 def test_threads_draw_the_same_blocks(make_replicate, tiny, monkeypatch):
     config = dataclasses.replace(tiny, **ALL, direction="power", augment="affine", dropout=0.3)
-    problems = [Problem(config, make_replicate(r, train=7 + r)) for r in range(4)]
+    problems = [ReplicateTask(config, make_replicate(r, train=7 + r)) for r in range(4)]
     capacity = Capacity.of(problems)
     alone, used = draw_block(problems, capacity, 5, 9), set()
     real = batches._draw

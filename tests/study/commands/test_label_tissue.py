@@ -17,7 +17,7 @@ from d2l_study.cli import main
 from d2l_study.data import DATASETS, breast, colon
 from d2l_study.data.synthetic_tissue import write_breast, write_colon
 from d2l_study.environment import data_root
-from d2l_study.inference import dense
+from d2l_study.inference import sliding_window
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial import run_trial
@@ -105,8 +105,8 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
     images = [folder / name / f"{name}.bmp" for name in ("img1", "img2")]
     out = tmp_path / "out"
     words = ["label", "--root", str(tmp_path / "runs"), "--run", CONFIG[:10], *map(str, images), "--out", str(out)]
-    monkeypatch.setattr(dense, "BATCH", 100)
-    right, left = dense.label_instances, [0]
+    monkeypatch.setattr(sliding_window, "BATCH", 100)
+    right, left = sliding_window.label_instances, [0]
 
     def interrupted(stored: Any, patches: np.ndarray, compute: Any = None) -> Any:
         left[0] -= 1
@@ -114,7 +114,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
             raise KeyboardInterrupt
         return right(stored, patches, compute)
 
-    monkeypatch.setattr(dense, "label_instances", interrupted)
+    monkeypatch.setattr(sliding_window, "label_instances", interrupted)
     assert main([*words, "--stride", "3"]) == 130
     assert capsys.readouterr().err == "\nStopped; nothing had been scored yet.\n"
     left[0] = 8  # four batches of the first, its nuclei, and three of the second

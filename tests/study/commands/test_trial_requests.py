@@ -31,9 +31,9 @@ def pieces(tmp_path: Path, text: str, concurrent: int) -> list[tuple[str, tuple[
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     study = prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
-    orders, weights = make_trial_requests(study, concurrent, "code")
-    assert len(weights) == len(orders)
-    return [(order.label, order.replicates) for order in orders]
+    requests, weights = make_trial_requests(study, concurrent, "code")
+    assert len(weights) == len(requests)
+    return [(request.label, request.replicates) for request in requests]
 
 
 @pytest.mark.parametrize("concurrent", [1, 2])

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from d2l_study.study.mlflow.roc_picture import roc_curve, roc_picture
+from d2l_study.learning.metrics import roc_curve
+from d2l_study.study.mlflow.roc_picture import roc_picture
 
 
 def test_the_roc_curve_equals_scikit_learns_with_ties():

@@ -17,7 +17,7 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.plan import Plan, check_extension, keep_replicates, make_plan
-from d2l_study.study.search.config_json import config_content
+from d2l_study.study.search.restore_configurations import config_content
 from d2l_study.study.space.space import Space
 
 

@@ -32,7 +32,7 @@ SAVE_SECONDS = 5.0
 LONGEST_ENDING = f"{PART}.json{PART}"
 
 
-class KeptScores:
+class ScoreCheckpoint:
     """logits: float32, of any shape, to be filled in C order; done: how many are scored."""
 
     def __init__(
@@ -43,7 +43,7 @@ class KeptScores:
         self._held: IO[bytes] | None = None
 
     @classmethod
-    def open(cls, path: Path, identity: Mapping[str, Any], shape: tuple[int, ...]) -> KeptScores:
+    def open(cls, path: Path, identity: Mapping[str, Any], shape: tuple[int, ...]) -> ScoreCheckpoint:
         """What an interrupted command left of the same work; else room for it, with nothing done.
 
         identity: plain values. `UserError` if the disk has no room, or another command is at this work.

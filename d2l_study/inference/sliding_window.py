@@ -94,8 +94,9 @@ def score_map(
 ) -> np.ndarray:
     """The logits of all patches of a grid, (rows, columns) float32; some tens of megabytes are held beside them.
 
-    out: written to if given, such as an array that is mapped to a file, C-contiguous; done: hears how many patches are
-    ready, counted along the rows; begin: how many `out` holds already, a number that `done` has heard. What is scored
+    out: written to if given, such as an array that is mapped to a file, C-contiguous; done: a callback, called with the
+    number of patches that are ready, counted along the rows; begin: how many `out` holds already, a number that `done`
+    was called with. What is scored
     together does not depend on it, so a map that was made in two parts is the same.
     """
     logits = np.empty((grid.rows, grid.columns), np.float32) if out is None else out

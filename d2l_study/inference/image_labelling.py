@@ -1,12 +1,12 @@
 """Labelling whole images with a stored model: for each a map of logits, its geometry, and a picture of it.
 
 OUT/NAME.logits.npy     (rows, columns) float32
-OUT/NAME.json           which image, which model, and where the patch of an element lies (`dense.Grid`)
+OUT/NAME.json           which image, which model, and where the patch of an element lies (`sliding_window.Grid`)
 OUT/NAME.overlay.png    the tissue, and the map over it
 OUT/instances.csv       the scores of true instances, such as nuclei, where they are known
 
-An image that is done is not done again, and one that was interrupted goes on from there (`kept_scores`), as long as
-image, model and grid are the same.
+An image that is done is not done again, and one that was interrupted goes on from there (`score_checkpoint`), as long
+as image, model and grid are the same.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data.image_files import said_of_damage
+from d2l_study.data.image_files import decode_errors
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
-from d2l_study.inference.dense import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.inputs import Shape, _files
-from d2l_study.inference.kept_scores import LONGEST_ENDING, KeptScores, crc_of, drop
-from d2l_study.inference.label import SCORES_KEPT, ProgressCallback, origin, way_of
+from d2l_study.inference.label import SCORES_KEPT, ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
     PART,
@@ -41,6 +39,8 @@ from d2l_study.inference.output_folder import (
     writing,
 )
 from d2l_study.inference.overlay import Panel, Places, overlay_picture
+from d2l_study.inference.score_checkpoint import LONGEST_ENDING, ScoreCheckpoint, crc_of, drop
+from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
@@ -60,7 +60,7 @@ MEANING = (
 
 
 @dataclass(frozen=True)
-class Truth:
+class ImageAnnotations:
     """What is known of an image: places (`overlay.Places`); positive, negative: what they are called; note: for the
     picture's title, such as which part of its model's data the image was."""
 
@@ -71,7 +71,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImage:
     """What was made of an image: the file of its map; share: of its patches predicted positive, None if the model has
     no threshold; instances: the count of true instances of known label; area: their AUC, NaN where it is not defined;
     note: which part of its model's data the image was, where that is known; again: its map was there already."""
@@ -87,7 +87,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedImage:
     """An image that can be labelled, and where its files go: `stem` and an ending."""
 
     path: Path
@@ -127,7 +127,7 @@ def _is_larger(path: Path, shape: Shape) -> bool:
 
 def plan_images(
     stored: StoredModel, paths: Sequence[Path], out: str | Path, stride: int | None = None
-) -> list[Planned]:
+) -> list[PlannedImage]:
     """What `label_images` will do. Everything that headers can tell is checked; nothing is written.
 
     `UserError` for an image that is smaller than a patch, unreadable, of other channels, given twice, a stride that
@@ -143,7 +143,7 @@ def plan_images(
             raise UserError(f"{path}: given twice")
         seen.add(real)
     names = stems(paths, folder, f"{MAP}{LONGEST_ENDING}")
-    planned = [Planned(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
+    planned = [PlannedImage(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
     for one in planned:
         check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= _about(path).keys())
     check_replaced(folder / instance_file.NAME, instance_file.is_ours)
@@ -157,10 +157,10 @@ def label_images(
     paths: Sequence[Path],
     out: str | Path,
     stride: int | None = None,
-    truth: Callable[[Path], Truth | None] | None = None,
+    truth: Callable[[Path], ImageAnnotations | None] | None = None,
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledImage]:
     """Slide the model over each image and write the files named above; yields what was made, image by image.
 
     stride: pixels between patches, None takes a quarter of the patch; truth: what is known of an image, if anything.
@@ -169,7 +169,7 @@ def label_images(
     planned = plan_images(stored, paths, out, stride)
     folder = output_folder(out)
     make_folder(folder)
-    way = way_of(stored, compute)
+    way = scoring_settings(stored, compute)
     with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
         for one in planned:
             known = truth(one.path) if truth is not None else None
@@ -195,11 +195,11 @@ def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
 
 
 def _label_image(
-    stored: StoredModel, planned: Planned, way: dict[str, Any], known: Truth | None,
+    stored: StoredModel, planned: PlannedImage, way: dict[str, Any], known: ImageAnnotations | None,
     instances: instance_file.InstanceFile, compute: Compute | None, progress: ProgressCallback | None,
-) -> Labelled:  # fmt: skip
+) -> LabelledImage:  # fmt: skip
     image, grid = open_tissue(planned.path, stored.model.patch_shape[0]), planned.grid
-    with said_of_damage(planned.path), planned.path.open("rb") as file:
+    with decode_errors(planned.path), planned.path.open("rb") as file:
         identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict()}
     about = _about(planned.file(".json"))
     there = _made_before(planned, about, identity)
@@ -210,7 +210,7 @@ def _label_image(
             progress(planned.stem.name, logits.size, logits.size)
     else:
         with writing(planned.stem.parent):
-            kept = KeptScores.open(planned.file(MAP), identity, (grid.rows, grid.columns))
+            kept = ScoreCheckpoint.open(planned.file(MAP), identity, (grid.rows, grid.columns))
         _score(stored, image, planned, kept, compute, progress)
         logits, crc = kept.logits, kept.crc()
     whole = False
@@ -238,13 +238,13 @@ def _label_image(
     finally:
         if kept is not None and not whole:
             kept.close(keep=True)
-    return Labelled(
+    return LabelledImage(
         image.source, planned.file(MAP), grid, share, count, area, known.note if known else "", there is not None
     )
 
 
 def _score(
-    stored: StoredModel, image: TissueImage, planned: Planned, kept: KeptScores, compute: Compute | None,
+    stored: StoredModel, image: TissueImage, planned: PlannedImage, kept: ScoreCheckpoint, compute: Compute | None,
     progress: ProgressCallback | None,
 ) -> None:  # fmt: skip
     """Score the patches that are not scored yet. What is, stays if this is interrupted."""
@@ -271,7 +271,7 @@ def _about(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _made_before(planned: Planned, about: dict[str, Any], identity: dict[str, Any]) -> np.ndarray | None:
+def _made_before(planned: PlannedImage, about: dict[str, Any], identity: dict[str, Any]) -> np.ndarray | None:
     """The map of an earlier command, if it is of the same image, model and grid, and sound."""
     made = about.get("logits")
     if not isinstance(made, dict) or made.get("made_of") != identity:
@@ -285,7 +285,7 @@ def _made_before(planned: Planned, about: dict[str, Any], identity: dict[str, An
 
 
 def _known_instances(
-    stored: StoredModel, image: TissueImage, known: Truth | None, instances: instance_file.InstanceFile,
+    stored: StoredModel, image: TissueImage, known: ImageAnnotations | None, instances: instance_file.InstanceFile,
     compute: Compute | None,
 ) -> tuple[float, int, str]:  # fmt: skip
     """AUC, count and a note of the true instances, whose scores are written."""
@@ -298,7 +298,7 @@ def _known_instances(
     return area, count, note
 
 
-def _digest(known: Truth | None) -> str:
+def _digest(known: ImageAnnotations | None) -> str:
     """Of what is drawn over a map."""
     if known is None:
         return "map"
@@ -309,13 +309,13 @@ def _digest(known: Truth | None) -> str:
 
 
 def _picture(
-    stored: StoredModel, image: TissueImage, grid: Grid, logits: np.ndarray, known: Truth | None, note: str
+    stored: StoredModel, image: TissueImage, grid: Grid, logits: np.ndarray, known: ImageAnnotations | None, note: str
 ) -> bytes:
     card = stored.card
     panel = Panel(_thinned(logits), _thinned_grid(grid), note, card.instance_threshold)
     title = f"{shown(Path(image.source).name)}, {card.stage} {card.config_id[:10]} r{card.replicate:03d}"
     tissue, shrink = image.reduced(SHOWN)
-    marked = Truth(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
+    marked = ImageAnnotations(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
     return overlay_picture(
         tissue, (image.width, image.height), {card.stage: panel}, shrink=shrink, places=marked.places,
         positive=marked.positive, negative=marked.negative, title=f"{title}: {marked.note}" if marked.note else title,
