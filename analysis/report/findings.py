@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from analysis.cells.differences import TO_TEACHER, Difference
-from analysis.cells.layout import METRICS, Cell, Label, panel_title
+from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
 from analysis.cells.model_selection import ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
 from analysis.rows.stages import default_metric
@@ -115,7 +115,9 @@ def _corrected(
     """(kind, panel, row, column) -> p-value after Holm's correction. That of a method is the one of the comparison,
     which a reader finds below; those of students are corrected over all students."""
     found: dict[tuple[str, Label, Label, Label], float] = {}
-    there = {(c.panel, c.row, c.column, c.baseline.text): c.p_holm[0] for c in compared.found} if compared else {}
+    there = (
+        {(_task(c.panel), c.row, c.column, c.baseline.text): c.p_holm[0] for c in compared.found} if compared else {}
+    )
     of_teachers: list[tuple[str, Label, Label, Label]] = []
     p_values: list[float] = []
     for panel, one, column in shown:
@@ -123,9 +125,14 @@ def _corrected(
         if one.kind == TO_TEACHER:
             of_teachers.append(key)
             p_values.append(one.tests[column].p)
-        elif (panel, one.row, column, one.baseline) in there:
-            found[key] = there[panel, one.row, column, one.baseline]
+        elif (_task(panel), one.row, column, one.baseline) in there:
+            found[key] = there[_task(panel), one.row, column, one.baseline]
     return found | dict(zip(of_teachers, holm(p_values), strict=True))
+
+
+def _task(panel: Label) -> tuple[tuple[str, object], ...]:
+    """What a panel is of, without the level of its metrics: a table has a panel for each, a comparison has not."""
+    return tuple(key for key in panel.keys if key[0] != LEVEL)
 
 
 def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:

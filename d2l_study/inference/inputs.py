@@ -198,8 +198,8 @@ def _open(path: Path, member: str | None, shape: Shape) -> Input:
 
 
 def _has_features(path: Path, head: bytes) -> bool:
-    """Whether it is an HDF5 file or one of torch."""
-    if not head.startswith((hdf5.MAGIC, b"PK", b"\x80")):
+    """Whether it is an HDF5 file or one of torch, and not named as an image: that is answered as an image is."""
+    if path.suffix.lower() in IMAGE_SUFFIXES or not head.startswith((hdf5.MAGIC, b"PK", b"\x80")):
         return False
     with suppress(UserError):
         return kind_of(path) in ("hdf5", "torch")

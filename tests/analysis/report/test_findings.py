@@ -102,3 +102,13 @@ def test_below_five_pairs_there_is_no_verdict_in_report_or_table(rows):
     assert verdict(0.05, 5) == "not told apart (p = 0.05 after Holm)"
     assert verdict(0.0001, 5) == "told apart (p < 0.001 after Holm)"
     assert verdict(float("nan"), 5).startswith("no verdict")
+
+
+def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
+    """Its table has metrics as columns and a panel for each of their levels; the comparison has none."""
+    rows = make_distillation(tmp_path, num_bags=(50,), replicates=8).rows()
+    folds = {"fold": rows["replicate"], "repeat": 0, "fold_count": 8, "partition": "dealt folds"}
+    rows = rows.assign(**folds, train_bags=40, test_bags=8, test_set=[f"t{r}" for r in rows["replicate"]])
+    made = table(rows)
+    found = [line for line in findings(made, rows, compare(rows, metric="instance_auc")) if "vat − none" in line]
+    assert len(found) == 1 and "told apart (p" in found[0]
