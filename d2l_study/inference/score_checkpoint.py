@@ -1,6 +1,6 @@
 """Scores that outlive an interruption: a mapped array of logits beside the results, and how many of them are there.
 
-    kept = KeptScores.open(folder / "slide.logits.npy", identity, (rows, columns))
+    kept = ScoreCheckpoint.open(folder / "slide.logits.npy", identity, (rows, columns))
     for i in range(kept.done, kept.logits.size): ...
         kept.reached(i + 1)                     # now and then this is kept, at the latest by `kept.save()`
     kept.finish()                               # the file is whole, and gets its name

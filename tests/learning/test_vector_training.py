@@ -5,15 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from packed_losses import assert_packed_losses
 from vector_bags import vector_replicate, vector_replicates
 
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, packing, teacher_targets
-from d2l_study.learning.batches import Batch, draw_batch
+from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
-from d2l_study.learning.objective import teacher_loss
-from d2l_study.learning.packed.batches import ReplicateTask
-from d2l_study.learning.packed.training import Pack
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.references import attention_reference, fit_reference
@@ -125,33 +123,7 @@ def test_packed_losses_are_those_of_one_by_one_in_float64(extractor, more, unit_
         **{**SMALL, **ALL, "extractor": extractor, "batch_bags": 4, "eval_every": 1, "steps": 4, **more}
     )
     replicates = vector_replicates([8, 9, 10], unit_length=unit_length)
-    pack = Pack(
-        [ReplicateTask(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64
-    )
-    for _ in range(4):
-        for i in range(3):
-            pack.advance(i)
-    for training, replicate in zip(pack.trainings, replicates, strict=True):
-        packed = [[c[n] for n in ("train_loss", "bce", "r_adv", "r_noise", "r_ent")] for c in training.curve]
-        np.testing.assert_allclose(packed, one_by_one(config, replicate, 4), rtol=0, atol=1e-8)
-
-
-def one_by_one(config, replicate, steps):
-    """Loss and parts of each step in float64, by the plain loss and PyTorch's plain Adam."""
-    model = teacher_model(config, replicate)
-    params = {n: v.double().requires_grad_(True) for n, v in model.init(replicate.streams.rng("init")).items()}
-    optimizer = torch.optim.Adam(params.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    normalise, found = Normalise.of(replicate, Compute()), []
-    for step in range(steps):
-        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
-        values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-        double = {n: v.double() for n, v in values.items() if torch.is_tensor(v) and v.is_floating_point()}
-        loss, parts = teacher_loss(model, params, Batch(**values | double), config, 1.0, Compute())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found.append([loss.item(), *parts.tolist()])
-    return np.array(found)
+    assert_packed_losses(config, replicates, Compute(packed=True, formulation=formulation))
 
 
 def test_a_packed_training_ends_as_one_by_one():

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from packed_losses import assert_packed_losses
 
 from d2l_study.learning import TeacherConfig, fit_teacher
-from d2l_study.learning.batches import Batch, batch_bags, draw_batch
+from d2l_study.learning.batches import batch_bags
 from d2l_study.learning.config import POOLINGS
-from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
 from d2l_study.learning.packed.batches import Capacity, ReplicateTask, bag_orders, draw_block, padding_share
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
-from d2l_study.learning.prediction import Compute, Normalise
+from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import teacher_model
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
@@ -36,28 +36,6 @@ def assert_close(a, b):
         assert a.metrics[name] == pytest.approx(b.metrics[name], abs=1e-9)
     for name, value in a.params.items():
         torch.testing.assert_close(value, b.params[name], rtol=1e-3, atol=1e-4)
-
-
-def in_float64(batch):
-    values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-    return Batch(**values | {n: v.double() for n, v in values.items() if torch.is_tensor(v) and v.is_floating_point()})
-
-
-def losses_one_by_one(config, replicate, steps):
-    """Loss and parts of each step in float64, by the plain loss and PyTorch's plain Adam."""
-    model = teacher_model(config, replicate)
-    params = {n: v.double().requires_grad_(True) for n, v in model.init(replicate.streams.rng("init")).items()}
-    optimizer = torch.optim.Adam(params.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    normalise, found = Normalise.of(replicate, Compute()), []
-    for step in range(steps):
-        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, normalise)
-        ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
-        loss, parts = teacher_loss(model, params, in_float64(batch), config, ramp, Compute())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found.append([loss.item(), *parts.tolist()])
-    return np.array(found)
 
 
 def without_ties(replicate):
@@ -80,28 +58,14 @@ def test_losses_of_the_first_steps_agree_to_1e8_in_float64(make_replicate, tiny,
         tiny, **ALL, pooling=pooling, direction=direction, noise_kind=kind, eval_every=1, steps=4, ramp_steps=3
     )
     replicates = [without_ties(make_replicate(r, train=8 + r)) for r in range(3)]
-    pack = Pack(
-        [ReplicateTask(config, r) for r in replicates], Compute(packed=True, formulation=formulation), torch.float64
-    )
-    for _ in range(4):
-        for i in range(3):
-            pack.advance(i)
-    for training, replicate in zip(pack.trainings, replicates, strict=True):
-        packed = [[c[n] for n in ("train_loss", "bce", "r_adv", "r_noise", "r_ent")] for c in training.curve]
-        np.testing.assert_allclose(packed, losses_one_by_one(config, replicate, 4), rtol=0, atol=1e-8)
+    assert_packed_losses(config, replicates, Compute(packed=True, formulation=formulation))
 
 
 def test_the_residual_network_packs_too(make_replicate, tiny):
     """In float64: after some steps its GroupNorm has blown up the rounding of float32."""
     config = dataclasses.replace(tiny, extractor="resnet", stochastic_depth=0.3, lambda_adv=0.5, eval_every=1, steps=4)
     replicates = [without_ties(make_replicate(r, train=8 + r)) for r in range(3)]
-    pack = Pack([ReplicateTask(config, r) for r in replicates], PACKED, torch.float64)
-    for _ in range(4):
-        for i in range(3):
-            pack.advance(i)
-    for training, replicate in zip(pack.trainings, replicates, strict=True):
-        packed = [[c[n] for n in ("train_loss", "bce", "r_adv", "r_noise", "r_ent")] for c in training.curve]
-        np.testing.assert_allclose(packed, losses_one_by_one(config, replicate, 4), rtol=0, atol=1e-8)
+    assert_packed_losses(config, replicates, PACKED)
 
 
 @pytest.mark.parametrize(
