@@ -26,10 +26,17 @@ DATASETS: dict[str, Any] = {
     "features": FeatureBags,
 }
 
+
+def holds_vectors(dataset: str | None) -> bool:
+    """Whether the instances of a data set, by its name, are vectors: then there is no picture of them."""
+    return isinstance(found := DATASETS.get(dataset or ""), type) and issubclass(found, FeatureBags)
+
+
 PATH_KEYS = frozenset(key for cls in DATASETS.values() for key in (*getattr(cls, "PATH_KEYS", ()), "root"))
 """The keys of data sections that name files or folders."""
 
 __all__ = [
     "DATASETS", "EMBEDDED", "PATH_KEYS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags",
     "FeatureCollection", "ManifestBags", "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
+    "holds_vectors",
 ]  # fmt: skip

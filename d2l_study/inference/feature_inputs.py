@@ -27,7 +27,7 @@ from d2l_study.data.features.finding import (
     parallel_files,
     parallel_folder,
 )
-from d2l_study.data.features.hdf5 import TRUTHS
+from d2l_study.data.features.named_arrays import TRUTHS
 from d2l_study.data.features.opening import load_values, stem_of
 from d2l_study.data.features.single_file import describe_set, is_single_file, read_bags
 from d2l_study.data.features.tables import TABLES, list_slides

@@ -26,7 +26,6 @@ from d2l_study.inference.feature_scores import BAGS, Known, PartScores, bags_are
 from d2l_study.inference.label import (
     NOT_FINITE,
     SCORES,
-    SCORES_KEPT,
     ProgressCallback,
     check_scores,
     normaliser,
@@ -34,7 +33,7 @@ from d2l_study.inference.label import (
 )
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
-from d2l_study.inference.score_checkpoint import ScoreCheckpoint
+from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.learning.prediction import CHUNK, Compute
 from d2l_study.models import Terms
 
@@ -80,18 +79,11 @@ def label_features(
     kept = ScoreCheckpoint.open(
         folder / "scores", {**scoring_settings(stored, compute), "bags": listing}, (sum(sizes),)
     )
-    scored = False
-    try:
+    with kept_until_written(kept) as work:
         _score(stored, inputs, kept, count, compute, progress)
-        scored = True
+        work.scored = True
         with writing(folder):
             positive, parts = write_scores(folder, stored, inputs, kept.logits, known)
-    except BaseException as error:
-        kept.close(keep=scored or isinstance(error, KeyboardInterrupt | SystemExit))
-        if scored and isinstance(error, UserError):
-            raise UserError(f"{error}{SCORES_KEPT}") from None
-        raise
-    kept.close()
     return FeatureSummary(folder / SCORES, folder / BAGS, count, positive, parts)
 
 

@@ -25,7 +25,7 @@ from d2l_study.data.image_files import decode_errors
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.inputs import Shape, _files
-from d2l_study.inference.label import SCORES_KEPT, ProgressCallback, origin, scoring_settings
+from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
     PART,
@@ -39,7 +39,7 @@ from d2l_study.inference.output_folder import (
     writing,
 )
 from d2l_study.inference.overlay import Panel, Places, overlay_picture
-from d2l_study.inference.score_checkpoint import LONGEST_ENDING, ScoreCheckpoint, crc_of, drop
+from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint, crc_of, drop
 from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
 from d2l_study.learning.metrics import auc

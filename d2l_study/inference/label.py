@@ -23,7 +23,7 @@ from d2l_study.errors import UserError
 from d2l_study.inference.inputs import Input, read_parts
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import atomic_write, check_replaced, make_folder, output_folder, shown, writing
-from d2l_study.inference.score_checkpoint import ScoreCheckpoint
+from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import CHUNK, Compute, Normalise
 
@@ -33,7 +33,6 @@ BLOCK = 2**16
 """Rows of the file that are made at a time."""
 
 NOT_FINITE = "the model gives scores that are not finite numbers: are its weights damaged?"
-SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called while instances are scored: (the input or file in work, instances scored so far, instances in all)."""
@@ -88,9 +87,9 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
 
 def normaliser(stored: StoredModel, compute: Compute) -> Normalise:
     """How the instances of a stored model are normalised: as in its training."""
-    card, dims = stored.card, (-1,) if len(stored.model.shape) == 1 else (-1, 1, 1)
-    mean, std = (torch.tensor(values, device=compute.device).view(dims) for values in (card.mean, card.std))
-    return Normalise(mean, std, card.sections.get("data", {}).get("normalise") == "length")
+    card = stored.card
+    unit_length = card.sections.get("data", {}).get("normalise") == "length"
+    return Normalise.by(card.mean, card.std, unit_length, stored.model.shape, compute.device)
 
 
 def origin(stored: StoredModel) -> dict[str, Any]:
@@ -138,22 +137,15 @@ def label_inputs(
     count = sum(entry.count for entry in inputs)
     identity = {**scoring_settings(stored, compute), "inputs": [[shown(entry.source), entry.count] for entry in inputs]}
     kept = ScoreCheckpoint.open(folder / "scores", identity, (count,))
-    scored = False
-    try:
+    with kept_until_written(kept) as work:
         if progress is not None:
             progress(SCORES, kept.done, count)
         if not _score(stored, inputs, kept, compute, progress):
             kept.begin_again()
             _score(stored, inputs, kept, compute, progress)
-        scored = True
+        work.scored = True
         with writing(folder), atomic_write(folder / SCORES) as path:
             positive = _write_scores(path, stored, inputs, kept.logits)
-    except BaseException as error:
-        kept.close(keep=scored or isinstance(error, KeyboardInterrupt | SystemExit))
-        if scored and isinstance(error, UserError):
-            raise UserError(f"{error}{SCORES_KEPT}") from None
-        raise
-    kept.close()
     return Summary(folder / SCORES, count, positive)
 
 

@@ -17,7 +17,7 @@ import fcntl
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,8 @@ import numpy as np
 from d2l_study.data.memory_maps import new_array
 from d2l_study.errors import UserError
 from d2l_study.inference.output_folder import MORE_ROOM, PART, write_whole, writing
+
+SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
 
 SAVE_SECONDS = 5.0
 """At most so much work is lost with a killed process."""
@@ -102,6 +104,27 @@ class ScoreCheckpoint:
             drop(self.path)
         if self._held is not None:
             self._held.close()
+
+
+class Progress:
+    """Of a command that scores and then writes. scored: whether all is scored; what is left to do is to write it."""
+
+    scored = False
+
+
+@contextlib.contextmanager
+def kept_until_written(kept: ScoreCheckpoint) -> Iterator[Progress]:
+    """Let go of the scores at the end of the block, whose results are then written. If it fails, they are kept where
+    the command was interrupted or all was scored, which a `UserError` then says."""
+    progress = Progress()
+    try:
+        yield progress
+    except BaseException as error:
+        kept.close(keep=progress.scored or isinstance(error, KeyboardInterrupt | SystemExit))
+        if progress.scored and isinstance(error, UserError):
+            raise UserError(f"{error}{SCORES_KEPT}") from None
+        raise
+    kept.close()
 
 
 def drop(path: Path) -> None:

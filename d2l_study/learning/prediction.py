@@ -67,9 +67,17 @@ class Normalise:
 
     @classmethod
     def of(cls, replicate: Replicate, compute: Compute) -> Normalise:
-        shape = (-1,) if len(replicate.pool.shape) == 1 else (-1, 1, 1)
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(shape) for v in (replicate.mean, replicate.std))
-        return cls(mean.to(compute.device), std.to(compute.device), replicate.unit_length)
+        return cls.by(replicate.mean, replicate.std, replicate.unit_length, replicate.pool.shape, compute.device)
+
+    @classmethod
+    def by(
+        cls, mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray, unit_length: bool,
+        shape: tuple[int, ...], device: str,
+    ) -> Normalise:  # fmt: skip
+        """Of instances of `shape` by means and standard deviations, (C,) or (D,)."""
+        view = (-1,) if len(shape) == 1 else (-1, 1, 1)
+        means, deviations = (torch.tensor(v, dtype=torch.float32).view(view).to(device) for v in (mean, std))
+        return cls(means, deviations, unit_length)
 
     def __call__(self, instances: np.ndarray) -> Tensor:
         """instances: (n, C, H, W) uint8 -> the same shape, float32, channels last in memory; or (n, D) of any float

@@ -5,6 +5,7 @@ Parameters are flat dictionaries of named tensors, so that replicates can be sta
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,6 +47,13 @@ def he_scaled(params: Params) -> Params:
         name: value if not name.startswith(layers) else value * 6**0.5 if value.dim() > 1 else torch.zeros_like(value)
         for name, value in params.items()
     }
+
+
+def linear_layers(params: Params) -> list[str]:
+    """The extractor's linear layers with ReLU, in their order: `fc1` of lenet_histology, `hidden1`, … of mlp, and
+    `fc`; the extractor `none` has none."""
+    hidden = itertools.takewhile(lambda name: f"{name}.weight" in params, (f"hidden{i}" for i in itertools.count(1)))
+    return [name for name in ("fc1", *hidden, "fc") if f"{name}.weight" in params]
 
 
 class Masks(NamedTuple):

@@ -7,7 +7,7 @@ linear, attention MIL's logit is a weighted mean of instance logits: cᵀ Σ a_j
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,10 @@ def pooling_init(rng: np.random.Generator, pooling: str, feature_width: int, att
     return params
 
 
+Linear = Callable[[str, Tensor], Tensor]
+"""(name of a layer's parameters, inputs (instances, n)) -> its outputs (instances, m), in the type of the inputs."""
+
+
 def terms(params: Params, pooling: str, h: Tensor) -> Terms:
     """h: (instances, feature) -> the instances' terms (Ilse et al. 2018, eq. 8 and 9 for the attention)."""
 
@@ -76,6 +80,11 @@ def terms(params: Params, pooling: str, h: Tensor) -> Terms:
         weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
         return F.linear(inputs, weight.to(inputs.dtype), None if bias is None else bias.to(inputs.dtype))
 
+    return terms_by(linear, pooling, h)
+
+
+def terms_by(linear: Linear, pooling: str, h: Tensor) -> Terms:
+    """`terms` with linear layers as they are given: those of stacked parameters are other products."""
     attention = None
     # In full precision, which costs nothing here: the layers are so small that converting them would cost more.
     with torch.autocast(h.device.type, enabled=False):

@@ -10,7 +10,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2l_study.models.extractors import Masks, Params, linear_init
+from d2l_study.models.extractors import Masks, Params, linear_init, linear_layers
 
 
 def none_init(rng: np.random.Generator, shape: tuple[int, ...], width: int, layers: int = 1) -> Params:
@@ -35,8 +35,6 @@ def mlp_init(rng: np.random.Generator, shape: tuple[int, ...], width: int, layer
 
 def mlp_maps(params: Params, x: Tensor, masks: Masks | None = None) -> Tensor:
     """All layers but the last: (instances, D) in normalised units -> (instances, D or width)."""
-    i = 1
-    while f"hidden{i}.weight" in params:
-        x = F.relu(F.linear(x, params[f"hidden{i}.weight"], params[f"hidden{i}.bias"]))
-        i += 1
+    for name in linear_layers(params)[:-1]:
+        x = F.relu(F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"]))
     return x

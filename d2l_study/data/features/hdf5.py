@@ -15,29 +15,21 @@ from d2l_study.data.features.feature_file import (
     LEVEL_0,
     MICRONS,
     TOP_LEFT,
-    FeatureFile,
     Tiles,
-    places_of,
     reading_errors,
     shape_of,
-    truth_of,
 )
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
+from d2l_study.errors import UserError, listed
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-FEATURES = ("features", "feats")
-PLACES = ("coords", "coordinates")
-TRUTHS = ("patch_labels", "instance_labels", "instance_label", "inst_labels")
-"""Names under which a label of each instance stands beside the vectors."""
 
 
 @dataclass(frozen=True)
-class Hdf5File(FeatureFile):
-    """features, coords, labels: the names of its datasets, empty where there is none."""
+class Hdf5File(NamedArraysFile):
+    """features: the name of the dataset of vectors."""
 
     features: str = ""
-    coords: str = ""
-    labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
         with reading_errors(self.path), opened(self.path) as file:
@@ -72,17 +64,9 @@ class Hdf5File(FeatureFile):
         for k, first in enumerate(range(0, self.count, max(1, rows))):
             yield first, buffers[k % 2][: min(rows, self.count - first)]
 
-    def places(self) -> np.ndarray:
-        if not self.coords:
-            return super().places()
-        with reading_errors(self.path), opened(self.path) as file:
-            return places_of(self.path, self.coords, file[self.coords][()], self.count)
-
-    def truth(self) -> np.ndarray:
-        if not self.labels:
-            return super().truth()
-        with reading_errors(self.path), opened(self.path) as file:
-            return truth_of(self.path, self.labels, file[self.labels][()], self.count)
+    def load(self, name: str) -> np.ndarray:
+        with opened(self.path) as file:
+            return file[name][()]
 
 
 def opened(path: Path) -> Any:
@@ -106,9 +90,8 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
         import h5py
 
         names = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
-        found = next((name for name in FEATURES if name in names), None)
-        coords = next((name for name in PLACES if name in names), "")
-        if found is None:
+        found, coords = first_known(names, FEATURES), first_known(names, PLACES)
+        if not found:
             raise UserError(_without_features(path, names, coords, file))
         kind = _text(file.attrs.get("feat_type", "tile"))
         if kind != "tile":
@@ -121,10 +104,7 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
             if count and file[coords].shape[-1:] != (2,):
                 raise UserError(f"{path}: {coords} has the shape {file[coords].shape}; expected (N, 2): x and y of "
                                 "each tile")  # fmt: skip
-        labels = truth if truth is not None else next((name for name in TRUTHS if name in names), "")
-        if labels and labels not in names:
-            raise UserError(f"{path}: no dataset {labels!r}{nearest(labels, names)} (data.truth; found: "
-                            f"{listed(names)})")  # fmt: skip
+        labels = name_of_labels(path, names, truth, "dataset")
         if labels:
             _check_rows(path, labels, file[labels].shape, count)
         attributes = {**file.attrs, **(file[coords].attrs if coords else {})}

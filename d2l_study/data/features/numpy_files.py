@@ -11,8 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors, shape_of, truth_of
-from d2l_study.data.features.hdf5 import FEATURES, PLACES, TRUTHS
+from d2l_study.data.features.feature_file import reading_errors, shape_of
+from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
 from d2l_study.errors import UserError, listed, nearest
 
 MAGIC = b"\x93NUMPY"
@@ -28,24 +28,17 @@ class Header:
 
 
 @dataclass(frozen=True)
-class NumpyFile(FeatureFile):
-    """member, coords, labels: names in an `.npz` file, empty where there is none, or it is a `.npy` file."""
+class NumpyFile(NamedArraysFile):
+    """member: the name of the vectors in an `.npz` file; empty where it is a `.npy` file."""
 
     member: str = ""
-    coords: str = ""
-    labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
         with reading_errors(self.path):
             yield from array_pieces(self.path, self.member, self.width, self.rows())
 
-    def places(self) -> np.ndarray:
-        return places_of(self.path, self.coords, load_array(self.path, self.coords), self.count) if self.coords else (
-            super().places())  # fmt: skip
-
-    def truth(self) -> np.ndarray:
-        return truth_of(self.path, self.labels, load_array(self.path, self.labels), self.count) if self.labels else (
-            super().truth())  # fmt: skip
+    def load(self, name: str) -> np.ndarray:
+        return load_array(self.path, name)
 
 
 def describe_npy(path: Path) -> NumpyFile:
@@ -63,15 +56,13 @@ def describe_npz(path: Path, truth: str | None = None, member: str | None = None
             raise UserError(f"{path}: no array {member!r}{nearest(member, names)} (found: {listed(names)})")
         header = array_header(path, member)
         return NumpyFile(path, *shape_of(path, member, header.shape, header.dtype), header.dtype, member=member)
-    found = next((name for name in FEATURES if name in names), names[0] if len(names) == 1 else None)
-    if found is None:
+    found = first_known(names, FEATURES) or (names[0] if len(names) == 1 else "")
+    if not found:
         raise UserError(f"{path}: no array {' or '.join(FEATURES)} (found: {listed(names) or 'nothing'})")
     header = array_header(path, found)
     count, width = shape_of(path, found, header.shape, header.dtype)
-    coords = next((name for name in PLACES if name in names), "")
-    labels = truth if truth is not None else next((name for name in TRUTHS if name in names), "")
-    if labels and labels not in names:
-        raise UserError(f"{path}: no array {labels!r}{nearest(labels, names)} (data.truth; found: {listed(names)})")
+    coords = first_known(names, PLACES)
+    labels = name_of_labels(path, names, truth, "array")
     return NumpyFile(path, count, width, header.dtype, has_places=bool(coords), has_truth=bool(labels), member=found,
                      coords=coords, labels=labels)  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from d2l_study.data.features import hdf5, numpy_files, torch_file
 from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors
+from d2l_study.data.features.named_arrays import PLACES
 from d2l_study.errors import UserError, listed
 
 ENDINGS = (".h5", ".hdf5", ".pt", ".pth", ".npy", ".npz")
@@ -47,7 +48,7 @@ def places(file: FeatureFile) -> np.ndarray:
     """(N, 2) float64 places of a file's tiles, wherever they stand; NaN where there are none."""
     if file.places_file is None:
         return file.places()
-    return places_of(file.places_file, "it", load_values(file.places_file, (*hdf5.PLACES, "arr_0")), file.count)
+    return places_of(file.places_file, "it", load_values(file.places_file, (*PLACES, "arr_0")), file.count)
 
 
 def load_values(path: Path, names: Sequence[str]) -> np.ndarray:

@@ -14,7 +14,7 @@ from d2l_study.data.features.checks import EMPTY, open_all
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.feature_file import FeatureFile, Tiles, truth_of
 from d2l_study.data.features.finding import PLACE_FOLDERS, TRUTH_FOLDERS, Folder, parallel_files, parallel_folder
-from d2l_study.data.features.hdf5 import TRUTHS
+from d2l_study.data.features.named_arrays import TRUTHS
 from d2l_study.data.features.opening import ENDINGS, load_values
 from d2l_study.data.features.splits import given_splits
 from d2l_study.data.features.store import NAME, Store, open_store

@@ -14,15 +14,13 @@ import numpy as np
 from d2l_study.data.features.feature_file import (
     CENTRE,
     LEVEL_0,
-    FeatureFile,
     Tiles,
     places_of,
     reading_errors,
     shape_of,
-    truth_of,
 )
-from d2l_study.data.features.hdf5 import FEATURES, PLACES, TRUTHS
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
+from d2l_study.errors import UserError, listed
 
 _CONVERSION = (
     'python -c "import sys, torch; p = sys.argv[1]; torch.save(torch.as_tensor(torch.load(p, weights_only=False)), p)" '
@@ -30,12 +28,10 @@ _CONVERSION = (
 
 
 @dataclass(frozen=True)
-class TorchFile(FeatureFile):
-    """features, coords, labels: keys of a dictionary, empty where there is none, or the file is one tensor."""
+class TorchFile(NamedArraysFile):
+    """features: the key of the vectors in a dictionary; empty where the file is one tensor."""
 
     features: str = ""
-    coords: str = ""
-    labels: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
         with reading_errors(self.path):
@@ -44,17 +40,8 @@ class TorchFile(FeatureFile):
             for first in range(0, self.count, self.rows()):
                 yield _array(tensor[first : first + self.rows()])
 
-    def places(self) -> np.ndarray:
-        if not self.coords:
-            return super().places()
-        with reading_errors(self.path):
-            return places_of(self.path, self.coords, _array(_load(self.path)[self.coords]), self.count)
-
-    def truth(self) -> np.ndarray:
-        if not self.labels:
-            return super().truth()
-        with reading_errors(self.path):
-            return truth_of(self.path, self.labels, _array(_load(self.path)[self.labels]), self.count)
+    def load(self, name: str) -> np.ndarray:
+        return _array(_load(self.path)[name])
 
 
 def describe(path: Path, stem: str, truth: str | None = None) -> TorchFile:
@@ -70,14 +57,11 @@ def describe(path: Path, stem: str, truth: str | None = None) -> TorchFile:
         return TorchFile(path, count, width, _kept(found), tiles=tiles, has_places=beside is not None,
                          places_file=beside)  # fmt: skip
     names = _tensors(path, found)
-    name = next((key for key in FEATURES if key in names), None)
-    if name is None:
+    name, coords = first_known(names, FEATURES), first_known(names, PLACES)
+    if not name:
         raise UserError(f"{path}: a dictionary without a tensor {' or '.join(FEATURES)} (found: {listed(found)})")
     count, width = _shape(path, name, found[name])
-    coords = next((key for key in PLACES if key in names), "")
-    labels = truth if truth is not None else next((key for key in TRUTHS if key in names), "")
-    if labels and labels not in names:
-        raise UserError(f"{path}: no tensor {labels!r}{nearest(labels, names)} (data.truth; found: {listed(names)})")
+    labels = name_of_labels(path, names, truth, "tensor")
     if coords:
         places_of(path, coords, _array(found[coords]), count)
     return TorchFile(path, count, width, _kept(found[name]), tiles=tiles, has_places=bool(coords or beside),

@@ -24,6 +24,7 @@ from torch import Tensor
 from d2l_study.learning.packed.segments import segment_terms
 from d2l_study.learning.prediction import Compute
 from d2l_study.models import VECTOR_EXTRACTORS, Masks, MilModel, Params, Terms
+from d2l_study.models.extractors import linear_layers
 from d2l_study.models.pooling import pool, terms
 
 FORMULATIONS = ("grouped", "matmul")
@@ -100,8 +101,7 @@ class StackedModel:
             for name in ("conv1", "conv2"):
                 maps = conv_relu_pool(maps, params[f"{name}.weight"].to(dtype), params[f"{name}.bias"].to(dtype))
             h = maps.permute(0, 1, 4, 2, 3).flatten(2)  # the next layer reads them as (filters, rows, columns)
-        linear = ["fc1", *(f"hidden{i}" for i in range(1, self.model.layers)), "fc"]
-        for name in (name for name in linear if f"{name}.weight" in params):
+        for name in linear_layers(params):
             h = layer(name, h)  # (R, I, feature)
         if masks is not None and masks.dropout is not None:
             h = h * masks.dropout.to(dtype)

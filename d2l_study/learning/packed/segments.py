@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from d2l_study.models import Masks, MilModel, Params, Terms
+from d2l_study.models.extractors import linear_layers
+from d2l_study.models.pooling import terms_by
 
 
 class SegmentLinear(torch.autograd.Function):
@@ -67,25 +69,16 @@ def segment_terms(
     arithmetic, that of `x` or bfloat16.
     """
 
-    def linear(name: str, inputs: Tensor, kind: torch.dtype) -> Tensor:
-        weight, bias = params[f"{name}.weight"].to(kind), params.get(f"{name}.bias")
-        return SegmentLinear.apply(inputs.to(kind), weight, None if bias is None else bias.to(kind), counts)
+    def linear(name: str, inputs: Tensor) -> Tensor:
+        weight, bias = params[f"{name}.weight"].to(inputs.dtype), params.get(f"{name}.bias")
+        return SegmentLinear.apply(inputs, weight, None if bias is None else bias.to(inputs.dtype), counts)
 
-    h = x
-    for name in (*(f"hidden{i}" for i in range(1, model.layers)), "fc"):
-        if f"{name}.weight" in params:
-            h = torch.relu(linear(name, h, dtype))
+    h = x.to(dtype)
+    for name in linear_layers(params):
+        h = torch.relu(linear(name, h))
     if masks is not None and masks.dropout is not None:
         h = h * masks.dropout.to(h.dtype)
-    h = h.to(torch.promote_types(h.dtype, torch.float32))
-    logit = linear("classifier", h, h.dtype).squeeze(-1)
-    attention = None
-    if model.pooling in ("attention", "gated_attention"):
-        hidden = torch.tanh(linear("attention.V", h, h.dtype))
-        if model.pooling == "gated_attention":
-            hidden = hidden * torch.sigmoid(linear("attention.U", h, h.dtype))
-        attention = linear("attention.w", hidden, h.dtype).squeeze(-1)
-    return Terms(logit, attention, h if model.pooling == "embedding_max" else None)
+    return terms_by(linear, model.pooling, h)
 
 
 def segment_counts(bag: Tensor, bags: int) -> tuple[Tensor, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
 from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
@@ -58,7 +59,7 @@ def show_warnings(study: PreparedStudy) -> None:
     asked, cpus = space.resources.cpus, machine_resources()[0]
     if options.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
-    patches = any(getattr(c.sections["data"], "dataset", "") != "features" for c in study.plan.configurations)
+    patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
     if space.resources.pack is not None and space.resources.kind == "cpu" and patches:
         print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates of image "
               "patches take turns; it goes with resources.gpus: 1")  # fmt: skip

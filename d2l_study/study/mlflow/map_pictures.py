@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data import DATASETS
+from d2l_study.data import DATASETS, holds_vectors
 from d2l_study.data.image_files import read_image
 from d2l_study.learning.metrics import auc
 from d2l_study.study.ledger.ledger import Ledger, trial_id
@@ -20,14 +20,11 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 PRIVATE = ("manifest",)
 """Data sets whose images go into MLflow only where the space says `log_images: true`."""
 
-WITHOUT_IMAGES = ("features",)
-"""Data sets whose instances are vectors: there is nothing to be shown."""
-
 
 def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether pictures of instances and images may go into MLflow. space: as in `resolved.json`; data: the section
     `data`."""
-    if data.get("dataset") in WITHOUT_IMAGES:
+    if holds_vectors(data.get("dataset")):
         return False
     allowed = space.get("log_images")
     return data.get("dataset") not in PRIVATE if allowed is None else bool(allowed)

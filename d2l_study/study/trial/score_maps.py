@@ -36,7 +36,7 @@ def select_images(problem: Replicate) -> list[tuple[int, int]]:
     results have no part in the choice.
     """
     pool = problem.pool
-    if not isinstance(pool, BagCollection) or not pool.images or len(pool.shape) == 1:
+    if not isinstance(pool, BagCollection) or not pool.images:
         return []
     _, height, width = pool.shape
     found: dict[int, list[tuple[int, int, int]]] = {0: [], 1: []}
