@@ -20,9 +20,8 @@ def check_places(pool: Pool) -> BagCollection:
     lacking = ~np.isfinite(pool.xy).all(axis=1)
     if lacking.any():
         bag = pool.names[int(pool.bags.bag_of[np.argmax(lacking)])]
-        raise UserError(
-            f"needs the places of instances in their image; those of bag {bag!r} have none (no x and y, or cut: whole)"
-        )
+        why = "no coords in their feature files" if len(pool.shape) == 1 else "no x and y, or cut: whole"
+        raise UserError(f"needs the places of instances in their image; those of bag {bag!r} have none ({why})")
     return pool
 
 

@@ -70,3 +70,14 @@ def test_what_a_space_may_not_say(data, more, expected, folder, capsys):
 def test_normalisations_are_an_axis(folder, capsys):
     assert plan(folder, "path: slides.csv, normalise: [standard, length, none]", "replicates: 1\n") == 0
     assert "normalise ∈ {standard, length, none}" in capsys.readouterr().out
+
+
+def test_neighbours_of_vectors_without_places_are_refused_in_words_of_feature_files(folder, capsys):
+    space = folder / "lab" / "students.yaml"
+    space.write_text(
+        "description: ours\ndata: {dataset: features, path: musk1}\nstudent: {neighbours: 2}\n"
+        "teachers: {plain: {}}\nmethods: {near: {}}\nreplicates: 3\n"
+    )
+    assert main(["plan", "--space", str(space), "--root", str(folder / "root")]) == 2
+    said = capsys.readouterr().err
+    assert "student.neighbours: 2" in said and "have none (no coords in their feature files)" in said
