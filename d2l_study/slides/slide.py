@@ -1,0 +1,98 @@
+"""What every reader of slides offers: size, levels, resolution, and the pixels of a region at a level.
+
+    with open_slide("S-001.svs") as slide:
+        slide.read(level=1, x=512, y=0, width=256, height=256)      # (256, 256, 3) uint8
+
+A slide is an image that may be far larger than memory, kept at several levels: level 0 is the finest, and a level of
+downsample d has 1/d of its pixels a side. Coordinates are (x, y), column and row, from the upper left corner.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide.
+
+    width, height: in its own pixels; downsample: level-0 pixels for one of its pixels, the mean of both axes, not
+    always whole (4.0001).
+    """
+
+    width: int
+    height: int
+    downsample: float
+
+
+class Slide(abc.ABC):
+    """A slide that is open for reading.
+
+    path: its file; reader: the package that reads it; levels: from fine to coarse, at least one; mpp: µm for each pixel
+    of level 0 as (x, y), None if the file does not say; name: the file's name without its ending.
+    """
+
+    path: Path
+    reader: str
+    levels: tuple[Level, ...]
+    mpp: tuple[float, float] | None
+
+    @property
+    def width(self) -> int:
+        """In pixels of level 0."""
+        return self.levels[0].width
+
+    @property
+    def height(self) -> int:
+        """In pixels of level 0."""
+        return self.levels[0].height
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @abc.abstractmethod
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB, a region of a level. x, y: its upper left corner in pixels of that level.
+
+        What lies beyond the slide, and what the file leaves out as empty, is white. Threads may read at the same time.
+        `UserError` where the file turns out to be damaged.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def thumbnail(self, most: int) -> np.ndarray:
+        """(h, w, 3) uint8: the whole slide, its longer side at most `most` pixels, from the nearest finer level."""
+        from PIL import Image
+
+        wanted = max(self.width, self.height) / most
+        level = max((i for i, one in enumerate(self.levels) if one.downsample <= max(wanted, 1)), default=0)
+        found = self.levels[level]
+        scale = min(1.0, most / max(found.width, found.height))
+        size = max(1, round(found.width * scale)), max(1, round(found.height * scale))
+        out = np.empty((size[1], size[0], 3), np.uint8)
+        # In bands, since the coarsest level of a slide without a pyramid may be larger than memory.
+        rows = max(1, int(2**24 / (found.width * 3 / scale)))
+        for first in range(0, size[1], rows):
+            last = min(size[1], first + rows)
+            top, bottom = first * found.height / size[1], last * found.height / size[1]
+            begin, end = int(top), min(found.height, -int(-bottom // 1))
+            band = Image.fromarray(self.read(level, 0, begin, found.width, end - begin))
+            box = (0.0, top - begin, float(found.width), min(bottom - begin, float(end - begin)))
+            out[first:last] = np.asarray(band.resize((size[0], last - first), Image.Resampling.BOX, box))
+        return out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
