@@ -28,40 +28,29 @@ import numpy as np
 from options import output_file
 
 CHILD = """
-import json, sys, threading, time
+import json, sys, time
 from pathlib import Path
-
-def memory():
-    found = dict(line.split(":") for line in open("/proc/self/status"))
-    return [int(found[name].split()[0]) // 1024 for name in ("RssAnon", "VmHWM")]
+from own_memory import OwnMemory
 
 what, source, target = sys.argv[1:]
-most, ended = [0, 0], False
-def watch():
-    global most
-    while not ended:
-        most = [max(a, b) for a, b in zip(most, memory())]
-        time.sleep(0.005)
-watching = threading.Thread(target=watch)
 if what == "load":
     from d2l_study.data import FeatureBags
     import h5py, torch
-watching.start()
 begin, cpu = time.perf_counter(), time.process_time()
 found = {}
-if what == "read":
-    buffer = bytearray(8 << 20)
-    for path in sorted(Path(source).iterdir()):
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
-else:
-    pool = FeatureBags(path=source, root=target).load_pool()
-    found = {"instances": len(pool.instances), "bags": len(pool.bags), "checksum": pool.checksum}
+with OwnMemory() as memory:
+    if what == "read":
+        buffer = bytearray(8 << 20)
+        for path in sorted(Path(source).iterdir()):
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+    else:
+        pool = FeatureBags(path=source, root=target).load_pool()
+        found = {"instances": len(pool.instances), "bags": len(pool.bags), "checksum": pool.checksum}
 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-ended = True
-watching.join()
-print(json.dumps({"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "own_mb": most[0], "peak_mb": most[1], **found}))
+used = {"own_mb": memory.own_mb, "peak_mb": memory.peak_mb}
+print(json.dumps({"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), **used, **found}))
 """
 
 
@@ -103,7 +92,8 @@ def forget(folder: Path) -> None:
 
 
 def child(what: str, source: Path, target: Path, cache: Path) -> dict[str, object]:
-    environment = {**os.environ, "D2L_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "D2L_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     ended = subprocess.run([sys.executable, "-c", CHILD, what, str(source), str(target)], env=environment, check=True,
                            stdout=subprocess.PIPE, text=True)  # fmt: skip
     return json.loads(ended.stdout)

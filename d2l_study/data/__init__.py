@@ -9,7 +9,7 @@ from d2l_study.data.breast import BreastBags
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.colon import ColonBags
 from d2l_study.data.colon_synthetic import SyntheticColonBags
-from d2l_study.data.features.bags import FeatureBags
+from d2l_study.data.features.bags import MADE, FeatureBags
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED
 from d2l_study.data.manifest import ManifestBags
@@ -35,8 +35,11 @@ def holds_vectors(dataset: str | None) -> bool:
 PATH_KEYS = frozenset(key for cls in DATASETS.values() for key in (*getattr(cls, "PATH_KEYS", ()), "root"))
 """The keys of data sections that name files or folders."""
 
+WORDS_FOR_PATHS: dict[str, tuple[str, ...]] = {"path": tuple(EMBEDDED), "splits": (MADE,)}
+"""Values of such keys that are words, not paths."""
+
 __all__ = [
-    "DATASETS", "EMBEDDED", "PATH_KEYS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags",
+    "DATASETS", "PATH_KEYS", "WORDS_FOR_PATHS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags",
     "FeatureCollection", "ManifestBags", "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
     "holds_vectors",
 ]  # fmt: skip

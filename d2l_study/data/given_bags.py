@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -61,9 +62,10 @@ class GivenBags(Options):
         bags = bags if self.num_bags is None else min(bags, self.num_bags)
         return {"train_bags": bags, "train_instances": bags * size, "val_instances": fold, "test_instances": fold}
 
-    def check(self, pool: Pool, replicates: int, base_seed: int) -> list[Replicate]:
-        """The replicates 0 … replicates − 1; `UserError` if one of them cannot be made."""
-        return [self.replicate(pool, number, base_seed) for number in range(replicates)]
+    def replicates(self, pool: Pool, count: int, base_seed: int) -> Iterator[Replicate]:
+        """The replicates 0 … count − 1, one after the other, since each holds the indices of all instances; `UserError`
+        if one of them cannot be made."""
+        return (self.replicate(pool, number, base_seed) for number in range(count))
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,9 @@ def test_folds_are_of_tissue_cores(root):
         r = data.replicate(pool, number, 1)
         groups = [set(pool.group[bags.number]) for bags in (r.train, r.val, r.test)]
         assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
-    data.check(pool, 8, 1)
+    list(data.replicates(pool, 8, 1))
     with pytest.raises(UserError, match=r"data.folds: 5 is more than the 4 groups"):
-        BreastBags(root=str(root), folds=5).check(pool, 1, 1)
+        list(BreastBags(root=str(root), folds=5).replicates(pool, 1, 1))
 
 
 @pytest.mark.parametrize(

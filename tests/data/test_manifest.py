@@ -358,7 +358,7 @@ def test_a_cut_that_the_manifest_does_not_go_with(folder):
 def test_too_few_groups_for_the_folds(folder):
     data = ManifestBags(path=write(folder, points()), folds=11)
     with pytest.raises(UserError, match=r"data\.folds: 11 is more than the 10 groups"):
-        data.check(data.load_pool(), 1, 1)
+        list(data.replicates(data.load_pool(), 1, 1))
 
 
 def test_where_the_manifest_lies_is_in_no_identity(folder):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
 from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
+
+_MOST_VALUES = 10
+"""Numbers of an axis that are listed one by one."""
 
 
 def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
@@ -26,7 +32,7 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     axes = []
     for name in varied:
         values = {c.values[name]: None for c in plan.configurations if name in c.values}
-        axes.append(f"{name} ∈ {{{', '.join(value_text(v) for v in values)}}}")
+        axes.append(f"{name} ∈ {_values_text(list(values))}")
     if space.pairs:
         teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
         arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
@@ -49,6 +55,13 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
             state = "done" if not missing else f"{missing} of {plan.replicates} replicates to run"
             print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
     return predicted
+
+
+def _values_text(values: Sequence[Any]) -> str:
+    """The values of an axis in a line: all of them, or of many numbers, as a search draws them, the range."""
+    if len(values) > _MOST_VALUES and all(isinstance(value, int | float) for value in values):
+        return f"{len(values)} values from {value_text(min(values), 4)} to {value_text(max(values), 4)}"
+    return f"{{{', '.join(value_text(value) for value in values)}}}"
 
 
 def show_warnings(study: PreparedStudy) -> None:

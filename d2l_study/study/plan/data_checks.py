@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from d2l_study.data import BagCollection
+from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
@@ -16,8 +17,8 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
-from d2l_study.study.plan.data_key_checks import DataKeyChecks
-from d2l_study.study.plan.data_summary import summary
+from d2l_study.study.plan.data_key_checks import BagsDigest, DataKeyChecks
+from d2l_study.study.plan.data_summary import DataSummary
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS
 from d2l_study.study.space.space import Space
@@ -35,23 +36,28 @@ def check_data(
     """
     key_checks = DataKeyChecks(space) if new else None
     found: dict[str, list[int]] = {}
-    pools: dict[tuple[str, int], tuple[BagCollection, list[Replicate]]] = {}
+    summaries: dict[tuple[str, int], DataSummary] = {}
     for data in dict.fromkeys(configuration.sections["data"] for configuration in configurations):
         mine = [c for c in configurations if c.sections["data"] == data]
         pool: Pool = data.load_pool()  # type: ignore[attr-defined]
         check_sections([section for c in mine for section in c.sections.values()], pool)
-        if hasattr(data, "check"):
-            replicates = data.check(pool, space.replicates, space.base_seed)
-            _check_references({c.stage for c in mine}, pool, replicates)
-            assert isinstance(pool, BagCollection)
-            if key_checks is not None:
-                key_checks.check(mine, pool, replicates)
-            pools.setdefault((pool.checksum, len(pool.bags.instance)), (pool, []))[1].extend(replicates)
-            for replicate in replicates:
-                for reason in undefined_metrics(replicate):
-                    found.setdefault(reason, []).append(replicate.number)
+        if not isinstance(data, GivenBags):
+            continue
+        assert isinstance(pool, BagCollection)
+        stages, digest = {c.stage for c in mine}, BagsDigest(pool)
+        _check_class_maps(stages, pool)
+        of_pool = summaries.setdefault((pool.checksum, len(pool.bags.instance)), DataSummary(pool))
+        for replicate in data.replicates(pool, space.replicates, space.base_seed):  # each is dropped before the next
+            if "oracle" in stages:
+                _check_oracle(replicate)
+            digest.add(replicate)
+            of_pool.add(replicate)
+            for reason in undefined_metrics(replicate):
+                found.setdefault(reason, []).append(replicate.number)
+        if key_checks is not None:
+            key_checks.check(mine, pool, digest)
     if summary_lines is not None:
-        summary_lines += [line for pool, replicates in pools.values() for line in summary(pool, replicates)]
+        summary_lines += [line for one in summaries.values() for line in one.lines()]
     return [
         f"{reason} (replicate{'s' if len(numbers) > 1 else ''} {listed(numbers)}); means leave "
         f"{'them' if len(numbers) > 1 else 'it'} out"
@@ -122,8 +128,7 @@ def _check_patches(section: TeacherConfig | StudentConfig, where: str, key: str,
         )
 
 
-def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replicate]) -> None:
-    assert isinstance(pool, BagCollection)
+def _check_class_maps(stages: set[str], pool: BagCollection) -> None:
     if maps := sorted(stages & set(CLASS_MAPS)):
         from d2l_study.learning.class_maps import check_images
 
@@ -131,15 +136,15 @@ def _check_references(stages: set[str], pool: Pool, replicates: Sequence[Replica
             check_images(pool)
         except UserError as error:
             raise UserError(f"references: {maps[0]}: {error}") from None
-    if "oracle" not in stages:
-        return
-    for replicate in replicates:
-        for part, bags, classes in (("training", replicate.train, 2), ("validation", replicate.val, 1)):
-            known = np.unique(bags.instance_label[bags.instance_label != UNKNOWN])
-            if len(known) < classes:
-                lacking = "instances of known label" if not len(known) else "instances of both classes"
-                raise UserError(
-                    f"references: oracle is trained on true instance labels, and the {part} bags of repeat "
-                    f"{replicate.repeat}, fold {replicate.fold or 0} of data set {pool.name} have no {lacking}; leave "
-                    "oracle out of `references`"
-                )
+
+
+def _check_oracle(replicate: Replicate) -> None:
+    for part, bags, classes in (("training", replicate.train, 2), ("validation", replicate.val, 1)):
+        known = np.unique(bags.instance_label[bags.instance_label != UNKNOWN])
+        if len(known) < classes:
+            lacking = "instances of known label" if not len(known) else "instances of both classes"
+            raise UserError(
+                f"references: oracle is trained on true instance labels, and the {part} bags of repeat "
+                f"{replicate.repeat}, fold {replicate.fold or 0} of data set {replicate.pool.name} have no {lacking}; "
+                "leave oracle out of `references`"
+            )

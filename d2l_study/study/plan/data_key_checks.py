@@ -24,6 +24,24 @@ from d2l_study.study.space.space import Space
 from d2l_study.study.space.yaml_reader import short
 
 
+class BagsDigest:
+    """A digest of the bags of a `data` section, replicate by replicate: of what is trained on, and how it is
+    normalised."""
+
+    def __init__(self, pool: BagCollection) -> None:
+        self._hash = hashlib.sha256(repr((pool.checksum, pool.shape)).encode())
+
+    def add(self, replicate: Replicate) -> None:
+        for norm in (replicate.mean, replicate.std, np.array(replicate.unit_length)):
+            self._hash.update(np.ascontiguousarray(norm).tobytes())
+        for bags in (replicate.train, replicate.val, replicate.test):
+            for values in (bags.offsets, bags.instance, bags.label, bags.instance_label, bags.number):
+                self._hash.update(np.ascontiguousarray(values).data)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
 class DataKeyChecks:
     """The checks of one space, whose `data` sections come one by one."""
 
@@ -31,27 +49,20 @@ class DataKeyChecks:
         self.space = space
         self.seen: dict[Any, Configuration] = {}
 
-    def check(self, mine: Sequence[Configuration], pool: BagCollection, replicates: Sequence[Replicate]) -> None:
+    def check(self, mine: Sequence[Configuration], pool: BagCollection, bags: BagsDigest) -> None:
         """`UserError` if a key of a `data` section has no effect, or if the section gives the same bags as an earlier
         one.
 
-        mine: the configurations with this section; pool, replicates: its data."""
+        mine: the configurations with this section; pool: its data; bags: the digest of all its replicates."""
         self._check_folds(mine, pool)
         if self.space.adaptive:
             return
-        digest = hashlib.sha256(repr((pool.checksum, pool.shape)).encode())
-        for replicate in replicates:
-            for norm in (replicate.mean, replicate.std, np.array(replicate.unit_length)):
-                digest.update(np.ascontiguousarray(norm).tobytes())
-            for bags in (replicate.train, replicate.val, replicate.test):
-                for values in (bags.offsets, bags.instance, bags.label, bags.instance_label, bags.number):
-                    digest.update(np.ascontiguousarray(values).tobytes())
         for configuration in mine:
             others = tuple(
                 (name, tuple(sorted(section.effect().items())))
                 for name, section in configuration.sections.items() if name != "data"
             )  # fmt: skip
-            effect = (digest.digest(), configuration.stage, others)
+            effect = (bags.digest(), configuration.stage, others)
             first = self.seen.setdefault(effect, configuration)
             if first.sections["data"] != configuration.sections["data"]:
                 raise UserError(f"{shown_path(self.space.path)}: {_same(first, configuration)}")

@@ -4,35 +4,64 @@ shows here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from d2l_study.data import BagCollection, FeatureCollection
-from d2l_study.data.pool import Bags, Replicate
+from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import counted
 
 
-def summary(pool: BagCollection, replicates: Sequence[Replicate]) -> list[str]:
-    """Lines on a data set, and on the parts of these replicates (`6–7` where they differ)."""
-    images = len(np.unique(pool.image[pool.image >= 0]))
-    of_images = f"{counted(images, 'slide' if isinstance(pool, FeatureCollection) else 'image')}, "
-    if isinstance(pool, FeatureCollection) and not pool.files:  # one file with all, which knows bags alone
-        of_images = ""
-    groups = len(np.unique(pool.group))
-    apart = "each bag a group of its own (no patients are named)" if groups == len(pool.bags) else (
-        f"{counted(groups, 'group')} (patients or the like)")  # fmt: skip
-    lines = [f"data: {pool.name}: {_bags([pool.bags])}, {apart}; {of_images}{_instances([pool.bags])}"]
-    if isinstance(pool, FeatureCollection):
-        lines.append(f"  {_vectors(pool)}")
-    parts = {
-        "train": [replicate.train for replicate in replicates], "val": [replicate.val for replicate in replicates],
-        "test": [replicate.test for replicate in replicates],
-    }  # fmt: skip
-    for name, bags in parts.items():
-        of = _range((len(np.unique(pool.group[part.number])) for part in bags), "group")
-        lines.append(f"  {name}: {_bags(bags)} of {of}; {_instances(bags)}")
-    return lines + [f"  {note}" for note in pool.notes]
+@dataclass(frozen=True)
+class _BagCounts:
+    """What a part of a replicate holds; known: instances by their label."""
+
+    bags: int
+    positive: int
+    negative: int
+    groups: int
+    instances: int
+    known: Mapping[int, int]
+
+    @classmethod
+    def of(cls, part: Bags, group: np.ndarray) -> _BagCounts:
+        """group: (bags of the whole data set,)."""
+        positive, negative = (int((part.label == value).sum()) for value in (1, 0))
+        known = {value: int((part.instance_label == value).sum()) for value in (1, 0, UNKNOWN)}
+        return cls(len(part), positive, negative, len(np.unique(group[part.number])), len(part.instance), known)
+
+
+class DataSummary:
+    """Lines on a data set, and on the parts of its replicates (`6–7` where they differ), of which only counts are
+    kept."""
+
+    def __init__(self, pool: BagCollection) -> None:
+        self.pool = pool
+        self.parts: dict[str, list[_BagCounts]] = {"train": [], "val": [], "test": []}
+
+    def add(self, replicate: Replicate) -> None:
+        for name, counts in self.parts.items():
+            counts.append(_BagCounts.of(getattr(replicate, name), self.pool.group))
+
+    def lines(self) -> list[str]:
+        pool = self.pool
+        whole = [_BagCounts.of(pool.bags, pool.group)]
+        images = len(np.unique(pool.image[pool.image >= 0]))
+        of_images = f"{counted(images, 'slide' if isinstance(pool, FeatureCollection) else 'image')}, "
+        if isinstance(pool, FeatureCollection) and not pool.files:  # one file with all, which knows bags alone
+            of_images = ""
+        groups = whole[0].groups
+        apart = "each bag a group of its own (no patients are named)" if groups == len(pool.bags) else (
+            f"{counted(groups, 'group')} (patients or the like)")  # fmt: skip
+        lines = [f"data: {pool.name}: {_bags(whole)}, {apart}; {of_images}{_instances(whole)}"]
+        if isinstance(pool, FeatureCollection):
+            lines.append(f"  {_vectors(pool)}")
+        for name, counts in self.parts.items():
+            of = _range((part.groups for part in counts), "group")
+            lines.append(f"  {name}: {_bags(counts)} of {of}; {_instances(counts)}")
+        return lines + [f"  {note}" for note in pool.notes]
 
 
 def _vectors(pool: FeatureCollection) -> str:
@@ -48,18 +77,17 @@ def _vectors(pool: FeatureCollection) -> str:
             f"{sizes.min():,} to {sizes.max():,}, median {np.median(sizes):,.0f}; {places}")  # fmt: skip
 
 
-def _bags(parts: Sequence[Bags]) -> str:
-    positive = _range(int((part.label == 1).sum()) for part in parts)
-    negative = _range(int((part.label == 0).sum()) for part in parts)
-    return f"{_range((len(part) for part in parts), 'bag')} ({positive} positive, {negative} negative)"
+def _bags(parts: Sequence[_BagCounts]) -> str:
+    positive, negative = (_range(getattr(part, name) for part in parts) for name in ("positive", "negative"))
+    return f"{_range((part.bags for part in parts), 'bag')} ({positive} positive, {negative} negative)"
 
 
-def _instances(parts: Sequence[Bags]) -> str:
-    known = {value: [int((part.instance_label == value).sum()) for part in parts] for value in (1, 0, -1)}
-    text = _range((len(part.instance) for part in parts), "instance")
+def _instances(parts: Sequence[_BagCounts]) -> str:
+    known = {value: [part.known[value] for part in parts] for value in (1, 0, UNKNOWN)}
+    text = _range((part.instances for part in parts), "instance")
     if not any(known[1]) and not any(known[0]):
         return f"{text} (no labels of instances are known)"
-    unknown = f", {_range(known[-1])} unknown" if any(known[-1]) else ""
+    unknown = f", {_range(known[UNKNOWN])} unknown" if any(known[UNKNOWN]) else ""
     return f"{text} ({_range(known[1])} known positive, {_range(known[0])} known negative{unknown})"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from d2l_study.data import EMBEDDED, PATH_KEYS
+from d2l_study.data import PATH_KEYS, WORDS_FOR_PATHS
 from d2l_study.environment import in_data_folder
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, as_yaml, check_value, field_of
@@ -65,21 +65,20 @@ def resolve_data_paths(leaves: dict[Key, GivenValue], changed: Iterable[Key], fo
 
     A path in the space begins at the space's folder. If nothing is there, but something is in the current folder, it
     begins at the current folder, as it did in earlier versions; else, if something is there, at the folder of
-    `D2L_DATA`. A path of `--set` (`changed`) begins at the current folder always. The name of a data set that comes
-    with the package stays."""
+    `D2L_DATA`. A path of `--set` (`changed`) begins at the current folder always. Words that stand for a path, such as
+    the name of a data set that comes with the package, stay."""
     changed = set(changed)
     for key, written in leaves.items():
         if key[-2:-1] != ("data",) or key[-1] not in PATH_KEYS or key in changed:
             continue
         values = written.value if isinstance(written.value, list) else [written.value]
-        found = [_resolved_path(value, folder) for value in values]
+        words = WORDS_FOR_PATHS.get(key[-1], ())
+        found = [value if value in words else _resolved_path(value, folder) for value in values]
         leaves[key] = GivenValue(found if isinstance(written.value, list) else found[0], written.where)
 
 
 def _resolved_path(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value.strip() or os.path.isabs(value) or value.startswith("~"):  # noqa: PTH117
-        return value
-    if value in EMBEDDED:
         return value
     here = os.path.join(folder, value)  # noqa: PTH118 -- these never raise, whatever the text
     if os.path.exists(here):  # noqa: PTH110

@@ -36,7 +36,7 @@ def test_standard_is_the_mean_and_deviation_of_the_training_bags_alone(bag, num_
         Path(table).write_text("\n".join([f"{lines[0]},patient", *rows]) + "\n")
     data = FeatureBags(path=table, folds=3, bag=bag, num_bags=num_bags)
     pool = data.load_pool()
-    for replicate in data.check(pool, 3, base_seed=1):
+    for replicate in data.replicates(pool, 3, base_seed=1):
         seen = pool.instances[replicate.train.instance].astype(float)
         assert np.allclose(replicate.mean, seen.mean(axis=0), rtol=1e-12)
         assert np.allclose(replicate.std, seen.std(axis=0), rtol=1e-9)

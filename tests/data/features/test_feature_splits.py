@@ -115,7 +115,7 @@ def test_each_repeat_of_a_whole_data_set_has_its_own_row_of_folds(tmp_path):
         assert np.array_equal(replicate.test.number, np.flatnonzero(fold[number // 3] == number % 3))
         assert np.array_equal(replicate.val.number, np.flatnonzero(fold[number // 3] == (number + 1) % 3))
     with pytest.raises(UserError, match="6 replicates are given"):
-        data.check(pool, 7, base_seed=1)
+        list(data.replicates(pool, 7, base_seed=1))
 
 
 @pytest.mark.parametrize("change, expected", [

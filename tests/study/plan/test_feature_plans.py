@@ -72,6 +72,14 @@ def test_normalisations_are_an_axis(folder, capsys):
     assert "normalise ∈ {standard, length, none}" in capsys.readouterr().out
 
 
+def test_a_plan_says_how_many_values_where_they_are_many(folder, capsys):
+    drawn = "{low: 0.001, high: 0.01}"
+    assert plan(folder, "path: slides.csv", "search: {trials: 12}\nreplicates: 1\n", "--set",
+                f"teacher.learning_rate={drawn}", "teacher.steps={choices: [10, 20]}") == 0  # fmt: skip
+    text = capsys.readouterr().out
+    assert "learning_rate ∈ 12 values from 0.00" in text and "steps ∈ {10, 20}" in text
+
+
 def test_neighbours_of_vectors_without_places_are_refused_in_words_of_feature_files(folder, capsys):
     space = folder / "lab" / "students.yaml"
     space.write_text(

@@ -140,3 +140,11 @@ def test_data_are_looked_for_beside_the_space_then_here_then_in_the_data_folder(
     assert found() == str(here / "cohort")
     (file.parent / "cohort").mkdir()
     assert found() == str(file.parent / "cohort")
+
+
+def test_words_that_stand_for_a_path_stay(tmp_path):
+    file = tmp_path / "own.yaml"
+    text = "description: any\ndata: {dataset: features, path: musk1, splits: made}\nmethods: {none: {}}\n"
+    file.write_text(text)
+    data = load_space(file).sections["data"]
+    assert (data["path"], data["splits"]) == ("musk1", "made")
