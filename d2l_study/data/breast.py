@@ -22,12 +22,12 @@ import numpy as np
 from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection, grid_centres
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.tissue_folders import entries_by_lower_name, find_folder
 from d2l_study.environment import data_root
 from d2l_study.errors import UserError
 from d2l_study.options import option
+from d2l_study.slides.image_files import image_size, read_image
 
 ARCHIVE = "UCSB_BreastCancerCell"
 FLAT = "BreastCancerCell_dataset"

@@ -34,11 +34,11 @@ from d2l_study.data.decoded_cache import (
     write_index,
     write_meta,
 )
-from d2l_study.data.image_files import decode_errors, read_image
 from d2l_study.data.memory_maps import disk_full_as_user_error, new_array
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
+from d2l_study.slides.image_files import decode_errors, read_image
 
 _VERSION = 1
 """Of what cutting computes; part of the checksum, and so of ids."""

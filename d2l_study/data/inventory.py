@@ -13,10 +13,10 @@ from d2l_study.data.cutting import BagSource, check_cut
 from d2l_study.data.decoded_cache import show_entries
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.features.whole_set import collect_set
-from d2l_study.data.image_files import read_image
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.environment import DATA, data_root, file_errors_as_user_errors
 from d2l_study.errors import UserError, listed
+from d2l_study.slides.image_files import read_image
 
 
 def show_data(mnist_folder: str | None = None, root: str | None = None) -> int:

@@ -20,13 +20,13 @@ import numpy as np
 from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.image_files import image_size, read_image
 from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, fold_number, reason_of
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import PARTS, Rows, read_rows
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.options import option
+from d2l_study.slides.image_files import image_size, read_image
 
 CUTS = ("points", "grid", "whole")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.image_files import read_image
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import PARTS, Rows
 from d2l_study.data.manifest_table import CategoricalColumn
 from d2l_study.errors import UserError, counted, listed, nearest
+from d2l_study.slides.image_files import read_image
 
 MOST_FOLDS = 1000
 _PAIRS = 20

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data.image_files import decode_errors
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.inputs import Shape, _files
@@ -44,6 +43,7 @@ from d2l_study.inference.sliding_window import Grid, default_stride, place_logit
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
+from d2l_study.slides.image_files import decode_errors
 
 MAP = ".logits.npy"
 MOST_PATCHES = 100_000_000

@@ -27,11 +27,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from d2l_study.data import image_files
 from d2l_study.data.features import hdf5
 from d2l_study.data.features.opening import kind_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.slides import image_files
 
 Shape = tuple[int, int, int]
 """(C, H, W) of a patch."""

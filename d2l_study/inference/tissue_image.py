@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from d2l_study.data import image_files
-from d2l_study.data import tiff_tags as tiff
-from d2l_study.data.image_files import EXPECTED, MOST_PIXELS, decode_errors, decoded, quiet_pillow
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import _npy_header
+from d2l_study.slides import image_files
+from d2l_study.slides import tiff_tags as tiff
+from d2l_study.slides.image_files import EXPECTED, MOST_PIXELS, decode_errors, decoded, quiet_pillow
 
 if TYPE_CHECKING:
     from PIL import Image

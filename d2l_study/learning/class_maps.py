@@ -47,7 +47,7 @@ PARTS = ("bce",)
 def check_images(pool: Pool) -> None:
     """`UserError` if a bag is not one image, its instances have no places in it, or an image is too small or too
     large for the network; decodes nothing."""
-    from d2l_study.data.image_files import image_size
+    from d2l_study.slides.image_files import image_size
 
     if not isinstance(pool, BagCollection):
         raise UserError(f"class maps need images; data set {pool.name} has none")
@@ -102,7 +102,7 @@ class _Images:
         self.image = {int(b): self._read(int(b)) for b in np.unique(np.concatenate([bags.number for bags in sets]))}
 
     def _read(self, bag: int) -> np.ndarray:
-        from d2l_study.data.image_files import read_image
+        from d2l_study.slides.image_files import read_image
 
         path = self.pool.image_of(bag)
         assert path is not None

@@ -10,6 +10,8 @@ downsample d has 1/d of its pixels a side. Coordinates are (x, y), column and ro
 from __future__ import annotations
 
 import abc
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,31 +19,66 @@ from typing import Self
 
 import numpy as np
 
+CACHE_BYTES = 128 * 2**20
+"""Of decoded pixels that an open slide keeps: neighbouring regions share the file's own tiles."""
+
 
 @dataclass(frozen=True)
 class Level:
     """One resolution of a slide.
 
-    width, height: in its own pixels; downsample: level-0 pixels for one of its pixels, the mean of both axes, not
-    always whole (4.0001).
+    width, height: in its own pixels; downsample: level-0 pixels for one of its pixels, not always whole.
     """
 
     width: int
     height: int
     downsample: float
 
+    @classmethod
+    def below(cls, base: tuple[int, int], size: tuple[int, int]) -> Level:
+        """A level of a size below a level 0, (width, height) each.
+
+        Where a whole number of pixels was reduced to one, the last ones that are left over are cut off or filled up, so
+        the sizes' ratio is slightly off (46,000 × 32,914 to 11,500 × 8,228: 4.0001). That number is then the
+        downsample, a power of two before others; else the mean of both axes' ratios is.
+        """
+        mean = (base[0] / size[0] + base[1] / size[1]) / 2
+        for whole in (2 ** round(math.log2(mean)), round(mean)):
+            if all(abs(side * whole - full) < whole for side, full in zip(size, base, strict=True)):
+                return cls(*size, float(whole))
+        return cls(*size, mean)
+
+
+def beyond_is_white(
+    region: Callable[[int, int, int, int], np.ndarray], size: tuple[int, int], x: int, y: int, width: int, height: int
+) -> np.ndarray:
+    """(height, width, 3) uint8: a region of which parts may lie beyond a picture.
+
+    region: reads (x, y, width, height) within it; size: its (width, height).
+    """
+    left, top, right, bottom = max(0, x), max(0, y), min(size[0], x + width), min(size[1], y + height)
+    inside = right > left and bottom > top
+    if inside and (right - left, bottom - top) == (width, height):
+        return region(left, top, width, height)
+    out = np.full((height, width, 3), 255, np.uint8)
+    if inside:
+        out[top - y : bottom - y, left - x : right - x] = region(left, top, right - left, bottom - top)
+    return out
+
 
 class Slide(abc.ABC):
     """A slide that is open for reading.
 
     path: its file; reader: the package that reads it; levels: from fine to coarse, at least one; mpp: µm for each pixel
-    of level 0 as (x, y), None if the file does not say; name: the file's name without its ending.
+    of level 0 as (x, y), None if the file does not say; doubt: what it says instead, where that cannot be meant (0, or
+    72 dots an inch); name: the file's name without its ending.
     """
 
     path: Path
     reader: str
     levels: tuple[Level, ...]
     mpp: tuple[float, float] | None
+    doubt: str = ""
 
     @property
     def width(self) -> int:

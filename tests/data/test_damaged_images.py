@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from tiff_bytes import tiff_bytes
 
-from d2l_study.data.image_files import image_size, read_image
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import open_inputs, read_parts
 from d2l_study.inference.tissue_image import open_tissue
+from d2l_study.slides.image_files import image_size, read_image
 
 SIDE = 16
 KINDS = ("PNG", "BMP", "JPEG", "tiff", "tiff_lzw", "tiff_jpeg", "npy", "npz")

@@ -10,11 +10,12 @@ import tiff_bytes as tiff
 from PIL import EpsImagePlugin, Image
 from tiff_bytes import tiff_bytes
 
-from d2l_study.data import ManifestBags, image_files
-from d2l_study.data.image_files import MOST_PIXELS, image_size, read_image
+from d2l_study.data import ManifestBags
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import open_inputs, read_parts
 from d2l_study.inference.tissue_image import open_tissue
+from d2l_study.slides import image_files
+from d2l_study.slides.image_files import MOST_PIXELS, image_size, read_image
 
 SIDE = 16
 

@@ -78,8 +78,8 @@ def test_images_are_halved_by_the_mean(replicates):
 
 
 def test_the_map_of_an_image_is_the_one_its_instances_were_scored_on(replicates):
-    from d2l_study.data.image_files import read_image
     from d2l_study.learning.prediction import Compute
+    from d2l_study.slides.image_files import read_image
 
     one = replicates[0]
     (fitted,) = fit_class_map("cam", dataclasses.replace(CONFIG, steps=20), [one])

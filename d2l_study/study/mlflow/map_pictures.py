@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data import DATASETS, holds_vectors
-from d2l_study.data.image_files import read_image
 from d2l_study.learning.metrics import auc
+from d2l_study.slides.image_files import read_image
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.run_files import SCORE_MAPS
 from d2l_study.study.ledger.study_folder import StudyFolder

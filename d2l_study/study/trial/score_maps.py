@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from d2l_study.data import BagCollection, Replicate
-from d2l_study.data.image_files import read_image
+from d2l_study.slides.image_files import read_image
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import StoredModel

@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from d2l_study.data.tiff_tags import check_tiff, read_tags
 from d2l_study.errors import UserError
+from d2l_study.slides.tiff_tags import check_tiff, read_tags
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,13 +48,17 @@ _FORMATS = {
 }  # fmt: skip
 """How the files begin that are read."""
 
+DICOM, CZI, SQLITE, NUMPY = "a DICOM file", "a Zeiss CZI slide", "an SQLite database", "a NumPy array"
+"""Of what `content_of` says, kinds of files that other readers take."""
+
 _OTHERS = (
     (0, b"\x89HDF", "an HDF5 file (of features?)"), (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "a PDF file"), (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"), (4, b"jP  ", "a JPEG 2000 image"), (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (4, b"ftyp", "a HEIC or AVIF image"), (0, b"PK", "a zip file"), (0, b"\x93NUMPY", "a NumPy array"),
-    (0, b"\x1f\x8b", "a gzip file"), (0, b"PAR1", "a Parquet file"), (0, b"ZISRAWFILE", "a Zeiss CZI slide"),
-    (0, b"8BPS", "a Photoshop file"), (128, b"DICM", "a DICOM file"), (0, b"<", "XML or HTML text"),
+    (4, b"ftyp", "a HEIC or AVIF image"), (0, b"PK", "a zip file"), (0, b"\x93NUMPY", NUMPY),
+    (0, b"\x1f\x8b", "a gzip file"), (0, b"PAR1", "a Parquet file"), (0, b"ZISRAWFILE", CZI),
+    (0, b"8BPS", "a Photoshop file"), (128, b"DICM", DICOM), (0, b"<", "XML or HTML text"),
+    (0, b"SQLite format 3", SQLITE),
 )  # fmt: skip
 """(offset, bytes there, name) of files that are taken for images."""
 
@@ -64,6 +68,20 @@ _TURNED = range(2, 9)
 _ONE_AT_A_TIME = threading.Lock()
 _LARGE = 2**25
 """Pixels of an image from which on threads decode one after the other, so that memory stays bounded."""
+
+
+HEAD = 132
+"""Bytes from a file's beginning that `content_of` looks at."""
+
+
+def content_of(head: bytes) -> str:
+    """What a file is, by its first bytes: `PNG`, `JPEG`, `BMP` or `TIFF`, else words for it (`a DICOM file`)."""
+    kind = next((name for begin, name in _FORMATS.items() if head.startswith(begin)), None)
+    if kind is not None:
+        return kind
+    if not head:
+        return "an empty file"
+    return next((name for at, mark, name in _OTHERS if head[at:].startswith(mark)), "a file of an unknown kind")
 
 
 def read_image(path: Path, channels: int = 3) -> np.ndarray:
@@ -133,13 +151,12 @@ def _opened(path: Path, channels: int) -> Iterator[Image.Image]:
 def _format(path: Path, file: IO[bytes], channels: int) -> str:
     """Pillow's name for the format of a file that is read, the parts of its header checked that Pillow says nothing
     about; leaves `file` at its beginning."""
-    head = file.read(132)
-    kind = next((name for begin, name in _FORMATS.items() if head.startswith(begin)), None)
-    if kind is None:
-        other = next((name for at, mark, name in _OTHERS if head[at:].startswith(mark)), "a file of an unknown kind")
-        if other.endswith("image"):
-            raise UserError(f"{path}: is {other}, which is not read; expected {EXPECTED[channels]}")
-        raise UserError(f"{path}: is not an image: {other if head else 'an empty file'}; expected {EXPECTED[channels]}")
+    head = file.read(HEAD)
+    kind = content_of(head)
+    if kind not in _FORMATS.values():
+        if kind.endswith("image"):
+            raise UserError(f"{path}: is {kind}, which is not read; expected {EXPECTED[channels]}")
+        raise UserError(f"{path}: is not an image: {kind}; expected {EXPECTED[channels]}")
     depth = 8
     if kind == "PNG" and head[12:16] == b"IHDR":
         depth = head[24]  # Pillow reads 16-bit RGB as if it were of 8 bits

@@ -117,6 +117,11 @@ def _count_pages(file: IO[bytes], order: str, big: bool, place: int) -> int:
     return len(seen)
 
 
+def needs_slide_reader(tags: Tags) -> bool:
+    """Whether a TIFF holds levels, or several images, or is compressed as scanners do and Pillow does not read."""
+    return tags.pages > 1 or _SUB_IMAGES in tags or tags.number(COMPRESSION, 1) in _NOT_READ
+
+
 def check_tiff(path: Path, tags: Tags, channels: int, expected: str) -> None:
     """`UserError` for what is not read; channels: 3 for RGB, 1 for grey (or RGB); expected: words for that.
     `ValueError` for a damaged header."""

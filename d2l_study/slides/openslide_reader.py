@@ -1,0 +1,82 @@
+"""Slides of the scanners' formats, read by OpenSlide: Aperio, Hamamatsu, MIRAX, Leica, Philips, Ventana, DICOM …
+
+OpenSlide: Goode et al., Journal of Pathology Informatics 2013. Its handles are safe to read from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_study.errors import UserError, first_line
+from d2l_study.slides.packages import wsi_package
+from d2l_study.slides.physical_size import believed, doubt
+from d2l_study.slides.slide import CACHE_BYTES, Level, Slide
+
+GENERIC = "generic-tiff"
+"""OpenSlide's name for tiled TIFF files of no scanner in particular."""
+
+
+def vendor_of(path: Path) -> str | None:
+    """OpenSlide's name for the format of a file (`aperio`, `dicom`, …), or None if it does not read it."""
+    try:
+        return wsi_package("openslide", path).OpenSlide.detect_format(path)
+    except wsi_package("openslide", path).OpenSlideError:
+        return None
+
+
+class OpenSlideReader(Slide):
+    """A slide that OpenSlide reads. vendor: its name for the format.
+
+    A level's pixels are exact where its downsample is whole. OpenSlide takes places in whole pixels of level 0 only,
+    so that a region of a level of downsample d may be shifted by up to 0.5 / d of that level's pixels elsewhere.
+    """
+
+    reader = "OpenSlide"
+
+    def __init__(self, path: str | Path) -> None:
+        """`UserError` for a file that OpenSlide does not read, or that is damaged."""
+        self.path = Path(path)
+        openslide = wsi_package("openslide", self.path)
+        self._error = openslide.OpenSlideError
+        if not self.path.exists():
+            raise UserError(f"{self.path}: no such file")
+        with self._in_words():
+            self._open: Any = openslide.OpenSlide(self.path)
+        with self._in_words():
+            self._open.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+            self.properties = dict(self._open.properties)
+            sizes = self._open.level_dimensions
+            self._steps = tuple(float(step) for step in self._open.level_downsamples)
+        self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "")
+        self.levels = tuple(Level.below(sizes[0], size) for size in sizes)
+        x, y = (self.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
+        self.mpp = believed(x, y)
+        self.doubt = "" if self.mpp else doubt(x, y)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        step = self._steps[level]
+        with self._in_words():
+            image = self._open.read_region((round(x * step), round(y * step)), level, (width, height))
+        rgba = np.asarray(image)
+        if rgba[..., 3].min(initial=255) == 255:
+            return np.ascontiguousarray(rgba[..., :3])
+        alpha = rgba[..., 3:].astype(np.uint16)
+        return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+    def close(self) -> None:
+        self._open.close()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            said = first_line(error)
+            raise UserError(
+                f"{self.path}: cannot be read as a slide: {said}; expected a whole file of OpenSlide's formats"
+            ) from None

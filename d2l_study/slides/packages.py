@@ -1,0 +1,35 @@
+"""The packages of the extra `[wsi]`, which the product works without until it meets a slide."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from d2l_study.errors import UserError
+
+INSTALL = "pip install 'd2l-study[wsi]'"
+
+
+def wsi_package(name: str, path: Path) -> Any:
+    """A module of the extra `[wsi]`; `UserError` with the line that installs it, if it is not there.
+
+    path: the file that it is needed for.
+    """
+    try:
+        module = importlib.import_module(name)
+        if name == "tifffile":
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it finds odd; what matters is raised
+        return module
+    except (ImportError, OSError):  # OSError: the package is there, its library is not
+        raise UserError(f"{path}: a whole-slide image; reading these needs `{INSTALL}`") from None
+
+
+def has_wsi(name: str) -> bool:
+    """Whether a module of the extra can be imported."""
+    try:
+        importlib.import_module(name)
+    except (ImportError, OSError):
+        return False
+    return True
