@@ -12,7 +12,6 @@ and of each slide the file and the side of its tiles.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.atomic_files import atomic_write
 from d2l_study.data.features.checks import common_metadata
 from d2l_study.data.features.opening import places
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.inference.feature_inputs import FeatureInput
-from d2l_study.inference.label import BLOCK, METADATA, SCORES, origin
+from d2l_study.inference.label import SCORES, origin
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.output_folder import atomic_write, shown
+from d2l_study.inference.output_folder import shown
 from d2l_study.learning.metrics import auc, probability
+from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
 BAGS = "bags.csv"
 COLUMNS = ("bag", "slides", "instances", "logit", "score", "label", "part")
@@ -124,7 +125,7 @@ def write_scores(
     ):  # fmt: skip
         bag_rows = csv.writer(bag_file, lineterminator="\n")
         bag_rows.writerow(COLUMNS)
-        waiting = _Blocks(writer, schema)
+        rows = ScoreRows(writer, schema, threshold)
         first = 0
         for entry in inputs:
             mine = np.array(logits[first : first + entry.count])
@@ -132,16 +133,14 @@ def write_scores(
             pooled = np.array(logits[first : first + len(entry.bags)])
             first += len(entry.bags)
             positive += 0 if threshold is None else int((mine > threshold).sum())
-            for bag in _write_input(entry, mine, pooled, known, threshold, waiting):
+            for bag in _write_input(entry, mine, pooled, known, rows):
                 parts[bag.part].add(bag.truth, bag.logits, bag.label, bag.logit)
                 bag_rows.writerow(bag.row())
-        waiting.write()
+        rows.write()
     return None if threshold is None else positive, tuple(part for part in parts.values() if part.bags)
 
 
 def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
-    import pyarrow as pa
-
     files = [file for entry in inputs for file in entry.files]
     said = common_metadata(files)
     slides = [
@@ -153,11 +152,7 @@ def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
         **origin(stored), "dimensions": stored.model.shape[0], "encoder": said["extractor"] or stored.card.encoder,
         "coordinates": {"unit": said["unit"], "of_tile": said["anchor"], "tiles": said["scale"]}, "slides": slides,
     }  # fmt: skip
-    return pa.schema(
-        [("slide", pa.string()), ("index", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
-         ("logit", pa.float32()), ("score", pa.float64()), ("predicted", pa.int8()), ("truth", pa.int8())],
-        metadata={METADATA: json.dumps(about)},
-    )  # fmt: skip
+    return score_schema(about)
 
 
 @dataclass(frozen=True)
@@ -182,9 +177,8 @@ class _Bag:
 
 
 def _write_input(
-    entry: FeatureInput, logits: np.ndarray, pooled: np.ndarray, known: Known | None, threshold: float | None,
-    out: _Blocks,
-) -> Iterator[_Bag]:  # fmt: skip
+    entry: FeatureInput, logits: np.ndarray, pooled: np.ndarray, known: Known | None, out: ScoreRows
+) -> Iterator[_Bag]:
     """Write the rows of an input's slides, and give its bags."""
     begins = np.concatenate([[0], np.cumsum([file.count for file in entry.files])])
     xy = [places(file) for file in entry.files]
@@ -197,7 +191,7 @@ def _write_input(
         if told.truth is not None and len(told.truth) == len(truth):
             truth = np.where(truth == UNKNOWN, told.truth, truth)
         mine = logits[begins[f] + positions]
-        out.add(shown(name), xy[f][positions], mine, threshold, truth)
+        out.add(shown(name), TileScores(xy[f][positions], mine, probability(mine), truth))
         found.append((told, truth, mine))
     groups = [[one] for one in found] if several else [found]
     for number, (bag, group) in enumerate(zip(entry.bags, groups, strict=True)):
@@ -207,42 +201,3 @@ def _write_input(
             np.concatenate([mine for _, _, mine in group]), labels.pop() if len(labels) == 1 else UNKNOWN,
             parts.pop() if len(parts) == 1 else "", float(pooled[number]),
         )  # fmt: skip
-
-
-class _Blocks:
-    """Rows of the Parquet file, which are written about `BLOCK` at a time: one row group for each of many small slides
-    would be slow to read."""
-
-    def __init__(self, writer: Any, schema: Any) -> None:
-        self.writer, self.schema = writer, schema
-        self.waiting: list[Any] = []
-        self.rows = 0
-
-    def add(self, slide: str, xy: np.ndarray, logit: np.ndarray, threshold: float | None, truth: np.ndarray) -> None:
-        """The vectors of one slide, in order."""
-        import pyarrow as pa
-
-        for first in range(0, len(logit), BLOCK):
-            rows = slice(first, first + BLOCK)
-            some, count = logit[rows], len(logit[rows])
-            x, y = xy[rows].T
-            predicted = pa.nulls(count, pa.int8()) if threshold is None else (some > threshold).astype(np.int8)
-            columns = [
-                pa.repeat(slide, count), first + np.arange(count), pa.array(x, mask=np.isnan(x)),
-                pa.array(y, mask=np.isnan(y)), some, probability(some), predicted,
-                pa.array(truth[rows], mask=truth[rows] == UNKNOWN),
-            ]  # fmt: skip
-            arrays = [pa.array(values, kind.type) if isinstance(values, np.ndarray) else values.cast(kind.type)
-                      for values, kind in zip(columns, self.schema, strict=True)]  # fmt: skip
-            self.waiting.append(pa.Table.from_arrays(arrays, schema=self.schema))
-            self.rows += count
-            if self.rows >= BLOCK:
-                self.write()
-
-    def write(self) -> None:
-        """Write the rows that are waiting."""
-        import pyarrow as pa
-
-        if self.waiting:
-            self.writer.write_table(pa.concat_tables(self.waiting))
-        self.waiting, self.rows = [], 0

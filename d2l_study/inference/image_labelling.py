@@ -21,20 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.atomic_files import PART, write_whole
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.inputs import Shape, _files
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
-    PART,
     check_replaced,
     check_room,
     make_folder,
     output_folder,
     shown,
     stems,
-    write_whole,
     writing,
 )
 from d2l_study.inference.overlay import Panel, Places, overlay_picture

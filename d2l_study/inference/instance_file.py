@@ -14,7 +14,8 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from d2l_study.inference.output_folder import PART, shown, writing
+from d2l_study.atomic_files import PART
+from d2l_study.inference.output_folder import shown, writing
 from d2l_study.learning.metrics import probability
 
 NAME = "instances.csv"

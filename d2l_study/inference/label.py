@@ -19,18 +19,17 @@ import numpy as np
 import torch
 
 from d2l_study import __version__
+from d2l_study.atomic_files import atomic_write
 from d2l_study.errors import UserError
 from d2l_study.inference.inputs import Input, read_parts
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.output_folder import atomic_write, check_replaced, make_folder, output_folder, shown, writing
+from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import CHUNK, Compute, Normalise
+from d2l_study.slides.score_files import BLOCK, METADATA
 
 SCORES = "scores.parquet"
-METADATA = "d2l_study.label"
-BLOCK = 2**16
-"""Rows of the file that are made at a time."""
 
 NOT_FINITE = "the model gives scores that are not finite numbers: are its weights damaged?"
 

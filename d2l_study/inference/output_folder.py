@@ -8,12 +8,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from d2l_study.atomic_files import PART
 from d2l_study.data.memory_maps import disk_full_as_user_error
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 
-PART = ".part"
-"""Ending of a file that is not whole yet."""
 MORE_ROOM = "make room, or name a folder on another disk with --out"
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
@@ -79,23 +78,6 @@ def check_room(folder: Path, needed: int) -> None:
     free = found.f_bavail * found.f_frsize
     if needed > free:
         raise UserError(f"--out {folder}: no room for {needed:,} bytes of score maps, {free:,} are free; {MORE_ROOM}")
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A name to write to; the file takes its own, and the place of an older one, when the block ends well."""
-    temporary = path.with_name(f"{path.name}{PART}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def stems(paths: Sequence[Path], folder: Path, longest: str) -> list[str]:

@@ -23,9 +23,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from d2l_study.atomic_files import PART, write_whole
 from d2l_study.data.memory_maps import new_array
 from d2l_study.errors import UserError
-from d2l_study.inference.output_folder import MORE_ROOM, PART, write_whole, writing
+from d2l_study.inference.output_folder import MORE_ROOM, writing
 
 SCORES_KEPT = " (what was scored is kept there, and the same command goes on from it)"
 

@@ -23,6 +23,7 @@ from d2l_study.inference.feature_scores import KnownSlide
 from d2l_study.inference.model_file import ModelCard, StoredModel, from_bytes, to_bytes
 from d2l_study.learning.metrics import auc, probability
 from d2l_study.models import POOLINGS, MilModel
+from d2l_study.slides import score_files
 
 WIDTH = 12
 
@@ -32,7 +33,7 @@ def _small_pieces(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(feature_file, "PIECE", 7 * WIDTH * 4)
     monkeypatch.setattr(feature_label, "CHUNK", 5)
-    monkeypatch.setattr(feature_scores, "BLOCK", 8)
+    monkeypatch.setattr(score_files, "BLOCK", 8)
     monkeypatch.setattr(score_checkpoint, "SAVE_SECONDS", -1.0)
 
 

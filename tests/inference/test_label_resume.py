@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from d2l_study import atomic_files
 from d2l_study.errors import UserError
-from d2l_study.inference import image_labelling, label, output_folder, score_checkpoint, sliding_window
+from d2l_study.inference import image_labelling, label, score_checkpoint, sliding_window
 from d2l_study.inference import inputs as inputs_module
 from d2l_study.inference.image_labelling import ImageAnnotations, label_images
 from d2l_study.inference.inputs import open_inputs
@@ -276,7 +277,7 @@ def test_a_disk_that_fills_after_the_work_keeps_the_scores(image, tmp_path, monk
         with pytest.raises(UserError, match=r"no room.* \(what was scored is kept there"):
             work()
     monkeypatch.setattr(image_labelling, "write_whole", right)
-    monkeypatch.setattr(label, "atomic_write", output_folder.atomic_write)
+    monkeypatch.setattr(label, "atomic_write", atomic_files.atomic_write)
     scored[0] = 0
     maps(model(), [image], out)
     label_inputs(model(), inputs, out)
