@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,10 +127,11 @@ def score_input(
     if not len(present):
         return np.empty(0, np.float32), bags
     where = torch.from_numpy(place).to(compute.device)
-    parts: list[Terms] = []
     highest: torch.Tensor | None = None
-    first = 0
-    with torch.no_grad():
+
+    def parts() -> Iterator[Terms]:
+        nonlocal highest
+        first = 0
         for file in entry.files:
             begin = first
             for piece in file.pieces():
@@ -140,11 +141,13 @@ def score_input(
                         terms = model.terms(params, normalise(values))
                     if terms.embedding is not None:  # of which a bag's largest are enough
                         highest = _highest(highest, terms.embedding, where[first : first + len(values)], len(present))
-                    parts.append(Terms(terms.logit, terms.attention))
+                    yield Terms(terms.logit, terms.attention)
                     first += len(values)
             if first - begin != file.count:
                 raise UserError(changed_said(file, first - begin))
-        terms = Terms.joined(parts)
+
+    with torch.no_grad():
+        terms = Terms.collected(parts(), len(bag_of))
         if highest is None:
             pooled = model.pool(params, terms, where, len(present))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,11 +99,13 @@ def instance_terms(
     model: MilModel, params: Params, pool: Pool, instances: np.ndarray, normalise: Normalise, compute: Compute
 ) -> Terms:
     """The terms of the named instances of the pool, in order."""
-    chunks = []
-    for start in range(0, len(instances), CHUNK):
-        with compute.autocast():
-            chunks.append(model.terms(params, normalise(pool.instances[instances[start : start + CHUNK]])))
-    return Terms.joined(chunks)
+
+    def parts() -> Iterator[Terms]:
+        for start in range(0, len(instances), CHUNK):
+            with compute.autocast():
+                yield model.terms(params, normalise(pool.instances[instances[start : start + CHUNK]]))
+
+    return Terms.collected(parts(), len(instances))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ linear, attention MIL's logit is a weighted mean of instance logits: cᵀ Σ a_j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,25 @@ class Terms(NamedTuple):
 
         logits, attentions, embeddings = zip(*parts, strict=True)
         return Terms(torch.cat(logits), join(attentions), join(embeddings))
+
+    @staticmethod
+    def collected(parts: Iterable[Terms], count: int) -> Terms:
+        """The terms of `count` instances whose parts come one after the other, as of `joined`.
+
+        Each part is copied to its place and dropped: small results that are kept between large passing ones would leave
+        the allocator a hole for each, of many times the memory of the results.
+        """
+        whole: Terms | None = None
+        first = 0
+        for part in parts:
+            if whole is None:
+                whole = Terms(*(None if t is None else t.new_empty((count, *t.shape[1:])) for t in part))  # type: ignore[arg-type]
+            for kept, new in zip(whole, part, strict=True):
+                if kept is not None and new is not None:
+                    kept[first : first + len(new)] = new
+            first += len(part.logit)
+        assert whole is not None and first == count
+        return whole
 
     def split(self, first: int) -> tuple[Terms, Terms]:
         """The terms of the first instances and of those after them."""

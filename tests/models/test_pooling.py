@@ -173,6 +173,9 @@ def test_joined_terms_are_a_bigger_bag(pooling):
     params, (h, bag_index) = params_of(pooling), bags_of()
     extra, where = bags_of((1, 2, 1, 3, 2, 1), seed=9)
     joined = Terms.joined([terms(params, pooling, h), terms(params, pooling, extra)])
+    collected = Terms.collected((terms(params, pooling, part) for part in (h, extra)), len(h) + len(extra))
+    for one, other in zip(joined, collected, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
     found = pool(params, pooling, joined, torch.cat([bag_index, where]), BAGS)
     expected = [reference(params, pooling, torch.cat([h[bag_index == b], extra[where == b]])) for b in range(BAGS)]
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-12, atol=1e-12)

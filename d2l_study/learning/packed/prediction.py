@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -43,14 +43,17 @@ class StackedSets:
         """
         replicates, dtype = model.replicates, next(iter(params.values())).dtype
         size = max(1, EVALUATED[pool_instances.device.type] // replicates)
-        parts = []
-        for index in self._index.split(size, 1):
-            found = model.terms(params, normalised(pool_instances[index.flatten()], norm, dtype))
-            parts.append([None if term is None else term.unflatten(0, (replicates, -1)) for term in found])
-        joined = [None if column[0] is None else torch.cat(column, 1) for column in zip(*parts, strict=True)]
+
+        def parts() -> Iterator[Terms]:
+            """Of all replicates' instances at some positions: (positions, R, …)."""
+            for index in self._index.split(size, 1):
+                found = model.terms(params, normalised(pool_instances[index.flatten()], norm, dtype))
+                yield Terms(*(None if t is None else t.unflatten(0, (replicates, -1)).transpose(0, 1) for t in found))  # type: ignore[arg-type]
+
+        collected = Terms.collected(parts(), self._index.shape[1])
         results = []
         for r, where in enumerate(self._where):
-            terms = Terms(*(None if term is None else term[r] for term in joined))  # type: ignore[arg-type]
+            terms = Terms(*(None if term is None else term[:, r] for term in collected))  # type: ignore[arg-type]
             own = {name: value.detach()[r] for name, value in params.items()}
             results.append([model.model.pool(own, terms.at(at), bag_of, bags) for at, bag_of, bags in where])
         return results
