@@ -11,7 +11,7 @@ import numpy as np
 from d2l_study.errors import UserError
 from d2l_study.slides import image_files
 from d2l_study.slides.image_files import decode_errors, decoded
-from d2l_study.slides.slide import Level, Slide, beyond_is_white
+from d2l_study.slides.slide import Level, Region, Slide, beyond_is_white
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +74,7 @@ class ImageReader(Slide):
             self.reader = "NumPy"
             pixels = map_image_array(self.path)
             height, width, _ = pixels.shape
-            self._region = lambda x, y, w, h: np.asarray(pixels[y : y + h, x : x + w])
+            self._region: Region = lambda x, y, w, h: np.array(pixels[y : y + h, x : x + w])
         else:
             self.reader = "Pillow"
             whole = WholeImage(self.path, 3)
@@ -88,4 +88,7 @@ class ImageReader(Slide):
         return beyond_is_white(self._region, (found.width, found.height), x, y, width, height)
 
     def close(self) -> None:
-        self._region = lambda *_: np.empty((0, 0, 3), np.uint8)
+        def closed(*place: int) -> np.ndarray:
+            raise UserError(f"{self.path}: was closed")
+
+        self._region = closed

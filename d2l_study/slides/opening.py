@@ -125,17 +125,11 @@ def _open_with_companions(path: Path) -> Slide:
     """A format of several files, of which OpenSlide says only that it does not know the one given."""
     if vendor_of(path) is None:
         what, needed = _WITH_COMPANIONS[path.suffix.lower()]
-        beside = path.with_suffix("")
-        if path.suffix.lower() == ".mrxs" and beside.is_dir():
-            found = (
-                f"its folder {beside.name} holds no Slidedat.ini"
-                if not ((beside / "Slidedat.ini").is_file())
-                else "its files are not what OpenSlide expects"
-            )
-        elif path.suffix.lower() == ".mrxs":
-            found = f"there is no folder {beside.name} beside it"
-        else:
-            found = "it is no such file, or the images that it names are not beside it"
+        found = "it is no such file, or the images that it names are not beside it"
+        if path.suffix.lower() == ".mrxs":
+            beside = path.with_suffix("")
+            there = f"its folder {beside.name} holds no Slidedat.ini"
+            found = there if beside.is_dir() else f"there is no folder {beside.name} beside it"
         raise UserError(f"{path}: {what}, but {found}; expected {needed}")
     return OpenSlideReader(path)
 

@@ -15,10 +15,13 @@ import numpy as np
 from d2l_study.errors import UserError, first_line
 from d2l_study.slides.packages import wsi_package
 from d2l_study.slides.physical_size import believed, doubt
-from d2l_study.slides.slide import CACHE_BYTES, Level, Slide
+from d2l_study.slides.slide import CACHE_BYTES, Level, Slide, beyond_is_white
 
 GENERIC = "generic-tiff"
 """OpenSlide's name for tiled TIFF files of no scanner in particular."""
+
+_DICOM_IMAGE_KIND = "dicom.ImageType[3]"
+"""Of level 0: RESAMPLED for levels that were made from the finest one, which is NONE."""
 
 
 def vendor_of(path: Path) -> str | None:
@@ -54,19 +57,25 @@ class OpenSlideReader(Slide):
             self._steps = tuple(float(step) for step in self._open.level_downsamples)
         self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "")
         self.levels = tuple(Level.below(sizes[0], size) for size in sizes)
+        if self.properties.get(_DICOM_IMAGE_KIND) == "RESAMPLED":
+            self.close()
+            raise UserError(
+                f"{self.path}: a DICOM slide, but its finest level is not there: the largest file is RESAMPLED from "
+                "another; expected all files of its series in one folder"
+            )
         x, y = (self.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
         self.mpp = believed(x, y)
         self.doubt = "" if self.mpp else doubt(x, y)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        step = self._steps[level]
-        with self._in_words():
-            image = self._open.read_region((round(x * step), round(y * step)), level, (width, height))
-        rgba = np.asarray(image)
-        if rgba[..., 3].min(initial=255) == 255:
-            return np.ascontiguousarray(rgba[..., :3])
-        alpha = rgba[..., 3:].astype(np.uint16)
-        return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        found, step = self.levels[level], self._steps[level]
+
+        def region(x: int, y: int, width: int, height: int) -> np.ndarray:
+            with self._in_words():
+                image = self._open.read_region((round(x * step), round(y * step)), level, (width, height))
+            return _on_white(np.asarray(image))
+
+        return beyond_is_white(region, (found.width, found.height), x, y, width, height)
 
     def close(self) -> None:
         self._open.close()
@@ -80,3 +89,11 @@ class OpenSlideReader(Slide):
             raise UserError(
                 f"{self.path}: cannot be read as a slide: {said}; expected a whole file of OpenSlide's formats"
             ) from None
+
+
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 of (h, w, 4): what the file leaves out is transparent there."""
+    if rgba[..., 3].min(initial=255) == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

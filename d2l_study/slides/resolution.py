@@ -62,8 +62,11 @@ class PatchReader:
         self.side = size * scale[0], size * scale[1]
         fine = [i for i, level in enumerate(slide.levels) if level.downsample <= min(scale) * SLACK]
         self.level = max(fine, key=lambda i: slide.levels[i].downsample, default=0)
-        step = slide.levels[self.level].downsample
-        self._step, self._pixel = step, (scale[0] / step, scale[1] / step)
+        level = slide.levels[self.level]
+        step = (level.downsample, level.downsample)
+        if not level.downsample.is_integer():  # made by resampling the whole slide, which each axis fills
+            step = slide.width / level.width, slide.height / level.height
+        self._step, self._pixel = np.array(step), (scale[0] / step[0], scale[1] / step[1])
 
     def read(self, xy: np.ndarray | Sequence[tuple[float, float]]) -> np.ndarray:
         """(n, size, size, 3) uint8. xy: (n, 2) upper left corners in pixels of level 0, whole or not.

@@ -49,13 +49,12 @@ class Level:
         return cls(*size, mean)
 
 
-def beyond_is_white(
-    region: Callable[[int, int, int, int], np.ndarray], size: tuple[int, int], x: int, y: int, width: int, height: int
-) -> np.ndarray:
-    """(height, width, 3) uint8: a region of which parts may lie beyond a picture.
+Region = Callable[[int, int, int, int], np.ndarray]
+"""Reads (x, y, width, height) within a picture: (height, width, 3) uint8."""
 
-    region: reads (x, y, width, height) within it; size: its (width, height).
-    """
+
+def beyond_is_white(region: Region, size: tuple[int, int], x: int, y: int, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: a region of which parts may lie beyond a picture of a size (width, height)."""
     left, top, right, bottom = max(0, x), max(0, y), min(size[0], x + width), min(size[1], y + height)
     inside = right > left and bottom > top
     if inside and (right - left, bottom - top) == (width, height):

@@ -20,18 +20,39 @@ _SEPARATE = 2
 """PlanarConfiguration: a plane for each channel."""
 
 
+class PlacedFile:
+    """A file that is read by places in it, without a common position: several threads may read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, place: int, count: int) -> bytes:
+        """Bytes from a place on; `UserError` if the file ends before them, or is closed."""
+        if self._descriptor < 0:
+            raise UserError(f"{self.path}: was closed")
+        found = os.pread(self._descriptor, count, place)
+        if len(found) < count:
+            raise UserError(f"{self.path}: cut short: it ends within a tile; expected a whole file")
+        return found
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
 class TiffPage:
-    """The pixels of a page, (height, width, channels) uint8, whatever they mean.
+    """The pixels of a page, (height, width, channels) uint8, whatever they mean. Several threads may read."""
 
-    Tiles are read by their place in the file, without a common position in it: several threads may read.
-    """
-
-    def __init__(self, path: Path, file: int, page: Any, key: Hashable, cache: SegmentCache) -> None:
-        """file: descriptor of the open file; page: tifffile's page of 8-bit samples; key: of this page in the cache.
+    def __init__(self, file: PlacedFile, page: Any, key: Hashable, cache: SegmentCache) -> None:
+        """page: tifffile's page of 8-bit samples, of that file; key: of this page in the cache.
 
         `UserError` if its tiles or strips are too large to be decoded at once, or lie beyond the file's end.
         """
-        self.path, self._file, self._page, self._key, self._cache = path, file, page, key, cache
+        path = self.path = file.path
+        self._file, self._page, self._key, self._cache = file, page, key, cache
         self.width, self.height, self.channels = page.imagewidth, page.imagelength, page.samplesperpixel
         if page.is_tiled:
             self._tile = page.tilewidth, page.tilelength
@@ -45,7 +66,7 @@ class TiffPage:
         self._across, self._down = -(-self.width // self._tile[0]), -(-self.height // self._tile[1])
         self._planes = self.channels if page.planarconfig == _SEPARATE else 1
         self._places, self._sizes = page.dataoffsets, page.databytecounts
-        check_segments(path, page, os.fstat(file).st_size)
+        check_segments(path, page, file.size)
         if len(self._places) != self._across * self._down * self._planes or len(self._sizes) != len(self._places):
             raise UserError(
                 f"{path}: cannot be read: {len(self._places)} tiles or strips; its size takes "
@@ -86,9 +107,7 @@ class TiffPage:
         if not size:
             return np.full(shape, 255, np.uint8)
         with decode_errors(self.path):
-            data = os.pread(self._file, size, self._places[number])
-            if len(data) < size:
-                raise UserError(f"{self.path}: cut short: it ends within a tile; expected a whole file")
+            data = self._file.read(self._places[number], size)
             segment = self._decode(data, number, **self._tables)[0]
             if segment is None:
                 return np.full(shape, 255, np.uint8)

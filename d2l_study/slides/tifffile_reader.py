@@ -3,7 +3,6 @@ SubIFDs, OME-TIFF, and single pictures in tiles or strips. No picture is ever de
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from d2l_study.slides.physical_size import (
 )
 from d2l_study.slides.segment_cache import SegmentCache
 from d2l_study.slides.slide import CACHE_BYTES, Level, Slide, beyond_is_white
-from d2l_study.slides.tiff_page import TiffPage, check_segments
+from d2l_study.slides.tiff_page import PlacedFile, TiffPage, check_segments
 
 EXPECTED = "8-bit RGB (a brightfield slide)"
 
@@ -53,12 +52,11 @@ class TifffileReader(Slide):
             pages = _levels(self.path, tif)
             check_colours(self.path, pages[0])
             self.mpp, self.doubt = _resolution(tif, pages[0])
-            self._file = os.open(self.path, os.O_RDONLY)
+            self._file, self._cache = PlacedFile(self.path), SegmentCache(CACHE_BYTES)
             try:
-                cache = self._cache = SegmentCache(CACHE_BYTES)
-                self._pages = [TiffPage(self.path, self._file, page, i, cache) for i, page in enumerate(pages)]
+                self._pages = [TiffPage(self._file, page, i, self._cache) for i, page in enumerate(pages)]
             except BaseException:
-                os.close(self._file)
+                self._file.close()
                 raise
         base = self._pages[0]
         self._alpha = next((kind for kind in pages[0].extrasamples if kind in (_PREMULTIPLIED, _ALPHA)), None)
@@ -85,9 +83,7 @@ class TifffileReader(Slide):
         return ((rgb * alpha + 255 * white + 127) // 255).astype(np.uint8)
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+        self._file.close()
         self._cache.clear()
 
 
@@ -195,4 +191,4 @@ def _resolution(tif: Any, page: Any) -> tuple[tuple[float, float] | None, str]:
     else:
         x, y = tag_mpp(page.tags)
     found = believed(x, y, COARSEST_TAG)
-    return found, "" if found or x is None else f"{doubt(x, y)} µm"
+    return found, "" if found or x is None else f"{doubt(x, y)} µm in its tags, as programs write that know none"
