@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from d2l_study.errors import UserError
-from d2l_study.slides.tiff_tags import check_tiff, read_tags
+from d2l_study.slides.tiff_tags import LENGTH, WIDTH, Tags, check_tiff, read_tags
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -171,6 +171,11 @@ def _format(path: Path, file: IO[bytes], channels: int) -> str:
         raise UserError(f"{path}: {depth} bits a channel; expected {EXPECTED[channels]}")
     file.seek(0)
     return kind
+
+
+def fits_whole(tags: Tags) -> bool:
+    """Whether a TIFF is small enough to be decoded whole."""
+    return tags.number(WIDTH, least=1) * tags.number(LENGTH, least=1) <= MOST_PIXELS
 
 
 def _too_large(path: Path, width: int, height: int) -> UserError:

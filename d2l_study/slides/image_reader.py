@@ -46,16 +46,16 @@ class WholeImage:
         return np.asarray(band.convert(mode)).reshape(height, width, self.channels)
 
 
-def is_image_array(dims: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether an array is an image: uint8 (height, width, 3)."""
-    return dtype == np.uint8 and len(dims) == 3 and dims[2] == 3 and min(dims[:2]) >= LEAST_SIDE
+def is_image_array(dims: tuple[int, ...], dtype: np.dtype, channels: int = 3) -> bool:
+    """Whether an array is an image: uint8 (height, width, 3), which none of other channels is."""
+    return dtype == np.uint8 and len(dims) == 3 and dims[2] == channels == 3 and min(dims[:2]) >= LEAST_SIDE
 
 
-def map_image_array(path: Path) -> np.ndarray:
-    """A `.npy` file of an RGB image, mapped; `UserError` for one of another kind."""
+def map_image_array(path: Path, channels: int = 3) -> np.ndarray:
+    """A `.npy` file of an image, mapped; `UserError` for one of another kind."""
     with decode_errors(path):
         pixels = np.load(path, mmap_mode="r")
-    if not is_image_array(pixels.shape, pixels.dtype):
+    if not is_image_array(pixels.shape, pixels.dtype, channels):
         raise UserError(
             f"{path}: {pixels.dtype} with dimensions {pixels.shape}; as an image expected uint8 (height, width, 3)"
         )

@@ -20,7 +20,7 @@ from d2l_study.slides import tiff_tags as tiff
 from d2l_study.slides.image_files import decode_errors
 from d2l_study.slides.image_reader import ImageReader
 from d2l_study.slides.openslide_reader import GENERIC, OpenSlideReader, vendor_of
-from d2l_study.slides.packages import has_wsi
+from d2l_study.slides.packages import PACKAGES, has_wsi
 from d2l_study.slides.physical_size import COARSEST, FINEST, believed, doubt
 from d2l_study.slides.slide import Slide
 from d2l_study.slides.tifffile_reader import TifffileReader, check_pages
@@ -113,8 +113,11 @@ def _open(path: Path) -> Slide:
 
 
 def _open_tiff(path: Path) -> Slide:
-    if not has_wsi("tifffile") and not is_slide(path):
-        return ImageReader(path)
+    if not has_wsi(*PACKAGES):
+        with decode_errors(path), path.open("rb") as file:
+            tags = tiff.read_tags(file)
+            if image_files.fits_whole(tags) and not tiff.needs_slide_reader(tags):
+                return ImageReader(path)
     if vendor_of(path) in (None, GENERIC):
         return TifffileReader(path)
     check_pages(path)

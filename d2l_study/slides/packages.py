@@ -9,6 +9,9 @@ from typing import Any
 
 from d2l_study.errors import UserError
 
+PACKAGES = ("openslide", "tifffile", "imagecodecs")
+"""The modules that read slides."""
+
 INSTALL = "pip install 'd2l-study[wsi]'"
 
 
@@ -26,10 +29,11 @@ def wsi_package(name: str, path: Path) -> Any:
         raise UserError(f"{path}: a whole-slide image; reading these needs `{INSTALL}`") from None
 
 
-def has_wsi(name: str) -> bool:
-    """Whether a module of the extra can be imported."""
+def has_wsi(*names: str) -> bool:
+    """Whether modules of the extra can be imported."""
     try:
-        importlib.import_module(name)
+        for name in names:
+            importlib.import_module(name)
     except (ImportError, OSError):
         return False
     return True

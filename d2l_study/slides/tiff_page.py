@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 
 from d2l_study.errors import UserError
 from d2l_study.slides.image_files import MOST_PIXELS, decode_errors
+from d2l_study.slides.packages import wsi_package
 from d2l_study.slides.segment_cache import SegmentCache
+from d2l_study.slides.slide import CACHE_BYTES
 
 _JPEG = (6, 7, 34892, 33007)
 """TIFF's compressions whose tiles share tables that stand in a tag."""
@@ -26,21 +29,20 @@ class PlacedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY)
+        self._end = weakref.finalize(self, os.close, self._descriptor)
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, place: int, count: int) -> bytes:
         """Bytes from a place on; `UserError` if the file ends before them, or is closed."""
-        if self._descriptor < 0:
+        if not self._end.alive:
             raise UserError(f"{self.path}: was closed")
         found = os.pread(self._descriptor, count, place)
         if len(found) < count:
-            raise UserError(f"{self.path}: cut short: it ends within a tile; expected a whole file")
+            raise UserError(f"{self.path}: cannot be read: the file ends before its pixels do; expected a whole file")
         return found
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        self._end()
 
 
 class TiffPage:
@@ -126,5 +128,13 @@ def check_segments(path: Path, page: Any, size: int) -> None:
     last = max((place + count for place, count in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
     if last > size:
         raise UserError(
-            f"{path}: cut short: it has {size:,} bytes, and its pixels reach to byte {last:,}; expected a whole file"
+            f"{path}: cannot be read: the file ends before its pixels do, which take {last:,} bytes; it has {size:,}; "
+            "expected a whole file"
         )
+
+
+def open_single_page(path: Path) -> TiffPage:
+    """The one page of a TIFF whose header was checked (`tiff_tags.check_tiff`), open as long as it is in use."""
+    tifffile = wsi_package("tifffile", path)
+    with decode_errors(path), tifffile.TiffFile(path) as tif:
+        return TiffPage(PlacedFile(path), tif.pages[0], 0, SegmentCache(CACHE_BYTES))

@@ -16,9 +16,7 @@ from d2l_study.errors import UserError, counted
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, OFFSETS, SAMPLES, PER_STRIP, COUNTS, PLANAR = (
     256, 257, 258, 259, 262, 273, 277, 278, 279, 284,
 )  # fmt: skip
-PREDICTOR, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, TABLES, SUBSAMPLING = (
-    317, 322, 323, 324, 325, 347, 530,
-)  # fmt: skip
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 _ORIENTATION, _SUB_IMAGES, _EXTRA, _SAMPLE_FORMAT = 274, 330, 338, 339
 
 _NAMES = {
@@ -32,6 +30,8 @@ _NAMES = {
 _JPEG = 7
 _READ = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34925, 50000)
 """Compressions that are read: none, fax, LZW, JPEG, deflate, PackBits, LZMA, Zstandard."""
+_IN_PARTS = (1, 5, _JPEG, 8, 32773, 32946)
+"""Decoded in parts: none, LZW, JPEG, deflate, PackBits, the older deflate."""
 _NOT_READ = {
     6: "old-style JPEG", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
     34713: "NEF", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 22610: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL",
@@ -120,6 +120,28 @@ def _count_pages(file: IO[bytes], order: str, big: bool, place: int) -> int:
 def needs_slide_reader(tags: Tags) -> bool:
     """Whether a TIFF holds levels, or several images, or is compressed as scanners do and Pillow does not read."""
     return tags.pages > 1 or _SUB_IMAGES in tags or tags.number(COMPRESSION, 1) in _NOT_READ
+
+
+def is_plain(tags: Tags, channels: int) -> bool:
+    """Whether a TIFF that `check_tiff` lets pass can be decoded in parts: of exactly these channels, interleaved, by a
+    compression for strips and tiles, whose places and lengths are all there."""
+    simple = (
+        tags.number(COMPRESSION, 1) in _IN_PARTS
+        and tags.number(PHOTOMETRIC) in ((1,) if channels == 1 else (_RGB, _YCBCR))
+        and tags.number(SAMPLES, 1) == channels
+        and set(tags.numbers(BITS, (1,))) == {8}
+        and tags.number(PLANAR, 1) == 1
+    )
+    if not simple:
+        return False
+    width, height = tags.number(WIDTH, least=1), tags.number(LENGTH, least=1)
+    if TILE_OFFSETS in tags:
+        part = tags.number(TILE_WIDTH, least=1), tags.number(TILE_LENGTH, least=1)
+        offsets, counts = tags.numbers(TILE_OFFSETS), tags.numbers(TILE_COUNTS, (-1,))
+    else:
+        part = width, min(height, tags.number(PER_STRIP, height, least=1))
+        offsets, counts = tags.numbers(OFFSETS), tags.numbers(COUNTS, (-1,))
+    return -1 not in counts and len(offsets) == len(counts) == -(-width // part[0]) * -(-height // part[1])
 
 
 def check_tiff(path: Path, tags: Tags, channels: int, expected: str) -> None:

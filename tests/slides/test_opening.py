@@ -21,6 +21,8 @@ from make_slides import (
 from PIL import Image
 
 from d2l_study.errors import UserError
+from d2l_study.inference import tissue_image
+from d2l_study.inference.tissue_image import open_tissue
 from d2l_study.slides import opening, packages
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.physical_size import believed
@@ -96,10 +98,10 @@ WRONG = {  # name: (name of the file, how it is written, words of the answer)
     "features": ("a.tif", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200)), "an HDF5 file"),
     "a PDF file": ("a.svs", lambda path: path.write_bytes(b"%PDF-1.7" + bytes(200)), "a PDF file; expected a slide"),
     "missing": ("a.svs", lambda path: None, "no such file"),
-    "Aperio, its directory cut off": ("a.svs", short(aperio_slide, 0.5), "cut short: it has"),
-    "Aperio, nearly whole": ("a.svs", short(aperio_slide, 0.99), "cut short: it has"),
-    "OME, cut short": ("a.ome.tif", short(ome_slide, 0.6), "cut short: it has"),
-    "cut within its tiles": ("a.tif", short_in_tiles, "cut short: it has"),
+    "Aperio, its directory cut off": ("a.svs", short(aperio_slide, 0.5), "the file ends before its pixels do"),
+    "Aperio, nearly whole": ("a.svs", short(aperio_slide, 0.99), "the file ends before its pixels do, which take"),
+    "OME, cut short": ("a.ome.tif", short(ome_slide, 0.6), "the file ends before its pixels do, which take"),
+    "cut within its tiles": ("a.tif", short_in_tiles, "the file ends before its pixels do, which take"),
     "cut within its header": ("a.tif", short(generic_slide, 0.00001), "cannot be read"),
     "16 bit": ("a.tif", tiff(DEEP), "16 bits, RGB; expected 8-bit RGB"),
     "16 bit of Aperio": ("a.svs", aperio_of(DEEP, "rgb"), "16 bits, RGB; expected 8-bit RGB"),
@@ -183,13 +185,16 @@ def test_missing_tiles_are_white(tmp_path, write):
     np.testing.assert_array_equal(found, expected)
 
 
+def huge(path):
+    tiles = iter([noise(1024, 1024), *[None] * (59 * 59 - 1)])
+    tifffile.imwrite(path, tiles, shape=(60_000, 60_000, 3), dtype=np.uint8, tile=(1024, 1024), photometric="rgb",
+                     compression="deflate", metadata=None)  # fmt: skip
+    return path
+
+
 def test_a_huge_picture_without_levels_is_read_in_parts(tmp_path):
     """60,000 × 60,000 pixels, nearly all of them left out of the file."""
-    path = tmp_path / "a.tif"
-    tile = noise(1024, 1024)
-    empty = iter([tile, *[None] * (59 * 59 - 1)])
-    tifffile.imwrite(path, empty, shape=(60_000, 60_000, 3), dtype=np.uint8, tile=(1024, 1024), photometric="rgb",
-                     compression="deflate", metadata=None)  # fmt: skip
+    path, tile = huge(tmp_path / "a.tif"), noise(1024, 1024)
     with open_slide(path) as slide:
         assert (slide.width, slide.height, len(slide.levels)) == (60_000, 60_000, 1)
         np.testing.assert_array_equal(slide.read(0, 100, 200, 50, 60), tile[200:260, 100:150])
@@ -388,8 +393,9 @@ def test_without_the_extra_pyramids_are_answered_so_too(tmp_path, monkeypatch):
         generic_slide(tmp_path / "a.tif", noise(300, 200)),
         ome_slide(tmp_path / "b.ome.tif", noise(300, 200)),
         levels_file(tmp_path / "c.tif", [noise(64, 64)], compression="jpeg2000"),
+        huge(tmp_path / "d.tif"),
     ]
-    monkeypatch.setattr(opening, "has_wsi", lambda name: False)
+    monkeypatch.setattr(opening, "has_wsi", lambda *names: False)
     monkeypatch.setattr(packages.importlib, "import_module", lambda name: exec("raise ImportError(name)"))
     for path in paths:
         with pytest.raises(UserError) as caught:
@@ -404,3 +410,26 @@ def test_without_the_extra_images_are_still_read(tmp_path, no_extra):
         with open_slide(tmp_path / f"a{ending}", mpp=0.5) as slide:
             assert slide.reader == "Pillow" and slide.mpp == (0.5, 0.5)
             np.testing.assert_array_equal(slide.read(0, 0, 0, 64, 48), pixels)
+        np.testing.assert_array_equal(open_tissue(tmp_path / f"a{ending}", 3).rows(0, 48), pixels)
+
+
+def test_a_tiff_is_the_same_with_the_extra_and_without_it(tmp_path, monkeypatch):
+    pixels, grey = tissue(64, 48), noise(64, 48)[..., 0]
+    for i, compression in enumerate((None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg")):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.tif", compression=compression)
+        Image.fromarray(grey).save(tmp_path / f"grey{i}.tif", compression=compression)
+    paths = sorted(tmp_path.iterdir())
+    found = []
+    for has in (True, False):
+        monkeypatch.setattr(tissue_image, "has_wsi", lambda *names, has=has: has)
+        found.append([open_tissue(path, 1 if "grey" in path.name else 3).rows(5, 40) for path in paths])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_the_extra_a_tiff_that_that_is_too_large_to_be_decoded_whole_is_answered_so(tmp_path, no_extra):
+    path = huge(tmp_path / "a.tif")
+    for opened in (open_slide, lambda path: open_tissue(path, 3)):
+        with pytest.raises(UserError) as caught:
+            opened(path)
+        assert str(caught.value) == f"{path}: {INSTALL}"
