@@ -20,13 +20,26 @@ def wsi_package(name: str, path: Path) -> Any:
 
     path: the file that it is needed for.
     """
+    return extra_package(name, f"{path}: a whole-slide image; reading these")
+
+
+def shapely_package() -> Any:
+    """The module of polygons; `UserError` as of `extra_package`."""
+    return extra_package("shapely", "working with annotations and regions of slides")
+
+
+def extra_package(name: str, purpose: str) -> Any:
+    """A module of the extra `[wsi]`; `UserError` with the line that installs it, if it is not there.
+
+    purpose: what it is needed for, as the beginning of a sentence: "reading slides".
+    """
     try:
         module = importlib.import_module(name)
         if name == "tifffile":
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it finds odd; what matters is raised
         return module
     except (ImportError, OSError):  # OSError: the package is there, its library is not
-        raise UserError(f"{path}: a whole-slide image; reading these needs `{INSTALL}`") from None
+        raise UserError(f"{purpose} needs `{INSTALL}`") from None
 
 
 def has_wsi(*names: str) -> bool:
