@@ -8,6 +8,7 @@ OpenSlide, QuPath and tifffile read all of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
@@ -102,14 +103,12 @@ class _Writer:
         self, tif: Any, level: int, size: tuple[int, int], below: int, bands: Iterable[np.ndarray],
         smaller: _Smaller | None,
     ) -> None:  # fmt: skip
-        iterator = iter(bands)
-        first = next(iterator)
-        channels = first.shape[2:]
-        tiles = _tiles(_chained(first, iterator), size, self.tile, smaller)
+        rows = _Rows(bands, size)
+        channels = rows.first.shape[2:]
         options = self._options(level, size, below, bool(channels))
+        tiles = _tiles(rows, self.tile, smaller)
         tif.write(tiles, shape=(size[1], size[0], *channels), dtype=np.uint8, tile=(self.tile, self.tile), **options)
-        if next(tiles, None) is not None:
-            raise ValueError(f"more rows than {size[1]}")
+        rows.check_end()
 
     def _options(self, level: int, size: tuple[int, int], below: int, rgb: bool) -> dict[str, Any]:
         found: dict[str, Any] = {"photometric": "rgb" if rgb else "minisblack", "metadata": None}
@@ -178,37 +177,42 @@ def _bands(pixels: np.ndarray) -> Iterator[np.ndarray]:
     return (np.asarray(pixels[first : first + rows]) for first in range(0, len(pixels), rows))
 
 
-def _chained(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from others
+class _Rows:
+    """Bands of rows that are counted on their way, since tifffile takes no more than it needs, and misses none."""
+
+    def __init__(self, bands: Iterable[np.ndarray], size: tuple[int, int]) -> None:
+        self._bands, self.size, self._seen = iter(bands), size, 0
+        self.first = next(self._bands)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for band in itertools.chain([self.first], self._bands):
+            self._seen += len(band)
+            if band.shape[1] != self.size[0] or self._seen > self.size[1]:
+                raise ValueError(f"{self._seen} rows, {band.shape[1]} columns; expected {self.size[1]}, {self.size[0]}")
+            yield band
+
+    def check_end(self) -> None:
+        """`ValueError` if rows were missing, or are left."""
+        left = next(self._bands, None)
+        if self._seen != self.size[1] or left is not None:
+            raise ValueError(f"{self._seen} rows{' and more' if left is not None else ''}; expected {self.size[1]}")
 
 
-def _tiles(
-    bands: Iterator[np.ndarray], size: tuple[int, int], tile: int, smaller: _Smaller | None
-) -> Iterator[np.ndarray]:
+def _tiles(rows: _Rows, tile: int, smaller: _Smaller | None) -> Iterator[np.ndarray]:
     """The tiles of a level, row by row, whole ones: white where they reach beyond it."""
-    width, height = size
-    seen = 0
-    for rows in _regrouped(bands, tile):
-        if seen + len(rows) > height:
-            raise ValueError(f"more rows than {height}")
-        if rows.shape[1] != width:
-            raise ValueError(f"a band of {rows.shape[1]} columns; expected {width}")
-        seen += len(rows)
+    for band in _regrouped(rows, tile):
         if smaller is not None:
-            smaller.add(rows)
-        for left in range(0, width, tile):
-            piece = rows[:, left : left + tile]
+            smaller.add(band)
+        for left in range(0, rows.size[0], tile):
+            piece = band[:, left : left + tile]
             if piece.shape[:2] != (tile, tile):
-                whole = np.full((tile, tile, *rows.shape[2:]), 255, np.uint8)
+                whole = np.full((tile, tile, *band.shape[2:]), 255, np.uint8)
                 whole[: piece.shape[0], : piece.shape[1]] = piece
                 piece = whole
             yield np.ascontiguousarray(piece)
-    if seen != height:
-        raise ValueError(f"{seen} rows; expected {height}")
 
 
-def _regrouped(bands: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+def _regrouped(bands: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """The same rows in bands of `rows`, the last one of what is left."""
     held: list[np.ndarray] = []
     count = 0
