@@ -102,8 +102,10 @@ def box_means(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
         if down == across == 1:
             return pixels[int(rows[0]) : int(rows[-1]), int(columns[0]) : int(columns[-1])]
         return _whole_means(pixels, int(rows[0]), int(columns[0]), down, across, (len(rows) - 1, len(columns) - 1))
-    means = _means_along(_means_along(pixels.astype(np.float32), rows, 0), columns, 1)
-    return np.clip(np.rint(means), 0, 255).astype(np.uint8)
+    # First down the columns; then, turned so that the other axis comes first, along the rows.
+    lower = _means_of_rows(pixels.astype(np.float32), rows)
+    means = _means_of_rows(np.ascontiguousarray(lower.swapaxes(0, 1)), columns).swapaxes(0, 1)
+    return (means + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
 def _whole_steps(edges: np.ndarray) -> int | None:
@@ -121,13 +123,16 @@ def _whole_means(pixels: np.ndarray, top: int, left: int, down: int, across: int
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce((across, down), box))
 
 
-def _means_along(values: np.ndarray, edges: np.ndarray, axis: int) -> np.ndarray:
-    """Means over intervals along an axis, by differences of the running sum, which is linear within a pixel."""
-    values = np.moveaxis(values, axis, 0)
-    total = np.zeros((len(values) + 1, *values.shape[1:]), np.float32)
-    np.cumsum(values, axis=0, out=total[1:])
-    whole = np.minimum(edges.astype(np.int64), len(values) - 1)
-    part = (edges - whole).astype(np.float32).reshape(-1, *([1] * (values.ndim - 1)))
-    at = total[whole] + part * values[whole]
-    width = np.diff(edges).astype(np.float32).reshape(part[1:].shape)
-    return np.moveaxis((at[1:] - at[:-1]) / width, 0, axis)
+def _means_of_rows(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(k, …) float32 means over intervals of the rows (n, …) between k + 1 edges: each row by the share of it that
+    lies in an interval, for as many rows as the widest one touches."""
+    low, high = edges[:-1], edges[1:]
+    first = low.astype(np.int64)
+    out = np.zeros((len(first), *values.shape[1:]), np.float32)
+    for after in range(int((np.ceil(high) - first).max())):
+        row = first + after
+        share = (np.minimum(high, row + 1) - np.maximum(low, row)).clip(0) / (high - low)
+        picked = values[np.minimum(row, len(values) - 1)]
+        picked *= share.astype(np.float32).reshape(-1, *([1] * (values.ndim - 1)))
+        out += picked
+    return out
