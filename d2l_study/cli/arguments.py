@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,21 @@ def positive(text: str) -> int:
     return _whole(text, 1, 1_000_000)
 
 
+def not_negative(text: str) -> int:
+    """A whole number from 0 to 1,000,000."""
+    return _whole(text, 0, 1_000_000)
+
+
+def resolution(text: str) -> float:
+    """µm per pixel, from 0.01 to 100."""
+    return _number(text, 0.01, 100, "µm per pixel")
+
+
+def share(text: str) -> float:
+    """A share, from 0 to 1."""
+    return _number(text, 0, 1, "a share")
+
+
 def replicate_count(text: str) -> int:
     """A number of replicates, from 1 to `MOST_REPLICATES`."""
     return _whole(text, 1, MOST_REPLICATES)
@@ -61,4 +77,15 @@ def _whole(text: str, least: int, most: int) -> int:
         value = least - 1
     if not least <= value <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; expected a whole number from {least} to {most}")
+    return value
+
+
+def _number(text: str, least: float, most: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        comma = " (decimals are written with a point)" if "," in text else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; expected {what} from {least:g} to {most:g}{comma}")
     return value

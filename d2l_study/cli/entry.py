@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from d2l_study import __version__
-from d2l_study.cli import cleaning_commands, information_commands, study_commands, trial_commands
+from d2l_study.cli import cleaning_commands, information_commands, slide_commands, study_commands, trial_commands
 from d2l_study.command_line import Parser, os_error_text
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 from d2l_study.interruption_messages import refused_text, stopped_text
@@ -78,6 +78,7 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     cleaning_commands.add_cleaning_commands(commands)
     trial_commands.add_trial_commands(commands)
     information_commands.add_information_commands(commands)
+    slide_commands.add_slide_commands(commands)
     trial_commands.add_label(commands)
     information_commands.add_ui(commands)
     for name, text in (analysis_commands or {}).items():

@@ -18,6 +18,7 @@ from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.errors import counted, nearest
+from d2l_study.slides.physical_size import believed
 
 PARTS = ("train", "val", "test")
 """What `split` may say; in this order the parts 0, 1, 2 of a `BagCollection`."""
@@ -115,6 +116,20 @@ def normalised_splits(column: CategoricalColumn) -> CategoricalColumn:
     return CategoricalColumn.of(column.codes, [value.lower().removesuffix(".0") for value in column.values])
 
 
+def resolutions(column: CategoricalColumn, number: np.ndarray, shown: str, problems: Problems) -> np.ndarray:
+    """(n,) float64 µm per pixel that a column says, NaN where it says nothing."""
+    values, reasons = np.full(len(column.values), np.nan), {}
+    for code, text in enumerate(column.values):
+        found = None if text.lower() in NOTHING else believed(text, text)
+        if found is not None:
+            values[code] = found[0]
+        elif text.lower() not in NOTHING:
+            comma = "; decimals are written with a point" if believed(text.replace(",", "."), 1) else ""
+            reasons[code] = f"{text[:60]!r} is no resolution; expected µm per pixel, such as 0.25{comma}"
+    problems.add_values(number, column.codes, reasons, lambda code: (shown, reasons[code]))
+    return values[column.codes]
+
+
 def _classes(
     column: CategoricalColumn, number: np.ndarray, shown: str, allowed: Iterable[str], problems: Problems,
     unknown: Iterable[str] = (),
@@ -160,7 +175,7 @@ def _find_files(
     places: dict[Path, int] = {}
     place_of, reasons = np.zeros(len(column.values), np.int64), {}
     for code, text in enumerate(column.values):
-        path, reason = _find(base, text)
+        path, reason = find_file(base, text)
         if path is not None:
             place_of[code] = places.setdefault(path, len(places))
         elif text:
@@ -169,7 +184,7 @@ def _find_files(
     return list(places), place_of[column.codes]
 
 
-def _find(base: Path, text: str) -> tuple[Path | None, str]:
+def find_file(base: Path, text: str) -> tuple[Path | None, str]:
     """The file that a text of the column `path` names, or None with what is wrong."""
     if "\0" in text:
         return None, f"{text!r} is no path"

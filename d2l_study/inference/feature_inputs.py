@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.damaged_files import reading_errors
 from d2l_study.data.features import numpy_files
 from d2l_study.data.features.checks import check_encoders_alike, check_places_alike, check_vectors, describe_files
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
-from d2l_study.data.features.feature_file import FeatureFile, reading_errors, truth_of
+from d2l_study.data.features.feature_file import FeatureFile, truth_of
 from d2l_study.data.features.finding import (
     PLACE_FOLDERS,
     TRUTH_FOLDERS,

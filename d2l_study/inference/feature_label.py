@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from d2l_study.data.features.feature_file import changed_said, reading_errors
+from d2l_study.damaged_files import reading_errors
+from d2l_study.data.features.feature_file import changed_said
 from d2l_study.errors import UserError
 from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.feature_scores import BAGS, Known, PartScores, bags_are_ours, write_scores

@@ -23,8 +23,9 @@ GIVE_MPP = "its resolution in the file, or given (--slide-mpp, or a column mpp o
 SLACK = 1.01
 """A level this much coarser than a patch's pixels still counts as fine enough: a level of 4.0001 serves 4."""
 
-MOST_ENLARGED = 2.0
-"""A slide may be this much coarser than its patches; beyond that they would show what no scanner saw."""
+MOST_ENLARGED = 1.25
+"""A slide may be this much coarser than its patches, since scanners of one magnification differ so much; beyond that
+they would show what no scanner saw."""
 
 
 def slide_mpp(slide: Slide) -> tuple[float, float]:
@@ -47,7 +48,7 @@ class PatchReader:
     def __init__(self, slide: Slide, mpp: float | None, size: int) -> None:
         """mpp: µm per pixel of the patches; None for pixels of level 0 as they are.
 
-        `UserError` where mpp is given and the slide's own is not known, or is coarser than twice that.
+        `UserError` where mpp is given and the slide's own is not known, or is coarser than `MOST_ENLARGED` times that.
         """
         self.slide, self.size = slide, size
         scale = (1.0, 1.0)

@@ -174,4 +174,4 @@ def test_a_resolution_that_is_missing_or_too_coarse_is_answered_in_a_line(tmp_pa
     assert patches.side == (448, 448)
     with pytest.raises(UserError) as caught:
         PatchReader(open_slide(path, mpp=2), 0.5, 224)
-    assert "its pixels are 2 µm, too coarse for patches at 0.5 µm; expected at most 1 µm" in str(caught.value)
+    assert "its pixels are 2 µm, too coarse for patches at 0.5 µm; expected at most 0.625 µm" in str(caught.value)

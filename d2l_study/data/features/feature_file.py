@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.errors import UserError, first_line, listed
+from d2l_study.errors import UserError, listed
 
 PIECE = 8 * 2**20
 """Bytes of vectors that are read at a time."""
@@ -128,18 +127,3 @@ def changed_said(file: FeatureFile, read: int) -> str:
 def not_finite_said(strange: int, count: int, first: int) -> str:
     """That `strange` of `count` vectors are no numbers, the first of them in row `first`."""
     return f"{strange:,} of {count:,} vectors hold NaN or infinity, the first of them row {first} (from 0)"
-
-
-@contextmanager
-def reading_errors(path: Path, what: str = "as features") -> Iterator[None]:
-    """Says what a library says of a file that is damaged, cut short or not there."""
-    try:
-        yield
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # h5py, zipfile, numpy and torch raise their own, OSError, ValueError, EOFError …
-        raise UserError(f"{path}: cannot be read {what}: {first_line(error)}") from None

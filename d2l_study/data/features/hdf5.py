@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.damaged_files import open_hdf5, reading_errors
 from d2l_study.data.features.feature_file import (
     LEVEL_0,
     MICRONS,
     TOP_LEFT,
     Tiles,
-    reading_errors,
     shape_of,
 )
 from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
 from d2l_study.errors import UserError, listed
+from d2l_study.slides.tile_attributes import level0_side, number, text
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -32,7 +33,7 @@ class Hdf5File(NamedArraysFile):
     features: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
-        with reading_errors(self.path), opened(self.path) as file:
+        with reading_errors(self.path), open_hdf5(self.path) as file:
             dataset = file[self.features]
             if (offsets := _stored_rows(self.path, dataset, self.count, self.width)) is not None:
                 yield from self._direct(offsets)
@@ -65,35 +66,21 @@ class Hdf5File(NamedArraysFile):
             yield first, buffers[k % 2][: min(rows, self.count - first)]
 
     def load(self, name: str) -> np.ndarray:
-        with opened(self.path) as file:
+        with open_hdf5(self.path) as file:
             return file[name][()]
-
-
-def opened(path: Path) -> Any:
-    """The file for reading; locks only where the file system has them."""
-    import h5py
-
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        text = str(error)
-        if "truncated file" in text:
-            size = path.stat().st_size
-            raise UserError(f"{path}: cut short: {size:,} bytes are here, the file says that it has more") from None
-        raise
 
 
 def describe(path: Path, truth: str | None = None) -> Hdf5File:
     """What an HDF5 file holds. truth: the dataset that labels each instance, where the user names one. `UserError` for
     a file without vectors of tiles."""
-    with reading_errors(path), opened(path) as file:
+    with reading_errors(path), open_hdf5(path) as file:
         import h5py
 
         names = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
         found, coords = first_known(names, FEATURES), first_known(names, PLACES)
         if not found:
             raise UserError(_without_features(path, names, coords, file))
-        kind = _text(file.attrs.get("feat_type", "tile"))
+        kind = text(file.attrs.get("feat_type", "tile"))
         if kind != "tile":
             raise UserError(f"{path}: feat_type is {kind!r}: one vector for a whole {kind}; the vectors of its tiles "
                             "are needed")  # fmt: skip
@@ -109,7 +96,7 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
             _check_rows(path, labels, file[labels].shape, count)
         attributes = {**file.attrs, **(file[coords].attrs if coords else {})}
         extractor = next(
-            (_text(place.attrs[key]) for place in (dataset, file) for key in ("encoder", "extractor")
+            (text(place.attrs[key]) for place in (dataset, file) for key in ("encoder", "extractor")
              if key in place.attrs), "",
         )  # fmt: skip
         tiles = _tiles(attributes)
@@ -119,7 +106,7 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
 
 def tiles_of(path: Path) -> Tiles:
     """What an HDF5 file with places, and perhaps nothing else, says of the tiles."""
-    with reading_errors(path), opened(path) as file:
+    with reading_errors(path), open_hdf5(path) as file:
         attributes = dict(file.attrs)
         for name in (name for name in PLACES if name in file):
             attributes |= file[name].attrs
@@ -144,30 +131,19 @@ def _check_rows(path: Path, name: str, shape: tuple[int, ...], count: int) -> No
 
 def _tiles(attributes: dict[str, Any]) -> Tiles:
     """Of the attributes of TRIDENT (level-0 pixels), CLAM's (the same, of a level of the pyramid) or STAMP's (µm)."""
-    if _text(attributes.get("unit", "")) in ("um", "µm") or "tile_size_um" in attributes:
-        side, pixels = _number(attributes, "tile_size_um"), _number(attributes, "tile_size_px")
+    if text(attributes.get("unit", "")) in ("um", "µm") or "tile_size_um" in attributes:
+        side, pixels = number(attributes, "tile_size_um"), number(attributes, "tile_size_px")
         scale = "" if math.isnan(side) else f"{side:g} µm" + ("" if math.isnan(pixels) else f" of {pixels:g} px")
         return Tiles(MICRONS, TOP_LEFT, side, scale)
-    size, magnification = _number(attributes, "patch_size"), _number(attributes, "target_magnification")
-    side = _number(attributes, "patch_size_level0")
+    size, magnification = number(attributes, "patch_size"), number(attributes, "target_magnification")
+    side = level0_side(attributes)[0]
     if not math.isnan(magnification) and not math.isnan(size):
         return Tiles(LEVEL_0, TOP_LEFT, side, f"{size:g} px at {magnification:g}×")
     if "patch_level" in attributes and not math.isnan(size):
-        down = np.ravel(attributes.get("downsample", np.nan))
-        factor = float(down[0]) if down.size and down.dtype.kind in "iuf" else math.nan
-        return Tiles(LEVEL_0, TOP_LEFT, size * factor, f"{size:g} px at level {attributes['patch_level']}")
+        return Tiles(LEVEL_0, TOP_LEFT, side, f"{size:g} px at level {attributes['patch_level']}")
     if not math.isnan(side):
         return Tiles(LEVEL_0, TOP_LEFT, side)
     return Tiles()
-
-
-def _number(attributes: dict[str, Any], name: str) -> float:
-    value = np.ravel(attributes.get(name, np.nan))
-    return float(value[0]) if value.size == 1 and value.dtype.kind in "iuf" else math.nan
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _stored_rows(path: Path, dataset: Any, count: int, width: int) -> np.ndarray | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors, truth_of
+from d2l_study.damaged_files import reading_errors
+from d2l_study.data.features.feature_file import FeatureFile, places_of, truth_of
 from d2l_study.errors import UserError, listed, nearest
 
 FEATURES = ("features", "feats")

@@ -11,7 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from d2l_study.data.features.feature_file import reading_errors, shape_of
+from d2l_study.damaged_files import reading_errors
+from d2l_study.data.features.feature_file import shape_of
 from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
 from d2l_study.errors import UserError, listed, nearest
 

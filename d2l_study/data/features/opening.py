@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.damaged_files import open_hdf5, reading_errors
 from d2l_study.data.features import hdf5, numpy_files, torch_file
-from d2l_study.data.features.feature_file import FeatureFile, places_of, reading_errors
+from d2l_study.data.features.feature_file import FeatureFile, places_of
 from d2l_study.data.features.named_arrays import PLACES
 from d2l_study.errors import UserError, listed
 
@@ -60,7 +61,7 @@ def load_values(path: Path, names: Sequence[str]) -> np.ndarray:
     if kind == "npz":
         return numpy_files.load_array(path, _chosen(path, numpy_files.member_names(path), names))
     if kind == "hdf5":
-        with reading_errors(path, "as HDF5"), hdf5.opened(path) as file:
+        with reading_errors(path, "as HDF5"), open_hdf5(path) as file:
             return np.asarray(file[_chosen(path, list(file), names)][()])
     return torch_file.load_values(path, names)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.features import hdf5, numpy_files
-from d2l_study.data.features.feature_file import FeatureFile, reading_errors, truth_of
+from d2l_study.damaged_files import open_hdf5, reading_errors
+from d2l_study.data.features import numpy_files
+from d2l_study.data.features.feature_file import FeatureFile, truth_of
 from d2l_study.data.features.opening import ENDINGS, kind_of, open_features
 from d2l_study.data.manifest_checks import MOST_FOLDS
 from d2l_study.data.manifest_problems import Problems
@@ -44,14 +45,14 @@ def is_single_file(path: Path) -> bool:
 def _names(path: Path) -> list[str]:
     if kind_of(path) == "npz":
         return numpy_files.member_names(path)
-    with reading_errors(path, "as HDF5"), hdf5.opened(path) as file:
+    with reading_errors(path, "as HDF5"), open_hdf5(path) as file:
         return list(file)
 
 
 def _array(path: Path, name: str) -> np.ndarray:
     if kind_of(path) == "npz":
         return numpy_files.load_array(path, name)
-    with reading_errors(path, "as HDF5"), hdf5.opened(path) as file:
+    with reading_errors(path, "as HDF5"), open_hdf5(path) as file:
         return np.asarray(file[name][()])
 
 

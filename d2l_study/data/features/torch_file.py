@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.damaged_files import reading_errors
 from d2l_study.data.features.feature_file import (
     CENTRE,
     LEVEL_0,
     Tiles,
     places_of,
-    reading_errors,
     shape_of,
 )
 from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
