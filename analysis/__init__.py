@@ -5,6 +5,7 @@
     rows = analysis.load("vat_quick", tracking_uri="http://127.0.0.1:5000")   # from MLflow alone
     rows = analysis.load("rows.parquet")               # from an exported file
     analysis.table(rows, "instance_auc")               # shows itself in a notebook; .text("latex"), .frame()
+    analysis.image_table(rows)                         # metrics of instances, with intervals over images
     analysis.compare(rows, {"method": "none"})         # paired tests; .frame() has the p-values
     analysis.figure(rows, "roc")                       # a matplotlib Figure; kinds as of the command
     rows = analysis.load("vat_quick", labels={"none": "Attention MIL"})   # names for print
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from analysis.statistics.intervals import mean_interval, paired_difference
     from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
     from analysis.tables.comparison import compare
+    from analysis.tables.image_table import image_table
     from analysis.tables.study_table import render, table
 
 _LAZY = {
@@ -37,6 +39,7 @@ _LAZY = {
     "compare": "tables.comparison",
     "delong_test": "statistics.delong",
     "figure": "figures.figure",
+    "image_table": "tables.image_table",
     "mean_interval": "statistics.intervals",
     "paired_difference": "statistics.intervals",
     "pooled_rows": "cells.out_of_fold",
@@ -56,6 +59,6 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "cluster_bootstrap", "compare", "corrected_t", "delong_test", "figure", "holm", "load", "load_predictions",
-    "mean_interval", "paired_difference", "paired_t", "pooled_rows", "render", "table", "wilcoxon",
+    "cluster_bootstrap", "compare", "corrected_t", "delong_test", "figure", "holm", "image_table", "load",
+    "load_predictions", "mean_interval", "paired_difference", "paired_t", "pooled_rows", "render", "table", "wilcoxon",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from analysis.rows.exported_files import export
 from analysis.rows.loading import load
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
-from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX
+from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX, IMAGES
 from d2l_study.command_line import os_error_text
 from d2l_study.errors import UnreadableError, UserError, damage_shown
 from d2l_study.interruption_messages import stopped_text
@@ -65,7 +65,14 @@ def _tables(arguments: argparse.Namespace) -> None:
     from analysis.tables.study_table import table
 
     format, path = _format_and_path(arguments)
+    if arguments.intervals == IMAGES:
+        _check_image_options(arguments)
     rows = _load(arguments)
+    if arguments.intervals == IMAGES:
+        from analysis.tables.image_table import image_table
+
+        _print_or_write(image_table(rows, metric_names(arguments.metric)), format, path)
+        return
     made = table(
         rows, metric_names(arguments.metric), row_key=arguments.rows, column_key=arguments.columns,
         panel_key=_panel(arguments),
@@ -75,6 +82,17 @@ def _tables(arguments: argparse.Namespace) -> None:
     if arguments.published and not made.published:
         raise UserError(f"--published: no published figures of {', '.join(made.layout.datasets)} are kept")
     _print_or_write(made, format, path)
+
+
+def _check_image_options(arguments: argparse.Namespace) -> None:
+    """UserError for an option that a table with intervals over images does not have."""
+    given = {
+        "--rows": arguments.rows != "method", "--columns": arguments.columns != AUTO,
+        "--panel": arguments.panel != AUTO, "--test-train-ratio": arguments.test_train_ratio is not None,
+        "--published": arguments.published, "--no-pooled": arguments.no_pooled,
+    }  # fmt: skip
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise UserError(f"{wrong[0]}: not beside --intervals images, whose table is of methods against metrics")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

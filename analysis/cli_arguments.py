@@ -11,7 +11,7 @@ from typing import NoReturn
 from analysis.figures.options import KINDS, SCALES
 from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
-from analysis.tables.options import AUTO, FORMATS, TESTS
+from analysis.tables.options import AUTO, FORMATS, INTERVALS, TESTS
 from d2l_study.command_line import Parser
 from d2l_study.errors import UserError, nearest
 
@@ -105,6 +105,11 @@ def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
     tables.add_argument(
         "--no-pooled", action="store_true", help="without the pooled out-of-fold figures of studies with folds"
     )
+    tables.add_argument(
+        "--intervals", choices=INTERVALS, default="replicates",
+        help="what they are over; images: metrics of the instances of given bags, with a bootstrap of the test images "
+        "(default: replicates)",
+    )  # fmt: skip
     _add_output(tables)
 
     compared = command(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from d2l_study.learning import metrics
+from d2l_study.learning import localisation, metrics
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -35,20 +35,22 @@ def make_folds(
     train_bags: int | None = None,
     older: bool = False,
     data: str = "no data",
+    tiles: bool = False,
 ) -> StudyFolder:
     """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
 
     partition: `given folds` have the same bags in every repeat; of a `given split` the first part of `folds` is the
     test part of all `folds` × `repeats` replicates. folds_key: what data.folds says, where the folds are the user's;
     train_bags: data.num_bags; older: without the columns that runs did not have before partitions were recorded;
-    data: tells two data sets of the same settings apart, as their checksum does.
+    data: tells two data sets of the same settings apart, as their checksum does; tiles: patches are 4 by 4 tiles of a
+    grid, whose places and metrics runs keep.
 
     Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
     """
     folder = StudyFolder(LocalStorage(root), name)
     rng = np.random.default_rng(seed if data == "no data" else [seed, *data.encode()])
     label = np.arange(images) % 2
-    patches = [rng.integers(0, 2, rng.integers(3, 13)) * y for y in label]
+    patches = [rng.integers(0, 2, 16 if tiles else rng.integers(3, 13)) * y for y in label]
     plan: list[dict[str, Any]] = []
     for method in (*methods, *(("oracle",) if oracle else ())):
         stage = "oracle" if method == "oracle" else "teacher"
@@ -90,6 +92,9 @@ def make_folds(
             if not older:
                 row |= {"partition": partition, "fold_count": None if partition == "given split" else folds,
                         "test_set": f"t{'-'.join(map(str, sorted(test)))}"}  # fmt: skip
+            if tiles:
+                predictions, of_places = _on_tiles(predictions, threshold=0.5)
+                row |= of_places
             if entry["stage"] == "oracle":
                 row = {k: v for k, v in row.items() if not k.startswith("bag_")}
             out = io.BytesIO()
@@ -117,3 +122,24 @@ def _within(frame: pd.DataFrame) -> float:
     areas = [metrics.auc(own["label"].to_numpy(int), own["logit"].to_numpy(float))
              for _, own in frame.groupby("bag_index") if own["label"].nunique() == 2]  # fmt: skip
     return float(np.mean(areas)) if areas else float("nan")
+
+
+def _on_tiles(predictions: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The predictions with the places of the instances, and the columns of a row that need them."""
+    instance = predictions["level"] == "instance"
+    tile = predictions["index"] % 100
+    placed = predictions.assign(
+        image=predictions["bag_index"].where(instance), x=(tile % 4 * 64.0).where(instance),
+        y=(tile // 4 * 64.0).where(instance),
+    )  # fmt: skip
+    own = placed[instance]
+    label, logit = own["label"].to_numpy(int), own["logit"].to_numpy(float)
+    image, called = own["image"].to_numpy(int), logit > threshold
+    maps = localisation.tile_maps(image, own[["x", "y"]].to_numpy())
+    assert maps is not None
+    return placed, {
+        "instance_threshold": threshold, "instance_dice_tuned": localisation.dice(label, called),
+        "instance_dice_within_tuned": localisation.mean_by_image(localisation.image_dice, label, called, image),
+        "instance_ap_within": localisation.mean_by_image(localisation.image_average_precision, label, logit, image),
+        "instance_froc": localisation.froc(localisation.find_detections(maps, label, logit)),
+    }  # fmt: skip

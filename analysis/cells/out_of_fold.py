@@ -50,22 +50,34 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
         partition = partitions.get(str(config), DRAWN)
         if partition.fold_count is None:
             continue
-        for repeat, runs in group.groupby("repeat"):
-            if lacking := sorted(set(range(partition.fold_count)) - {int(fold) for fold in runs["fold"]}):
-                left_out.append(f"{method}, repeat {int(repeat)} (lacks fold {listed(lacking, 5)})")
-                continue
+        whole, lacking = whole_repeats(group, partition.fold_count)
+        left_out += [f"{method}, {text}" for text in lacking]
+        for repeat, runs in whole.items():
             parts = [run_predictions(folders[str(study)], str(config), int(r), split="test") for r in runs["replicate"]]
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
             tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
             ranked_by_validation = first["stage"] in stages.WITHOUT_PROBABILITY
             found.append({
                 **{name: first.get(name) for name in kept}, "method": method, "status": "done", "cause": None,
-                "replicate": int(repeat), "repeat": int(repeat), "fold": math.nan, "test_set": " ".join(tested),
+                "replicate": repeat, "repeat": repeat, "fold": math.nan, "test_set": " ".join(tested),
                 **pooled_metrics(pd.concat(parts), probabilities=not ranked_by_validation),
             })  # fmt: skip
     frame = pd.DataFrame(found, columns=None if found else rows.columns)
     frame.attrs = {**rows.attrs, NOT_POOLED: list(dict.fromkeys(left_out))}
     return frame
+
+
+def whole_repeats(done: pandas.DataFrame, folds: int) -> tuple[dict[int, pandas.DataFrame], list[str]]:
+    """Of the finished runs of one configuration those of each repeat that has all its folds, and what the other
+    repeats lack, in words."""
+    found: dict[int, pandas.DataFrame] = {}
+    left_out = []
+    for repeat, runs in done.groupby("repeat"):
+        if lacking := sorted(set(range(folds)) - {int(fold) for fold in runs["fold"]}):
+            left_out.append(f"repeat {int(repeat)} (lacks fold {listed(lacking, 5)})")
+        else:
+            found[int(repeat)] = runs
+    return found, left_out
 
 
 def pooled_metrics(predictions: pandas.DataFrame, *, probabilities: bool = True) -> dict[str, float]:

@@ -9,6 +9,7 @@ for each arm and task the configuration that validation chose (`cells.model_sele
 from __future__ import annotations
 
 import datetime
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,9 @@ NAME = "report.html"
 SUFFIXES = (".html",)
 SHOWN_WHOLE_UP_TO = 60
 """Configurations that are all shown; of more, those that validation chose."""
+
+MOST_DRAWN = 1_000_000
+"""Test instances of all runs up to which images are drawn for a report: under a minute."""
 
 
 def write_report(rows: pandas.DataFrame, out: str | Path, *, root: str = "runs", uri: str | None = None) -> Path:
@@ -75,6 +79,7 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
         _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
         Section("Tables", _table_pieces(tables, reduced)),
         Section("Comparisons", _comparison_pieces(shown, compared)),
+        Section("Instances in the test images", _image_pieces(shown, root) if tables else []),
         Section("Figures", figure_section.study_figures(rows, shown, folder) if tables else []),
         Section("Best trials by validation", sections.best_trials(rows, pages)),
         Section("Score maps of tissue", figure_section.score_maps(rows, folder)),
@@ -157,6 +162,25 @@ def _pooled(rows: pandas.DataFrame) -> pandas.DataFrame | None:
         return pooled_rows(rows)
     except UserError:
         return None
+
+
+def _image_pieces(rows: pandas.DataFrame, root: str) -> list[str]:
+    """The metrics of instances with intervals over images, where bags are given and predictions are there."""
+    from analysis.cells.layout import has_given_bags
+    from analysis.tables.html import html_fragment
+    from analysis.tables.image_table import image_table
+
+    if not rows.attrs.get(FOLDERS) or not has_given_bags(rows):
+        return []
+    if "test_instances" in rows and rows["test_instances"].sum() > MOST_DRAWN:
+        where = "" if root == "runs" else f" --root {shlex.quote(root)}"
+        command = f"python -m analysis tables {rows.attrs['study']} --intervals images{where}"
+        return [html.paragraph(html.Text(f"Too many for a report: {html.code(command).html}"), "note")]
+    try:
+        made = image_table(rows)
+    except UserError:
+        return []
+    return [html_fragment(made.sheet())] if made.found else []
 
 
 def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:

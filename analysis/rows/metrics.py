@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _IN_UNIT_INTERVAL = {
     "auc": "AUC", "ap": "average precision", "accuracy": "accuracy", "precision": "precision",
-    "recall": "recall", "f1": "F1", "sensitivity": "sensitivity", "specificity": "specificity",
+    "recall": "recall", "f1": "F1", "sensitivity": "sensitivity", "specificity": "specificity", "dice": "Dice",
+    "froc": "FROC",
 }  # fmt: skip
 _LOWER_IS_BETTER = {
     "nll": "negative log likelihood", "brier": "Brier score", "ece": "calibration error", "loss": "loss",
@@ -28,6 +29,9 @@ _OTHER_WORDS = {
 LEVELS = ("bag", "instance")
 BAG_METRICS = ("bag_accuracy", "bag_precision", "bag_recall", "bag_f1", "bag_auc")
 """Of the tables of colon and breast at the level of bags, in the order of Ilse et al. 2018."""
+
+PLACE_METRICS = ("instance_ap", "instance_ap_within", "instance_dice_within_tuned", "instance_froc")
+"""Of the same tables at the level of instances, behind the AUCs."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ def level_of(name: str) -> str:
 
 def histology_metrics(rows: pandas.DataFrame) -> list[str]:
     """The metrics of the tables of colon and breast that the rows have: of the bags accuracy, precision, recall and
-    F1 at 0.5 and the AUC; of the instances the AUCs (pooled, within images) and the average precision."""
+    F1 at 0.5 and the AUC; of the instances the AUCs and average precisions (pooled, within images), Dice and FROC."""
     known = metrics_of(rows)
     held = [name for name in known if rows[name].notna().any()]
     instance = [name for name in held if name.startswith("instance_") and "auc" in name.split("_")]
-    return [name for name in (*BAG_METRICS, *instance, "instance_ap") if name in held]
+    return [name for name in (*BAG_METRICS, *instance, *PLACE_METRICS) if name in held]

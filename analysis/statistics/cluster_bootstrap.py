@@ -1,4 +1,4 @@
-"""The instance AUC of two models with the images as the units: a bootstrap that draws whole images.
+"""Instance metrics of one model or two with the images as the units: a bootstrap that draws whole images.
 
 Patches of one image share stain, tissue and patient, so their number says little of how much is known; tests that
 count patches (DeLong's at the level of instances) are far too sure. Here images are drawn with replacement, each with
@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.statistics.weighted_metrics import SortedScores, WeightedMetric
+
 RESAMPLES = 1999
 
 
 @dataclass(frozen=True)
 class ClusterBootstrap:
-    """AUC of the first minus AUC of the second model, or the first alone, with a percentile interval."""
+    """A metric of the first minus that of the second model, or the first alone, with a percentile interval."""
 
     first: float
     second: float
@@ -33,7 +35,7 @@ class ClusterBootstrap:
     clusters: int
     instances: int
     resamples: int
-    """Those in which both classes occurred."""
+    """Those in which the metric was defined, as an AUC is where both classes occurred."""
 
     @property
     def smallest_p(self) -> float:
@@ -64,52 +66,42 @@ def cluster_bootstrap(
     if not np.isin(label, (0, 1)).all():
         raise ValueError("labels must be 0 or 1; leave unknown ones out")
     names, position = np.unique(cluster, return_inverse=True)
-    sorted_models = [_Sorted.of(label, scores, position) for scores in models]
-    once = np.ones(len(names))
-    points = [one.auc(once) for one in sorted_models]
+    areas = [SortedScores.of(label, scores, position).auc for scores in models]
+    return bootstrap_clusters(areas[0], areas[1] if second is not None else None, len(names), len(label),
+                              resamples=resamples, confidence=confidence, seed=seed)  # fmt: skip
+
+
+def bootstrap_clusters(
+    first: WeightedMetric,
+    second: WeightedMetric | None,
+    clusters: int,
+    instances: int,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> ClusterBootstrap:
+    """Bootstrap the difference of two models' values of a metric by cluster, or one model's value without `second`.
+
+    clusters, instances: how many there are. A resample in which a model has no value is left out.
+    """
+    models = [first] if second is None else [first, second]
+    once = np.ones(clusters)
+    points = [model(once) for model in models]
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
-        weight = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
-        areas = [one.auc(weight) for one in sorted_models]
-        if not math.isnan(areas[0]):
-            drawn.append(areas[0] - areas[1] if second is not None else areas[0])
+        weight = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters).astype(np.float64)
+        found = [model(weight) for model in models]
+        if not any(map(math.isnan, found)):
+            drawn.append(found[0] - found[1] if second is not None else found[0])
     values = np.asarray(drawn)
     estimate = points[0] - points[1] if second is not None else points[0]
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    lower, upper = np.quantile(values, tails) if len(values) and len(names) > 1 else (math.nan, math.nan)
+    lower, upper = np.quantile(values, tails) if len(values) and clusters > 1 else (math.nan, math.nan)
     p = math.nan
-    if second is not None and len(values) and len(names) > 1:
+    if second is not None and len(values) and clusters > 1:
         side = min(int(np.sum(values <= 0)), int(np.sum(values >= 0)))
         p = min(1.0, 2 * (side + 1) / (len(values) + 1))
     return ClusterBootstrap(points[0], points[1] if second is not None else math.nan, estimate, float(lower),
-                            float(upper), p, len(names), len(label), len(values))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Sorted:
-    """Scores in ascending order, once, so that a resample costs no sort: it only weighs the instances."""
-
-    positive: np.ndarray
-    cluster: np.ndarray
-    ties: np.ndarray
-    """(instances,) the number of the score among the distinct ones."""
-
-    @classmethod
-    def of(cls, label: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> _Sorted:
-        order = np.argsort(scores, kind="stable")
-        in_order = scores[order]
-        ties = np.concatenate([[0], np.cumsum(np.diff(in_order) != 0)]) if len(order) else np.empty(0, int)
-        return cls(label[order] == 1, cluster[order], ties)
-
-    def auc(self, weight: np.ndarray) -> float:
-        """The AUC with each instance counted as often as its cluster was drawn; NaN if a class is missing."""
-        own = weight[self.cluster]
-        count = int(self.ties[-1]) + 1 if len(self.ties) else 0
-        positive = np.bincount(self.ties[self.positive], own[self.positive], count)
-        negative = np.bincount(self.ties[~self.positive], own[~self.positive], count)
-        pairs = positive.sum() * negative.sum()
-        if pairs == 0:
-            return math.nan
-        below = np.cumsum(negative) - negative / 2
-        return float(positive @ below / pairs)
+                            float(upper), p, clusters, instances, len(values))  # fmt: skip

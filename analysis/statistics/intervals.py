@@ -52,6 +52,7 @@ Kind = Literal[
     "no spread",
     "not estimable",
     "as published",
+    "image bootstrap",
 ]
 
 

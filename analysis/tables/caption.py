@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
 from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
@@ -43,8 +43,7 @@ def caption(
         sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
     else:
         sentences.append("Nothing was chosen on test data.")
-    if any("tuned" in metric.name.split("_") for metric in layout.metrics):
-        sentences.append("Tuned: at a threshold set on validation bags, without instance labels.")
+    sentences += metric_meanings([metric.name for metric in layout.metrics])
     sentences += _marks(layout, cells, best, tested)
     found = list(compared)
     if found:
@@ -91,6 +90,22 @@ def _what(layout: Layout, bounds: bool) -> str:
         return f"{where} {shown}; {count} planned per cell."
     title = layout.metric.title[:1].upper() + layout.metric.title[1:]
     return f"{title}{where}: mean {shown}; {count} planned per cell."
+
+
+def metric_meanings(names: Sequence[str]) -> list[str]:
+    """Sentences on what the names of metrics do not tell."""
+    words = [set(name.split("_")) for name in names]
+    found = []
+    if any("tuned" in one for one in words):
+        found.append("Tuned: at a threshold set on validation bags, without instance labels.")
+    if any({"dice", "within"} <= one for one in words):
+        found.append("Dice within images: the mean over images that hold a positive.")
+    if any("froc" in one for one in words):
+        found.append(
+            "FROC: mean sensitivity to lesions (connected positive tiles) at ¼, ½, 1, 2, 4 and 8 false positives an "
+            "image."
+        )
+    return found
 
 
 def _has_intervals(layout: Layout) -> bool:

@@ -11,6 +11,7 @@ from analysis.cells.comparisons import Comparisons, compare_cells
 from analysis.cells.layout import METRICS, default_columns, default_panel
 from analysis.rows import stages
 from analysis.rows.csv_text import to_csv
+from analysis.statistics.weighted_metrics import WEIGHTED_METRICS
 from analysis.tables.comparison_sheet import comparison_sheet
 from analysis.tables.formatted import FormattedTable
 from analysis.tables.options import AUTO, TESTS
@@ -20,7 +21,8 @@ from d2l_study.errors import UserError, listed, nearest
 if TYPE_CHECKING:
     import pandas
 
-METRIC_OF_TEST = {"delong": "bag_auc", "clusters": "instance_auc"}
+METRICS_OF_TEST = {"delong": ("bag_auc",), "clusters": tuple(WEIGHTED_METRICS)}
+"""Those that a test of two models can be about; the first by default."""
 
 
 class Comparison(Comparisons, FormattedTable):
@@ -74,7 +76,8 @@ def compare(
 
     baseline: values of keys that name it, by default {"method": "none"}; where several configurations answer to it, a
         method is compared with the one that agrees with it in every key that both labels name
-    metric: by default as in `table`; of `delong` it is bag_auc, of `clusters` instance_auc
+    metric: by default as in `table`; of `delong` it is bag_auc, of `clusters` instance_auc or another one that is
+        resampled by image (`WEIGHTED_METRICS`)
     test: one of `TESTS`; delong and clusters read the stored predictions
     test_train_ratio: of folds; by default that of the bags that the runs tested and trained on
     replicates: of delong and clusters, only these
@@ -84,10 +87,12 @@ def compare(
         raise UserError(f"--test {test}: not known{nearest(test, TESTS)} (tests: {', '.join(TESTS)})")
     if replicates is not None:
         _check_replicates(rows, test, replicates)
-    own = METRIC_OF_TEST.get(test)
-    if own is not None and metric not in (None, own, [own]):
-        raise UserError(f"--test {test}: is about {own}, found --metric {metric}")
-    metric = own or metric
+    own = METRICS_OF_TEST.get(test)
+    if own is not None:
+        metric = own[0] if metric is None else metric
+        for name in [metric] if isinstance(metric, str) else metric:
+            if name not in own:
+                raise UserError(f"--test {test}: is about {listed(own)}, found --metric {name}")
     if isinstance(metric, list | tuple) and len(metric) == 1:
         metric = metric[0]
     columns = column_key

@@ -9,6 +9,9 @@ FORMATS = ("markdown", "csv", "latex", "html", "parquet")
 FORMAT_OF_SUFFIX = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".html": "html", ".parquet": "parquet"}
 TESTS = ("paired", "delong", "clusters")
 """Of a comparison (`cells.comparisons`)."""
+IMAGES = "images"
+INTERVALS = ("replicates", IMAGES)
+"""What the intervals of a table are over (`cells.image_intervals`)."""
 AUTO = "auto"
 """The axis that the kind of study asks for."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from analysis.cells.best import BestComparison, is_tied
@@ -73,10 +73,7 @@ class _SheetMaker:
 
     def _panel(self, panel: Label) -> Panel:
         columns = self.layout.columns_of(panel)
-        groups = [
-            Group(heading, [self._line(panel, row, columns) for row in rows])
-            for heading, rows in _grouped(self.layout.rows_of(panel))
-        ]
+        groups = grouped_by_stage(self.layout.rows_of(panel), lambda row: self._line(panel, row, columns))
         several = len(groups) > 1
         if self.content.pooled is not None:
             groups += self._pooled(panel, columns)
@@ -158,9 +155,10 @@ def _count(cell: Cell) -> str:
     return f"({runs} runs)" if cell.averages_repeats else f"({runs})"
 
 
-def _grouped(rows: list[Label]) -> list[tuple[str, list[Label]]]:
-    """The rows under the headings of their stages; one group without a heading if there is only one."""
-    groups: dict[str, list[Label]] = {}
+def grouped_by_stage(rows: list[Label], line: Callable[[Label], Line]) -> list[Group]:
+    """The lines of the rows under the headings of their stages; one group without a heading if there is only one."""
+    groups: dict[str, list[Line]] = {}
     for row in rows:
-        groups.setdefault(stages.group_heading(row.stage), []).append(row)
-    return [*groups.items()] if len(groups) > 1 else [("", rows)]
+        groups.setdefault(stages.group_heading(row.stage), []).append(line(row))
+    several = len(groups) > 1
+    return [Group(heading if several else "", lines) for heading, lines in groups.items()] or [Group("", [])]

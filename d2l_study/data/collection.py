@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from d2l_study.data.pool import Bags, Pool
+from d2l_study.data.pool import Bags, Pool, Replicate
 
 TRAIN, VAL, TEST = 0, 1, 2
 """Parts of a split that the user has fixed (`BagCollection.part`)."""
@@ -86,3 +86,13 @@ class PatchCollection(BagCollection):
         mean, square = self.sums[bags.instance].mean(axis=0)
         std = np.sqrt(np.maximum(square - mean**2, 0.0))
         return mean, np.where(std > 1e-6, std, 1.0)
+
+
+def tested_places(replicate: Replicate) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where the test instances of a fold stand: image (n,) and xy (n, 2), as of a `BagCollection`; None for bags that
+    are drawn, or if no instance has a place."""
+    if not isinstance(replicate.pool, BagCollection) or not len(replicate.test.number):
+        return None
+    positions, _ = replicate.pool.bags.select(replicate.test.number)
+    xy = replicate.pool.xy[positions]
+    return None if np.isnan(xy).all() else (replicate.pool.image[positions], xy)

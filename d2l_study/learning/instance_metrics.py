@@ -7,50 +7,74 @@ import math
 
 import numpy as np
 
-from d2l_study.data.pool import UNKNOWN, Bags, Replicate
+from d2l_study.data.collection import tested_places
+from d2l_study.data.pool import UNKNOWN, Replicate
 from d2l_study.learning import metrics
+from d2l_study.learning.localisation import (
+    dice,
+    find_detections,
+    froc,
+    image_average_precision,
+    image_dice,
+    mean_by_image,
+    tile_maps,
+)
 from d2l_study.learning.prediction import bag_metrics
 from d2l_study.learning.thresholds import tuned_metrics
 
 
 def instance_metrics(replicate: Replicate, logit: np.ndarray, threshold: float) -> dict[str, float]:
-    """The metrics of the test instances whose truth is known: `instance_auc`, `_ap`, `_nll`, …, and those at the
-    threshold (`tuned_metrics`).
+    """The metrics of the test instances whose truth is known: `instance_auc`, `_ap`, `_nll`, …, with those of
+    `ranking_metrics` and `threshold_metrics`.
 
-    logit: (test instances,). Where instances stand in images (`Bags.number`) also `instance_auc_within`, see
-    `within_auc`; and for each further truth, by its name, `instance_auc_NAME`, `instance_ap_NAME` and
-    `instance_auc_within_NAME`.
+    logit: (test instances,)
     """
     singles = replicate.test_instances
     known = singles.label != UNKNOWN
     found = bag_metrics(singles.label[known], logit[known], "instance")
-    found |= tuned_metrics(singles.label[known], logit[known], threshold)
+    found |= threshold_metrics(replicate, logit, threshold)
     return found | ranking_metrics(replicate, logit)
 
 
-def ranking_metrics(replicate: Replicate, score: np.ndarray) -> dict[str, float]:
-    """The part of `instance_metrics` that needs no probabilities: areas and average precisions, for any real scores."""
+def threshold_metrics(replicate: Replicate, score: np.ndarray, threshold: float) -> dict[str, float]:
+    """The metrics of calling positive what scores above a threshold (`tuned_metrics`), all NaN if that is.
+
+    score: (test instances,), any real numbers. Where instances stand in images (`Bags.number`) also
+    `instance_dice_tuned` over all of them, and `instance_dice_within_tuned`, the mean over images that hold a positive.
+    """
     singles = replicate.test_instances
+    known = singles.label != UNKNOWN
+    truth, score = singles.label[known], score[known]
+    found = tuned_metrics(truth, score, threshold)
+    if not len(singles.number):
+        return found
+    if math.isnan(threshold):
+        return found | {"instance_dice_tuned": math.nan, "instance_dice_within_tuned": math.nan}
+    called = score > threshold
+    within = mean_by_image(image_dice, truth, called, singles.number[known])
+    return found | {"instance_dice_tuned": dice(truth, called), "instance_dice_within_tuned": within}
+
+
+def ranking_metrics(replicate: Replicate, score: np.ndarray) -> dict[str, float]:
+    """The part of `instance_metrics` that needs no probabilities and no threshold, for any real scores.
+
+    score: (test instances,). `instance_auc` and `instance_ap` are over all of them. Where instances stand in images
+    there are also `instance_auc_within` and `instance_ap_within`, the means over the images that hold both classes,
+    which gain nothing from telling images apart; where they are tiles of grids, `instance_froc` (`localisation`).
+    For each further truth, by its name, the same with `_NAME` behind: `instance_auc_NAME`, `instance_auc_within_NAME`.
+    """
+    singles = replicate.test_instances
+    places = tested_places(replicate)
+    maps = None if places is None else tile_maps(*places)
     found: dict[str, float] = {}
     for suffix, truth in {"": singles.label, **{f"_{name}": t for name, t in replicate.test_truths.items()}}.items():
         known = truth != UNKNOWN
         found[f"instance_auc{suffix}"] = metrics.auc(truth[known], score[known])
         found[f"instance_ap{suffix}"] = metrics.average_precision(truth[known], score[known])
         if len(singles.number):
-            found[f"instance_auc_within{suffix}"] = within_auc(singles, truth, score)
+            mine = truth[known], score[known], singles.number[known]
+            found[f"instance_auc_within{suffix}"] = mean_by_image(metrics.auc, *mine)
+            found[f"instance_ap_within{suffix}"] = mean_by_image(image_average_precision, *mine)
+        if maps is not None:
+            found[f"instance_froc{suffix}"] = froc(find_detections(maps, truth, score))
     return found
-
-
-def within_auc(singles: Bags, truth: np.ndarray, score: np.ndarray) -> float:
-    """The mean over images of the AUC among the instances of one image, of those that hold both classes.
-
-    singles: bags of one with the `number` of the image that each stands in; truth: (instances,), −1 unknown. Unlike
-    the pooled AUC it gains nothing from telling images apart. NaN if no image holds both classes.
-    """
-    known = truth != UNKNOWN
-    areas = []
-    for image in np.unique(singles.number[known]):
-        mine = known & (singles.number == image)
-        if len(np.unique(truth[mine])) == 2:
-            areas.append(metrics.auc(truth[mine], score[mine]))
-    return float(np.mean(areas)) if areas else math.nan

@@ -20,12 +20,12 @@ from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.evaluation import Metrics
-from d2l_study.learning.instance_metrics import ranking_metrics
+from d2l_study.learning.instance_metrics import ranking_metrics, threshold_metrics
 from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student import SoftLabels, fit_to_soft_labels
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.thresholds import label_free_threshold, tuned_metrics
+from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.training_result import FittedStudent
 from d2l_study.models import MilModel, Params
 from d2l_study.models.pooling import attention_weights
@@ -110,11 +110,9 @@ def attention_reference(
     assert terms.attention is not None
     raw, logit = terms.attention.cpu().numpy(), terms.logit.cpu().numpy()
     val, test, single = np.split(inverse, np.cumsum([len(bags.instance) for bags in sets])[:-1])
-    label = replicate.test_instances.label
-    known = label != UNKNOWN
     found: Metrics = {
         **ranking_metrics(replicate, raw[single]),
-        **tuned_metrics(label[known], raw[single][known], label_free_threshold(raw[val], replicate.val)),
+        **threshold_metrics(replicate, raw[single], label_free_threshold(raw[val], replicate.val)),
         **_in_bags(replicate.test, raw[test], logit[test]),
     }
     return FittedStudent(

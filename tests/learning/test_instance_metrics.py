@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from d2l_study.data.pool import Bags
-from d2l_study.learning.instance_metrics import (
-    instance_metrics,
-    within_auc,
-)
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.pool import Bags, Replicate
+from d2l_study.data.streams import Streams
+from d2l_study.learning.instance_metrics import instance_metrics, ranking_metrics
+from d2l_study.learning.localisation import find_detections, froc, tile_maps
 from d2l_study.learning.undefined_metrics import UndefinedMetricWarning, undefined_metrics, warn_of_undefined
 
 
@@ -55,7 +55,24 @@ def test_within_images_the_level_of_an_image_counts_for_nothing(scored):
     found = instance_metrics(replicate, logit, 0.0)["instance_auc_within"]
     assert found == pytest.approx(np.mean(areas))
     shifted = logit + 10.0 * singles.number
-    assert within_auc(singles, singles.label, shifted) == pytest.approx(found)
+    assert ranking_metrics(replicate, shifted)["instance_auc_within"] == pytest.approx(found)
+
+
+def test_within_images_average_precision_and_dice_are_means_over_images(scored):
+    replicate, logit = scored
+    singles = replicate.test_instances
+    found = instance_metrics(replicate, logit, 0.3)
+    precision, overlap = [], []
+    for image in (70, 71, 72, 74):
+        mine = (singles.number == image) & (singles.label >= 0)
+        if image != 72:  # one class only
+            precision.append(average_precision_score(singles.label[mine], logit[mine]))
+        overlap.append(f1_score(singles.label[mine], logit[mine] > 0.3))
+    assert found["instance_ap_within"] == pytest.approx(np.mean(precision))
+    assert found["instance_dice_within_tuned"] == pytest.approx(np.mean(overlap))
+    assert found["instance_dice_tuned"] == pytest.approx(found["instance_f1_tuned"])
+    without = instance_metrics(replicate, logit, math.nan)
+    assert math.isnan(without["instance_dice_tuned"]) and math.isnan(without["instance_dice_within_tuned"])
 
 
 def test_further_truths_have_metrics_of_their_own(scored):
@@ -87,4 +104,46 @@ def test_a_part_of_one_class_is_said_with_its_fold(scored):
 def test_drawn_bags_have_no_figures_within_images(make_replicate):
     replicate = make_replicate()
     found = instance_metrics(replicate, np.zeros(60), 0.0)
-    assert "instance_auc_within" not in found and found["instance_auc"] == 0.5
+    of_images = [name for name in found if "within" in name or "dice" in name or "froc" in name]
+    assert not of_images and found["instance_auc"] == 0.5
+
+
+@pytest.fixture
+def on_places():
+    """Makes a fold of a collection of four images, of which 2 and 0 are tested, from the places of their instances."""
+
+    def make(xy):
+        count = len(xy)
+        rng = np.random.default_rng(0)
+        bags = Bags(np.linspace(0, count, 5).astype(int), np.arange(count), np.array([1, 0, 1, 0], np.int8),
+                    rng.integers(-1, 2, count).astype(np.int8), number=np.arange(4))  # fmt: skip
+        pool = BagCollection(
+            name="made", instances=np.zeros((count, 3), np.float32), classes=np.zeros(count, np.int64), checksum="c",
+            bags=bags, names=tuple("abcd"), group=np.arange(4), group_names=tuple("abcd"), xy=xy,
+            image=np.repeat(np.arange(4), count // 4),
+        )  # fmt: skip
+        test = bags.subset([2, 0])
+        wide = rng.integers(0, 2, len(test.instance)).astype(np.int8)
+        return Replicate(0, pool, bags.subset([1]), bags.subset([3]), test, test.singles(), np.zeros(3), np.ones(3),
+                         Streams("made", 1, 0), test_truths={"wide": wide})  # fmt: skip
+
+    return make
+
+
+def test_tiles_on_a_grid_have_froc_by_the_places_of_the_tested_images(on_places):
+    rng = np.random.default_rng(1)
+    xy = np.stack([np.tile(np.arange(20) % 5, 4), np.tile(np.arange(20) // 5, 4)], 1) * 64.0
+    xy = np.concatenate([part[rng.permutation(20)] for part in np.split(xy, 4)])  # each image has another order
+    replicate, score = on_places(xy), rng.normal(size=40)
+    found = ranking_metrics(replicate, score)
+    assert {"instance_froc", "instance_froc_wide", "instance_ap_within_wide"} <= found.keys()
+    maps = tile_maps(np.repeat([2, 0], 20), np.concatenate([xy[40:60], xy[:20]]))
+    assert found["instance_froc"] == froc(find_detections(maps, replicate.test_instances.label, score))
+    assert found["instance_froc_wide"] == froc(find_detections(maps, replicate.test_truths["wide"], score))
+
+
+def test_nuclei_and_instances_without_places_have_no_froc(on_places):
+    places = np.random.default_rng(2).uniform(0, 500, (80, 2))
+    for xy in (places, np.full((80, 2), np.nan), np.where(np.arange(80)[:, None] == 45, np.nan, places)):
+        found = ranking_metrics(on_places(xy), np.arange(40.0))
+        assert "instance_auc_within" in found and not [name for name in found if "froc" in name]

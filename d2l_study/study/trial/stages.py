@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from d2l_study.data import DATASETS, Replicate
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import BagCollection, tested_places
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
@@ -225,7 +225,8 @@ def _network(request: TrialRequest, problem: Replicate) -> MilModel:
 
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
     """The file of predictions: every logit with its label. Columns: replicate, stage, split, level (bag, instance),
-    bag_index, index (of an instance, into the pool), label, seen_label, logit, and label_NAME for further truths.
+    bag_index, index (of an instance, into the pool), label, seen_label, logit; of test instances also
+    label_NAME for further truths and, where they have places, image (its number in the data set), x and y.
 
     label: the true one, before label noise; results are measured by it. seen_label: the one of a bag that training and
     selection saw; it alone may set a threshold or a temperature. It is null for instances, whose labels nobody sees. An
@@ -258,10 +259,22 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
                 "label": pa.array(label, mask=label < 0),
                 "seen_label": pa.array(bags.label, mask=bags.label < 0 if bag else np.ones(count, bool)),
                 "logit": pa.array(result.logits[split, level].astype(np.float32)),
-                **({f"label_{name}": pa.array(truth, mask=truth < 0) for name, truth in problem.test_truths.items()}
-                   if (split, level) == ("test", "instance") else {}),
+                **(_of_test_instances(problem) if (split, level) == ("test", "instance") else {}),
             })
         )  # fmt: skip
     out = io.BytesIO()
     pq.write_table(pa.concat_tables(tables, promote_options="permissive"), out, compression="zstd")
     return out.getvalue()
+
+
+def _of_test_instances(problem: Replicate) -> dict[str, Any]:
+    """The columns that only the predictions of test instances have: further truths, and where instances stand."""
+    import pyarrow as pa
+
+    found = {f"label_{name}": pa.array(truth, mask=truth < 0) for name, truth in problem.test_truths.items()}
+    places = tested_places(problem)
+    if places is not None:
+        image, xy = places
+        found["image"] = pa.array(image.astype(np.int32))
+        found |= {name: pa.array(xy[:, i].astype(np.float32), mask=np.isnan(xy[:, i])) for i, name in enumerate("xy")}
+    return found

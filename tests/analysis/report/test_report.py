@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from make_folds import make_folds
 from make_study import make_study
 
 import analysis
@@ -256,3 +257,16 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
     pieces = score_maps(rows, folder)
     assert asked == [("t2", None), ("s1", "t1"), ("c1", None), ("p1", None)]
     assert [word in piece for word, piece in zip(("vat", "none → s", "cam", "peak"), pieces, strict=True)] == [True] * 4
+
+
+def test_instances_are_shown_with_intervals_over_images_where_there_are_not_too_many(tmp_path, monkeypatch):
+    make_folds(tmp_path, "tiled", images=20, folds=3, repeats=1, tiles=True)
+    rows = analysis.load("tiled", tmp_path)
+    text = make_report(rows)
+    assert "Instances in the test images" in text and "bootstrap samples of whole images" in text and "FROC" in text
+    monkeypatch.setattr("analysis.report.report.MOST_DRAWN", 100)
+    few = make_report(rows.assign(test_instances=20), root=str(tmp_path))
+    assert f"tables tiled --intervals images --root {tmp_path}" in few and "bootstrap samples of whole" not in few
+    make_folds(tmp_path, "older", images=20, folds=3, repeats=1, data="other")
+    older = make_report(analysis.load("older", tmp_path))
+    assert "bootstrap samples of whole images" in older and "FROC" not in older

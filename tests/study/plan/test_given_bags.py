@@ -67,6 +67,10 @@ def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_the
             instances = frame[(frame["split"] == "test") & (frame["level"] == "instance")]
             assert np.array_equal(instances["bag_index"], pool.bags.bag_of[instances["index"]])
             assert set(instances["bag_index"]) == set(bags["bag_index"])
+            np.testing.assert_allclose(instances[["x", "y"]], pool.xy[instances["index"]], rtol=1e-6)
+            assert np.array_equal(instances["image"], pool.image[instances["index"]]) and bags["x"].isna().all()
+            assert {"instance_ap_within", "instance_dice_tuned", "instance_dice_within_tuned"} <= row.keys()
+            assert "instance_froc" not in row  # nuclei lie on no grid
             if stage == teacher and number < 3:
                 tested += bags["bag_index"].tolist()
     assert len(sets) == 4 and all(len(bags) == 1 for bags in sets.values())  # one name for the same bags, and no other

@@ -1,0 +1,130 @@
+"""Metrics of instances with intervals over images: what is drawn, what the table says, what it refuses."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from make_folds import make_folds
+from make_study import make_study
+from sklearn.metrics import average_precision_score
+
+import analysis
+from analysis.cells.image_intervals import RESAMPLES
+from analysis.cli import main
+from analysis.rows.exported_files import export
+from analysis.statistics.weighted_metrics import WEIGHTED_METRICS
+from analysis.tables.comparison import compare
+from analysis.tables.image_table import image_table
+from analysis.tables.study_table import table
+from d2l_study.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_folds(root, "tiled", images=30, folds=3, repeats=2, tiles=True, oracle=True, data="a")
+    make_folds(root, "split", images=24, folds=3, repeats=1, partition="given split", tiles=True, data="b")
+    make_folds(root, "lacking", images=30, folds=3, repeats=2, tiles=True, failed=((0, 4),), data="c")
+    make_folds(root, "older", images=30, folds=3, repeats=1, data="d")
+    return root
+
+
+def of(frame, method, metric):
+    (row,) = frame[(frame["row"] == method) & (frame["metric"] == metric)].to_dict("records")
+    return row
+
+
+def test_all_images_of_a_repeat_are_drawn_with_the_runs_of_their_folds(root):
+    frame = image_table(analysis.load("tiled", root)).frame()
+    assert set(frame["metric"]) == set(WEIGHTED_METRICS) and set(frame["row"]) == {"none", "vat", "oracle †"}
+    assert (frame["images"] == 30).all() and (frame["tested"] == 2).all() and (frame["instances"] == 480).all()
+    assert ((frame["lower"] <= frame["value"]) & (frame["value"] <= frame["upper"])).all()
+
+    scores = analysis.load_predictions("tiled", root, method="vat", split="test", level="instance")
+    values = np.full((2, 30), np.nan)
+    for (replicate, bag), own in scores.groupby(["replicate", "bag_index"]):
+        if own["label"].nunique() == 2:
+            values[replicate // 3, bag] = average_precision_score(own["label"].to_numpy(int), own["logit"])
+    found = of(frame, "vat", "instance_ap_within")
+    assert found["value"] == pytest.approx(np.nanmean(values, axis=1).mean())
+    draws = np.random.default_rng(0)
+    chosen = [draws.integers(0, 30, 30) for _ in range(RESAMPLES)]
+    means = [np.nanmean(values[:, one], axis=1).mean() for one in chosen]
+    assert (found["lower"], found["upper"]) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+
+
+def test_of_a_given_split_each_replicate_is_by_itself(root):
+    rows = analysis.load("split", root)
+    frame = image_table(rows, "instance_froc").frame()
+    assert (frame["images"] == 8).all() and (frame["tested"] == 3).all()
+    done = rows[rows["method"] == "none"]
+    assert of(frame, "none", "instance_froc")["value"] == pytest.approx(done["instance_froc"].mean())
+
+
+def test_the_table_has_a_panel_for_each_kind_and_says_what_was_drawn(root):
+    text = image_table(analysis.load("tiled", root)).text()
+    assert "all test instances" in text and "by image" in text and "FROC" in text
+    said = " ".join(text.split())
+    assert f"{RESAMPLES} bootstrap samples of whole images, of 30;" in said and "Means over 2 repeats" in said
+    assert "FROC: mean sensitivity to lesions" in said and "hold a positive" in said
+    assert "Left out: none, repeat 1 (lacks fold 1)." in " ".join(
+        image_table(analysis.load("lacking", root)).text().split()
+    )
+
+
+def test_runs_of_an_earlier_version_have_what_their_predictions_hold(root):
+    """Their rows have no metric of places, and their predictions no places and no threshold."""
+    rows = analysis.load("older", root)
+    found = set(image_table(rows).frame()["metric"])
+    assert found == {"instance_auc", "instance_ap", "instance_auc_within", "instance_ap_within"}
+    with pytest.raises(UserError, match="no run of study 'older' has instance_froc: it needs the places of tiles"):
+        image_table(rows, ["instance_froc"])
+    shown = table(rows).text()
+    assert "FROC" not in shown and "Dice" not in shown
+
+
+def test_rows_with_and_without_the_new_metrics_share_a_table(root):
+    shown = table(analysis.load(["older", "tiled"], root), ["instance_auc", "instance_froc"]).text()
+    (line,) = [line for line in shown.splitlines() if line.startswith("| none (study=older)")]
+    assert line.rstrip(" |").endswith("undefined") or line.rstrip(" |").endswith("–")
+
+
+def test_the_table_of_a_study_shows_localisation_beside_the_auc(root):
+    text = table(analysis.load("tiled", root)).text()
+    for head in ("AUC within images", "average precision within images", "Dice within images tuned", "FROC"):
+        assert head in text
+
+
+def test_two_models_are_compared_by_any_of_these_metrics(root):
+    rows = analysis.load("tiled", root)
+    made = compare(rows, metric="instance_froc", test="clusters", replicates=[0])
+    (line,) = made.frame().to_dict("records")
+    values = rows[rows["replicate"] == 0].set_index("method")["instance_froc"]
+    assert line["mean"] == pytest.approx(values["vat"]) and line["baseline_mean"] == pytest.approx(values["none"])
+    assert line["units"] == "10 images, 160 instances"
+    several = compare(rows, metric=["instance_auc", "instance_dice_tuned"], test="clusters", replicates=[1, 2]).frame()
+    assert len(several) == 4 and set(several["metric"]) == {"instance_auc", "instance_dice_tuned"}
+    for metric, test in (("bag_auc", "clusters"), ("instance_froc", "delong")):
+        with pytest.raises(UserError, match=rf"--test {test}: is about .*, found --metric {metric}"):
+            compare(rows, metric=metric, test=test)
+
+
+def test_what_a_table_over_images_cannot_do_is_said(root, tmp_path, capsys):
+    at = ["tables", "tiled", "--root", str(root), "--intervals", "images"]
+    for words in (["--rows", "pooling"], ["--columns", "pooling"], ["--panel", "none"], ["--published"]):
+        assert main([*at, *words]) == 2
+        assert f"error: {words[0]}: not beside --intervals images" in capsys.readouterr().err
+    assert main([*at, "--metric", "instance_frog"]) == 2
+    assert "did you mean 'instance_froc'" in capsys.readouterr().err
+    assert main([*at, "--metric", "instance_froc", "--format", "csv"]) == 0
+    assert len(pd.read_csv(io.StringIO(capsys.readouterr().out))) == 3
+    export(analysis.load("tiled", root), tmp_path / "rows.csv")
+    assert main(["tables", str(tmp_path / "rows.csv"), "--intervals", "images"]) == 2
+    assert "predictions are in a study's folder" in capsys.readouterr().err
+    make_study(tmp_path, num_bags=(20,), bag_sizes=(10,), replicates=2, with_predictions=True)
+    assert main(["tables", "made", "--root", str(tmp_path), "--intervals", "images"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --intervals images: ") and "Traceback" not in said
