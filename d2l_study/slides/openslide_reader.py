@@ -52,7 +52,8 @@ class OpenSlideReader(Slide):
             self._open: Any = openslide.OpenSlide(self.path)
         with self._in_words():
             self._open.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
-            self.properties = dict(self._open.properties)
+            said = self._open.properties
+            self.properties = {name: value for name in said if (value := said.get(name)) is not None}
             sizes = self._open.level_dimensions
             self._steps = tuple(float(step) for step in self._open.level_downsamples)
         self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "")

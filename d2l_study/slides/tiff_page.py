@@ -60,11 +60,7 @@ class TiffPage:
             self._tile = page.tilewidth, page.tilelength
         else:
             self._tile = page.imagewidth, min(page.imagelength, page.rowsperstrip)
-        if self._tile[0] * self._tile[1] > MOST_PIXELS:
-            raise UserError(
-                f"{path}: strips or tiles of {self._tile[0]}×{self._tile[1]} pixels; at most {MOST_PIXELS:,} are "
-                "decoded at once (save it in smaller tiles)"
-            )
+        check_part(path, *self._tile)
         self._across, self._down = -(-self.width // self._tile[0]), -(-self.height // self._tile[1])
         self._planes = self.channels if page.planarconfig == _SEPARATE else 1
         self._places, self._sizes = page.dataoffsets, page.databytecounts
@@ -121,6 +117,15 @@ class TiffPage:
                 whole[: found.shape[0], : found.shape[1]] = found
                 return whole
             return found
+
+
+def check_part(path: Path, width: int, height: int) -> None:
+    """`UserError` if tiles or strips of that size are too large to be decoded at once."""
+    if width * height > MOST_PIXELS:
+        raise UserError(
+            f"{path}: strips or tiles of {width}×{height} pixels; at most {MOST_PIXELS:,} are decoded at once (save it "
+            "in smaller tiles)"
+        )
 
 
 def check_segments(path: Path, page: Any, size: int) -> None:

@@ -23,7 +23,7 @@ from d2l_study.slides.physical_size import (
 )
 from d2l_study.slides.segment_cache import SegmentCache
 from d2l_study.slides.slide import CACHE_BYTES, Level, Slide, beyond_is_white
-from d2l_study.slides.tiff_page import PlacedFile, TiffPage, check_segments
+from d2l_study.slides.tiff_page import PlacedFile, TiffPage, check_part, check_segments
 
 EXPECTED = "8-bit RGB (a brightfield slide)"
 
@@ -173,6 +173,8 @@ def check_pages(path: Path) -> None:
         check_colours(path, max(pages, key=lambda page: page.imagewidth * page.imagelength))
         for page in pages:
             check_segments(path, page, path.stat().st_size)
+            if page.is_tiled:  # OpenSlide ends the process where a tile needs more memory than there is
+                check_part(path, page.tilewidth, page.tilelength)
 
 
 def _resolution(tif: Any, page: Any) -> tuple[tuple[float, float] | None, str]:
