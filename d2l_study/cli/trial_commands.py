@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number
+from d2l_study.cli.arguments import (
+    add_command,
+    add_root,
+    not_negative,
+    positive,
+    replicate_number,
+    resolution,
+    share,
+)
 
 
 def add_trial_commands(commands: Any) -> None:
@@ -38,9 +46,29 @@ def add_label(commands: Any) -> None:
                        help="pixels between patches in a large image; default: a quarter of a patch")  # fmt: skip
     label.add_argument("--data", metavar="DIR",
                        help="folder of the model's data set, for true instances; default: as trained")  # fmt: skip
+    _add_slide_arguments(label)
     label.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
     label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
     add_root(label)
+
+
+def _add_slide_arguments(label: argparse.ArgumentParser) -> None:
+    """The arguments of `label` that are about whole-slide images."""
+    slides = label.add_argument_group("whole-slide images")
+    slides.add_argument("--mpp", type=resolution, metavar="X",
+                        help="µm per pixel of the model's patches; default: as it was trained")  # fmt: skip
+    slides.add_argument("--slide-mpp", type=resolution, metavar="X",
+                        help="µm per pixel of the slides themselves, instead of what they say")  # fmt: skip
+    slides.add_argument("--overlap", type=not_negative, metavar="N", help="pixels that neighbouring tiles share")
+    slides.add_argument("--no-tissue", action="store_true", help="label all tiles, not those of tissue only")
+    slides.add_argument("--formats", metavar="LIST",
+                        help="of parquet,h5,geojson,regions,map,overlay; default: all but h5")  # fmt: skip
+    slides.add_argument("--truth", metavar="FILE|DIR",
+                        help="annotations named as the slides: QuPath GeoJSON, ASAP XML, masks")  # fmt: skip
+    slides.add_argument("--positive", action="append", metavar="CLASS",
+                        help="the annotation class that is positive; may be repeated")  # fmt: skip
+    slides.add_argument("--coverage", type=share, metavar="SHARE",
+                        help="share of a tile to be annotated for it to be positive; default: 0.5")  # fmt: skip
 
 
 def _trial(arguments: argparse.Namespace) -> int:
@@ -60,5 +88,7 @@ def _label(arguments: argparse.Namespace) -> int:
 
     return run_label(LabelOptions(
         arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
-        arguments.replicate, arguments.tracking_uri,
+        arguments.replicate, arguments.tracking_uri, arguments.mpp, arguments.slide_mpp, arguments.overlap,
+        not arguments.no_tissue, arguments.formats, arguments.truth, tuple(arguments.positive or ()),
+        arguments.coverage,
     ))  # fmt: skip

@@ -11,11 +11,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from d2l_study.inference.sliding_window import Grid
+from d2l_study.slides.score_map import ScoreMap
 
 VIRIDIS = (
     "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26",
@@ -126,6 +129,58 @@ def overlay_picture(
     return out.getvalue()
 
 
+def slide_overlay(
+    thumbnail: np.ndarray, size: tuple[int, int], found: ScoreMap, threshold: float | None, title: str
+) -> bytes:
+    """A PNG of a slide: its thumbnail, and beside it the map of its tiles over it, with the bar of the probability.
+
+    thumbnail: (h, w, 3) uint8; size: (width, height) of the slide in level-0 pixels; found: the map of scores, NaN
+    where there is no tile; threshold: the logit above which a tile is predicted positive.
+    """
+    from PIL import Image, ImageDraw
+
+    high, wide = thumbnail.shape[:2]
+    unit = max(1.0, max(high, wide) / LETTERS)
+    margin, gap, head = round(MARGIN * unit), round(GAP * unit), round((HEAD + LINE + 6) * unit)
+    logits = _tiles_at(found, size, (wide, high))
+    tile = np.isfinite(logits)
+    blended = np.where(tile[..., None], blend(thumbnail, np.where(tile, logits, 0)), thumbnail)
+    lined = False
+    if threshold is not None:
+        edge = border(np.where(tile, logits, -np.inf) > threshold)
+        blended[edge] = ABOVE
+        lined = bool(edge.any())
+    legend = round(LEGEND * unit) if lined else 0
+    full = (2 * margin + 2 * (wide + gap) + round(BAR * unit), margin + head + high + margin + legend)
+    canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
+    pen = _Pen(ImageDraw.Draw(canvas), 1.0, 27, unit)
+    pen.text(margin, margin - 2 * unit, title, 16)
+    top, left = margin + head, margin
+    for name, pixels in (("slide", thumbnail), ("score of tiles", blended)):
+        picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((wide * SHARP, high * SHARP))
+        canvas.paste(picture, (left * SHARP, top * SHARP))
+        pen.text(left, top - (LINE + 5) * unit, name, 14)
+        left += wide + gap
+    _colour_bar(pen, canvas, left, top, high)
+    if legend:
+        _legend(pen, top + high + legend / 2 + 4 * unit, None, "", "", lined)
+    out = io.BytesIO()
+    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _tiles_at(found: ScoreMap, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32 logits of the tiles at the pixels of a picture of the whole slide, (w, h) of `shape`."""
+    index = []
+    for axis in (0, 1):
+        place = (np.arange(shape[axis]) + 0.5) * size[axis] / shape[axis]
+        at = np.floor((place - found.origin[axis]) / found.step[axis]).astype(np.int64)
+        index.append(at.clip(0, found.values.shape[1 - axis] - 1))
+    score = found.values[index[1][:, None], index[0][None, :]].astype(np.float64)
+    score = np.clip(score, 1e-7, 1 - 1e-7)
+    return np.log(score / (1 - score)).astype(np.float32)
+
+
 def map_at(panel: Panel, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
     """A map's logits at the pixels of a picture of the whole image, (shape[1], shape[0]) float32.
 
@@ -183,9 +238,7 @@ class _Pen:
         self, x: float, y: float, text: str, size: int, colour: tuple[int, ...] = INK, anchor: str = "la"
     ) -> float:
         """Returns its width."""
-        from PIL import ImageFont
-
-        font = ImageFont.load_default(size * self.unit * SHARP)
+        font = _font(round(size * self.unit * SHARP, 3))
         self.draw.text((x * SHARP, y * SHARP), text, fill=colour, font=font, anchor=anchor)
         return font.getlength(text) / SHARP
 
@@ -201,6 +254,15 @@ class _Pen:
         else:
             self.circle(x, y, self.dot + 1, fill=WHITE)
             self.circle(x, y, self.dot, fill=INK)
+
+
+@lru_cache(maxsize=16)
+def _font(size: float) -> Any:
+    """DejaVu Sans, which comes with matplotlib: names of images have letters that Pillow's own font lacks."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def _counted(places: Places | None, positive: str, negative: str) -> str:

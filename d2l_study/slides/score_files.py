@@ -132,8 +132,8 @@ def write_score_hdf5(
 ) -> int:
     """Write the scores of one slide as HDF5, block by block; returns how many. The file appears whole or not at all.
 
-    tiles: the attributes of `coords` that say what the tiles are, those of `tile_file.tile_attributes` or of a file of
-    TRIDENT. Places are rounded to whole level-0 pixels, as TRIDENT's are.
+    tiles: the attributes of `coords` that say what the tiles are, by TRIDENT's names (`patch_size`,
+    `patch_size_level0`, `target_magnification` …). Places are rounded to whole level-0 pixels, as TRIDENT's are.
     """
     import h5py
 

@@ -43,9 +43,9 @@ def score_map(blocks: Iterable[TileScores], size: tuple[int, int], side: Side, s
     """The map of the scores of a slide's tiles.
 
     size: (width, height) of the slide; side: of a tile; step: between neighbouring tiles, less than the side where
-    they overlap; all in level-0 pixels. Pixels lie so that the first tile has its centre in the middle of one, to a
-    level-0 pixel. A tile counts for the pixel that its centre lies in; if several do, because a tool began a new grid
-    for every piece of tissue, the pixel has their mean. `UserError` for a map of more than `MOST_PIXELS`.
+    they overlap; all in level-0 pixels. Pixels lie so that the first tile has its centre in the middle of one. A tile
+    counts for the pixel that its centre lies in; if several do, because a tool began a new grid for every piece of
+    tissue, the pixel has their mean. `UserError` for a map of more than `MOST_PIXELS`.
     """
     sides, steps = both_sides(side), both_sides(step)
     some = (tiles for tiles in blocks if len(tiles))
@@ -70,8 +70,7 @@ def score_map(blocks: Iterable[TileScores], size: tuple[int, int], side: Side, s
 def _origin(centre: np.ndarray, step: np.ndarray) -> np.ndarray:
     """Where a grid of pixels begins, less than a step before the slide, with the centre in the middle of a pixel."""
     phase = np.remainder(centre - step / 2, step)
-    # A place that was rounded to a whole pixel is that of a grid which begins at the slide's corner.
-    aligned = np.minimum(phase, step - phase) <= np.minimum(1, step / 8)
+    aligned = np.isclose(phase, 0, atol=1e-6) | np.isclose(phase, step, atol=1e-6)
     return np.where(aligned, 0.0, phase - step)
 
 

@@ -50,26 +50,21 @@ def write_tiles(out: Path, tiles: SlideTiles, about: Mapping[str, Any]) -> Path:
     """
     import h5py
 
+    assert tiles.mpp is not None and tiles.slide_mpp is not None
     path = tile_path(out, tiles.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    attributes = {**tile_attributes(out, tiles), ABOUT: json.dumps(about, sort_keys=True)}
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        coords = file.create_dataset("coords", data=np.asarray(tiles.xy, np.int64).reshape(-1, 2), maxshape=(None, 2))
-        coords.attrs.update(attributes)
-    return path
-
-
-def tile_attributes(out: Path, tiles: SlideTiles) -> dict[str, Any]:
-    """What files of coordinates say of the tiles of a slide whose resolution is known. out: the folder that they are
-    written to, which TRIDENT names too."""
-    assert tiles.mpp is not None and tiles.slide_mpp is not None
-    return {
+    attributes = {
         "patch_size": tiles.size, "patch_size_level0": round(sum(tiles.side) / 2),
         "level0_magnification": magnification(sum(tiles.slide_mpp) / 2),
         "target_magnification": magnification(tiles.mpp), "overlap": tiles.overlap, "name": tiles.name,
         "savetodir": str(out), "level0_width": tiles.width, "level0_height": tiles.height,
         "level0_mpp": np.array(tiles.slide_mpp), "target_mpp": tiles.mpp, "patch_size_level0_xy": np.array(tiles.side),
+        ABOUT: json.dumps(about, sort_keys=True),
     }  # fmt: skip
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        coords = file.create_dataset("coords", data=np.asarray(tiles.xy, np.int64).reshape(-1, 2), maxshape=(None, 2))
+        coords.attrs.update(attributes)
+    return path
 
 
 def read_tiles(path: Path) -> SlideTiles:

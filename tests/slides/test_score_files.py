@@ -10,8 +10,6 @@ import pytest
 from d2l_study.data.features import hdf5
 from d2l_study.slides import score_files
 from d2l_study.slides.score_files import METADATA, TileScores, write_score_hdf5, write_score_table
-from d2l_study.slides.tile_file import read_tiles, tile_attributes
-from d2l_study.slides.tiles import SlideTiles
 
 TRIDENT = {
     "patch_size": 224, "patch_size_level0": 448, "level0_magnification": 40, "target_magnification": 20, "overlap": 0,
@@ -69,15 +67,6 @@ def test_hdf5_is_a_file_of_tridents_layout_with_scores(tmp_path, size):
         assert json.loads(file.attrs[METADATA]) == ABOUT
     said = hdf5.tiles_of(tmp_path / "s.h5")
     assert (said.side, said.scale, said.anchor) == (448, "224 px at 20×", "top-left")
-
-
-def test_scores_of_tiles_are_read_as_a_file_of_tiles(tmp_path):
-    given = tiles(30)
-    cut = SlideTiles("S-001", given.xy, 224, (447.3, 447.5), 0, 0.5, (0.2504, 0.2503), 9000, 7000)
-    write_score_hdf5(tmp_path / "s.h5", [given], tile_attributes(tmp_path, cut), ABOUT)
-    found = read_tiles(tmp_path / "s.h5")
-    np.testing.assert_array_equal(found.xy, cut.xy)
-    assert (found.name, found.size, found.side, found.mpp) == ("S-001", 224, (447.3, 447.5), 0.5)
 
 
 def test_a_slide_without_tiles_makes_files_without_rows(tmp_path):

@@ -18,8 +18,11 @@ from d2l_study.inference.image_labelling import MAP, label_images, plan_images, 
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown
+from d2l_study.inference.slide_label import SlideOptions
+from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.label_slides import Annotations, run_label_slides, split_slides
 from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
@@ -40,10 +43,26 @@ class LabelOptions:
     data: str | None = None
     replicate: int | None = None
     tracking_uri: str | None = None
+    mpp: float | None = None
+    slide_mpp: float | None = None
+    overlap: int | None = None
+    tissue: bool = True
+    formats: str | None = None
+    truth: str | None = None
+    positive: tuple[str, ...] = ()
+    coverage: float | None = None
+
+    def of_slides(self) -> list[str]:
+        """The options given that only slides have."""
+        given = {"--mpp": self.mpp, "--slide-mpp": self.slide_mpp, "--overlap": self.overlap,
+                 "--no-tissue": None if self.tissue else True, "--formats": self.formats, "--truth": self.truth,
+                 "--positive": self.positive or None, "--coverage": self.coverage}  # fmt: skip
+        return [name for name, value in given.items() if value is not None]
 
 
 def run_label(options: LabelOptions) -> int:
-    """Label the inputs, and print what was made. Returns the exit code: 0, or 130 if it was interrupted.
+    """Label the inputs, and print what was made. Returns the exit code: 0, 1 if a slide could not be labelled, or 130
+    if it was interrupted.
 
     `UserError` for what is wrong with the options, the model or the inputs.
     """
@@ -58,11 +77,15 @@ def run_label(options: LabelOptions) -> int:
     progress = LabelProgress(stdout(), "vectors" if of_vectors else "patches")
     try:
         if of_vectors:
-            if options.stride is not None:
-                raise UserError("--stride: this model labels feature vectors; no image is there to slide it over")
-            label_vectors(selected, options.inputs, out, options.root, options.data, progress)
+            idle = [name for name in options.of_slides() if name not in ("--formats", "--slide-mpp")]
+            for name in [*["--stride"] * (options.stride is not None), *idle]:
+                raise UserError(f"{name}: this model labels feature vectors; no image is there to slide it over")
+            formats = () if options.formats is None else formats_of(options.formats)
+            label_vectors(
+                selected, options.inputs, out, options.root, options.data, progress, formats, options.slide_mpp
+            )
         else:
-            _label_images_and_patches(options, selected, out, progress)
+            return _label_slides_images_and_patches(options, selected, out, progress)
     except KeyboardInterrupt:
         print(f"\nStopped; {_kept(progress, options.out)}.", file=sys.stderr)
         return 130
@@ -98,24 +121,53 @@ def _kept(progress: LabelProgress, out: str) -> str:
     return f"{' and '.join(there)} are kept in {out}, and the same command goes on from there"
 
 
-def _label_images_and_patches(
+def _label_slides_images_and_patches(
     options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress
-) -> None:
+) -> int:
     shape = selected.stored.model.patch_shape
-    images, others = split_inputs(options.inputs, shape)
+    mpp = options.mpp if options.mpp is not None else selected.stored.card.sections.get("data", {}).get("mpp")
+    slides, names = split_slides(options.inputs, mpp is not None)
+    images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []
-    if not images and (options.stride is not None or options.data is not None):
-        option = "--stride" if options.stride is not None else "--data"
-        raise UserError(f"{option}: no input is an image larger than a patch of {shape[2]}×{shape[1]}")
+    if not slides and options.of_slides():
+        raise UserError(f"{options.of_slides()[0]}: no input is a whole-slide image")
+    if not images:
+        _check_idle(options, slides, shape)
     if inputs:
         check_scores(out)
     if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
         plan_images(selected.stored, images, out, options.stride)
+    of_slides = _slide_options(options, mpp)
+    truth = Annotations.of(options.truth, options.positive, slides) if options.truth is not None else None
+    failed = 0
     with progress:
+        if slides:
+            failed = run_label_slides(selected, slides, out, of_slides, truth, progress)
         if images:
             _label_images(options, selected, images, progress)
         if inputs:
             _label_patches(options, selected, inputs, progress)
+    return 1 if failed else 0
+
+
+def _check_idle(options: LabelOptions, slides: Sequence[Path], shape: tuple[int, ...]) -> None:
+    for name, value in (("--stride", options.stride), ("--data", options.data)):
+        if value is not None:
+            hint = "; of tiles of slides --overlap is meant, and --truth" if slides else ""
+            raise UserError(f"{name}: no input is an image larger than a patch of {shape[2]}×{shape[1]}{hint}")
+
+
+def _slide_options(options: LabelOptions, mpp: float | None) -> SlideOptions:
+    default = SlideOptions()
+    if options.truth is None:
+        for name in ("--positive", "--coverage"):
+            if name in options.of_slides():
+                raise UserError(f"{name}: does nothing without --truth")
+    return SlideOptions(
+        mpp, options.slide_mpp, options.overlap or 0, options.tissue,
+        default.formats if options.formats is None else formats_of(options.formats),
+        default.coverage if options.coverage is None else options.coverage,
+    )  # fmt: skip
 
 
 def _label_images(options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress) -> None:

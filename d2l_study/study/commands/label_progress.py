@@ -7,12 +7,29 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from d2l_study.study.plan.cost import human_seconds
 
 PLAIN_SECONDS = 30.0
 """Without a terminal, seconds between two lines at least. What takes less gets no line."""
+
+
+class _RateColumn(ProgressColumn):
+    """How many are scored a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
 class LabelProgress:
@@ -26,7 +43,7 @@ class LabelProgress:
         """How many images and files are done."""
         self._bar = Progress(
             TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[noun]}"), TimeRemainingColumn(), console=console, transient=True,
+            TextColumn("{task.fields[noun]}"), _RateColumn(), TimeRemainingColumn(), console=console, transient=True,
             disable=not console.is_terminal,
         )  # fmt: skip
         self._task: TaskID | None = None
@@ -85,4 +102,5 @@ class LabelProgress:
         scored = self.done - self._there
         if not scored:
             return ""
-        return f", {human_seconds((time.monotonic() - self._begun) / scored * (self.count - self.done))} left"
+        each = (time.monotonic() - self._begun) / scored
+        return f", {1 / max(each, 1e-9):,.0f}/s, {human_seconds(each * (self.count - self.done))} left"

@@ -10,6 +10,8 @@ from d2l_study.errors import counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_label import check_outputs, label_features
 from d2l_study.inference.feature_scores import PartScores
+from d2l_study.inference.feature_slides import FORMATS, check_slide_files, write_slide_files
+from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import KnownSlides
 from d2l_study.study.ledger.ledger import Ledger
@@ -18,18 +20,26 @@ from d2l_study.study.trial.stored_models import SelectedModel
 
 
 def label_vectors(
-    selected: SelectedModel, names: Sequence[str], out: Path, root: str, data: str | None, progress: LabelProgress
-) -> None:
-    """Label the inputs, and print what was made. root: of the results; data: the folder of the model's data set, None
-    for that of its training. `UserError` for what is wrong with them."""
+    selected: SelectedModel, names: Sequence[str], out: Path, root: str, data: str | None, progress: LabelProgress,
+    formats: Sequence[str] = (), slide_mpp: float | None = None,
+) -> None:  # fmt: skip
+    """Label the inputs, and print what was made.
+
+    root: of the results; data: the folder of the model's data set, None for that of its training; formats: files for
+    QuPath of each slide; slide_mpp: µm of a level-0 pixel, where places are in µm. `UserError` for what is wrong with
+    them.
+    """
     stored = selected.stored
     check_outputs(out)
     with progress:
         inputs = open_feature_inputs(names, stored, progress.checked)
+        if formats:
+            check_slide_files(inputs, out, formats, slide_mpp)
         for note in notes_on_inputs(inputs, stored):
             progress.say(note)
         known = KnownSlides.of_model(Ledger(open_storage(root)), selected.config_id, selected.replicate, data)
         summary = label_features(stored, inputs, out, known, progress=progress)
+        made = write_slide_files(out, formats, stored.card.instance_threshold, slide_mpp) if formats else 0
     slides = counted(sum(len(entry.slides) for entry in inputs), "slide")
     print(f"labelled: {summary.count:,} vectors of {stored.model.shape[0]:,} dimensions of {slides}")
     if summary.positive is not None and summary.count:
@@ -42,6 +52,9 @@ def label_vectors(
     elif not known.part_of:
         print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
+    if formats:
+        files = ", ".join(f"NAME{ENDINGS[name]}" for name in formats if name in FORMATS)
+        print(f"slides:   {counted(made, 'slide')} in {out}: {files}")
 
 
 def _part_text(part: PartScores) -> str:

@@ -1,0 +1,311 @@
+"""Labelling whole-slide images with a model of patches: a score for each tile of tissue, and files for QuPath.
+
+    for done in label_slides(stored, paths, "out", SlideOptions(mpp=0.5)): ...
+
+For each slide OUT/NAME.json and the files of `slide_outputs`; OUT/slides.csv has a row for each. Tiles are those that
+`d2l_study.slides.tiles` cuts, as `d2l tile` and the data set `manifest` do: squares of the model's size at its
+resolution, of which half is tissue. Tiles are read and scored in batches, so that a slide of any size needs little
+memory. A slide that is done is not done again, one that was interrupted goes on, and one that cannot be read is named
+and passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_study.atomic_files import write_whole
+from d2l_study.errors import UserError
+from d2l_study.inference import instance_file
+from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
+from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, stems, writing
+from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint
+from d2l_study.inference.slide_outputs import ENDINGS, FORMATS, SlideScores, is_ours, write_outputs
+from d2l_study.inference.tile_scores import ScoringTime, TileTerms, score_tiles
+from d2l_study.learning.metrics import auc
+from d2l_study.learning.prediction import Compute
+from d2l_study.slides.annotations import Annotation, tile_truth
+from d2l_study.slides.opening import open_slide
+from d2l_study.slides.resolution import PatchReader
+from d2l_study.slides.slide import Slide
+from d2l_study.slides.tiles import SlideTiles, TileSettings, cut_tiles
+
+_SCORES = ".tiles"
+"""Ending, before those of a checkpoint, of what is kept of a slide in work."""
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """How slides are cut and what is written.
+
+    mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; slide_mpp: µm per pixel of level 0 of
+    the slides, instead of what their files say; overlap: pixels of a patch that the next one shares; tissue: only tiles
+    of which half is tissue; formats: of `slide_outputs`; coverage: share of a tile that must be annotated as positive.
+    """
+
+    mpp: float | None = None
+    slide_mpp: float | None = None
+    overlap: int = 0
+    tissue: bool = True
+    formats: tuple[str, ...] = ("parquet", "geojson", "regions", "map", "overlay")
+    coverage: float = 0.5
+
+
+@dataclass(frozen=True)
+class LabelledSlide:
+    """What was made of a slide. problem: why it could not be labelled, else empty.
+
+    tiles: how many have a score; share: of them predicted positive, None without a threshold; logit: of the slide as
+    one bag, NaN without tiles; known: tiles of known truth, area their AUC, NaN where it is not defined; points: marked
+    instances scored, points_area their AUC; spent: where the time went; again: all was there already.
+    """
+
+    path: Path
+    name: str
+    problem: str = ""
+    size: tuple[int, int] = (0, 0)
+    mpp: tuple[float, float] | None = None
+    tiles: int = 0
+    share: float | None = None
+    logit: float = math.nan
+    known: int = 0
+    area: float = math.nan
+    points: int = 0
+    points_area: float = math.nan
+    spent: ScoringTime = field(default_factory=ScoringTime)
+    again: bool = False
+
+
+ReadTruth = Callable[[Path, tuple[int, int]], Annotation | None]
+"""(a slide, its (width, height)) -> its annotation, None if it has none."""
+
+
+@dataclass(frozen=True)
+class PlannedSlide:
+    path: Path
+    stem: Path
+
+    def file(self, ending: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}{ending}")
+
+
+def check_model(stored: StoredModel) -> int:
+    """The side of the model's patches; `UserError` if they are not square RGB patches, which tiles of slides are."""
+    channels, height, width = stored.model.patch_shape
+    if channels != 3 or height != width:
+        raise UserError(
+            f"slides: this model labels patches of {channels} channel{'s' * (channels > 1)} and {width}×{height} "
+            "pixels; tiles of slides are square and RGB"
+        )
+    return height
+
+
+def plan_slides(
+    stored: StoredModel, paths: Sequence[Path], out: str | Path, options: SlideOptions
+) -> list[PlannedSlide]:
+    """Where the files of each slide go; `UserError` for a model, a folder or options that cannot be. Writes nothing."""
+    size = check_model(stored)
+    folder = output_folder(out)
+    if not 0 <= options.overlap < size:
+        raise UserError(f"--overlap {options.overlap}: expected 0 to {size - 1}, less than the model's patch of {size}")
+    seen: set[Path] = set()
+    for path in paths:
+        if (real := path.resolve()) in seen:
+            raise UserError(f"{path}: given twice")
+        seen.add(real)
+    names = stems(paths, folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
+    planned = [PlannedSlide(path, folder / name) for path, name in zip(paths, names, strict=True)]
+    for one in planned:
+        for ending in (".json", *(ENDINGS[name] for name in options.formats)):
+            check_replaced(one.file(ending), is_ours)
+    check_replaced(folder / instance_file.NAME, instance_file.is_ours)
+    return planned
+
+
+def label_slides(
+    stored: StoredModel,
+    paths: Sequence[Path],
+    out: str | Path,
+    options: SlideOptions,
+    truth: ReadTruth | None = None,
+    compute: Compute | None = None,
+    progress: ProgressCallback | None = None,
+) -> Iterator[LabelledSlide]:
+    """Label each slide and write its files; yields what was made, slide by slide.
+
+    truth: gives a slide's annotation. `UserError` as of `plan_slides` before the first slide is labelled.
+    """
+    planned = plan_slides(stored, paths, out, options)
+    folder = output_folder(out)
+    make_folder(folder)
+    terms = TileTerms(stored, compute or Compute())
+    settings = scoring_settings(stored, compute)
+    with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
+        for one in planned:
+            try:
+                yield _SlideWork(terms, one, options, settings, instances).run(truth, progress)
+            except UserError as error:
+                if str(error).startswith("--out"):  # of the disk, not of the slide
+                    raise
+                yield LabelledSlide(one.path, one.stem.name, problem=str(error))
+        instances.finish()
+
+
+@dataclass
+class _SlideWork:
+    """One slide, from opening to its files."""
+
+    terms: TileTerms
+    planned: PlannedSlide
+    options: SlideOptions
+    settings: dict[str, Any]
+    instances: instance_file.InstanceFile
+
+    def run(self, truth: ReadTruth | None, progress: ProgressCallback | None) -> LabelledSlide:
+        options, planned = self.options, self.planned
+        with open_slide(planned.path, options.slide_mpp) as slide:
+            size = check_model(self.terms.stored)
+            tiles = cut_tiles(slide, TileSettings(options.mpp, size, options.overlap, options.tissue))
+            annotation = truth(planned.path, (slide.width, slide.height)) if truth is not None else None
+            identity = self._identity(slide, tiles)
+            about = _about(planned.file(".json"))
+            logit, again = self._scored_before(about, identity, len(tiles)), True
+            whole, spent, kept = float(about.get("slide_logit") or math.nan), ScoringTime(), None
+            if logit is None:
+                again = False
+                with writing(planned.stem.parent):
+                    kept = ScoreCheckpoint.open(planned.file(_SCORES), identity, (len(tiles), self.terms.columns))
+                spent = self._score(slide, tiles, kept, progress)
+                logit, whole = np.array(kept.logits[:, 0]), self.terms.pooled(kept.logits)
+            elif progress is not None:
+                progress(planned.stem.name, len(tiles), len(tiles))
+            try:
+                found = self._write(slide, tiles, logit, whole, annotation, identity, about, spent)
+            except UserError as error:
+                if kept is None:
+                    raise
+                kept.close(keep=True)
+                raise UserError(f"{error}{SCORES_KEPT}") from None
+            if kept is not None:
+                kept.close()
+        return replace(found, again=again)
+
+    def _identity(self, slide: Slide, tiles: SlideTiles) -> dict[str, Any]:
+        """What the scores depend on, in plain values; a slide is known by its size and time of change, since reading
+        gigabytes to know it takes longer than many a model."""
+        state = self.planned.path.stat()
+        digest = hashlib.sha256(np.ascontiguousarray(tiles.xy, np.int64).tobytes()).hexdigest()
+        found = {
+            **self.settings, "slide": [state.st_size, state.st_mtime_ns, slide.width, slide.height],
+            "tiles": [digest, tiles.size, *tiles.side, tiles.mpp],
+        }  # fmt: skip
+        return dict(json.loads(json.dumps(found)))
+
+    def _scored_before(self, about: dict[str, Any], identity: dict[str, Any], count: int) -> np.ndarray | None:
+        """The logits of an earlier command, if they are of the same slide, tiles and model, and sound."""
+        import pyarrow.parquet as pq
+
+        if about.get("made_of") != identity:
+            return None
+        try:
+            logit = pq.read_table(self.planned.file(ENDINGS["parquet"]), columns=["logit"])["logit"].to_numpy()
+        except Exception:  # not there, or damaged; pyarrow raises many kinds
+            return None
+        return logit if len(logit) == count and _digest(logit) == about.get("logits") else None
+
+    def _score(
+        self, slide: Slide, tiles: SlideTiles, kept: ScoreCheckpoint, progress: ProgressCallback | None
+    ) -> ScoringTime:
+        """Score what is not scored yet. What is, stays if this is interrupted."""
+
+        def done(count: int) -> None:
+            if progress is not None:
+                progress(self.planned.stem.name, count, len(tiles))
+
+        try:
+            return score_tiles(self.terms, slide, tiles, kept, done)
+        except BaseException as error:
+            kept.close(keep=isinstance(error, KeyboardInterrupt | SystemExit))
+            raise
+
+    def _write(
+        self, slide: Slide, tiles: SlideTiles, logit: np.ndarray, whole: float, annotation: Annotation | None,
+        identity: dict[str, Any], about: dict[str, Any], spent: ScoringTime,
+    ) -> LabelledSlide:  # fmt: skip
+        """Write the files of the slide that are not there."""
+        stored, options, planned = self.terms.stored, self.options, self.planned
+        threshold = stored.card.instance_threshold
+        truth = None if annotation is None else tile_truth(annotation, tiles.xy, tiles.side, options.coverage)
+        step = tuple(side * (tiles.size - tiles.overlap) / tiles.size for side in tiles.side)
+        scores = SlideScores(
+            planned.stem.name, (slide.width, slide.height), slide.mpp, tiles.side, (step[0], step[1]), tiles.size,
+            tiles.mpp, tiles.overlap, tiles.xy, logit, truth, slide.thumbnail,
+        )  # fmt: skip
+        model = origin(stored)
+        share = None if threshold is None or not len(logit) else float((logit > threshold).mean())
+        seconds = {"model": round(spent.model, 3), "waiting for tiles": round(spent.waiting, 3)}
+        known = {} if truth is None else {"truth": _digest(truth), "coverage": options.coverage}
+        made = {"made_of": identity, **known}
+        there = {name for name in options.formats if planned.file(ENDINGS[name]).is_file()}
+        same = all(about.get(key) == value for key, value in made.items()) and about.get("truth") == known.get("truth")
+        wanted = [name for name in ("parquet", *options.formats) if not (same and name in there)]
+        with writing(planned.stem.parent):
+            write_outputs(planned.stem, list(dict.fromkeys(wanted)), scores, threshold, model)
+            found = {
+                "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
+                "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
+                          "side": tiles.side, "tissue_only": options.tissue},
+                "model": model, "predicted_positive": share, "slide_logit": None if math.isnan(whole) else whole,
+                "logits": _digest(logit), "seconds": seconds if spent.tiles else about.get("seconds", seconds),
+                "files": [f"{planned.stem.name}{ENDINGS[name]}" for name in FORMATS
+                          if planned.file(ENDINGS[name]).is_file()], **made,
+            }  # fmt: skip
+            write_whole(planned.file(".json"), (json.dumps(found, indent=1) + "\n").encode())
+        points, points_area = self._score_points(slide, tiles, annotation)
+        some = np.zeros(0, bool) if truth is None else truth >= 0
+        area = auc(truth[some], logit[some]) if truth is not None and some.any() else math.nan
+        return LabelledSlide(
+            planned.path, planned.stem.name, "", (slide.width, slide.height), slide.mpp, len(tiles), share, whole,
+            int(some.sum()), area, points, points_area, spent,
+        )  # fmt: skip
+
+    def _score_points(self, slide: Slide, tiles: SlideTiles, annotation: Annotation | None) -> tuple[int, float]:
+        """Score the patches about annotated points, such as nuclei; returns how many are of known label and their AUC.
+
+        A point (x, y) lies in the pixel whose column and row are its whole parts; the patch has it in the middle.
+        """
+        points = getattr(annotation, "points", None)
+        if points is None or not len(points):
+            return 0, math.nan
+        label = annotation.point_label  # type: ignore[union-attr]
+        reader, size = PatchReader(slide, tiles.mpp, tiles.size), np.array(tiles.side)
+        corners = points - size / 2
+        whole = np.isclose(size, tiles.size)  # level-0 pixels as they are: no patch begins within a pixel
+        corners = np.where(whole, np.floor(corners + 0.5), corners)
+        batch = max(1, 16 * 2**20 // (3 * tiles.size**2))
+        parts = [self.terms(reader.read(corners[i : i + batch]))[:, 0] for i in range(0, len(corners), batch)]
+        logit = np.concatenate(parts)
+        self.instances.add(str(self.planned.path), points - 0.5, label, logit)
+        some = label >= 0
+        return int(some.sum()), auc(label[some], logit[some]) if some.any() else math.nan
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a slide's JSON file says; nothing if it is not there, or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

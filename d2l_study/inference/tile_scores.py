@@ -1,0 +1,151 @@
+"""The logits of a slide's tiles: threads read the tiles ahead while the model scores those that are there.
+
+    seconds = score_tiles(stored, slide, tiles, kept, compute, progress)
+
+Only a few batches of tiles are in memory, however many the slide has.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from d2l_study.errors import UserError
+from d2l_study.inference.label import NOT_FINITE, normaliser
+from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.score_checkpoint import ScoreCheckpoint
+from d2l_study.learning.prediction import CHUNK, Compute
+from d2l_study.models import Terms
+from d2l_study.slides.resolution import PatchReader
+from d2l_study.slides.slide import Slide
+from d2l_study.slides.tiles import SlideTiles
+
+READERS = 4
+"""Threads that read, at most: decoding releases the interpreter."""
+BATCH_BYTES = 16 * 2**20
+"""Pixels of the tiles that are scored at a time."""
+
+
+@dataclass
+class ScoringTime:
+    """Seconds of wall time in which the model worked, and in which it waited for tiles; tiles: how many were scored."""
+
+    model: float = 0.0
+    waiting: float = 0.0
+    tiles: int = 0
+
+    @property
+    def per_second(self) -> float:
+        """Tiles a second; 0 if none were scored."""
+        return self.tiles / max(1e-9, self.model + self.waiting) if self.tiles else 0.0
+
+    @property
+    def bound_by(self) -> str:
+        """What most of the time went to."""
+        return "reading" if self.waiting > self.model else "the model"
+
+
+@dataclass
+class TileTerms:
+    """What a tile contributes: its logit, and beside it, where the model pools by attention, its attention."""
+
+    stored: StoredModel
+    compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self) -> None:
+        self.normalise = normaliser(self.stored, self.compute)
+        self.params = {name: value.to(self.compute.device) for name, value in self.stored.params.items()}
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a tile."""
+        return 2 if "attention.w.weight" in self.params else 1
+
+    @torch.no_grad()
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """(n, columns) float32 of (n, H, W, C) uint8. `UserError` if the model gives what is no number."""
+        out = np.empty((len(patches), self.columns), np.float32)
+        moved = patches.transpose(0, 3, 1, 2)
+        for first in range(0, len(patches), CHUNK):
+            with self.compute.autocast():
+                terms = self.stored.model.terms(self.params, self.normalise(moved[first : first + CHUNK]))
+            rows = slice(first, first + len(terms.logit))
+            out[rows, 0] = terms.logit.cpu().numpy()
+            if terms.attention is not None:
+                out[rows, 1] = terms.attention.cpu().numpy()
+        if not np.isfinite(out).all():
+            raise UserError(NOT_FINITE)
+        return out
+
+    @torch.no_grad()
+    def pooled(self, values: np.ndarray) -> float:
+        """The logit of the bag of all tiles; NaN without tiles, or where the model pools features, not scores.
+
+        values: (n, columns) as this gives them.
+        """
+        if not len(values) or self.stored.model.pooling == "embedding_max":
+            return math.nan
+        whole = torch.from_numpy(np.array(values))
+        terms = Terms(whole[:, 0], whole[:, 1] if self.columns == 2 else None)
+        params = {name: value.cpu() for name, value in self.stored.params.items()}
+        return float(self.stored.model.pool(params, terms, torch.zeros(len(values), dtype=torch.int64), 1))
+
+
+def score_tiles(
+    terms: TileTerms,
+    slide: Slide,
+    tiles: SlideTiles,
+    kept: ScoreCheckpoint,
+    progress: Callable[[int], None],
+) -> ScoringTime:
+    """Fill `kept.logits`, (tiles, columns), from where it stands. progress: is called with how many tiles are done.
+
+    `UserError` where the slide turns out to be damaged.
+    """
+    columns, spent = terms.columns, ScoringTime()
+    first = kept.done // columns
+    reader = PatchReader(slide, tiles.mpp, tiles.size)
+    size = max(1, BATCH_BYTES // (3 * tiles.size**2))
+    ranges = [(start, min(start + size, len(tiles))) for start in range(first, len(tiles), size)]
+    progress(first)
+    begin = time.perf_counter()
+    for (start, stop), patches in _read_ahead(reader, tiles.xy, ranges):
+        there = time.perf_counter()
+        kept.logits[start:stop] = terms(patches)
+        kept.reached(stop * columns)
+        progress(stop)
+        done = time.perf_counter()
+        spent.waiting += there - begin
+        spent.model += done - there
+        spent.tiles += stop - start
+        begin = done
+    return spent
+
+
+def _read_ahead(
+    reader: PatchReader, xy: np.ndarray, ranges: list[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """The tiles of each range in order, each read by a thread before it is asked for."""
+    threads = max(1, min(READERS, os.cpu_count() or 1))
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[tuple[int, int], Future[np.ndarray]]] = deque()
+        try:
+            for wanted in ranges:
+                waiting.append((wanted, pool.submit(reader.read, xy[slice(*wanted)])))
+                if len(waiting) > threads:
+                    found, future = waiting.popleft()
+                    yield found, future.result()
+            while waiting:
+                found, future = waiting.popleft()
+                yield found, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

@@ -1,0 +1,162 @@
+"""`label` on whole-slide images: which inputs are slides, where their annotations are, and what is printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l_study.atomic_files import write_whole
+from d2l_study.environment import user_path
+from d2l_study.errors import UserError, counted, listed
+from d2l_study.inference import instance_file
+from d2l_study.inference.output_folder import check_replaced, shown, writing
+from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
+from d2l_study.inference.slide_outputs import ENDINGS
+from d2l_study.learning.metrics import probability
+from d2l_study.slides.annotation_classes import AnnotationClasses
+from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
+from d2l_study.slides.annotations import Annotation, read_annotation
+from d2l_study.slides.opening import is_slide, slide_files
+from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.trial.stored_models import SelectedModel
+
+TABLE = "slides.csv"
+COLUMNS = (
+    "slide", "path", "width", "height", "mpp_x", "mpp_y", "tiles", "predicted_positive", "logit", "score",
+    "known_tiles", "instance_auc", "points", "points_auc", "tiles_per_second", "bound_by", "problem",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Where annotations of slides are: a file, for one slide, or a folder of files named as slides are.
+
+    positive: the names of the classes that are positive, empty: the only one there is.
+    """
+
+    place: Path
+    positive: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, positive: Sequence[str], slides: Sequence[Path]) -> Annotations:
+        """`UserError` for a place that is not there, or one file for several slides."""
+        place = user_path(name, "--truth")
+        if not place.exists():
+            raise UserError(f"--truth: {place}: no such file or folder")
+        found = cls(place, tuple(positive))
+        if place.is_file() and len(slides) > 1:
+            raise UserError(f"--truth: {place}: one file, but {len(slides)} slides; name a folder of annotations")
+        if place.is_dir() and not any(found.file_of(slide) for slide in slides):
+            raise UserError(
+                f"--truth: {place}: no annotation of any of these slides; expected a file like "
+                f"{slides[0].stem}{ANNOTATIONS[0]} (endings: {listed(ANNOTATIONS, 8)})"
+            )
+        return found
+
+    def file_of(self, slide: Path) -> Path | None:
+        """The annotation of a slide."""
+        if self.place.is_file():
+            return self.place
+        for stem in dict.fromkeys((slide.stem, slide.name)):
+            for ending in ANNOTATIONS:
+                if (found := self.place / f"{stem}{ending}").is_file():
+                    return found
+        return None
+
+    def __call__(self, slide: Path, size: tuple[int, int]) -> Annotation | None:
+        found = self.file_of(slide)
+        classes = AnnotationClasses(self.positive) if self.positive else AnnotationClasses()
+        return None if found is None else read_annotation(found, size, classes)
+
+
+def split_slides(names: Sequence[str], tiled: bool) -> tuple[list[Path], list[str]]:
+    """Which inputs are slides, and the rest. tiled: images count as slides, too, since a resolution was asked for.
+
+    A folder is opened out if it holds a slide, or, with `tiled`, images.
+    """
+    slides: list[Path] = []
+    others: list[str] = []
+    for name in names:
+        path = user_path(name, "input")
+        if path.is_dir() and not is_slide(path):
+            found = slide_files(path)
+            of_slides = tiled or any(is_slide(file) for file in found)
+        else:
+            found, of_slides = [path], path.exists() and (tiled or is_slide(path))
+        if found and of_slides:
+            slides += found
+        else:
+            others.append(name)
+    return slides, others
+
+
+def run_label_slides(
+    selected: SelectedModel, slides: Sequence[Path], out: Path, options: SlideOptions, truth: Annotations | None,
+    progress: LabelProgress,
+) -> int:  # fmt: skip
+    """Label slides, write their table, and print what was made. Returns how many could not be labelled."""
+    check_replaced(out / TABLE, _is_ours)
+    plan_slides(selected.stored, slides, out, options)
+    scale = "pixels of level 0 as they are (--mpp gives them a size)" if options.mpp is None else (
+        f"{options.mpp:g} µm a pixel")  # fmt: skip
+    side = selected.stored.model.patch_shape[1]
+    print(f"tiles:    {side}×{side} pixels, {scale}", flush=True)
+    done: list[LabelledSlide] = []
+    for one in label_slides(selected.stored, slides, out, options, truth, progress=progress):
+        progress.files, progress.done = progress.files + 1, 0
+        done.append(one)
+        progress.say(_line(one))
+        with writing(out):  # after each, so that an interrupted command has a table of what is there
+            write_whole(out / TABLE, _table(done).encode())
+    failed = [one for one in done if one.problem]
+    files = [TABLE, "NAME.json", *(f"NAME{ENDINGS[name]}" for name in options.formats)]
+    files += [f"{instance_file.NAME} (annotated points)"] * any(one.points for one in done)
+    print(f"slides:   {counted(len(done) - len(failed), 'slide')} in {out}: {', '.join(files)}")
+    if failed:
+        print(f"          {counted(len(failed), 'slide')} could not be labelled; {TABLE} says why")
+    return len(failed)
+
+
+def _line(one: LabelledSlide) -> str:
+    if one.problem:
+        return f"{one.name}: not labelled: {one.problem}"
+    text = f"{one.name}: {one.size[0]:,}×{one.size[1]:,} pixels"
+    text += "" if one.mpp is None else f" of {one.mpp[0]:.4g} µm"
+    text += f", {counted(one.tiles, 'tile')}" if one.tiles else ", no tissue was found, so no tiles"
+    text += "" if one.share is None else f", {one.share:.1%} predicted positive"
+    for count, what, area in ((one.known, "known tiles", one.area), (one.points, "annotated points", one.points_area)):
+        if count:
+            text += f"; {count:,} {what}" + ("" if math.isnan(area) else f", AUC {area:.3f}")
+    if one.again:
+        return text + "; its scores were there"
+    if one.spent.tiles:
+        text += f" ({one.spent.per_second:,.0f} tiles/s, bound by {one.spent.bound_by})"
+    return text
+
+
+def _table(done: Sequence[LabelledSlide]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in done:
+        x, y = one.mpp or ("", "")
+        score = "" if math.isnan(one.logit) else f"{float(probability(one.logit)):.6g}"  # type: ignore[arg-type]
+        writer.writerow([
+            shown(one.name), shown(one.path), one.size[0], one.size[1], x, y, one.tiles, _number(one.share),
+            _number(one.logit), score, one.known, _number(one.area), one.points, _number(one.points_area),
+            _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", one.problem,
+        ])  # fmt: skip
+    return out.getvalue()
+
+
+def _number(value: float | None, digits: int = 6) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open(encoding="utf-8") as file:
+        return file.readline().strip() == ",".join(COLUMNS)

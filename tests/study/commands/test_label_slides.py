@@ -1,0 +1,256 @@
+"""`label` on whole-slide images: scores, files for QuPath, truth, resuming, wrong slides and options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from d2l_study.cli import main
+from d2l_study.data import MnistBags, SyntheticColonBags
+from d2l_study.data.colon import POSITIVE, find_images, read_nuclei
+from d2l_study.data.colon_mosaic import write_colon_mosaic
+from d2l_study.inference import tile_scores
+from d2l_study.inference.sliding_window import place_logits
+from d2l_study.inference.tissue_image import open_tissue
+from d2l_study.learning import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.slides.pyramid_file import write_pyramid
+from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.stored_models import find_model
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.trial.trial_request import TrialRequest
+
+TEACHER, STUDENT, GREY = ("ce" * 10, "5d" * 10, "67" * 10)
+
+
+def _train(folder: Path, config: str, data: Any, teachers: tuple[str, ...] = (), **sections: Any) -> None:
+    request = TrialRequest(
+        root=str(folder / "runs"), study="s", config_id=config, label="none",
+        stage="student" if teachers else "teacher",
+        sections={"data": data.to_dict(), **{name: section.to_dict() for name, section in sections.items()}},
+        replicates=(0,), base_seed=5, data_checksum=data.load_pool().checksum, resources=Resources().to_dict(),
+        keep_weights="all", code_version="test", teachers=teachers,
+    )  # fmt: skip
+    assert run_trial(request) == {0: "done"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs`, `images` (colon images, synthetic), and `slides` and `truth`: their mosaic."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("slides")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE", str(folder / "cache"))
+        patch.delenv("D2L_DATA", raising=False)
+        data = SyntheticColonBags(images=9, folds=3)
+        teacher = TeacherConfig(extractor="lenet_histology", steps=40, eval_every=20)
+        student = StudentConfig(network="lenet_histology", steps=30, eval_every=15)
+        _train(folder, TEACHER, data, teacher=teacher)
+        _train(folder, STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
+        (folder / "images").symlink_to(written)
+    for name in ("slides", "truth"):
+        (folder / name).mkdir()
+    write_colon_mosaic(
+        folder / "slides" / "mosaic ä 1.svs", folder / "truth" / "mosaic ä 1.geojson", root=folder / "images",
+        compression="lossless",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("D2L_CACHE", str(place / "cache"))
+
+
+def _label(place: Path, out: Path, *words: str | Path, run: str = STUDENT) -> int:
+    return main(["label", "--root", str(place / "runs"), "--run", run[:8], "--out", str(out), *map(str, words)])
+
+
+def _instances(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "instances.csv")
+
+
+def test_nuclei_of_a_mosaic_have_the_scores_that_they_have_in_their_own_images(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = ["--truth", place / "truth", "--positive", "epithelial"]
+    assert _label(place, tmp_path, place / "slides", *truth) == 0
+    said = capsys.readouterr().out
+    stored = find_model(str(place / "runs"), STUDENT[:8], None, None).stored
+    expected, label = [], []
+    for image in find_images(place / "images"):
+        for kind, path in image.nuclei.items():
+            xy = read_nuclei(path)
+            if len(xy):
+                expected.append(place_logits(stored, open_tissue(image.image, 3), xy))
+                label += [int(kind == POSITIVE)] * len(xy)
+    found = _instances(tmp_path)
+    ordered = np.argsort(np.concatenate(expected)), np.argsort(found["logit"])
+    np.testing.assert_allclose(found["logit"].to_numpy()[ordered[1]], np.concatenate(expected)[ordered[0]], atol=1e-4)
+    assert sorted(found["truth"]) == sorted(label)
+    from sklearn.metrics import roc_auc_score
+
+    area = roc_auc_score(label, np.concatenate(expected))
+    assert f"{len(found):,} annotated points, AUC {area:.3f}" in said
+
+
+def test_every_format_holds_every_tile_at_its_place(place: Path, tmp_path: Path) -> None:
+    every = "parquet,h5,geojson,regions,map,overlay"
+    assert _label(place, tmp_path, place / "slides", "--formats", every, "--mpp", "0.55") == 0
+    rows = pd.read_parquet(tmp_path / "mosaic ä 1.scores.parquet")
+    assert len(rows) > 50 and set(rows["slide"]) == {"mosaic ä 1"} and (rows["x"] % 27 == 0).all()
+    with h5py.File(tmp_path / "mosaic ä 1.scores.h5") as file:
+        assert file["coords"][()].tolist() == rows[["x", "y"]].astype(int).to_numpy().tolist()
+        assert np.array_equal(file["logits"][()], rows["logit"]) and file["coords"].attrs["patch_size_level0"] == 27
+    tiles = json.loads((tmp_path / "mosaic ä 1.tiles.geojson").read_text())["features"]
+    assert [t["geometry"]["coordinates"][0][0] for t in tiles] == rows[["x", "y"]].to_numpy().tolist()
+    above = [t["properties"]["classification"]["name"] == "positive" for t in tiles]
+    assert above == rows["predicted"].astype(bool).tolist()
+    regions = json.loads((tmp_path / "mosaic ä 1.regions.geojson").read_text())["features"]
+    assert sum(region["properties"]["measurements"]["tiles"] for region in regions) == sum(above)
+    scores = tifffile.imread(tmp_path / "mosaic ä 1.scores.ome.tif")
+    at = scores[(rows["y"] // 27).astype(int), (rows["x"] // 27).astype(int)]
+    np.testing.assert_allclose(at, rows["score"], rtol=1e-6)
+    assert np.isfinite(scores).sum() == len(rows)
+    with Image.open(tmp_path / "mosaic ä 1.overlay.png") as picture:
+        assert picture.width > 2 * picture.height * 0.9
+    about = json.loads((tmp_path / "mosaic ä 1.json").read_text())
+    assert about["tiles"]["count"] == len(rows) and len(about["files"]) == 6
+    table = pd.read_csv(tmp_path / "slides.csv")
+    assert table.loc[0, "tiles"] == len(rows) and np.isclose(table.loc[0, "predicted_positive"], np.mean(above))
+
+
+def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path) -> None:
+    """By its attention over the tiles, as over the instances of a bag."""
+    assert _label(place, tmp_path, place / "slides", run=TEACHER) == 0
+    rows = pd.read_parquet(tmp_path / "mosaic ä 1.scores.parquet")
+    logit = json.loads((tmp_path / "mosaic ä 1.json").read_text())["slide_logit"]
+    assert rows["logit"].min() < logit < rows["logit"].max()
+    assert np.isclose(pd.read_csv(tmp_path / "slides.csv").loc[0, "logit"], logit, rtol=1e-5)
+
+
+def test_slides_of_other_resolutions_are_read_at_that_of_the_model(place: Path, tmp_path: Path) -> None:
+    """A slide scanned twice as finely gives the same tiles at twice the places, and nearly the same scores."""
+    with Image.open(find_images(place / "images")[1].image) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    fine = np.repeat(np.repeat(pixels, 2, 0), 2, 1)
+    write_pyramid(tmp_path / "s20.svs", pixels, mpp=0.5, compression="lossless")
+    write_pyramid(tmp_path / "s40.svs", fine, mpp=0.25, compression="lossless")
+    slides = [tmp_path / "s20.svs", tmp_path / "s40.svs"]
+    assert _label(place, tmp_path / "out", *slides, "--mpp", "0.5", "--no-tissue") == 0
+    one, two = (pd.read_parquet(tmp_path / "out" / f"{name}.scores.parquet") for name in ("s20", "s40"))
+    assert (2 * one[["x", "y"]]).equals(two[["x", "y"]])
+    np.testing.assert_allclose(one["logit"], two["logit"], atol=1e-4)
+
+
+def test_a_slide_that_is_done_is_not_scored_again_and_another_format_is_added(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _label(place, tmp_path, place / "slides", "--formats", "parquet,geojson") == 0
+    before = (tmp_path / "mosaic ä 1.scores.parquet").read_bytes()
+    monkeypatch.setattr(tile_scores.TileTerms, "__call__", lambda *_: pytest.fail("it was scored again"))
+    assert _label(place, tmp_path, place / "slides", "--formats", "parquet,regions,h5") == 0
+    assert "its scores were there" in capsys.readouterr().out
+    assert (tmp_path / "mosaic ä 1.scores.parquet").read_bytes() == before
+    assert (tmp_path / "mosaic ä 1.regions.geojson").is_file() and (tmp_path / "mosaic ä 1.scores.h5").is_file()
+    assert len(json.loads((tmp_path / "mosaic ä 1.json").read_text())["files"]) == 4
+
+
+def test_an_interrupted_slide_goes_on_where_it_was(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _label(place, tmp_path / "whole", place / "slides", "--formats", "parquet") == 0
+    monkeypatch.setattr(tile_scores, "BATCH_BYTES", 27 * 27 * 3 * 16)
+    score, calls = tile_scores.TileTerms.__call__, []
+
+    def interrupted(terms: tile_scores.TileTerms, patches: np.ndarray) -> np.ndarray:
+        calls.append(len(patches))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return score(terms, patches)
+
+    monkeypatch.setattr(tile_scores.TileTerms, "__call__", interrupted)
+    assert _label(place, tmp_path / "cut", place / "slides", "--formats", "parquet") == 130
+    assert "48 of" in capsys.readouterr().err
+    assert _label(place, tmp_path / "cut", place / "slides", "--formats", "parquet") == 0
+    whole, cut = (tmp_path / name / "mosaic ä 1.scores.parquet" for name in ("whole", "cut"))
+    rows = pd.read_parquet(whole)
+    pd.testing.assert_frame_equal(rows, pd.read_parquet(cut))
+    assert sum(calls) - 16 == len(rows)  # each tile once, but for the batch that was interrupted
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_a_slide_that_cannot_be_read_is_passed_over(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, white = tmp_path / "bad.svs", tmp_path / "white.svs"
+    bad.write_bytes((place / "slides" / "mosaic ä 1.svs").read_bytes()[:3000])
+    write_pyramid(white, np.full((200, 200, 3), 255, np.uint8), mpp=0.5)
+    good = place / "slides" / "mosaic ä 1.svs"
+    assert _label(place, tmp_path / "out", bad, white, good, "--formats", "parquet,regions,map,overlay") == 1
+    said = capsys.readouterr().out
+    assert "bad: not labelled: " in said and "white: 200×200 pixels of 0.5 µm, no tissue was found" in said
+    table = pd.read_csv(tmp_path / "out" / "slides.csv")
+    assert table["slide"].tolist() == ["bad", "white", "mosaic ä 1"]
+    assert str(bad) in table.loc[0, "problem"] and table["tiles"].tolist()[:2] == [0, 0]
+    assert pd.read_parquet(tmp_path / "out" / "white.scores.parquet").empty
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["--positive", "epithelial"], "--positive: does nothing without --truth"),
+    (["--coverage", "0.3"], "--coverage: does nothing without --truth"),
+    (["--formats", "geojson,qupath"], "--formats: 'qupath' is no format"),
+    (["--overlap", "27"], "--overlap 27: expected 0 to 26"),
+    (["--stride", "9"], "--stride: no input is an image larger than a patch of 27×27; of tiles of slides --overlap"),
+    (["--truth", "nowhere"], "no such file or folder"),
+    (["--mpp", "0,5"], "decimals are written with a point"),
+])  # fmt: skip
+def test_wrong_options_are_answered_before_any_work(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    assert _label(place, tmp_path / "out", place / "slides", *words) == 2
+    said = capsys.readouterr().err
+    assert expected in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_truth_that_does_not_fit_is_said_of_the_slide(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _label(place, tmp_path / "out", place / "slides", "--truth", place / "truth", "--positive", "tumour") == 1
+    said = capsys.readouterr().out
+    assert "not labelled" in said and "tumour" in said and "epithelial" in said
+    (tmp_path / "none").mkdir()
+    assert _label(place, tmp_path / "other", place / "slides", "--truth", tmp_path / "none") == 2
+    assert "no annotation of any of these slides; expected a file like mosaic ä 1.geojson" in capsys.readouterr().err
+
+
+def test_models_that_label_no_slides(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = MnistBags(num_bags=10, test_bags=10)
+    _train(place, GREY, data, teacher=TeacherConfig(steps=2, eval_every=2))
+    assert _label(place, tmp_path, place / "slides", run=GREY) == 2
+    assert "this model labels patches of 1 channel and 28×28 pixels; tiles of slides are square and RGB" in (
+        capsys.readouterr().err
+    )
+
+
+def test_files_that_label_did_not_write_are_left_alone(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mosaic ä 1.tiles.geojson").write_text('{"mine": 1}')
+    assert _label(place, tmp_path, place / "slides") == 2
+    assert "was not written by `label`" in capsys.readouterr().err
+    assert (tmp_path / "mosaic ä 1.tiles.geojson").read_text() == '{"mine": 1}'
