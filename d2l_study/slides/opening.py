@@ -11,10 +11,11 @@ Packages of the extra `[wsi]` are needed for slides; a plain TIFF that Pillow de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from d2l_study.environment import file_errors_as_user_errors
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, listed
 from d2l_study.slides import image_files
 from d2l_study.slides import tiff_tags as tiff
 from d2l_study.slides.image_files import decode_errors
@@ -77,22 +78,33 @@ def is_slide(path: str | Path) -> bool:
 
 
 def slide_files(folder: str | Path) -> list[Path]:
-    """The slides and images directly in a folder, by name; a folder in it that holds DICOM files is one slide, and so
-    is the folder itself then. `UserError` if it cannot be read."""
+    """The slides and images directly in a folder, by name.
+
+    A folder of DICOM files of one slide stands for it, this one or one in it; of several slides a file of each does.
+    `UserError` if the folder cannot be read.
+    """
     folder = Path(folder)
     with file_errors_as_user_errors(str(folder)):
         entries = sorted(folder.iterdir())
-    if _dicom_files(folder):
-        return [folder]
-    found = []
+    if dicom := _dicom_files(folder):
+        return _named(folder, dicom)
+    found: list[Path] = []
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            found += [entry] if _dicom_files(entry) else []
+            found += _named(entry, _dicom_files(entry))
         elif entry.suffix.lower() in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES):
             found.append(entry)
     return found
+
+
+def _named(folder: Path, dicom: Sequence[Path]) -> list[Path]:
+    """What DICOM files of a folder are called as slides."""
+    if not dicom:
+        return []
+    slides = _dicom_slides(dicom)
+    return [folder] if len(slides) == 1 else slides
 
 
 def _open(path: Path) -> Slide:
@@ -142,7 +154,22 @@ def _dicom_file(folder: Path) -> Path:
     files = _dicom_files(folder)
     if not files:
         raise UserError(f"{folder}: a folder without DICOM files; expected {EXPECTED}, or the folder of a DICOM slide")
-    return files[0]
+    first = _dicom_slides(files)
+    if len(first) > 1:
+        raise UserError(
+            f"{folder}: holds DICOM files of {len(first)} slides ({listed(path.name for path in first)}); expected "
+            "one, or the name of one of its files"
+        )
+    return first[0]
+
+
+def _dicom_slides(files: Sequence[Path]) -> list[Path]:
+    """A file of each slide among DICOM files of a folder: of each series, which OpenSlide puts together."""
+    found: dict[str, Path] = {}
+    for path in files:
+        with suppress(UserError), OpenSlideReader(path) as slide:
+            found.setdefault(slide.properties.get("dicom.SeriesInstanceUID", ""), path)
+    return list(found.values()) or list(files[:1])
 
 
 def _dicom_files(folder: Path) -> list[Path]:

@@ -351,6 +351,21 @@ def test_a_folder_of_dicom_files_is_one_slide(tmp_path):
         open_slide(tmp_path / "empty")
 
 
+def test_dicom_files_of_two_slides_in_a_folder_are_told_apart(tmp_path):
+    first = openslide_file(tmp_path, "boxes_0.dcm")
+    openslide_file(tmp_path, "boxes_1.dcm")
+    other = tmp_path / "other.dcm"
+    series = b"1747645553.419656796.1689669825649.4.0"
+    assert first.read_bytes().count(series) == 1
+    other.write_bytes(first.read_bytes().replace(series, series[:-1] + b"9"))
+    assert slide_files(tmp_path) == [first, other]
+    with pytest.raises(UserError, match=r"holds DICOM files of 2 slides \(boxes_0\.dcm, other\.dcm\); expected one"):
+        open_slide(tmp_path)
+    for path in (first, other):
+        with open_slide(path) as slide:
+            assert slide.width == 16
+
+
 def test_a_dicom_slide_whose_finest_level_is_missing_is_named(tmp_path):
     path = openslide_file(tmp_path, "boxes_0.dcm")
     data = path.read_bytes()

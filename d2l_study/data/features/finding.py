@@ -8,9 +8,9 @@ from pathlib import Path
 
 from d2l_study.data.features.opening import ENDINGS, stem_of
 from d2l_study.errors import listed, nearest
+from d2l_study.slides.opening import SLIDE_SUFFIXES
 
-SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".svslide",
-                 ".qptiff", ".isyntax", ".dcm", ".png", ".jpg", ".jpeg")  # fmt: skip
+SLIDE_ENDINGS = (*SLIDE_SUFFIXES, ".tif", ".tiff", ".isyntax", ".png", ".jpg", ".jpeg")
 """How names of slides end, which tables may give with or without."""
 
 INDEX = ".index.npz"
