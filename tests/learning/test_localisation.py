@@ -71,7 +71,7 @@ def test_dice_is_f1_and_undefined_where_there_is_nothing():
 
 
 # ---- grids
-@pytest.mark.parametrize("step", [1.0, 256.0, 447.6])
+@pytest.mark.parametrize("step", [1.0, 4.5, 256.0, 447.6])
 def test_tiles_touch_in_eight_directions_whatever_the_step_and_rounding(step):
     xy = np.round(grid(4, 5, step, (1003, 77)), 0 if step > 1 else 6)
     maps = tile_maps(np.zeros(20, int), xy)
@@ -197,6 +197,7 @@ def score_maps(draw):
     image = np.repeat(rng.permutation(count) * 3, [len(part) for part in parts])
     size = len(image)
     truth = np.where(rng.random(size) < unknown, -1, (rng.random(size) < positive).astype(int))
+    truth[image == draw(st.sampled_from([-1, 0]))] = -1  # a whole image may be unknown
     score = rng.integers(0, levels, size) + 0.5 * levels * (truth == 1)
     return np.concatenate(parts), image, truth, score, rng.integers(0, 4, count).astype(float)
 
