@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--width", type=whole_number, default=1024)
     parser.add_argument("--steps", type=whole_number, default=100)
     parser.add_argument("--json", type=output_file, help="keep the raw values here")
+    parser.add_argument("--lines", default=",".join(LINES), help="which of them, in this order; stored comes first")
     parser.add_argument("--line", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.line:
@@ -83,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         table = make(Path(name), arguments.slides, arguments.instances, arguments.width, "trident")
         environment = {**os.environ, "D2L_CACHE": str(Path(name) / "cache"), "OMP_NUM_THREADS": "1"}
-        for what in LINES:
+        for what in arguments.lines.split(","):
             words = [sys.executable, __file__, "--steps", str(arguments.steps), "--line", what, str(table)]
             ended = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             lines[what] = json.loads(ended.stdout.splitlines()[-1])

@@ -26,7 +26,7 @@ from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.learning.metrics import probability
-from d2l_study.learning.prediction import CHUNK, Compute, Normalise
+from d2l_study.learning.prediction import Compute, Normalise, chunk_size
 from d2l_study.slides.score_files import BLOCK, METADATA
 
 SCORES = "scores.parquet"
@@ -73,9 +73,10 @@ def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute |
     params = {name: value.to(compute.device) for name, value in stored.params.items()}
     chunks = [np.empty(0, np.float32)]
     with torch.no_grad():
-        for first in range(0, len(patches), CHUNK):
+        size = chunk_size(shape)
+        for first in range(0, len(patches), size):
             with compute.autocast():
-                terms = stored.model.terms(params, normalise(patches[first : first + CHUNK]))
+                terms = stored.model.terms(params, normalise(patches[first : first + size]))
             chunks.append(terms.logit.cpu().numpy())
     logit = np.concatenate(chunks)
     if not np.isfinite(logit).all():

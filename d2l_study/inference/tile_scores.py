@@ -22,7 +22,7 @@ from d2l_study.errors import UserError
 from d2l_study.inference.label import NOT_FINITE, normaliser
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint
-from d2l_study.learning.prediction import CHUNK, Compute
+from d2l_study.learning.prediction import Compute, chunk_size
 from d2l_study.models import Terms
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
@@ -74,9 +74,10 @@ class TileTerms:
         """(n, columns) float32 of (n, H, W, C) uint8. `UserError` if the model gives what is no number."""
         out = np.empty((len(patches), self.columns), np.float32)
         moved = patches.transpose(0, 3, 1, 2)
-        for first in range(0, len(patches), CHUNK):
+        size = chunk_size(self.stored.model.shape)
+        for first in range(0, len(patches), size):
             with self.compute.autocast():
-                terms = self.stored.model.terms(self.params, self.normalise(moved[first : first + CHUNK]))
+                terms = self.stored.model.terms(self.params, self.normalise(moved[first : first + size]))
             rows = slice(first, first + len(terms.logit))
             out[rows, 0] = terms.logit.cpu().numpy()
             if terms.attention is not None:

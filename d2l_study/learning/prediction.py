@@ -18,6 +18,16 @@ from d2l_study.models.extractors import Params
 CHUNK = 500
 """Instances per extractor call in evaluation: large enough for the arithmetic, small enough for the cache."""
 
+_LARGE = 64 * 64
+"""Pixels of a patch above which fewer go through at a time: maps of large patches need gigabytes."""
+
+
+def chunk_size(shape: Sequence[int], most: int | None = None) -> int:
+    """Instances per extractor call in evaluation. shape: of an instance, (C, H, W) or (D,); most: of small ones, by
+    default `CHUNK`."""
+    most = CHUNK if most is None else most
+    return most if len(shape) == 1 else max(1, min(most, most * _LARGE // (shape[1] * shape[2])))
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -101,9 +111,10 @@ def instance_terms(
     """The terms of the named instances of the pool, in order."""
 
     def parts() -> Iterator[Terms]:
-        for start in range(0, len(instances), CHUNK):
+        size = chunk_size(pool.shape)
+        for start in range(0, len(instances), size):
             with compute.autocast():
-                yield model.terms(params, normalise(pool.instances[instances[start : start + CHUNK]]))
+                yield model.terms(params, normalise(pool.instances[instances[start : start + size]]))
 
     return Terms.collected(parts(), len(instances))
 

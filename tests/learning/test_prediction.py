@@ -9,7 +9,7 @@ import torch
 from d2l_study.data.pool import Bags
 from d2l_study.learning import prediction
 from d2l_study.learning.config import POOLINGS
-from d2l_study.learning.prediction import Compute, Normalise, predict_bags
+from d2l_study.learning.prediction import Compute, Normalise, chunk_size, predict_bags
 from d2l_study.learning.teacher_model import teacher_model
 
 
@@ -29,6 +29,12 @@ def test_predictions_equal_classifying_every_bag_on_its_own(make_replicate, tiny
             x = normalise(replicate.pool.instances[bags.instance[bags.offsets[b] : bags.offsets[b + 1]]])
             expected = model.logits(params, x, torch.zeros(len(x), dtype=torch.int64), 1).item()
             assert logits[b] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_of_large_patches_fewer_go_through_at_a_time():
+    shapes = {(1, 28, 28): 500, (3, 64, 64): 500, (1024,): 500, (3, 224, 224): 40, (3, 9000, 9000): 1}
+    assert {shape: chunk_size(shape) for shape in shapes} == shapes
+    assert chunk_size((3, 224, 224), 16_384) == 1337
 
 
 def test_every_instance_goes_through_the_extractor_once(make_replicate, tiny, monkeypatch):

@@ -11,6 +11,7 @@ from torch import Tensor
 from d2l_study.data.pool import Bags
 from d2l_study.learning.packed.instances import normalised
 from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.prediction import chunk_size
 from d2l_study.models import Params, Terms
 
 EVALUATED = {"cpu": 500, "cuda": 16_384}
@@ -42,7 +43,7 @@ class StackedSets:
         params: (R, …); pool_instances: of `pool_on`; norm: of `means_and_stds`.
         """
         replicates, dtype = model.replicates, next(iter(params.values())).dtype
-        size = max(1, EVALUATED[pool_instances.device.type] // replicates)
+        size = max(1, chunk_size(pool_instances.shape[1:], EVALUATED[pool_instances.device.type]) // replicates)
 
         def parts() -> Iterator[Terms]:
             """Of all replicates' instances at some positions: (positions, R, …)."""
