@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def check_bags(rows: Rows, cut: str) -> None:
         problems.add("header", f"column {shown['instance_label']}: rows are whole images under data.cut: grid, not "
                      "instances; use cut points or whole, or take the column out")  # fmt: skip
     problems.stop_if_any()
-    _check_agreement(rows, problems)
+    check_agreement(rows, problems)
     wrong = np.flatnonzero((rows.instance_label == 1) & (rows.label == 0))
     problems.add_rows(rows.number, wrong, lambda i: (
         shown["instance_label"], f"1 in bag {rows.bag.text(i)!r}, which has label 0: a bag is positive if any of its "
@@ -62,15 +62,17 @@ def check_each_once(rows: Rows) -> None:
     problems.stop_if_any()
 
 
-def _check_agreement(rows: Rows, problems: Problems) -> None:
-    """All rows of a bag have the same label, group and split."""
+def check_agreement(
+    rows: Rows, problems: Problems, names: Collection[str] = ("label", "group", "split")
+) -> None:  # fmt: skip
+    """All rows of a bag have the same in the columns of these names."""
     first = rows.first_of_bag()[rows.bag.codes]
     texts: dict[str, tuple[np.ndarray, Callable[[int], object]]] = {
         "label": (rows.label, lambda i: int(rows.label[i])), "group": (rows.group.codes, rows.group.text),
         "split": (rows.split.codes, rows.split.text),
     }  # fmt: skip
     for column, (values, text) in texts.items():
-        if column in rows.columns:
+        if column in names and column in rows.columns.shown:
             shown = rows.columns.shown[column]
             problems.add_rows(
                 rows.number, np.flatnonzero(values != values[first]),

@@ -115,8 +115,7 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
         wrong.append("only one of the columns x and y is there; points need both")
     related = {header[i].strip(): i for i in by_meaning["group"] if i not in taken}
     left = [header[i].strip() or "(empty)" for i in unused if i not in related.values()]
-    notes = [f"column {text.replace(' (taken as', ' is taken as').rstrip(')')}" for name, text in shown.items()
-             if text != name]  # fmt: skip
+    notes = [f"column {text.split(' (taken as')[0]} is taken as {name}" for name, text in shown.items() if text != name]
     if related:
         notes.append(f"checked not to cross groups: {listed(related)}")
     if left:

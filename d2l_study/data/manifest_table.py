@@ -98,12 +98,23 @@ def read_table(file: Path, problems: Problems, names: ColumnNames = MANIFEST, ke
     return table
 
 
-def raw_columns(file: Path) -> dict[str, list[str]]:
-    """The columns of a small CSV by their names, all of their values as text."""
-    rows = [values for _, _, values in _csv_rows(file, MANIFEST, "data.splits") if any(v.strip() for v in values)]
-    wide = max(map(len, rows))
-    header, *values = [[value.strip() for value in row] + [""] * (wide - len(row)) for row in rows]
-    return {name: [row[i] for row in values] for i, name in enumerate(header)}
+def raw_columns(file: Path, names: ColumnNames, key: str) -> dict[str, list[str]]:
+    """The columns of a small CSV by their names, all of their values as text; rows may be shorter than the header.
+    names, key: as of `read_table`. `UserError` for a row that is longer, and for a column that is there twice."""
+    rows = [(number, values) for number, _, values in _csv_rows(file, names, key) if any(v.strip() for v in values)]
+    if not rows:
+        raise _empty(file, names)
+    header = [name.strip() for name in rows[0][1]]
+    problems = Problems(file)
+    for name in (name for name in names.needed if header.count(name) > 1):
+        problems.add("header", f"column {name} is there {header.count(name)} times")
+    for number, values in rows[1:]:
+        if any(value.strip() for value in values[len(header) :]):
+            problems.add(f"row {number}", f"{len(values)} values; the header has {len(header)} columns", number)
+    problems.stop_if_any()
+    return {
+        name: [values[i].strip() if i < len(values) else "" for _, values in rows[1:]] for i, name in enumerate(header)
+    }
 
 
 def _checked(file: Path, header: Sequence[str], names: ColumnNames) -> Columns:
@@ -115,6 +126,10 @@ def _checked(file: Path, header: Sequence[str], names: ColumnNames) -> Columns:
         problems.add("header", text)
     problems.stop_if_any()
     return columns
+
+
+def _empty(file: Path, names: ColumnNames) -> UserError:
+    return UserError(f"{file}: empty; expected a header with the columns {', '.join(names.needed)}")
 
 
 def _too_long(file: Path) -> UserError:
@@ -131,7 +146,7 @@ def _csv_rows(file: Path, names: ColumnNames, key: str) -> Iterator[Record]:
     text = _read_text(file, key)
     first = text.lstrip().split("\n", 1)[0]
     if not first.strip():
-        raise UserError(f"{file}: empty; expected a header with the columns {', '.join(names.needed)}")
+        raise _empty(file, names)
     if "|" in first and not any(mark in first for mark in ",;\t"):
         raise UserError(f"{file}: the columns are separated by |; expected comma, semicolon or tab")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
@@ -168,7 +183,7 @@ def _gathered(file: Path, rows: Iterator[Record], names: ColumnNames, problems: 
                 gathered.add(numbers, records)
                 numbers, records = [], []
     if gathered is None:
-        raise UserError(f"{file}: empty; expected a header with the columns {', '.join(names.needed)}")
+        raise _empty(file, names)
     gathered.add(numbers, records)
     return gathered.table()
 

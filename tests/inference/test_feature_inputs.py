@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from wrong_feature_files import changed_bit
 
 from d2l_study.errors import UserError
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
@@ -201,7 +202,7 @@ WRONG = {
     "short_h5": (cut(files.stamp), "s1.h5: cut short"),
     "short_pt": (cut(files.clam_pt), "s1.pt: cannot be read as a file of torch"),
     "short_npz": (cut(files.npz), "s1.npz: cannot be read as"),
-    "short_npy": (cut(files.npy), "s1.npy: cannot be read as features: cut short"),
+    "short_npy": (cut(files.npy), "s1.npy: cut short: "),
     "slide_vector": (lambda folder, given: files.stamp(folder, given, "slide"), "one vector for a whole slide"),
     "places": (fewer_places, "s1.h5: 8 rows in coords, but 9 vectors"),
     "labels": (strange_labels, "s1.npz: patch_labels has 2, 3; expected 0, 1"),
@@ -227,8 +228,11 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     assert text.startswith("2 inputs cannot be used:") and "did you mean 'right.h5'?" in text
     text = said(right, files.trident(tmp_path / "d", slide("too")), *wrong)
     assert "vectors of 8 dimensions" in text and "um.h5: places in µm; 3 of 5 files have places in level-0" in text
-    text = said(*wrong[2:])
-    assert "2 of 9 vectors" in text and "m.npy: cannot be read as features: cut short" in text
+    assert "m.npy: cut short: " in said(*wrong[2:])
+    (tmp_path / "features").mkdir()
+    changed_bit(tmp_path, slide("bit"))
+    text = said(wrong[2], tmp_path / "features" / "bit.h5")
+    assert "2 of 9 vectors" in text and "bit.h5: cannot be read as features: " in text
 
 
 def test_encoders_are_not_mixed_where_the_model_names_none(tmp_path):

@@ -26,7 +26,7 @@ class FeatureCollection(BagCollection):
     NaN where it is not known; extractor: the encoder, empty where it is not said;
     bag_of_slide: (S,) the bag that each slide is in;
     moments: (S, 2, D) float64, of each slide's vectors the mean, and the sum of the squared deviations from it;
-    counts: (S,) the number of vectors of each.
+    counts: (S,) the number of vectors of each; of_patients: whether a bag holds all slides of a patient.
     """
 
     slides: tuple[str, ...]
@@ -37,6 +37,7 @@ class FeatureCollection(BagCollection):
     bag_of_slide: np.ndarray
     moments: np.ndarray
     counts: np.ndarray
+    of_patients: bool = False
 
     @property
     def coordinate_unit(self) -> str:

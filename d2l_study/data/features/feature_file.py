@@ -70,11 +70,14 @@ class FeatureFile:
         return max(1, PIECE // max(1, self.width * self.dtype.itemsize))
 
 
-def shape_of(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
-    """(N, D) of an array of features, which may be (1, N, D), and (0,) for an empty slide; `UserError` for another."""
+def shape_of(path: Path, name: str, shape: tuple[int, ...] | None, dtype: np.dtype) -> tuple[int, int]:
+    """(N, D) of an array of features, which may be (1, N, D), and (0,) for an empty slide; `UserError` for another.
+    shape: None where HDF5 has a dataset without an array."""
     if dtype.kind != "f" or dtype.itemsize > 8:
         hint = " (pixels? features of them are needed)" if dtype == np.uint8 else ""
         raise UserError(f"{path}: {name} is of type {dtype}{hint}; expected float16, float32 or float64")
+    if shape is None:  # HDF5's null dataspace
+        raise UserError(f"{path}: {name} holds nothing, not even an array; expected (N, D): N tiles, D dimensions")
     if len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]
     if shape == (0,):
@@ -99,6 +102,9 @@ def places_of(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarr
         raise UserError(f"{path}: {name} has the shape {values.shape}; expected (N, 2): x and y of each tile")
     if len(values) != count:
         raise UserError(f"{path}: {len(values):,} rows in {name}, but {count:,} vectors")
+    if len(wrong := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+        raise UserError(f"{path}: {len(wrong):,} of {count:,} rows in {name} hold NaN or infinity, the first of them "
+                        f"row {wrong[0]} (from 0)")  # fmt: skip
     return values.astype(np.float64)
 
 

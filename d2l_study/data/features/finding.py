@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l_study.data.features.opening import ENDINGS, stem_of
-from d2l_study.errors import listed, nearest
+from d2l_study.errors import listed
 from d2l_study.slides.opening import SLIDE_SUFFIXES
 
 SLIDE_ENDINGS = (*SLIDE_SUFFIXES, ".tif", ".tiff", ".isyntax", ".png", ".jpg", ".jpeg")
@@ -54,16 +54,31 @@ class Folder:
             return self.path / (text if text in found else found[0]), ""
         for written in (text, text.replace("\\", "/")):
             for place in (self.path, self.base):
-                if (path := place / written).is_file() and not path.name.lower().endswith(SLIDE_ENDINGS):
+                path = place / written
+                if _is_file(path) and not path.name.lower().endswith(SLIDE_ENDINGS):
                     return path, ""
         if found:
             return None, f"{text!r}: {listed(found)} are files of it; leave one, or name it in a column path"
-        return None, f"{text!r}: no feature file in {self.path}{nearest(text, self.names, 0.8)}"
+        return None, f"{text!r}: no feature file in {self.path}"
+
+
+def _is_file(path: Path) -> bool:
+    """False, too, for a text that can be no path: a cell of a table may hold anything."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _without_slide_ending(text: str) -> str:
     lower = text.lower()
     return next((text[: -len(ending)] for ending in SLIDE_ENDINGS if lower.endswith(ending)), text)
+
+
+def bare_name(text: str) -> str:
+    """A slide's name without the ending of the slide or of its features."""
+    bare = _without_slide_ending(text)
+    return bare if bare != text else stem_of(text)
 
 
 def feature_folder(base: Path, key: str, naming: str = "as data.root") -> Folder:

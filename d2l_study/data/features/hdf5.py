@@ -123,7 +123,9 @@ def _without_features(path: Path, names: list[str], coords: str, file: Any) -> s
     return f"{path}: no dataset {' or '.join(FEATURES)} (found: {found})"
 
 
-def _check_rows(path: Path, name: str, shape: tuple[int, ...], count: int) -> None:
+def _check_rows(path: Path, name: str, shape: tuple[int, ...] | None, count: int) -> None:
+    if shape is None:
+        raise UserError(f"{path}: {name} holds nothing, not even an array; leave it out, or give a row for each vector")
     rows = shape[1] if len(shape) == 3 and shape[0] == 1 else shape[0] if shape else 1
     if rows != count:
         raise UserError(f"{path}: {rows:,} rows in {name}, but {count:,} vectors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,44 +76,51 @@ def member_names(path: Path) -> list[str]:
 
 
 @contextmanager
-def _stream(path: Path, member: str) -> Iterator[IO[bytes]]:
+def _stream(path: Path, member: str) -> Iterator[tuple[IO[bytes], int]]:
+    """An array's bytes, and how many there are."""
     if not member:
         with path.open("rb") as file:
-            yield file
+            yield file, path.stat().st_size
         return
     with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as inside:
-        yield inside
+        yield inside, archive.getinfo(f"{member}.npy").file_size
 
 
-def _read_header(path: Path, member: str, file: IO[bytes]) -> Header:
+def _read_header(path: Path, member: str, file: IO[bytes], size: int) -> Header:
+    """size: bytes of the array with its header. `UserError` for a pickle, or where some are missing."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise UserError(f"{path}: {member or 'the array'} holds Python objects (a pickle), which is not read: it may "
                         "run code; save it as an array of numbers")  # fmt: skip
+    if any(length < 0 for length in shape):
+        raise ValueError(f"shape is not valid: {shape}")
+    there, needed = size - file.tell(), math.prod(shape) * dtype.itemsize
+    if there < needed:
+        raise UserError(f"{path}: cut short: {there:,} of {needed:,} bytes{f' of {member}' if member else ''}")
     return Header(shape, dtype, fortran)
 
 
 def array_header(path: Path, member: str) -> Header:
     """Shape and type of an array; member: "" for a `.npy` file. `UserError` for a damaged file, or for a pickle."""
-    with reading_errors(path, "as an array of numpy"), _stream(path, member) as file:
-        return _read_header(path, member, file)
+    with reading_errors(path, "as an array of numpy"), _stream(path, member) as (file, size):
+        return _read_header(path, member, file, size)
 
 
 def load_array(path: Path, member: str = "") -> np.ndarray:
     """The whole array; for small ones. `UserError` as of `array_header`."""
-    with reading_errors(path, "as an array of numpy"), _stream(path, member) as file:
-        header = _read_header(path, member, file)
-        found = np.frombuffer(_exactly(file, int(np.prod(header.shape)) * header.dtype.itemsize), header.dtype)
+    with reading_errors(path, "as an array of numpy"), _stream(path, member) as (file, size):
+        header = _read_header(path, member, file, size)
+        found = np.frombuffer(_exactly(file, math.prod(header.shape) * header.dtype.itemsize), header.dtype)
         return found.reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def array_pieces(path: Path, member: str, width: int, rows: int) -> Iterator[np.ndarray]:
     """An array of (N, width), or (1, N, width), `rows` at a time."""
-    with _stream(path, member) as file:
-        header = _read_header(path, member, file)
-        count = int(np.prod(header.shape)) // max(1, width)
+    with _stream(path, member) as (file, size):
+        header = _read_header(path, member, file, size)
+        count = math.prod(header.shape) // max(1, width)
         if header.fortran:  # columns lie together: rarely written, and read whole
             whole = load_array(path, member).reshape(count, width)
             yield from (np.ascontiguousarray(whole[first : first + rows]) for first in range(0, count, rows))

@@ -75,6 +75,8 @@ def _chosen(path: Path, found: Sequence[str], names: Sequence[str]) -> str:
 
 def kind_of(path: Path) -> str:
     """`hdf5`, `npy`, `npz` or `torch`; `UserError` for what is none of them."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'a pipe or a device'}, not a file of features")
     with reading_errors(path), path.open("rb") as file:
         begin = file.read(32)
     if not begin:

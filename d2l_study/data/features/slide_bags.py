@@ -110,6 +110,7 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
         part=given.part, notes=(*slides.notes, *given.notes, *_notes(slides, folder, files)), slides=tuple(names),
         files=tuple(files), tiles=Tiles(about["unit"], about["anchor"], scale=about["scale"]), side=store.side,
         extractor=about["extractor"], moments=store.moments, counts=store.counts, bag_of_slide=bag_of_slide,
+        of_patients=table is not None and keys.bag == "patient",
     )  # fmt: skip
     return found.without_empty()
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.collection import TEST, TRAIN, VAL
-from d2l_study.data.features.finding import SLIDE_ENDINGS
-from d2l_study.data.features.opening import stem_of
+from d2l_study.data.features.finding import bare_name
 from d2l_study.data.features.tables import TABLES, Slides, split_columns
-from d2l_study.data.manifest_checks import check_split, fold_number
+from d2l_study.data.manifest_checks import check_agreement, check_split, fold_number
+from d2l_study.data.manifest_columns import ColumnNames
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows
 from d2l_study.data.manifest_table import CategoricalColumn, raw_columns
@@ -24,6 +24,8 @@ _PARTS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validati
           "testing": TEST}  # fmt: skip
 NONE = -1
 """The part of a bag that a split leaves out."""
+
+_CLAM = ColumnNames(("train", "val", "test"), (), (), {})
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,18 @@ def given_splits(slides: Slides, file: Path | None) -> Given:
         if files := _clam_files(file):
             parts, notes = _of_clam(slides, files, problems), (f"{len(files)} splits of {file.name}",)
         else:
-            columns = split_columns(file, slides, problems)
+            table = split_columns(file, slides, problems)
             problems.stop_if_any()
-            if "split" in columns:
-                rows = dataclasses.replace(rows, split=columns["split"])
+            rows = dataclasses.replace(rows, number=table.number)
+            if "split" in table.columns:
+                known = dataclasses.replace(rows.columns, shown={**rows.columns.shown, "split": table.shown})
+                rows = dataclasses.replace(rows, columns=known, split=table.columns["split"])
+                check_agreement(rows, problems, ("split",))
                 check_split(rows, problems)
                 problems.stop_if_any()
-                return _of_column(rows)
-            parts, notes = _of_columns(slides, columns, problems)
+                given = _of_column(rows)
+                return dataclasses.replace(given, notes=(f"splits of {file.name}, column {table.shown}",))
+            parts, notes = _of_columns(dataclasses.replace(slides, rows=rows), table.columns, problems)
     problems.stop_if_any()
     found = np.stack(list(parts.values()))
     _check(slides, list(parts), found, problems)
@@ -100,7 +106,7 @@ def _of_columns(
 def _clam_files(path: Path) -> list[Path]:
     """The files `splits_0.csv` … of CLAM that a path names; none if it is another table."""
     if path.is_dir():
-        found = [p for p in path.iterdir() if re.fullmatch(r"splits_\d+\.csv", p.name)]
+        found = [p for p in path.iterdir() if re.fullmatch(r"splits_\d+\.csv", p.name) and not p.is_fifo()]
         if not found:
             raise UserError(f"data.splits: no splits_0.csv, splits_1.csv … in {path}")
         return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
@@ -108,7 +114,7 @@ def _clam_files(path: Path) -> list[Path]:
         raise UserError(f"data.splits: {path}: no such file or folder")
     if path.suffix.lower() not in TABLES:
         raise UserError(f"data.splits: {path}: expected a table ({listed(TABLES)}) or a folder of splits_0.csv …")
-    if path.suffix.lower() == ".csv" and {"train", "test"} <= {name.lower() for name in raw_columns(path)}:
+    if path.suffix.lower() in (".csv", ".tsv") and {"train", "test"} <= {name.lower() for name in _lists(path)}:
         return [path]
     return []
 
@@ -117,15 +123,24 @@ def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[
     """File -> (B,) parts: each column, train, val or test, lists the slides of that part."""
     rows, found = slides.rows, {}
     bag_of = dict(zip(slides.names, rows.bag.codes.tolist(), strict=True))
-    bag_of |= {_bare(name): bag for name, bag in bag_of.items()} | {name: i for i, name in enumerate(rows.bag.values)}
+    bag_of |= {bare_name(name): bag for name, bag in bag_of.items()}
+    bag_of |= {name: i for i, name in enumerate(rows.bag.values)}
     for file in files:
         parts = np.full(len(rows.bag.values), NONE, np.int8)
-        columns = {name.lower(): values for name, values in raw_columns(file).items()}
+        columns = {name.lower(): values for name, values in _lists(file).items()}
+        for name in ("train", "test"):
+            if name not in columns:
+                problems.add(file.name, f"no column {name}{nearest(name, columns)} (found: "
+                             f"{listed(name or '(empty)' for name in columns)})")  # fmt: skip
+        if {value.lower() for value in columns.get("train", ())} <= {"true", "false"} and columns.get("train"):
+            problems.add(f"{file.name}, column train", "True and False, as in CLAM's splits_0_bool.csv; expected names "
+                         "of slides, as in its splits_0.csv")  # fmt: skip
+            continue
         for name in ("train", "val", "test"):
             for value in columns.get(name, ()):
                 if not value:
                     continue
-                bag = bag_of.get(value, bag_of.get(_bare(value)))
+                bag = bag_of.get(value, bag_of.get(bare_name(value)))
                 where = f"{file.name}, column {name}"
                 if bag is None:
                     problems.add(where, f"{value!r} is in no row of the table{nearest(value, bag_of, 0.8)}")
@@ -137,10 +152,9 @@ def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[
     return found
 
 
-def _bare(name: str) -> str:
-    """A slide's name without the ending of the slide or of its features."""
-    lower = name.lower()
-    return next((name[: -len(e)] for e in SLIDE_ENDINGS if lower.endswith(e)), stem_of(name))
+def _lists(file: Path) -> dict[str, list[str]]:
+    """The columns of a file of CLAM."""
+    return raw_columns(file, _CLAM, "data.splits")
 
 
 def _check(slides: Slides, names: Sequence[str], parts: np.ndarray, problems: Problems) -> None:

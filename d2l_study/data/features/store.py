@@ -14,9 +14,9 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -141,9 +141,12 @@ def _copy(files: Sequence[FeatureFile], common: dict[str, Any], place: Path) -> 
         if not any(wanted):
             continue
         array, begin = new_array(place / name, dims, np.dtype(dtype), ADVICE), 0
+        problems = Problems(files[0].path.parent)
         for file in files:
-            array[begin : begin + file.count] = places(file) if name == PLACES else file.truth()
+            with _noted(problems):
+                array[begin : begin + file.count] = places(file) if name == PLACES else file.truth()
             begin += file.count
+        problems.stop_if_any()
         array.flush()
         checksum.update(name.encode())
         checksum.update(np.ascontiguousarray(array).data)
@@ -170,20 +173,21 @@ def _copy_vectors(
         waiting: deque[tuple[Future[Any], Future[Any]]] = deque()
         for file in files:
             sums, copied = [Moments(shape[1]) for _ in _sizes(file)], 0
-            for piece in file.pieces():
-                values = piece if piece.dtype == kind else piece.astype(kind)
-                while len(waiting) > 1:  # a file's pieces take turns in two buffers
-                    for done in waiting.popleft():
-                        done.result()
-                summed = summing.submit(_add, sums, values, file, copied)
-                waiting.append((hashing.submit(digest.update, values.data), summed))
-                _write(out, values)
-                copied += len(values)
+            with _noted(problems):
+                for piece in file.pieces():
+                    values = piece if piece.dtype == kind else piece.astype(kind)
+                    while len(waiting) > 1:  # a file's pieces take turns in two buffers
+                        for done in waiting.popleft():
+                            done.result()
+                    summed = summing.submit(_add, sums, values, file, copied)
+                    waiting.append((hashing.submit(digest.update, values.data), summed))
+                    _write(out, values)
+                    copied += len(values)
+                if copied != file.count:
+                    raise UserError(changed_said(file, copied))
             while waiting:
                 for done in waiting.popleft():
                     done.result()
-            if copied != file.count:
-                raise UserError(changed_said(file, copied))
             moments += [(one.mean, one.scatter) for one in sums]
             for number, one in enumerate(sums):
                 if one.strange:
@@ -191,6 +195,15 @@ def _copy_vectors(
                     problems.add(where, not_finite_said(one.strange, one.count, one.first_strange))
     problems.stop_if_any()
     return digest.hexdigest(), np.array(moments)
+
+
+@contextmanager
+def _noted(problems: Problems) -> Iterator[None]:
+    """Notes what is wrong with a file, so that the others are looked at, too."""
+    try:
+        yield
+    except UserError as error:
+        problems.add_text(str(error).removeprefix(f"{problems.file}{os.sep}"))
 
 
 def _sizes(file: FeatureFile) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.features.finding import Folder, parallel_files
+from d2l_study.data.features.finding import Folder, bare_name, parallel_files
 from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import load_values
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
@@ -85,6 +85,9 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
         columns = dataclasses.replace(columns, place=place)
         notes.append("its own columns of splits are left alone: data.splits names others")
     shown = columns.shown
+    if keys.label_table is not None and "label" in columns:
+        own = shown["label"].split(" (taken as")[0]
+        notes.append(f"its own column {own} is left alone: data.label_table has the labels")
     nothing = CategoricalColumn(np.zeros(len(number), np.int64), [""])
     slide = texts.get(_OWN, texts["bag"])
     bag, group = texts["bag"], texts.get("group", nothing)
@@ -141,9 +144,19 @@ def list_slides(file: Path, folder: Folder, of_patients: bool = False) -> SlideL
     return SlideList([bag.text(i) for i in range(len(path))], names, [files[p] for p in path.tolist()], truth)
 
 
-def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, CategoricalColumn]:
-    """Column -> (S,) what a table of splits says of each slide: its column `split` alone, or those called fold_0 …; it
-    names slides, bags or patients."""
+@dataclass(frozen=True)
+class SplitTable:
+    """What a table says of the splits of S slides. columns: column -> (S,), `split` alone or those called fold_0 …;
+    shown: how messages call the column `split`; number: (S,) the rows that say it."""
+
+    columns: dict[str, CategoricalColumn]
+    shown: str
+    number: np.ndarray
+
+
+def split_columns(file: Path, slides: Slides, problems: Problems) -> SplitTable:
+    """What a table of splits says of each slide; it names slides (with the ending of their files or without), bags or
+    patients. Slides that it does not name, and rows that contradict each other, are noted in `problems`."""
     names = ColumnNames(
         ("bag",), ("split", "group"), ("bag", "split", "group"),
         {"bag": (*_OTHER["bag"], *_OTHER["group"]), "split": _OTHER["split"], "group": ()}, _FOLDS,
@@ -153,14 +166,27 @@ def split_columns(file: Path, slides: Slides, problems: Problems) -> dict[str, C
     if not found:
         raise UserError(f"{file}: no column split, and none called fold_0, fold_1 …")
     rows, column = slides.rows, table.texts["bag"]
-    line = {column.values[code]: i for i, code in reversed([*enumerate(column.codes.tolist())])}
+    line: dict[str, int] = {}
+    for i in range(len(column.codes)):
+        first = line.setdefault(column.text(i), i)
+        for name, said_of in found.items():
+            if said_of.codes[first] != said_of.codes[i]:
+                row = int(table.number[i])
+                problems.add(f"row {row}", f"{column.text(i)!r} has {said_of.text(i)!r} in column {name}, and "
+                             f"{said_of.text(first)!r} in row {table.number[first]}", row)  # fmt: skip
+    bare = {bare_name(text): i for text, i in reversed(line.items())}
     at = []
     for i in range(len(rows)):
         said = (slides.names[i], rows.bag.text(i), rows.group.text(i))
-        at.append(next((line[text] for text in said if text in line), -1))
+        at.append(next((place[name(text)] for place, name in ((line, str), (bare, bare_name)) for text in said
+                        if text and name(text) in place), -1))  # fmt: skip
         if at[-1] < 0:
             problems.add(f"{rows.noun} {said[0]!r}", f"not in {file.name}{nearest(said[0], line, 0.8)}", i)
-    return {name: CategoricalColumn.of(c.codes[np.maximum(at, 0)], c.values) for name, c in found.items()}
+    places = np.maximum(at, 0)
+    return SplitTable(
+        {name: CategoricalColumn.of(c.codes[places], c.values) for name, c in found.items()},
+        table.columns.shown.get("split", "split"), table.number[places],
+    )  # fmt: skip
 
 
 def has_slides(file: Path, keys: TableKeys) -> bool:
@@ -258,24 +284,30 @@ def _joined(
     if key not in table.columns:
         raise UserError(f"{file}: no column that names patients or slides, by which its labels are joined")
     _no_blanks(mine, table, key)
-    label, notes = classes(table.texts["label"], table.number, table.columns.shown["label"], keys.positive, mine)
-    column = table.texts[key]
-    first = np.unique(column.codes, return_index=True)[1][column.codes]
-    mine.add_rows(table.number, np.flatnonzero(label != label[first]), lambda i: (
-        table.columns.shown["label"], f"{column.text(i)!r} has another label in row {table.number[first[i]]}"
-    ))  # fmt: skip
-    mine.stop_if_any()
     wanted = group if key == "group" and group is not None else slide
-    known = {column.values[code]: int(label[i]) for i, code in enumerate(column.codes.tolist())}
-    missing = [code for code, value in enumerate(wanted.values) if value not in known]
+    called = str if key == "group" else bare_name  # slides with the ending of their files, or without
+    names_wanted = {called(value) for value in wanted.values}
+    everyone = table.texts[key]
+    used = np.flatnonzero(np.array([called(value) in names_wanted for value in everyone.values])[everyone.codes])
+    column, lines = CategoricalColumn.of(everyone.codes[used], everyone.values), table.number[used]
+    said = CategoricalColumn.of(table.texts["label"].codes[used], table.texts["label"].values)
+    label, notes = classes(said, lines, table.columns.shown["label"], keys.positive, mine) if len(used) else (
+        np.empty(0, np.int8), ())  # fmt: skip
+    of_name: dict[str, int] = {}
+    first = np.array([of_name.setdefault(called(column.text(i)), i) for i in range(len(used))], np.int64)
+    mine.add_rows(lines, np.flatnonzero(label != label[first]), lambda i: (
+        table.columns.shown["label"], f"{column.text(i)!r} has another label in row {lines[first[i]]}"))  # fmt: skip
+    mine.stop_if_any()
+    known = {name: int(label[i]) for name, i in of_name.items()}
+    missing = [code for code, value in enumerate(wanted.values) if called(value) not in known]
+    unused = [value for value in everyone.values if called(value) not in names_wanted]
     problems.add_values(number, wanted.codes, missing, lambda code: (
         "patient" if key == "group" else "slide", f"{wanted.values[code]!r} has no label in {file.name}"
-        f"{nearest(wanted.values[code], known, 0.8)}"))  # fmt: skip
-    unused = [value for value in column.values if value not in set(wanted.values)]
+        f"{nearest(wanted.values[code], unused, 0.8)}"))  # fmt: skip
     if unused:
         notes = (*notes, f"{len(unused)} of {file.name} {'is' if len(unused) == 1 else 'are'} in no row of the slides: "
                  f"{listed(unused, 5)}")  # fmt: skip
-    return np.array([known.get(value, 0) for value in wanted.values], np.int8)[wanted.codes], notes
+    return np.array([known.get(called(value), 0) for value in wanted.values], np.int8)[wanted.codes], notes
 
 
 def _files(
@@ -292,7 +324,10 @@ def _files(
             place_of[code] = places.setdefault(path, len(places))
         elif text or "path" in table.texts:
             reasons[code] = reason if text else "empty"
-    problems.add_values(table.number, column.codes, reasons, lambda code: (shown, reasons[code]))
+    used = {path.name for path in places}
+    free = [stem for stem, names in folder.names.items() if used.isdisjoint(names)]
+    problems.add_values(table.number, column.codes, reasons, lambda code: (
+        shown, reasons[code] + nearest(column.values[code], free, 0.8)))  # fmt: skip
     files = list(places)
     path = place_of[column.codes]
     names = [slide.text(i) for i in range(len(path))]

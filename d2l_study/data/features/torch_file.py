@@ -59,10 +59,14 @@ def describe(path: Path, stem: str, truth: str | None = None) -> TorchFile:
     names = _tensors(path, found)
     name, coords = first_known(names, FEATURES), first_known(names, PLACES)
     if not name:
-        raise UserError(f"{path}: a dictionary without a tensor {' or '.join(FEATURES)} (found: {listed(found)})")
+        said = listed(key if key in names else f"{key} ({type(found[key]).__name__})" for key in found) or "nothing"
+        raise UserError(f"{path}: a dictionary without a tensor {' or '.join(FEATURES)} (found: {said})")
     count, width = _shape(path, name, found[name])
     labels = name_of_labels(path, names, truth, "tensor")
+    if labels:
+        _check_plain(path, labels, found[labels])
     if coords:
+        _check_plain(path, coords, found[coords])
         places_of(path, coords, _array(found[coords]), count)
     return TorchFile(path, count, width, _kept(found[name]), tiles=tiles, has_places=bool(coords or beside),
                      has_truth=bool(labels), places_file=None if coords else beside, features=name, coords=coords,
@@ -75,11 +79,13 @@ def load_values(path: Path, names: Sequence[str]) -> np.ndarray:
 
     found = _load(path)
     if isinstance(found, torch.Tensor):
+        _check_plain(path, "it", found)
         return _array(found)
     there = _tensors(path, found)
     chosen = next((name for name in names if name in there), there[0] if len(there) == 1 else None)
     if chosen is None:
         raise UserError(f"{path}: no tensor {' or '.join(names)} (found: {listed(there) or 'nothing'})")
+    _check_plain(path, chosen, found[chosen])
     return _array(found[chosen])
 
 
@@ -117,7 +123,25 @@ def _part(found: Any, key: str) -> Any:
     return found[key] if key else found
 
 
+def _check_plain(path: Path, name: str, tensor: Any) -> None:
+    """`UserError` for a tensor that is no plain array of numbers that numpy has."""
+    import torch
+
+    kind = (
+        "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else "without values (meta)"
+        if tensor.is_meta else "sparse" if tensor.layout is not torch.strided else ""
+    )  # fmt: skip
+    if kind:
+        raise UserError(f"{path}: {name} is {kind}; expected a plain (dense) tensor")
+    try:
+        _kept(tensor)
+    except TypeError:  # float8 and the like
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(f"{path}: {name} is of type {kind}; expected float16, float32 or float64") from None
+
+
 def _shape(path: Path, name: str, tensor: Any) -> tuple[int, int]:
+    _check_plain(path, name, tensor)
     return shape_of(path, name, tuple(tensor.shape), _kept(tensor))
 
 
@@ -131,6 +155,6 @@ def _kept(tensor: Any) -> np.dtype:
 def _array(tensor: Any) -> np.ndarray:
     import torch
 
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_neg()
     found = tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
     return np.ascontiguousarray(found)

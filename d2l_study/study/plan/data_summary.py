@@ -52,9 +52,7 @@ class DataSummary:
         of_images = f"{counted(images, 'slide' if isinstance(pool, FeatureCollection) else 'image')}, "
         if isinstance(pool, FeatureCollection) and not pool.files:  # one file with all, which knows bags alone
             of_images = ""
-        groups = whole[0].groups
-        apart = "each bag a group of its own (no patients are named)" if groups == len(pool.bags) else (
-            f"{counted(groups, 'group')} (patients or the like)")  # fmt: skip
+        apart = _groups(pool, whole[0].groups)
         lines = [f"data: {pool.name}: {_bags(whole)}, {apart}; {of_images}{_instances(whole)}"]
         if isinstance(pool, FeatureCollection):
             lines.append(f"  {_vectors(pool)}")
@@ -62,6 +60,16 @@ class DataSummary:
             of = _range((part.groups for part in counts), "group")
             lines.append(f"  {name}: {_bags(counts)} of {of}; {_instances(counts)}")
         return lines + [f"  {note}" for note in pool.notes]
+
+
+def _groups(pool: BagCollection, groups: int) -> str:
+    """What must not be split between folds; groups: how many such there are."""
+    if isinstance(pool, FeatureCollection) and pool.of_patients:
+        return "each a patient with all slides"
+    if groups < len(pool.bags):
+        return f"{counted(groups, 'group')} (patients or the like)"
+    named = {pool.group_names[g] for g in pool.group.tolist()} - {*pool.names} - {f"bag {name}" for name in pool.names}
+    return "each bag a group of its own" + ("" if named else " (no patients are named)")
 
 
 def _vectors(pool: FeatureCollection) -> str:

@@ -4,7 +4,7 @@ import feature_files as files
 import h5py
 import numpy as np
 import pytest
-import torch
+from wrong_feature_files import PROBLEMS, changed_bit, gone, no_number, place, places_that_are_none, trident_pickle
 
 from d2l_study.data import FeatureBags
 from d2l_study.errors import UserError
@@ -34,156 +34,6 @@ def said(tmp_path, **keys) -> str:
 def add_row(tmp_path, row):
     with (tmp_path / "t.csv").open("a") as file:
         file.write(row + "\n")
-
-
-def place(tmp_path, name="s3"):
-    return tmp_path / "features" / f"{name}.h5"
-
-
-def another_width(tmp_path, slide):
-    files.trident(tmp_path / "features", files.make_slide(slide.name, 5, width=8))
-
-
-def another_encoder(tmp_path, slide):
-    files.trident(tmp_path / "features", slide, encoder="conch_v15")
-
-
-def another_magnification(tmp_path, slide):
-    files.trident(tmp_path / "features", slide, magnification=40)
-
-
-def another_unit(tmp_path, slide):
-    files.stamp(tmp_path / "features", slide)
-
-
-def fewer_coords(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "a") as file:
-        file["coords"].resize((3, 2))
-
-
-def three_coords(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "a") as file:
-        del file["coords"]
-        file["coords"] = np.zeros((len(slide.vectors), 3))
-
-
-def no_number(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "a") as file:
-        file["features"][2, 5] = np.nan
-        file["features"][4, 0] = np.inf
-
-
-def empty_slide(tmp_path, slide):
-    files.trident(tmp_path / "features", files.make_slide(slide.name, 0))
-
-
-def cut_short(tmp_path, slide):
-    whole = place(tmp_path, slide.name).read_bytes()
-    place(tmp_path, slide.name).write_bytes(whole[: len(whole) - 500])
-
-
-def no_bytes(tmp_path, slide):
-    place(tmp_path, slide.name).write_bytes(b"")
-
-
-def only_coordinates(tmp_path, slide):
-    files.clam_patches(tmp_path / "features", slide)
-
-
-def other_data(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "w") as file:
-        file["embeddings"] = slide.vectors
-        file.create_group("tiles")
-
-
-def whole_slide_vector(tmp_path, slide):
-    files.stamp(tmp_path / "features", slide, feat_type="slide")
-
-
-def one_dimension(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "w") as file:
-        file["features"] = slide.vectors[0]
-
-
-def whole_numbers(tmp_path, slide):
-    with h5py.File(place(tmp_path, slide.name), "w") as file:
-        file["features"] = slide.vectors.astype(int)
-
-
-def trident_pickle(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-    files.trident_pt(tmp_path / "features", slide)
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ("code has run",))
-
-
-def pickled_code(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-    torch.save({"features": Evil()}, tmp_path / "features" / f"{slide.name}.pt")
-
-
-def pickled_objects(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-    np.save(tmp_path / "features" / f"{slide.name}.npy", np.array([Evil(), None], object), allow_pickle=True)
-
-
-def damaged_pt(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-    path = files.clam_pt(tmp_path / "features", slide)
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-def short_npy(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-    path = files.npy(tmp_path / "features", slide)
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def an_image(tmp_path, slide):
-    place(tmp_path, slide.name).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
-
-
-def a_pointer(tmp_path, slide):
-    place(tmp_path, slide.name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
-
-
-def gone(tmp_path, slide):
-    place(tmp_path, slide.name).unlink()
-
-
-def two_files(tmp_path, slide):
-    files.clam_pt(tmp_path / "features", slide)
-
-
-PROBLEMS = {
-    another_width: "s3.h5: vectors of 8 dimensions; 9 of 10 files have vectors of 12 dimensions (s0.h5)",
-    another_encoder: "s3.h5: encoder 'conch_v15'; 9 of 10 files have encoder 'uni_v1' (s0.h5)",
-    another_magnification: "s3.h5: tiles of 256 px at 40×; 9 of 10 files have tiles of 256 px at 20× (s0.h5)",
-    another_unit: "s3.h5: places in µm; 9 of 10 files have places in level-0 pixels (s0.h5)",
-    fewer_coords: "s3.h5: 3 rows in coords, but 9 vectors",
-    three_coords: "s3.h5: coords has the shape (9, 3); expected (N, 2)",
-    no_number: "s3.h5: 2 of 9 vectors hold NaN or infinity, the first of them row 2 (from 0)",
-    empty_slide: "s3.h5: a slide without vectors (no tissue was found?); data.skip_empty: true leaves it out",
-    cut_short: "s3.h5: cut short: ",
-    no_bytes: "s3.h5: an empty file of 0 bytes",
-    only_coordinates: "s3.h5: coordinates of tiles, but no features (as CLAM and TRIDENT write to `patches`",
-    other_data: "s3.h5: no dataset features or feats (found: embeddings, tiles/)",
-    whole_slide_vector: "s3.h5: feat_type is 'slide': one vector for a whole slide",
-    one_dimension: "s3.h5: features has the shape (12,) (one vector of the whole slide?); expected (N, D)",
-    whole_numbers: "s3.h5: features is of type int64; expected float16, float32 or float64",
-    trident_pickle: "s3.pt: an array of numpy as a pickle, not a tensor (so TRIDENT writes .pt)",
-    pickled_code: "s3.pt: Python objects as a pickle",
-    pickled_objects: "s3.npy: the array holds Python objects (a pickle), which is not read",
-    damaged_pt: "s3.pt: cannot be read as a file of torch",
-    short_npy: "s3.npy: cannot be read as features: cut short: ",
-    an_image: "s3.h5: this is a PNG image; extract features first",
-    a_pointer: "s3.h5: this is a pointer of Git LFS, not the file itself",
-    gone: "row 5, column slide_id (taken as bag): 's3': no feature file in ",
-    two_files: "'s3': s3.h5, s3.pt are files of it; leave one",
-}
 
 
 @pytest.mark.parametrize("change", PROBLEMS, ids=lambda change: change.__name__)
@@ -240,6 +90,43 @@ def test_empty_slides_are_left_out_where_it_is_said(shape, slides, tmp_path):
     replicate = data.replicate(pool, 0, base_seed=1)
     seen = pool.instances[replicate.train.instance].astype(float)
     assert np.allclose(replicate.mean, seen.mean(axis=0)) and np.allclose(replicate.std, seen.std(axis=0))
+
+
+def test_each_of_several_files_is_named_also_where_vectors_are_read(slides, tmp_path):
+    for i in (3, 5, 7):
+        changed_bit(tmp_path, slides[i][0])
+    no_number(tmp_path, slides[6][0])
+    text = said(tmp_path)
+    assert "4 problems" in text and "s6.h5: 2 of 30 vectors hold NaN" in text
+    assert all(f"  s{i}.h5: cannot be read as features: " in text for i in (3, 5, 7))
+
+
+def test_each_of_several_files_with_wrong_places_and_labels_is_named(slides, tmp_path):
+    for name in ("s2", "s5"):
+        slide = next(slide for slide, _ in slides if slide.name == name)
+        places_that_are_none(tmp_path, slide)
+    text = said(tmp_path)
+    assert "2 problems" in text and "s5.h5: 1 of 9 rows in coords" in text
+    for slide, _ in slides:
+        path = files.trident(tmp_path / "features", slide)
+        with h5py.File(path, "a") as file:
+            file["patch_labels"] = slide.truth if slide.name not in ("s2", "s5") else slide.truth + 7
+    text = said(tmp_path)
+    assert "2 problems" in text and "s2.h5: patch_labels has 7; expected 0, 1, or -1" in text
+
+
+@pytest.mark.parametrize("there, hint", [("s33", "; did you mean 's33'?"), (None, "")])
+def test_a_missing_file_is_not_taken_for_that_of_another_slide(there, hint, slides, tmp_path):
+    """s3 is like s1 and s2, which have files of their own."""
+    gone(tmp_path, slides[3][0])
+    if there:
+        files.trident(tmp_path / "features", files.make_slide(there, 4))
+    assert said(tmp_path).endswith(f"'s3': no feature file in {tmp_path / 'features'}{hint}")
+
+
+def test_a_cell_that_can_be_no_path(slides, tmp_path):
+    add_row(tmp_path, f"{'x' * 5000},1")
+    assert "row 12, column slide_id (taken as bag): 'xxx" in said(tmp_path)
 
 
 def test_files_without_a_slide_are_noted_only(slides, tmp_path):

@@ -169,3 +169,75 @@ def test_given_folds_are_left_alone_where_folds_are_to_be_made():
     tests = [sorted(made.replicate(pools[1], number, seed).test.number) for seed in (1, 2) for number in range(10)]
     assert sorted(np.concatenate(tests[:10])) == list(range(92))
     assert tests[:10] != tests[10:]
+
+
+@pytest.mark.parametrize("ending", ["", ".svs", ".h5"])
+@pytest.mark.parametrize("columns, value", [
+    ("slide_id,split", lambda i: ("train", "val", "test")[i // 2 % 3]), ("slide_id,fold", lambda i: str(i // 2 % 3)),
+])  # fmt: skip
+def test_a_table_of_splits_for_slides_whose_table_has_none(columns, value, ending, slides, tmp_path):
+    rows = [f"s{i}{ending},{value(i)}" for i in reversed(range(12))]
+    (tmp_path / "splits.csv").write_text("\n".join([columns, *rows]) + "\n")
+    data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=str(tmp_path / "splits.csv"))
+    pool = data.load_pool()
+    other = FeatureBags(path=table(tmp_path / "own.csv", slides, columns.split(",")[1], value))
+    assert parts(data, pool, 0) == parts(other, other.load_pool(), 0)
+    assert any("splits of splits.csv" in note for note in pool.notes)
+
+
+def test_a_table_of_splits_by_patient(slides, tmp_path):
+    named = table(tmp_path / "t.csv", slides, "patient", lambda i: f"p{i // 2}")
+    lines = [f"p{i},{('train', 'val', 'test')[i % 3]}" for i in range(6)]
+    (tmp_path / "splits.csv").write_text("\n".join(["patient,split", *lines]) + "\n")
+    data = FeatureBags(path=named, splits=str(tmp_path / "splits.csv"))
+    assert parts(data, data.load_pool(), 0) == ([0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11])
+
+
+@pytest.mark.parametrize("column, value, expected", [
+    ("split", lambda i: "trane" if i == 1 else ("train", "test")[i % 2],
+     "splits.csv: row 12, column split: 'trane'; expected"),
+    ("fold", lambda i: str(i % 2), "splits.csv: column fold (taken as split): 2 folds; at least 3"),
+    ("split", lambda i: "train", "splits.csv: column split: no bag is in test"),
+    ("fold_0", lambda i: "trane" if i == 1 else ("train", "test")[i % 2], "splits.csv: row 12, column fold_0: 'trane'"),
+])  # fmt: skip
+def test_what_is_wrong_in_a_table_of_splits_is_said_of_its_own_rows(column, value, expected, slides, tmp_path):
+    rows = [f"s{i},{value(i)}" for i in reversed(range(12))]
+    (tmp_path / "splits.csv").write_text("\n".join([f"slide_id,{column}", *rows]) + "\n")
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=str(tmp_path / "plain.csv"), splits=str(tmp_path / "splits.csv")).load_pool()
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("column, said", [("split", "train"), ("fold_0", "train"), ("fold", "1")])
+def test_a_slide_with_two_parts_in_a_table_of_splits(column, said, slides, tmp_path):
+    other = "2" if column == "fold" else "test"
+    rows = [f"s{i},{said}" for i in range(12)] + [f"s3,{other}"]
+    (tmp_path / "splits.csv").write_text("\n".join([f"slide_id,{column}", *rows]) + "\n")
+    with pytest.raises(UserError, match=f"row 14: 's3' has '{other}' in column .*, and '{said}' in row 5"):
+        FeatureBags(path=str(tmp_path / "plain.csv"), splits=str(tmp_path / "splits.csv")).load_pool()
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("", "splits_0.csv: empty; expected a header with the columns train, val, test"),
+    (",,\n,,\n", "splits_0.csv: empty; expected a header with the columns train, val, test"),
+    (",a,test\n0,s1,s2\n", "splits_0.csv: no column train (found: (empty), a, test)"),
+    (",train,val\n0,s1,s2\n", "splits_0.csv: no column test (found: (empty), train, val)"),
+    (",train,val,test\ns0,True,False,False\ns1,False,False,True\n", "column train: True and False, as in CLAM's"),
+    (",train,val,test\n0,s0,s1,s2,s3\n", "splits_0.csv: row 2: 5 values; the header has 4 columns"),
+    (",train,test,test\n0,s0,s1,s2\n", "splits_0.csv: header: column test is there 2 times"),
+])  # fmt: skip
+def test_files_of_clam_that_are_none(text, expected, slides, tmp_path):
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "splits_0.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=str(tmp_path / "plain.csv"), splits=str(tmp_path / "splits")).load_pool()
+    assert expected in str(caught.value)
+
+
+def test_one_file_of_clam_with_tabs(slides, tmp_path):
+    folder = clam(tmp_path / "splits", 1, lambda i, k: i < 4, lambda i, k: i in (6, 7))
+    text = (tmp_path / "splits" / "splits_0.csv").read_text()
+    (tmp_path / "one.tsv").write_text(text.replace(",", "\t"))
+    one = FeatureBags(path=str(tmp_path / "plain.csv"), splits=str(tmp_path / "one.tsv"))
+    other = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)
+    assert parts(one, one.load_pool(), 0) == parts(other, other.load_pool(), 0)

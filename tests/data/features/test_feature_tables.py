@@ -212,3 +212,69 @@ def test_checksums_follow_the_content_and_nothing_else(slides, tmp_path):
     changed = load(table)
     assert changed.checksum != first.checksum
     assert changed.instances.filename == first.instances.filename  # other labels need no other copy of the vectors
+
+
+@pytest.mark.parametrize("said", ["NA", "nan", "#N/A", "[Not Available]", "null"])
+@pytest.mark.parametrize("classes, keys", [(("MSS", "MSI"), {"positive": "MSI"}), (("0", "1"), {})])
+def test_a_label_that_is_not_known_is_no_negative_one(said, classes, keys, slides, tmp_path):
+    labels = [said if i in (3, 6) else classes[label] for i, (_, label) in enumerate(slides)]
+    rows = ["slide_id,label", *(f"{slide.name},{label}" for (slide, _), label in zip(slides, labels, strict=True))]
+    with pytest.raises(UserError) as caught:
+        load(write(tmp_path / "t.csv", rows), **keys)
+    assert f"row 5, column label: '{said}': the label is not known" in str(caught.value)
+    assert "and so in 1 more row" in str(caught.value)
+
+
+def test_the_positive_class_in_other_letters_is_no_negative_one(slides, tmp_path):
+    rows = ["slide_id,label", *(f"{s.name},{('MSS', 'MSI-H')[y] if i != 3 else 'msi-h'}" for i, (s, y) in
+                                enumerate(slides))]  # fmt: skip
+    with pytest.raises(UserError, match=r"row 5, column label: 'msi-h' and 'MSI-H' .* differ in case only"):
+        load(write(tmp_path / "t.csv", rows), positive="MSI-H")
+
+
+def test_only_labels_that_are_joined_must_be_right(slides, tmp_path):
+    """A clinical table has patients without slides, or without a label."""
+    write(tmp_path / "slides.csv", ["PATIENT,FILENAME", *(f"p{i % 5},{s.name}.h5" for i, (s, _) in enumerate(slides))])
+    known = [f"p{i},{('no', 'yes')[i % 2]}" for i in range(5)]
+    keys = {"label_table": str(tmp_path / "c.csv"), "label_column": "msi", "positive": "yes"}
+    write(tmp_path / "c.csv", ["PATIENT,msi", *known, "p7,", "p8,NA", "p9,yes", "p9,no"])
+    assert load(tmp_path / "slides.csv", **keys).bags.label.tolist() == [0, 1, 0, 1, 0] * 2
+    write(tmp_path / "c.csv", ["PATIENT,msi", *known, "p3,no"])
+    with pytest.raises(UserError, match=r"c.csv: row 7, column msi: 'p3' has another label in row 5"):
+        load(tmp_path / "slides.csv", **keys)
+    write(tmp_path / "c.csv", ["PATIENT,msi", *known[:4], "p4,"])
+    with pytest.raises(UserError, match=r"c.csv: row 6, column msi: empty"):
+        load(tmp_path / "slides.csv", **keys)
+    write(tmp_path / "c.csv", ["PATIENT,msi", "q1,yes", "q2,no"])
+    with pytest.raises(UserError, match=r"slides.csv: 5 problems\n.*column patient: 'p0' has no label in c.csv"):
+        load(tmp_path / "slides.csv", **keys)
+
+
+@pytest.mark.parametrize("mine, theirs", [("", ".svs"), (".svs", ""), (".h5", ".svs")])
+def test_labels_are_joined_by_slide_with_or_without_ending(mine, theirs, slides, tmp_path):
+    write(tmp_path / "slides.csv", ["slide_id", *(f"{slide.name}{mine}" for slide, _ in slides)])
+    write(tmp_path / "c.csv", ["slide,label", *(f"{slide.name}{theirs},{y}" for slide, y in slides)])
+    pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+    assert pool.bags.label.tolist() == [y for _, y in slides]
+
+
+def test_the_tables_own_labels_are_said_to_be_left_alone(slides, tmp_path):
+    write(tmp_path / "slides.csv", ["patient,slide_id,label", *(f"p{i},{s.name},{1 - y}" for i, (s, y) in
+                                                                enumerate(slides))])  # fmt: skip
+    write(tmp_path / "c.csv", ["patient,label", *(f"p{i},{y}" for i, (_, y) in enumerate(slides))])
+    pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+    assert pool.bags.label.tolist() == [y for _, y in slides]
+    assert "its own column label is left alone: data.label_table has the labels" in pool.notes
+
+
+def test_the_column_that_the_user_names_is_said_to_be_that_of_labels(slides, tmp_path):
+    write(tmp_path / "t.csv", ["slide_id,msi", *(f"{slide.name},{y}" for slide, y in slides)])
+    assert "column msi is taken as label" in load(tmp_path / "t.csv", label_column="msi").notes
+
+
+def test_a_spreadsheet_that_openpyxl_cannot_take(tmp_path):
+    book = Workbook()
+    book.create_chartsheet()
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=r"t.xlsx: cannot be read as a spreadsheet"):
+        load(tmp_path / "t.xlsx")

@@ -41,6 +41,18 @@ def test_a_plan_says_what_the_vectors_are(folder, capsys):
     assert "column slide_id is taken as bag" in text and "train: 4 bags" in text
 
 
+@pytest.mark.parametrize("columns, more, expected", [
+    ("slide_id", "", "each bag a group of its own (no patients are named); 12 slides"),
+    ("slide_id,patient", "", "each bag a group of its own; 12 slides"),
+    ("slide_id,patient", ", bag: patient", "each a patient with all slides; 12 slides"),
+])  # fmt: skip
+def test_a_plan_says_whether_patients_are_named(columns, more, expected, folder, capsys):
+    rows = [f"s{i}{',p' + str(i) if 'patient' in columns else ''},{i % 2}" for i in range(12)]
+    (folder / "lab" / "slides.csv").write_text("\n".join([f"{columns},label", *rows]) + "\n")
+    assert plan(folder, f"path: slides.csv{more}", "replicates: 3\n") == 0
+    assert expected in capsys.readouterr().out
+
+
 def test_paths_of_a_space_begin_at_its_folder_and_names_of_embedded_sets_stay(folder, capsys):
     assert plan(folder, "path: slides.csv, splits: fold.csv", "replicates: 2\n") == 0
     assert "2 splits: columns fold_0, fold_1" in capsys.readouterr().out
