@@ -262,7 +262,8 @@ def _font(size: float) -> Any:
     from matplotlib import get_data_path
     from PIL import ImageFont
 
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)  # the other fails at odd bytes of names
 
 
 def _counted(places: Places | None, positive: str, negative: str) -> str:
