@@ -118,6 +118,9 @@ class FeatureBags(GivenBags):
         keys = TableKeys(self.label_column, self.positive, self.bag, self._file("label_table"), self.truth,
                          self._file("splits"), self.skip_empty)  # fmt: skip
         table, keys = find_table(path, keys)
+        if table is None:
+            self._check_idle("a folder of torchmil, with a label for each slide in labels/",
+                             ("label_table", "label_column", "positive"))  # fmt: skip
         root = self._file("root")
         if root is not None and not root.is_dir():
             raise UserError(f"data.root: {self.root!r} is not a folder")
@@ -128,8 +131,9 @@ class FeatureBags(GivenBags):
         value = getattr(self, key)
         return None if value is None else user_path(value, f"data.{key}").absolute()
 
-    def _check_idle(self, what: str) -> None:
-        names = ("root", "label_table", "label_column", "positive", "splits")
+    def _check_idle(
+        self, what: str, names: tuple[str, ...] = ("root", "label_table", "label_column", "positive", "splits")
+    ) -> None:  # fmt: skip
         given = [name for name in names if getattr(self, name) is not None]
         given += ["bag"] if self.bag != "slide" else []
         if given:

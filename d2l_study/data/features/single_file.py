@@ -121,8 +121,11 @@ def read_bags(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
 
 def _whole_numbers(path: Path, name: str, problems: Problems) -> np.ndarray:
     array = np.ravel(_array(path, name))
-    if array.dtype.kind not in "biuf" or (array != np.floor(array)).any():
-        problems.add(name, f"values of type {array.dtype}, such as {array[0]}; expected whole numbers")
+    if array.dtype.kind not in "biuf":
+        example = f", such as {array[0]}" if array.size else ""
+        problems.add(name, f"values of type {array.dtype}{example}; expected whole numbers")
+    elif len(wrong := array[~np.isfinite(array) | (array != np.floor(array))]):
+        problems.add(name, f"values of type {array.dtype}, such as {wrong[0]}; expected whole numbers")
     return array
 
 

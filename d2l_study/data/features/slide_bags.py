@@ -104,12 +104,13 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     arrays = {"offsets": bags.offsets, "instance": positions, "label": label, "truth": truth, "group": group,
               "fold": given.fold, "part": given.part}  # fmt: skip
     about = store.about
+    notes = (*slides.notes, *given.notes, *_notes(slides, folder, files), *_without_places(store, names))
     found = FeatureCollection(
         NAME, store.instances, truth, _checksum(store, list(rows.bag.values), groups, names, arrays), bags=bags,
         names=tuple(rows.bag.values), group=group, group_names=tuple(groups), xy=xy, image=slide, fold=given.fold,
-        part=given.part, notes=(*slides.notes, *given.notes, *_notes(slides, folder, files)), slides=tuple(names),
-        files=tuple(files), tiles=Tiles(about["unit"], about["anchor"], scale=about["scale"]), side=store.side,
-        extractor=about["extractor"], moments=store.moments, counts=store.counts, bag_of_slide=bag_of_slide,
+        part=given.part, notes=notes, slides=tuple(names), files=tuple(files), side=store.side,
+        tiles=Tiles(about["unit"], about["anchor"], scale=about["scale"]), extractor=about["extractor"],
+        moments=store.moments, counts=store.counts, bag_of_slide=bag_of_slide,
         of_patients=table is not None and keys.bag == "patient",
     )  # fmt: skip
     return found.without_empty()
@@ -206,6 +207,15 @@ def _notes(slides: Slides, folder: Folder, files: Sequence[Path]) -> list[str]:
         return []
     of = "is of no slide" if len(unused) == 1 else "are of no slide"
     return [f"{counted(len(unused), 'file')} in {folder.path} {of} of the table: {listed(unused, 5)}"]
+
+
+def _without_places(store: Store, names: Sequence[str]) -> list[str]:
+    """That some slides have no places of tiles, where others have."""
+    if store.places is None:
+        return []
+    full = np.flatnonzero(store.counts > 0)
+    bare = [names[s] for s in full[np.isnan(store.places[store.begins[full], 0])].tolist()]
+    return [f"no places of tiles: {counted(len(bare), 'slide')}: {listed(bare, 5)}"] if bare else []
 
 
 def _checksum(

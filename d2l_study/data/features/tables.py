@@ -15,7 +15,7 @@ import numpy as np
 
 from d2l_study.data.features.finding import Folder, bare_name, parallel_files
 from d2l_study.data.features.labels import classes
-from d2l_study.data.features.opening import load_values
+from d2l_study.data.features.opening import ENDINGS, load_values, stem_of
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows, normalised_splits, without_group
@@ -203,8 +203,13 @@ def slides_of_folder(folder: Folder, labels: Path) -> Slides:
     problems = Problems(labels)
     names, files, said = sorted(folder.names), [], []
     there = parallel_files(labels, [folder.path / folder.names[name][0] for name in names])
+    for label_file in sorted(labels.iterdir()):
+        if label_file.name.lower().endswith(ENDINGS) and stem_of(label_file.name) not in folder.names:
+            problems.add(label_file.name, f"no feature file of this slide in {folder.path}")
     for name, path in zip(names, there, strict=True):
         files.append(folder.path / folder.names[name][0])
+        if len(folder.names[name]) > 1:
+            problems.add(name, f"{listed(folder.names[name])} are feature files of it; leave one")
         if path is None:
             problems.add(name, "no label file of this slide")
             continue

@@ -66,7 +66,7 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
         return code or 1
     pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
     name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
-    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else "instance_auc"
+    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else further_metric(rows)
     print(
         f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
         f"      python -m analysis tables {name}{where} --metric {shown}\n"
@@ -75,6 +75,12 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
         print(f"      report: {short_path(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
     return code
+
+
+def further_metric(rows: pandas.DataFrame) -> str:
+    """The metric that a table is suggested of: of instances, where the labels of some are known."""
+    known = "instance_auc" in rows and bool(rows["instance_auc"].notna().any())
+    return "instance_auc" if known else "bag_auc"
 
 
 def _broken_off(reason: str | None) -> int:

@@ -181,9 +181,43 @@ def test_paths_that_lead_nowhere_and_keys_that_do_nothing(keys, expected, slides
     assert expected in str(caught.value)
 
 
+@pytest.fixture
+def parallel(tmp_path):
+    """torchmil's folders of six slides."""
+    for slide, label in files.cohort(6):
+        files.torchmil(tmp_path / "mil", slide, label)
+    return tmp_path / "mil"
+
+
+def test_torchmils_folders_must_hold_each_slide_once(parallel):
+    (parallel / "features" / "s3.npy").unlink()
+    files.clam_pt(parallel / "features", files.make_slide("s4", 5))
+    (parallel / "labels" / "s5.npy").unlink()
+    with pytest.raises(UserError) as caught:
+        FeatureBags(path=str(parallel)).load_pool()
+    text = str(caught.value)
+    assert "3 problems" in text and f"s3.npy: no feature file of this slide in {parallel / 'features'}" in text
+    assert "s4: s4.npy, s4.pt are feature files of it; leave one" in text and "s5: no label file of this slide" in text
+
+
+@pytest.mark.parametrize("keys", [{"bag": "patient"}, {"label_column": "label"}, {"positive": "tumor"}])
+def test_keys_of_tables_do_nothing_for_torchmils_folders(keys, parallel):
+    key, value = next(iter(keys.items()))
+    with pytest.raises(UserError, match=f"data.{key}: '{value}' does nothing: data.path is a folder of torchmil"):
+        FeatureBags(path=str(parallel), **keys).load_pool()
+
+
+def test_slides_without_places_are_noted_where_others_have_some(parallel):
+    (parallel / "coords" / "s2.npy").unlink()
+    assert "no places of tiles: 1 slide: s2" in FeatureBags(path=str(parallel)).load_pool().notes
+
+
 @pytest.mark.parametrize("name", ["set.npz", "set.h5"])
 @pytest.mark.parametrize("more, expected", [
     ({"bag_index": np.zeros(3, int)}, "3 numbers in bag_index, but "),
+    ({"bag_index": np.zeros(0, "S1")}, "bag_index: values of type |S1; expected whole numbers"),
+    ({"bag_index": np.full(84, np.inf)}, "bag_index: values of type float64, such as inf; expected whole numbers"),
+    ({"bag_index": np.append(np.zeros(83), 0.5)}, "bag_index: values of type float64, such as 0.5; expected whole"),
     ({"bag_label": np.array([0, 1, 2, 0, 1, 0])}, "bag_label: 2; expected 0 and 1"),
     ({"bag_label": np.zeros(6, int)}, "bag_label: all 6 bags have label 0"),
     ({"bag_label": np.array([0, 1])}, "bag_index: numbers from 0 to 5; bag_label has 2 bags, 0 to 1"),
