@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from d2l_study.errors import UserError
@@ -82,6 +84,11 @@ def in_data_folder(relative: str) -> str | None:
     return found if found and os.path.exists(found) else None  # noqa: PTH110
 
 
+@lru_cache(maxsize=8)
+def _warn_once(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def cache_dir() -> Path:
     """A node-local folder for decoded data: `D2L_CACHE`, else `~/.cache/d2l_study`, else under the temp folder.
 
@@ -90,11 +97,16 @@ def cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
     candidates = [user_path(named, CACHE)] if named else [Path(base) / "d2l_study"]
     candidates.append(Path(tempfile.gettempdir()) / f"d2l_study-{os.getuid()}")
+    reason = ""
     for path in (candidate.absolute() for candidate in candidates):
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except OSError as error:
+            reason = reason or str(error.strerror)
             continue
         if os.access(path, os.W_OK | os.X_OK):
+            if named and path != candidates[0].absolute():
+                _warn_once(f"{CACHE}: {named} cannot be used ({reason or 'not writable'}); {path} is used instead")
             return path
+        reason = reason or "not writable"
     raise UserError(f"no writable cache folder among {', '.join(map(str, candidates))}; set {CACHE}")

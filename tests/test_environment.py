@@ -32,6 +32,18 @@ def test_a_home_that_cannot_be_written_falls_back_to_the_temp_folder(tmp_path, m
     assert found.parent == tmp_path and found.is_dir()
 
 
+def test_a_named_cache_that_cannot_be_used_is_said_once(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = environment.cache_dir()
+    assert environment.cache_dir() == found and found.parent == tmp_path
+    said = capsys.readouterr().err
+    assert (
+        said == f"warning: D2L_CACHE: {tmp_path}/file/cache cannot be used (Not a directory); {found} is used instead\n"
+    )
+
+
 def test_no_place_at_all_is_the_users_to_mend(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file" / "cache"))

@@ -68,8 +68,8 @@ def write_slide_files(out: Path, formats: Sequence[str], threshold: float | None
             mpp = None if slide_mpp is None else (slide_mpp, slide_mpp)
             step = _step(xy, side)
             scores = SlideScores(
-                stem, (width, height), mpp, (side, side), (step, step), round(side), None, 0, xy,
-                logit.astype(np.float32), truth if (truth != UNKNOWN).any() else None,
+                stem, (width, height), mpp, (side, side), (step, step), None, None, 0, xy,
+                logit.astype(np.float32), truth if (truth != UNKNOWN).any() else None, part=True,
             )  # fmt: skip
             with writing(out):
                 write_outputs(out / stem, [name for name in formats if name in FORMATS], scores, threshold, model)

@@ -41,10 +41,11 @@ SHOWN = 1200
 class SlideScores:
     """The scores of the tiles of a slide, and where they lie.
 
-    name: of the slide; size: (width, height) in level-0 pixels; mpp: µm of a level-0 pixel as (x, y), None where it is
-    not known; side, step: of a tile and between tiles in level-0 pixels, as (x, y); patch_size: pixels of a tile as it
-    was read; target_mpp: µm of these; overlap: of these; xy: (n, 2); logit: (n,) float32; truth: (n,) int8 or None;
-    thumbnail: gives the slide at a size, None where there is no picture.
+    name: of the slide; size: (width, height) in level-0 pixels, or, with `part`, of the part that has tiles; mpp: µm of
+    a level-0 pixel as (x, y), None where it is not known; side, step: of a tile and between tiles in level-0 pixels, as
+    (x, y); patch_size: pixels of a tile as it was read, None where it is not known; target_mpp: µm of these; overlap:
+    of these; xy: (n, 2); logit: (n,) float32; truth: (n,) int8 or None; thumbnail: gives the slide at a size, None
+    where there is no picture; part: the slide's own size is not known.
     """
 
     name: str
@@ -52,23 +53,25 @@ class SlideScores:
     mpp: tuple[float, float] | None
     side: tuple[float, float]
     step: tuple[float, float]
-    patch_size: int
+    patch_size: int | None
     target_mpp: float | None
     overlap: int
     xy: np.ndarray
     logit: np.ndarray
     truth: np.ndarray | None = None
     thumbnail: Callable[[int], np.ndarray] | None = None
+    part: bool = False
 
     def tiles(self) -> TileScores:
         return TileScores(self.xy, self.logit, probability(self.logit), self.truth)
 
     def attributes(self) -> dict[str, Any]:
         """What the tiles are, by the names of TRIDENT's attributes."""
-        found: dict[str, Any] = {
-            "patch_size": self.patch_size, "patch_size_level0": round(sum(self.side) / 2), "overlap": self.overlap,
-            "name": self.name, "level0_width": self.size[0], "level0_height": self.size[1],
-        }  # fmt: skip
+        found: dict[str, Any] = {"patch_size_level0": round(sum(self.side) / 2), "name": self.name}
+        if self.patch_size is not None:
+            found |= {"patch_size": self.patch_size, "overlap": self.overlap}
+        if not self.part:
+            found |= {"level0_width": self.size[0], "level0_height": self.size[1]}
         if self.mpp is not None:
             found |= {"level0_mpp": np.array(self.mpp), "level0_magnification": 10 / (sum(self.mpp) / 2)}
         if self.target_mpp is not None:

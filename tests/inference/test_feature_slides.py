@@ -70,6 +70,7 @@ def test_tiles_of_trident_are_where_they_were(root: Path, tmp_path: Path) -> Non
         assert [f["properties"]["measurements"]["logit"] for f in found] == pytest.approx(mine["logit"].tolist())
         with h5py.File(tmp_path / "out" / f"{slide.name}.scores.h5") as file:
             assert np.array_equal(file["coords"][()], mine[["x", "y"]])
+            assert dict(file["coords"].attrs) == {"patch_size_level0": 512, "name": slide.name}  # what is known
         assert (tmp_path / "out" / f"{slide.name}.scores.ome.tif").is_file()
 
 
