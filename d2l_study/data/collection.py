@@ -34,7 +34,9 @@ class BagCollection(Pool):
     truths: further instance truths by name, (I,) int8 each, −1 unknown;
     fold: (B,) int64 folds 0 … F − 1 fixed by the user, or (R, B) those of R repeats, or None; part: (B,) int8 of
     `TRAIN`, `VAL`, `TEST` fixed by the user, or (R, B) those of R splits, −1 in none of them, or None (at most one of
-    both); notes: sentences on how the data were read that a user should see.
+    both); tile_side: where the images are slides, of each the side of a patch in pixels of level 0, (images, 2) float64
+    as (x, y), since patches are resampled, None where they are pieces of images as they are; notes: sentences on how
+    the data were read that a user should see.
     """
 
     bags: Bags
@@ -47,6 +49,7 @@ class BagCollection(Pool):
     truths: Mapping[str, np.ndarray] = field(default_factory=dict)
     fold: np.ndarray | None = None
     part: np.ndarray | None = None
+    tile_side: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def image_of(self, bag: int) -> Path | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from d2l_study.data.decoded_cache import (
     UNUSABLE,
     AlteredError,
     check_once,
+    files_of,
     index_of,
     new_entry,
     one_at_a_time,
@@ -36,9 +37,12 @@ from d2l_study.data.decoded_cache import (
 )
 from d2l_study.data.memory_maps import disk_full_as_user_error, new_array
 from d2l_study.data.pool import UNKNOWN, Bags
+from d2l_study.data.slow_progress import said_slowly
 from d2l_study.environment import cache_dir
 from d2l_study.errors import UserError, listed
 from d2l_study.slides.image_files import decode_errors, read_image
+from d2l_study.slides.opening import open_slide
+from d2l_study.slides.resolution import PatchReader
 
 _VERSION = 1
 """Of what cutting computes; part of the checksum, and so of ids."""
@@ -59,6 +63,40 @@ class ImageCut:
     xy: np.ndarray
     label: np.ndarray
     truths: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def patches(self, patch: tuple[int, int], most: int) -> Iterator[np.ndarray]:
+        """The patches of size `patch` (h, w) in order, (k, C, h, w) uint8 with k at most `most`. `UserError` as of
+        `read_image` and `check_cut`."""
+        if not len(self.xy):
+            return
+        image = read_image(self.path)
+        check_cut(self, image, patch)
+        if np.isnan(self.xy).any():
+            yield image.transpose(2, 0, 1)[None]
+            return
+        for first in range(0, len(self.xy), most):
+            yield cut_patches(image, self.xy[first : first + most], patch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileCut(ImageCut):
+    """Tiles to cut from a slide, which is read tile by tile and never whole. xy: their centres, in pixels of level 0;
+    corners: (k, 2) int64 their upper left corners; side: of a tile in level-0 pixels, as (x, y); mpp: µm per pixel of
+    the tiles; slide_mpp: that of level 0."""
+
+    corners: np.ndarray
+    side: tuple[float, float]
+    mpp: float
+    slide_mpp: tuple[float, float]
+
+    def patches(self, patch: tuple[int, int], most: int) -> Iterator[np.ndarray]:
+        """As of an `ImageCut`, for square patches. `UserError` as of `open_slide` and `PatchReader`."""
+        if not len(self.corners):
+            return
+        with open_slide(self.path, self.slide_mpp) as slide:
+            reader = PatchReader(slide, self.mpp, patch[0])
+            for first in range(0, len(self.corners), most):
+                yield reader.read(self.corners[first : first + most]).transpose(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -128,7 +166,6 @@ def cached_collection(
     settings: Mapping[str, Any],
     describe: Callable[[Mapping[Path, bytes]], Sequence[BagSource]],
     patch: tuple[int, int],
-    read: Callable[[Path], np.ndarray] = read_image,
 ) -> PatchCollection:
     """The collection of all bags, from the cache where it holds what these files say, else described, cut and kept.
 
@@ -163,7 +200,7 @@ def cached_collection(
             warn_if_altered(folder, error)
             sources = describe(digests)
             with new_entry(folder, alone) as place:
-                _cut(name, about, list(files), sources, patch, read, place)
+                _cut(name, about, list(files), sources, patch, place)
             collection = _open(name, folder, files)
     write_index(index, {"entry": entry})
     return collection
@@ -173,6 +210,8 @@ def file_digests(files: Sequence[Path]) -> list[bytes]:
     """The SHA-256 of each file's content; `UserError` for one that cannot be read."""
 
     def digest(path: Path) -> bytes:
+        if path.is_dir():  # a slide of several files
+            return hashlib.sha256(b"".join(digest(part) for part in files_of(path))).digest()
         with decode_errors(path), path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
@@ -195,7 +234,7 @@ def _open(name: str, folder: Path, files: Sequence[Path]) -> PatchCollection:
         names=tuple(meta["names"]), group=arrays["group"], group_names=tuple(meta["group_names"]), xy=arrays["xy"],
         images=tuple(files[i] for i in meta["images"]), image=arrays["image"],
         truths={key[len("truth_") :]: value for key, value in arrays.items() if key.startswith("truth_")},
-        sums=arrays["sums"], fold=arrays.get("fold"), part=arrays.get("part"),
+        sums=arrays["sums"], tile_side=arrays.get("tile_side"), fold=arrays.get("fold"), part=arrays.get("part"),
     )  # fmt: skip
 
 
@@ -211,8 +250,7 @@ def _checksum(
 
 
 def _cut(
-    name: str, about: str, files: list[Path], sources: Sequence[BagSource], patch: tuple[int, int],
-    read: Callable[[Path], np.ndarray], place: Path,
+    name: str, about: str, files: list[Path], sources: Sequence[BagSource], patch: tuple[int, int], place: Path,
 ) -> None:  # fmt: skip
     """Cut every patch into files in the folder `place`."""
     if empty := [source.name for source in sources if not sum(len(cut.xy) for cut in source.cuts)]:
@@ -226,25 +264,24 @@ def _cut(
     step = max(1, _BLOCK // (3 * patch[0] * patch[1]))
 
     def fill(i: int) -> None:
-        cut = cuts[i][0]
-        if not len(cut.xy):
-            return
-        image = read(cut.path)
-        check_cut(cut, image, patch)
-        whole = np.isnan(cut.xy).any()
-        for first in range(0, len(cut.xy), step):
-            xy, part = (
-                cut.xy[first : first + step],
-                slice(starts[i] + first, min(starts[i + 1], starts[i] + first + step)),
-            )
-            patches = image.transpose(2, 0, 1)[None] if whole else cut_patches(image, xy, patch)
+        first = int(starts[i])
+        for patches in cuts[i][0].patches(patch, step):
+            part = slice(first, first + len(patches))
             instances[part] = patches
             scaled = patches.reshape(len(patches), 3, -1).astype(np.float32) / 255
             sums[part, 0], sums[part, 1] = scaled.mean(axis=2), np.square(scaled).mean(axis=2)
+            first = part.stop
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        for _ in readers.map(fill, range(len(cuts))):
+    def tell(images: int) -> str:
+        return (f"data set {name}: {starts[images]:,} of {shape[0]:,} patches are cut, once on this machine "
+                f"({images:,} of {len(cuts):,} images)")  # fmt: skip
+
+    readers = ThreadPoolExecutor(_READERS)
+    try:
+        for _ in said_slowly(readers.map(fill, range(len(cuts))), tell):
             pass
+    finally:
+        readers.shutdown(cancel_futures=True)  # whoever fails or stops does not wait for slides to come
     names = sorted({source.group for source in sources})
     group_index = {group: i for i, group in enumerate(names)}
     places = {path: i for i, path in enumerate(files)}
@@ -263,6 +300,8 @@ def _cut(
     for truth in dict.fromkeys(key for cut, _ in cuts for key in cut.truths):
         found = [cut.truths.get(truth, np.full(len(cut.xy), UNKNOWN)) for cut, _ in cuts]
         arrays[f"truth_{truth}"] = np.concatenate(found).astype(np.int8)
+    if tiles := {cut.path: cut.side for cut, _ in cuts if isinstance(cut, TileCut)}:
+        arrays["tile_side"] = np.array([tiles[path] for path in paths], np.float64)
     for fixed in ("fold", "part"):
         values = [getattr(source, fixed) for source in sources]
         if None not in values:

@@ -76,7 +76,7 @@ def index_of(name: str, about: str, files: Sequence[Path]) -> Path:
     """The index that knows which entry these files make, as they are now: by their paths, sizes and times of change.
     about: what else the entry depends on."""
     seen = hashlib.sha256(f"{FORMAT}|{about}".encode())
-    for path in files:
+    for path in (part for named in files for part in files_of(named)):
         try:
             stat = path.stat()
         except OSError as error:
@@ -84,6 +84,11 @@ def index_of(name: str, about: str, files: Sequence[Path]) -> Path:
             raise UserError(f"{path}: " + ("no such file" if lost else f"cannot be read: {error.strerror}")) from None
         seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     return cache_dir() / f"{name}-files" / f"{seen.hexdigest()[:24]}.json"
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files directly in a folder, by name; of anything else itself."""
+    return sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ column, all of it at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +17,32 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from d2l_study.data.annotation_keys import (
+    ANNOTATION_KEYS,
+    AnnotationKeys,
+    coverage_option,
+    negative_classes_option,
+    positive_classes_option,
+)
 from d2l_study.data.collection import PatchCollection
-from d2l_study.data.cutting import BagSource, ImageCut, cached_collection
+from d2l_study.data.cutting import BagSource, cached_collection
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, fold_number, reason_of
+from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, reason_of
+from d2l_study.data.manifest_columns import SLIDE_MANIFEST
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_rows import PARTS, Rows, read_rows
+from d2l_study.data.manifest_rows import Rows, read_rows
+from d2l_study.data.manifest_sources import sources
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.options import option
 from d2l_study.slides.image_files import image_size, read_image
+from d2l_study.slides.opening import is_slide
+from d2l_study.slides.tiles import LEAST_TISSUE
 
 CUTS = ("points", "grid", "whole")
 
 LARGEST_WHOLE = 256
 """Pixels a side of an image that can be an instance as it is; a larger one is taken for one that should be cut."""
-
-MOST_INSTANCES = 10_000_000
-"""Of a manifest: with all that is kept of each, more would need many gigabytes of memory."""
 
 _READERS = 8
 
@@ -51,16 +59,34 @@ class ManifestBags(PatchBags):
     )  # fmt: skip
     patch_size: int = option(32, "side of a patch in pixels (cut: points, grid)", least=8, most=1024)
     stride: int | None = option(None, "pixels from patch to patch (cut: grid); null: patch_size", least=1, most=4096)
+    mpp: float | None = option(
+        None, "resolution of the patches in µm per pixel: images are slides, which are read tile by tile and resampled "
+        "(cut: grid); null: pixels as they are", least=0.01, most=100, neutral=None,
+    )  # fmt: skip
+    tissue: bool = option(False, "only patches of tissue, found on each slide's thumbnail (mpp)", neutral=False)
+    least_tissue: float = option(
+        LEAST_TISSUE, "share of a patch that is tissue at least (tissue)", least=0, most=1, neutral=LEAST_TISSUE
+    )
+    coverage: float = coverage_option("column annotation; mpp")
+    positive_classes: str | None = positive_classes_option("mpp")
+    negative_classes: str | None = negative_classes_option("mpp")
     root: str | None = option(
         None, "folder that relative paths of the manifest begin at; null: the manifest's own", scientific=False
     )
 
-    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root", "path", "cut", "patch_size", "stride")
+    SLIDE_KEYS: ClassVar[tuple[str, ...]] = ("mpp", "tissue", "least_tissue", *ANNOTATION_KEYS)
+    """Keys of patches that are cut from slides at a resolution."""
+    POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset", "root", "path", "cut", "patch_size", "stride", *SLIDE_KEYS)
     PATH_KEYS: ClassVar[tuple[str, ...]] = ("root", "path")
 
     def idle_keys(self) -> dict[str, str]:
         idle = {"whole": ("patch_size", "stride"), "points": ("stride",)}.get(self.cut or "", ())
-        return dict.fromkeys(idle, f"cut {self.cut}")
+        found = dict.fromkeys(idle, f"cut {self.cut}")
+        if self.mpp is None:
+            found |= dict.fromkeys(self.SLIDE_KEYS[1:], "mpp null")
+        elif not self.tissue:
+            found["least_tissue"] = "tissue false"
+        return found
 
     def acting_values(self) -> dict[str, Any]:
         return {"stride": self.stride or self.patch_size}
@@ -73,6 +99,12 @@ class ManifestBags(PatchBags):
         base = file.parent if self.root is None else user_path(self.root, "data.root").absolute()
         if not base.is_dir():
             raise UserError(f"data.root: {self.root!r} is not a folder")
+        if self.mpp is not None:
+            return self._collect_slides(self.mpp, file, base)
+        if set_in_vain := [key for key in self.SLIDE_KEYS if getattr(self, key) != self._default(key)]:
+            key = set_in_vain[0]
+            raise UserError(f"data.{key}: {getattr(self, key)} does nothing without data.mpp, the resolution in µm per "
+                            "pixel of patches of slides")  # fmt: skip
         rows = read_rows(file, base)
         cut = self.cut or ("points" if "x" in rows.columns else "whole")
         check_bags(rows, cut)
@@ -101,57 +133,30 @@ class ManifestBags(PatchBags):
             raise
         return dataclasses.replace(found, notes=rows.columns.notes)
 
+    def _collect_slides(self, mpp: float, file: Path, base: Path) -> PatchCollection:
+        from d2l_study.data.manifest_slides import SlideKeys, content_files, slide_sources
 
-def sources(
-    rows: Rows, sizes: Sequence[tuple[int, int]], cut: str, patch: tuple[int, int], stride: int
-) -> list[BagSource]:
-    """The bags in the order in which the manifest first names them; of a bag its images likewise, and of an image its
-    rows. sizes: (width, height) of each file. `UserError` for more than `MOST_INSTANCES`."""
-    count = len(rows)
-    if cut == "grid":
-        columns, lines = (
-            np.maximum(0, (np.array(sizes, np.int64)[:, i] - patch[1 - i]) // stride + 1)[rows.path] for i in (0, 1)
+        if self.cut != "grid":
+            raise UserError(f"data.mpp: {mpp:g}: patches of slides are those of a grid; expected data.cut: grid, not "
+                            f"{self.cut or 'null'}")  # fmt: skip
+        rows = read_rows(file, base, SLIDE_MANIFEST)
+        check_bags(rows, self.cut)
+        annotations = AnnotationKeys.of(self.coverage, self.positive_classes, self.negative_classes)
+        keys = SlideKeys(
+            mpp, self.patch_size, self.stride or self.patch_size, self.tissue, self.least_tissue, annotations
         )
-        count = int((columns * lines).sum())
-    if count > MOST_INSTANCES:
-        key = f"data.stride: {stride} makes" if cut == "grid" else f"{rows.file}:"
-        raise UserError(f"{key} {count:,} patches in all; at most {MOST_INSTANCES:,} are held"
-                        + (" (a larger stride makes fewer)" if cut == "grid" else ""))  # fmt: skip
-    image = np.arange(len(rows)) if cut == "whole" else rows.bag.codes * len(rows.files) + rows.path
-    _, first, inverse = np.unique(image, return_index=True, return_inverse=True)
-    order = np.lexsort((np.arange(len(rows)), first[inverse], rows.bag.codes))
-    bag, image = rows.bag.codes[order], image[order]
-    begins = np.flatnonzero(np.concatenate([[True], (bag[1:] != bag[:-1]) | (image[1:] != image[:-1])]))
-    cuts: dict[int, list[ImageCut]] = {}
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True):
-        mine = order[begin:end]
-        if cut == "grid":
-            xy = strided_centres(*sizes[int(rows.path[mine[0]])], patch=patch, stride=stride)
-            label = np.full(len(xy), -1, np.int8)
-        else:
-            xy = np.stack([rows.x[mine], rows.y[mine]], axis=1) if cut == "points" else np.full((1, 2), np.nan)
-            label = rows.instance_label[mine]
-        cuts.setdefault(int(bag[begin]), []).append(ImageCut(rows.files[rows.path[mine[0]]], xy, label))
-    found = []
-    for i in rows.first_of_bag().tolist():
-        split = rows.split.text(i)
-        found.append(
-            BagSource(
-                rows.bag.text(i), int(rows.label[i]), rows.group_of(i), tuple(cuts[int(rows.bag.codes[i])]),
-                None if split in PARTS else fold_number(split), PARTS.index(split) if split in PARTS else None,
-            )
-        )  # fmt: skip
-    return found
 
+        def describe(digests: Mapping[Path, bytes]) -> list[BagSource]:
+            check_content(rows, "grid", digests)
+            return slide_sources(rows, keys)
 
-def strided_centres(width: int, height: int, patch: tuple[int, int], stride: int) -> np.ndarray:
-    """(k, 2) centres (column, row) of the patches that lie wholly in the image, every `stride` pixels from the upper
-    left corner, row by row."""
-    h, w = patch
-    column, row = np.meshgrid(
-        np.arange(0, width - w + 1, stride) + (w - 1) / 2, np.arange(0, height - h + 1, stride) + (h - 1) / 2
-    )
-    return np.stack([column.ravel(), row.ravel()], axis=1)
+        files = [file, *content_files(rows)]
+        found = cached_collection("manifest", files, keys.settings(), describe, (self.patch_size, self.patch_size))
+        return dataclasses.replace(found, notes=rows.columns.notes)
+
+    @classmethod
+    def _default(cls, key: str) -> Any:
+        return next(field.default for field in dataclasses.fields(cls) if field.name == key)
 
 
 def _sizes(rows: Rows, cut: str, patch: tuple[int, int]) -> list[tuple[int, int]]:
@@ -201,4 +206,5 @@ def _size_or_reason(path: Path) -> tuple[int, int] | str:
     try:
         return image_size(path)
     except UserError as error:
-        return str(error)
+        hint = "; slides are read with data.mpp, the resolution of patches" if is_slide(path) else ""
+        return f"{error}{hint}"

@@ -52,6 +52,15 @@ MANIFEST = ColumnNames(
     ("bag", "label", "path", "split", "instance_label", "group"), OTHER_NAMES,
 )  # fmt: skip
 
+MPP_NAMES = ("slidempp", "mppx", "micronsperpixel", "umperpixel")
+"""Other names of the column `mpp`, a slide's own µm per pixel."""
+
+SLIDE_MANIFEST = ColumnNames(
+    MANIFEST.needed, (*MANIFEST.optional, "mpp", "annotation"), (*MANIFEST.taken, "mpp", "annotation"),
+    {**OTHER_NAMES, "mpp": MPP_NAMES, "annotation": ("annotations", "annotationfile", "annotationpath", "geojson")},
+)  # fmt: skip
+"""Of a manifest of slides that are cut at a resolution."""
+
 _ENDINGS = re.compile(r"(ids?|names?|numbers?|no|nr|num|index|barcode|code)$")
 
 MOST_COLUMNS = 100_000

@@ -7,22 +7,26 @@ Needed columns are `bag`, `label` and `path`; `group`, `split`, `x`, `y` and `in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from d2l_study.data.manifest_columns import Columns
+from d2l_study.data.manifest_columns import MANIFEST, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.errors import counted, nearest
+from d2l_study.slides.opening import is_slide
 from d2l_study.slides.physical_size import believed
 
 PARTS = ("train", "val", "test")
 """What `split` may say; in this order the parts 0, 1, 2 of a `BagCollection`."""
 
+
+ALL_NEGATIVE = "negative"
+"""What the column `annotation` says of a slide all of whose tiles are negative."""
 
 NOTHING = ("", "nan", "none", "null")
 """How a table says that something is not known."""
@@ -33,7 +37,9 @@ class Rows:
     """n rows of a manifest as columns. number: (n,) of a CSV the line in the file, where the header is 1; of a Parquet
     file the row, counted from 1. bag, group, split: coded texts, empty where not said; path: (n,) indices into `files`;
     label: (n,) int8; x, y: (n,) float64, NaN where not said; instance_label: (n,) int8, −1 unknown; related: further
-    columns of what belongs together; noun: what a file is called in messages."""
+    columns of what belongs together; noun: what a file is called in messages; mpp: (n,) float64 µm per pixel of slides,
+    NaN where not said; annotation: (n) the files that annotate them, `ALL_NEGATIVE`, or empty where nothing is known.
+    """
 
     file: Path
     columns: Columns
@@ -49,6 +55,8 @@ class Rows:
     instance_label: np.ndarray
     related: dict[str, CategoricalColumn]
     noun: str = "image"
+    mpp: np.ndarray = field(default_factory=lambda: np.empty(0))
+    annotation: Sequence[Path | str] = ()
 
     def __len__(self) -> int:
         return len(self.number)
@@ -67,13 +75,14 @@ class Rows:
         return np.unique(self.bag.codes, return_index=True)[1]
 
 
-def read_rows(file: Path, base: Path) -> Rows:
-    """All rows; paths are those of files, relative ones begin at `base`.
+def read_rows(file: Path, base: Path, names: ColumnNames = MANIFEST) -> Rows:
+    """All rows; paths are those of files, relative ones begin at `base`. names: the columns that are read; where `mpp`
+    is one of them the files are slides, which may be folders of DICOM files.
 
     `UserError` says all that is wrong with single rows, files that do not exist included.
     """
     problems = Problems(file)
-    table = read_table(file, problems)
+    table = read_table(file, problems, names)
     shown, number, texts = table.columns.shown, table.number, table.texts
     count = len(number)
     nothing = CategoricalColumn(np.zeros(count, np.int64), [""])
@@ -87,13 +96,18 @@ def read_rows(file: Path, base: Path) -> Rows:
             texts["instance_label"], number, shown["instance_label"], ("0", "1", "-1"), problems,
             NOTHING,
         )  # fmt: skip
-    files, path = _find_files(texts["path"], number, shown["path"], base, problems)
+    slides = "mpp" in names.optional
+    files, path = _find_files(texts["path"], number, shown["path"], base, problems, is_slide if slides else None)
+    mpp = resolutions(texts["mpp"], number, shown["mpp"], problems) if "mpp" in texts else np.full(count, np.nan)
+    annotation: list[Path | str] = [""] * count
+    if "annotation" in texts:
+        annotation = _annotations(texts["annotation"], number, shown["annotation"], base, problems)
     problems.stop_if_any()
     columns = dataclasses.replace(table.columns, notes=(*table.columns.notes, *table.notes, *_alone(table)))
     return Rows(
         file, columns, number, texts["bag"], label, path, files, texts.get("group", nothing),
         normalised_splits(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
-        table.places.get("y", np.full(count, np.nan)), instance_label, table.related,
+        table.places.get("y", np.full(count, np.nan)), instance_label, table.related, mpp=mpp, annotation=annotation,
     )  # fmt: skip
 
 
@@ -168,14 +182,34 @@ def _whole(text: str, allowed: Iterable[str]) -> int | None:
     return int(value) if value.is_integer() and abs(value) < 10 and str(int(value)) in allowed else None
 
 
-def _find_files(
+def _annotations(
     column: CategoricalColumn, number: np.ndarray, shown: str, base: Path, problems: Problems
+) -> list[Path | str]:  # fmt: skip
+    """(n) what `Rows.annotation` holds."""
+    values: list[Path | str] = []
+    reasons = {}
+    for code, text in enumerate(column.values):
+        word = text.lower()
+        if word in NOTHING or word == ALL_NEGATIVE:
+            values.append("" if word in NOTHING else ALL_NEGATIVE)
+            continue
+        path, reason = find_file(base, text)
+        values.append(path or "")
+        if path is None:
+            reasons[code] = f"{reason}; expected a file, the word {ALL_NEGATIVE}, or nothing where it is not known"
+    problems.add_values(number, column.codes, reasons, lambda code: (shown, reasons[code]))
+    return [values[code] for code in column.codes.tolist()]
+
+
+def _find_files(
+    column: CategoricalColumn, number: np.ndarray, shown: str, base: Path, problems: Problems,
+    accept: Callable[[Path], bool] | None = None,
 ) -> tuple[list[Path], np.ndarray]:  # fmt: skip
     """The distinct files of a column of paths, and (n,) which of them each row has."""
     places: dict[Path, int] = {}
     place_of, reasons = np.zeros(len(column.values), np.int64), {}
     for code, text in enumerate(column.values):
-        path, reason = find_file(base, text)
+        path, reason = find_file(base, text, accept)
         if path is not None:
             place_of[code] = places.setdefault(path, len(places))
         elif text:
@@ -184,8 +218,8 @@ def _find_files(
     return list(places), place_of[column.codes]
 
 
-def find_file(base: Path, text: str) -> tuple[Path | None, str]:
-    """The file that a text of the column `path` names, or None with what is wrong."""
+def find_file(base: Path, text: str, accept: Callable[[Path], bool] | None = None) -> tuple[Path | None, str]:
+    """The file that a text of a column names, or None with what is wrong. accept: whether a folder will do, too."""
     if "\0" in text:
         return None, f"{text!r} is no path"
     if "://" in text:
@@ -195,6 +229,8 @@ def find_file(base: Path, text: str) -> tuple[Path | None, str]:
         if not path.is_file() and "\\" in text:  # written on Windows
             path = base / text.replace("\\", "/")
         if path.is_file():
+            return path, ""
+        if path.is_dir() and accept is not None and accept(path):
             return path, ""
         if path.is_dir():
             return None, f"{text!r} is a folder; expected an image"

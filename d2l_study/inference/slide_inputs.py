@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.features.tables import TABLES
-from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames
+from d2l_study.data.manifest_columns import MPP_NAMES, OTHER_NAMES, ColumnNames
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import find_file, resolutions
 from d2l_study.data.manifest_table import read_table
@@ -31,7 +31,7 @@ KINDS = "slides, folders of slides, or a table with a column path"
 _COLUMNS = ColumnNames(
     ("path",), ("mpp",), ("path", "mpp"),
     {"path": (*OTHER_NAMES["path"], "slide", "slidepath", "slidefile", "filename", "wsi"),
-     "mpp": ("slidempp", "mppx", "micronsperpixel", "umperpixel"), "group": ()},
+     "mpp": MPP_NAMES, "group": ()},
 )  # fmt: skip
 
 
@@ -104,7 +104,8 @@ def _of_table(file: Path, slide_mpp: float | None) -> list[SlideInput]:
     by_name: dict[str, list[Path]] = {}
     for path in slide_files(base):
         by_name.setdefault(path.stem, []).append(path)
-    paths, reasons = [], {}
+    paths: list[Path | None] = []
+    reasons: dict[int, str] = {}
     for code, text in enumerate(column.values):
         found, reason = _find_slide(base, text, by_name)
         paths.append(found)

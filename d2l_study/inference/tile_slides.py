@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study.atomic_files import write_whole
+from d2l_study.environment import file_errors_as_user_errors
 from d2l_study.errors import UserError
 from d2l_study.inference.output_folder import make_folder, shown, writing
 from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.slides.tile_file import ENDING, FOLDER, magnification, read_about, read_tiles, tile_path, write_tiles
 from d2l_study.slides.tile_picture import tile_picture
-from d2l_study.slides.tiles import SlideTiles, TileSettings, cut_tiles
+from d2l_study.slides.tiles import SlideTiles, TileSettings, cut_tiles, why_no_tiles
 
 SETTINGS, TABLE, PICTURES = "tile_settings.json", "tiles.csv", "pictures"
 COLUMNS = (
@@ -116,7 +117,7 @@ def _tile(entry: SlideInput, settings: TileSettings, out: Path) -> tuple[TiledSl
         there = _there(entry, out, about)
         if there is not None:
             return there, b"", about
-        with entry.open() as slide:
+        with file_errors_as_user_errors(str(entry.path)), entry.open() as slide:
             tiles = cut_tiles(slide, settings)
             picture = tile_picture(slide, tiles, shown(slide.path.name))
             mpp = entry.fallback_mpp
@@ -124,7 +125,7 @@ def _tile(entry: SlideInput, settings: TileSettings, out: Path) -> tuple[TiledSl
     except UserError as error:
         return TiledSlide(entry, FAILED, reason=str(error).removeprefix(f"{entry.path}: ")), b"", {}
     share = None if tiles.tissue is None else tiles.tissue.share
-    reason = "" if len(tiles) else _why_empty(tiles, settings)
+    reason = "" if len(tiles) else why_no_tiles(tiles, settings.least_tissue)
     about |= {"tissue_share": share, "reason": reason}
     return TiledSlide(entry, TILED if len(tiles) else EMPTY, tiles, share, reason), picture, about
 
@@ -157,15 +158,6 @@ def _there(entry: SlideInput, out: Path, about: Mapping[str, Any]) -> TiledSlide
         return None
     status = TILED if len(tiles) else EMPTY
     return TiledSlide(entry, status, tiles, found.get("tissue_share"), str(found.get("reason", "")), again=True)
-
-
-def _why_empty(tiles: SlideTiles, settings: TileSettings) -> str:
-    if tiles.width < tiles.side[0] or tiles.height < tiles.side[1]:
-        return (f"{tiles.width}×{tiles.height} pixels, smaller than a tile of "
-                f"{tiles.side[0]:.4g}×{tiles.side[1]:.4g}")  # fmt: skip
-    if tiles.tissue is not None and not tiles.tissue.mask.any():
-        return "no tissue found"
-    return f"no tile of which at least {settings.least_tissue:.0%} is tissue"
 
 
 # ---- the table

@@ -51,6 +51,8 @@ def check_images(pool: Pool) -> None:
 
     if not isinstance(pool, BagCollection):
         raise UserError(f"class maps need images; data set {pool.name} has none")
+    if pool.tile_side is not None:
+        raise UserError("class maps see images whole; patches of slides (data.mpp) are resampled from larger ones")
     for bag, name in enumerate(pool.names):
         path = pool.image_of(bag)
         if path is None:

@@ -1,6 +1,6 @@
 """A picture of a slide with its tissue and its tiles, to see at a glance whether both are where they should be.
 
-The tissue has a green outline, tiles are blue. What is neither stays as it is. Drawn with Pillow.
+The tissue has a green outline, tiles have a blue one and are tinted yellow. All else stays as it is. Drawn with Pillow.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from d2l_study.slides.tissue import TissueMask
 
 SIDE = 1600
 """Pixels of the picture's longer side, without its text."""
-TILE, TISSUE = (30, 80, 220), (0, 150, 60)
+TILE, TISSUE, COVER = (30, 80, 220), (0, 150, 60), (255, 215, 0)
 TINT = 0.25
-"""Weight of a tile's colour over the slide."""
+"""Weight of the cover's colour over the slide."""
 LEAST_OUTLINED = 6
 """Pixels of a tile's side in the picture, below which it gets no outline: that would cover it."""
 LINE, MARGIN = 30, 8
@@ -38,7 +38,7 @@ def tile_picture(slide: Slide, tiles: SlideTiles, title: str = "") -> bytes:
     ends = np.maximum(begins + 1, np.rint((tiles.xy + tiles.side) * scale).astype(np.int64))
     ends = np.minimum(ends, (width, height))
     covered = _covered(begins, ends, (height, width))
-    picture = np.where(covered[..., None], picture * (1 - TINT) + np.array(TILE) * TINT, picture).astype(np.uint8)
+    picture = np.where(covered[..., None], picture * (1 - TINT) + np.array(COVER) * TINT, picture).astype(np.uint8)
     if min(tiles.side * scale) >= LEAST_OUTLINED:
         _outline_tiles(picture, begins, ends)
     if tiles.tissue is not None:

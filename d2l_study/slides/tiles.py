@@ -37,8 +37,9 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class TileSettings:
-    """What tiles are: `size` pixels a side at `mpp` µm per pixel (None: level-0 pixels as they are), of which `overlap`
-    are shared with the next tile; with `tissue` only those of which at least `least_tissue`, in [0, 1], is tissue."""
+    """What tiles are: `size` pixels a side at `mpp` µm per pixel (None: level-0 pixels as they are). `overlap` of these
+    are shared with the next tile; below 0 there are gaps. With `tissue` only tiles are kept of which at least
+    `least_tissue`, in [0, 1], is tissue."""
 
     mpp: float | None
     size: int
@@ -88,6 +89,16 @@ def cut_tiles(slide: Slide, settings: TileSettings) -> SlideTiles:
     )  # fmt: skip
 
 
+def why_no_tiles(tiles: SlideTiles, least_tissue: float) -> str:
+    """Why a slide has no tiles, in words."""
+    if tiles.width < tiles.side[0] or tiles.height < tiles.side[1]:
+        side = f"{tiles.side[0]:.4g}×{tiles.side[1]:.4g}"
+        return f"{tiles.width}×{tiles.height} pixels, smaller than a tile of {side}"
+    if tiles.tissue is not None and not tiles.tissue.mask.any():
+        return "no tissue found"
+    return f"no tile of which at least {least_tissue:.0%} is tissue"
+
+
 @dataclass(frozen=True)
 class TileGrid:
     """All tiles of a slide that lie wholly within it.
@@ -110,8 +121,8 @@ class TileGrid:
         size or an overlap that cannot be, or a grid of more than `MOST_TILES`."""
         if size < 1:
             raise UserError(f"size: {size} is not allowed; expected 1 or more pixels")
-        if not 0 <= overlap < size:
-            raise UserError(f"overlap: {overlap} is not allowed; expected 0 to {size - 1} pixels of a tile of {size}")
+        if overlap >= size:
+            raise UserError(f"overlap: {overlap} is not allowed; expected less than the {size} pixels of a tile")
         side = PatchReader(slide, mpp, size).side
         step = side[0] * (size - overlap) / size, side[1] * (size - overlap) / size
         grid = cls(size, overlap, slide.width, slide.height, side, step)

@@ -15,11 +15,12 @@ has the colour of eosin and blood.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from d2l_study.slides.packages import wsi_package
+from d2l_study.slides.packages import extra_package
 from d2l_study.slides.slide import Slide
 
 RESOLUTION = 8.0
@@ -64,13 +65,18 @@ def tissue_mask(slide: Slide) -> TissueMask:
     mpp = max(slide.mpp) if slide.mpp else USUAL_MPP
     longer = max(slide.width, slide.height)
     most = min(longer, max(LEAST_SIDE, min(MOST_SIDE, math.ceil(longer * mpp / RESOLUTION))))
-    wsi_package("skimage", slide.path)
+    check_packages(slide.path)
     picture = slide.thumbnail(most)
     height, width = picture.shape[:2]
     downsample = slide.width / width, slide.height / height
     pixel = downsample[0] * downsample[1] * mpp**2 / 1e6  # mm²
     smallest = round(min(SMALLEST / pixel, SMALLEST_SHARE * height * width))
     return TissueMask(find_tissue(picture, smallest), downsample)
+
+
+def check_packages(path: Path) -> None:
+    """`UserError` if what finds tissue is not installed. path: of a slide, for the message."""
+    extra_package("skimage", f"{path}: finding tissue")
 
 
 def find_tissue(picture: np.ndarray, smallest: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from d2l_study.data import ManifestBags
-from d2l_study.data.manifest import strided_centres
+from d2l_study.data.manifest_sources import strided_centres
 from d2l_study.errors import UserError
 
 SIDE = 48

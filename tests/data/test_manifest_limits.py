@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_manifest import folder, load, message, points, write  # noqa: F401
 
-from d2l_study.data import ManifestBags, manifest, manifest_columns, manifest_table
+from d2l_study.data import ManifestBags, manifest_columns, manifest_sources, manifest_table
 from d2l_study.data.manifest_rows import read_rows
 from d2l_study.errors import UserError
 
@@ -33,7 +33,7 @@ def test_limits_are_said(folder, monkeypatch):  # noqa: F811
         (manifest_table, "MOST_BYTES", 100, "a CSV file of at most 0 GiB is read"),
         (manifest_columns, "MOST_COLUMNS", 5, ""),
         (manifest_table, "MOST_COLUMNS", 5, "6 columns; at most 5 are read"),
-        (manifest, "MOST_INSTANCES", 19, "20 patches in all; at most 19 are held"),
+        (manifest_sources, "MOST_INSTANCES", 19, "20 patches in all; at most 19 are held"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)

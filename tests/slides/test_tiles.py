@@ -125,7 +125,7 @@ def test_a_tile_read_at_its_place_is_the_tissue_there(tmp_path):
 
 def test_what_tiles_cannot_be_is_answered_in_a_line(tmp_path):
     with open_slide(ome_slide(tmp_path / "a.ome.tif", noise(300, 200), mpp=0.25)) as slide:
-        for size, overlap, said in ((0, 0, "1 or more"), (10, 10, "0 to 9"), (10, -1, "0 to 9")):
+        for size, overlap, said in ((0, 0, "1 or more"), (10, 10, "less than the 10")):
             with pytest.raises(UserError, match=said):
                 TileGrid.of_slide(slide, 0.5, size, overlap)
         with pytest.raises(UserError, match=r"too coarse for patches at 0.19 µm; expected at most 0.2375 µm"):

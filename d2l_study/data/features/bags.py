@@ -16,6 +16,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from d2l_study.data.annotation_keys import (
+    ANNOTATION_KEYS,
+    AnnotationKeys,
+    coverage_option,
+    negative_classes_option,
+    positive_classes_option,
+)
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.given_bags import GivenBags
@@ -55,9 +62,12 @@ class FeatureBags(GivenBags):
     )  # fmt: skip
     skip_empty: bool = option(False, "leave out slides without vectors instead of refusing them", scientific=False)
     truth: str | None = option(
-        None, "labels of instances, to evaluate by: a data set in the feature files, a column or a folder; null: found "
-        "by itself (patch_labels and the like)",
+        None, "labels of instances, to evaluate by: a data set in the feature files, a column (files, or annotations "
+        "of slides) or a folder; null: found by itself (patch_labels and the like)",
     )  # fmt: skip
+    coverage: float = coverage_option("truth: a column of annotations")
+    positive_classes: str | None = positive_classes_option("truth: a column of annotations")
+    negative_classes: str | None = negative_classes_option("truth: a column of annotations")
     normalise: str = option(
         "standard", "by the training bags' mean and standard deviation of each dimension; to unit length; not at all",
         choices=NORMALISATIONS,
@@ -65,6 +75,7 @@ class FeatureBags(GivenBags):
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = (
         "dataset", "path", "root", "label_table", "label_column", "positive", "bag", "splits", "skip_empty", "truth",
+        *ANNOTATION_KEYS,
     )  # fmt: skip
     SECTION_DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "teacher": {"extractor": "mlp", "feature_width": 512},
@@ -78,6 +89,9 @@ class FeatureBags(GivenBags):
         names: dict[str, Any] = {"path": self.path} if self.path in EMBEDDED else {}  # of no file
         names |= {"splits": MADE} if self.splits == MADE else {}
         return dataclasses.replace(super(FeatureBags, self._without(*names)).resolved(), **names)
+
+    def idle_keys(self) -> dict[str, str]:
+        return dict.fromkeys(ANNOTATION_KEYS, "truth null") if self.truth is None else {}
 
     def _without(self, *keys: str) -> Self:
         values: dict[str, Any] = dict.fromkeys(keys)
@@ -115,8 +129,9 @@ class FeatureBags(GivenBags):
         if path.is_file() and path.suffix.lower() not in TABLES:
             raise UserError(f"data.path: {path}: neither a table ({listed(TABLES)}) nor a file of a whole data set "
                             "(with bag_index and bag_label)")  # fmt: skip
+        annotations = AnnotationKeys.of(self.coverage, self.positive_classes, self.negative_classes)
         keys = TableKeys(self.label_column, self.positive, self.bag, self._file("label_table"), self.truth,
-                         self._file("splits"), self.skip_empty)  # fmt: skip
+                         self._file("splits"), self.skip_empty, annotations)  # fmt: skip
         table, keys = find_table(path, keys)
         if table is None:
             self._check_idle("a folder of torchmil, with a label for each slide in labels/",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.data.features.annotated_truth import AnnotatedSlide, annotated_truth, is_annotation
 from d2l_study.data.features.checks import EMPTY, open_all
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.feature_file import FeatureFile, Tiles, truth_of
@@ -83,7 +84,7 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     _check_copies(store, slides, slide_of_row)
     order = np.argsort(rows.bag.codes, kind="stable")  # the rows bag by bag
     positions, slide = _positions(store, slide_of_row[order])
-    truth = _truth(slides, store, slide_of_row, separate)
+    truth = _truth(slides, store, slide_of_row, separate, keys)
     first = rows.first_of_bag()
     sizes = np.bincount(rows.bag.codes, store.counts[slide_of_row], len(first)).astype(np.int64)
     label = rows.label[first]
@@ -127,8 +128,9 @@ def _place_files(folder: Folder, files: Sequence[Path]) -> list[Path | None]:
     return [None] * len(files) if beside is None else parallel_files(beside, files)
 
 
-def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path | None]:
+def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path | str | None]:
     """(S,) of each row the file with the labels of its instances, in a column of the table or a folder of their own."""
+    beside: Path | None
     if any(slides.truth):
         return slides.truth
     files = [slides.rows.files[p] for p in slides.rows.path.tolist()]
@@ -137,17 +139,21 @@ def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path |
     else:
         named = Path(keys.truth).expanduser()
         beside = named if named.is_absolute() and named.is_dir() else parallel_folder(folder.path, (keys.truth,))
-    return [None] * len(files) if beside is None else parallel_files(beside, files)
+    return [None] * len(files) if beside is None else [*parallel_files(beside, files)]
 
 
-def _truth(slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Sequence[Path | None]) -> np.ndarray:
+def _truth(
+    slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Sequence[Path | str | None], keys: TableKeys
+) -> np.ndarray:
     """(N,) int8 the label of each vector of the store, −1 unknown."""
     if not any(separate):
         return np.full(len(store.instances), UNKNOWN, np.int8) if store.truth is None else store.truth
+    if any(is_annotation(entry) for entry in separate):
+        return _annotated(slides, store, slide_of_row, separate, keys)
     truth, begins = np.full(len(store.instances), UNKNOWN, np.int8), store.begins
-    problems = Problems(next(path for path in separate if path is not None).parent)
+    problems = Problems(next(path for path in separate if isinstance(path, Path)).parent)
     for path, s in zip(separate, slide_of_row.tolist(), strict=True):
-        if path is None:
+        if not isinstance(path, Path):
             continue
         try:
             truth[begins[s] : begins[s + 1]] = truth_of(path, "it", load_values(path, TRUTHS), int(store.counts[s]))
@@ -155,6 +161,24 @@ def _truth(slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Seq
             problems.add_text(str(error))
     problems.stop_if_any()
     return truth
+
+
+def _annotated(
+    slides: Slides, store: Store, slide_of_row: np.ndarray, entries: Sequence[Path | str | None], keys: TableKeys
+) -> np.ndarray:
+    """The same by annotations, which stand in a column of the table."""
+    rows = slides.rows
+    others = [entry.name for entry in entries if isinstance(entry, Path) and not is_annotation(entry)]
+    if others:
+        raise UserError(f"{rows.file}: column {rows.columns.shown['truth']}: annotations and files of labels, such as "
+                        f"{others[0]}; expected one kind of them")  # fmt: skip
+    alone = np.bincount(rows.bag.codes)[rows.bag.codes] == 1
+    required = alone & (rows.label == 1)  # of several slides one may hold nothing positive
+    annotated = [
+        AnnotatedSlide(s, entry, bool(needed))
+        for s, entry, needed in zip(slide_of_row.tolist(), entries, required, strict=True)
+    ]
+    return annotated_truth(annotated, store, keys.annotations, rows.file)
 
 
 def _positions(store: Store, slides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.data.annotation_keys import AnnotationKeys
 from d2l_study.data.features.finding import Folder, bare_name, parallel_files
 from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import ENDINGS, load_values, stem_of
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_rows import Rows, normalised_splits, without_group
+from d2l_study.data.manifest_rows import ALL_NEGATIVE, NOTHING, Rows, normalised_splits, without_group
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.errors import UserError, listed, nearest
@@ -48,12 +49,13 @@ _FOLDS = re.compile(r"(?:fold|split)[_-]?\d{1,4}")
 @dataclass(frozen=True)
 class Slides:
     """The slides of a table: `rows` has one for each of them. names: (S,) of the slides; truth: (S,) the files that
-    label their instances as a column of the table names them, None where it names none; splits: column -> (S,) what it
+    label their instances as a column of the table names them, None where it names none, and `ALL_NEGATIVE` where it
+    says so; splits: column -> (S,) what it
     says; notes: what a user should know."""
 
     rows: Rows
     names: list[str]
-    truth: list[Path | None]
+    truth: list[Path | str | None]
     splits: dict[str, CategoricalColumn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -69,6 +71,7 @@ class TableKeys:
     truth: str | None = None
     splits: Path | None = None
     skip_empty: bool = False
+    annotations: AnnotationKeys = field(default_factory=AnnotationKeys)
 
 
 def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
@@ -100,7 +103,7 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     else:
         label, more = _joined(keys, texts.get("group"), bag, slide, number, problems)
     files, path, names = _files(table, folder, slide, problems)
-    truth = _truth_files(table, file, problems)
+    truth = _truth_entries(table, file, problems, named=keys.truth is not None)
     problems.stop_if_any()
     if "group" in columns and keys.bag == "slide":
         notes += without_group(group, bag, shown["group"])
@@ -341,15 +344,25 @@ def _files(
     return files, path, names
 
 
-def _truth_files(table: Table, file: Path, problems: Problems) -> list[Path | None]:
-    """The files of the column that names those with the labels of the instances."""
+def _truth_entries(table: Table, file: Path, problems: Problems, named: bool) -> list[Path | str | None]:
+    """As of `Slides.truth`. named: the user has named the column, so that the word in it is no file."""
+    found: list[Path | str | None] = [*_truth_files(table, file, problems, (ALL_NEGATIVE, *NOTHING) if named else ())]
+    if named and "truth" in table.columns:
+        column = table.texts["truth"]
+        negative = np.array([text.lower() == ALL_NEGATIVE for text in column.values])[column.codes]
+        found = [ALL_NEGATIVE if word else entry for entry, word in zip(found, negative, strict=True)]
+    return found
+
+
+def _truth_files(table: Table, file: Path, problems: Problems, words: tuple[str, ...] = ()) -> list[Path | None]:
+    """The files of the column that names those with the labels of the instances; None for words, too."""
     if "truth" not in table.columns:
         return [None] * len(table.number)
     column = table.texts["truth"]
     found: list[Path | None] = []
     reasons = {}
     for code, text in enumerate(column.values):
-        path = file.parent / text if text else None
+        path = file.parent / text if text and text.lower() not in words else None
         found.append(path)
         if path is not None and not path.is_file():
             reasons[code] = f"{text!r}: no such file (looked for {path})"

@@ -12,6 +12,7 @@ from d2l_study.inference.slide_inputs import slide_inputs
 from d2l_study.inference.tile_slides import EMPTY, FAILED, PICTURES, TABLE, TILED, TiledSlide, tile_slides
 from d2l_study.slides.tile_file import ENDING, FOLDER, magnification
 from d2l_study.slides.tiles import LEAST_TISSUE, TileSettings
+from d2l_study.slides.tissue import check_packages
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.progress_display import stdout
 
@@ -44,6 +45,8 @@ def run_tile(options: TileOptions) -> int:
     least = LEAST_TISSUE if options.least_tissue is None else options.least_tissue
     settings = TileSettings(options.mpp, options.size, options.overlap, options.tissue, least)
     inputs = slide_inputs(options.slides, options.slide_mpp)
+    if options.tissue:
+        check_packages(inputs[0].path)  # said once, not of every slide
     progress = LabelProgress(stdout(), "slides")
     done: list[TiledSlide] = []
     try:

@@ -36,8 +36,8 @@ def select_images(problem: Replicate) -> list[tuple[int, int]]:
     results have no part in the choice.
     """
     pool = problem.pool
-    if not isinstance(pool, BagCollection) or not pool.images:
-        return []
+    if not isinstance(pool, BagCollection) or not pool.images or pool.tile_side is not None:
+        return []  # of slides `label` makes the maps: patches are resampled, and there are too many for a trial
     _, height, width = pool.shape
     found: dict[int, list[tuple[int, int, int]]] = {0: [], 1: []}
     for bag in problem.test.number.tolist():

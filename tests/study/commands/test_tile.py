@@ -12,6 +12,7 @@ from PIL import Image
 from slides.make_slides import aperio_slide, cut_short, generic_slide, ome_slide, openslide_file, reduced, tissue
 
 from d2l_study import cli
+from d2l_study.slides import packages
 from d2l_study.slides.tile_file import read_tiles
 
 WANTED = ["--mpp", "0.5", "--size", "64"]
@@ -206,6 +207,18 @@ def test_wrong_commands_are_answered_in_a_line(tmp_path, capsys):
         assert tile(*words) == 2
         err = capsys.readouterr().err
         assert err.startswith("error: ") and err.count("\n") == 1 and said in err, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_extra_the_line_that_installs_it_is_said_once(cohort, tmp_path, monkeypatch, capsys):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(packages.importlib, "import_module", missing)
+    assert tile(cohort, *WANTED, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"error: {cohort}/forty.svs: finding tissue needs `pip install 'd2l-study[wsi]'`\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
