@@ -58,7 +58,7 @@ def _add_slide_arguments(label: argparse.ArgumentParser) -> None:
     slides.add_argument("--mpp", type=resolution, metavar="X",
                         help="µm per pixel of the model's patches; default: as it was trained")  # fmt: skip
     slides.add_argument("--slide-mpp", type=resolution, metavar="X",
-                        help="µm per pixel of the slides themselves, instead of what they say")  # fmt: skip
+                        help="µm per pixel of slides that do not say it themselves")  # fmt: skip
     slides.add_argument("--overlap", type=not_negative, metavar="N", help="pixels that neighbouring tiles share")
     slides.add_argument("--no-tissue", action="store_true", help="label all tiles, not those of tissue only")
     slides.add_argument("--formats", metavar="LIST",

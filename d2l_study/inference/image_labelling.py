@@ -32,6 +32,7 @@ from d2l_study.inference.output_folder import (
     check_room,
     make_folder,
     output_folder,
+    read_json,
     shown,
     stems,
     writing,
@@ -144,7 +145,7 @@ def plan_images(
     names = stems(paths, folder, f"{MAP}{LONGEST_ENDING}")
     planned = [PlannedImage(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
     for one in planned:
-        check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= _about(path).keys())
+        check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= read_json(path).keys())
     check_replaced(folder / instance_file.NAME, instance_file.is_ours)
     new = (p for p in planned if not any(p.file(ending).exists() for ending in (MAP, f"{MAP}{PART}")))
     check_room(folder, sum(4 * p.grid.rows * p.grid.columns for p in new))
@@ -200,7 +201,7 @@ def _label_image(
     image, grid = open_tissue(planned.path, stored.model.patch_shape[0]), planned.grid
     with decode_errors(planned.path), planned.path.open("rb") as file:
         identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict()}
-    about = _about(planned.file(".json"))
+    about = read_json(planned.file(".json"))
     there = _made_before(planned, about, identity)
     if there is not None:
         drop(planned.file(MAP))
@@ -259,15 +260,6 @@ def _score(
     except BaseException as error:
         kept.close(keep=isinstance(error, KeyboardInterrupt | SystemExit))
         raise
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """What a file beside a map says; nothing if it is not there, or damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _made_before(planned: PlannedImage, about: dict[str, Any], identity: dict[str, Any]) -> np.ndarray | None:

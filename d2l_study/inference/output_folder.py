@@ -4,9 +4,11 @@ itself wrote are replaced."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from d2l_study.atomic_files import PART
 from d2l_study.data.memory_maps import disk_full_as_user_error
@@ -64,6 +66,15 @@ def check_replaced(path: Path, is_ours: Callable[[Path], bool]) -> None:
     raise UserError(
         f"--out {path.parent}: {path.name} is there, and was not written by `label`; name another folder, or move it"
     )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file beside results says; nothing if it is not there, or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -1,6 +1,6 @@
 """Labelling whole-slide images with a model of patches: a score for each tile of tissue, and files for QuPath.
 
-    for done in label_slides(stored, paths, "out", SlideOptions(mpp=0.5)): ...
+    for done in label_slides(stored, slide_inputs(["cohort/"]), "out", SlideOptions(mpp=0.5)): ...
 
 For each slide OUT/NAME.json and the files of `slide_outputs`; OUT/slides.csv has a row for each. Tiles are those that
 `d2l_study.slides.tiles` cuts, as `d2l tile` and the data set `manifest` do: squares of the model's size at its
@@ -26,14 +26,22 @@ from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, stems, writing
+from d2l_study.inference.output_folder import (
+    check_replaced,
+    make_folder,
+    output_folder,
+    read_json,
+    shown,
+    stems,
+    writing,
+)
 from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint
+from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.inference.slide_outputs import ENDINGS, FORMATS, SlideScores, is_ours, write_outputs
 from d2l_study.inference.tile_scores import ScoringTime, TileTerms, score_tiles
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
 from d2l_study.slides.annotations import Annotation, tile_truth
-from d2l_study.slides.opening import open_slide
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
 from d2l_study.slides.tiles import SlideTiles, TileSettings, cut_tiles
@@ -46,13 +54,12 @@ _SCORES = ".tiles"
 class SlideOptions:
     """How slides are cut and what is written.
 
-    mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; slide_mpp: µm per pixel of level 0 of
-    the slides, instead of what their files say; overlap: pixels of a patch that the next one shares; tissue: only tiles
-    of which half is tissue; formats: of `slide_outputs`; coverage: share of a tile that must be annotated as positive.
+    mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; overlap: pixels of a patch that the
+    next one shares; tissue: only tiles of which half is tissue; formats: of `slide_outputs`; coverage: share of a tile
+    that must be annotated as positive.
     """
 
     mpp: float | None = None
-    slide_mpp: float | None = None
     overlap: int = 0
     tissue: bool = True
     formats: tuple[str, ...] = ("parquet", "geojson", "regions", "map", "overlay")
@@ -90,8 +97,14 @@ ReadTruth = Callable[[Path, tuple[int, int]], Annotation | None]
 
 @dataclass(frozen=True)
 class PlannedSlide:
-    path: Path
+    """A slide, and where its files go: `stem` and an ending."""
+
+    entry: SlideInput
     stem: Path
+
+    @property
+    def path(self) -> Path:
+        return self.entry.path
 
     def file(self, ending: str) -> Path:
         return self.stem.with_name(f"{self.stem.name}{ending}")
@@ -109,20 +122,15 @@ def check_model(stored: StoredModel) -> int:
 
 
 def plan_slides(
-    stored: StoredModel, paths: Sequence[Path], out: str | Path, options: SlideOptions
+    stored: StoredModel, slides: Sequence[SlideInput], out: str | Path, options: SlideOptions
 ) -> list[PlannedSlide]:
     """Where the files of each slide go; `UserError` for a model, a folder or options that cannot be. Writes nothing."""
     size = check_model(stored)
     folder = output_folder(out)
     if not 0 <= options.overlap < size:
         raise UserError(f"--overlap {options.overlap}: expected 0 to {size - 1}, less than the model's patch of {size}")
-    seen: set[Path] = set()
-    for path in paths:
-        if (real := path.resolve()) in seen:
-            raise UserError(f"{path}: given twice")
-        seen.add(real)
-    names = stems(paths, folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
-    planned = [PlannedSlide(path, folder / name) for path, name in zip(paths, names, strict=True)]
+    names = stems([one.path for one in slides], folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
+    planned = [PlannedSlide(entry, folder / name) for entry, name in zip(slides, names, strict=True)]
     for one in planned:
         for ending in (".json", *(ENDINGS[name] for name in options.formats)):
             check_replaced(one.file(ending), is_ours)
@@ -132,7 +140,7 @@ def plan_slides(
 
 def label_slides(
     stored: StoredModel,
-    paths: Sequence[Path],
+    slides: Sequence[SlideInput],
     out: str | Path,
     options: SlideOptions,
     truth: ReadTruth | None = None,
@@ -143,7 +151,7 @@ def label_slides(
 
     truth: gives a slide's annotation. `UserError` as of `plan_slides` before the first slide is labelled.
     """
-    planned = plan_slides(stored, paths, out, options)
+    planned = plan_slides(stored, slides, out, options)
     folder = output_folder(out)
     make_folder(folder)
     terms = TileTerms(stored, compute or Compute())
@@ -171,12 +179,12 @@ class _SlideWork:
 
     def run(self, truth: ReadTruth | None, progress: ProgressCallback | None) -> LabelledSlide:
         options, planned = self.options, self.planned
-        with open_slide(planned.path, options.slide_mpp) as slide:
+        with planned.entry.open() as slide:
             size = check_model(self.terms.stored)
             tiles = cut_tiles(slide, TileSettings(options.mpp, size, options.overlap, options.tissue))
             annotation = truth(planned.path, (slide.width, slide.height)) if truth is not None else None
             identity = self._identity(slide, tiles)
-            about = _about(planned.file(".json"))
+            about = read_json(planned.file(".json"))
             logit, again = self._scored_before(about, identity, len(tiles)), True
             whole, spent, kept = float(about.get("slide_logit") or math.nan), ScoringTime(), None
             if logit is None:
@@ -300,12 +308,3 @@ class _SlideWork:
 
 def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """What a slide's JSON file says; nothing if it is not there, or damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -18,6 +18,7 @@ from d2l_study.inference.image_labelling import MAP, label_images, plan_images, 
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown
+from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.learning.metrics import probability
@@ -126,7 +127,7 @@ def _label_slides_images_and_patches(
 ) -> int:
     shape = selected.stored.model.patch_shape
     mpp = options.mpp if options.mpp is not None else selected.stored.card.sections.get("data", {}).get("mpp")
-    slides, names = split_slides(options.inputs, mpp is not None)
+    slides, names = split_slides(options.inputs, mpp is not None, options.slide_mpp)
     images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []
     if not slides and options.of_slides():
@@ -150,7 +151,7 @@ def _label_slides_images_and_patches(
     return 1 if failed else 0
 
 
-def _check_idle(options: LabelOptions, slides: Sequence[Path], shape: tuple[int, ...]) -> None:
+def _check_idle(options: LabelOptions, slides: Sequence[SlideInput], shape: tuple[int, ...]) -> None:
     for name, value in (("--stride", options.stride), ("--data", options.data)):
         if value is not None:
             hint = "; of tiles of slides --overlap is meant, and --truth" if slides else ""
@@ -164,7 +165,7 @@ def _slide_options(options: LabelOptions, mpp: float | None) -> SlideOptions:
             if name in options.of_slides():
                 raise UserError(f"{name}: does nothing without --truth")
     return SlideOptions(
-        mpp, options.slide_mpp, options.overlap or 0, options.tissue,
+        mpp, options.overlap or 0, options.tissue,
         default.formats if options.formats is None else formats_of(options.formats),
         default.coverage if options.coverage is None else options.coverage,
     )  # fmt: skip

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l_study.atomic_files import write_whole
+from d2l_study.data.features.tables import TABLES
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed
 from d2l_study.inference import instance_file
 from d2l_study.inference.output_folder import check_replaced, shown, writing
+from d2l_study.inference.slide_inputs import SlideInput, slide_inputs
 from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
@@ -42,7 +44,7 @@ class Annotations:
     positive: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, positive: Sequence[str], slides: Sequence[Path]) -> Annotations:
+    def of(cls, name: str, positive: Sequence[str], slides: Sequence[SlideInput]) -> Annotations:
         """`UserError` for a place that is not there, or one file for several slides."""
         place = user_path(name, "--truth")
         if not place.exists():
@@ -50,10 +52,10 @@ class Annotations:
         found = cls(place, tuple(positive))
         if place.is_file() and len(slides) > 1:
             raise UserError(f"--truth: {place}: one file, but {len(slides)} slides; name a folder of annotations")
-        if place.is_dir() and not any(found.file_of(slide) for slide in slides):
+        if place.is_dir() and not any(found.file_of(slide.path) for slide in slides):
             raise UserError(
                 f"--truth: {place}: no annotation of any of these slides; expected a file like "
-                f"{slides[0].stem}{ANNOTATIONS[0]} (endings: {listed(ANNOTATIONS, 8)})"
+                f"{slides[0].name}{ANNOTATIONS[0]} (endings: {listed(ANNOTATIONS, 8)})"
             )
         return found
 
@@ -73,29 +75,27 @@ class Annotations:
         return None if found is None else read_annotation(found, size, classes)
 
 
-def split_slides(names: Sequence[str], tiled: bool) -> tuple[list[Path], list[str]]:
-    """Which inputs are slides, and the rest. tiled: images count as slides, too, since a resolution was asked for.
+def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> tuple[list[SlideInput], list[str]]:
+    """Which inputs are slides, and the rest. tiled: images count as slides, too, since a resolution was asked for;
+    slide_mpp: µm per pixel of the slides that do not say it.
 
-    A folder is opened out if it holds a slide, or, with `tiled`, images.
+    A folder is opened out if it holds a slide, or, with `tiled`, images; a table lists slides.
     """
-    slides: list[Path] = []
+    slides: list[str] = []
     others: list[str] = []
     for name in names:
         path = user_path(name, "input")
         if path.is_dir() and not is_slide(path):
             found = slide_files(path)
-            of_slides = tiled or any(is_slide(file) for file in found)
+            of_slides = bool(found) and (tiled or any(is_slide(file) for file in found))
         else:
-            found, of_slides = [path], path.exists() and (tiled or is_slide(path))
-        if found and of_slides:
-            slides += found
-        else:
-            others.append(name)
-    return slides, others
+            of_slides = path.exists() and (tiled or is_slide(path) or path.suffix.lower() in TABLES)
+        (slides if of_slides else others).append(name)
+    return slide_inputs(slides, slide_mpp), others
 
 
 def run_label_slides(
-    selected: SelectedModel, slides: Sequence[Path], out: Path, options: SlideOptions, truth: Annotations | None,
+    selected: SelectedModel, slides: Sequence[SlideInput], out: Path, options: SlideOptions, truth: Annotations | None,
     progress: LabelProgress,
 ) -> int:  # fmt: skip
     """Label slides, write their table, and print what was made. Returns how many could not be labelled."""

@@ -154,6 +154,24 @@ def test_slides_of_other_resolutions_are_read_at_that_of_the_model(place: Path, 
     np.testing.assert_allclose(one["logit"], two["logit"], atol=1e-4)
 
 
+def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(find_images(place / "images")[1].image) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    for name, mpp in (("right", 0.5), ("wrong", 5.0), ("silent", None)):
+        write_pyramid(tmp_path / f"{name}.svs", pixels, mpp=mpp, compression="lossless")
+    (tmp_path / "slides.csv").write_text("path,mpp\nright.svs,\nwrong.svs,0.5\nsilent.svs,\n")
+    words = [tmp_path / "slides.csv", "--mpp", "0.5", "--no-tissue", "--formats", "parquet"]
+    assert _label(place, tmp_path / "a", *words) == 1
+    said = capsys.readouterr().out
+    assert "silent: not labelled" in said and "--slide-mpp, or a column mpp" in said
+    assert _label(place, tmp_path / "b", *words, "--slide-mpp", "0.5") == 0
+    scores = [pd.read_parquet(tmp_path / "b" / f"{name}.scores.parquet") for name in ("right", "wrong", "silent")]
+    for other in scores[1:]:
+        pd.testing.assert_frame_equal(scores[0].drop(columns="slide"), other.drop(columns="slide"))
+
+
 def test_a_slide_that_is_done_is_not_scored_again_and_another_format_is_added(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
