@@ -80,23 +80,27 @@ def is_slide(path: str | Path) -> bool:
 def slide_files(folder: str | Path) -> list[Path]:
     """The slides and images directly in a folder, by name.
 
-    A folder of DICOM files of one slide stands for it, this one or one in it; of several slides a file of each does.
-    `UserError` if the folder cannot be read.
+    A folder of DICOM files of one slide stands for it, this one or one in it; of several slides, or beside other
+    slides, a file of each does. `UserError` if the folder cannot be read.
     """
     folder = Path(folder)
     with file_errors_as_user_errors(str(folder)):
         entries = sorted(folder.iterdir())
-    if dicom := _dicom_files(folder):
-        return _named(folder, dicom)
-    found: list[Path] = []
+    dicom = _dicom_files(folder)
+    slides: list[Path] = []
+    images: list[Path] = []
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry in dicom:
             continue
         if entry.is_dir():
-            found += _named(entry, _dicom_files(entry))
-        elif entry.suffix.lower() in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES):
-            found.append(entry)
-    return found
+            slides += _named(entry, _dicom_files(entry))
+        elif entry.suffix.lower() in SLIDE_SUFFIXES:
+            slides.append(entry)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(entry)
+    if dicom and not slides:  # images beside the files of a DICOM slide are its previews
+        return _named(folder, dicom)
+    return sorted([*slides, *images, *_dicom_slides(dicom)])
 
 
 def _named(folder: Path, dicom: Sequence[Path]) -> list[Path]:

@@ -366,6 +366,15 @@ def test_dicom_files_of_two_slides_in_a_folder_are_told_apart(tmp_path):
             assert slide.width == 16
 
 
+def test_slides_beside_a_dicom_slide_are_found_too(tmp_path):
+    for name in ("boxes_0.dcm", "boxes_1.dcm", "small.svs"):
+        openslide_file(tmp_path, name)
+    Image.fromarray(tissue(64, 64)).save(tmp_path / "a.tif")
+    assert [path.name for path in slide_files(tmp_path)] == ["a.tif", "boxes_0.dcm", "small.svs"]
+    (tmp_path / "small.svs").unlink()
+    assert slide_files(tmp_path) == [tmp_path], "a picture beside the files of a DICOM slide is its preview"
+
+
 def test_a_dicom_slide_whose_finest_level_is_missing_is_named(tmp_path):
     path = openslide_file(tmp_path, "boxes_0.dcm")
     data = path.read_bytes()
