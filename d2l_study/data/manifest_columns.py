@@ -56,10 +56,10 @@ MPP_NAMES = ("slidempp", "mppx", "micronsperpixel", "umperpixel")
 """Other names of the column `mpp`, a slide's own µm per pixel."""
 
 SLIDE_MANIFEST = ColumnNames(
-    MANIFEST.needed, (*MANIFEST.optional, "mpp", "annotation"), (*MANIFEST.taken, "mpp", "annotation"),
+    ("label", "path"), ("bag", *MANIFEST.optional, "mpp", "annotation"), (*MANIFEST.taken, "mpp", "annotation"),
     {**OTHER_NAMES, "mpp": MPP_NAMES, "annotation": ("annotations", "annotationfile", "annotationpath", "geojson")},
 )  # fmt: skip
-"""Of a manifest of slides that are cut at a resolution."""
+"""Of a manifest of slides that are cut at a resolution: without a column `bag` each slide is one."""
 
 _ENDINGS = re.compile(r"(ids?|names?|numbers?|no|nr|num|index|barcode|code)$")
 

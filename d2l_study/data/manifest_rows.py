@@ -86,6 +86,8 @@ def read_rows(file: Path, base: Path, names: ColumnNames = MANIFEST) -> Rows:
     shown, number, texts = table.columns.shown, table.number, table.texts
     count = len(number)
     nothing = CategoricalColumn(np.zeros(count, np.int64), [""])
+    if "bag" not in texts:
+        texts["bag"], shown["bag"] = _named_by_files(texts["path"]), shown["path"]
     for name in ("bag", "label", "path"):
         blank = [code for code, value in enumerate(texts[name].values) if not value]
         problems.add_values(number, texts[name].codes, blank, lambda _, name=name: (shown[name], "empty"))  # type: ignore[misc]
@@ -109,6 +111,15 @@ def read_rows(file: Path, base: Path, names: ColumnNames = MANIFEST) -> Rows:
         normalised_splits(texts.get("split", nothing)), table.places.get("x", np.full(count, np.nan)),
         table.places.get("y", np.full(count, np.nan)), instance_label, table.related, mpp=mpp, annotation=annotation,
     )  # fmt: skip
+
+
+def _named_by_files(column: CategoricalColumn) -> CategoricalColumn:
+    """The bags of slides that a table does not name: by their files without ending, or in full where two are alike."""
+    names = [text.replace("\\", "/").rstrip("/").rpartition("/")[2] for text in column.values]
+    for shorter in (names, [name.rpartition(".")[0] or name for name in names]):
+        if len(set(shorter)) == len(column.values):
+            names = shorter
+    return CategoricalColumn(column.codes, names if len(set(names)) == len(names) else list(column.values))
 
 
 def _alone(table: Table) -> Iterator[str]:

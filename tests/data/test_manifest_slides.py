@@ -141,6 +141,20 @@ def test_bags_of_several_slides_of_which_one_is_glass(cohort):
     )
 
 
+def test_without_a_column_of_bags_each_slide_is_one(cohort):
+    table = [{key: value for key, value in row.items() if key != "bag"} | {"patient": "ABAB"[i]}
+             for i, row in enumerate(TABLE)]  # fmt: skip
+    pool = load(write(cohort, table), mpp=1.0)
+    assert pool.names == ("forty", "twenty.ome", "other.ome", "ten") and pool.group_names == ("A", "B")
+    aperio_slide(cohort / "ten.svs", tissue(900, 700, seed=3))
+    assert load(write(cohort, [*table, table[3] | {"path": "ten.svs"}]), mpp=1.0).names == (*NAMES, "ten.svs")
+    (cohort / "more").mkdir()
+    aperio_slide(cohort / "more" / "forty.svs", tissue(900, 700, seed=4))
+    found = load(write(cohort, [*table[:2], table[0] | {"path": "more/forty.svs"}])).names
+    assert found == ("forty.svs", "twenty.ome.tif", "more/forty.svs")
+    assert "row 4: the same image as row 2" in message(write(cohort, [*table[:2], table[0]]))
+
+
 def test_without_mpp_all_is_as_before(cohort):
     Image.fromarray(noise(64, 48)).save(cohort / "a.png")
     Image.fromarray(noise(64, 48, 1)).save(cohort / "b.png")

@@ -90,8 +90,9 @@ def _summarise(options: TileOptions, done: list[TiledSlide]) -> None:
     if options.slide_mpp is not None:
         own = [slide for slide in done if slide.tiles is not None and _says_another(slide, options.slide_mpp)]
         if own:
-            print(f"note:     --slide-mpp is not used for {counted(len(own), 'slide')} that say their own, such as "
-                  f"{shown(own[0].entry.path.name)}; a column mpp of a table corrects it")  # fmt: skip
+            name, count = shown(own[0].entry.path.name), len(own)
+            which = f"{name}, which says" if count == 1 else f"{count:,} slides, such as {name}, which say"
+            print(f"note:     --slide-mpp is not used for {which} another one; a column mpp of a table corrects it")
 
 
 def _says_another(slide: TiledSlide, mpp: float) -> bool:

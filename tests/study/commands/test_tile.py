@@ -150,7 +150,7 @@ def test_resolutions_that_are_missing_or_wrong(tmp_path, capsys):
     assert tile(*slides, *WANTED, "--slide-mpp", "0.25", "--out", out) == 0
     said = capsys.readouterr().out
     assert "2 of these were there" in said  # those that say their own
-    assert "--slide-mpp is not used for 1 slide that say their own, such as wrong.svs" in said
+    assert "--slide-mpp is not used for wrong.svs, which says another one; a column mpp of a table corrects it" in said
     rows = table(out)
     assert [rows[name]["mpp"] for name in ("silent", "wrong", "right")] == ["0.25", "0.5", "0.25"]
     (tmp_path / "slides.csv").write_text("slide_id;mpp\nsilent;0.25\nwrong.svs;0.25\nright;\n")
