@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,15 +140,27 @@ def _label_slides_images_and_patches(
         plan_images(selected.stored, images, out, options.stride)
     of_slides = _slide_options(options, mpp)
     truth = Annotations.of(options.truth, options.positive, slides) if options.truth is not None else None
+    part_of = _parts(options, selected, bool(slides))
     failed = 0
     with progress:
         if slides:
-            failed = run_label_slides(selected, slides, out, of_slides, truth, progress)
+            failed = run_label_slides(selected, slides, out, of_slides, truth, progress, part_of)
         if images:
             _label_images(options, selected, images, progress)
         if inputs:
             _label_patches(options, selected, inputs, progress)
     return 1 if failed else 0
+
+
+def _parts(options: LabelOptions, selected: SelectedModel, wanted: bool) -> Callable[[Path], str]:
+    """Which part of its data a slide was to the model: known where these are slides, and still where they were."""
+    if not wanted or selected.stored.card.sections.get("data", {}).get("mpp") is None:
+        return lambda _: ""
+    known = KnownImages.of_model(Ledger(open_storage(options.root)), selected.config_id, selected.replicate, None)
+    if not known.part_of:
+        why = f": {known.reason.splitlines()[0]}" if known.reason else ", since its data have changed"
+        print(f"          which slides this model was trained on is not known{why}", flush=True)
+    return known.part
 
 
 def _check_idle(options: LabelOptions, slides: Sequence[SlideInput], shape: tuple[int, ...]) -> None:

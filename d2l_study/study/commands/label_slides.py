@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
 from d2l_study.slides.annotations import Annotation, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
 from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.label_truth import DONE_WITH
 from d2l_study.study.trial.stored_models import SelectedModel
 
 TABLE = "slides.csv"
 COLUMNS = (
-    "slide", "path", "width", "height", "mpp_x", "mpp_y", "tiles", "predicted_positive", "logit", "score",
+    "slide", "path", "part", "width", "height", "mpp_x", "mpp_y", "tiles", "predicted_positive", "logit", "score",
     "known_tiles", "instance_auc", "points", "points_auc", "tiles_per_second", "bound_by", "problem",
 )  # fmt: skip
 
@@ -96,9 +97,12 @@ def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> 
 
 def run_label_slides(
     selected: SelectedModel, slides: Sequence[SlideInput], out: Path, options: SlideOptions, truth: Annotations | None,
-    progress: LabelProgress,
+    progress: LabelProgress, part_of: Callable[[Path], str] = lambda _: "",
 ) -> int:  # fmt: skip
-    """Label slides, write their table, and print what was made. Returns how many could not be labelled."""
+    """Label slides, write their table, and print what was made. Returns how many could not be labelled.
+
+    part_of: slide -> training, validation or test; "" where the model's data have no such slide.
+    """
     check_replaced(out / TABLE, _is_ours)
     plan_slides(selected.stored, slides, out, options)
     scale = "pixels of level 0 as they are (--mpp gives them a size)" if options.mpp is None else (
@@ -106,22 +110,40 @@ def run_label_slides(
     side = selected.stored.model.patch_shape[1]
     print(f"tiles:    {side}×{side} pixels, {scale}", flush=True)
     done: list[LabelledSlide] = []
+    parts: list[str] = []
     for one in label_slides(selected.stored, slides, out, options, truth, progress=progress):
         progress.files, progress.done = progress.files + 1, 0
         done.append(one)
-        progress.say(_line(one))
+        parts.append("" if one.problem else part_of(one.path))
+        progress.say(_line(one, parts[-1]))
         with writing(out):  # after each, so that an interrupted command has a table of what is there
-            write_whole(out / TABLE, _table(done).encode())
+            write_whole(out / TABLE, _table(done, parts).encode())
     failed = [one for one in done if one.problem]
     files = [TABLE, "NAME.json", *(f"NAME{ENDINGS[name]}" for name in options.formats)]
     files += [f"{instance_file.NAME} (annotated points)"] * any(one.points for one in done)
+    for line in _part_lines(done, parts):
+        print(line)
     print(f"slides:   {counted(len(done) - len(failed), 'slide')} in {out}: {', '.join(files)}")
     if failed:
         print(f"          {counted(len(failed), 'slide')} could not be labelled; {TABLE} says why")
     return len(failed)
 
 
-def _line(one: LabelledSlide) -> str:
+def _part_lines(done: Sequence[LabelledSlide], parts: Sequence[str]) -> list[str]:
+    """How many slides are of each part of the model's data, and the mean AUC of their tiles; none if all are others."""
+    lines = []
+    for part in (*DONE_WITH, "") if any(parts) else ():
+        of_part = [one for one, its in zip(done, parts, strict=True) if its == part and not one.problem]
+        areas = [one.area for one in of_part if not math.isnan(one.area)]
+        are = "is" if len(of_part) == 1 else "are"
+        whose = f"that this model was {DONE_WITH[part]}" if part else f"that {are} not of this model's data"
+        mean = f": AUC within slides {sum(areas) / len(areas):.3f} (mean of {len(areas)})" if areas else ""
+        if of_part:
+            lines.append(f"{part or 'others'}: ".ljust(10) + f"{counted(len(of_part), 'slide')} {whose}{mean}")
+    return lines
+
+
+def _line(one: LabelledSlide, part: str) -> str:
     if one.problem:
         return f"{one.name}: not labelled: {one.problem}"
     text = f"{one.name}: {one.size[0]:,}×{one.size[1]:,} pixels"
@@ -131,6 +153,7 @@ def _line(one: LabelledSlide) -> str:
     for count, what, area in ((one.known, "known tiles", one.area), (one.points, "annotated points", one.points_area)):
         if count:
             text += f"; {count:,} {what}" + ("" if math.isnan(area) else f", AUC {area:.3f}")
+    text += f"; a {part} slide of this model" if part else ""
     if one.again:
         return text + "; its scores were there"
     if one.spent.tiles:
@@ -138,15 +161,15 @@ def _line(one: LabelledSlide) -> str:
     return text
 
 
-def _table(done: Sequence[LabelledSlide]) -> str:
+def _table(done: Sequence[LabelledSlide], parts: Sequence[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for one in done:
+    for one, part in zip(done, parts, strict=True):
         x, y = one.mpp or ("", "")
         score = "" if math.isnan(one.logit) else f"{float(probability(one.logit)):.6g}"  # type: ignore[arg-type]
         writer.writerow([
-            shown(one.name), shown(one.path), one.size[0], one.size[1], x, y, one.tiles, _number(one.share),
+            shown(one.name), shown(one.path), part, one.size[0], one.size[1], x, y, one.tiles, _number(one.share),
             _number(one.logit), score, one.known, _number(one.area), one.points, _number(one.points_area),
             _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", one.problem,
         ])  # fmt: skip

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from d2l_study.inference.feature_scores import KnownSlide
     from d2l_study.inference.image_labelling import ImageAnnotations
 
+DONE_WITH = {"training": "trained on", "validation": "selected by", "test": "tested on"}
+"""What a model was with a part of its data."""
+
 
 @dataclass(frozen=True)
 class KnownData:
@@ -86,6 +89,15 @@ class KnownImages(KnownData):
         images = self.pool.images if self.pool is not None else ()
         return {image.resolve(): i for i, image in reversed(list(enumerate(images)))}
 
+    def part(self, path: Path) -> str:
+        """Whether an image, or slide, is a training, validation or test one of the model; "" if it is none of these."""
+        number = self._numbers.get(path.resolve())
+        if self.pool is None or number is None:
+            return ""
+        bags = np.unique(self.pool.bags.bag_of[self.pool.image == number])
+        words = {self.part_of.get(int(b)) for b in bags} - {None}
+        return str(words.pop()) if len(words) == 1 else ""
+
     def __call__(self, path: Path) -> ImageAnnotations | None:
         """The truth of an image; None if it does not belong to the data set."""
         from d2l_study.inference.image_labelling import ImageAnnotations
@@ -98,9 +110,8 @@ class KnownImages(KnownData):
             return None
         xy, label = self.pool.instances_in_image(number)
         known = label >= 0
-        bags = np.unique(self.pool.bags.bag_of[self.pool.image == number])
-        words = {self.part_of.get(int(b)) for b in bags} - {None}
-        note = f"a {words.pop()} image of this model" if len(words) == 1 else ""
+        word = self.part(path)
+        note = f"a {word} image of this model" if word else ""
         positive, negative = DATASETS[self.dataset].INSTANCE_CLASSES
         return ImageAnnotations(Places(xy[known], label[known]), positive, negative, note)
 

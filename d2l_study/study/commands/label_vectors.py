@@ -13,7 +13,7 @@ from d2l_study.inference.feature_scores import PartScores
 from d2l_study.inference.feature_slides import FORMATS, check_slide_files, write_slide_files
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.study.commands.label_progress import LabelProgress
-from d2l_study.study.commands.label_truth import KnownSlides
+from d2l_study.study.commands.label_truth import DONE_WITH, KnownSlides
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.stored_models import SelectedModel
@@ -67,8 +67,5 @@ def _part_text(part: PartScores) -> str:
     if not part.part and not said:
         return ""
     place = f"{part.part or 'others'}: ".ljust(10)
-    whose = f"that this model was {_DONE_WITH[part.part]}" if part.part else "that are not of this model's data"
+    whose = f"that this model was {DONE_WITH[part.part]}" if part.part else "that are not of this model's data"
     return f"{place}{counted(part.bags, 'bag')} {whose}" + (f": {', '.join(said)}" if said else "")
-
-
-_DONE_WITH = {"training": "trained on", "validation": "selected by", "test": "tested on"}

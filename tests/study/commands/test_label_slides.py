@@ -18,6 +18,8 @@ from d2l_study.cli import main
 from d2l_study.data import MnistBags, SyntheticColonBags
 from d2l_study.data.colon import POSITIVE, find_images, read_nuclei
 from d2l_study.data.colon_mosaic import write_colon_mosaic
+from d2l_study.data.folds import parts_of
+from d2l_study.data.manifest import ManifestBags
 from d2l_study.inference import tile_scores
 from d2l_study.inference.sliding_window import place_logits
 from d2l_study.inference.tissue_image import open_tissue
@@ -170,6 +172,38 @@ def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
     scores = [pd.read_parquet(tmp_path / "b" / f"{name}.scores.parquet") for name in ("right", "wrong", "silent")]
     for other in scores[1:]:
         pd.testing.assert_frame_equal(scores[0].drop(columns="slide"), other.drop(columns="slide"))
+
+
+def test_it_is_said_of_slides_what_the_model_did_with_them(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    rows = []
+    for i, image in enumerate(find_images(place / "images")[:7]):
+        with Image.open(image.image) as opened:
+            write_pyramid(cohort / f"s{i}.svs", np.asarray(opened.convert("RGB")), mpp=0.5, compression="lossless")
+        rows.append(f"s{i},{i % 2},s{i}.svs\n")
+    table = cohort / "t.csv"
+    table.write_text("bag,label,path\n" + "".join(rows[:6]))
+    data = ManifestBags(path=str(table), cut="grid", mpp=0.5, patch_size=27, folds=3)
+    _train(place, "a1" * 10, data, teacher=TeacherConfig(extractor="lenet_histology", steps=1, eval_every=1))
+    parts = parts_of(data.load_pool(), 0, 5, 3)[:3]
+    capsys.readouterr()
+    words = [cohort, "--no-tissue", "--formats", "parquet"]
+    assert _label(place, tmp_path / "out", *words, run="a1" * 10) == 0
+    said = capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "out" / "slides.csv", keep_default_na=False).set_index("slide")["part"]
+    for word, bags in zip(("training", "validation", "test"), parts, strict=True):
+        assert {f"s{b}" for b in bags} == set(found.index[found == word])
+        assert f"{word}: ".ljust(10) + f"{len(bags)} slides that this model was" in said
+    assert found["s6"] == "" and "others:   1 slide that is not of this model's data" in said
+
+    table.write_text("bag,label,path\n" + "".join(rows))
+    assert _label(place, tmp_path / "out", *words, run="a1" * 10) == 0
+    assert "trained on is not known, since its data have changed" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "out" / "slides.csv", keep_default_na=False)["part"]
+    assert (found == "").all()
 
 
 def test_a_slide_that_is_done_is_not_scored_again_and_another_format_is_added(
