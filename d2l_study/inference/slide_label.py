@@ -4,9 +4,9 @@
 
 For each slide OUT/NAME.json and the files of `slide_outputs`; OUT/slides.csv has a row for each. Tiles are those that
 `d2l_study.slides.tiles` cuts, as `d2l tile` and the data set `manifest` do: squares of the model's size at its
-resolution, of which half is tissue. Tiles are read and scored in batches, so that a slide of any size needs little
-memory. A slide that is done is not done again, one that was interrupted goes on, and one that cannot be read is named
-and passed over.
+resolution, of which half is tissue, or the share that the model was trained with. Tiles are read and scored in batches,
+so that a slide of any size needs little memory. A slide that is done is not done again, one that was interrupted goes
+on, and one that cannot be read is named and passed over.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.slides.annotations import Annotation, tile_truth
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
-from d2l_study.slides.tiles import SlideTiles, TileSettings, cut_tiles
+from d2l_study.slides.tiles import LEAST_TISSUE, SlideTiles, TileSettings, cut_tiles
 
 _SCORES = ".tiles"
 """Ending, before those of a checkpoint, of what is kept of a slide in work."""
@@ -55,8 +55,8 @@ class SlideOptions:
     """How slides are cut and what is written.
 
     mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; overlap: pixels of a patch that the
-    next one shares; tissue: only tiles of which half is tissue; formats: of `slide_outputs`; coverage: share of a tile
-    that must be annotated as positive.
+    next one shares; tissue: only tiles of which at least the share `least_tissue` is tissue; formats: of
+    `slide_outputs`; coverage: share of a tile that must be annotated as positive.
     """
 
     mpp: float | None = None
@@ -64,6 +64,7 @@ class SlideOptions:
     tissue: bool = True
     formats: tuple[str, ...] = ("parquet", "geojson", "regions", "map", "overlay")
     coverage: float = 0.5
+    least_tissue: float = LEAST_TISSUE
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,9 @@ class _SlideWork:
         options, planned = self.options, self.planned
         with planned.entry.open() as slide:
             size = check_model(self.terms.stored)
-            tiles = cut_tiles(slide, TileSettings(options.mpp, size, options.overlap, options.tissue))
+            tiles = cut_tiles(
+                slide, TileSettings(options.mpp, size, options.overlap, options.tissue, options.least_tissue)
+            )
             annotation = truth(planned.path, (slide.width, slide.height)) if truth is not None else None
             identity = self._identity(slide, tiles)
             about = read_json(planned.file(".json"))

@@ -126,7 +126,8 @@ def _label_slides_images_and_patches(
     options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress
 ) -> int:
     shape = selected.stored.model.patch_shape
-    mpp = options.mpp if options.mpp is not None else selected.stored.card.sections.get("data", {}).get("mpp")
+    data = selected.stored.card.sections.get("data", {})
+    mpp = options.mpp if options.mpp is not None else data.get("mpp")
     slides, names = split_slides(options.inputs, mpp is not None, options.slide_mpp)
     images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []
@@ -138,7 +139,7 @@ def _label_slides_images_and_patches(
         check_scores(out)
     if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
         plan_images(selected.stored, images, out, options.stride)
-    of_slides = _slide_options(options, mpp)
+    of_slides = _slide_options(options, mpp, data.get("least_tissue"))
     truth = Annotations.of(options.truth, options.positive, slides) if options.truth is not None else None
     part_of = _parts(options, selected, bool(slides))
     failed = 0
@@ -170,7 +171,8 @@ def _check_idle(options: LabelOptions, slides: Sequence[SlideInput], shape: tupl
             raise UserError(f"{name}: no input is an image larger than a patch of {shape[2]}×{shape[1]}{hint}")
 
 
-def _slide_options(options: LabelOptions, mpp: float | None) -> SlideOptions:
+def _slide_options(options: LabelOptions, mpp: float | None, least_tissue: float | None) -> SlideOptions:
+    """mpp, least_tissue: as the model's data have them, where they say so."""
     default = SlideOptions()
     if options.truth is None:
         for name in ("--positive", "--coverage"):
@@ -180,6 +182,7 @@ def _slide_options(options: LabelOptions, mpp: float | None) -> SlideOptions:
         mpp, options.overlap or 0, options.tissue,
         default.formats if options.formats is None else formats_of(options.formats),
         default.coverage if options.coverage is None else options.coverage,
+        default.least_tissue if least_tissue is None else least_tissue,
     )  # fmt: skip
 
 

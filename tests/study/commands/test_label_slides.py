@@ -15,11 +15,10 @@ import torch
 from PIL import Image
 
 from d2l_study.cli import main
-from d2l_study.data import MnistBags, SyntheticColonBags
+from d2l_study.data import ManifestBags, MnistBags, SyntheticColonBags
 from d2l_study.data.colon import POSITIVE, find_images, read_nuclei
 from d2l_study.data.colon_mosaic import write_colon_mosaic
 from d2l_study.data.folds import parts_of
-from d2l_study.data.manifest import ManifestBags
 from d2l_study.inference import tile_scores
 from d2l_study.inference.sliding_window import place_logits
 from d2l_study.inference.tissue_image import open_tissue
@@ -31,7 +30,7 @@ from d2l_study.study.trial.stored_models import find_model
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
 
-TEACHER, STUDENT, GREY = ("ce" * 10, "5d" * 10, "67" * 10)
+TEACHER, STUDENT, GREY, TILED = ("ce" * 10, "5d" * 10, "67" * 10, "71" * 10)
 
 
 def _train(folder: Path, config: str, data: Any, teachers: tuple[str, ...] = (), **sections: Any) -> None:
@@ -154,6 +153,25 @@ def test_slides_of_other_resolutions_are_read_at_that_of_the_model(place: Path, 
     one, two = (pd.read_parquet(tmp_path / "out" / f"{name}.scores.parquet") for name in ("s20", "s40"))
     assert (2 * one[["x", "y"]]).equals(two[["x", "y"]])
     np.testing.assert_allclose(one["logit"], two["logit"], atol=1e-4)
+
+
+def test_a_model_of_tiles_labels_the_tiles_that_it_would_have_been_trained_on(place: Path, tmp_path: Path) -> None:
+    """Its resolution and its share of tissue come from its data."""
+    rows = "path,label\n" + "".join(f"slide{k}.svs,{k % 2}\n" for k in range(6))
+    (tmp_path / "slides.csv").write_text(rows)
+    for k, image in enumerate(find_images(place / "images")[:6]):
+        with Image.open(image.image) as picture:
+            pixels = np.asarray(picture.convert("RGB")).copy()
+        pixels[:, : 40 + 5 * k] = 255
+        write_pyramid(tmp_path / f"slide{k}.svs", pixels, mpp=0.5, compression="lossless")
+    data = ManifestBags(path=str(tmp_path / "slides.csv"), cut="grid", mpp=0.5, patch_size=27, tissue=True,
+                        least_tissue=0.9, folds=3)  # fmt: skip
+    _train(place, TILED, data, teacher=TeacherConfig(extractor="lenet_histology", steps=2, eval_every=2))
+    assert _label(place, tmp_path / "out", tmp_path / "slides.csv", "--formats", "parquet", run=TILED) == 0
+    pool = data.load_pool()
+    for name, begin, end in zip(pool.names, pool.bags.offsets[:-1], pool.bags.offsets[1:], strict=True):
+        found = pd.read_parquet(tmp_path / "out" / f"{Path(name).stem}.scores.parquet")
+        np.testing.assert_allclose(found[["x", "y"]] + 13, pool.xy[begin:end], atol=0.51)
 
 
 def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
