@@ -23,6 +23,7 @@ from d2l_study.data.manifest_rows import find_file, resolutions
 from d2l_study.data.manifest_table import read_table
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.inference.output_folder import shown
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.slide import Slide
 
@@ -79,6 +80,20 @@ def slide_inputs(names: Sequence[str], slide_mpp: float | None = None) -> list[S
                 "after the other, with another --out"
             )
     return list(found.values())
+
+
+def unused_resolution(opened: Sequence[tuple[SlideInput, tuple[float, float] | None]]) -> str:
+    """What to say of slides whose files say another µm per pixel than `fallback_mpp`, given what they had; "" if none
+    does."""
+    own = [
+        entry for entry, mpp in opened
+        if entry.mpp is None and None not in (mpp, entry.fallback_mpp) and mpp != (entry.fallback_mpp,) * 2
+    ]  # fmt: skip
+    if not own:
+        return ""
+    name = shown(own[0].path.name)
+    which = f"{name}, which says" if len(own) == 1 else f"{len(own):,} slides, such as {name}, which say"
+    return f"--slide-mpp is not used for {which} another one; a column mpp of a table corrects it"
 
 
 def _of_name(name: str, slide_mpp: float | None) -> list[SlideInput]:

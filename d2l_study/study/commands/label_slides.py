@@ -15,7 +15,7 @@ from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed
 from d2l_study.inference import instance_file
 from d2l_study.inference.output_folder import check_replaced, shown, writing
-from d2l_study.inference.slide_inputs import SlideInput, slide_inputs
+from d2l_study.inference.slide_inputs import SlideInput, slide_inputs, unused_resolution
 from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
@@ -124,6 +124,9 @@ def run_label_slides(
     for line in _part_lines(done, parts):
         print(line)
     print(f"slides:   {counted(len(done) - len(failed), 'slide')} in {out}: {', '.join(files)}")
+    opened = [(entry, one.mpp) for entry, one in zip(slides, done, strict=True) if not one.problem]
+    if note := unused_resolution(opened):
+        print(f"note:     {note}")
     if failed:
         print(f"          {counted(len(failed), 'slide')} could not be labelled; {TABLE} says why")
     return len(failed)
@@ -148,7 +151,7 @@ def _line(one: LabelledSlide, part: str) -> str:
         return f"{one.name}: not labelled: {one.problem}"
     text = f"{one.name}: {one.size[0]:,}×{one.size[1]:,} pixels"
     text += "" if one.mpp is None else f" of {one.mpp[0]:.4g} µm"
-    text += f", {counted(one.tiles, 'tile')}" if one.tiles else ", no tissue was found, so no tiles"
+    text += f", {counted(one.tiles, 'tile')}" if one.tiles else ", no tiles: too little tissue, or smaller than a tile"
     text += "" if one.share is None else f", {one.share:.1%} predicted positive"
     for count, what, area in ((one.known, "known tiles", one.area), (one.points, "annotated points", one.points_area)):
         if count:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from d2l_study.errors import UserError, counted
 from d2l_study.inference.output_folder import output_folder, shown
-from d2l_study.inference.slide_inputs import slide_inputs
+from d2l_study.inference.slide_inputs import slide_inputs, unused_resolution
 from d2l_study.inference.tile_slides import EMPTY, FAILED, PICTURES, TABLE, TILED, TiledSlide, tile_slides
 from d2l_study.slides.tile_file import ENDING, FOLDER, magnification
 from d2l_study.slides.tiles import LEAST_TISSUE, TileSettings
@@ -87,15 +87,5 @@ def _summarise(options: TileOptions, done: list[TiledSlide]) -> None:
     said += [f"{again:,} of these were there"] * bool(again)
     print(f"slides:   {', '.join(said)}")
     print(f"files:    {options.out}: {FOLDER}/NAME{ENDING}, {PICTURES}/NAME.png, {TABLE}")
-    if options.slide_mpp is not None:
-        own = [slide for slide in done if slide.tiles is not None and _says_another(slide, options.slide_mpp)]
-        if own:
-            name, count = shown(own[0].entry.path.name), len(own)
-            which = f"{name}, which says" if count == 1 else f"{count:,} slides, such as {name}, which say"
-            print(f"note:     --slide-mpp is not used for {which} another one; a column mpp of a table corrects it")
-
-
-def _says_another(slide: TiledSlide, mpp: float) -> bool:
-    assert slide.tiles is not None
-    own = slide.tiles.slide_mpp
-    return slide.entry.mpp is None and own is not None and own != (mpp, mpp)
+    if note := unused_resolution([(one.entry, one.tiles.slide_mpp) for one in done if one.tiles is not None]):
+        print(f"note:     {note}")

@@ -187,9 +187,12 @@ def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
     said = capsys.readouterr().out
     assert "silent: not labelled" in said and "--slide-mpp, or a column mpp" in said
     assert _label(place, tmp_path / "b", *words, "--slide-mpp", "0.5") == 0
+    assert "--slide-mpp is not used" not in capsys.readouterr().out
     scores = [pd.read_parquet(tmp_path / "b" / f"{name}.scores.parquet") for name in ("right", "wrong", "silent")]
     for other in scores[1:]:
         pd.testing.assert_frame_equal(scores[0].drop(columns="slide"), other.drop(columns="slide"))
+    assert _label(place, tmp_path / "c", *words, "--slide-mpp", "0.4") == 0
+    assert "note:     --slide-mpp is not used for right.svs, which says another one" in capsys.readouterr().out
 
 
 def test_it_is_said_of_slides_what_the_model_did_with_them(
@@ -272,7 +275,7 @@ def test_a_slide_that_cannot_be_read_is_passed_over(
     good = place / "slides" / "mosaic ä 1.svs"
     assert _label(place, tmp_path / "out", bad, white, good, "--formats", "parquet,regions,map,overlay") == 1
     said = capsys.readouterr().out
-    assert "bad: not labelled: " in said and "white: 200×200 pixels of 0.5 µm, no tissue was found" in said
+    assert "bad: not labelled: " in said and "white: 200×200 pixels of 0.5 µm, no tiles: too little tissue" in said
     table = pd.read_csv(tmp_path / "out" / "slides.csv")
     assert table["slide"].tolist() == ["bad", "white", "mosaic ä 1"]
     assert str(bad) in table.loc[0, "problem"] and table["tiles"].tolist()[:2] == [0, 0]
