@@ -32,9 +32,9 @@ def check_slide_files(
 ) -> None:
     """`UserError` if files in these formats cannot be made of these inputs, or something else has their names."""
     for name in formats:
-        if name not in (*FORMATS, "parquet"):
+        if name not in FORMATS:
             raise UserError(
-                f"--formats: {name} needs the slide itself; of feature files: parquet, {', '.join(FORMATS)}"
+                f"--formats: {name} needs the slide itself; feature files give parquet, {', '.join(FORMATS)}"
             )
     for file in (file for entry in inputs for file in entry.files):
         _check_places(file, slide_mpp)
@@ -72,7 +72,7 @@ def write_slide_files(out: Path, formats: Sequence[str], threshold: float | None
                 logit.astype(np.float32), truth if (truth != UNKNOWN).any() else None, part=True,
             )  # fmt: skip
             with writing(out):
-                write_outputs(out / stem, [name for name in formats if name in FORMATS], scores, threshold, model)
+                write_outputs(out / stem, formats, scores, threshold, model)
             made += 1
     return made
 

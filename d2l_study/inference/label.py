@@ -59,28 +59,50 @@ class Summary:
     positive: int | None
 
 
+class PatchTerms:
+    """What patches contribute to a bag (`models.pooling.Terms`): a logit each, and beside it, where the model pools by
+    attention, the attention. Parameters go to the device once."""
+
+    def __init__(self, stored: StoredModel, compute: Compute | None = None) -> None:
+        self.stored, self.compute = stored, compute or Compute()
+        self.normalise = normaliser(stored, self.compute)
+        self.params = {name: value.to(self.compute.device) for name, value in stored.params.items()}
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a patch."""
+        return 2 if "attention.w.weight" in self.params else 1
+
+    @torch.no_grad()
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """(n, columns) float32 of (n, C, H, W) uint8; some go through the network at a time.
+
+        `UserError` if a logit is no number.
+        """
+        out = np.empty((len(patches), self.columns), np.float32)
+        size = chunk_size(self.stored.model.shape)
+        for first in range(0, len(patches), size):
+            with self.compute.autocast():
+                terms = self.stored.model.terms(self.params, self.normalise(patches[first : first + size]))
+            rows = slice(first, first + len(terms.logit))
+            out[rows, 0] = terms.logit.cpu().numpy()
+            if terms.attention is not None:
+                out[rows, 1] = terms.attention.cpu().numpy()
+        if not np.isfinite(out[:, 0]).all():
+            raise UserError(NOT_FINITE)
+        return out
+
+
 def label_instances(stored: StoredModel, patches: np.ndarray, compute: Compute | None = None) -> Labels:
     """The labels of patches, (n, C, H, W) uint8; a few hundred at a time go through the network.
 
     `UserError` if they are not of the model's shape and type.
     """
-    compute = compute or Compute()
     shape = stored.model.patch_shape
     if patches.shape[1:] != shape or patches.dtype != np.uint8:
         wanted = f"(n, {', '.join(str(n) for n in shape)})"
         raise UserError(f"patches of {patches.dtype} with dimensions {patches.shape}; expected uint8 with {wanted}")
-    normalise = normaliser(stored, compute)
-    params = {name: value.to(compute.device) for name, value in stored.params.items()}
-    chunks = [np.empty(0, np.float32)]
-    with torch.no_grad():
-        size = chunk_size(shape)
-        for first in range(0, len(patches), size):
-            with compute.autocast():
-                terms = stored.model.terms(params, normalise(patches[first : first + size]))
-            chunks.append(terms.logit.cpu().numpy())
-    logit = np.concatenate(chunks)
-    if not np.isfinite(logit).all():
-        raise UserError(NOT_FINITE)
+    logit = PatchTerms(stored, compute)(patches)[:, 0]
     threshold = stored.card.instance_threshold
     return Labels(logit, probability(logit), None if threshold is None else logit > threshold)
 

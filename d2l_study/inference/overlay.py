@@ -134,7 +134,7 @@ def slide_overlay(
 ) -> bytes:
     """A PNG of a slide: its thumbnail, and beside it the map of its tiles over it, with the bar of the probability.
 
-    thumbnail: (h, w, 3) uint8; size: (width, height) of the slide in level-0 pixels; found: the map of scores, NaN
+    thumbnail: (h, w, 3) uint8; size: (width, height) of the slide in level-0 pixels; found: the map of logits, NaN
     where there is no tile; threshold: the logit above which a tile is predicted positive.
     """
     from PIL import Image, ImageDraw
@@ -176,9 +176,7 @@ def _tiles_at(found: ScoreMap, size: tuple[int, int], shape: tuple[int, int]) ->
         place = (np.arange(shape[axis]) + 0.5) * size[axis] / shape[axis]
         at = np.floor((place - found.origin[axis]) / found.step[axis]).astype(np.int64)
         index.append(at.clip(0, found.values.shape[1 - axis] - 1))
-    score = found.values[index[1][:, None], index[0][None, :]].astype(np.float64)
-    score = np.clip(score, 1e-7, 1 - 1e-7)
-    return np.log(score / (1 - score)).astype(np.float32)
+    return found.values[index[1][:, None], index[0][None, :]]
 
 
 def map_at(panel: Panel, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

@@ -35,10 +35,10 @@ from d2l_study.inference.output_folder import (
     stems,
     writing,
 )
-from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint
+from d2l_study.inference.score_checkpoint import LONGEST_ENDING, ScoreCheckpoint, kept_until_written
 from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.inference.slide_outputs import ENDINGS, FORMATS, SlideScores, is_ours, write_outputs
-from d2l_study.inference.tile_scores import ScoringTime, TileTerms, score_tiles
+from d2l_study.inference.tile_scores import ScoringTime, TileTerms, batch_size, score_tiles
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
 from d2l_study.slides.annotations import Annotation, tile_truth
@@ -56,7 +56,8 @@ class SlideOptions:
 
     mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; overlap: pixels of a patch that the
     next one shares; tissue: only tiles of which at least the share `least_tissue` is tissue; formats: of
-    `slide_outputs`; coverage: share of a tile that must be annotated as positive.
+    `slide_outputs`, parquet among them, which a later command goes on from; coverage: share of a tile that must be
+    annotated as positive.
     """
 
     mpp: float | None = None
@@ -155,7 +156,7 @@ def label_slides(
     planned = plan_slides(stored, slides, out, options)
     folder = output_folder(out)
     make_folder(folder)
-    terms = TileTerms(stored, compute or Compute())
+    terms = TileTerms(stored, compute)
     settings = scoring_settings(stored, compute)
     with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
         for one in planned:
@@ -188,26 +189,25 @@ class _SlideWork:
             annotation = truth(planned.path, (slide.width, slide.height)) if truth is not None else None
             identity = self._identity(slide, tiles)
             about = read_json(planned.file(".json"))
-            logit, again = self._scored_before(about, identity, len(tiles)), True
-            whole, spent, kept = float(about.get("slide_logit") or math.nan), ScoringTime(), None
-            if logit is None:
-                again = False
-                with writing(planned.stem.parent):
-                    kept = ScoreCheckpoint.open(planned.file(_SCORES), identity, (len(tiles), self.terms.columns))
-                spent = self._score(slide, tiles, kept, progress)
+            logit = self._scored_before(about, identity, len(tiles))
+            if logit is not None:
+                self._say(progress, len(tiles), len(tiles))
+                whole = about.get("slide_logit")
+                found = self._write(
+                    slide, tiles, logit, math.nan if whole is None else whole, annotation, identity, about
+                )
+                return replace(found, again=True)
+            with writing(planned.stem.parent):
+                kept = ScoreCheckpoint.open(planned.file(_SCORES), identity, (len(tiles), self.terms.columns))
+            with kept_until_written(kept) as work:
+                spent = score_tiles(self.terms, slide, tiles, kept, lambda done: self._say(progress, done, len(tiles)))
+                work.scored = True
                 logit, whole = np.array(kept.logits[:, 0]), self.terms.pooled(kept.logits)
-            elif progress is not None:
-                progress(planned.stem.name, len(tiles), len(tiles))
-            try:
-                found = self._write(slide, tiles, logit, whole, annotation, identity, about, spent)
-            except UserError as error:
-                if kept is None:
-                    raise
-                kept.close(keep=True)
-                raise UserError(f"{error}{SCORES_KEPT}") from None
-            if kept is not None:
-                kept.close()
-        return replace(found, again=again)
+                return self._write(slide, tiles, logit, whole, annotation, identity, about, spent)
+
+    def _say(self, progress: ProgressCallback | None, done: int, count: int) -> None:
+        if progress is not None:
+            progress(self.planned.stem.name, done, count)
 
     def _identity(self, slide: Slide, tiles: SlideTiles) -> dict[str, Any]:
         """What the scores depend on, in plain values; a slide is known by its size and time of change, since reading
@@ -232,26 +232,12 @@ class _SlideWork:
             return None
         return logit if len(logit) == count and _digest(logit) == about.get("logits") else None
 
-    def _score(
-        self, slide: Slide, tiles: SlideTiles, kept: ScoreCheckpoint, progress: ProgressCallback | None
-    ) -> ScoringTime:
-        """Score what is not scored yet. What is, stays if this is interrupted."""
-
-        def done(count: int) -> None:
-            if progress is not None:
-                progress(self.planned.stem.name, count, len(tiles))
-
-        try:
-            return score_tiles(self.terms, slide, tiles, kept, done)
-        except BaseException as error:
-            kept.close(keep=isinstance(error, KeyboardInterrupt | SystemExit))
-            raise
-
     def _write(
         self, slide: Slide, tiles: SlideTiles, logit: np.ndarray, whole: float, annotation: Annotation | None,
-        identity: dict[str, Any], about: dict[str, Any], spent: ScoringTime,
+        identity: dict[str, Any], about: dict[str, Any], spent: ScoringTime | None = None,
     ) -> LabelledSlide:  # fmt: skip
-        """Write the files of the slide that are not there."""
+        """Write the files of the slide that are not there. spent: None where nothing was scored now."""
+        spent = spent or ScoringTime()
         stored, options, planned = self.terms.stored, self.options, self.planned
         threshold = stored.card.instance_threshold
         truth = None if annotation is None else tile_truth(annotation, tiles.xy, tiles.side, options.coverage)
@@ -267,9 +253,9 @@ class _SlideWork:
         made = {"made_of": identity, **known}
         there = {name for name in options.formats if planned.file(ENDINGS[name]).is_file()}
         same = all(about.get(key) == value for key, value in made.items()) and about.get("truth") == known.get("truth")
-        wanted = [name for name in ("parquet", *options.formats) if not (same and name in there)]
+        wanted = [name for name in options.formats if not (same and name in there)]
         with writing(planned.stem.parent):
-            write_outputs(planned.stem, list(dict.fromkeys(wanted)), scores, threshold, model)
+            write_outputs(planned.stem, wanted, scores, threshold, model)
             found = {
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
@@ -301,7 +287,7 @@ class _SlideWork:
         corners = points - size / 2
         whole = np.isclose(size, tiles.size)  # level-0 pixels as they are: no patch begins within a pixel
         corners = np.where(whole, np.floor(corners + 0.5), corners)
-        batch = max(1, 16 * 2**20 // (3 * tiles.size**2))
+        batch = batch_size(tiles.size)
         parts = [self.terms(reader.read(corners[i : i + batch]))[:, 0] for i in range(0, len(corners), batch)]
         logit = np.concatenate(parts)
         self.instances.add(str(self.planned.path), points - 0.5, label, logit)

@@ -12,7 +12,6 @@ x and y are the upper left corner of a tile in level-0 pixels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.atomic_files import write_whole
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.inference.output_folder import read_json
 from d2l_study.inference.overlay import slide_overlay
 from d2l_study.learning.metrics import probability
 from d2l_study.slides.geojson import write_regions, write_tile_polygons
 from d2l_study.slides.score_files import BLOCK, METADATA, TileScores, write_score_hdf5, write_score_table
-from d2l_study.slides.score_map import ScoreMap, score_map, write_score_map
+from d2l_study.slides.score_map import score_map, write_score_map
 
 ENDINGS = {
     "parquet": ".scores.parquet", "h5": ".scores.h5", "geojson": ".tiles.geojson", "regions": ".regions.geojson",
@@ -80,12 +81,13 @@ class SlideScores:
 
 
 def formats_of(text: str) -> tuple[str, ...]:
-    """The formats that `--formats` names, in the order of `FORMATS`. `UserError` for another word."""
+    """The formats that `--formats` names, in the order of `FORMATS`, and parquet, which is always written. `UserError`
+    for another word."""
     words = [word.strip() for word in text.split(",")]
     for word in words:
         if word not in FORMATS:
             raise UserError(f"--formats: {word!r} is no format{nearest(word, FORMATS)} (formats: {listed(FORMATS, 9)})")
-    return tuple(name for name in FORMATS if name in words)
+    return tuple(name for name in FORMATS if name in words or name == "parquet")
 
 
 def write_outputs(
@@ -98,7 +100,6 @@ def write_outputs(
     """
     found = []
     tiles = scores.tiles()
-    drawn: ScoreMap | None = None
     for kind in formats:
         if (kind == "regions" and threshold is None) or (kind == "overlay" and scores.thumbnail is None):
             continue
@@ -112,14 +113,16 @@ def write_outputs(
         elif kind == "regions":
             assert threshold is not None
             write_regions(path, tiles.blocks(BLOCK), scores.side, threshold)
+        elif kind == "map":
+            scored = score_map(tiles.blocks(BLOCK), scores.size, scores.side, scores.step)
+            write_score_map(path, scored, scores.mpp, scores.name)
         else:
-            if drawn is None:
-                drawn = score_map(tiles.blocks(BLOCK), scores.size, scores.side, scores.step)
-            if kind == "map":
-                write_score_map(path, drawn, scores.mpp, scores.name)
-            else:
-                assert scores.thumbnail is not None
-                path.write_bytes(slide_overlay(scores.thumbnail(SHOWN), scores.size, drawn, threshold, scores.name))
+            assert scores.thumbnail is not None
+            logits = TileScores(scores.xy, scores.logit, scores.logit).blocks(
+                BLOCK
+            )  # a score near 1 has no digits left
+            drawn = score_map(logits, scores.size, scores.side, scores.step)
+            write_whole(path, slide_overlay(scores.thumbnail(SHOWN), scores.size, drawn, threshold, scores.name))
         found.append(path)
     return tuple(found)
 
@@ -141,7 +144,4 @@ def is_ours(path: Path) -> bool:
         return head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
     if name.endswith(ENDINGS["overlay"]):
         return head.startswith(b"\x89PNG")
-    try:
-        return {"slide", "model", "files"} <= json.loads(path.read_bytes()).keys()
-    except (ValueError, AttributeError):
-        return False
+    return {"slide", "model", "files"} <= read_json(path).keys()

@@ -13,16 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from d2l_study.errors import UserError
-from d2l_study.inference.label import NOT_FINITE, normaliser
+from d2l_study.inference.label import NOT_FINITE, PatchTerms
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint
-from d2l_study.learning.prediction import Compute, chunk_size
+from d2l_study.learning.prediction import Compute
 from d2l_study.models import Terms
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
@@ -53,38 +53,24 @@ class ScoringTime:
         return "reading" if self.waiting > self.model else "the model"
 
 
-@dataclass
 class TileTerms:
-    """What a tile contributes: its logit, and beside it, where the model pools by attention, its attention."""
+    """Scores tiles as they are read, and pools them to a bag."""
 
-    stored: StoredModel
-    compute: Compute = field(default_factory=Compute)
-
-    def __post_init__(self) -> None:
-        self.normalise = normaliser(self.stored, self.compute)
-        self.params = {name: value.to(self.compute.device) for name, value in self.stored.params.items()}
+    def __init__(self, stored: StoredModel, compute: Compute | None = None) -> None:
+        self.stored = stored
+        self._terms = PatchTerms(stored, compute)
 
     @property
     def columns(self) -> int:
-        """Numbers of a tile."""
-        return 2 if "attention.w.weight" in self.params else 1
+        """Numbers of a tile, as of `PatchTerms`."""
+        return self._terms.columns
 
-    @torch.no_grad()
-    def __call__(self, patches: np.ndarray) -> np.ndarray:
-        """(n, columns) float32 of (n, H, W, C) uint8. `UserError` if the model gives what is no number."""
-        out = np.empty((len(patches), self.columns), np.float32)
-        moved = patches.transpose(0, 3, 1, 2)
-        size = chunk_size(self.stored.model.shape)
-        for first in range(0, len(patches), size):
-            with self.compute.autocast():
-                terms = self.stored.model.terms(self.params, self.normalise(moved[first : first + size]))
-            rows = slice(first, first + len(terms.logit))
-            out[rows, 0] = terms.logit.cpu().numpy()
-            if terms.attention is not None:
-                out[rows, 1] = terms.attention.cpu().numpy()
-        if not np.isfinite(out).all():
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """(n, columns) float32 of (n, H, W, C) uint8. `UserError` if one is no number: all of them pool to a bag."""
+        found = self._terms(tiles.transpose(0, 3, 1, 2))
+        if not np.isfinite(found).all():
             raise UserError(NOT_FINITE)
-        return out
+        return found
 
     @torch.no_grad()
     def pooled(self, values: np.ndarray) -> float:
@@ -96,8 +82,12 @@ class TileTerms:
             return math.nan
         whole = torch.from_numpy(np.array(values))
         terms = Terms(whole[:, 0], whole[:, 1] if self.columns == 2 else None)
-        params = {name: value.cpu() for name, value in self.stored.params.items()}
-        return float(self.stored.model.pool(params, terms, torch.zeros(len(values), dtype=torch.int64), 1))
+        return float(self.stored.model.pool(self.stored.params, terms, torch.zeros(len(values), dtype=torch.int64), 1))
+
+
+def batch_size(side: int) -> int:
+    """Tiles of `side` pixels that are read and scored at a time."""
+    return max(1, BATCH_BYTES // (3 * side**2))
 
 
 def score_tiles(
@@ -114,7 +104,7 @@ def score_tiles(
     columns, spent = terms.columns, ScoringTime()
     first = kept.done // columns
     reader = PatchReader(slide, tiles.mpp, tiles.size)
-    size = max(1, BATCH_BYTES // (3 * tiles.size**2))
+    size = batch_size(tiles.size)
     ranges = [(start, min(start + size, len(tiles))) for start in range(first, len(tiles), size)]
     progress(first)
     begin = time.perf_counter()

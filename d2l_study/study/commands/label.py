@@ -81,7 +81,7 @@ def run_label(options: LabelOptions) -> int:
             idle = [name for name in options.of_slides() if name not in ("--formats", "--slide-mpp")]
             for name in [*["--stride"] * (options.stride is not None), *idle]:
                 raise UserError(f"{name}: this model labels feature vectors; no image is there to slide it over")
-            formats = () if options.formats is None else formats_of(options.formats)
+            formats = [] if options.formats is None else [f for f in formats_of(options.formats) if f != "parquet"]
             label_vectors(
                 selected, options.inputs, out, options.root, options.data, progress, formats, options.slide_mpp
             )

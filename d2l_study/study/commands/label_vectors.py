@@ -10,7 +10,7 @@ from d2l_study.errors import counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_label import check_outputs, label_features
 from d2l_study.inference.feature_scores import PartScores
-from d2l_study.inference.feature_slides import FORMATS, check_slide_files, write_slide_files
+from d2l_study.inference.feature_slides import check_slide_files, write_slide_files
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import DONE_WITH, KnownSlides
@@ -25,9 +25,9 @@ def label_vectors(
 ) -> None:  # fmt: skip
     """Label the inputs, and print what was made.
 
-    root: of the results; data: the folder of the model's data set, None for that of its training; formats: files for
-    QuPath of each slide; slide_mpp: µm of a level-0 pixel, where places are in µm. `UserError` for what is wrong with
-    them.
+    root: of the results; data: the folder of the model's data set, None for that of its training; formats: files of
+    each slide (`feature_slides.FORMATS`); slide_mpp: µm of a level-0 pixel, where places are in µm. `UserError` for
+    what is wrong with them.
     """
     stored = selected.stored
     check_outputs(out)
@@ -53,7 +53,7 @@ def label_vectors(
         print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
     if formats:
-        files = ", ".join(f"NAME{ENDINGS[name]}" for name in formats if name in FORMATS)
+        files = ", ".join(f"NAME{ENDINGS[name]}" for name in formats)
         print(f"slides:   {counted(made, 'slide')} in {out}: {files}")
 
 
