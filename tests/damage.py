@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 WRONG = [
     None,
     True,
@@ -31,6 +33,22 @@ WRONG = [
 
 OTHER = [b"[]", b"{}", b"null", b"3", b'"x"', b"[null]", b"{", b"NaN", b"\xff\xfe{}", b"9" * 5000, b"[" * 100_000,
          b'{"a":' * 50_000]  # fmt: skip
+
+
+def damaged(data: bytes, rng: np.random.Generator, headers: int) -> bytes:
+    """The bytes of a file cut short, with a bit flipped, or with four bytes overwritten among the first or the last
+    `headers`, where headers are."""
+    changed = bytearray(data)
+    how = rng.integers(4)
+    if how == 0:
+        return bytes(changed[: rng.integers(len(changed))])
+    if how == 1:
+        changed[rng.integers(len(changed))] ^= 1 << rng.integers(8)
+    else:
+        place = int(rng.integers(min(headers, len(changed) - 8)))
+        place = place if how == 2 else len(changed) - 8 - place
+        changed[place : place + 4] = [b"\0\0\0\0", b"\xff\xff\xff\xff", rng.bytes(4)][rng.integers(3)]
+    return bytes(changed)
 
 
 def flip(path: Path, draw: random.Random) -> None:

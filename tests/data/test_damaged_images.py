@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from damage import damaged
 from PIL import Image
 from tiff_bytes import tiff_bytes
 
@@ -33,20 +34,6 @@ def whole(kind):
     return out.getvalue()
 
 
-def damaged(data, rng):
-    data = bytearray(data)
-    how = rng.integers(4)
-    if how == 0:
-        return bytes(data[: rng.integers(len(data))])
-    if how == 1:
-        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
-    else:  # where headers are: the first and the last bytes
-        place = int(rng.integers(min(200, len(data) - 8)))
-        place = place if how == 2 else len(data) - 8 - place
-        data[place : place + 4] = [b"\0\0\0\0", b"\xff\xff\xff\xff", rng.bytes(4)][rng.integers(3)]
-    return bytes(data)
-
-
 def patches(path):
     shape = (3, SIDE, SIDE)
     for part in read_parts(open_inputs([path], shape), shape):
@@ -65,7 +52,7 @@ def look_at_damaged(folder, kind, seeds):
     path, data = folder / "a.bin", whole(kind)
     refused = 0
     for seed in seeds:
-        path.write_bytes(damaged(data, np.random.default_rng(seed)))
+        path.write_bytes(damaged(data, np.random.default_rng(seed), 200))
         for door in (image_size, read_image, patches, bands):
             try:
                 door(path)

@@ -11,13 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_trial_request import train_kept_model
 
 from d2l_study.cli import main
 from d2l_study.data import FeatureBags
 from d2l_study.learning import TeacherConfig
-from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 ID = "ab" * 10
 QUPATH = ("--formats", "geojson,regions,h5,map")
@@ -37,13 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE", str(folder / "cache"))
-        request = TrialRequest(
-            root=str(folder / "runs"), study="s", config_id=ID, label="plain", stage="teacher",
-            sections={"data": data.to_dict(), "teacher": teacher.to_dict()}, replicates=(0,), base_seed=5,
-            data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
-            code_version="test",
-        )  # fmt: skip
-        assert run_trial(request) == {0: "done"}
+        train_kept_model(folder / "runs", ID, data, teacher=teacher)
     return folder
 
 
@@ -99,3 +91,10 @@ def test_what_gives_no_files_for_qupath(
     assert _label(root, tmp_path / "out", tmp_path / "features", "--formats", formats) == 2
     assert expected in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_scores_as_parquet_need_no_places(root: Path, tmp_path: Path) -> None:
+    (slide, _), *_ = files.cohort(1)
+    files.npy(tmp_path / "features", slide)
+    assert _label(root, tmp_path / "out", tmp_path / "features", "--formats", "parquet") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bags.csv", "scores.parquet"]

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from make_trial_request import train_kept_model
 from PIL import Image
 
 from d2l_study import cli
@@ -22,9 +23,6 @@ from d2l_study.learning.metrics import probability
 from d2l_study.models import MilModel
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 SHAPE = (1, 16, 16)
 
@@ -121,13 +119,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
     config = TeacherConfig(steps=6, eval_every=2, feature_width=16)
-    request = TrialRequest(
-        root=str(folder), study="s", config_id=CONFIG, label="none", stage="teacher",
-        sections={"data": data.to_dict(), "teacher": config.to_dict()}, replicates=(1,), base_seed=5,
-        data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
-        code_version="test",
-    )  # fmt: skip
-    assert run_trial(request) == {1: "done"}
+    train_kept_model(folder, CONFIG, data, replicate=1, teacher=config)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from damage import damaged
 from make_slides import OPENSLIDE_FILES, aperio_slide, generic_slide, levels_file, ome_slide, tissue
 
 from d2l_study.errors import UserError
@@ -29,20 +30,6 @@ KINDS = {
 }
 
 
-def damaged(data, rng):
-    data = bytearray(data)
-    how = rng.integers(4)
-    if how == 0:
-        return bytes(data[: rng.integers(len(data))])
-    if how == 1:
-        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
-        return bytes(data)
-    place = int(rng.integers(min(600, len(data) - 8)))  # where headers are: the first and the last bytes
-    place = place if how == 2 else len(data) - 8 - place
-    data[place : place + 4] = [b"\0\0\0\0", b"\xff\xff\xff\xff", rng.bytes(4)][rng.integers(3)]
-    return bytes(data)
-
-
 def look(path):
     is_slide(path)
     with open_slide(path) as slide:
@@ -56,7 +43,7 @@ def look_at_damaged(folder, kind, seeds):
     path, data = folder / f"damaged{written.suffix}", written.read_bytes()
     refused = 0
     for seed in seeds:
-        path.write_bytes(damaged(data, np.random.default_rng(seed)))
+        path.write_bytes(damaged(data, np.random.default_rng(seed), 600))
         try:
             look(path)
         except UserError as error:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_trial_request import train_kept_model
 
 from d2l_study.cli import main
 from d2l_study.data import DATASETS, FeatureBags, MnistBags
@@ -20,9 +21,6 @@ from d2l_study.learning import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
-from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 TEACHER, STUDENT, PATCHES = ("ce" * 10, "5d" * 10, "ba" * 10)
 
@@ -39,19 +37,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data = FeatureBags(path=str(folder / "data"), folds=3)
         teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
         student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
-        _train(folder, "teacher", TEACHER, data, teacher=teacher)
-        _train(folder, "student", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
+        train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
     return folder
-
-
-def _train(folder: Path, stage: str, config: str, data: Any, teachers: tuple[str, ...] = (), **sections: Any) -> None:
-    request = TrialRequest(
-        root=str(folder / "runs"), study="s", config_id=config, label="none", stage=stage,
-        sections={"data": data.to_dict(), **{name: section.to_dict() for name, section in sections.items()}},
-        replicates=(0,), base_seed=5, data_checksum=data.load_pool().checksum, resources=Resources().to_dict(),
-        keep_weights="all", code_version="test", teachers=teachers,
-    )  # fmt: skip
-    assert run_trial(request) == {0: "done"}
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +227,7 @@ def test_a_model_of_patches_is_not_given_features(
 ) -> None:
     data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
     if not Ledger(LocalStorage(place / "runs")).storage.exists(Ledger.config_key(PATCHES)):
-        _train(place, "teacher", PATCHES, data, teacher=TeacherConfig(steps=2, eval_every=2, feature_width=16))
+        train_kept_model(place / "runs", PATCHES, data, teacher=TeacherConfig(steps=2, eval_every=2, feature_width=16))
     slide = files.make_slide("a", 5)
     for path in (files.trident(tmp_path / "h5", slide), files.clam_pt(tmp_path / "pt", slide)):
         assert _label(place, PATCHES, tmp_path / "out", path) == 2
@@ -259,7 +247,7 @@ def test_the_encoder_of_the_training_is_stored_and_another_is_refused(
         files.trident(tmp_path / "20x_256px_0px_overlap/features_uni_v1", slide)
     files.table(tmp_path / "t.csv", slides)
     data = DATASETS["features"](path=str(tmp_path / "t.csv"), folds=3)
-    _train(tmp_path, "teacher", TEACHER, data, teacher=TeacherConfig(
+    train_kept_model(tmp_path / "runs", TEACHER, data, teacher=TeacherConfig(
         extractor="none", feature_width=16, steps=2, eval_every=2))  # fmt: skip
     other = files.trident(tmp_path / "other", files.make_slide("x", 4), encoder="conch_v15")
     assert _label(tmp_path, TEACHER, tmp_path / "out", other) == 2
@@ -285,7 +273,7 @@ def test_after_a_study_of_patients_a_table_gives_patients_and_a_folder_slides(
         rows.append(f"{name},p{i // 2},{int(i % 4 > 1)},truth/{name}.npy")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     data = FeatureBags(path=str(tmp_path / "t.csv"), bag="patient", folds=3)
-    _train(tmp_path, "teacher", TEACHER, data, teacher=TeacherConfig(
+    train_kept_model(tmp_path / "runs", TEACHER, data, teacher=TeacherConfig(
         extractor="mlp", feature_width=16, steps=4, eval_every=2))  # fmt: skip
     committed = pd.read_parquet(io.BytesIO(Ledger(LocalStorage(tmp_path / "runs")).read_file(
         TEACHER, 0, "predictions.parquet")))  # fmt: skip
@@ -308,7 +296,7 @@ def test_a_set_of_the_package_tells_its_parts(
 ) -> None:
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    _train(tmp_path, "teacher", TEACHER, FeatureBags(path="musk1"), teacher=TeacherConfig(
+    train_kept_model(tmp_path / "runs", TEACHER, FeatureBags(path="musk1"), teacher=TeacherConfig(
         extractor="mlp", feature_width=16, steps=4, eval_every=2))  # fmt: skip
     assert _label(tmp_path, TEACHER, tmp_path / "out", "musk1") == 0
     said = capsys.readouterr().out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+from make_trial_request import train_kept_model
 from PIL import Image
 
 from d2l_study.cli import main
@@ -19,29 +19,15 @@ from d2l_study.data import ManifestBags, MnistBags, SyntheticColonBags
 from d2l_study.data.colon import POSITIVE, find_images, read_nuclei
 from d2l_study.data.colon_mosaic import write_colon_mosaic
 from d2l_study.data.folds import parts_of
-from d2l_study.inference import tile_scores
+from d2l_study.inference import slide_outputs, tile_scores
 from d2l_study.inference.sliding_window import place_logits
 from d2l_study.inference.tissue_image import open_tissue
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.slides.pyramid_file import write_pyramid
-from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import find_model
-from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 TEACHER, STUDENT, GREY, TILED = ("ce" * 10, "5d" * 10, "67" * 10, "71" * 10)
-
-
-def _train(folder: Path, config: str, data: Any, teachers: tuple[str, ...] = (), **sections: Any) -> None:
-    request = TrialRequest(
-        root=str(folder / "runs"), study="s", config_id=config, label="none",
-        stage="student" if teachers else "teacher",
-        sections={"data": data.to_dict(), **{name: section.to_dict() for name, section in sections.items()}},
-        replicates=(0,), base_seed=5, data_checksum=data.load_pool().checksum, resources=Resources().to_dict(),
-        keep_weights="all", code_version="test", teachers=teachers,
-    )  # fmt: skip
-    assert run_trial(request) == {0: "done"}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +41,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data = SyntheticColonBags(images=9, folds=3)
         teacher = TeacherConfig(extractor="lenet_histology", steps=40, eval_every=20)
         student = StudentConfig(network="lenet_histology", steps=30, eval_every=15)
-        _train(folder, TEACHER, data, teacher=teacher)
-        _train(folder, STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
+        train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
         (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
         (folder / "images").symlink_to(written)
     for name in ("slides", "truth"):
@@ -166,7 +152,9 @@ def test_a_model_of_tiles_labels_the_tiles_that_it_would_have_been_trained_on(pl
         write_pyramid(tmp_path / f"slide{k}.svs", pixels, mpp=0.5, compression="lossless")
     data = ManifestBags(path=str(tmp_path / "slides.csv"), cut="grid", mpp=0.5, patch_size=27, tissue=True,
                         least_tissue=0.9, folds=3)  # fmt: skip
-    _train(place, TILED, data, teacher=TeacherConfig(extractor="lenet_histology", steps=2, eval_every=2))
+    train_kept_model(
+        place / "runs", TILED, data, teacher=TeacherConfig(extractor="lenet_histology", steps=2, eval_every=2)
+    )
     assert _label(place, tmp_path / "out", tmp_path / "slides.csv", "--formats", "parquet", run=TILED) == 0
     pool = data.load_pool()
     for name, begin, end in zip(pool.names, pool.bags.offsets[:-1], pool.bags.offsets[1:], strict=True):
@@ -208,7 +196,9 @@ def test_it_is_said_of_slides_what_the_model_did_with_them(
     table = cohort / "t.csv"
     table.write_text("bag,label,path\n" + "".join(rows[:6]))
     data = ManifestBags(path=str(table), cut="grid", mpp=0.5, patch_size=27, folds=3)
-    _train(place, "a1" * 10, data, teacher=TeacherConfig(extractor="lenet_histology", steps=1, eval_every=1))
+    train_kept_model(
+        place / "runs", "a1" * 10, data, teacher=TeacherConfig(extractor="lenet_histology", steps=1, eval_every=1)
+    )
     parts = parts_of(data.load_pool(), 0, 5, 3)[:3]
     capsys.readouterr()
     words = [cohort, "--no-tissue", "--formats", "parquet"]
@@ -266,6 +256,17 @@ def test_an_interrupted_slide_goes_on_where_it_was(
     )
 
 
+def test_scores_outlive_an_interruption_of_the_writing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(slide_outputs, "write_tile_polygons", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert _label(place, tmp_path, place / "slides") == 130
+    monkeypatch.setattr(tile_scores.TileTerms, "__call__", lambda *_: pytest.fail("it was scored again"))
+    assert _label(place, tmp_path, place / "slides") == 0
+    assert len(pd.read_parquet(tmp_path / "mosaic ä 1.scores.parquet")) > 50
+
+
 def test_a_slide_that_cannot_be_read_is_passed_over(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,7 +314,7 @@ def test_truth_that_does_not_fit_is_said_of_the_slide(
 
 def test_models_that_label_no_slides(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = MnistBags(num_bags=10, test_bags=10)
-    _train(place, GREY, data, teacher=TeacherConfig(steps=2, eval_every=2))
+    train_kept_model(place / "runs", GREY, data, teacher=TeacherConfig(steps=2, eval_every=2))
     assert _label(place, tmp_path, place / "slides", run=GREY) == 2
     assert "this model labels patches of 1 channel and 28×28 pixels; tiles of slides are square and RGB" in (
         capsys.readouterr().err
@@ -327,3 +328,7 @@ def test_files_that_label_did_not_write_are_left_alone(
     assert _label(place, tmp_path, place / "slides") == 2
     assert "was not written by `label`" in capsys.readouterr().err
     assert (tmp_path / "mosaic ä 1.tiles.geojson").read_text() == '{"mine": 1}'
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "mosaic ä 1.scores.parquet").write_text("mine")
+    assert _label(place, tmp_path / "more", place / "slides", "--formats", "geojson") == 2  # parquet is always written
+    assert (tmp_path / "more" / "mosaic ä 1.scores.parquet").read_text() == "mine"

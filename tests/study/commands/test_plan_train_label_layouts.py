@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_trial_request import train_kept_model
 
 from d2l_study.cli import main
 from d2l_study.data import FeatureBags
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
-from d2l_study.study.space.resources import Resources
-from d2l_study.study.trial.trial import run_trial
-from d2l_study.study.trial.trial_request import TrialRequest
 
 ID = "ab" * 10
 OF_SLIDES = {
@@ -59,13 +57,7 @@ def test_a_cohort_is_planned_trained_and_labelled(
     assert "12 bags (6 positive, 6 negative)" in said and f"{instances} instances" in said
 
     data, teacher = FeatureBags(path=str(path), folds=3), TeacherConfig(extractor="mlp", feature_width=8, steps=1)
-    request = TrialRequest(
-        root=str(root), study="s", config_id=ID, label="plain", stage="teacher",
-        sections={"data": data.to_dict(), "teacher": teacher.to_dict()}, replicates=(0,), base_seed=5,
-        data_checksum=data.load_pool().checksum, resources=Resources().to_dict(), keep_weights="all",
-        code_version="test",
-    )  # fmt: skip
-    assert run_trial(request) == {0: "done"}
+    train_kept_model(root, ID, data, teacher=teacher)
     row = Ledger(LocalStorage(root)).row(ID, 0)
     assert 0 <= row["bag_auc"] <= 1
 
