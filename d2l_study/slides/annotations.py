@@ -31,6 +31,8 @@ _OTHERS = {
     b"PK\x03\x04": "a zip file; unpack it", b"\x89HDF": "an HDF5 file", b"<!DOCTYPE html": "a page of the web",
     b"\xff\xd8\xff": "a JPEG image, whose values are not those that were drawn",
 }  # fmt: skip
+_MASK, _GEOJSON, _XML = "mask", "GeoJSON", "XML"
+"""Kinds of annotation files."""
 _ROUNDING = 1e-9
 """Shares of tiles that are equal but for this are equal."""
 
@@ -48,21 +50,32 @@ def read_annotation(
     damaged, was made for another slide, or has nothing of a positive class.
     """
     classes = classes or AnnotationClasses()
-    begin = _begin(path)
-    if begin.startswith(_MASKS):
+    kind = _kind(path)
+    if kind == _MASK:
         if size is None:
             raise UserError(f"{path}: a mask says nothing without the size of its slide; give the slide as well")
         return read_mask(path, size, classes, values)
+    shapes = read_qupath(path) if kind == _GEOJSON else read_asap(path)
+    return RegionAnnotation.of_shapes(shapes, classes, size)
+
+
+def check_annotation(path: Path) -> None:
+    """`UserError` for a file that is none by its beginning; the rest of it is not read."""
+    _kind(path)
+
+
+def _kind(path: Path) -> str:
+    begin = _begin(path)
+    if begin.startswith(_MASKS):
+        return _MASK
     text = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
     if begin.startswith(GZIP) or text[:1] in (b"{", b"["):
-        shapes = read_qupath(path)
-    elif text[:1] == b"<" and not text.lower().startswith(b"<!doctype html"):
-        shapes = read_asap(path)
-    else:
-        found = next((what for mark, what in _OTHERS.items() if begin.startswith(mark)), None)
-        found = found or f"no annotation (it begins with {begin[:12]!r})" if begin else "an empty file of 0 bytes"
-        raise UserError(f"{path}: this is {found}; expected GeoJSON of QuPath, XML of ASAP, or a mask as PNG or TIFF")
-    return RegionAnnotation.of_shapes(shapes, classes, size)
+        return _GEOJSON
+    if text[:1] == b"<" and not text.lower().startswith(b"<!doctype html"):
+        return _XML
+    found = next((what for mark, what in _OTHERS.items() if begin.startswith(mark)), None)
+    found = found or f"no annotation (it begins with {begin[:12]!r})" if begin else "an empty file of 0 bytes"
+    raise UserError(f"{path}: this is {found}; expected GeoJSON of QuPath, XML of ASAP, or a mask as PNG or TIFF")
 
 
 def tile_truth(annotation: Annotation, xy: np.ndarray, side: Side, coverage: float = 0.5) -> np.ndarray:

@@ -21,7 +21,7 @@ from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
 from d2l_study.slides.annotation_classes import AnnotationClasses
 from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
-from d2l_study.slides.annotations import Annotation, read_annotation
+from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import DONE_WITH
@@ -46,7 +46,7 @@ class Annotations:
 
     @classmethod
     def of(cls, name: str, positive: Sequence[str], slides: Sequence[SlideInput]) -> Annotations:
-        """`UserError` for a place that is not there, or one file for several slides."""
+        """`UserError` for a place that is not there, one file for several slides, or a file that is no annotation."""
         place = user_path(name, "--truth")
         if not place.exists():
             raise UserError(f"--truth: {place}: no such file or folder")
@@ -58,6 +58,8 @@ class Annotations:
                 f"--truth: {place}: no annotation of any of these slides; expected a file like "
                 f"{slides[0].name}{ANNOTATIONS[0]} (endings: {listed(ANNOTATIONS, 8)})"
             )
+        for path in filter(None, map(found.file_of, (slide.path for slide in slides))):
+            check_annotation(path)
         return found
 
     def file_of(self, slide: Path) -> Path | None:

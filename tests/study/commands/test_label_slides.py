@@ -307,6 +307,12 @@ def test_truth_that_does_not_fit_is_said_of_the_slide(
     assert _label(place, tmp_path / "out", place / "slides", "--truth", place / "truth", "--positive", "tumour") == 1
     said = capsys.readouterr().out
     assert "not labelled" in said and "tumour" in said and "epithelial" in said
+    (tmp_path / "table.csv").write_text("path,mpp")
+    for truth in (tmp_path / "table.csv", tmp_path / "bad"):
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / "mosaic ä 1.geojson").write_text("path,mpp")
+        assert _label(place, tmp_path / "no", place / "slides", "--truth", truth) == 2
+        assert "this is no annotation" in capsys.readouterr().err and not (tmp_path / "no").exists()
     (tmp_path / "none").mkdir()
     assert _label(place, tmp_path / "other", place / "slides", "--truth", tmp_path / "none") == 2
     assert "no annotation of any of these slides; expected a file like mosaic ä 1.geojson" in capsys.readouterr().err
