@@ -17,8 +17,6 @@ from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows import stages
 from analysis.statistics.calibration import (
     BINS,
-    HIGHEST_TEMPERATURE,
-    LOWEST_TEMPERATURE,
     SPECIFICITY,
     calibration_by_replicate,
     reliability_bins,
@@ -28,6 +26,7 @@ from analysis.tables.caption import cell_counts_text
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
+from d2l_study.learning.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from d2l_study.learning.metrics import probability
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ import numpy as np
 
 from analysis.statistics.roc_curves import sensitivity_at
 from analysis.statistics.scores import Scores, has_both_classes
+from d2l_study.learning.calibration import fit_temperature
 from d2l_study.learning.metrics import brier, probability
 
 BINS = 10
 SPECIFICITY = 0.9
-LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-"""Bounds of a temperature: validation bags that are told apart without error would ask for 0."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +51,6 @@ def calibration_of(test: Scores, validation: Scores | None) -> Calibration:
         np.nan if undefined else brier(labels, scaled),
         sensitivity_at(labels, logits, SPECIFICITY) if has_both_classes(test) else np.nan,
     )
-
-
-def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """The T in [0.05, 20] with the least negative log likelihood of sigmoid(logits / T).
-
-    The likelihood is log-concave in 1/T, so its slope there changes sign once and bisection finds it.
-    """
-    sign = 2.0 * labels - 1
-
-    def slope(inverse: float) -> float:
-        """Derivative of the mean negative log likelihood by 1/T."""
-        return float(np.mean(-sign * logits * probability(-sign * logits * inverse)))
-
-    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
-    if slope(low) >= 0:
-        return HIGHEST_TEMPERATURE
-    if slope(high) <= 0:
-        return LOWEST_TEMPERATURE
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return float(1 / (low * high) ** 0.5)
 
 
 def reliability_bins(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,13 +29,23 @@ def label_free_threshold(instance_logits: np.ndarray, bags: Bags) -> float:
     positive = bags.label == 1
     if not 0 < positive.sum() < len(bags):
         return math.nan
-    top = np.maximum.reduceat(scores, bags.offsets[:-1])
-    values = np.unique(top)
+    return separating_threshold(np.maximum.reduceat(scores, bags.offsets[:-1]), positive)
+
+
+def separating_threshold(score: np.ndarray, positive: np.ndarray) -> float:
+    """The threshold above which calling positive agrees best with the labels, by balanced accuracy; of several
+    intervals of thresholds that do equally well the middle of the widest, then of the lowest.
+
+    score: (n,) any real numbers; positive: (n,) bool. NaN if one class is missing.
+    """
+    if not 0 < positive.sum() < len(positive):
+        return math.nan
+    values = np.unique(score)
     if len(values) == 1:
         return float(values[0])
-    # Within the interval [values[i], values[i + 1]) a threshold calls positive the bags above values[i].
-    found = np.searchsorted(np.sort(top[positive]), values[:-1], side="right")
-    cleared = np.searchsorted(np.sort(top[~positive]), values[:-1], side="right")
+    # Within the interval [values[i], values[i + 1]) a threshold calls positive the scores above values[i].
+    found = np.searchsorted(np.sort(score[positive]), values[:-1], side="right")
+    cleared = np.searchsorted(np.sort(score[~positive]), values[:-1], side="right")
     balanced = (1 - found / positive.sum() + cleared / (~positive).sum()) / 2
     width = np.diff(values)
     best = max(range(len(width)), key=lambda i: (round(float(balanced[i]), 12), width[i], -i))

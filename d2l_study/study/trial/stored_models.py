@@ -57,17 +57,30 @@ def find_model(
     from d2l_study.inference.model_file import from_bytes
 
     ledger = Ledger(open_storage(root))
-    if MLFLOW_ID.fullmatch(run.lower()):
-        config = config_of_mlflow_run(run.lower(), tracking_uri, ledger.storage.root)
-        if not ledger.storage.exists(Ledger.config_key(config)):
-            raise UserError(f"--run {run}: that is trial {trial_id(config)}, which is not under --root {root}")
-    else:
-        config = config_of_prefix(ledger, run)
+    config = _config_of(ledger, run, tracking_uri)
     chosen, choice = _choose_replicate(ledger, config, replicate)
     data = ledger.read_file(config, chosen, WEIGHTS)
     return SelectedModel(
         config, chosen, choice, from_bytes(data, f"{ledger.storage.shown(ledger.run_key(config, chosen))}/{WEIGHTS}")
     )
+
+
+def stored_replicates(root: str | Path, run: str, tracking_uri: str | None = None) -> list[int]:
+    """The replicates of a trial whose weights are stored, at least one. Arguments and errors: as of `find_model`."""
+    ledger = Ledger(open_storage(root))
+    config = _config_of(ledger, run, tracking_uri)
+    _choose_replicate(ledger, config, None)  # says what is missing, if all are
+    return [r for r in _finished_rows(ledger, config) if ledger.holds(config, r, WEIGHTS)]
+
+
+def _config_of(ledger: Ledger, run: str, tracking_uri: str | None) -> str:
+    if not MLFLOW_ID.fullmatch(run.lower()):
+        return config_of_prefix(ledger, run)
+    config = config_of_mlflow_run(run.lower(), tracking_uri, ledger.storage.root)
+    if not ledger.storage.exists(Ledger.config_key(config)):
+        raise UserError(f"--run {run}: that is trial {trial_id(config)}, which is not under --root "
+                        f"{ledger.storage.root}")  # fmt: skip
+    return config
 
 
 def config_of_prefix(ledger: Ledger, run: str) -> str:
@@ -123,11 +136,7 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
 
 def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
     """The replicate to take, and why."""
-    from d2l_study.study.plan.plan import committed_replicates
-
-    name = trial_id(config)
-    done = sorted(committed_replicates(ledger, config))
-    rows = {r: record["row"] for r in done if (record := ledger.read(config, r))}
+    name, rows = trial_id(config), _finished_rows(ledger, config)
     if not rows:
         raise UserError(f"trial {name}: none of its runs is finished")
     if replicate is not None and replicate not in rows:
@@ -145,6 +154,14 @@ def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tup
     if len(stored) == 1:
         return best, "the only one with stored weights"
     return best, _choice_text([_val_auc(rows[r]) for r in stored])
+
+
+def _finished_rows(ledger: Ledger, config: str) -> dict[int, dict[str, Any]]:
+    """The rows of a configuration's committed runs, by replicate."""
+    from d2l_study.study.plan.plan import committed_replicates
+
+    done = sorted(committed_replicates(ledger, config))
+    return {r: record["row"] for r in done if (record := ledger.read(config, r))}
 
 
 def _choice_text(scores: list[float]) -> str:

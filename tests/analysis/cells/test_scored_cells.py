@@ -11,10 +11,8 @@ import analysis
 from analysis.cells.scored_cells import scored_cells
 from analysis.figures import roc
 from analysis.figures.reliability import Reliability
-from analysis.statistics.calibration import (
-    calibration_of,
-    fit_temperature,
-)
+from analysis.statistics.calibration import calibration_of
+from d2l_study.learning.calibration import fit_temperature
 
 
 def test_what_kept_no_predictions_is_counted(tmp_path):

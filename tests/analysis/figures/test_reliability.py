@@ -8,11 +8,9 @@ from sklearn import metrics
 
 import analysis
 from analysis.figures.reliability import Reliability
-from analysis.statistics.calibration import (
-    fit_temperature,
-    reliability_bins,
-)
+from analysis.statistics.calibration import reliability_bins
 from d2l_study.errors import UserError
+from d2l_study.learning.calibration import fit_temperature
 
 
 def test_no_test_label_sets_a_temperature(scored):

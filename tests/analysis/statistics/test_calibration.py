@@ -11,9 +11,9 @@ from sklearn import metrics
 from analysis.statistics.calibration import (
     calibration_error,
     calibration_of,
-    fit_temperature,
     reliability_bins,
 )
+from d2l_study.learning.calibration import fit_temperature
 from d2l_study.learning.metrics import probability
 
 

@@ -1,0 +1,144 @@
+"""Which bags and patients a model was trained on, as digests: enough to recognise them, not to read them.
+
+    known = training_marks(pool, replicate)            # of the bags that trained and selected the model
+    shared = find_shared(known, other_pool)            # which bags of another collection are among them
+
+A digest of a bag's content depends on its instances alone: not on their order, the file's layout, or its name. Names
+of bags and patients are kept as digests, too, since a model travels where its patients' names must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from d2l_study.data.collection import BagCollection
+from d2l_study.data.pool import Bags, Pool, Replicate
+from d2l_study.errors import UserError
+
+_DIGITS = 16
+"""Hexadecimal digits of a digest: two of a million bags are alike by chance once in 10⁷ times."""
+_BLOCK = 64 * 2**20
+"""Bytes of instances that are read at a time."""
+
+FIELDS = ("part", "name", "group", "content")
+
+
+@dataclass(frozen=True)
+class TrainingMarks:
+    """The bags that a model was trained on, and those that it was selected by.
+
+    part: `training` or `validation`, of each bag; name, group: digests of the bag's and its patient's name, "" where
+    bags are drawn; content: digest of its instances; instances: of drawn bags, digests of each distinct instance, which
+    another draw of bags may share.
+    """
+
+    part: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
+    content: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, list[str]]:
+        return {key: list(getattr(self, key)) for key in (*FIELDS, "instances")}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str) -> Self:
+        """As of `to_dict`. where: the file, for messages. `UserError` for what are no such lists."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key in (*FIELDS, "instances"):
+            values = content.get(key)
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise UserError(f"{where}: trained_on.{key}: expected a list of texts")
+            found[key] = tuple(values)
+        if len({len(found[key]) for key in FIELDS}) > 1:
+            raise UserError(f"{where}: trained_on: lists of unequal lengths; expected one entry for each bag")
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class SharedBags:
+    """What a collection shares with the data of a model's training: names of its bags, in its own words.
+
+    content: bags of the same instances; name: bags of the same name, other content; group: bags of a patient of the
+    same name; instances: drawn bags' instances, how many are the same.
+    """
+
+    content: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
+    instances: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.name or self.group or self.instances)
+
+    @property
+    def bags(self) -> frozenset[str]:
+        """The names of all of them."""
+        return frozenset((*self.content, *self.name, *self.group))
+
+
+def training_marks(replicate: Replicate) -> TrainingMarks:
+    """The marks of a replicate's training and validation bags. All their instances are read."""
+    parts = {"training": replicate.train, "validation": replicate.val}
+    part = tuple(word for word, bags in parts.items() for _ in range(len(bags)))
+    content = tuple(mark for bags in parts.values() for mark in content_marks(replicate.pool, bags))
+    pool = replicate.pool
+    if not isinstance(pool, BagCollection):
+        drawn = np.unique(np.concatenate([bags.instance for bags in parts.values()]))
+        empty = ("",) * len(part)
+        return TrainingMarks(part, empty, empty, content, tuple(sorted(set(_instance_marks(pool, drawn)))))
+    numbers = [int(b) for bags in parts.values() for b in bags.number]
+    names = tuple(text_mark(pool.names[b]) for b in numbers)
+    groups = tuple(text_mark(pool.group_names[pool.group[b]]) for b in numbers)
+    return TrainingMarks(part, names, groups, content)
+
+
+def find_shared(known: TrainingMarks, pool: BagCollection) -> SharedBags:
+    """Which bags of a collection a model was trained on or selected by. All instances of the collection are read."""
+    content, names, groups = set(known.content), set(known.name) - {""}, set(known.group) - {""}
+    same, named, grouped = [], [], []
+    for b, mark in enumerate(content_marks(pool, pool.bags)):
+        if mark in content:
+            same.append(pool.names[b])
+        elif text_mark(pool.names[b]) in names:
+            named.append(pool.names[b])
+        elif text_mark(pool.group_names[pool.group[b]]) in groups:
+            grouped.append(pool.names[b])
+    count = 0
+    if known.instances:
+        drawn = set(known.instances)
+        count = sum(mark in drawn for mark in _instance_marks(pool, np.unique(pool.bags.instance)))
+    return SharedBags(tuple(same), tuple(named), tuple(grouped), count)
+
+
+def content_marks(pool: Pool, bags: Bags) -> list[str]:
+    """A digest of each bag's instances, whatever their order."""
+    found = []
+    for b in range(len(bags)):
+        instance = bags.instance[bags.offsets[b] : bags.offsets[b + 1]]
+        digests = sorted(_digests(pool, instance))
+        found.append(hashlib.sha256(b"".join(digests)).hexdigest()[:_DIGITS])
+    return found
+
+
+def text_mark(text: str) -> str:
+    """The digest of a name."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
+
+
+def _instance_marks(pool: Pool, instance: np.ndarray) -> Iterable[str]:
+    return (digest.hex()[:_DIGITS] for digest in _digests(pool, instance))
+
+
+def _digests(pool: Pool, instance: np.ndarray) -> Iterable[bytes]:
+    """A digest of each instance. Vectors count as float32, since the same ones are stored in several types."""
+    size = max(1, _BLOCK // max(1, pool.instances.dtype.itemsize * int(np.prod(pool.shape))))
+    for first in range(0, len(instance), size):
+        block = pool.instances[instance[first : first + size]]
+        block = block if block.dtype == np.uint8 else block.astype(np.float32)
+        yield from (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in block)

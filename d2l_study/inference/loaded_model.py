@@ -1,0 +1,176 @@
+"""A trained model, ready to score: numpy in, numpy out, without Ray, MLflow or a study.
+
+    model = d2l_study.load("models/colon-student")
+    model.predict_bags([vectors_of_slide_1, vectors_of_slide_2])      # (2,) probabilities
+    model.predict_instances(vectors_of_slide_1)                       # (n,) probabilities
+
+An instance's logit is that of the bag which holds it alone. A bag's is what the model makes of the whole bag: a teacher
+by its pooling, a student by pooling the scores of its instances. A model is never changed by what it is asked, so that
+threads may share one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from d2l_study.errors import UserError
+from d2l_study.inference.label import NOT_FINITE, normaliser
+from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.model_folder import ModelRecord
+from d2l_study.learning.metrics import probability
+from d2l_study.learning.prediction import Compute, chunk_size
+from d2l_study.models import Terms
+
+
+@dataclass(frozen=True)
+class BagScores:
+    """What a model says of one bag. instance_logits: (n,) float32; bag_logit: NaN of a bag without instances, or where
+    only instances were asked for."""
+
+    instance_logits: np.ndarray
+    bag_logit: float
+
+
+class LoadedModel:
+    """A stored model on a device.
+
+    stored: the network, its parameters and what its file says of it; record: what is known of its training, as its
+    folder or its study says; name: of the model, for tables and messages.
+    """
+
+    def __init__(
+        self, stored: StoredModel, record: ModelRecord | None = None, name: str = "model",
+        compute: Compute | None = None,
+    ) -> None:  # fmt: skip
+        self.stored, self.record, self.name = stored, record or ModelRecord(), name
+        self._compute = compute or Compute()
+        self._normalise = normaliser(stored, self._compute)
+        self._params = {key: value.to(self._compute.device) for key, value in stored.params.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one instance: (channels, height, width) of a patch, (D,) of a feature vector."""
+        return self.stored.model.shape
+
+    @property
+    def stage(self) -> str:
+        """`teacher`, `student`, `bag_label` or `oracle`."""
+        return self.stored.card.stage
+
+    @property
+    def instance_threshold(self) -> float | None:
+        """The logit above which an instance is called positive, set in training without instance labels; None where it
+        could not be set."""
+        return self.stored.card.instance_threshold
+
+    @property
+    def bag_threshold(self) -> float | None:
+        """The logit above which a bag is called positive, set on the validation bags; None where that is not known."""
+        return self.record.bag_threshold
+
+    def predict_bags(self, bags: Iterable[np.ndarray]) -> np.ndarray:
+        """(B,) float64, the probability in [0, 1] that each bag is positive; NaN for a bag without instances.
+
+        bags: of each bag its instances, as of `instance_logits`. `UserError` (a `ValueError`) if they are not such.
+        """
+        logits = self.bag_logits(bags)
+        full = ~np.isnan(logits)
+        found = np.full(len(logits), np.nan)
+        found[full] = probability(logits[full])
+        return found
+
+    def predict_instances(self, instances: np.ndarray) -> np.ndarray:
+        """(n,) float64, the probability in [0, 1] that each instance is positive. instances, errors: as of
+        `instance_logits`."""
+        return probability(self.instance_logits(instances))
+
+    def bag_logits(self, bags: Iterable[np.ndarray]) -> np.ndarray:
+        """(B,) float64, the logit of each bag, NaN for one without instances. bags, errors: as of `predict_bags`."""
+        if isinstance(bags, np.ndarray) and bags.ndim == len(self.shape) + 1:
+            raise UserError(f"bags: an array of dimensions {bags.shape}, which is one bag; expected a list of bags")
+        return np.array([self.score_bag([bag]).bag_logit for bag in bags], np.float64)
+
+    def instance_logits(self, instances: np.ndarray) -> np.ndarray:
+        """(n,) float32, the logit of each instance.
+
+        instances: patches (n, C, H, W) uint8, levels 0 to 255, as they were cut; or vectors (n, D) of a floating point
+        type, as the encoder gave them. The model normalises them itself. `UserError` (a `ValueError`) for another type
+        or shape, and for vectors that hold NaN or infinity.
+        """
+        return self.score_bag([instances], pooled=False).instance_logits
+
+    @torch.no_grad()
+    def score_bag(
+        self, parts: Iterable[np.ndarray], pooled: bool = True, done: Callable[[int], None] | None = None
+    ) -> BagScores:
+        """The scores of one bag whose instances come in parts, of which one is held at a time.
+
+        parts: arrays as of `instance_logits`, which together are the bag; pooled: whether the bag's logit is wanted;
+        done: is called with how many instances are scored. `UserError` as of `instance_logits`.
+        """
+        logits: list[torch.Tensor] = []
+        attention: list[torch.Tensor] = []
+        highest: torch.Tensor | None = None
+        count = 0
+        for chunk in self._chunks(parts):
+            with self._compute.autocast():
+                terms = self.stored.model.terms(self._params, self._normalise(chunk))
+            logits.append(terms.logit.clone())
+            if terms.attention is not None:
+                attention.append(terms.attention.clone())
+            if terms.embedding is not None:  # of which a bag's largest are enough
+                here = terms.embedding.amax(dim=0, keepdim=True)
+                highest = here if highest is None else torch.maximum(highest, here)
+            count += len(chunk)
+            if done is not None:
+                done(count)
+        if not count:
+            return BagScores(np.empty(0, np.float32), math.nan)
+        whole = torch.cat(logits)
+        found = whole.cpu().numpy()
+        if not np.isfinite(found).all():
+            raise UserError(NOT_FINITE)
+        if not pooled:
+            return BagScores(found, math.nan)
+        if highest is not None:
+            all_terms = Terms(highest[:, 0], None, highest)
+        else:
+            all_terms = Terms(whole, torch.cat(attention) if attention else None)
+        where = torch.zeros(len(all_terms.logit), dtype=torch.int64, device=whole.device)
+        bag = float(self.stored.model.pool(self._params, all_terms, where, 1))
+        if not math.isfinite(bag):
+            raise UserError(NOT_FINITE)
+        return BagScores(found, bag)
+
+    def _chunks(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        size = chunk_size(self.shape)
+        for part in parts:
+            array = self._checked(part)
+            for first in range(0, len(array), size):
+                yield array[first : first + size]
+
+    def _checked(self, part: np.ndarray) -> np.ndarray:
+        array = np.asarray(part)
+        wanted = f"(n, {', '.join(map(str, self.shape))})"
+        patches = len(self.shape) == 3
+        kind = array.dtype == np.uint8 if patches else array.dtype.kind == "f"
+        if array.shape[1:] != self.shape or array.ndim != len(self.shape) + 1 or not kind:
+            hint = ""
+            if array.shape == self.shape:
+                hint = "; a single instance is array[None]"
+            elif patches and array.ndim == 4 and array.shape[1:] == (*self.shape[1:], self.shape[0]):
+                hint = "; channels come before height and width: numpy.moveaxis(array, -1, 1)"
+            elif patches and array.dtype.kind == "f":
+                hint = "; levels are 0 to 255, not normalised"
+            type_name = "uint8" if patches else "a floating point type"
+            raise UserError(f"instances of {array.dtype} with dimensions {array.shape}; this model takes {type_name} "
+                            f"with {wanted}{hint}")  # fmt: skip
+        if not patches and not np.isfinite(array).all():
+            raise UserError("instances: vectors with NaN or infinity; expected finite numbers")
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return native if native.flags.writeable and native.flags.c_contiguous else np.array(native, order="C")
