@@ -9,7 +9,7 @@ import pytest
 
 import analysis.cli
 from d2l_study import cli
-from d2l_study.cli import information_commands, slide_commands, study_commands, trial_commands
+from d2l_study.cli import information_commands, model_commands, slide_commands, study_commands, trial_commands
 from d2l_study.errors import StorageError, UnreadableError
 from d2l_study.interruption_messages import continuation_text
 from d2l_study.study.commands.run import stopped_by_signals
@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ["--space", "smoke"], "plan": ["--space", "smoke"], "trial": ["--id", "a"], "reproduce": ["a"],
     "sync": ["few"], "stop": ["few"], "status": ["few"], "list": [], "spaces": [], "data": [], "ui": [],
     "label": ["--run", "a", "x.npy", "--out", "o"], "tile": ["a.svs", "--mpp", "1", "--size", "9", "--out", "o"],
+    "predict": ["--run", "a", "x.npy", "--out", "o.csv"],
 }  # fmt: skip
 
 
@@ -31,9 +32,8 @@ def raising(error):
 
 def let_fail(monkeypatch, name, error):
     """Let a command raise an error instead of its work."""
-    (module,) = [
-        m for m in (study_commands, trial_commands, information_commands, slide_commands) if hasattr(m, f"_{name}")
-    ]
+    modules = (study_commands, trial_commands, information_commands, slide_commands, model_commands)
+    (module,) = [m for m in modules if hasattr(m, f"_{name}")]
     monkeypatch.setattr(module, f"_{name}", raising(error))
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_promises_what_the_command_keeps(name, monkeypatch, capsys):
     assert said.out == "" and said.err.startswith("\nStopped") and said.err.count("\n") == 2
     assert ("committed is safe" in said.err) is (name in ("run", "trial"))
     assert ("goes on" in said.err) is (name in ("run", "trial", "tile"))
-    assert ("begins anew" in said.err) is (name == "reproduce")
+    assert ("begins anew" in said.err) is (name in ("reproduce", "predict"))
     assert ("nothing had been scored" in said.err) is (name == "label")
 
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from d2l_study import __version__
-from d2l_study.cli import cleaning_commands, information_commands, slide_commands, study_commands, trial_commands
+from d2l_study.cli import (
+    cleaning_commands,
+    information_commands,
+    model_commands,
+    slide_commands,
+    study_commands,
+    trial_commands,
+)
 from d2l_study.command_line import Parser, os_error_text
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 from d2l_study.interruption_messages import refused_text, stopped_text
@@ -80,6 +87,7 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     information_commands.add_information_commands(commands)
     slide_commands.add_slide_commands(commands)
     trial_commands.add_label(commands)
+    model_commands.add_model_commands(commands)
     information_commands.add_ui(commands)
     for name, text in (analysis_commands or {}).items():
         commands.add_parser(name, help=text, add_help=False)

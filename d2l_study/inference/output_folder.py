@@ -53,8 +53,8 @@ def writing(folder: Path) -> Iterator[None]:
         raise UserError(f"--out {folder}: cannot write there{what}: {error.strerror or error}") from None
 
 
-def check_replaced(path: Path, is_ours: Callable[[Path], bool]) -> None:
-    """`UserError` if something is there that `label` did not write."""
+def check_replaced(path: Path, is_ours: Callable[[Path], bool], command: str = "label") -> None:
+    """`UserError` if something is there that the command did not write."""
     with writing(path.parent):
         if not os.path.lexists(path):
             return
@@ -64,7 +64,8 @@ def check_replaced(path: Path, is_ours: Callable[[Path], bool]) -> None:
         if is_ours(path):
             return
     raise UserError(
-        f"--out {path.parent}: {path.name} is there, and was not written by `label`; name another folder, or move it"
+        f"--out {path.parent}: {path.name} is there, and was not written by `{command}`; name another folder, or move "
+        "it"
     )
 
 

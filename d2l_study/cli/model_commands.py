@@ -1,0 +1,49 @@
+"""The commands about trained models: `predict`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number, resolution
+
+MODELS = "a trial's id, an MLflow run, a model's folder, or models:/NAME@ALIAS"
+
+
+def add_model_commands(commands: Any) -> None:
+    """Add the commands to a parser's `commands`."""
+    _add_predict(commands)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = add_command(commands, "predict", _predict, "score bags and their instances with a trained model")
+    add_model(predict)
+    predict.add_argument("data", nargs="+", metavar="DATA",
+                         help="what the model reads: feature files, folders or tables of them; of a model of patches a "
+                              "manifest, images, slides, folders of them, or arrays of patches")  # fmt: skip
+    predict.add_argument("--out", required=True, metavar="FILE", help="the scores, a .parquet or .csv file")
+    images = predict.add_argument_group("images and slides")
+    images.add_argument("--stride", type=positive, metavar="S",
+                        help="pixels from patch to patch of a grid; default: as it was trained")  # fmt: skip
+    images.add_argument("--mpp", type=resolution, metavar="X",
+                        help="µm per pixel of the model's patches; default: as it was trained")  # fmt: skip
+    images.add_argument("--slide-mpp", type=resolution, metavar="X",
+                        help="µm per pixel of slides that do not say it themselves")  # fmt: skip
+    images.add_argument("--no-tissue", action="store_true", help="score all tiles of slides, not those of tissue only")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which model: --run, --replicate, --tracking-uri, --root."""
+    parser.add_argument("--run", required=True, metavar="MODEL", help=MODELS)
+    parser.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
+    parser.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run or model is; default as for run")
+    add_root(parser)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.predict import PredictOptions, run_predict
+
+    return run_predict(PredictOptions(
+        arguments.run, tuple(arguments.data), arguments.out, arguments.root, arguments.replicate,
+        arguments.tracking_uri, arguments.stride, arguments.mpp, arguments.slide_mpp, not arguments.no_tissue,
+    ))  # fmt: skip

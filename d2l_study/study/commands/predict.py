@@ -1,0 +1,106 @@
+"""`predict`: scores of bags and of their instances, by a trained model, for any data that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from d2l_study.errors import UserError, counted
+from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
+from d2l_study.inference.feature_predictions import predict_features
+from d2l_study.inference.loaded_model import LoadedModel
+from d2l_study.inference.prediction_file import (
+    PredictedBag,
+    PredictionFile,
+    Thresholds,
+    about_model,
+    check_prediction_file,
+)
+from d2l_study.learning.metrics import probability
+from d2l_study.study.commands.label import threshold_text
+from d2l_study.study.commands.label_progress import LabelProgress
+from d2l_study.study.commands.progress_display import stdout
+from d2l_study.study.trial.model_reference import FoundModel, find_models
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of `predict`, by their names on the command line."""
+
+    run: str
+    data: tuple[str, ...]
+    out: str
+    root: str = "runs"
+    replicate: int | None = None
+    tracking_uri: str | None = None
+    stride: int | None = None
+    mpp: float | None = None
+    slide_mpp: float | None = None
+    tissue: bool = True
+
+    def of_images(self) -> list[str]:
+        """The options given that only images have."""
+        given = {"--stride": self.stride, "--mpp": self.mpp, "--slide-mpp": self.slide_mpp,
+                 "--no-tissue": None if self.tissue else True}  # fmt: skip
+        return [name for name, value in given.items() if value is not None]
+
+
+def run_predict(options: PredictOptions) -> int:
+    """Score the bags, write the file, and print what was made. Returns the exit code: 0, or 1 if a bag could not be
+    read.
+
+    `UserError` for what is wrong with the options, the model or the data.
+    """
+    out = check_prediction_file(options.out)
+    (found,) = find_models(options.run, options.root, options.replicate, options.tracking_uri)
+    model = found.loaded
+    print("\n".join(model_lines(found)), flush=True)
+    noun = "vectors" if len(model.shape) == 1 else "patches"
+    with LabelProgress(stdout(), noun) as progress:
+        bags = _vector_bags(model, options, progress)
+        thresholds = Thresholds.of(model)
+        with PredictionFile(out, about_model(model), thresholds) as file:
+            for bag in bags:
+                file.add(bag)
+    print("\n".join(_made_lines(out, file, thresholds, noun)))
+    return 0
+
+
+def model_lines(found: FoundModel) -> list[str]:
+    """Which model it is, and what it predicts positive, for people."""
+    card, model = found.loaded.stored.card, found.loaded
+    choice = f", {found.choice}" if found.choice else ""
+    bag = "are not predicted: no threshold of bags is known of this model"
+    if model.bag_threshold is not None:
+        score = float(probability(np.array(model.bag_threshold)))
+        bag = f"above logit {model.bag_threshold:.3f}, score {score:.3f}, set on the validation bags"
+    return [
+        f"model:    {card.stage} {found.config_id[:10]} of study {card.study}, replicate {found.replicate}{choice}",
+        f"          predicted positive {threshold_text(model.instance_threshold)}",
+        f"          bags {bag}",
+    ]
+
+
+def _vector_bags(model: LoadedModel, options: PredictOptions, progress: LabelProgress) -> Iterator[PredictedBag]:
+    for name in options.of_images():
+        raise UserError(f"{name}: this model scores feature vectors; no image is there to cut")
+    inputs = open_feature_inputs(options.data, model.stored, progress.checked)
+    for note in notes_on_inputs(inputs, model.stored):
+        progress.say(note)
+    return predict_features(model, inputs, progress=progress)
+
+
+def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: str) -> list[str]:
+    lines = [f"scored:   {counted(file.bags, 'bag')}, {file.instances:,} {noun}"]
+    positive = []
+    if thresholds.bag is not None:
+        positive.append(f"{counted(file.positive_bags, 'bag')} ({file.positive_bags / max(1, file.bags):.1%})")
+    if thresholds.instance is not None:
+        share = file.positive_instances / max(1, file.instances)
+        positive.append(f"{file.positive_instances:,} {noun} ({share:.1%})")
+    if positive:
+        lines.append(f"positive: {', '.join(positive)} predicted positive")
+    return [*lines, f"scores:   {out}"]

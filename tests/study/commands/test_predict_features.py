@@ -1,0 +1,201 @@
+"""`predict` with models of vectors: the numbers are the study's and `label`'s, one row each; mistakes are answered."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import feature_files as files
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from make_trial_request import train_kept_model
+
+from d2l_study.cli import main
+from d2l_study.data import FeatureBags
+from d2l_study.inference import feature_predictions
+from d2l_study.inference.prediction_file import COLUMNS
+from d2l_study.learning import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.trial.model_reference import find_models
+
+TEACHER, STUDENT, PATIENTS, MUSK = ("ce" * 10, "5d" * 10, "9a" * 10, "31" * 10)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cohort in torchmil's folders, a table of it with patients, and `runs` with models of it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("cohort")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE", str(folder / "cache"))
+        lines = ["slide_id,case_id,label"]
+        for number, (slide, label) in enumerate(files.cohort(15, (12, 9, 30, 20))):
+            files.torchmil(folder / "data", slide, label)
+            lines.append(f"{slide.name},p{number // 4}{number % 2},{label}")
+        (folder / "data" / "slides.csv").write_text("\n".join(lines))
+        data = FeatureBags(path=str(folder / "data"), folds=3)
+        teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
+        student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
+        train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
+        train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        musk = FeatureBags(path="musk1", folds=5)
+        train_kept_model(folder / "runs", MUSK, musk, teacher=TeacherConfig(extractor="none", steps=40, eval_every=20))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("D2L_CACHE", str(place / "cache"))
+
+
+def _predict(place: Path, config: str, out: Path, *words: str | Path) -> int:
+    return main(["predict", "--root", str(place / "runs"), "--run", config[:8], "--out", str(out), *map(str, words)])
+
+
+def _committed(place: Path, config: str) -> pd.DataFrame:
+    found = pd.read_parquet(
+        io.BytesIO(Ledger(LocalStorage(place / "runs")).read_file(config, 0, "predictions.parquet"))
+    )
+    return found[found["split"] == "test"]
+
+
+@pytest.mark.parametrize(("config", "data"), [(TEACHER, "data/features"), (STUDENT, "data/features"), (MUSK, "musk1")])
+def test_the_scores_of_the_test_bags_are_those_that_the_study_committed(
+    place: Path, tmp_path: Path, config: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = data if data == "musk1" else place / data
+    assert _predict(place, config, tmp_path / "new" / "scores.parquet", words) == 0
+    said = capsys.readouterr().out
+    frame = pd.read_parquet(tmp_path / "new" / "scores.parquet")
+    assert tuple(frame.columns) == COLUMNS and [path.name for path in (tmp_path / "new").iterdir()] == [
+        "scores.parquet"
+    ]
+    committed = _committed(place, config)
+    path = data if data == "musk1" else str(place / "data")
+    names = FeatureBags(path=path, folds=3).load_pool().names
+    bags = frame[frame["level"] == "bag"].set_index("bag")
+    for number, logit in committed.loc[committed["level"] == "bag", ["bag_index", "logit"]].itertuples(index=False):
+        assert bags.loc[names[number], "logit"] == pytest.approx(logit, abs=1e-5)
+        mine = committed[(committed["level"] == "instance") & (committed["bag_index"] == number)]
+        scored = frame[(frame["level"] == "instance") & (frame["bag"] == names[number])]
+        np.testing.assert_allclose(scored["logit"], mine["logit"], rtol=0, atol=1e-5)
+        assert scored["index"].tolist() == list(range(len(mine)))
+    assert f"scored:   {len(bags)} bags, {len(frame) - len(bags):,} vectors\n" in said
+    loaded = find_models(config, place / "runs")[0].loaded
+    assert loaded.bag_threshold is not None
+    assert (bags["predicted"] == (bags["logit"] > np.float32(loaded.bag_threshold))).all()
+    np.testing.assert_allclose(frame["score"], 1 / (1 + np.exp(-frame["logit"].astype(float))), rtol=1e-12)
+    assert f"positive: {int(bags['predicted'].sum())} bag" in said
+
+
+def test_label_gives_the_same(place: Path, tmp_path: Path) -> None:
+    assert _predict(place, STUDENT, tmp_path / "p.parquet", place / "data") == 0
+    words = ["label", "--root", str(place / "runs"), "--run", STUDENT[:8], "--out", str(tmp_path / "l")]
+    assert main([*words, str(place / "data")]) == 0
+    mine = pd.read_parquet(tmp_path / "p.parquet").query("level == 'instance'")
+    other = pd.read_parquet(tmp_path / "l/scores.parquet")
+    for name in ("logit", "x", "y", "predicted", "index"):
+        np.testing.assert_array_equal(mine[name], other[name])
+    assert mine["bag"].tolist() == other["slide"].tolist()
+    assert {Path(source).name for source in mine["source"]} == {f"{name}.npy" for name in other["slide"]}
+    about = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"d2l_study.predict"])
+    assert about["config_id"] == STUDENT and about["stage"] == "student" and about["bag_threshold"] is not None
+
+
+def test_a_bag_of_several_slides_counts_its_vectors_on(place: Path, tmp_path: Path) -> None:
+    """A table that joins slides to patients, with a model whose bags are patients."""
+    data = FeatureBags(path=str(place / "data" / "slides.csv"), bag="patient", folds=3)
+    train_kept_model(place / "runs", PATIENTS, data, teacher=TeacherConfig(extractor="none", steps=20, eval_every=10))
+    assert _predict(place, PATIENTS, tmp_path / "p.csv", place / "data" / "slides.csv") == 0
+    frame = pd.read_csv(tmp_path / "p.csv")
+    pool = data.load_pool()
+    bags = frame[frame["level"] == "bag"]
+    assert bags["bag"].tolist() == list(pool.names) and bags["source"].isna().sum() == 7  # one has a single slide
+    for number, name in enumerate(pool.names):
+        mine = frame[(frame["bag"] == name) & (frame["level"] == "instance")]
+        assert mine["index"].tolist() == list(range(int(pool.bags.sizes[number])))
+        np.testing.assert_array_equal(mine[["x", "y"]], pool.xy[slice(*pool.bags.offsets[number : number + 2])])
+    committed = _committed(place, PATIENTS).query("level == 'bag'")
+    found = bags.set_index("bag").loc[[pool.names[b] for b in committed["bag_index"]], "logit"]
+    np.testing.assert_allclose(found, committed["logit"], rtol=0, atol=1e-5)
+
+
+def test_an_empty_slide_has_a_row_without_numbers(place: Path, tmp_path: Path) -> None:
+    one = files.npz(tmp_path, files.make_slide("full", 5))
+    np.save(tmp_path / "bare.npy", np.empty((0, 12), np.float32))
+    assert _predict(place, TEACHER, tmp_path / "s.csv", one, tmp_path / "bare.npy") == 0
+    frame = pd.read_csv(tmp_path / "s.csv")
+    assert frame["bag"].tolist() == ["full"] * 6 + ["bare"]
+    assert frame.loc[6, ["index", "logit", "score", "predicted"]].isna().all() and frame.loc[6, "level"] == "bag"
+    assert frame.loc[:5, "logit"].notna().all()
+
+
+def test_ours_are_replaced_and_others_are_not(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = files.npz(tmp_path, files.make_slide("full", 5))
+    for ending in ("csv", "parquet"):
+        out = tmp_path / f"s.{ending}"
+        assert _predict(place, TEACHER, out, one) == 0
+        before = out.read_bytes()
+        assert _predict(place, STUDENT, out, one) == 0 and out.read_bytes() != before
+        out.write_text("level,bag\n") if ending == "csv" else pd.DataFrame({"a": [1]}).to_parquet(out)
+        before = out.read_bytes()
+        capsys.readouterr()
+        assert _predict(place, TEACHER, out, one) == 2 and out.read_bytes() == before
+        assert f"s.{ending} is there, and was not written by `predict`" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_leaves_what_was_there(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [files.npz(tmp_path, files.make_slide(name, 5)) for name in ("a", "b")]
+    out = tmp_path / "s.parquet"
+    assert _predict(place, TEACHER, out, *words) == 0
+    before, right, calls = out.read_bytes(), feature_predictions.score_input, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return right(*given)
+
+    monkeypatch.setattr(feature_predictions, "score_input", interrupted)
+    monkeypatch.setattr("d2l_study.inference.prediction_file.BLOCK", 1)
+    assert _predict(place, STUDENT, out, *words) == 130
+    assert out.read_bytes() == before and not list(tmp_path.glob("*.part"))
+    assert "Stopped; the file of scores is whole, or as it was before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: [*w[:2], "--out", "s.txt", w[-1]], "expected a file whose name ends in .parquet or .csv"),
+        (lambda w: [*w, "--mpp", "0.5"], "--mpp: this model scores feature vectors"),
+        (lambda w: [*w, "--stride", "9"], "--stride: this model scores feature vectors"),
+        (lambda w: [*w, "--no-tissue"], "--no-tissue: this model scores feature vectors"),
+        (lambda w: [*w, "nothing.npy"], "nothing.npy: no such file or folder"),
+        (lambda w: [*w, w[-1]], "given twice"),
+        (lambda w: [*w, "wide.npy"], "vectors of 13 dimensions; the model takes 12"),
+        (lambda w: [*w, "nan.npy"], "NaN"),
+        (lambda w: [*w, "--replicate", "7"], "--replicate 7: trial cecececece has the replicates 0"),
+        (lambda w: ["--run", "ffff", *w[2:]], "--run 'ffff': no such trial"),
+        (lambda w: ["--run", "./none", *w[2:]], "no such folder"),
+    ],
+)
+def test_mistakes_are_answered_before_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change, said
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.npz(tmp_path, files.make_slide("full", 5))
+    np.save("wide.npy", np.ones((3, 13), np.float32))
+    np.save("nan.npy", np.full((3, 12), np.nan, np.float32))
+    words = change(["--run", TEACHER[:8], "--out", "new/s.parquet", "full.npz"])
+    assert main(["predict", "--root", str(place / "runs"), *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("error: ") and not (tmp_path / "new").exists()
