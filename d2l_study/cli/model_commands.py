@@ -1,4 +1,4 @@
-"""The commands about trained models: `predict`."""
+"""The commands about trained models: `predict`, `export`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ MODELS = "a trial's id, an MLflow run, a model's folder, or models:/NAME@ALIAS"
 def add_model_commands(commands: Any) -> None:
     """Add the commands to a parser's `commands`."""
     _add_predict(commands)
+    _add_export(commands)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which model: --run, --replicate, --tracking-uri, --root."""
+    parser.add_argument("--run", required=True, metavar="MODEL", help=MODELS)
+    parser.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
+    parser.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run or model is; default as for run")
+    add_root(parser)
 
 
 def _add_predict(commands: Any) -> None:
@@ -32,18 +41,34 @@ def _add_predict(commands: Any) -> None:
     images.add_argument("--no-tissue", action="store_true", help="score all tiles of slides, not those of tissue only")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which model: --run, --replicate, --tracking-uri, --root."""
-    parser.add_argument("--run", required=True, metavar="MODEL", help=MODELS)
-    parser.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
-    parser.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run or model is; default as for run")
-    add_root(parser)
-
-
 def _predict(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.predict import PredictOptions, run_predict
 
     return run_predict(PredictOptions(
         arguments.run, tuple(arguments.data), arguments.out, arguments.root, arguments.replicate,
         arguments.tracking_uri, arguments.stride, arguments.mpp, arguments.slide_mpp, not arguments.no_tissue,
+    ))  # fmt: skip
+
+
+def _add_export(commands: Any) -> None:
+    export = add_command(commands, "export", _export, "write a model as a folder that travels, or for other programs")
+    add_model(export)
+    export.add_argument("--to", required=True, metavar="DIR|wsinfer|onnx",
+                        help="a folder (weights, card, a page for people); for WSInfer, QuPath; or ONNX")  # fmt: skip
+    export.add_argument("--out", metavar="DIR", help="where to write wsinfer and onnx")
+    export.add_argument("--mpp", type=resolution, metavar="X",
+                        help="wsinfer: µm per pixel of the model's patches, where its data do not say it")  # fmt: skip
+    export.add_argument("--classes", nargs=2, metavar=("NEGATIVE", "POSITIVE"),
+                        help="wsinfer: names of the classes; default: those of the data set")  # fmt: skip
+    export.add_argument("--licence", metavar="TEXT", help="licence of the model, for its page")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.export import ExportOptions, run_export
+
+    more = {} if arguments.licence is None else {"licence": arguments.licence}
+    classes = tuple(arguments.classes) if arguments.classes else None
+    return run_export(ExportOptions(
+        arguments.run, arguments.to, arguments.out, arguments.root, arguments.replicate, arguments.tracking_uri,
+        arguments.mpp, classes, **more,
     ))  # fmt: skip

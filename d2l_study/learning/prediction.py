@@ -92,7 +92,11 @@ class Normalise:
     def __call__(self, instances: np.ndarray) -> Tensor:
         """instances: (n, C, H, W) uint8 -> the same shape, float32, channels last in memory; or (n, D) of any float
         type -> (n, D) float32."""
-        x = torch.from_numpy(instances).to(self.mean.device, torch.float32)
+        return self.of_tensor(torch.from_numpy(instances).to(self.mean.device))
+
+    def of_tensor(self, instances: Tensor) -> Tensor:
+        """The same of a tensor on the device of mean and std."""
+        x = instances.to(torch.float32)
         if x.dim() == 2:
             return unit_vectors(x) if self.unit_length else (x - self.mean) / self.std
         return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

@@ -58,6 +58,8 @@ def record_of_run(
     counts = {name: int(known[name]) for name in COUNTS if _is_number(known.get(name))}
     facts = {name: str(row[name]) for name in FACTS if row.get(name) is not None}
     seen = marks_of_run(ledger, config, replicate) if marks else None
+    if seen is not None:
+        counts["val_bags"] = seen.part.count("validation")
     return ModelRecord(threshold, temperature, metrics, counts, facts, seen, choice)
 
 

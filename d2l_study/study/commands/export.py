@@ -1,0 +1,155 @@
+"""`export`: a model of a study as a folder that travels, or in the formats of WSInfer, QuPath and ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from d2l_study import __version__
+from d2l_study.data import DATASETS
+from d2l_study.environment import user_path
+from d2l_study.errors import DamagedError, UserError
+from d2l_study.inference.model_card import NO_LICENCE, model_card
+from d2l_study.inference.model_file import StoredModel
+from d2l_study.inference.model_folder import CARD, MODEL, README, ModelRecord, is_model_folder, write_model_folder
+from d2l_study.inference.onnx_export import FILE as ONNX_FILE
+from d2l_study.inference.onnx_export import export_onnx
+from d2l_study.inference.wsinfer_export import CONFIG, check_wsinfer, export_wsinfer
+from d2l_study.inference.wsinfer_export import MODEL as WSINFER_FILE
+from d2l_study.study.commands.metric_intervals import metric_bounds
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial.model_record import record_of_run
+from d2l_study.study.trial.model_reference import FoundModel, find_models
+
+FORMATS = ("wsinfer", "onnx")
+NEEDED = ("torch", "numpy", "safetensors")
+"""What loading and scoring needs beside this package."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of `export`, by their names on the command line."""
+
+    run: str
+    to: str
+    out: str | None = None
+    root: str = "runs"
+    replicate: int | None = None
+    tracking_uri: str | None = None
+    mpp: float | None = None
+    classes: tuple[str, str] | None = None
+    licence: str = NO_LICENCE
+
+
+def run_export(options: ExportOptions) -> int:
+    """Write the model, and print what was written. `UserError` for what is wrong with the options or the model."""
+    kind = options.to if options.to in FORMATS else "folder"
+    folder = _target(options, kind)
+    if kind != "wsinfer":
+        for name, value in (("--mpp", options.mpp), ("--classes", options.classes)):
+            if value is not None:
+                raise UserError(f"{name}: is for --to wsinfer; the model's folder says it by itself")
+    found = find_models(options.run, options.root, options.replicate, options.tracking_uri)[0]
+    stored = found.loaded.stored
+    print(f"model:    {found.loaded.name} of study {stored.card.study}"
+          + (f", {found.choice}" if found.choice else ""), flush=True)  # fmt: skip
+    if kind == "wsinfer":
+        mpp, classes = _resolution(options, stored), options.classes or _classes(stored)
+        check_wsinfer(stored, classes)
+        _make(folder)
+        worst = export_wsinfer(stored, folder, mpp, classes)
+        side = stored.model.patch_shape[1]
+        print(f"wsinfer:  {folder}: {WSINFER_FILE}, {CONFIG}: patches of {side} pixels at {mpp:g} µm, classes "
+              f"{classes[0]}, {classes[1]}")  # fmt: skip
+        print(f"checked:  logits of random patches are the model's to {worst:.1g}")
+    elif kind == "onnx":
+        _make(folder)
+        worst = export_onnx(stored, folder)
+        print(f"onnx:     {folder / ONNX_FILE}: instances of one bag in, instance_logits and bag_logit out")
+        print(f"checked:  logits of random bags, by onnxruntime, are the model's to {worst:.1g}")
+    else:
+        record = _record(found)
+        needs = requirements()
+        text = model_card(stored, record, folder.name, needs, options.licence, _description(found))
+        _make(folder)
+        write_model_folder(folder, stored, record, text, needs)
+        print(f"folder:   {folder}: {MODEL}, {CARD}, {README}")
+        if record.trained_on is None:
+            print("note:     its data set is not here as it was trained on: the folder does not say which bags it saw")
+        print(f'load:     d2l_study.load("{folder}")')
+    return 0
+
+
+def requirements() -> dict[str, str]:
+    """Package -> version that loading and scoring needs, as they are here."""
+    found = {"d2l-study": __version__}
+    return found | {name: metadata.version(name).split("+")[0] for name in NEEDED}
+
+
+def _target(options: ExportOptions, kind: str) -> Path:
+    """The folder to write to. `UserError` for one that holds something else."""
+    if kind == "folder":
+        if options.out is not None:
+            raise UserError(f"--out {options.out}: --to {options.to} is the folder already; --out is for --to "
+                            f"{' and '.join(FORMATS)}")  # fmt: skip
+        folder = user_path(options.to, "--to")
+        ours = {MODEL, CARD, README}
+    else:
+        if options.out is None:
+            raise UserError(f"--to {kind}: needs --out DIR, the folder to write to")
+        folder = user_path(options.out, "--out")
+        ours = {WSINFER_FILE, CONFIG} if kind == "wsinfer" else {ONNX_FILE}
+    name = "--to" if kind == "folder" else "--out"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{name} {folder}: is a file; expected a folder")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there - ours and not (there & ours):
+        raise UserError(f"{name} {folder}: holds other files ({min(there)} …); name a new folder, or an empty one")
+    if kind == "folder" and there & {CARD, MODEL} and not is_model_folder(folder):
+        raise UserError(f"{name} {folder}: holds something else than a model's folder; name a new folder")
+    return folder
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror or error}") from None
+
+
+def _record(found: FoundModel) -> ModelRecord:
+    if found.root is None:
+        return found.loaded.record
+    ledger = Ledger(open_storage(found.root))
+    return record_of_run(ledger, found.config_id, found.replicate, found.choice, marks=True, bounds=metric_bounds)
+
+
+def _description(found: FoundModel) -> str:
+    """What the study says of itself, where it is here."""
+    if found.root is None:
+        return ""
+    folder = StudyFolder(open_storage(found.root), found.loaded.stored.card.study)
+    try:
+        return str(folder.resolved().get("space", {}).get("description") or "")
+    except (OSError, DamagedError, ValueError):
+        return ""
+
+
+def _resolution(options: ExportOptions, stored: StoredModel) -> float:
+    own = stored.card.sections.get("data", {}).get("mpp")
+    if own is not None and options.mpp is not None and abs(own - options.mpp) > 1e-9:
+        raise UserError(f"--mpp {options.mpp:g}: the model was trained at {own:g} µm per pixel; leave --mpp out")
+    mpp = own if own is not None else options.mpp
+    if mpp is None:
+        raise UserError("--mpp: the model's data do not say the resolution of its patches; name it in µm per pixel, "
+                        "for example --mpp 0.5 for 20×")  # fmt: skip
+    return float(mpp)
+
+
+def _classes(stored: StoredModel) -> tuple[str, str]:
+    kind = DATASETS.get(stored.card.sections.get("data", {}).get("dataset", ""))
+    positive, negative = getattr(kind, "INSTANCE_CLASSES", ("positive", "negative"))
+    return negative, positive

@@ -1,0 +1,131 @@
+"""A trained model, exported: its folder scores as its run did and says what it was trained on; mistakes get a line."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from make_trial_request import train_kept_model
+
+import d2l_study
+from d2l_study import cli
+from d2l_study.data import FeatureBags, MnistBags
+from d2l_study.data.fingerprint import find_shared, training_marks
+from d2l_study.inference.model_folder import CARD, MODEL, README, read_model_folder
+from d2l_study.learning import TeacherConfig
+from d2l_study.learning.thresholds import separating_threshold
+from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.run_files import PREDICTIONS
+
+MUSK = FeatureBags(path="musk1", folds=5)
+DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10)
+TEACHER = {"steps": 20, "eval_every": 5, "feature_width": 16}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two replicates of a teacher on MUSK1, and one on digits."""
+    torch.set_num_threads(1)
+    place = tmp_path_factory.mktemp("runs")
+    for replicate in (0, 1):
+        train_kept_model(place, "ab" * 10, MUSK.resolved(), teacher=TeacherConfig(extractor="mlp", **TEACHER),
+                         replicate=replicate)  # fmt: skip
+    train_kept_model(place, "cd" * 10, DIGITS.resolved(), teacher=TeacherConfig(**TEACHER))
+    return place
+
+
+def export(root, run, *words):
+    return cli.main(["export", "--run", run, "--root", str(root), *map(str, words)])
+
+
+def test_the_folder_scores_as_the_run_did(root, tmp_path, capsys):
+    assert export(root, "abab", "--to", tmp_path / "model", "--replicate", "1") == 0
+    assert "d2l_study.load" in capsys.readouterr().out
+    model = d2l_study.load(tmp_path / "model")
+    pool = MUSK.load_pool()
+    test = MUSK.replicate(pool, 1, 5).test
+    bags = [pool.instances[test.instance[a:b]] for a, b in zip(test.offsets, test.offsets[1:], strict=False)]
+    ledger = Ledger(LocalStorage(root))
+    rows = pq.read_table(io.BytesIO(ledger.read_file("ab" * 10, 1, PREDICTIONS))).to_pandas()
+    expected = rows[(rows.split == "test") & (rows.level == "bag")].logit
+    np.testing.assert_allclose(model.bag_logits(bags), expected, atol=1e-5)
+    chosen = rows[(rows.split == "val") & (rows.level == "bag")]
+    assert model.bag_threshold == separating_threshold(chosen.logit.to_numpy(float), chosen.seen_label.to_numpy() == 1)
+    np.testing.assert_array_equal(d2l_study.load("abab", root=root).shape, model.shape)
+
+
+def test_the_card_says_what_it_was_trained_on(root, tmp_path):
+    export(root, "abab", "--to", tmp_path, "--replicate", "0")
+    _, record = read_model_folder(tmp_path)
+    pool = MUSK.load_pool()
+    replicate = MUSK.replicate(pool, 0, 5)
+    assert record.trained_on == training_marks(replicate)
+    shared = find_shared(record.trained_on, pool)
+    seen = {pool.names[b] for bags in (replicate.train, replicate.val) for b in bags.number}
+    assert set(shared.content) == seen
+    assert record.metrics["bag_auc"].count == 2
+    assert (record.counts["train_bags"], record.counts["val_bags"]) == (len(replicate.train), len(replicate.val))
+    rows = [Ledger(LocalStorage(root)).read("ab" * 10, r)["row"]["bag_auc"] for r in (0, 1)]
+    assert record.metrics["bag_auc"].value == rows[0]
+    assert record.metrics["bag_auc"].mean == pytest.approx(np.mean(rows))
+    assert record.metrics["bag_auc"].lower < np.mean(rows) < record.metrics["bag_auc"].upper
+    text = (tmp_path / README).read_text()
+    assert f"{rows[0]:.3f}" in text and "(n = 2)" in text and "166 dimensions" in text
+    names = {*pool.names, *pool.group_names}
+    assert not any(name in (tmp_path / CARD).read_text() for name in names if len(name) > 4)
+
+
+def test_drawn_bags_are_marked_by_their_instances(root, tmp_path):
+    export(root, "cdcd", "--to", tmp_path)
+    _, record = read_model_folder(tmp_path)
+    replicate = DIGITS.replicate(DIGITS.load_pool(), 0, 5)
+    drawn = np.unique(np.concatenate([replicate.train.instance, replicate.val.instance]))
+    assert record.trained_on is not None and len(record.trained_on.instances) == len(drawn)
+
+
+def test_writing_again_replaces_a_model_and_nothing_else(root, tmp_path, capsys):
+    assert export(root, "abab", "--to", tmp_path / "m", "--replicate", "0") == 0
+    assert export(root, "cdcd", "--to", tmp_path / "m") == 0
+    assert d2l_study.load(tmp_path / "m").shape == (1, 28, 28)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    assert export(root, "cdcd", "--to", tmp_path / "other") == 2
+    assert "thesis.tex" in capsys.readouterr().err
+
+
+def test_a_model_of_a_folder_is_exported_on(root, tmp_path):
+    export(root, "abab", "--to", tmp_path / "a", "--replicate", "0")
+    assert cli.main(["export", "--run", str(tmp_path / "a"), "--to", str(tmp_path / "b")]) == 0
+    card = [json.loads((tmp_path / name / CARD).read_text()) for name in "ab"]
+    assert card[0] == card[1]
+    assert (tmp_path / "a" / MODEL).read_bytes() == (tmp_path / "b" / MODEL).read_bytes()
+
+
+def test_onnx_by_the_command(root, tmp_path, capsys):
+    assert export(root, "abab", "--to", "onnx", "--out", tmp_path / "o", "--replicate", "0") == 0
+    assert "checked" in capsys.readouterr().out and (tmp_path / "o" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--run", "ffff", "--to", "x"], "no such trial"),
+        (["--run", "./nothing", "--to", "x"], "no such folder"),
+        (["--run", "abab", "--to", "wsinfer"], "needs --out"),
+        (["--run", "abab", "--to", "wsinfer", "--out", "x", "--mpp", "0.5"], "feature vectors"),
+        (["--run", "cdcd", "--to", "wsinfer", "--out", "x", "--mpp", "0.5"], "1×28×28"),
+        (["--run", "cdcd", "--to", "wsinfer", "--out", "x"], "--mpp"),
+        (["--run", "cdcd", "--to", "x", "--mpp", "0.5"], "is for --to wsinfer"),
+        (["--run", "cdcd", "--to", "x", "--out", "y"], "--out y"),
+        (["--run", "cdcd", "--to", "x", "--replicate", "7"], "--replicate 7"),
+    ],
+)
+def test_wrong_words_are_answered_in_a_line(root, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "--root", str(root), *words]) == 2
+    out = capsys.readouterr()
+    assert said in out.err and "Traceback" not in out.err
+    assert not list(tmp_path.iterdir())
