@@ -33,15 +33,18 @@ def option(
     choices: tuple[Any, ...] | None = None,
     neutral: Any = dataclasses.MISSING,
     scientific: bool = True,
+    usual: Any = None,
 ) -> Any:
     """A field with a default, one line of documentation, and closed (least, most) or open (above, below) bounds.
 
     `neutral` is for keys added after results exist: the value under which the key changes nothing. A
     configuration's identity leaves such a key out while it has that value, so older results keep their ids.
     `scientific=False` marks a key that no result depends on (a path, say): it is in no identity.
+    `usual` is for a key that other keys may stand in for: its default is None, which says that it is not given, and
+    `usual` is the value that the class then gives it, unless those other keys are given.
     """
     meta = {"doc": doc, "least": least, "most": most, "above": above, "below": below,
-            "choices": choices, "neutral": neutral, "scientific": scientific}  # fmt: skip
+            "choices": choices, "neutral": neutral, "scientific": scientific, "usual": usual}  # fmt: skip
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -52,7 +55,10 @@ class Options:
     def __post_init__(self) -> None:
         hints = _hints(type(self))
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, check_value(f.name, getattr(self, f.name), hints[f.name], f.metadata))
+            value = getattr(self, f.name)
+            if value is None and f.metadata["usual"] is not None:  # not given, nor filled in by the class
+                continue
+            object.__setattr__(self, f.name, check_value(f.name, value, hints[f.name], f.metadata))
 
     @classmethod
     def keys(cls) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ train; more replicates are further repeats.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from d2l_study.data.collection import TEST, TRAIN, VAL, BagCollection
@@ -118,6 +120,23 @@ def parts_of(
     return train, np.flatnonzero(fold_of == val_fold), np.flatnonzero(fold_of == fold), repeat, fold
 
 
+def mean_train_bags(collection: BagCollection, folds: int, num_bags: int | None = None) -> int:
+    """The mean number of training bags of the folds (of given splits: of the splits), rounded up; at most `num_bags`.
+
+    Folds of B bags train on B − B/F · 2 bags in the mean, however they are dealt. A given split without validation bags
+    holds out a share 1/F of its training bags.
+    """
+    _, count = partition_of(collection, folds)
+    count = count or folds
+    mean = len(collection.bags) * (count - 2) / count
+    if collection.part is not None:
+        parts = np.atleast_2d(collection.part)
+        given, named = (parts == TRAIN).sum(axis=1), (parts == VAL).any(axis=1)
+        mean = float(np.where(named, given, given - given / count).mean())
+    found = math.ceil(mean - 1e-9)
+    return found if num_bags is None else min(found, num_bags)
+
+
 def _given(collection: BagCollection, folds: int | None) -> tuple[np.ndarray | None, int | None]:
     """The parts or folds of the user, and for how many replicates they are; None for any number."""
     given = collection.fold if collection.part is None else collection.part
@@ -173,4 +192,5 @@ def fold_replicate(
     return Replicate(
         number, collection, train_bags, val_bags, test_bags, test_bags.singles(), mean, std, streams, repeat, fold,
         {name: truth[positions] for name, truth in collection.truths.items()},
+        mean_train_bags=mean_train_bags(collection, folds, num_bags),
     )  # fmt: skip

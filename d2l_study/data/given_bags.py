@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from d2l_study.data.collection import BagCollection, PatchCollection
-from d2l_study.data.folds import fold_replicate
+from d2l_study.data.folds import fold_replicate, mean_train_bags
 from d2l_study.data.pool import Pool, Replicate
 from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError, listed
@@ -61,6 +61,10 @@ class GivenBags(Options):
         fold = len(pool.bags) / self.folds * size
         bags = bags if self.num_bags is None else min(bags, self.num_bags)
         return {"train_bags": bags, "train_instances": bags * size, "val_instances": fold, "test_instances": fold}
+
+    def epoch_bags(self) -> int:
+        """As of each of its replicates (`Replicate.epoch_bags`)."""
+        return mean_train_bags(_loaded(dataclasses.replace(self, num_bags=None)), self.folds, self.num_bags)
 
     def replicates(self, pool: Pool, count: int, base_seed: int) -> Iterator[Replicate]:
         """The replicates 0 … count − 1, one after the other, since each holds the indices of all instances; `UserError`

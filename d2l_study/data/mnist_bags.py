@@ -67,6 +67,10 @@ class MnistBags(Options):
                 f"{least:.4g} in the mean; expected at least {shown:g}"
             )
 
+    def epoch_bags(self) -> int:
+        """As of each of its replicates (`Replicate.epoch_bags`)."""
+        return self.num_bags
+
     def load_pool(self) -> Pool:
         with file_errors_as_user_errors("data set mnist"):
             return mnist.load(self.root, self.verify)

@@ -104,6 +104,7 @@ class Replicate:
     of patches (C,), of the pixel values in units of 1/255; of feature vectors (D,), in the features' own units.
     unit_length: each vector is divided by its L2 norm instead; then mean is 0 and std 1. test_instances: bags of one,
     for the instance metrics; test_truths: further instance truths by name, (test instances,) int8 each, −1 unknown.
+    mean_train_bags: of a fold, the mean number of training bags of the data set's folds, rounded up.
     """
 
     number: int
@@ -119,3 +120,10 @@ class Replicate:
     fold: int | None = None
     test_truths: Mapping[str, np.ndarray] = field(default_factory=dict)
     unit_length: bool = False
+    mean_train_bags: int | None = None
+
+    @property
+    def epoch_bags(self) -> int:
+        """The training bags of an epoch, by which a length in epochs becomes steps: the same number in all folds, so
+        that all replicates of a configuration train for equally many steps."""
+        return len(self.train) if self.mean_train_bags is None else self.mean_train_bags

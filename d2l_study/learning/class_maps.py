@@ -78,7 +78,7 @@ def fit_class_map(
 ) -> list[FittedStudent]:
     """Train a class map network (`cam` or `peak`) on the images and labels of each replicate's training bags.
 
-    Of the configuration count steps, batch_bags (images per step), optimizer, eval_every, patience, select (the
+    Of the configuration count the length, batch_bags (images per step), optimizer, eval_every, patience, select (the
     validation loss is the images' log loss), and augment where it is `dihedral` or `histology`; motions of a few pixels
     do nothing to an image. The other keywords as in `fit_teacher`. `UserError` if a bag is not one image, or its
     instances have no places in it.
@@ -87,7 +87,7 @@ def fit_class_map(
         raise UserError(f"reference: {kind!r} is no class map; expected {' or '.join(KINDS)}")
     images = _Images(replicates)
     compute, config = compute or Compute(), config.without_teacher()
-    trainers = [ClassMapTrainer(kind, config, replicate, images, compute) for replicate in replicates]
+    trainers = [ClassMapTrainer(kind, config.in_steps(r.epoch_bags), r, images, compute) for r in replicates]
     return fit_in_lockstep(trainers, callbacks)
 
 

@@ -58,7 +58,9 @@ class TeacherConfig(TrainingOptions):
 
     # Batch, select, learning rate and ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags at
     # n = 50; at n = 100 validation AUC still rose until about 2000 steps (6 replicates).
-    steps: int = shared("steps", 2000)
+    steps: int = shared("steps", usual=2000)
+    epochs: int | None = shared("epochs")
+    min_steps: int = shared("min_steps")
     batch_bags: int = shared("batch_bags", 1)
     bag_order: str = option(
         "shuffled", "order of the bags in an epoch: shuffled; alternating: shuffled, with the two classes by turns, so "
@@ -72,7 +74,7 @@ class TeacherConfig(TrainingOptions):
     decay: str = shared("decay")
     warmup_steps: int = shared("warmup_steps")
     weight_average: float = shared("weight_average")
-    eval_every: int = shared("eval_every", 100)
+    eval_every: int = shared("eval_every", usual=100)
     patience: int = shared("patience")
     select: str = option(
         "auc", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
@@ -135,7 +137,7 @@ class TeacherConfig(TrainingOptions):
             idle["ramp_steps"] = "lambda_adv, lambda_noise and lambda_ent 0"
         if "attention" not in self.pooling:
             idle["attention_width"] = f"pooling {self.pooling}"
-        idle |= self.idle_network_keys()
+        idle |= self.idle_length_keys() | self.idle_network_keys()
         if self.extractor == "none":
             idle["initial_weights"] = "extractor none"
         return idle | self.idle_augmentation_keys()

@@ -30,7 +30,8 @@ def fit_sequentially(
     """Train every replicate and evaluate its selected snapshot; see `fit_teacher`."""
     model = teacher_model(config, replicates[0])
     trainers = [
-        TeacherTrainer(config, model, member_replicate(replicate, config.member), compute) for replicate in replicates
+        TeacherTrainer(config.in_steps(r.epoch_bags), model, member_replicate(r, config.member), compute)
+        for r in replicates
     ]
     return fit_in_lockstep(trainers, callbacks)
 

@@ -128,7 +128,7 @@ def fit_to_soft_labels(
     compute = compute or Compute()
     model = student_model(config, replicates[0])
     trainers = [
-        StudentTrainer(config, model, replicate, labels, compute, measured, stage, oracle)
+        StudentTrainer(config.in_steps(measured.epoch_bags), model, replicate, labels, compute, measured, stage, oracle)
         for replicate, labels, measured in zip(replicates, soft_labels, evaluated or replicates, strict=True)
     ]
     return fit_in_lockstep(trainers, callbacks)

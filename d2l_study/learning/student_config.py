@@ -65,7 +65,11 @@ class StudentConfig(TrainingOptions):
         "both classes where there are; 0: off",
     )  # fmt: skip
 
-    steps: int = shared("steps", 600, doc="optimizer steps of each generation")
+    steps: int = shared("steps", usual=600, doc="optimizer steps of each generation")
+    epochs: int | None = shared(
+        "epochs", doc="length of each generation in place of steps, as of the teacher; null: steps"
+    )
+    min_steps: int = shared("min_steps")
     batch_bags: int = shared("batch_bags", 4, doc="bags per optimizer step, with all of their instances")
     instances_per_bag: int | None = shared("instances_per_bag")
     learning_rate: float = shared("learning_rate")
@@ -77,7 +81,7 @@ class StudentConfig(TrainingOptions):
         "warmup_steps", doc="steps of each generation over which the learning rate rises linearly from 0"
     )
     weight_average: float = shared("weight_average")
-    eval_every: int = shared("eval_every", 50)
+    eval_every: int = shared("eval_every", usual=50)
     patience: int = shared("patience", doc="validations without improvement after which a generation stops; 0: never")
     select: str = option(
         "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: lowest distillation "
@@ -86,7 +90,7 @@ class StudentConfig(TrainingOptions):
 
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference."""
-        return self.idle_augmentation_keys() | self.idle_network_keys()
+        return self.idle_length_keys() | self.idle_augmentation_keys() | self.idle_network_keys()
 
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,

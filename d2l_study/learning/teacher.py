@@ -30,15 +30,17 @@ def fit_teacher(
 ) -> list[FittedTeacher]:
     """Train every replicate and evaluate its selected snapshot.
 
-    A replicate whose loss is no longer finite stops with status `failed`; the others go on. The keywords `report`,
-    `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`.
+    A replicate whose loss is no longer finite stops with status `failed`; the others go on. A length in epochs is that
+    of each replicate (`Replicate.epoch_bags`); if the replicates then differ in steps, they take turns. The keywords
+    `report`, `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`.
     """
     compute = packed_or_by_turns(config, replicates, compute or Compute())
-    if not compute.packs:
+    first, *others = dict.fromkeys(config.in_steps(replicate.epoch_bags) for replicate in replicates)
+    if not compute.packs or others:
         return fit_sequentially(config, replicates, compute, callbacks)
     from d2l_study.learning.packed.training import fit_pack  # most trainings need none of it
 
     return fit_pack(
-        [(config, replicate) for replicate in replicates], [replicate.number for replicate in replicates],
+        [(first, replicate) for replicate in replicates], [replicate.number for replicate in replicates],
         compute, callbacks,
     )  # fmt: skip

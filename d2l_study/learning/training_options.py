@@ -11,10 +11,10 @@ stored records and of `python -m d2l_study keys`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from d2l_study.errors import UserError, counted
-from d2l_study.options import Options, option
+from d2l_study.options import Options, field_of, option
 
 PATCH_NETWORKS = ("lenet", "lenet_wide", "lenet_histology", "resnet")
 VECTOR_NETWORKS = ("none", "mlp")
@@ -22,6 +22,9 @@ NETWORKS = (*PATCH_NETWORKS, *VECTOR_NETWORKS)
 
 LEAST_PATCH = {"lenet": 16, "lenet_wide": 16, "lenet_histology": 11, "resnet": 8}
 """Pixels a side of the smallest patch that a network takes."""
+
+VALIDATIONS = 10
+"""Of a training whose length is given in epochs, where `eval_every` is not given."""
 
 _RATE: dict[str, Any] = {"least": 0.0, "below": 1.0}
 """Of a chance, or of a decay per step."""
@@ -32,7 +35,16 @@ _SHARED: dict[str, dict[str, Any]] = {
     "hidden_layers": {"default": 1, "least": 1, "most": 20, "neutral": 1},
     "feature_width": {"default": 500, "least": 1, "most": 8192},
     # the optimizer
-    "steps": {"doc": "optimizer steps", "least": 1, "most": 10_000_000},
+    "steps": {"default": None, "doc": "optimizer steps", "least": 1, "most": 10_000_000},
+    "epochs": {
+        "default": None, "doc": "length in place of steps: epochs × ⌈training bags / batch_bags⌉ optimizer steps, at "
+        "least min_steps; of folds of unequal size the mean number of training bags, rounded up; null: steps",
+        "least": 1, "most": 1_000_000, "neutral": None,
+    },
+    "min_steps": {
+        "default": 1, "doc": "the fewest optimizer steps that epochs make", "least": 1, "most": 10_000_000,
+        "neutral": 1,
+    },
     "batch_bags": {"doc": "bags per optimizer step", "least": 1, "most": 4096},
     "instances_per_bag": {
         "default": None, "doc": "instances of a bag that a training step sees, drawn anew for each step without "
@@ -54,7 +66,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "selected and kept; 0: the weights themselves", **_RATE, "neutral": 0.0,
     },
     # validation and selection
-    "eval_every": {"doc": "optimizer steps between validations", "least": 1},
+    "eval_every": {
+        "default": None, "doc": "optimizer steps between validations; with epochs, where it is not given, a tenth of "
+        "the steps, rounded up", "least": 1,
+    },
     "patience": {
         "default": 0, "doc": "validations without improvement after which training stops; 0: never", "least": 0,
     },
@@ -88,7 +103,12 @@ def shared(key: str, default: Any = dataclasses.MISSING, **changes: Any) -> Any:
 
 
 class TrainingOptions(Options):
-    """What teacher and student configurations have in common."""
+    """What teacher and student configurations have in common.
+
+    The length of training is given as `steps`, or as `epochs` (with `min_steps`). How many steps epochs are depends on
+    the training bags: `in_steps` says it, and until then `steps` is None, and `eval_every` unless it is given. Whatever
+    trains, counts or is stored has its length in steps.
+    """
 
     network_key: ClassVar[str]
     """The key that names the network."""
@@ -97,6 +117,8 @@ class TrainingOptions(Options):
     hidden_layers: int
     feature_width: int
     steps: int
+    epochs: int | None
+    min_steps: int
     batch_bags: int
     instances_per_bag: int | None
     learning_rate: float
@@ -118,13 +140,31 @@ class TrainingOptions(Options):
     stain_jitter: float
 
     def __post_init__(self) -> None:
+        if self.epochs is None:
+            for key in ("steps", "eval_every"):
+                if getattr(self, key) is None:
+                    object.__setattr__(self, key, field_of(type(self), key)[1]["usual"])
         super().__post_init__()
+        if self.epochs is not None and self.steps is not None:
+            raise UserError(
+                f"steps: {self.steps} and epochs: {self.epochs} both say how long training is; expected one of them"
+            )
         if self.stochastic_depth > 0 and self.network_name != "resnet":
             key = self.network_key
             raise UserError(
                 f"stochastic_depth: {self.stochastic_depth:g} needs residual blocks, {key} resnet; found {key} "
                 f"{self.network_name}"
             )
+
+    def in_steps(self, bags: int) -> Self:
+        """The same configuration with its length in steps, of which training has as many in every replicate. bags:
+        training bags of an epoch (`Replicate.epoch_bags`)."""
+        if self.epochs is None:
+            return self
+        steps = max(self.min_steps, self.epochs * -(-bags // self.batch_bags))
+        every = -(-steps // VALIDATIONS) if self.eval_every is None else self.eval_every
+        changed: dict[str, Any] = {"steps": steps, "eval_every": every, "epochs": None, "min_steps": 1}
+        return dataclasses.replace(self, **changed)
 
     @property
     def network_name(self) -> str:
@@ -143,6 +183,13 @@ class TrainingOptions(Options):
         needed = {"shift_pixels": ("shift", "affine"), "rotation_degrees": ("affine",), "stain_jitter": ("histology",)}
         return {key: f"augment {self.augment}" for key, values in needed.items() if self.augment not in values}
 
+    def idle_length_keys(self) -> dict[str, str]:
+        """The keys of the length that do nothing, each with what makes it so."""
+        if self.epochs is None:
+            return {"min_steps": "epochs null"}
+        found = f"epochs {self.epochs}"
+        return {"steps": found} | ({"eval_every": found} if self.eval_every is None else {})
+
     def inert_keys(self) -> dict[str, str]:
         """`patience` with what makes that it ends no training early, none if it may end one.
 
@@ -151,6 +198,8 @@ class TrainingOptions(Options):
         """
         if self.select == "last":
             return {"patience": "select last"}
+        if self.epochs is not None:
+            return {}  # how many validations there are is not known yet
         validations = -(-self.steps // self.eval_every)
         if self.patience == 0 or self.patience + 1 < validations:
             return {}
@@ -158,4 +207,5 @@ class TrainingOptions(Options):
         return {"patience": made}
 
     def acting_values(self) -> dict[str, Any]:
-        return {"eval_every": min(self.eval_every, self.steps)} | dict.fromkeys(self.inert_keys(), 0)
+        length = {} if self.epochs is not None else {"eval_every": min(self.eval_every, self.steps)}
+        return length | dict.fromkeys(self.inert_keys(), 0)

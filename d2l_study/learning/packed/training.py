@@ -60,6 +60,7 @@ def fit_teachers(
     several configurations. Packs are trained one after the other.
     """
     compute = compute or Compute(packed=True)
+    problems = [(config.in_steps(replicate.epoch_bags), replicate) for config, replicate in problems]
     packs: dict[tuple[Any, ...], list[int]] = {}
     for i, (config, replicate) in enumerate(problems):
         packs.setdefault((*structure(config), id(replicate.pool)), []).append(i)

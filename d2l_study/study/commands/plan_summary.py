@@ -10,6 +10,7 @@ from d2l_study.errors import counted, listed
 from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search
+from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 
 _MOST_VALUES = 10
@@ -57,6 +58,21 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     return predicted
 
 
+def _show_lengths(study: PreparedStudy) -> None:
+    """Print how many steps the lengths in epochs are."""
+    planned = study.plan.configurations or configurations(study.space, study.checksum)
+    for section, prefix in (("teacher", ""), ("student", "student_")):
+        in_epochs = [c.values for c in planned if c.values.get(f"{prefix}epochs") is not None]
+        if in_epochs:
+            epochs, least, steps = (
+                _values_text(sorted({values[f"{prefix}{key}"] for values in in_epochs})).strip("{}")
+                for key in ("epochs", "min_steps", "steps")
+            )
+            floor = f", at least {least} steps" if least != "1" else ""
+            each = " of each generation" if section == "student" else ""
+            print(f"  {section}: {epochs} epochs{floor}: {steps} steps{each}")
+
+
 def _values_text(values: Sequence[Any]) -> str:
     """The values of an axis in a line: all of them, or of many numbers, as a search draws them, the range."""
     if len(values) > _MOST_VALUES and all(isinstance(value, int | float) for value in values):
@@ -65,8 +81,9 @@ def _values_text(values: Sequence[Any]) -> str:
 
 
 def show_warnings(study: PreparedStudy) -> None:
-    """Print what the data are, and warn of what is allowed, but will hardly be what was meant."""
+    """Print how long epochs are and what the data are, and warn of what is allowed, but will hardly be meant."""
     space, options = study.space, study.options
+    _show_lengths(study)
     for text in study.data_summary:
         print(f"  {text}")
     asked, cpus = space.resources.cpus, machine_resources()[0]

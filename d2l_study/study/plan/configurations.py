@@ -8,17 +8,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.files import shown_path
 from d2l_study.study.space.keys import dataset_defaults, flat_names, scientific
+from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
+from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one text for all, data set -> text, or a function of the section `data`."""
@@ -31,7 +35,7 @@ STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle
 @dataclass(frozen=True)
 class _Unlabelled:
     """A configuration before it gets its label, which depends on the others. The fields are those of
-    `Configuration`."""
+    `Configuration`; lengths: the lengths in epochs that its steps are made of (`asked_lengths`)."""
 
     config_id: str
     stage: str
@@ -41,6 +45,7 @@ class _Unlabelled:
     teachers: tuple[str, ...] = ()
     teacher_method: str | None = None
     student_method: str | None = None
+    lengths: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def _varied_keys(space: Space, points: list[_Unlabelled]) -> VariedKeys:
     everywhere: dict[str, set[Any]] = {}
     within: dict[tuple[str, str], dict[str, set[Any]]] = {}  # (stage, method) -> flat name -> its values
     for point in points:
-        for name, value in _flat(point.sections, names).items():
+        for name, value in _flat(point, names).items():
             everywhere.setdefault(name, set()).add(value)
             within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
     varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
@@ -107,7 +112,7 @@ def _labelled(space: Space, varied_keys: VariedKeys, points: Iterable[_Unlabelle
     taught = {teacher for point in points for teacher in point.teachers}
     found = []
     for point in points:
-        flat = _flat(point.sections, varied_keys.flat_names)
+        flat = _flat(point, varied_keys.flat_names)
         label = _label(point.method, flat, varied_keys.within_arm.get((point.stage, point.method), ()))
         found.append(
             Configuration(
@@ -122,9 +127,16 @@ def _labelled(space: Space, varied_keys: VariedKeys, points: Iterable[_Unlabelle
 def _points(space: Space, method: str, sections: dict[str, Options], checksum: Checksum) -> Iterator[_Unlabelled]:
     data = _data_checksum(checksum, sections["data"])
 
-    def point(stage: str, method: str, sections: dict[str, Options], **more: Any) -> _Unlabelled:
+    def point(stage: str, method: str, asked: dict[str, Options], **more: Any) -> _Unlabelled:
+        sections = sections_in_steps(asked)  # a length in epochs is another way to write steps: it is in no id
+        if stage == space.stage and sections is not asked:  # other lengths were checked as the space was loaded
+            try:
+                check_schedule(space.schedule, sections)
+            except UserError as error:
+                raise UserError(f"{shown_path(space.path)}: {error}") from None
         identity = {name: section.identity() for name, section in sections.items()}
-        return _Unlabelled(config_id(stage, identity, data, space.base_seed), stage, method, sections, data, **more)
+        config = config_id(stage, identity, data, space.base_seed)
+        return _Unlabelled(config, stage, method, sections, data, **more, lengths=asked_lengths(asked))
 
     if not space.pairs:
         yield point("teacher", method, sections)
@@ -132,10 +144,10 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
     teacher, student = sections["teacher"], sections["student"]
     assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
     teacher_arm, student_arm = space.pairs[method]
-    members = [
-        point("teacher", teacher_arm, {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)})
-        for m in range(student.teachers)
+    ensemble: list[dict[str, Options]] = [
+        {"data": sections["data"], "teacher": dataclasses.replace(teacher, member=m)} for m in range(student.teachers)
     ]
+    members = [point("teacher", teacher_arm, member) for member in ensemble]
     yield from members
     origin: dict[str, Any] = {"teachers": tuple(member.config_id for member in members), "teacher_method": teacher_arm}
     yield point("student", method, sections, **origin, student_method=student_arm)
@@ -146,7 +158,7 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
             yield point(reference, reference, {"data": sections["data"], "student": common})
         elif "attention" in teacher.pooling:
             origin["teachers"] = origin["teachers"][:1]
-            yield point("attention", f"attention of {teacher_arm}", members[0].sections, **origin)
+            yield point("attention", f"attention of {teacher_arm}", ensemble[0], **origin)
 
 
 def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Mapping[str, Any]) -> StudentConfig:
@@ -180,10 +192,10 @@ def _data_checksum(checksum: Checksum, data: Options) -> str:
     return checksum(data)
 
 
-def _flat(sections: Mapping[str, Options], names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def _flat(point: _Unlabelled, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     return {
-        names.get((name, key), key): value
-        for name, section in sections.items()
+        names.get((name, key), key): point.lengths.get((name, key), value)
+        for name, section in point.sections.items()
         for key, value in scientific(section).items()
     }
 

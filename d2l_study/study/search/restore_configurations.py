@@ -39,8 +39,8 @@ def read_config(folder: StudyFolder, config_id: str) -> dict[str, Any]:
 
 
 def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[str]:
-    """Write `config.json` of these config_ids again, if they are in the study's plan and space; returns these. No data
-    are read, since the plan holds their checksums."""
+    """Write `config.json` of these config_ids again, if they are in the study's plan and space; returns these. The plan
+    holds the checksums of the data, which are read only where a length in epochs asks how many bags are given."""
     try:
         plan = folder.plan()
         known = configurations_of_study(folder, plan)

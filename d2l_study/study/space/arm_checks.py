@@ -17,6 +17,7 @@ from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import document_of, shown_path
 from d2l_study.study.space.keys import SECTIONS, Key, arm_sections
 from d2l_study.study.space.space import Space
+from d2l_study.study.space.training_length import LENGTH_KEYS, sections_in_steps
 from d2l_study.study.space.yaml_reader import short
 
 OFF = (0, None, "none")
@@ -27,12 +28,14 @@ OFF = (0, None, "none")
 class _Point:
     """A point of an arm.
 
-    written: (section, key) -> value as the space has it; sections: section -> its options; effect: the values that act
-    on what is trained (`Options.effect`), the same for two points that are one configuration."""
+    written: (section, key) -> value as the space has it; sections: section -> its options; in_steps: the same with
+    every length in steps; effect: the values that act on what is trained (`Options.effect`), the same for two points
+    that are one configuration."""
 
     arm: str
     written: Mapping[Key, Any]
     sections: Mapping[str, Options]
+    in_steps: Mapping[str, Options]
     effect: tuple[Any, ...]
 
 
@@ -118,12 +121,14 @@ def _drawn_points(space: Space) -> Iterator[list[_Point]]:
                     place: v.draw(".".join(place), space.base_seed, number) if isinstance(v, Distribution) else v
                     for place, v in values.items()
                 }
-                sections = space.resolve(drawn, built)
+                asked = space.resolve(drawn, built)
+                made = sections_in_steps(asked)
+                sections = {n: s if s is asked[n] else built.setdefault((n, s), s) for n, s in made.items()}
                 for section in sections.values():  # `built` keeps them, so that an id names one of them
                     if id(section) not in effects:
                         effects[id(section)] = tuple(sorted(section.effect().items()))
                 effect = tuple(effects[id(section)] for section in sections.values())
-                found.append(_Point(arm, drawn, sections, effect))
+                found.append(_Point(arm, drawn, asked, sections, effect))
             yield found
 
 
@@ -144,7 +149,7 @@ def _same(space: Space, first: _Point, second: _Point) -> str:
 def _reasons(first: _Point, second: _Point, place: Key) -> list[str]:
     reasons = [_why(point, place) for point in (first, second)]
     found = [reason for reason in reasons if reason]
-    acting = first.sections[place[0]].acting_values().get(place[1], _resolved(first, place))
+    acting = first.in_steps[place[0]].acting_values().get(place[1], _resolved(first, place))
     return found or [f"{place[1]} is {_text(acting)} in both"]
 
 
@@ -154,6 +159,9 @@ def _why(point: _Point, place: Key) -> str:
     idle = _idle_keys(point.sections[section])
     if key in idle:
         return f"{key} does nothing under {idle[key]}"
+    if key in LENGTH_KEYS and _resolved(point, (section, "epochs")) is not None:
+        steps = getattr(point.in_steps[section], "steps", None)
+        return f"epochs {_shown(point, (section, 'epochs'))} make {steps} steps"
     _, meta = field_of(type(point.sections[section]), key)
     return "" if meta["scientific"] else f"no result depends on {key}"
 

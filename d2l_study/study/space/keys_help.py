@@ -87,7 +87,7 @@ def _entries(cls: type[Options], only: str) -> Iterator[str]:
     for field in dataclasses.fields(cls):
         if only in ("", field.name):
             hint, meta = field_of(cls, field.name)
-            yield f"  {field.name}: {_yaml(field.default)}"
+            yield f"  {field.name}: {_yaml(field.default if meta['usual'] is None else meta['usual'])}"
             text = f"{meta['doc']} ({allowed_values(hint, meta)})"
             yield _wrapped(text)
 

@@ -72,10 +72,13 @@ def _check_adaptive(space: Space, found: Mapping[str, Mapping[str, Distribution]
 
 
 def check_schedule(schedule: str, sections: Mapping[str, Options]) -> None:
-    """`UserError` if the schedule could end no trial of this point early. sections: section -> its options."""
+    """`UserError` if the schedule could end no trial of this point early. sections: section -> its options; a length
+    in epochs is checked when it is known in steps."""
     section = "student" if "student" in sections else "teacher"
     own = sections[section].to_dict()
+    if schedule == "none" or own["epochs"] is not None:
+        return
     steps, every = own["steps"] * own.get("generations", 1), own["eval_every"]
-    if schedule != "none" and earliest_stop(schedule, steps, every) is None:
+    if earliest_stop(schedule, steps, every) is None:
         raise UserError(f"schedule: {schedule!r} is not allowed: of {steps} steps, validated every {every}, it could "
                         f"end none early; expected {section}.eval_every ≤ {max(1, steps // 3)}")  # fmt: skip
