@@ -1,12 +1,12 @@
-"""How often the 95 % intervals of tables hold the truth, by simulation: 5, 10 and 20 replicates.
+"""How often the 95 % intervals of tables hold the truth, by simulation: 5 to 50 replicates.
 
-mean        E AUC, replicates sigmoid(N(2.5, s)) for s = 0.4 and 1.0 (skewed): `mean_interval`, which is t on the
-            logit below 20 replicates and BCa from 20 on
+mean        E AUC, replicates sigmoid(N(2.5, s)) for s = 0.4 and 1.0 (skewed): `mean_interval`, t on the logit
+bca         the same from 20 replicates on by the BCa bootstrap (Efron, 1987), which tables once had there
 difference  of two methods that share their bags: sigmoid(2.5 + e + N(0, 0.3) + 0.3 [method]), e ~ N(0, s):
             `paired_difference`
 folds       10 folds, R repeats, correlated as Nadeau and Bengio assume (0.1 between any two): plain and corrected
 
-python benchmarks/interval_coverage.py [--draws 4000] [--bca-draws 1000]
+python benchmarks/interval_coverage.py [--draws 4000] [--bca-draws 1500]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import numpy as np
 from options import whole_number
 from scipy.special import expit
+from scipy.stats import bootstrap
 
 from analysis.statistics.intervals import mean_difference, mean_interval, paired_difference
 
@@ -24,6 +25,16 @@ def mean_coverage(count: int, spread: float, draws: int) -> float:
     truth = expit(np.random.default_rng(1).normal(2.5, spread, 2_000_000)).mean()
     samples = expit(np.random.default_rng(count).normal(2.5, spread, (draws, count)))
     return float(np.mean([i.lower <= truth <= i.upper for i in map(mean_interval, samples)]))
+
+
+def bca_coverage(count: int, spread: float, draws: int) -> float:
+    truth = expit(np.random.default_rng(1).normal(2.5, spread, 2_000_000)).mean()
+    samples = expit(np.random.default_rng(count).normal(2.5, spread, (draws, count)))
+    found = bootstrap(
+        (samples,), np.mean, axis=1, n_resamples=2999, method="BCa", rng=np.random.default_rng(0), batch=100
+    )
+    low, high = found.confidence_interval
+    return float(np.mean((low <= truth) & (truth <= high)))
 
 
 def difference_coverage(count: int, spread: float, draws: int) -> float:
@@ -51,13 +62,14 @@ def fold_coverage(count: int, ratio: float | None, draws: int, correlation: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=whole_number, default=4000)
-    parser.add_argument("--bca-draws", type=whole_number, default=1000)
+    parser.add_argument("--bca-draws", type=whole_number, default=1500)
     arguments = parser.parse_args()
     for spread in (0.4, 1.0):
-        for count in (5, 10, 20):
-            draws = arguments.bca_draws if count >= 20 else arguments.draws
-            mean, difference = mean_coverage(count, spread, draws), difference_coverage(count, spread, arguments.draws)
-            print(f"s = {spread}, {count:2} replicates: mean {mean:.3f}, difference {difference:.3f}", flush=True)
+        for count in (5, 10, 20, 50):
+            draws = arguments.draws
+            mean, difference = mean_coverage(count, spread, draws), difference_coverage(count, spread, draws)
+            bca = f", bca {bca_coverage(count, spread, arguments.bca_draws):.3f}" if count >= 20 else ""
+            print(f"s = {spread}, {count:2} replicates: mean {mean:.3f}{bca}, difference {difference:.3f}", flush=True)
     for repeats in (1, 5):
         plain, corrected = (fold_coverage(10 * repeats, ratio, arguments.draws) for ratio in (None, 1 / 9))
         print(f"10 folds × {repeats} repeats: plain {plain:.3f}, corrected {corrected:.3f}")

@@ -123,7 +123,6 @@ def interval_kinds(cells: Iterable[Cell]) -> str:
     texts = {
         "t": "t",
         "t on the logit": "t on the logit, transformed back",
-        "BCa bootstrap": "BCa bootstrap from 20 replicates",
         "corrected t": "t, corrected for folds",
         "corrected t on the logit": "t on the logit, corrected for folds, transformed back",
         "no spread": "none (zero width) where all replicates are equal",
