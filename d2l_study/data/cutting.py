@@ -57,19 +57,21 @@ _BLOCK = 16 * 2**20
 @dataclass(frozen=True)
 class ImageCut:
     """Patches to cut from one image: xy (k, 2) their centres as (column, row) in 0-based pixels; label (k,) int8 truth,
-    −1 unknown; truths: further ones by name. With xy NaN (k = 1) the whole image is the patch."""
+    −1 unknown; truths: further ones by name; channels: 3 for RGB, 1 for grey. With xy NaN (k = 1) the whole image is
+    the patch."""
 
     path: Path
     xy: np.ndarray
     label: np.ndarray
     truths: Mapping[str, np.ndarray] = field(default_factory=dict)
+    channels: int = 3
 
     def patches(self, patch: tuple[int, int], most: int) -> Iterator[np.ndarray]:
         """The patches of size `patch` (h, w) in order, (k, C, h, w) uint8 with k at most `most`. `UserError` as of
         `read_image` and `check_cut`."""
         if not len(self.xy):
             return
-        image = read_image(self.path)
+        image = read_image(self.path, self.channels)
         check_cut(self, image, patch)
         if np.isnan(self.xy).any():
             yield image.transpose(2, 0, 1)[None]
@@ -140,6 +142,13 @@ def cut_patches(image: np.ndarray, xy: np.ndarray, patch: tuple[int, int]) -> np
     rows = _reflected(top[:, None] + np.arange(h), height)
     columns = _reflected(left[:, None] + np.arange(w), width)
     return image[rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
+
+
+def channel_sums(patches: np.ndarray) -> np.ndarray:
+    """(k, 2, C) float32, over the pixels of each patch the mean of x/255 and of (x/255)². patches: (k, C, h, w)
+    uint8."""
+    scaled = patches.reshape(*patches.shape[:2], -1).astype(np.float32) / 255
+    return np.stack([scaled.mean(axis=2), np.square(scaled).mean(axis=2)], axis=1)
 
 
 def _first(place: np.ndarray, side: int) -> np.ndarray:
@@ -268,8 +277,7 @@ def _cut(
         for patches in cuts[i][0].patches(patch, step):
             part = slice(first, first + len(patches))
             instances[part] = patches
-            scaled = patches.reshape(len(patches), 3, -1).astype(np.float32) / 255
-            sums[part, 0], sums[part, 1] = scaled.mean(axis=2), np.square(scaled).mean(axis=2)
+            sums[part] = channel_sums(patches)
             first = part.stop
 
     def tell(images: int) -> str:

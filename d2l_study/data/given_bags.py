@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from d2l_study.data.collection import BagCollection, PatchCollection
 from d2l_study.data.folds import fold_replicate, mean_train_bags
 from d2l_study.data.pool import Pool, Replicate
@@ -93,11 +95,16 @@ class PatchBags(GivenBags):
             collection = self.collect()
         if self.white_above is None:
             return collection
-        brightness = collection.sums[:, 0].mean(axis=1)
-        kept = collection.keep(brightness[collection.bags.instance] <= self.white_above)
+        dark = ~brighter(collection.sums, self.white_above)
+        kept = collection.keep(dark[collection.bags.instance])
         if empty := [kept.names[b] for b in range(len(kept.bags)) if kept.bags.sizes[b] == 0]:
             raise UserError(f"data.white_above: {self.white_above:g} leaves no instance in {listed(empty)}")
         return kept
+
+
+def brighter(sums: np.ndarray, white_above: float) -> np.ndarray:
+    """(N,) bool: whether the mean intensity of a patch, in [0, 1], is above this. sums: as of a `PatchCollection`."""
+    return np.asarray(sums[:, 0].astype(np.float64).mean(axis=1) > white_above)
 
 
 @lru_cache(maxsize=8)

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from d2l_study.data.annotation_keys import (
     ANNOTATION_KEYS,
     AnnotationKeys,
@@ -27,9 +25,8 @@ from d2l_study.data.annotation_keys import (
 from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, cached_collection
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, reason_of
+from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, check_sizes, reason_of
 from d2l_study.data.manifest_columns import SLIDE_MANIFEST
-from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows, read_rows
 from d2l_study.data.manifest_sources import sources
 from d2l_study.environment import user_path
@@ -40,9 +37,6 @@ from d2l_study.slides.opening import is_slide
 from d2l_study.slides.tiles import LEAST_TISSUE
 
 CUTS = ("points", "grid", "whole")
-
-LARGEST_WHOLE = 256
-"""Pixels a side of an image that can be an instance as it is; a larger one is taken for one that should be cut."""
 
 _READERS = 8
 
@@ -160,46 +154,10 @@ class ManifestBags(PatchBags):
 
 
 def _sizes(rows: Rows, cut: str, patch: tuple[int, int]) -> list[tuple[int, int]]:
-    """(width, height) of every file, checked against what is to be cut from it: `UserError` names all images that
-    cannot be opened or are of another size, and all points outside."""
-    problems = Problems(rows.file)
+    """(width, height) of every file; `UserError` as of `check_sizes`."""
     with ThreadPoolExecutor(_READERS) as readers:
         found = list(readers.map(_size_or_reason, rows.files))
-    reasons = {f: size for f, size in enumerate(found) if isinstance(size, str)}
-    shown, number = rows.columns.shown, rows.number
-    problems.add_values(number, rows.path, reasons, lambda f: (shown["path"], reasons[f]))
-    sizes = [(0, 0) if isinstance(size, str) else size for size in found]
-    width, height = np.array(sizes, np.int64).T
-    h, w = patch
-
-    def told(f: int) -> str:
-        return f"{rows.files[f].name} has {width[f]}×{height[f]} pixels"
-
-    def wrong(mask: np.ndarray) -> list[int]:
-        return [f for f in np.flatnonzero(mask).tolist() if f not in reasons]
-
-    if cut == "whole":
-        problems.add_values(number, rows.path, wrong((height != h) | (width != w)), lambda f: (
-            shown["path"], f"{told(f)}, that of row {number[0]} {w}×{h}; whole images (data.cut: whole) must be of one "
-            "size"))  # fmt: skip
-        large = (np.maximum(width, height) > LARGEST_WHOLE) & (height == h) & (width == w)
-        problems.add_values(number, rows.path, wrong(large), lambda f: (
-            shown["path"], f"{told(f)}; an instance has at most {LARGEST_WHOLE} a side (data.cut: grid cuts patches "
-            "from larger images)"))  # fmt: skip
-    else:
-        small = (width < w) | (height < h)
-        problems.add_values(number, rows.path, wrong(small), lambda f: (
-            shown["path"], f"{told(f)}, smaller than a patch (data.patch_size: {w})"))  # fmt: skip
-        if cut == "points":
-            fits = np.ones(len(found), bool)
-            fits[[*reasons, *np.flatnonzero(small)]] = False
-            # A centre up to a pixel outside is let pass: annotators click on the rim.
-            for column, values, most in (("x", rows.x, width[rows.path]), ("y", rows.y, height[rows.path])):
-                outside = np.flatnonzero(fits[rows.path] & ~((values >= -1) & (values <= most)))
-                problems.add_rows(number, outside, lambda i, column=column, values=values: (  # type: ignore[misc]
-                    shown[column], f"{values[i]:g} is outside: {told(int(rows.path[i]))}, counted from 0"))  # fmt: skip
-    problems.stop_if_any()
-    return sizes
+    return check_sizes(rows, found, cut, patch, f"data.patch_size: {patch[1]}")
 
 
 def _size_or_reason(path: Path) -> tuple[int, int] | str:

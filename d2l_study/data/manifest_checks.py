@@ -15,6 +15,9 @@ from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.slides.image_files import read_image
 
 MOST_FOLDS = 1000
+
+LARGEST_WHOLE = 256
+"""Pixels a side of an image that can be an instance as it is; a larger one is taken for one that should be cut."""
 _PAIRS = 20
 
 
@@ -33,13 +36,7 @@ def check_bags(rows: Rows, cut: str) -> None:
     problems.add_rows(rows.number, wrong, lambda i: (
         shown["instance_label"], f"1 in bag {rows.bag.text(i)!r}, which has label 0: a bag is positive if any of its "
         "instances is"))  # fmt: skip
-    if cut == "points":
-        for column, values in (("x", rows.x), ("y", rows.y)):
-            problems.add_rows(
-                rows.number, np.flatnonzero(np.isnan(values)),
-                lambda i, column=column: (shown[column], "empty; data.cut: points needs a place"),  # type: ignore[misc]
-            )  # fmt: skip
-    _check_repeats(rows, cut, rows.path, problems)
+    check_instances(rows, cut, problems)
     _check_apart(rows, rows.path, problems)
     for name, related in rows.related.items():
         _check_within_groups(rows, name, related, problems)
@@ -50,6 +47,68 @@ def check_bags(rows: Rows, cut: str) -> None:
         problems.add(f"column {shown['label']}", f"all {len(first)} bags have label {labels[0]}; both classes are "
                      "needed")  # fmt: skip
     problems.stop_if_any()
+
+
+def check_instances(
+    rows: Rows, cut: str, problems: Problems, why_whole: str = "data.cut: points reads the columns x and y"
+) -> None:
+    """Notes points without a place, and instances that are in a bag twice. why_whole: why x and y are not read where
+    they are there, in words."""
+    if cut == "points":
+        for column, values in (("x", rows.x), ("y", rows.y)):
+            problems.add_rows(
+                rows.number, np.flatnonzero(np.isnan(values)),
+                lambda i, column=column: (  # type: ignore[misc]
+                    rows.columns.shown[column], "empty; data.cut: points needs a place"
+                ),
+            )  # fmt: skip
+    _check_repeats(rows, cut, rows.path, problems, why_whole)
+
+
+def check_sizes(
+    rows: Rows, sizes: Sequence[tuple[int, int] | str], cut: str, patch: tuple[int, int], patch_is: str
+) -> list[tuple[int, int]]:
+    """(width, height) of every file, checked against what is to be cut from it: `UserError` names all images that
+    cannot be opened or are of another size, and all points outside.
+
+    sizes: of each file, or why it cannot be read; patch: (h, w); patch_is: where its size is from, in words.
+    """
+    problems = Problems(rows.file)
+    reasons = {f: size for f, size in enumerate(sizes) if isinstance(size, str)}
+    shown, number = rows.columns.shown, rows.number
+    problems.add_values(number, rows.path, reasons, lambda f: (shown["path"], reasons[f]))
+    found = [(0, 0) if isinstance(size, str) else size for size in sizes]
+    width, height = np.array(found, np.int64).T
+    h, w = patch
+
+    def told(f: int) -> str:
+        return f"{rows.files[f].name} has {width[f]}×{height[f]} pixels"
+
+    def wrong(mask: np.ndarray) -> list[int]:
+        return [f for f in np.flatnonzero(mask).tolist() if f not in reasons]
+
+    if cut == "whole":
+        problems.add_values(number, rows.path, wrong((height != h) | (width != w)), lambda f: (
+            shown["path"], f"{told(f)}, that of row {number[0]} {w}×{h}; whole images (data.cut: whole) must be of one "
+            "size"))  # fmt: skip
+        large = (np.maximum(width, height) > LARGEST_WHOLE) & (height == h) & (width == w)
+        problems.add_values(number, rows.path, wrong(large), lambda f: (
+            shown["path"], f"{told(f)}; an instance has at most {LARGEST_WHOLE} a side (data.cut: grid cuts patches "
+            "from larger images)"))  # fmt: skip
+    else:
+        small = (width < w) | (height < h)
+        problems.add_values(number, rows.path, wrong(small), lambda f: (
+            shown["path"], f"{told(f)}, smaller than a patch ({patch_is})"))  # fmt: skip
+        if cut == "points":
+            fits = np.ones(len(found), bool)
+            fits[[*reasons, *np.flatnonzero(small)]] = False
+            # A centre up to a pixel outside is let pass: annotators click on the rim.
+            for column, values, most in (("x", rows.x, width[rows.path]), ("y", rows.y, height[rows.path])):
+                outside = np.flatnonzero(fits[rows.path] & ~((values >= -1) & (values <= most)))
+                problems.add_rows(number, outside, lambda i, column=column, values=values: (  # type: ignore[misc]
+                    shown[column], f"{values[i]:g} is outside: {told(int(rows.path[i]))}, counted from 0"))  # fmt: skip
+    problems.stop_if_any()
+    return found
 
 
 def check_each_once(rows: Rows) -> None:
@@ -91,8 +150,11 @@ def _earlier(*keys: np.ndarray) -> np.ndarray:
     return found
 
 
-def _check_repeats(rows: Rows, cut: str, image: np.ndarray, problems: Problems) -> None:
-    """No instance is in a bag twice. image: (n,) which image each row has."""
+def _check_repeats(
+    rows: Rows, cut: str, image: np.ndarray, problems: Problems,
+    why_whole: str = "data.cut: points reads the columns x and y",
+) -> None:  # fmt: skip
+    """No instance is in a bag twice. image: (n,) which image each row has; why_whole: as of `check_instances`."""
     points = cut == "points"
     first = _earlier(rows.bag.codes, image, *((rows.x, rows.y) if points else ()))
     again = np.flatnonzero(first != np.arange(len(rows)))
@@ -106,7 +168,7 @@ def _check_repeats(rows: Rows, cut: str, image: np.ndarray, problems: Problems) 
                      f"{len(again):,} rows name an image again (row {rows.number[again[0]]} that of row "
                      f"{rows.number[first[again[0]]]})")  # fmt: skip
         return
-    hint = "; data.cut: points reads the columns x and y" if not points and "x" in rows.columns else ""
+    hint = f"; {why_whole}" if not points and "x" in rows.columns else ""
 
     def tell(i: int) -> tuple[str, str]:
         what = "the same point of the same image" if points else f"the same {rows.noun}"

@@ -61,6 +61,14 @@ SLIDE_MANIFEST = ColumnNames(
 )  # fmt: skip
 """Of a manifest of slides that are cut at a resolution: without a column `bag` each slide is one."""
 
+UNLABELLED_MANIFEST = ColumnNames(
+    ("path",), ("bag", "x", "y", "mpp"), ("path", "bag", "mpp"),
+    {"path": (*OTHER_NAMES["path"], "slidepath", "slidefile", "filename"), "bag": OTHER_NAMES["bag"], "mpp": MPP_NAMES,
+     "x": OTHER_NAMES["x"], "y": OTHER_NAMES["y"], "group": ()},
+)  # fmt: skip
+"""Of a manifest that is scored, not trained on: labels and groups are left alone, and without a column `bag` each image
+is one."""
+
 _ENDINGS = re.compile(r"(ids?|names?|numbers?|no|nr|num|index|barcode|code)$")
 
 MOST_COLUMNS = 100_000
@@ -129,7 +137,8 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
         notes.append(f"checked not to cross groups: {listed(related)}")
     if left:
         notes.append(f"columns left alone: {listed(left)}")
-    own = shown.get("group") == "group"  # who names groups has thought of patients
+    wanted = "group" in (*table.needed, *table.optional)
+    own = shown.get("group") == "group" or not wanted  # who names groups has thought of patients
     ignored = (
         {} if own else {header[i].strip(): i for i in unused if header[i].strip() and header[i].strip() not in related}
     )

@@ -36,9 +36,10 @@ NOTHING = ("", "nan", "none", "null")
 class Rows:
     """n rows of a manifest as columns. number: (n,) of a CSV the line in the file, where the header is 1; of a Parquet
     file the row, counted from 1. bag, group, split: coded texts, empty where not said; path: (n,) indices into `files`;
-    label: (n,) int8; x, y: (n,) float64, NaN where not said; instance_label: (n,) int8, −1 unknown; related: further
-    columns of what belongs together; noun: what a file is called in messages; mpp: (n,) float64 µm per pixel of slides,
-    NaN where not said; annotation: (n) the files that annotate them, `ALL_NEGATIVE`, or empty where nothing is known.
+    label: (n,) int8, −1 where labels are not read; x, y: (n,) float64, NaN where not said; instance_label: (n,) int8,
+    −1 unknown; related: further columns of what belongs together; noun: what a file is called in messages; mpp: (n,)
+    float64 µm per pixel of slides, NaN where not said; annotation: (n) the files that annotate them, `ALL_NEGATIVE`, or
+    empty where nothing is known.
     """
 
     file: Path
@@ -75,23 +76,26 @@ class Rows:
         return np.unique(self.bag.codes, return_index=True)[1]
 
 
-def read_rows(file: Path, base: Path, names: ColumnNames = MANIFEST) -> Rows:
+def read_rows(file: Path, base: Path, names: ColumnNames = MANIFEST, key: str = "data.path") -> Rows:
     """All rows; paths are those of files, relative ones begin at `base`. names: the columns that are read; where `mpp`
-    is one of them the files are slides, which may be folders of DICOM files.
+    is one of them the files are slides, which may be folders of DICOM files; where `label` is none of them, labels are
+    −1; key: what names the file.
 
     `UserError` says all that is wrong with single rows, files that do not exist included.
     """
     problems = Problems(file)
-    table = read_table(file, problems, names)
+    table = read_table(file, problems, names, key)
     shown, number, texts = table.columns.shown, table.number, table.texts
     count = len(number)
     nothing = CategoricalColumn(np.zeros(count, np.int64), [""])
     if "bag" not in texts:
         texts["bag"], shown["bag"] = _named_by_files(texts["path"]), shown["path"]
-    for name in ("bag", "label", "path"):
+    for name in (name for name in ("bag", "label", "path") if name in texts):
         blank = [code for code, value in enumerate(texts[name].values) if not value]
         problems.add_values(number, texts[name].codes, blank, lambda _, name=name: (shown[name], "empty"))  # type: ignore[misc]
-    label = _classes(texts["label"], number, shown["label"], ("0", "1"), problems)
+    label = np.full(count, UNKNOWN, np.int8)
+    if "label" in texts:
+        label = _classes(texts["label"], number, shown["label"], ("0", "1"), problems)
     instance_label = np.full(count, UNKNOWN, np.int8)
     if "instance_label" in texts:
         instance_label = _classes(

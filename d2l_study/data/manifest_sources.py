@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,22 +30,28 @@ def sources(
         key = f"data.stride: {stride} makes" if cut == "grid" else f"{rows.file}:"
         raise UserError(f"{key} {count:,} patches in all; at most {MOST_INSTANCES:,} are held"
                         + (" (a larger stride makes fewer)" if cut == "grid" else ""))  # fmt: skip
-    image = np.arange(len(rows)) if cut == "whole" else rows.bag.codes * len(rows.files) + rows.path
-    _, first, inverse = np.unique(image, return_index=True, return_inverse=True)
-    order = np.lexsort((np.arange(len(rows)), first[inverse], rows.bag.codes))
-    bag, image = rows.bag.codes[order], image[order]
-    begins = np.flatnonzero(np.concatenate([[True], (bag[1:] != bag[:-1]) | (image[1:] != image[:-1])]))
     cuts: dict[int, list[ImageCut]] = {}
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True):
-        mine = order[begin:end]
+    for mine in rows_of_images(rows, cut):
         if cut == "grid":
             xy = strided_centres(*sizes[int(rows.path[mine[0]])], patch=patch, stride=stride)
             label = np.full(len(xy), -1, np.int8)
         else:
             xy = np.stack([rows.x[mine], rows.y[mine]], axis=1) if cut == "points" else np.full((1, 2), np.nan)
             label = rows.instance_label[mine]
-        cuts.setdefault(int(bag[begin]), []).append(ImageCut(rows.files[rows.path[mine[0]]], xy, label))
+        cuts.setdefault(int(rows.bag.codes[mine[0]]), []).append(ImageCut(rows.files[rows.path[mine[0]]], xy, label))
     return bag_sources(rows, cuts)
+
+
+def rows_of_images(rows: Rows, cut: str) -> Iterator[np.ndarray]:
+    """The rows of each image of each bag, (k,) int64: bags in the order in which the manifest first names them, of a
+    bag its images likewise, and of an image its rows. Under the cut `whole` each row is an image."""
+    image = np.arange(len(rows)) if cut == "whole" else rows.bag.codes * len(rows.files) + rows.path
+    _, first, inverse = np.unique(image, return_index=True, return_inverse=True)
+    order = np.lexsort((np.arange(len(rows)), first[inverse], rows.bag.codes))
+    bag, image = rows.bag.codes[order], image[order]
+    begins = np.flatnonzero(np.concatenate([[True], (bag[1:] != bag[:-1]) | (image[1:] != image[:-1])]))
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True):
+        yield order[begin:end]
 
 
 def bag_sources(rows: Rows, cuts: Mapping[int, Sequence[ImageCut]]) -> list[BagSource]:

@@ -24,7 +24,7 @@ import numpy as np
 from d2l_study.atomic_files import PART, write_whole
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
-from d2l_study.inference.inputs import Shape, _files
+from d2l_study.inference.inputs import Shape, input_files
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
@@ -106,7 +106,7 @@ def split_inputs(names: Sequence[str | Path], shape: Shape) -> tuple[list[Path],
     others: list[str | Path] = []
     for name in names:
         try:
-            files = _files(str(name))
+            files = input_files(str(name))
         except UserError:
             files = []
         whole = [path for path, member in files if member is None and _is_larger(path, shape)]

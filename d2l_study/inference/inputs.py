@@ -80,7 +80,7 @@ def open_inputs(names: Sequence[str | Path], shape: Shape) -> list[Input]:
     problems: list[str] = []
     for name in names:
         try:
-            files = _files(str(name))
+            files = input_files(str(name))
         except UserError as error:
             problems.append(str(error))
             continue
@@ -128,7 +128,7 @@ def _joined(pieces: list[tuple[str, int, np.ndarray]]) -> Part:
 
 
 # ---- finding
-def _files(name: str) -> list[tuple[Path, str | None]]:
+def input_files(name: str) -> list[tuple[Path, str | None]]:
     """The files that a name stands for, each with the array meant in it, if the name says so."""
     with _readable(name):
         return _found(name)

@@ -108,7 +108,7 @@ def score_tiles(
     ranges = [(start, min(start + size, len(tiles))) for start in range(first, len(tiles), size)]
     progress(first)
     begin = time.perf_counter()
-    for (start, stop), patches in _read_ahead(reader, tiles.xy, ranges):
+    for (start, stop), patches in read_ahead(reader, tiles.xy, ranges):
         there = time.perf_counter()
         kept.logits[start:stop] = terms(patches)
         kept.reached(stop * columns)
@@ -121,10 +121,10 @@ def score_tiles(
     return spent
 
 
-def _read_ahead(
+def read_ahead(
     reader: PatchReader, xy: np.ndarray, ranges: list[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """The tiles of each range in order, each read by a thread before it is asked for."""
+    """The tiles of each range in order, (n, size, size, 3) uint8, each read by a thread before it is asked for."""
     threads = max(1, min(READERS, os.cpu_count() or 1))
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[tuple[int, int], Future[np.ndarray]]] = deque()

@@ -12,6 +12,8 @@ from d2l_study.errors import UserError, counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_predictions import predict_features
 from d2l_study.inference.loaded_model import LoadedModel
+from d2l_study.inference.patch_bags import BagReading, UnreadBag, predict_patches
+from d2l_study.inference.patch_inputs import AskedCut, Cutting, check_used, cut_text, open_patch_bags
 from d2l_study.inference.prediction_file import (
     PredictedBag,
     PredictionFile,
@@ -19,6 +21,7 @@ from d2l_study.inference.prediction_file import (
     about_model,
     check_prediction_file,
 )
+from d2l_study.inference.slide_inputs import unused_resolution
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
@@ -59,14 +62,26 @@ def run_predict(options: PredictOptions) -> int:
     model = found.loaded
     print("\n".join(model_lines(found)), flush=True)
     noun = "vectors" if len(model.shape) == 1 else "patches"
+    failed, reading = 0, BagReading()
     with LabelProgress(stdout(), noun) as progress:
-        bags = _vector_bags(model, options, progress)
+        of_data = _vector_bags if noun == "vectors" else _patch_bags
+        bags = of_data(model, options, progress, reading)
         thresholds = Thresholds.of(model)
         with PredictionFile(out, about_model(model), thresholds) as file:
             for bag in bags:
-                file.add(bag)
+                if isinstance(bag, UnreadBag):
+                    failed += 1
+                    progress.say(f"{bag.name}: not scored: {bag.problem}")
+                else:
+                    file.add(bag)
+                while reading.notes:
+                    progress.say(reading.notes.pop(0))
     print("\n".join(_made_lines(out, file, thresholds, noun)))
-    return 0
+    if note := unused_resolution(reading.opened):
+        print(f"note:     {note}")
+    if failed:
+        print(f"          {counted(failed, 'bag')} could not be scored, as said above")
+    return 1 if failed else 0
 
 
 def model_lines(found: FoundModel) -> list[str]:
@@ -84,7 +99,23 @@ def model_lines(found: FoundModel) -> list[str]:
     ]
 
 
-def _vector_bags(model: LoadedModel, options: PredictOptions, progress: LabelProgress) -> Iterator[PredictedBag]:
+def _patch_bags(
+    model: LoadedModel, options: PredictOptions, progress: LabelProgress, reading: BagReading
+) -> Iterator[PredictedBag | UnreadBag]:
+    asked = AskedCut(options.stride, options.mpp, options.slide_mpp, options.tissue)
+    cutting = Cutting.of(model.stored, asked)
+    bags, notes = open_patch_bags(options.data, cutting)
+    check_used(bags, asked)
+    for note in notes:
+        progress.say(note)
+    if text := cut_text(bags, cutting):
+        print(f"cut:      {text}", flush=True)
+    return predict_patches(model, bags, cutting.white_above, progress, reading)
+
+
+def _vector_bags(
+    model: LoadedModel, options: PredictOptions, progress: LabelProgress, _: BagReading
+) -> Iterator[PredictedBag]:
     for name in options.of_images():
         raise UserError(f"{name}: this model scores feature vectors; no image is there to cut")
     inputs = open_feature_inputs(options.data, model.stored, progress.checked)
@@ -103,4 +134,4 @@ def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: s
         positive.append(f"{file.positive_instances:,} {noun} ({share:.1%})")
     if positive:
         lines.append(f"positive: {', '.join(positive)} predicted positive")
-    return [*lines, f"scores:   {out}"]
+    return [*lines, f"scores:   {out}" if file.bags else "scores:   nothing was written"]
