@@ -135,7 +135,7 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
         return _check_list(name, value, typing.get_args(hint)[0], meta)
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     optional = types.NoneType in kinds
-    (kind,) = [k for k in kinds if k is not types.NoneType]
+    (kind,) = [typing.get_origin(k) or k for k in kinds if k is not types.NoneType]
     if value is None and optional:
         return None
     if kind is bool:
@@ -211,9 +211,9 @@ def _within(value: float, meta: Mapping[str, Any]) -> bool:
 def allowed_values(hint: Any, meta: Mapping[str, Any]) -> str:
     """What a key of this type and metadata (`field_of`) may be, in words."""
     if typing.get_origin(hint) is tuple:
-        return f"a list, each {_allowed(typing.get_args(hint)[0], False, meta)}"
+        return f"a list, each {allowed_values(typing.get_args(hint)[0], meta)}"
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    (kind,) = [k for k in kinds if k is not types.NoneType]
+    (kind,) = [typing.get_origin(k) or k for k in kinds if k is not types.NoneType]
     return _allowed(kind, types.NoneType in kinds, meta)
 
 
@@ -221,7 +221,9 @@ def _allowed(kind: type, optional: bool, meta: Mapping[str, Any]) -> str:
     if meta.get("choices") is not None:
         text = "one of " + ", ".join(str(c) for c in meta["choices"])
     else:
-        text = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
+                                  Mapping: "a map of keys and values"}  # fmt: skip
+        text = names[kind]
         bounds: Iterable[tuple[str, str]] = (("least", "≥"), ("above", ">"), ("most", "≤"), ("below", "<"))
         limits = [f"{sign} {meta[key]:g}" for key, sign in bounds if meta.get(key) is not None]
         text += " " + " and ".join(limits) if limits else ""

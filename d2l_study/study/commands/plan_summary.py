@@ -9,7 +9,7 @@ from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
 from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
-from d2l_study.study.commands.search_plan_summary import estimate_search, show_search
+from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 
@@ -41,6 +41,8 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     else:
         arms = f"methods: {', '.join(dict.fromkeys(c.method for c in plan.configurations))}"
     print(f"  {arms}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    for line in start_point_lines(space):
+        print(f"  {line}")
     runs = sum(len(t.replicates) for t in todo)
     print(
         f"  {counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "

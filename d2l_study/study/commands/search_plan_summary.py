@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from d2l_study.errors import counted
-from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.plan.configurations import configurations, text_of
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.search import Search
 from d2l_study.study.search.trial import OPEN
 from d2l_study.study.space.schedules import RUNGS, WARM_UP
+from d2l_study.study.space.search_options import SearchOptions
 from d2l_study.study.space.space import Space
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
     runs = search.budget * plan.replicates
     print(
         f"  search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
-        f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), the first "
-        f"{min(options.startup, options.trials)} drawn at random"
+        f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), "
+        f"{_first_trials(options)}"
     )
+    for line in start_point_lines(study.space):
+        print(f"  {line}")
     for name in fixed:
         print(f"  {name} has no distribution: it is one trial")
     words = ", ".join(f"{name} ({goal})" for name, goal in zip(options.names, options.goals, strict=True))
@@ -71,6 +74,23 @@ def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
         for trial in search.trials:
             values = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
             print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {values}".rstrip())
+
+
+def _first_trials(options: SearchOptions) -> str:
+    """How the first trials of a search by a sampler are chosen."""
+    drawn = min(options.startup, options.trials)
+    if not options.enqueue:
+        return f"the first {drawn} drawn at random"
+    first = counted(len(options.enqueue), "start point")
+    more = drawn - len(options.enqueue)
+    return f"beginning with {first}" + (f" and {counted(more, 'random draw')}" if more > 0 else "")
+
+
+def start_point_lines(space: Space) -> list[str]:
+    """The start points of a space's search, as `plan` shows them; none without."""
+    points = space.search.enqueue if space.search is not None else ()
+    shown = [", ".join(f"{key}={text_of(value)}" for key, value in point.items()) for point in points]
+    return [f"start point, trial {number} of each arm: {text}" for number, text in enumerate(shown)]
 
 
 def _distribution_lines(search: Search) -> list[str]:

@@ -11,7 +11,6 @@ from d2l_study.learning.science_version import FIRST, version_of_keys
 from d2l_study.options import field_of
 from d2l_study.study.plan.configurations import Checksum, VariedKeys, trial_configurations
 from d2l_study.study.search.arm_search import ArmSearch
-from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain, scientific, section_class
 from d2l_study.study.space.space import Space
 
@@ -27,11 +26,7 @@ def definition_of(
     sums: dict[str, None] = {}
     version = FIRST
     for one in arm_searches:
-        first = {
-            place: v.draw(".".join(place), space.base_seed, 0) if isinstance(v, Distribution) else v
-            for place, v in one.values.items()
-        }
-        sections = space.resolve(first, built)
+        sections = space.resolve(space.drawn(one.values, 0), built)
         (*_, target) = trial_configurations(space, varied_keys, one.arm, sections, checksum)
         sums[target.data_checksum] = None
         version = max(version, target.science_version, version_of_keys(one.distributions))
@@ -46,7 +41,7 @@ def definition_of(
     return {
         "method": options.method, "metrics": list(options.names), "goals": list(options.goals),
         "startup": options.startup, "oracle": options.sees_labels, "base_seed": space.base_seed,
-        "data_checksum": ", ".join(sums), "science_version": version, "searches": searches,
+        "data_checksum": ", ".join(sums), "science_version": version, "searches": searches, **options.enqueued,
     }  # fmt: skip
 
 
@@ -54,7 +49,7 @@ def definition_differences(before: Mapping[str, Any], now: Mapping[str, Any], mo
     """The differences between two definitions, one key to a line: `key: before -> now`; at most `most` lines."""
     found = [
         f"{key}: {_text(before.get(key))} -> {_text(now.get(key))}"
-        for key in now
+        for key in dict.fromkeys([*now, *before])
         if key != "searches" and before.get(key) != now.get(key)
     ]
     sides = [{_full_name(s): s for s in part["searches"]} for part in (before, now)]

@@ -10,7 +10,6 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, trial_configurations, varied_keys_of
 from d2l_study.study.search.arm_search import arm_searches
 from d2l_study.study.search.trial import OPEN, once_complete, trial_outcome
-from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import plain
 from d2l_study.study.space.space import Space
 
@@ -39,10 +38,7 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
             searches.append(entry)
         number = searches.index(entry)
         for draw in range(arm_search.trials):
-            values = {
-                place: v.draw(".".join(place), space.base_seed, draw) if isinstance(v, Distribution) else v
-                for place, v in arm_search.values.items()
-            }
+            values = space.drawn(arm_search.values, draw)
             sections = space.resolve(values, built)
             (*_, target) = [
                 c
@@ -63,5 +59,6 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
     definition = {
         "method": options.method, "metrics": list(options.names), "goals": list(options.goals),
         "startup": 0, "oracle": options.sees_labels, "base_seed": space.base_seed, "searches": searches, "arms": arms,
+        **options.enqueued,
     }  # fmt: skip
     write_document(folder, definition, trials)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from d2l_study.study.search.optuna_terms import STATES, directions_of, optuna_distributions
 from d2l_study.study.space.distributions import Distribution
 
 LEAST_KNOWN = 2
@@ -41,21 +42,28 @@ class Sampler:
     """Proposes the points of one search.
 
     method: tpe, gp or cmaes; distributions: "section.key" -> distribution; goals: max or min, for each metric; startup:
-    how many points are drawn at random first; base_seed, name: of the study and the search, for the seeds.
+    how many points are drawn at random first; base_seed, name: of the study and the search, for the seeds; enqueue: the
+    start points, "section.key" -> value, with which the first of these points begin.
+
+    A sampler learns from start points as it learns from random draws. CMA-ES begins in the middle of the bounds
+    whatever was tried before it begins, as Optuna has it.
     """
 
     def __init__(
         self, method: str, distributions: Mapping[str, Distribution], goals: Sequence[str], startup: int,
-        base_seed: int, name: str,
+        base_seed: int, name: str, enqueue: Sequence[Mapping[str, Any]] = (),
     ) -> None:  # fmt: skip
-        self.method, self.distributions, self.goals, self.startup = method, dict(distributions), goals, startup
-        self.base_seed, self.name = base_seed, name
+        self.method, self.distributions, self.goals = method, dict(distributions), goals
+        self.base_seed, self.name, self.enqueue = base_seed, name, enqueue
+        self.startup = max(startup, len(enqueue))
         self._replay: _Replay | None = None
 
     def propose(self, number: int, trials: Sequence[ObservedTrial]) -> dict[str, Any]:
         """The point number 0, 1, … of the search, "section.key" -> value. trials: all before it, in their order."""
         if number < self.startup:  # the same draws in every arm, and as `method: random` has them
-            return {key: d.draw(key, self.base_seed, number) for key, d in self.distributions.items()}
+            named = self.enqueue[number] if number < len(self.enqueue) else {}
+            draws = {key: d.draw(key, self.base_seed, number) for key, d in self.distributions.items()}
+            return {key: named.get(key, value) for key, value in draws.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Optuna: experimental arguments, independent sampling
             if self.method == "cmaes":
@@ -65,7 +73,7 @@ class Sampler:
                 study = self.study(self.sampler(number))
                 for trial in trials:
                     study.add_trial(self.frozen(trial))
-                found = study.ask(self.optuna_distributions()).params
+                found = study.ask(optuna_distributions(self.distributions)).params
         return self.rounded(found)
 
     def rounded(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,33 +103,16 @@ class Sampler:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions: list[Any] = ["maximize" if goal == "max" else "minimize" for goal in self.goals]
-        return optuna.create_study(directions=directions, sampler=sampler)
-
-    def optuna_distributions(self) -> dict[str, Any]:
-        """The distributions as Optuna has them."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        found: dict[str, Any] = {}
-        for key, d in self.distributions.items():
-            if d.choices:
-                found[key] = CategoricalDistribution(d.choices)
-            elif d.whole:
-                found[key] = IntDistribution(int(d.low), int(d.high), log=d.log)
-            else:
-                found[key] = FloatDistribution(d.low, d.high, log=d.log)
-        return found
+        return optuna.create_study(directions=directions_of(self.goals), sampler=sampler)
 
     def frozen(self, trial: ObservedTrial, running: bool = False) -> Any:
         """The trial as Optuna's `FrozenTrial`; running: as it was before its result was told."""
         from optuna.trial import TrialState, create_trial
 
-        states = {"asked": TrialState.RUNNING, "complete": TrialState.COMPLETE, "failed": TrialState.FAIL,
-                  "pruned": TrialState.PRUNED}  # fmt: skip
-        state = TrialState.RUNNING if running else states[trial.state]
+        state = TrialState.RUNNING if running else TrialState[STATES[trial.state]]
         # A study may go on with narrower bounds only under another name, so every value lies within.
         return create_trial(
-            state=state, params=dict(trial.params), distributions=self.optuna_distributions(),
+            state=state, params=dict(trial.params), distributions=optuna_distributions(self.distributions),
             values=trial.values if state == TrialState.COMPLETE else None,
             intermediate_values=dict([trial.partial]) if trial.partial and state == TrialState.PRUNED else None,
         )  # fmt: skip
@@ -153,7 +144,7 @@ class _Replay:
 
     def _ask(self, number: int) -> dict[str, Any]:
         self._study.sampler = self.owner.sampler(number)
-        return self._study.ask(self.owner.optuna_distributions()).params
+        return self._study.ask(optuna_distributions(self.owner.distributions)).params
 
     def _tell(self, trial: ObservedTrial) -> None:
         from optuna.trial import TrialState

@@ -4,7 +4,8 @@ Each arm is searched by itself at each point of its axes, with the same number o
 equally. The study keeps its search in `search.json`:
 
     definition   method, metrics, goals, startup, base_seed, data_checksum, science_version, and `searches`: of each
-                 its arm, `at` (its point of the axes), `distributions` and `fixed` values
+                 its arm, `at` (its point of the axes), `distributions` and `fixed` values; `enqueue` if there are start
+                 points, with which the first trials of each search begin
     trials       a list in the order of asking:
       number     0 … over the whole study; `search`, `trial`: which search, and its own count within it
       arm, at    as in the definition
@@ -52,7 +53,7 @@ class Search:
         self._checksum = checksum
         self._samplers = [
             Sampler(self.options.method, p.distributions, self.options.goals, self.options.startup, space.base_seed,
-                    p.label)
+                    p.label, self.options.enqueue)
             for p in self.arm_searches
         ]  # fmt: skip
         self._built: dict[tuple[Any, ...], Any] = {}

@@ -55,6 +55,7 @@ def check_arms(space: Space) -> None:
             raise UserError(f"{shown}: {_same(space, first, drawn[0])}")
         if len(effects) == 1 and len(drawn) > 1:
             reasons = listed([f"{key} does nothing under {why}" for (_, (_, key)), why in idle.items() if why], 4)
+            reasons = reasons or "search.enqueue gives its keys the same values in each"
             (arm, _) = _named(space, drawn[0].arm, drawn[0].arm)
             raise UserError(f"{shown}: {arm}: its {len(drawn)} draws are one configuration: {reasons}")
     for (arm, place), why in idle.items():
@@ -117,10 +118,7 @@ def _drawn_points(space: Space) -> Iterator[list[_Point]]:
         for values in space.grid(arm):
             found = []
             for number in range(space.draws(arm)):
-                drawn = {
-                    place: v.draw(".".join(place), space.base_seed, number) if isinstance(v, Distribution) else v
-                    for place, v in values.items()
-                }
+                drawn = space.drawn(values, number)
                 asked = space.resolve(drawn, built)
                 made = sections_in_steps(asked)
                 sections = {n: s if s is asked[n] else built.setdefault((n, s), s) for n, s in made.items()}

@@ -50,6 +50,17 @@ class Distribution:
             return value
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value in the key's type can be drawn, but for rounding."""
+        return value in self.choices if self.choices else value is not None and self.low <= value <= self.high
+
+    @classmethod
+    def from_dict(cls, written: Mapping[str, Any]) -> Distribution:
+        """The distribution of a stored record (`to_dict`). Bounds of whole numbers are whole numbers there."""
+        if CHOICES in written:
+            return cls(choices=tuple(written[CHOICES]))
+        return cls(written["low"], written["high"], bool(written["log"]), isinstance(written["low"], int))
+
     def to_dict(self) -> dict[str, Any]:
         """The distribution as a space writes it."""
         if self.choices:

@@ -22,6 +22,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.space.display_labels import display_labels
+from d2l_study.study.space.enqueued_points import with_typed_start_points
 from d2l_study.study.space.files import document_of, find_space, read_text, shown_path
 from d2l_study.study.space.key_checks import (
     error_at,
@@ -101,6 +102,8 @@ def load_space(
         display_labels(leaves, groups), os.path.abspath(beside or path.parent),  # noqa: PTH100
     )  # fmt: skip
     check_search(space, ("search", "trials") in leaves, shown)
+    if ("search", "enqueue") in leaves:
+        space = with_typed_start_points(space, leaves["search", "enqueue"].where)
     if (count := space.count()) > MOST_CONFIGURATIONS:
         raise UserError(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"

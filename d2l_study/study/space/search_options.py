@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
@@ -41,6 +43,11 @@ class SearchOptions(Options):
         (), "several metrics at once, whose Pareto front is shown", choices=tuple(OBJECTIVES), scientific=False
     )
     oracle: bool = option(False, "the search may look at true instance labels; tables mark it", scientific=False)
+    enqueue: tuple[Mapping[str, Any], ...] = option(
+        (), "start points, as in [{teacher.epsilon: 2, lambda_adv: 1}]: the first trials of every arm, in this order; "
+        "keys that a point does not name are drawn, those that an arm does not search are left out there",
+        scientific=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +67,17 @@ class SearchOptions(Options):
                 key = "objectives" if self.objectives else "metric"
                 raise UserError(f"{key}: {name!r} looks at true instance labels; allowed under oracle: true only, "
                                 "and marked in every table")  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as plain values. `enqueue` is there only if there are start points, as in earlier versions."""
+        found = super().to_dict()
+        del found["enqueue"]
+        return found | self.enqueued
+
+    @property
+    def enqueued(self) -> dict[str, Any]:
+        """The entry `enqueue` of a record; empty without start points."""
+        return {"enqueue": [dict(point) for point in self.enqueue]} if self.enqueue else {}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -103,11 +103,19 @@ class Space:
         built: dict[tuple[Any, ...], Options] = {}
         for method in self.methods:
             for values, number in itertools.product(self.grid(method), range(self.draws(method))):
-                drawn = {
-                    place: v.draw(".".join(place), self.base_seed, number) if isinstance(v, Distribution) else v
-                    for place, v in values.items()
-                }
-                yield method, self.resolve(drawn, built)
+                yield method, self.resolve(self.drawn(values, number), built)
+
+    def drawn(self, values: Mapping[Key, Any], number: int) -> dict[Key, Any]:
+        """The point number 0, 1, … of an arm whose keys have these values or distributions, as (section, key) -> value:
+        draws, and of a start point (`search.enqueue`) the values that it names."""
+        enqueued = self.search.enqueue if self.search is not None else ()
+        named = enqueued[number] if number < len(enqueued) else {}
+        return {
+            place: v if not isinstance(v, Distribution)
+            else named[name] if (name := ".".join(place)) in named
+            else v.draw(name, self.base_seed, number)
+            for place, v in values.items()
+        }  # fmt: skip
 
     def resolve(self, values: Mapping[Key, Any], built: dict[tuple[Any, ...], Options]) -> dict[str, Options]:
         """The options of each section at a point, which is (section, key) -> value. built: sections made so far, which
