@@ -13,6 +13,7 @@ from d2l_study.cli import (
     cleaning_commands,
     information_commands,
     model_commands,
+    search_commands,
     slide_commands,
     study_commands,
     trial_commands,
@@ -82,6 +83,7 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     study_commands.add_study_commands(commands)
+    search_commands.add_search_commands(commands)
     cleaning_commands.add_cleaning_commands(commands)
     trial_commands.add_trial_commands(commands)
     information_commands.add_information_commands(commands)
