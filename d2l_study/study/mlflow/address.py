@@ -202,6 +202,7 @@ def client(uri: str) -> Any:
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),  # the tracker retries, and without holding anybody up
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
     ):
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
