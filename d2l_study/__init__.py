@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-SCIENCE_VERSION = 2
+SCIENCE_VERSION = 3
 """The latest of `learning.science_version.CHANGES`. A configuration's own version, part of its identity, is that of
 the last change that touched its results."""
 

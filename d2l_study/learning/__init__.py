@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from d2l_study.learning.training_result import FittedStudent, FittedTeacher
 
 _LAZY = {
-    "Compute": "prediction", "FittedTeacher": "fitted", "fit_teacher": "teacher",
+    "Compute": "prediction", "FittedTeacher": "training_result", "fit_teacher": "teacher",
     "TeacherTargets": "distillation", "teacher_targets": "distillation",
-    "FittedStudent": "fitted", "fit_student": "student",
+    "FittedStudent": "training_result", "fit_student": "student",
     "fit_reference": "references", "attention_reference": "references",
 }  # fmt: skip
 

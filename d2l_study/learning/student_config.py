@@ -84,8 +84,8 @@ class StudentConfig(TrainingOptions):
     eval_every: int = shared("eval_every", usual=50)
     patience: int = shared("patience", doc="validations without improvement after which a generation stops; 0: never")
     select: str = option(
-        "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: lowest distillation "
-        "loss), lowest distillation loss, or the last", choices=("auc", "loss", "last"),
+        "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: their lowest "
+        "log loss), lowest distillation loss, or the last", choices=("auc", "loss", "last"),
     )  # fmt: skip
 
     def idle_keys(self) -> dict[str, str]:

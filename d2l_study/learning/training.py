@@ -134,8 +134,9 @@ def train_interval(
     """Steps up to the next validation, then the validation: appends to the curve, keeps the best snapshot.
 
     loss_of: step -> the loss and its parts, (len(part_names),) detached; validate: parameters -> the validation's
-    values, None if a logit is not finite; selection_loss: which of them `select: loss` looks at, and `select: auc` at
-    ties. Returns whether the training is over; a loss or a logit that is not finite makes it `failed`, with its cause.
+    values, None if a logit is not finite; selection_loss: which of them `select: loss` looks at.
+
+    Returns whether the training is over; a loss or a logit that is not finite makes it `failed`, with its cause.
     """
     begin = time.perf_counter()
     tensors = list(training.params.values())
@@ -175,15 +176,21 @@ def close_interval(
         training.status, training.cause = "failed", cause
     else:
         values |= found
-        _keep_best(config.select, training, found["val_bag_auc"], found[selection_loss])
+        _keep_best(config.select, training, found, selection_loss)
         over = last >= config.steps or bool(config.patience and training.since_best >= config.patience)
     training.curve.append(values)
     return over
 
 
-def _keep_best(select: str, training: Training, area: float, loss: float) -> None:
-    area = -math.inf if math.isnan(area) else area
-    rank = {"loss": (loss, 0.0), "auc": (-area, loss), "last": (-float(training.position), 0.0)}[select]
+def _keep_best(select: str, training: Training, found: Mapping[str, float], selection_loss: str) -> None:
+    """Keep the snapshot if it is the best so far. Few validation bags make ties of the AUC common: of these the one of
+    the lower bag loss is kept, and of equals the earlier one."""
+    area = -math.inf if math.isnan(found["val_bag_auc"]) else found["val_bag_auc"]
+    rank = {
+        "loss": (found[selection_loss], 0.0),
+        "auc": (-area, found["val_bag_nll"]),
+        "last": (-float(training.position), 0.0),
+    }[select]
     if rank < training.best_rank:
         training.best_rank, training.best_step, training.since_best = rank, training.position, 0
         training.best_params = {name: value.detach().clone() for name, value in training.snapshot.items()}

@@ -237,7 +237,7 @@ def test_the_snapshot_that_is_kept_is_the_best_by_its_rule(problem, select):
     replicates, targets = problem
     (found,) = fit_student(student_of(steps=40, learning_rate=1e-2, select=select), replicates[:1], targets)
     rank = {
-        "auc": lambda v: (-v["val_bag_auc"], v["val_distill_loss"]),
+        "auc": lambda v: (-v["val_bag_auc"], v["val_bag_nll"]),
         "loss": lambda v: v["val_distill_loss"],
         "last": lambda v: -v["step"],
     }[select]
@@ -245,6 +245,24 @@ def test_the_snapshot_that_is_kept_is_the_best_by_its_rule(problem, select):
     assert found.best_step == best["step"]
     assert found.metrics["val_distill_loss"] == best["val_distill_loss"]
     assert found.metrics["val_bag_auc"] == pytest.approx(best["val_bag_auc"])
+
+
+def test_of_equal_auc_the_lower_bag_loss_is_kept_not_the_distillation_loss_nor_the_earlier(make_replicate, tiny):
+    replicates = [make_replicate(r, train=8 + r, val=4) for r in range(3)]  # 4 validation bags: 5 values of the AUC
+    model = teacher_model(tiny, replicates[0])
+    targets = {
+        r.number: [teacher_targets(model, t.params, r)]
+        for r, t in zip(replicates, fit_teacher(tiny, replicates), strict=True)
+    }
+    config = student_of(steps=40, eval_every=2, learning_rate=1e-2)
+    other_rules = {"val_distill_loss": 0, "step": 0}
+    for found in fit_student(config, replicates, targets):
+        best = max(v["val_bag_auc"] for v in found.curve)
+        tied = [v for v in found.curve if v["val_bag_auc"] == best]
+        assert found.best_step == min(tied, key=lambda v: v["val_bag_nll"])["step"]
+        for key in other_rules:
+            other_rules[key] += min(tied, key=lambda v, key=key: v[key])["step"] != found.best_step
+    assert all(other_rules.values())  # each would have kept another snapshot of some replicate
 
 
 def test_patience_ends_a_generation_and_the_next_begins(problem):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fitted_comparison import assert_same, differ
 
+from d2l_study import learning
 from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig, fit_teacher, sequential
 from d2l_study.learning.prediction import Compute
@@ -151,6 +152,10 @@ def test_a_failed_replicate_is_not_trained_further(make_replicate, tiny):
     config = dataclasses.replace(tiny, learning_rate=1e30, steps=400, eval_every=2)
     (result,) = fit_teacher(config, [make_replicate(0)])
     assert result.steps_run == 2
+
+
+def test_every_name_that_the_package_offers_is_there():
+    assert all(getattr(learning, name).__name__ == name for name in learning.__all__)
 
 
 # ---- learning

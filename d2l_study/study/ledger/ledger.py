@@ -37,14 +37,17 @@ DAMAGED_COMMIT = "the run counts as missing, and is trained again"
 Record = dict[str, Any]
 
 
-def config_id(stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int) -> str:
+def config_id(
+    stage: str, sections: Mapping[str, Mapping[str, Any]], checksum: str, base_seed: int, latest: int | None = None
+) -> str:
     """The identity of a configuration: a hash of its resolved scientific values.
 
     sections: section -> its `Options.identity()`; checksum: that of the data set's pool. Replicates, resources, device,
-    precision and retries are not part of the identity.
+    precision and retries are not part of the identity. latest: as of `science_version`; then the id is the one that an
+    earlier code gave.
     """
     content = {
-        "science_version": science_version(stage, sections), "stage": stage, "sections": sections,
+        "science_version": science_version(stage, sections, latest), "stage": stage, "sections": sections,
         "data_checksum": checksum, "base_seed": base_seed,
     }  # fmt: skip
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -7,7 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from d2l_study import SCIENCE_VERSION as LATEST
 from d2l_study.errors import DamagedError, UserError
+from d2l_study.learning.science_version import FIRST
+from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.ledger.study_documents import SPACE
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
@@ -46,11 +49,21 @@ def restore_configurations(folder: StudyFolder, wanted: Collection[str]) -> set[
         known = configurations_of_study(folder, plan)
     except (FileNotFoundError, UserError):  # no plan or space, a damaged one, or one that is not understood any more
         return set()
-    planned = {entry["config_id"] for entry in plan}
-    found = {c.config_id: c for c in known if c.config_id in wanted and c.config_id in planned}
+    planned = {entry["config_id"]: entry for entry in plan}
+    found = {
+        identity: c for c in known for identity in _ids_of_all_versions(c) if identity in wanted and identity in planned
+    }
     for identity, c in found.items():
-        folder.ledger.write_config(identity, config_content(c, folder.name))
+        teachers = (planned[identity].get("teacher_id") or "").split(",")  # may have ids of an earlier version, too
+        content = config_content(c, folder.name) | {"teachers": [teacher for teacher in teachers if teacher]}
+        folder.ledger.write_config(identity, content)
     return set(found)
+
+
+def _ids_of_all_versions(c: Configuration) -> set[str]:
+    """The ids that a configuration has now and had before its science version was raised."""
+    identity = {name: section.identity() for name, section in c.sections.items()}
+    return {config_id(c.stage, identity, c.data_checksum, c.base_seed, version) for version in range(FIRST, LATEST + 1)}
 
 
 def configurations_of_study(folder: StudyFolder, plan: list[dict[str, Any]]) -> list[Configuration]:
