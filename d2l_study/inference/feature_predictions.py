@@ -22,6 +22,8 @@ def predict_features(
     """The bags of everything that `open_feature_inputs` found, in its order. An instance's index counts the vectors of
     all files of its bag. `UserError` for a file that has changed since it was opened."""
     count, done = sum(entry.count for entry in inputs), 0
+    say = progress or (lambda name, done, count: None)
+    say("scoring", 0, count)
     for entry in inputs:
         logits, pooled = score_input(model.stored, entry, compute)
         xy = np.concatenate([places(file) for file in entry.files])
@@ -33,5 +35,4 @@ def predict_features(
         for b, mine in enumerate(np.split(order, ends[:-1])):
             yield PredictedBag(entry.bags[b], sources, file_of[mine], xy[mine], logits[mine], float(pooled[b]))
         done += entry.count
-        if progress is not None:
-            progress("scoring", done, count)
+        say("scoring", done, count)

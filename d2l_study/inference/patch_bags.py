@@ -167,36 +167,45 @@ def predict_patches(
     white_above: patches that are cut and brighter are left out, as in training (`data.white_above`); reading: gets what
     was found. `UserError` for a model whose scores are no numbers.
     """
-    say = progress or (lambda name, done, count: None)
     counts = [bag.count for bag in bags]
-    total = None if None in counts else sum(count for count in counts if count is not None)
-    before = 0
+    told = _Told(progress or (lambda name, done, count: None), None if None in counts else sum(filter(None, counts)))
     for bag in bags:
-        told = _Told(bag.name, say) if total is None else _Told("scoring", say, before, total)
         try:
             yield _scored(model, bag, white_above, told, reading or BagReading())
         except _ReadError as error:
             yield UnreadBag(bag.name, str(error))
-        before += bag.count or 0
+        told.bag_ends(bag.count or 0)
 
 
 class _ReadError(Exception):
     """A bag cannot be read; everything else that is wrong is not of the bag."""
 
 
-@dataclass
 class _Told:
-    """Says how many patches are scored: of this bag, or of all where their number is known."""
+    """Says how many patches are scored: of all, where their number (total) is known, else of the file in work."""
 
-    name: str
-    say: ProgressCallback
-    before: int = 0
-    total: int | None = None
-    of_bag: int = 0
+    def __init__(self, say: ProgressCallback, total: int | None) -> None:
+        self.say, self.total, self.name = say, total, "scoring"
+        self.begin, self.count = 0, total or 0
+        """Patches of all bags, or of this bag, before those that are counted; how many these are."""
+        self.earlier = 0
+        """Patches of the bags before this one."""
+        if total is not None:
+            say(self.name, 0, total)
+
+    def file_opens(self, source: str, scored: int, count: int) -> None:
+        """scored: patches of the bag before this file."""
+        if self.total is None:
+            self.name, self.begin, self.count = Path(source).name, scored, count
+            self.say(self.name, 0, count)
+
+    def bag_ends(self, count: int) -> None:
+        self.earlier += count
 
     def __call__(self, done: int) -> None:
-        count = self.of_bag if self.total is None else self.total
-        self.say(self.name, min(self.before + done, count), count)
+        """done: patches of the bag that are scored."""
+        done = done - self.begin if self.total is None else done + self.earlier
+        self.say(self.name, min(done, self.count), self.count)
 
 
 def _scored(
@@ -208,7 +217,7 @@ def _scored(
     def parts() -> Iterator[np.ndarray]:
         for number, file in enumerate(bag.files):
             with _read_errors(), contextmanager(file.open)() as found:
-                told.of_bag += found.count
+                told.file_opens(file.source, sum(map(len, places)), found.count)
                 reading.notes += [f"{bag.name}: no patches: {found.note}"] * bool(found.note)
                 if isinstance(file, SlidePatches):
                     reading.opened.append((file.slide, found.mpp))

@@ -130,6 +130,7 @@ def test_a_manifest_without_labels_gives_what_the_study_committed(
     assert (len(pool.bags.instance) < len(table)) is (run == POINTS)  # some are too bright
     assert sorted((place / "cache").iterdir()) == before
     said = capsys.readouterr().out
+    assert "already" not in said
     assert {
         POINTS: "cut:      27×27 pixels around points\n", GRID: "cut:      a grid of 27×27 pixels, every 20\n",
         TILED: "cut:      tiles of 27×27 at 0.5 µm per pixel, every 24, of which 90% are tissue\n",
@@ -184,6 +185,14 @@ def test_slides_have_the_scores_that_label_gives_them(
         assert found["logit"].iloc[0] == pytest.approx(table.loc[name, "logit"], abs=1e-5)
     more = _frame(place, TILED, tmp_path / "all.parquet", place / "slides", "--slide-mpp", "0.5", "--no-tissue")
     assert len(more) > len(frame)
+
+
+def test_an_exported_folder_gives_what_its_trial_gives(place: Path, tmp_path: Path) -> None:
+    assert main(["export", "--root", str(place / "runs"), "--run", TILED[:8], "--to", str(tmp_path / "model")]) == 0
+    words = [str(place / "slides/slide3.svs"), "--slide-mpp", "0.5", "--out", str(tmp_path / "a.parquet")]
+    assert main(["predict", "--run", str(tmp_path / "model"), *words]) == 0
+    other = _frame(place, TILED, tmp_path / "b.parquet", *words[:3])
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), other)
 
 
 def test_slides_that_cannot_be_read_are_named_and_passed_over(
