@@ -65,6 +65,15 @@ def check_instances(
     _check_repeats(rows, cut, rows.path, problems, why_whole)
 
 
+def check_resolutions(rows: Rows, problems: Problems) -> None:
+    """Notes slides that have several µm per pixel."""
+    first = np.unique(rows.path, return_index=True)[1][rows.path]
+    same = (rows.mpp == rows.mpp[first]) | (np.isnan(rows.mpp) & np.isnan(rows.mpp[first]))
+    problems.add_rows(rows.number, np.flatnonzero(~same), lambda i: (
+        rows.columns.shown["mpp"], f"{rows.files[rows.path[i]].name} has another one in row {rows.number[first[i]]}"
+    ))  # fmt: skip
+
+
 def check_sizes(
     rows: Rows, sizes: Sequence[tuple[int, int] | str], cut: str, patch: tuple[int, int], patch_is: str
 ) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from d2l_study.data.annotation_keys import AnnotationKeys
 from d2l_study.data.cutting import BagSource, TileCut
+from d2l_study.data.manifest_checks import check_resolutions
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import ALL_NEGATIVE, Rows
 from d2l_study.data.manifest_sources import MOST_INSTANCES, bag_sources
@@ -115,11 +116,7 @@ def _each(items: Sequence[int], at_a_time: int, call: Callable[[int], T]) -> Ite
 
 def _check_rows(rows: Rows, problems: Problems) -> None:
     """Notes rows that contradict each other."""
-    first = np.unique(rows.path, return_index=True)[1][rows.path]
-    same = (rows.mpp == rows.mpp[first]) | (np.isnan(rows.mpp) & np.isnan(rows.mpp[first]))
-    problems.add_rows(rows.number, np.flatnonzero(~same), lambda i: (
-        rows.columns.shown["mpp"], f"{rows.files[rows.path[i]].name} has another one in row {rows.number[first[i]]}"
-    ))  # fmt: skip
+    check_resolutions(rows, problems)
     alone = np.bincount(rows.bag.codes)[rows.bag.codes] == 1
     wrong = [i for i in np.flatnonzero(alone & (rows.label == 1)).tolist() if rows.annotation[i] == ALL_NEGATIVE]
     problems.add_rows(rows.number, np.array(wrong, np.int64), lambda i: (rows.columns.shown["annotation"], (

@@ -26,7 +26,7 @@ from typing import Self
 import numpy as np
 
 from d2l_study.data.features.tables import TABLES
-from d2l_study.data.manifest_checks import check_instances, check_sizes
+from d2l_study.data.manifest_checks import check_instances, check_resolutions, check_sizes
 from d2l_study.data.manifest_columns import UNLABELLED_MANIFEST
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows, read_rows
@@ -171,9 +171,7 @@ def _of_file(name: str, path: Path, cutting: Cutting) -> PatchBag:
 
 
 def _of_folder(path: Path, cutting: Cutting) -> list[PatchBag]:
-    if is_slide(path):  # of DICOM files
-        return [_slide_bag(SlideInput(path, None, cutting.slide_mpp), cutting)]
-    slides = slide_files(path)
+    slides = slide_files(path)  # itself, where it holds the DICOM files of one
     if any(is_slide(file) for file in slides):
         return [_slide_bag(SlideInput(file, None, cutting.slide_mpp), cutting) for file in slides]
     images = [file for file, _ in input_files(str(path))]
@@ -213,8 +211,8 @@ def _sizes(paths: Sequence[Path], cutting: Cutting) -> list[tuple[int, int] | st
         return list(readers.map(size, paths))
 
 
-def _slide_bag(entry: SlideInput, cutting: Cutting, name: str | None = None) -> PatchBag:
-    return PatchBag(entry.name if name is None else name, (_slide(entry, cutting),))
+def _slide_bag(entry: SlideInput, cutting: Cutting) -> PatchBag:
+    return PatchBag(entry.name, (_slide(entry, cutting),))
 
 
 def _slide(entry: SlideInput, cutting: Cutting) -> SlidePatches:
@@ -288,6 +286,7 @@ def _of_manifest(file: Path, cutting: Cutting) -> tuple[list[PatchBag], list[str
     problems = Problems(file)
     why = f"this model was trained on {'whole images' if cut == 'whole' else 'a grid'}, so that x and y are not read"
     check_instances(rows, cut, problems, why)
+    check_resolutions(rows, problems)
     if cut == "points":
         wrong = [f for f, slide in enumerate(slides) if slide]
         problems.add_values(rows.number, rows.path, wrong, lambda f: (

@@ -126,12 +126,14 @@ def _vector_bags(
 
 def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: str) -> list[str]:
     lines = [f"scored:   {counted(file.bags, 'bag')}, {file.instances:,} {noun}"]
+    if not file.bags:
+        return [*lines, "scores:   nothing was written"]
     positive = []
     if thresholds.bag is not None:
-        positive.append(f"{counted(file.positive_bags, 'bag')} ({file.positive_bags / max(1, file.bags):.1%})")
+        positive.append(f"{counted(file.positive_bags, 'bag')} ({file.positive_bags / file.bags:.1%})")
     if thresholds.instance is not None:
         share = file.positive_instances / max(1, file.instances)
         positive.append(f"{file.positive_instances:,} {noun} ({share:.1%})")
     if positive:
         lines.append(f"positive: {', '.join(positive)} predicted positive")
-    return [*lines, f"scores:   {out}" if file.bags else "scores:   nothing was written"]
+    return [*lines, f"scores:   {out}"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from make_trial_request import train_kept_model
 from PIL import Image
+from slides.make_slides import openslide_file
 
 from d2l_study.cli import main
 from d2l_study.data import ColonBags, ManifestBags, MnistBags, SyntheticColonBags
@@ -187,6 +188,16 @@ def test_slides_have_the_scores_that_label_gives_them(
     assert len(more) > len(frame)
 
 
+def test_slides_beside_a_dicom_slide_and_a_folder_that_is_one(place: Path, tmp_path: Path) -> None:
+    for name in ("boxes_0.dcm", "boxes_1.dcm"):
+        openslide_file(tmp_path, name)
+    frame = _frame(place, TILED, tmp_path / "s.parquet", tmp_path)
+    assert frame[["level", "bag"]].to_numpy().tolist() == [["bag", tmp_path.name]] and frame["logit"].isna().all()
+    openslide_file(tmp_path, "small.svs")
+    frame = _frame(place, TILED, tmp_path / "s.parquet", tmp_path)
+    assert sorted(frame["bag"]) == ["boxes_0", "small"] and len(frame) == 2
+
+
 def test_an_exported_folder_gives_what_its_trial_gives(place: Path, tmp_path: Path) -> None:
     assert main(["export", "--root", str(place / "runs"), "--run", TILED[:8], "--to", str(tmp_path / "model")]) == 0
     words = [str(place / "slides/slide3.svs"), "--slide-mpp", "0.5", "--out", str(tmp_path / "a.parquet")]
@@ -302,6 +313,7 @@ CASES = [
     (TILED, ["coarse.csv"], "a patch of 1 µm per pixel; the model's are of 0.5 µm"),
     (TILED, ["coarse.tif"], "a patch of 1 µm per pixel; the model's are of 0.5 µm"),
     (TILED, ["near.csv"], None),
+    (TILED, ["two.csv"], "row 3, column mpp: img.png has another one in row 2"),
     (DIGITS, ["img.png", "--mpp", "0.5"], "this model scores patches of 1 channel"),
     (DIGITS, ["img.npy"], "the model expects (N, 1, 28, 28)"),
 ]
@@ -327,7 +339,7 @@ def test_mistakes_are_answered_before_work(
         "points": "bag,path,x,y\na,img.png,20,20\na,img.png,40,40", "outside": "bag,path,x,y\na,img.png,900,4",
         "nowhere": "bag,path\na,none.png", "noplace": "bag,path,x,y\na,img.png,4,", "nopath": "bag,x,y\na,3,4",
         "again": "bag,path\na,img.png\na,img.png", "coarse": "bag,path,mpp\na,patch.png,1.0",
-        "near": "bag,path,mpp\na,patch.png,0.495",
+        "two": "bag,path,mpp\na,img.png,0.5\nb,img.png,0.25", "near": "bag,path,mpp\na,patch.png,0.495",
     }.items():  # fmt: skip
         Path(f"{name}.csv").write_text(text)
     code = _predict(place, run, Path("new/s.parquet"), *words)
