@@ -1,14 +1,16 @@
 """The student's loss, and what teachers hand to it (slides 15–16; Hinton, Vinyals, Dean 2015).
 
-    L_s = T² CE( q_j, σ(s_j/T) ) + α CE( 0, s_j ) on instances of negative bags + β BCE( Y, pooled scores )
+    L_s = λ T² CE( q_j, σ(s_j/T) ) + α CE( 0, s_j ) on instances of negative bags + β BCE( Y, pooled scores )
 
 The first two are means over all instances of a step (an instance of a positive bag adds 0 to the second), the third
-a mean over its bags. No instance label is read here.
+a mean over its bags. With λ = 0 no soft label q is read. No instance label is read here.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,29 +147,32 @@ def training_soft_labels(
 @dataclass(frozen=True)
 class StudentBatch:
     """One step's bags and draws: x (instances, C, H, W), already noised; bag_index (instances,); label (bags,) and
-    target q (instances,) float; masks; mix: weight and partner of each instance, (instances,) each."""
+    target q (instances,) float, None where none is read; masks; mix: weight and partner of each instance, (instances,)
+    each."""
 
     x: Tensor
     bag_index: Tensor
     label: Tensor
-    target: Tensor
+    target: Tensor | None
     masks: Masks | None = None
     mix: tuple[Tensor, Tensor] | None = None
 
 
 def draw_student_batch(
-    config: StudentConfig, replicate: Replicate, streams: Streams, target: np.ndarray, step: int, normalise: Normalise
-) -> StudentBatch:
+    config: StudentConfig, replicate: Replicate, streams: Streams, target: np.ndarray | None, step: int,
+    normalise: Normalise,
+) -> StudentBatch:  # fmt: skip
     """Bags with their targets and the noise of one step, each draw from its own stream.
 
-    target: (instances of the training bags,) soft labels. The teacher saw clean instances; the student sees noised
-    ones ("noisy student", Xie et al. 2020).
+    target: (instances of the training bags,) soft labels; None where none is read. The teacher saw clean instances; the
+    student sees noised ones ("noisy student", Xie et al. 2020).
     """
     train = replicate.train
     chosen = batch_bags(streams, len(train), config.batch_bags, step, "student_order")
     positions, bag_of = batch_instances(config.instances_per_bag, train, chosen, streams, step)
     device, count = normalise.mean.device, len(positions)
     width = hidden_width(config.network, config.feature_width, replicate.pool.shape)
+    mixes = config.mixup > 0 and target is not None
     x = normalise(augmented(config, replicate.pool.instances[train.instance[positions]], bag_of, streams, step))
     if config.augment in ("shift", "affine"):
         draws = streams.rng("augment", step).uniform(-1, 1, (count, 3)).astype(np.float32)
@@ -180,9 +185,9 @@ def draw_student_batch(
         x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x,
         torch.from_numpy(bag_of).to(device),
         torch.from_numpy(train.label[chosen].astype(np.float32)).to(device),
-        torch.from_numpy(target[positions]).to(device),
+        None if target is None else torch.from_numpy(target[positions]).to(device),
         draw_masks(streams, step, (count, width), config.dropout, config.stochastic_depth, device),
-        draw_mix(streams, step, train.label[chosen][bag_of], config.mixup, device) if config.mixup > 0 else None,
+        draw_mix(streams, step, train.label[chosen][bag_of], config.mixup, device) if mixes else None,
     )
 
 
@@ -199,20 +204,24 @@ def student_loss(
     with compute.autocast():
         maps = model.maps(params, batch.x, batch.masks)
         terms = model.terms_of_maps(params, maps, batch.masks)
-    mixed_logit, target = terms.logit, batch.target
-    if batch.mix is not None:
-        with compute.autocast():
-            mixed_logit = model.terms_of_maps(params, mix(maps, *batch.mix), batch.masks).logit
-        target = mix(target, *batch.mix)
-    distill = distillation_loss(target, mixed_logit, config.temperature)
     negative = known_negative_loss(terms.logit, batch.label[batch.bag_index])
     pooled = model.pool(params, terms, batch.bag_index, bags)
     bag = binary_cross_entropy_with_logits(pooled, batch.label)
-    loss = distill
+    distill = torch.zeros_like(bag)
+    weighted = []
+    if batch.target is not None and config.lambda_distill > 0:
+        mixed_logit, target = terms.logit, batch.target
+        if batch.mix is not None:
+            with compute.autocast():
+                mixed_logit = model.terms_of_maps(params, mix(maps, *batch.mix), batch.masks).logit
+            target = mix(target, *batch.mix)
+        distill = distillation_loss(target, mixed_logit, config.temperature)
+        weighted.append(config.lambda_distill * distill)
     if config.alpha > 0:
-        loss = loss + config.alpha * negative
+        weighted.append(config.alpha * negative)
     if config.beta > 0:
-        loss = loss + config.beta * bag
+        weighted.append(config.beta * bag)
+    loss = functools.reduce(operator.add, weighted)
     return loss, torch.stack([distill.detach(), negative.detach(), bag.detach()])
 
 

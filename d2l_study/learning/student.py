@@ -47,12 +47,16 @@ from d2l_study.learning.training import Training, parameters_and_optimizer, trai
 from d2l_study.learning.training_result import FittedStudent, Generation
 from d2l_study.models import MilModel, Params
 
+DISTILL_LOSS = "val_distill_loss"
+"""The distillation loss of the validation instances less their soft labels' own entropy (`distillation_divergence`)."""
+
 
 @dataclass
 class StudentTraining(Training):
     """The state of one replicate: the generation in training, what it learns from, and the finished ones.
 
-    target, val_target: (instances,) soft labels of the training and validation instances; finished_params and
+    target, val_target: (instances,) soft labels of the training and validation instances, empty where none is read
+    (`lambda_distill: 0`); finished_params and
     finished_steps: the selected snapshot of each earlier generation and its step; before: steps of those generations.
     """
 
@@ -71,10 +75,10 @@ class StudentTraining(Training):
 @dataclass(frozen=True)
 class SoftLabels:
     """What a replicate's first generation learns from: soft labels of the training and the validation instances,
-    (instances,) each in [0, 1], and the weights it starts from (None: new ones)."""
+    (instances,) each in [0, 1], None where none is read, and the weights it starts from (None: new ones)."""
 
-    train: np.ndarray
-    val: np.ndarray
+    train: np.ndarray | None
+    val: np.ndarray | None
     start: Params | None = None
 
 
@@ -105,7 +109,10 @@ def fit_student(
         members = teachers.get(replicate.number, ())
         check_teachers(config, replicate, members)
         start = members[0].params if config.start == "teacher" else None
-        soft_labels.append(SoftLabels(*training_soft_labels(config, replicate, members), start))
+        if config.lambda_distill > 0:
+            soft_labels.append(SoftLabels(*training_soft_labels(config, replicate, members), start))
+        else:
+            soft_labels.append(SoftLabels(None, None, start))
     return fit_to_soft_labels(config, replicates, soft_labels, compute=compute, **callbacks)
 
 
@@ -150,20 +157,22 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         stage: str,
         oracle: bool,
     ) -> None:
-        sizes = (len(labels.train), len(labels.val))
-        if sizes != (len(replicate.train.instance), len(replicate.val.instance)):
+        targets = [np.empty(0) if q is None else q for q in (labels.train, labels.val)]
+        sizes = (len(targets[0]), len(targets[1]))
+        own = (len(replicate.train.instance), len(replicate.val.instance)) if config.lambda_distill > 0 else (0, 0)
+        if sizes != own:
             raise UserError(f"replicate {replicate.number}: soft labels of {sizes} instances, not of its own")
         self.config, self.model, self.evaluated, self.stage, self.oracle = config, model, evaluated, stage, oracle
         params, optimizer = parameters_and_optimizer(
             config, _initial_params(model, replicate, 1, labels.start), compute
         )
-        target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in (labels.train, labels.val))
+        target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in targets)
         super().__init__(replicate, StudentTraining(params, optimizer, target=target, val_target=val_target), compute)
 
     def advance(self) -> None:
         """Train one interval up to its validation; begins the next generation where this one is over."""
         training, generation = self.training, self.training.generation
-        over = train_interval(self.config, training, STUDENT_PARTS, self._loss, self._validate, "val_distill_loss")
+        over = train_interval(self.config, training, STUDENT_PARTS, self._loss, self._validate, self._selection_loss)
         training.curve[-1]["generation"] = float(generation)
         if training.status == "failed":
             training.cause = f"{training.cause} (generation {generation})"
@@ -172,9 +181,19 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
             self._end_generation()
             training.seconds += time.perf_counter() - begin
 
+    @property
+    def _distils(self) -> bool:
+        """Whether soft labels are read: by training, by selection and by what is reported of both."""
+        return self.config.lambda_distill > 0
+
+    @property
+    def _selection_loss(self) -> str:
+        return DISTILL_LOSS if self._distils else "val_bag_nll"
+
     def _loss(self, step: int) -> tuple[Tensor, Tensor]:
         training = self.training
-        streams, target = _streams(self.replicate, training.generation), training.target.cpu().numpy()
+        streams = _streams(self.replicate, training.generation)
+        target = training.target.cpu().numpy() if self._distils else None
         batch = draw_student_batch(self.config, self.replicate, streams, target, step, self.normalise)
         return student_loss(self.model, training.params, batch, self.config, self.compute)
 
@@ -187,8 +206,10 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         found = validation_metrics(self.replicate, bags)
         if found is None or not np.isfinite(instances).all():
             return None
+        if not self._distils:
+            return found
         val_target = self.training.val_target.cpu().numpy()
-        return found | {"val_distill_loss": distillation_divergence(val_target, instances, self.config.temperature)}
+        return found | {DISTILL_LOSS: distillation_divergence(val_target, instances, self.config.temperature)}
 
     def _end_generation(self) -> None:
         """Let the generation's selected snapshot teach the next generation, or be the result."""
@@ -196,9 +217,10 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         if training.generation == config.generations:
             training.status = "done"
             return
-        taught = teacher_targets(self.model, training.best_params, replicate, self.compute)
-        target, val_target = training_soft_labels(config, replicate, [taught])
-        training.target, training.val_target = torch.from_numpy(target), torch.from_numpy(val_target)
+        if self._distils:
+            taught = teacher_targets(self.model, training.best_params, replicate, self.compute)
+            target, val_target = training_soft_labels(config, replicate, [taught])
+            training.target, training.val_target = torch.from_numpy(target), torch.from_numpy(val_target)
         training.finished_params.append(training.best_params)
         training.finished_steps.append(training.best_step)
         training.before, training.step = training.position, 0
@@ -224,7 +246,8 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
                     break
                 scores, logits = found
                 at_best = next(v for v in training.curve if v["generation"] == i and v["step"] == step)
-                generations.append(Generation(i, step, scores | {"val_distill_loss": at_best["val_distill_loss"]}))
+                loss = {DISTILL_LOSS: at_best[DISTILL_LOSS]} if self._distils else {}
+                generations.append(Generation(i, step, scores | loss))
         return FittedStudent.of(
             self.evaluated, training, generations[-1].metrics if generations else {}, logits, begin,
             stage=self.stage, oracle=self.oracle, generations=generations,

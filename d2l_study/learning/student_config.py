@@ -13,7 +13,7 @@ from d2l_study.options import option
 
 @dataclass(frozen=True)
 class StudentConfig(TrainingOptions):
-    """The `student` section of a space: L_s = T² CE(q, σ(s/T)) + α CE(0, s) on negative bags + β bag consistency."""
+    """The `student` section of a space: L_s = λ T² CE(q, σ(s/T)) + α CE(0, s) on negative bags + β bag consistency."""
 
     network_key: ClassVar[str] = "network"
 
@@ -25,6 +25,9 @@ class StudentConfig(TrainingOptions):
     # and fresh ones go with every network. Best of all, and twice the price: two generations from the teacher's weights
     # against one, +0.017 ± 0.006.
     temperature: float = option(2.0, "T: softness of the teacher's labels; 1: its own", least=1.0, most=100.0)
+    lambda_distill: float = option(
+        1.0, "λ: weight of the distillation term; 0: the teacher's labels are not read", least=0.0, neutral=1.0
+    )  # fmt: skip
     alpha: float = option(1.0, "α: weight of the known negatives, the instances of negative bags", least=0.0)
     beta: float = option(0.0, "β: weight of the bag labels on the pooled scores", least=0.0)
     consistency: str = option("max", "how instance scores become a bag's score", choices=("max", "noisy_or"))
@@ -85,19 +88,29 @@ class StudentConfig(TrainingOptions):
     patience: int = shared("patience", doc="validations without improvement after which a generation stops; 0: never")
     select: str = option(
         "auc", "which snapshot is kept: highest validation bag AUC of the pooled scores (ties: their lowest "
-        "log loss), lowest distillation loss, or the last", choices=("auc", "loss", "last"),
+        "log loss), lowest distillation loss (lambda_distill 0: log loss of the bags), or the last",
+        choices=("auc", "loss", "last"),
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lambda_distill == 0 and self.alpha == 0 and self.beta == 0:
+            raise UserError("lambda_distill: 0 with alpha 0 and beta 0 leaves no loss; expected one of them above 0")
+
     def idle_keys(self) -> dict[str, str]:
-        """A rotation that never happens makes no difference."""
-        return self.idle_length_keys() | self.idle_augmentation_keys() | self.idle_network_keys()
+        """A rotation that never happens makes no difference, nor does how soft labels are made that nobody reads."""
+        idle = self.idle_length_keys() | self.idle_augmentation_keys() | self.idle_network_keys()
+        if self.lambda_distill == 0:
+            idle |= dict.fromkeys(("temperature", "neighbours", "mixup"), "lambda_distill 0")
+        return idle
 
     def without_teacher(self) -> StudentConfig:
-        """Without what only a teacher gives meaning to: T = 1, α = β = 0, one generation, no neighbours. Network,
+        """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours. Network,
         noise, steps, optimizer and selection stay: the configuration of the reference rows."""
         return dataclasses.replace(
-            self, temperature=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1, neighbours=0
-        )
+            self, temperature=1.0, lambda_distill=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1,
+            neighbours=0,
+        )  # fmt: skip
 
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""

@@ -53,6 +53,28 @@ def by_hand(config, s, q, bag, label, mix=None):
     )
 
 
+def test_lambda_distill_weighs_the_distillation_term_alone():
+    """With α = β = 0 half of λ halves loss and gradient; with the other terms the loss falls by half of its part."""
+    given = [2.0, -1.0, 0.0], [0.75, 0.5, 0.2], [0, 0, 1], [1.0, 0.0]
+    whole, half, none = (
+        by_hand(StudentConfig(temperature=2.0, lambda_distill=weight, alpha=3.0, beta=5.0), *given)
+        for weight in (1.0, 0.5, 0.0)
+    )
+    assert half[0] == pytest.approx(whole[0] - 0.5 * whole[1]["distill"], rel=1e-6) and whole[1] == half[1]
+    assert none[0] == pytest.approx(3 * whole[1]["known_negative"] + 5 * whole[1]["bag_consistency"], rel=1e-6)
+    assert none[1]["distill"] == 0
+    alone = [by_hand(StudentConfig(lambda_distill=weight, alpha=0.0), *given) for weight in (1.0, 0.5)]
+    assert alone[1][0] == pytest.approx(alone[0][0] / 2, rel=1e-6)
+    assert alone[1][2] == pytest.approx(alone[0][2] / 2, rel=1e-6)
+
+
+def test_without_any_term_there_is_nothing_to_learn():
+    with pytest.raises(UserError, match="lambda_distill: 0 with alpha 0 and beta 0 leaves no loss"):
+        StudentConfig(lambda_distill=0.0, alpha=0.0)
+    assert StudentConfig(lambda_distill=0.0, alpha=0.0, beta=1.0).alpha == 0
+    assert StudentConfig(lambda_distill=1.0).identity() == StudentConfig().identity()
+
+
 def test_the_loss_is_the_value_computed_by_hand():
     """T = 2, α = 3, β = 5; bag 0 (Y = 1) holds s = 2 and −1, bag 1 (Y = 0) holds s = 0.
 

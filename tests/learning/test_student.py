@@ -231,6 +231,22 @@ def test_draws_shared_by_two_configurations_are_the_same(problem):
     assert curves[0]["val_bag_auc"] == curves[1]["val_bag_auc"] and curves[0]["distill"] != curves[1]["distill"]
 
 
+def test_with_lambda_distill_0_no_soft_label_is_read(problem):
+    """Neither training nor selection nor a figure changes with what the teachers say."""
+    replicates, targets = problem
+    other = {
+        n: [dataclasses.replace(t, train_logits=-3 * t.train_logits, val_logits=1 - t.val_logits) for t in own]
+        for n, own in targets.items()
+    }
+    for select in ("auc", "loss"):
+        config = student_of(NOISY, lambda_distill=0.0, generations=2, select=select)
+        for a, b in zip(fit_student(config, replicates, targets), fit_student(config, replicates, other), strict=True):
+            assert_same(a, b)
+            assert "val_distill_loss" not in a.metrics and all(v["distill"] == 0 for v in a.curve)
+        known = student_of(NOISY, generations=2, select=select)
+        assert differ(*(fit_student(known, replicates[:1], t)[0] for t in (targets, other)))
+
+
 # ---- selection, ending, failing
 @pytest.mark.parametrize("select", ["auc", "loss", "last"])
 def test_the_snapshot_that_is_kept_is_the_best_by_its_rule(problem, select):

@@ -42,8 +42,20 @@ def check_search(space: Space, trials_given: bool, shown: str) -> None:
     if "val_distill_loss" in search.names and not space.pairs:
         raise UserError(f"{shown}: search: 'val_distill_loss' is a metric of students; this space has no section "
                         "student")  # fmt: skip
+    if "val_distill_loss" in search.names and _may_not_distil(space):
+        raise UserError(f"{shown}: search: 'val_distill_loss' is none of a student with lambda_distill 0, which reads "
+                        "no soft labels")  # fmt: skip
     if search.adaptive:
         _check_adaptive(space, found, shown)
+
+
+def _may_not_distil(space: Space) -> bool:
+    """Whether an arm has students that read no soft labels."""
+    written = [space.arm_keys(method).get("student", {}).get("lambda_distill", 1.0) for method in space.methods]
+    return any(
+        value.holds(0) if isinstance(value, Distribution) else 0 in (value if isinstance(value, tuple) else (value,))
+        for value in written
+    )
 
 
 def _check_adaptive(space: Space, found: Mapping[str, Mapping[str, Distribution]], shown: str) -> None:
