@@ -1,4 +1,4 @@
-"""The commands about trained models: `predict`, `export`."""
+"""The commands about trained models: `predict`, `export`, `register`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def add_model_commands(commands: Any) -> None:
     """Add the commands to a parser's `commands`."""
     _add_predict(commands)
     _add_export(commands)
+    _add_register(commands)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -71,4 +72,19 @@ def _export(arguments: argparse.Namespace) -> int:
     return run_export(ExportOptions(
         arguments.run, arguments.to, arguments.out, arguments.root, arguments.replicate, arguments.tracking_uri,
         arguments.mpp, classes, **more,
+    ))  # fmt: skip
+
+
+def _add_register(commands: Any) -> None:
+    register = add_command(commands, "register", _register, "make a model a version of a name in MLflow's registry")
+    add_model(register)
+    register.add_argument("--name", required=True, metavar="NAME", help="of the registered model; made if it is new")
+    register.add_argument("--alias", metavar="ALIAS", help="set on the version, as champion in models:/NAME@champion")
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.register import RegisterOptions, run_register
+
+    return run_register(RegisterOptions(
+        arguments.run, arguments.name, arguments.alias, arguments.root, arguments.replicate, arguments.tracking_uri,
     ))  # fmt: skip

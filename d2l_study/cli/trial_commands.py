@@ -34,8 +34,9 @@ def add_trial_commands(commands: Any) -> None:
 def add_label(commands: Any) -> None:
     """Add `label` to a parser's `commands`."""
     label = add_command(commands, "label", _label, "label instances with a stored model of a study")
-    label.add_argument("--run", required=True, metavar="TRIAL|MLFLOW_RUN_ID",
-                       help="a trial's id, or its first digits, or the id of its MLflow run")  # fmt: skip
+    label.add_argument("--run", required=True, metavar="MODEL",
+                       help="a trial's id, or its first digits, the id of its MLflow run, a model's folder, or "
+                            "models:/NAME@ALIAS")  # fmt: skip
     label.add_argument("inputs", nargs="+", metavar="INPUT",
                        help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images; over an "
                             "image larger than a patch the model is slid. For a model of feature vectors: feature "

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from d2l_study import __version__
 from d2l_study.data import DATASETS
 from d2l_study.environment import user_path
-from d2l_study.errors import DamagedError, UserError
-from d2l_study.inference.model_card import NO_LICENCE, model_card
+from d2l_study.errors import UserError
+from d2l_study.inference.model_card import NO_LICENCE
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.model_folder import CARD, MODEL, README, ModelRecord, is_model_folder, write_model_folder
+from d2l_study.inference.model_folder import CARD, MODEL, README, is_model_folder
 from d2l_study.inference.onnx_export import FILE as ONNX_FILE
 from d2l_study.inference.onnx_export import export_onnx
 from d2l_study.inference.wsinfer_export import CONFIG, check_wsinfer, export_wsinfer
 from d2l_study.inference.wsinfer_export import MODEL as WSINFER_FILE
-from d2l_study.study.commands.metric_intervals import metric_bounds
-from d2l_study.study.ledger.ledger import Ledger
-from d2l_study.study.ledger.root import open_storage
-from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.trial.model_record import record_of_run
-from d2l_study.study.trial.model_reference import FoundModel, find_models
+from d2l_study.study.commands.found_model import whole_record, write_found_model
+from d2l_study.study.trial.model_reference import find_models
 
 FORMATS = ("wsinfer", "onnx")
-NEEDED = ("torch", "numpy", "safetensors")
-"""What loading and scoring needs beside this package."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +63,14 @@ def run_export(options: ExportOptions) -> int:
         print(f"onnx:     {folder / ONNX_FILE}: instances of one bag in, instance_logits and bag_logit out")
         print(f"checked:  logits of random bags, by onnxruntime, are the model's to {worst:.1g}")
     else:
-        record = _record(found)
-        needs = requirements()
-        text = model_card(stored, record, folder.name, needs, options.licence, _description(found))
+        record = whole_record(found)
         _make(folder)
-        write_model_folder(folder, stored, record, text, needs)
+        write_found_model(folder, found, record, folder.name, options.licence)
         print(f"folder:   {folder}: {MODEL}, {CARD}, {README}")
         if record.trained_on is None:
             print("note:     its data set is not here as it was trained on: the folder does not say which bags it saw")
         print(f'load:     d2l_study.load("{folder}")')
     return 0
-
-
-def requirements() -> dict[str, str]:
-    """Package -> version that loading and scoring needs, as they are here."""
-    found = {"d2l-study": __version__}
-    return found | {name: metadata.version(name).split("+")[0] for name in NEEDED}
 
 
 def _target(options: ExportOptions, kind: str) -> Path:
@@ -118,24 +102,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror or error}") from None
-
-
-def _record(found: FoundModel) -> ModelRecord:
-    if found.root is None:
-        return found.loaded.record
-    ledger = Ledger(open_storage(found.root))
-    return record_of_run(ledger, found.config_id, found.replicate, found.choice, marks=True, bounds=metric_bounds)
-
-
-def _description(found: FoundModel) -> str:
-    """What the study says of itself, where it is here."""
-    if found.root is None:
-        return ""
-    folder = StudyFolder(open_storage(found.root), found.loaded.stored.card.study)
-    try:
-        return str(folder.resolved().get("space", {}).get("description") or "")
-    except (OSError, DamagedError, ValueError):
-        return ""
 
 
 def _resolution(options: ExportOptions, stored: StoredModel) -> float:

@@ -29,7 +29,8 @@ from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
-from d2l_study.study.trial.stored_models import SelectedModel, find_model
+from d2l_study.study.trial.model_reference import select_model
+from d2l_study.study.trial.stored_models import SelectedModel
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def run_label(options: LabelOptions) -> int:
     `UserError` for what is wrong with the options, the model or the inputs.
     """
     out = output_folder(options.out)
-    selected = find_model(options.root, options.run, options.replicate, options.tracking_uri)
+    selected = select_model(options.run, options.root, options.replicate, options.tracking_uri)
     card = selected.stored.card
     print(f"model:    {card.stage} {selected.config_id[:10]} of study {card.study}, replicate {selected.replicate}, "
           f"{selected.choice}")  # fmt: skip

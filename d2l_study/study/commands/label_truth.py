@@ -45,7 +45,13 @@ class KnownData:
     def of_model(cls, ledger: Ledger, config_id: str, replicate: int, root: str | None) -> Self:
         """The data set of a run's model. root: its folder; None takes the one that the model was trained with, else
         `D2L_DATA`. `UserError` if a folder is named that does not hold the data set."""
-        content = ledger.read_config(config_id)
+        try:
+            content = ledger.read_config(config_id)
+        except FileNotFoundError:  # of a model that came from elsewhere
+            reason = f"the study of this model is not under --root {ledger.storage.root}"
+            if root is not None:
+                raise UserError(f"--data: what it would hold is not known: {reason}") from None
+            return cls(None, "", {}, reason)
         data = dict(content["sections"]["data"])
         name = data["dataset"]
         if root is not None and not user_path(root, "--data").is_dir():

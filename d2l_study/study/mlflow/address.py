@@ -23,6 +23,7 @@ SQLITE, ENCODED = "sqlite:///", "sqlite+pysqlite:///"
 PLAIN = re.compile(r"[\w/.+,=@~ -]*")
 """Paths that need no encoding in an address."""
 DATABASES = ("postgresql", "mysql", "mssql")
+ARTIFACTS = "mlartifacts"
 CHECK_SECONDS = 8.0
 QUIET = "WARNING"
 """The level of MLflow's messages, unless the user's variable says another."""
@@ -215,6 +216,25 @@ def client(uri: str) -> Any:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where a new experiment keeps its artifacts: beside a sqlite file; None leaves it to the server. MLflow's own
+    default would be a folder under the working directory. The folder has the experiment's own name: MLflow cannot load
+    models from a folder with percent signs in its name."""
+    path = sqlite_path(uri)
+    return (path.parent / ARTIFACTS / experiment).as_uri() if path else None
+
+
+def existing_store(flag: str | None, root: Path | str, what: str) -> tuple[str, Any]:
+    """The address of a store, and a client for it. what: is looked for in it, for messages: to look into a store is not
+    to make one. `UserError` if it is not there, or cannot be used."""
+    uri = resolve_uri(flag, root)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise UserError(f"{what}, but there is no MLflow store {path} (--tracking-uri)")
+    check_uri(uri)
+    return uri, client(uri)
 
 
 DISK = {

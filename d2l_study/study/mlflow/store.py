@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from d2l_study.study.mlflow.address import client, is_http, one_line, sqlite_path
+from d2l_study.study.mlflow.address import ARTIFACTS, artifact_location, client, is_http, one_line, sqlite_path
 from d2l_study.study.mlflow.curve_points import CurvePoints, Point
 from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, allowed_name, batches, finite_or_nan, short_texts
 from d2l_study.study.mlflow.links import experiment_url, run_path
@@ -81,12 +81,11 @@ class StudyRuns:
         found = self._client.get_experiment_by_name(self.study)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        path = sqlite_path(self.uri)  # MLflow's own default would be a folder under the working directory
-        location = (path.parent / "mlartifacts" / quote(self.study, safe="")).as_uri() if path else None
+        path, location = sqlite_path(self.uri), artifact_location(self.uri, self.study)
         if found is None:
             return self._client.create_experiment(self.study, artifact_location=location)
-        if path is not None and location is not None and found.artifact_location != location:
-            _move_artifacts(path, found.experiment_id, found.artifact_location, location)
+        if path is not None:
+            _move_artifacts(path, found.experiment_id, found.artifact_location, self.study)
         return found.experiment_id
 
     def _search(self) -> Iterator[Any]:
@@ -242,12 +241,15 @@ def _age(run: Any) -> tuple[int, str]:
     return run.info.start_time, run.info.run_id
 
 
-def _move_artifacts(store: Path, experiment: str, before: str, now: str) -> None:
+def _move_artifacts(store: Path, experiment: str, before: str, name: str) -> None:
     """Change the place of an experiment's artifacts, after the folder with the store was copied or moved.
 
     The store names artifacts by their old place, where writing would spoil the pages of the first folder, and MLflow
     cannot change the place. A place that a user chose outside of such a folder is left alone."""
-    if PurePosixPath(before).parts[-2:] != PurePosixPath(now).parts[-2:]:
+    parent, _, folder = before.rpartition("/")
+    now = f"{(store.parent / ARTIFACTS).as_uri()}/{folder}"
+    ours = (quote(name), quote(quote(name, safe="")))  # the second one of experiments of earlier versions
+    if now == before or PurePosixPath(parent).name != ARTIFACTS or unquote(folder) not in map(unquote, ours):
         return
     with contextlib.closing(sqlite3.connect(store, timeout=30)) as database, database:
         database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, int(experiment)))
@@ -255,6 +257,16 @@ def _move_artifacts(store: Path, experiment: str, before: str, now: str) -> None
             "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
             "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
             (f"{now}/", len(before) + 2, int(experiment), len(before) + 1, f"{before}/"),
+        )
+        database.execute(
+            "UPDATE logged_models SET artifact_location = ? || substr(artifact_location, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_location, 1, ?) = ?",
+            (f"{now}/", len(before) + 2, int(experiment), len(before) + 1, f"{before}/"),
+        )
+        database.execute(
+            "UPDATE model_versions SET storage_location = ? || substr(storage_location, ?) "
+            "WHERE substr(storage_location, 1, ?) = ?",
+            (f"{now}/", len(before) + 2, len(before) + 1, f"{before}/"),
         )
 
 

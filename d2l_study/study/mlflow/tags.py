@@ -28,6 +28,10 @@ run its arms and the names in print."""
 TEACHER, TEACHER_RUN = "d2l.teacher_id", "d2l.teacher_run"
 """Of a student: the config_ids of its teachers, and the MLflow run of the first."""
 
+REPLICATE, MADE_FROM, WEIGHTS_DIGEST, SEEN = "d2l.replicate", "d2l.made_from", "d2l.model_sha256", "d2l.trained_on"
+"""Of a model: its replicate; what it was made from (`ModelContent.made_from`); the digest of its parameters' file;
+"known" if its card marks the bags that it has seen."""
+
 
 def tag_filter(tag: str, value: str) -> str:
     """A filter of MLflow for runs with this value of a tag; empty, which finds all runs, if MLflow's filters cannot

@@ -8,6 +8,8 @@ models = find_models("models:/colon@champion")           # a registered model, b
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +20,9 @@ from d2l_study.inference.model_folder import CARD, MODEL, read_model_folder
 from d2l_study.learning.prediction import Compute
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.mlflow.registry import SCHEME, registered_folder
 from d2l_study.study.trial.model_record import record_of_run
-from d2l_study.study.trial.stored_models import find_model, stored_replicates
-
-REGISTERED = "models:/"
+from d2l_study.study.trial.stored_models import SelectedModel, find_model, stored_replicates
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ def find_models(
     for a damaged model.
     """
     compute = Compute(device)
-    of_folder = _folder(reference, tracking_uri, root)
-    if of_folder is not None:
+    if names_one_model(reference):
         if replicate is not None:
             raise UserError(f"--replicate {replicate}: --run {reference} names one model; leave it out")
         if every:
             raise UserError(f"--ensemble: --run {reference} is one model; expected a trial, whose folds are many")
-        stored, record = read_model_folder(of_folder, "--run")
+        with _folder(reference, tracking_uri, root) as folder:
+            stored, record = read_model_folder(folder, "--run")
         card = stored.card
-        name = reference if reference.startswith(REGISTERED) else of_folder.name
+        name = reference if reference.startswith(SCHEME) else folder.name
         return [
             FoundModel(LoadedModel(stored, record, name, compute), card.config_id, card.replicate, record.choice, None)
         ]
@@ -71,13 +72,32 @@ def find_models(
     return found
 
 
-def _folder(reference: str, tracking_uri: str | None, root: str | Path) -> Path | None:
-    """The folder of a model that a reference means; None if it means a trial."""
-    if reference.startswith(REGISTERED):
-        raise UserError(f"--run {reference}: not yet")
+def select_model(
+    reference: str, root: str | Path = "runs", replicate: int | None = None, tracking_uri: str | None = None
+) -> SelectedModel:  # fmt: skip
+    """The one model that a reference names, without what is known of its training. Arguments and errors: as of
+    `find_models`."""
+    if not names_one_model(reference):
+        return find_model(root, reference, replicate, tracking_uri)
+    (found,) = find_models(reference, root, replicate, tracking_uri)
+    choice = found.choice or "as it was saved"
+    return SelectedModel(found.config_id, found.replicate, choice, found.loaded.stored)
+
+
+def names_one_model(reference: str) -> bool:
+    """Whether a reference is a model's folder, or a model in MLflow, and no trial, of which there may be several."""
+    if reference.startswith(SCHEME):
+        return True
     path = user_path(reference, "--run")
-    if path.name in (CARD, MODEL) and path.is_file():
-        path = path.parent
-    if path.is_dir() or "/" in reference or "\\" in reference:
-        return path
-    return None
+    return path.is_dir() or path.name in (CARD, MODEL) or "/" in reference or "\\" in reference
+
+
+@contextlib.contextmanager
+def _folder(reference: str, tracking_uri: str | None, root: str | Path) -> Iterator[Path]:
+    """The folder of the one model that a reference names."""
+    if reference.startswith(SCHEME):
+        with registered_folder(reference, tracking_uri, root) as folder:
+            yield folder
+        return
+    path = user_path(reference, "--run")
+    yield path.parent if path.name in (CARD, MODEL) and path.is_file() else path

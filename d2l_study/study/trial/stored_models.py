@@ -114,12 +114,7 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
     from d2l_study.study.mlflow import address
     from d2l_study.study.mlflow import tags as mlflow_tags
 
-    uri = address.resolve_uri(tracking_uri, root)
-    path = address.sqlite_path(uri)
-    if path is not None and not path.exists():  # to look into a store is not to make one
-        raise UserError(f"--run {run_id}: an MLflow run, but there is no MLflow store {path} (--tracking-uri)")
-    address.check_uri(uri)
-    store = address.client(uri)
+    uri, store = address.existing_store(tracking_uri, root, f"--run {run_id}: an MLflow run")
     try:
         run = store.get_run(run_id)
     except Exception as error:  # MLflow's own, or its database driver's
