@@ -21,6 +21,7 @@ SHOWN_METRICS = {
     "instance_f1_tuned": "instance F1 at the threshold", "val_bag_auc": "validation bag AUC",
 }  # fmt: skip
 NO_LICENCE = "not stated"
+PACKAGE = "d2l-study"
 
 _STAGES = {
     "teacher": "A bag classifier (attention multiple-instance learning)",
@@ -187,15 +188,17 @@ def _limits_text(stored: StoredModel, record: ModelRecord) -> str:
 def _use_text(stored: StoredModel, name: str, requirements: Mapping[str, str]) -> str:
     vectors = len(stored.model.shape) == 1
     shape = ", ".join(map(str, stored.model.shape))
-    packages = " ".join(f"{package}=={version}" for package, version in requirements.items())
+    packages = " ".join(f"{name}=={version}" for name, version in requirements.items() if name != PACKAGE)
+    own = f"{PACKAGE}=={requirements[PACKAGE]}" if PACKAGE in requirements else PACKAGE
     data = "features/" if vectors else "images/"
     kind = "of a floating point type" if vectors else "uint8"
     return f"""\
 ```
 pip install {packages}
+pip install --no-deps {own}
 ```
 
-In Python ({"vectors" if vectors else "patches"}, (n, {shape}), {kind}):
+In Python, with {"vectors" if vectors else "patches"} of dimensions (n, {shape}), {kind}:
 
 ```python
 import d2l_study
@@ -205,7 +208,7 @@ model.predict_bags([bag_1, bag_2])      # (2,) scores in [0, 1]
 model.predict_instances(bag_1)          # (n,)
 ```
 
-On the command line:
+On the command line, which needs all of it (`pip install {own}`):
 
 ```
 python -m d2l_study predict --run {name} {data} --out scores.parquet

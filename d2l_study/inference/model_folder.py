@@ -21,6 +21,7 @@ from typing import Any
 
 from d2l_study.atomic_files import write_whole
 from d2l_study.data.fingerprint import TrainingMarks
+from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.model_file import METADATA, StoredModel, from_bytes, to_bytes
 
@@ -85,6 +86,17 @@ def write_model_folder(
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a model, altered or not."""
     return (folder / CARD).is_file() and (folder / MODEL).is_file()
+
+
+def named_folder(reference: str, what: str = "model") -> Path | None:
+    """The folder that a name of a model means, whether it is there or not; None for what is no path, but an id.
+
+    A path has a slash, or is a folder, or one of the files in it. what: as of `read_model_folder`.
+    """
+    path = user_path(reference, what)
+    if path.name in (CARD, MODEL):
+        return path.parent
+    return path if path.is_dir() or "/" in reference or "\\" in reference else None
 
 
 def read_model_folder(folder: Path, what: str = "model") -> tuple[StoredModel, ModelRecord]:

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.loaded_model import LoadedModel
-from d2l_study.inference.model_folder import CARD, MODEL, read_model_folder
+from d2l_study.inference.model_folder import named_folder, read_model_folder
 from d2l_study.learning.prediction import Compute
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
@@ -86,10 +85,7 @@ def select_model(
 
 def names_one_model(reference: str) -> bool:
     """Whether a reference is a model's folder, or a model in MLflow, and no trial, of which there may be several."""
-    if reference.startswith(SCHEME):
-        return True
-    path = user_path(reference, "--run")
-    return path.is_dir() or path.name in (CARD, MODEL) or "/" in reference or "\\" in reference
+    return reference.startswith(SCHEME) or named_folder(reference, "--run") is not None
 
 
 @contextlib.contextmanager
@@ -99,5 +95,6 @@ def _folder(reference: str, tracking_uri: str | None, root: str | Path) -> Itera
         with registered_folder(reference, tracking_uri, root) as folder:
             yield folder
         return
-    path = user_path(reference, "--run")
-    yield path.parent if path.name in (CARD, MODEL) and path.is_file() else path
+    named = named_folder(reference, "--run")
+    assert named is not None
+    yield named

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,6 +24,9 @@ from d2l_study.study.ledger.run_files import PREDICTIONS
 
 MUSK = FeatureBags(path="musk1", folds=5)
 DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10)
+HIDDEN = ("ray", "mlflow", "optuna", "cmaes", "pandas", "pyarrow", "yaml", "rich", "scipy", "matplotlib", "PIL", "h5py",
+          "openpyxl", "openslide", "tifffile", "imagecodecs", "skimage", "shapely", "analysis")  # fmt: skip
+"""What a full installation has beside torch, numpy and safetensors."""
 TEACHER = {"steps": 20, "eval_every": 5, "feature_width": 16}
 
 
@@ -84,6 +89,29 @@ def test_drawn_bags_are_marked_by_their_instances(root, tmp_path):
     replicate = DIGITS.replicate(DIGITS.load_pool(), 0, 5)
     drawn = np.unique(np.concatenate([replicate.train.instance, replicate.val.instance]))
     assert record.trained_on is not None and len(record.trained_on.instances) == len(drawn)
+
+
+def test_a_folder_is_loaded_with_the_packages_of_its_card_alone(root, tmp_path):
+    """Whatever else this environment has is hidden, as it may be missing where the folder travels to."""
+    export(root, "abab", "--to", tmp_path / "m", "--replicate", "0")
+    program = f"""
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HIDDEN}:
+            raise ModuleNotFoundError(f"hidden: {{name}}")
+
+sys.meta_path.insert(0, Hidden())
+import numpy as np
+import d2l_study
+model = d2l_study.load({str(tmp_path / "m")!r})
+print(model.predict_bags([np.ones((3, 166)), np.zeros((2, 166))]).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours = d2l_study.load(tmp_path / "m").predict_bags([np.ones((3, 166)), np.zeros((2, 166))])
+    np.testing.assert_allclose(json.loads(done.stdout), ours, atol=1e-6)
 
 
 def test_writing_again_replaces_a_model_and_nothing_else(root, tmp_path, capsys):
