@@ -26,6 +26,7 @@ RUN_COLUMNS = frozenset({
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
     "search_oracle", "instance_threshold", "host", "warning", "replaces", "replaces_difference", "partition",
     "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances", "test_instances",
+    "matched_id", "instance_visits",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"

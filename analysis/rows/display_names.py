@@ -25,8 +25,9 @@ SETTING_SYMBOLS = {
     **SYMBOLS, "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
 }  # fmt: skip
 """Of the keys that figures write as symbols; tables and messages have only `SYMBOLS`."""
-STUDENT_ARROW, ATTENTION_OF = " → ", "attention of "
-"""How the names of a student's arm and of an attention row are made from those of teachers' and students' arms."""
+STUDENT_ARROW = " → "
+OF_TEACHER = tuple(f"{stage} of " for stage in ("attention", "matched", "pooled", "smoothed"))
+"""How the names of a student's arm and of a teacher's references are made from those of teachers' and students' arms."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Names:
         """An arm by its text; one that is made of others by theirs."""
         if method in self.texts:
             return self.texts[method]
-        if method.startswith(ATTENTION_OF):
-            return ATTENTION_OF + self.arm(method.removeprefix(ATTENTION_OF))
+        for prefix in OF_TEACHER:
+            if method.startswith(prefix):
+                return prefix + self.arm(method.removeprefix(prefix))
         parts = method.split(STUDENT_ARROW)
         return STUDENT_ARROW.join(self.texts.get(part, part) for part in parts)
 
@@ -116,7 +118,8 @@ def arms_of(methods: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for method in methods:
         found[method] = None
-        found |= dict.fromkeys(method.removeprefix(ATTENTION_OF).split(STUDENT_ARROW))
+        bare = next((method.removeprefix(prefix) for prefix in OF_TEACHER if method.startswith(prefix)), method)
+        found |= dict.fromkeys(bare.split(STUDENT_ARROW))
     return list(found)
 
 

@@ -28,6 +28,7 @@ TEXTS = (
     "teacher_id",
     "teacher_method",
     "student_method",
+    "matched_id",
     "status",
 )
 MISSING = ("", "nan", "NaN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
-TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
+TEACHER, STUDENT, MATCHED, ORACLE = "teacher", "student", "matched", "oracle"
 ORACLE_SEARCH_NOTE = "ORACLE: the settings were searched for with true instance labels."
-REFERENCES = ("bag_label", "attention", "cam", "peak", ORACLE)
+REFERENCES = (MATCHED, "pooled", "smoothed", "no_teacher", "bag_label", "attention", "cam", "peak", ORACLE)
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
@@ -21,6 +21,11 @@ ORACLE_MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 
 MEANINGS = {
+    MATCHED: "matched: the teacher trained anew with the student's noise, for as many instance visits as teacher and "
+    "student together",
+    "pooled": "pooled: the teacher, its bags read by their highest instance score",
+    "smoothed": "smoothed: the teacher, its instance scores averaged over neighbours",
+    "no_teacher": "no_teacher: the student without a teacher's labels, trained on known negatives",
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",

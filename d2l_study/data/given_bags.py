@@ -68,6 +68,11 @@ class GivenBags(Options):
         """As of each of its replicates (`Replicate.epoch_bags`)."""
         return mean_train_bags(_loaded(dataclasses.replace(self, num_bags=None)), self.folds, self.num_bags)
 
+    def mean_instances(self, limit: int | None) -> float:
+        """The mean number of instances of a bag of which at most `limit` are taken, over the whole data set."""
+        sizes = _loaded(dataclasses.replace(self, num_bags=None)).bags.sizes
+        return float((sizes if limit is None else np.minimum(sizes, limit)).mean())
+
     def replicates(self, pool: Pool, count: int, base_seed: int) -> Iterator[Replicate]:
         """The replicates 0 … count − 1, one after the other, since each holds the indices of all instances; `UserError`
         if one of them cannot be made."""

@@ -11,7 +11,7 @@ import numpy as np
 from d2l_study.data import mnist
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
-from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags, smallest_rate
+from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags, size_distribution, smallest_rate
 from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
@@ -70,6 +70,11 @@ class MnistBags(Options):
     def epoch_bags(self) -> int:
         """As of each of its replicates (`Replicate.epoch_bags`)."""
         return self.num_bags
+
+    def mean_instances(self, limit: int | None) -> float:
+        """The expected number of instances of a training bag of which at most `limit` are taken."""
+        size, chance = size_distribution(self.mean_bag_size, self.bag_size_variance)
+        return float(chance @ (size if limit is None else np.minimum(size, limit)))
 
     def load_pool(self) -> Pool:
         with file_errors_as_user_errors("data set mnist"):

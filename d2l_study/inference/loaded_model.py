@@ -59,7 +59,7 @@ class LoadedModel:
 
     @property
     def stage(self) -> str:
-        """`teacher`, `student`, `bag_label` or `oracle`."""
+        """`teacher`, `student`, or a reference that was trained on instances (`model_file.STAGES`)."""
         return self.stored.card.stage
 
     @property

@@ -2,7 +2,13 @@
 
 `bag_label`: single-instance learning, every instance labelled like its bag. `oracle`: trained on the true instance
 labels, the ceiling; marked in every result. Both are students of other soft labels: the same network, draws and steps.
-`attention`: nothing is trained, the teacher's own attention is the instance score.
+`no_teacher`: the student without soft labels, from known negatives and bag labels.
+
+Nothing is trained for three more, which read a trained teacher in another way. `attention`: its own attention is the
+instance score. `pooled`: a bag's score is its highest instance score. `smoothed`: an instance's score is the mean over
+its neighbours.
+
+The control that is trained like teacher and student together is a teacher (`matched_teacher`).
 """
 
 from __future__ import annotations
@@ -16,13 +22,14 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
+from d2l_study.data.neighbours import neighbour_means
 from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
-from d2l_study.learning.evaluation import Metrics
+from d2l_study.learning.evaluation import Metrics, evaluation_bags, evaluation_metrics
 from d2l_study.learning.instance_metrics import ranking_metrics, threshold_metrics
 from d2l_study.learning.lockstep import Callbacks
-from d2l_study.learning.prediction import Compute, Normalise, instance_terms
+from d2l_study.learning.prediction import Compute, Normalise, instance_terms, predict_bags
 from d2l_study.learning.student import SoftLabels, fit_to_soft_labels
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.thresholds import label_free_threshold
@@ -30,7 +37,7 @@ from d2l_study.learning.training_result import FittedStudent
 from d2l_study.models import MilModel, Params
 from d2l_study.models.pooling import attention_weights
 
-REFERENCES = ("bag_label", "attention", "oracle")
+REFERENCES = ("pooled", "smoothed", "no_teacher", "bag_label", "attention", "oracle")
 
 
 def fit_reference(
@@ -41,16 +48,20 @@ def fit_reference(
     compute: Compute | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> list[FittedStudent]:
-    """Train the instance classifier of `config` on bag labels (`bag_label`) or true instance labels (`oracle`).
+    """Train the instance classifier of `config` on bag labels (`bag_label`), on true instance labels (`oracle`), or
+    without soft labels (`no_teacher`).
 
-    Selection is the student's; its distillation loss is here the cross-entropy with the same labels on validation
-    instances. An oracle leaves out training and validation instances of unknown label; `UserError` if it has none
-    of a class left.
+    Selection is the student's. The distillation loss of bag_label and oracle is the cross-entropy with the same labels
+    on validation instances; without a teacher there is none. An oracle leaves out training and validation instances of
+    unknown label; `UserError` if it has none of a class left.
     """
-    if kind not in ("bag_label", "oracle"):
-        raise UserError(f"reference: {kind!r} is not trained; expected bag_label or oracle")
+    if kind not in ("bag_label", "oracle", "no_teacher"):
+        raise UserError(f"reference: {kind!r} is not trained; expected bag_label, oracle or no_teacher")
+    if kind == "no_teacher":
+        none = [SoftLabels(None, None)] * len(replicates)
+        return fit_to_soft_labels(config.no_teacher(), replicates, none, stage=kind, compute=compute, **callbacks)
     oracle = kind == "oracle"
-    learned = [_labelled(replicate) for replicate in replicates] if oracle else replicates
+    learned = [labelled_replicate(replicate) for replicate in replicates] if oracle else replicates
     labels = [SoftLabels(_labels(learn.train, oracle), _labels(learn.val, oracle)) for learn in learned]
     return fit_to_soft_labels(
         config.without_teacher(), learned, labels, stage=kind, oracle=oracle, compute=compute, evaluated=replicates,
@@ -58,8 +69,8 @@ def fit_reference(
     )  # fmt: skip
 
 
-def _labelled(replicate: Replicate) -> Replicate:
-    """The replicate with the training and validation instances alone whose label is known; bags without any go."""
+def labelled_replicate(replicate: Replicate) -> Replicate:
+    """What an oracle learns from: the training and validation instances whose label is known; bags without any go."""
     parts: dict[str, Any] = {}
     for name, bags in (("train", replicate.train), ("val", replicate.val)):
         known = bags.instance_label != UNKNOWN
@@ -119,6 +130,51 @@ def attention_reference(
         replicate.number, "done", None, params, 0, 0, 0.0, time.perf_counter() - begin, [],
         found, {("test", "instance"): raw[single]}, "attention",
     )  # fmt: skip
+
+
+def pooled_reference(
+    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
+) -> FittedStudent:
+    """A trained teacher whose bags are read by their highest instance logit, as a student's are. Instances stay."""
+    pooled = dataclasses.replace(model, pooling="instance_max")
+    begin = time.perf_counter()
+    return _reading("pooled", params, replicate, _evaluation_logits(pooled, params, replicate, compute), begin)
+
+
+def smoothed_reference(
+    model: MilModel, params: Params, replicate: Replicate, neighbours: int, compute: Compute | None = None
+) -> FittedStudent:
+    """A trained teacher whose instance logits are averaged over `neighbours` neighbours in the image, and their own
+    (`neighbour_means`). Bags stay. `UserError` if instances have no places."""
+    begin = time.perf_counter()
+    val_bag, test_bag, test_instance, val_instance = _evaluation_logits(model, params, replicate, compute)
+    predicted = [
+        val_bag,
+        test_bag,
+        neighbour_means(test_instance, replicate.pool, replicate.test, neighbours),
+        neighbour_means(val_instance, replicate.pool, replicate.val, neighbours),
+    ]
+    return _reading("smoothed", params, replicate, predicted, begin)
+
+
+def _evaluation_logits(
+    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None
+) -> list[np.ndarray]:
+    compute = compute or Compute()
+    normalise = Normalise.of(replicate, compute)
+    return predict_bags(model, params, replicate.pool, evaluation_bags(replicate), normalise, compute)
+
+
+def _reading(
+    stage: str, params: Params, replicate: Replicate, predicted: Sequence[np.ndarray], begin: float
+) -> FittedStudent:
+    """The result of reading a teacher. predicted: the logits of its `evaluation_bags`; begin: when that began."""
+    found = evaluation_metrics(replicate, predicted)
+    status, cause = ("done", None) if found is not None else ("failed", "its teacher's logits are not finite")
+    values, logits = found or ({}, {})
+    return FittedStudent(
+        replicate.number, status, cause, params, 0, 0, 0.0, time.perf_counter() - begin, [], values, logits, stage
+    )
 
 
 def _in_bags(bags: Bags, raw: np.ndarray, logit: np.ndarray) -> Metrics:

@@ -8,7 +8,19 @@ from typing import ClassVar
 
 from d2l_study.errors import UserError
 from d2l_study.learning.training_options import TrainingOptions, shared
-from d2l_study.options import option
+from d2l_study.options import Options, option
+
+MOST_NEIGHBOURS = 1000
+
+
+@dataclass(frozen=True)
+class SmoothingConfig(Options):
+    """What a teacher needs further to be read with smoothed instance scores (`references.smoothed_reference`)."""
+
+    neighbours: int = option(
+        4, "nearest neighbours in the image over which, with its own, an instance's logit is averaged", least=1,
+        most=MOST_NEIGHBOURS,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class StudentConfig(TrainingOptions):
     generations: int = option(1, "generations: each student teaches the next", least=1, most=20)
     neighbours: int = option(
         0, "nearest neighbours in the image over which, with its own, an instance's soft labels are averaged (colon, "
-        "breast, manifest with places); 0: its own alone", least=0, most=1000, neutral=0,
+        "breast, manifest with places); 0: its own alone", least=0, most=MOST_NEIGHBOURS, neutral=0,
     )  # fmt: skip
 
     dropout: float = shared("dropout")
@@ -110,6 +122,15 @@ class StudentConfig(TrainingOptions):
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1,
             neighbours=0,
+        )  # fmt: skip
+
+    def no_teacher(self) -> StudentConfig:
+        """The student that has no teacher: no soft labels (λ = 0), known negatives (α, 1 where the student has none)
+        and its own β. Network, noise, optimizer and selection are the student's; it is trained in one generation for as
+        many steps as all of the student's."""
+        return dataclasses.replace(
+            self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, start="fresh", teachers=1,
+            generations=1, neighbours=0, mixup=0.0, steps=self.steps * self.generations,
         )  # fmt: skip
 
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:

@@ -79,7 +79,7 @@ def test_unknown_instance_labels_have_no_oracle(replicates):
     ):
         fit_reference("oracle", CONFIG, [hidden])
     assert fit_reference("bag_label", CONFIG, [hidden])[0].status == "done"
-    with pytest.raises(UserError, match="'attention' is not trained; expected bag_label or oracle"):
+    with pytest.raises(UserError, match="'attention' is not trained; expected bag_label, oracle or no_teacher"):
         fit_reference("attention", CONFIG, [hidden])
 
 

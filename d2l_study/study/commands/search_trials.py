@@ -11,6 +11,7 @@ from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import Plan, committed_replicates, keep_replicates
 from d2l_study.study.search.trial import SearchTrial
 from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.trial_queue import SearchQueue
 
@@ -70,7 +71,7 @@ def search_queue(
             if c.config_id in replicates:  # in another arm, or a teacher of an earlier trial
                 continue
             replicates[c.config_id] = list(range(plan.replicates))
-            weights = (c.teaches or study.space.keep_weights == "all") and c.stage != "attention"
+            weights = (c.teaches or study.space.keep_weights == "all") and c.stage not in WITHOUT_WEIGHTS
             done = committed_replicates(folder.ledger, c.config_id, weights)
             missing = [r for r in replicates[c.config_id] if r not in done]
             if missing:

@@ -49,7 +49,7 @@ class StudyFolder(StudyDocuments):
             "stage": entry["stage"], "method": entry["method"], "replicate": replicate,
             "teacher_id": entry.get("teacher_id"), "generation": entry.get("generation", 0),
             "teacher_method": entry.get("teacher_method"), "student_method": entry.get("student_method"),
-            "oracle": entry.get("oracle", False),
+            "oracle": entry.get("oracle", False), **{k: entry[k] for k in ("matched_id",) if k in entry},
         }  # fmt: skip
         record = self.ledger.read(config, replicate, self.fresh_of)
         if record is not None:

@@ -90,6 +90,7 @@ ROW_FACTS = (
     "teacher_method",
     "student_method",
     "oracle",
+    "matched_id",
 )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.matched_teacher import matched_teacher
+from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import shown_path
-from d2l_study.study.space.keys import dataset_defaults, flat_names, scientific
+from d2l_study.study.space.keys import REFERENCES, dataset_defaults, flat_names, scientific
 from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
@@ -28,7 +29,7 @@ Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one text for all, data set -> text, or a function of the section `data`."""
 
 SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
-STAGES = ("teacher", "student", "bag_label", "attention", "cam", "peak", "oracle")
+STAGES = ("teacher", "student", *REFERENCES)
 """The stages of a plan, in its order."""
 
 
@@ -46,6 +47,7 @@ class _Unlabelled:
     teacher_method: str | None = None
     student_method: str | None = None
     lengths: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    matched: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def _varied_keys(space: Space, points: list[_Unlabelled]) -> VariedKeys:
             everywhere.setdefault(name, set()).add(value)
             within.setdefault((point.stage, point.method), {}).setdefault(name, set()).add(value)
     varied = tuple(name for name in _written_names(space, names) if len(everywhere.get(name, ())) > 1)
-    told = {arm: tuple(n for n in varied if len(own.get(n, ())) > 1) for arm, own in within.items()}
+    told = {
+        arm: tuple(n for n in (*varied, *_derived_names(arm[0], names, varied)) if len(own.get(n, ())) > 1)
+        for arm, own in within.items()
+    }
     return VariedKeys(names, varied, told)
 
 
@@ -118,7 +123,7 @@ def _labelled(space: Space, varied_keys: VariedKeys, points: Iterable[_Unlabelle
             Configuration(
                 point.config_id, point.stage, point.method, point.sections, varied_keys.varied, flat, label,
                 point.checksum, space.base_seed, point.teachers, point.teacher_method, point.student_method,
-                point.config_id in taught,
+                point.config_id in taught, point.matched,
             )
         )  # fmt: skip
     return found
@@ -149,16 +154,45 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
     ]
     members = [point("teacher", teacher_arm, member) for member in ensemble]
     yield from members
-    origin: dict[str, Any] = {"teachers": tuple(member.config_id for member in members), "teacher_method": teacher_arm}
-    yield point("student", method, sections, **origin, student_method=student_arm)
+    taught_by = tuple(member.config_id for member in members)
+    # What reads a teacher reads the first of an ensemble.
+    of_teacher: dict[str, Any] = {"teachers": taught_by[:1], "teacher_method": teacher_arm}
+    references = []
     for reference in space.references:
-        if reference != "attention":
+        name = f"{reference} of {teacher_arm}"
+        if reference == "matched":
+            own = _matched_sections(sections_in_steps(sections))
+            references.append(point(reference, name, own, teacher_method=teacher_arm))
+        elif reference == "smoothed":
+            if student.neighbours > 0:
+                own = {**ensemble[0], "smoothing": SmoothingConfig(student.neighbours)}
+                references.append(point(reference, name, own, **of_teacher))
+        elif reference == "pooled" or (reference == "attention" and "attention" in teacher.pooling):
+            references.append(point(reference, name, ensemble[0], **of_teacher))
+        elif reference == "no_teacher":
+            made = sections_in_steps(sections)["student"]
+            assert isinstance(made, StudentConfig)
+            own = {"data": sections["data"], "student": made.no_teacher()}
+            references.append(point(reference, reference, own))
+        elif reference != "attention":
             defaults = dataset_defaults("student", getattr(sections["data"], "dataset", None))
             common = _common_student(space, student_arm, student, defaults).without_teacher()
-            yield point(reference, reference, {"data": sections["data"], "student": common})
-        elif "attention" in teacher.pooling:
-            origin["teachers"] = origin["teachers"][:1]
-            yield point("attention", f"attention of {teacher_arm}", ensemble[0], **origin)
+            references.append(point(reference, reference, {"data": sections["data"], "student": common}))
+    matched = next((one.config_id for one in references if one.stage == "matched"), None)
+    origin: dict[str, Any] = {"teachers": taught_by, "teacher_method": teacher_arm, "student_method": student_arm}
+    yield point("student", method, sections, **origin, matched=matched)
+    yield from references
+
+
+def _matched_sections(sections: dict[str, Options]) -> dict[str, Options]:
+    """The sections of the teacher that is matched to a student; sections: of the student, with lengths in steps."""
+    data: Any = sections["data"]
+    teacher, student = sections["teacher"], sections["student"]
+    assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
+    if teacher.instances_per_bag == student.instances_per_bag:
+        return {"data": data, "teacher": matched_teacher(teacher, student)}
+    seen = (data.mean_instances(section.instances_per_bag) for section in (teacher, student))
+    return {"data": data, "teacher": matched_teacher(teacher, student, *seen)}
 
 
 def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Mapping[str, Any]) -> StudentConfig:
@@ -168,6 +202,8 @@ def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Ma
     own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
     values = dict(defaults)
     for key, written in space.sections.get("student", {}).items():
+        if key == "lambda_distill":  # which references do not have, and which is not 0 beside every α and β
+            continue
         if key not in own:
             values[key] = getattr(student, key)
         else:
@@ -198,6 +234,15 @@ def _flat(point: _Unlabelled, names: Mapping[tuple[str, str], str]) -> dict[str,
         for name, section in point.sections.items()
         for key, value in scientific(section).items()
     }
+
+
+def _derived_names(stage: str, names: Mapping[tuple[str, str], str], varied: tuple[str, ...]) -> list[str]:
+    """The flat names of the keys that tell the configurations of a reference apart beside the varied ones, since they
+    follow from keys of the student."""
+    if stage not in ("matched", "no_teacher"):
+        return []
+    follow = ("eval_every", "epochs", "min_steps")
+    return [n for (section, key), n in names.items() if section != "data" and key not in follow and n not in varied]
 
 
 def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
-from d2l_study.study.space.keys import CLASS_MAPS
+from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS
 from d2l_study.study.space.resources import Resources
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _values_of(configuration: Configuration) -> Mapping[str, Any]:
 def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
     """The work of a run. values: flat values of a configuration, or a row of results; steps: those that were run, if
     training stopped early."""
-    if stage != "teacher":
+    if stage not in ("teacher", "matched"):
         return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
     size, distinct, test = _sizes(values)
@@ -133,11 +133,11 @@ def _seen(values: Mapping[str, Any], size: float, prefix: str) -> float:
 
 
 def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) -> Work:
-    """The work of a run of a student or a reference. Attention scores need no training, only the evaluation."""
+    """The work of a run of a student or a reference. What reads a teacher needs no training, only the evaluation."""
     size, val, test = _sizes(values)
     if "train_instances" not in values:  # drawn bags: instances of bags, and each test image once
         val, test = min(values["val_bags"] * size, VAL_IMAGES), values["test_bags"] * size + TEST_IMAGES
-    if stage == "attention":
+    if stage in TEACHER_READINGS:
         return Work(0.0, 0.0, 0.0, test)
     if stage in CLASS_MAPS:
         steps = float(values["student_steps"]) if steps is None else steps

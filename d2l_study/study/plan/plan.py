@@ -93,6 +93,7 @@ class Plan:
                 "data_checksum": c.data_checksum,
                 "base_seed": c.base_seed,
                 "science_version": c.science_version,
+                **({"matched_id": c.matched} if c.matched is not None else {}),
             }
             for c in self.configurations
         ]

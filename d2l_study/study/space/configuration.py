@@ -16,7 +16,8 @@ class Configuration:
     sections: section -> its resolved options; values: the scientific values of all sections by flat name
     (`keys.flat_names`); varied: the flat names of the keys that vary in the study, common axes first; label: the
     method, and the values that tell this configuration from others of the method; teachers: config_ids of the teachers
-    that it learns from; teaches: a student of the study needs its weights.
+    that it learns from; teaches: a student of the study needs its weights; matched: of a student the config_id of the
+    teacher that is matched to it, where the space asks for it.
     """
 
     config_id: str
@@ -32,6 +33,7 @@ class Configuration:
     teacher_method: str | None = None
     student_method: str | None = None
     teaches: bool = False
+    matched: str | None = None
 
     @property
     def science_version(self) -> int:

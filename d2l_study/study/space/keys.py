@@ -25,13 +25,16 @@ ARM_GROUPS = ("teachers", "methods")
 CLASS_MAPS = ("cam", "peak")
 """The reference rows that read whole images, which not every data set has."""
 
-REFERENCES = ("bag_label", "attention", *CLASS_MAPS, "oracle")
-"""The reference rows that a space of students may ask for (`references`)."""
+TEACHER_READINGS = ("pooled", "smoothed", "attention")
+"""The reference rows that train nothing, but read a trained teacher in another way."""
 
-WITHOUT_WEIGHTS = ("attention", *CLASS_MAPS)
+REFERENCES = ("matched", "pooled", "smoothed", "no_teacher", "bag_label", "attention", *CLASS_MAPS, "oracle")
+"""The reference rows that a space of students may ask for (`references`), each a stage of its plan."""
+
+WITHOUT_WEIGHTS = (*TEACHER_READINGS, *CLASS_MAPS)
 """Stages that leave no instance classifier: nothing to store."""
 
-WITH_SCORE_MAPS = ("teacher", "student", *CLASS_MAPS)
+WITH_SCORE_MAPS = ("teacher", "student", "matched", *CLASS_MAPS)
 """Stages whose runs hold score maps of test images, where there are images."""
 
 DEFAULT_DATASET = "mnist"

@@ -108,9 +108,10 @@ def load_space(
         raise UserError(
             f"{shown}: methods: the axes multiply to {count:,} configurations; at most {MOST_CONFIGURATIONS:,} allowed"
         )
-    members = 0
+    members, smooths = 0, False
     for method, point in _points(space, leaves, shown):
         members += getattr(point.get("student"), "teachers", 0)
+        smooths = smooths or getattr(point.get("student"), "neighbours", 0) > 0
         if members > MOST_MEMBERS:
             raise error_at(f"student.teachers: the ensembles of all students have more than {MOST_MEMBERS:,} members",
                          leaves, shown)  # fmt: skip
@@ -123,6 +124,9 @@ def load_space(
             check_schedule(space.schedule, point)
         except UserError as error:
             raise error_at(f"{error} (method {method})", leaves, shown) from None
+    if "smoothed" in references and not smooths:
+        raise UserError(f"{shown}: references: smoothed averages a teacher's scores over its student's neighbours, and "
+                        "no student has any; give student.neighbours, or leave smoothed out")  # fmt: skip
     return space
 
 

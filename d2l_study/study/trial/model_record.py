@@ -26,6 +26,8 @@ from d2l_study.study.plan.plan import committed_replicates
 
 METRICS = ("val_bag_", "bag_", "instance_")
 """How the columns of rows begin that are metrics."""
+NO_METRICS = ("instance_visits",)
+"""Columns that begin so and are none."""
 COUNTS = ("train_bags", "val_bags", "test_bags", "num_bags", "train_instances", "val_instances", "test_instances",
           "labels_used")  # fmt: skip
 FACTS = ("repeat", "fold", "partition", "fold_count", "seed", "best_step", "steps_run", "precision", "device",
@@ -47,7 +49,9 @@ def record_of_run(
     rows = _rows(ledger, config)
     row = rows[replicate]
     threshold, temperature = _set_on_validation(ledger, config, replicate)
-    names = [name for name, value in row.items() if name.startswith(METRICS) and _is_number(value)]
+    names = [
+        name for name, value in row.items() if name.startswith(METRICS) and name not in NO_METRICS and _is_number(value)
+    ]
     metrics = {}
     for name in names:
         values = [float(other[name]) for other in rows.values() if _is_number(other.get(name))]

@@ -17,7 +17,7 @@ from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.run_files import (
@@ -95,24 +95,34 @@ def _fit_class_map(
     return fit_class_map(request.stage, StudentConfig(**request.sections["student"]), replicates, **options)
 
 
-def _score_attention(
+def _read_teacher(
     request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
-    from d2l_study.learning.references import attention_reference
+    """A teacher's attention, its pooled bags or its smoothed instances, without any training."""
+    from d2l_study.learning.references import attention_reference, pooled_reference, smoothed_reference
 
-    found = []
+    found, compute = [], options["compute"]
     for replicate in replicates:
         stored = stored_teacher(ledger, request.teachers[0], replicate.number, request.fresh_of)
-        found.append(attention_reference(stored.model, stored.params, replicate, options["compute"]))
+        if request.stage == "smoothed":
+            neighbours = SmoothingConfig(**request.sections["smoothing"]).neighbours
+            found.append(smoothed_reference(stored.model, stored.params, replicate, neighbours, compute))
+        else:
+            read = {"attention": attention_reference, "pooled": pooled_reference}[request.stage]
+            found.append(read(stored.model, stored.params, replicate, compute))
     return found
 
 
 FIT_FUNCTIONS: dict[str, FitFunction] = {
     "teacher": _fit_teacher,
     "student": _fit_student,
+    "matched": _fit_teacher,
+    "pooled": _read_teacher,
+    "smoothed": _read_teacher,
+    "no_teacher": _fit_reference,
     "bag_label": _fit_reference,
     "oracle": _fit_reference,
-    "attention": _score_attention,
+    "attention": _read_teacher,
     "cam": _fit_class_map,
     "peak": _fit_class_map,
 }
@@ -133,8 +143,9 @@ def run_results(
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": request.resources["precision"], "threads": request.resources["threads"],
         "host": platform.node(),
-        **_counts(request, problem), "warning": "; ".join(undefined_metrics(problem)) or None,
-        "code_version": request.code_version, "made_by": request.study, "committed_at": at,
+        **_counts(request, problem), **_visits(request, problem, result),
+        "warning": "; ".join(undefined_metrics(problem)) or None, "code_version": request.code_version,
+        "made_by": request.study, "committed_at": at,
     }  # fmt: skip
     files = {CURVE: json.dumps(result.curve).encode()}
     if result.logits:
@@ -184,6 +195,24 @@ def _counts(request: TrialRequest, problem: Replicate) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _visits(request: TrialRequest, problem: Replicate, result: Fitted) -> dict[str, int]:
+    """The column `instance_visits` of a run that was trained on instances; empty for others."""
+    from d2l_study.learning.instance_visits import student_visits, teacher_visits
+    from d2l_study.learning.references import labelled_replicate
+
+    if request.stage in WITHOUT_WEIGHTS:
+        return {}
+    if "student" not in request.sections:
+        config = TeacherConfig(**request.sections["teacher"])
+        return {"instance_visits": teacher_visits(config, problem, result.steps_run)}
+    ends: dict[int, int] = {}  # generation -> steps up to its end
+    for point in result.curve:
+        ends[int(point["generation"])] = int(point["step"])
+    steps = np.diff([0, *ends.values()]).tolist()
+    learned = labelled_replicate(problem) if request.stage == "oracle" else problem
+    return {"instance_visits": student_visits(StudentConfig(**request.sections["student"]), learned, steps)}
+
+
 def _weights(request: TrialRequest, problem: Replicate, result: Fitted) -> bytes:
     from d2l_study.inference.model_file import to_bytes
 
@@ -209,7 +238,8 @@ def scientific_sections(request: TrialRequest) -> dict[str, dict[str, Any]]:
 def typed_sections(request: TrialRequest) -> dict[str, Options]:
     """The sections of a trial as instances of their classes, which check them."""
     classes: dict[str, type[Options]] = {
-        "data": DATASETS[request.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig
+        "data": DATASETS[request.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig,
+        "smoothing": SmoothingConfig,
     }  # fmt: skip
     return {name: classes[name](**values) for name, values in request.sections.items()}
 
@@ -218,7 +248,7 @@ def _network(request: TrialRequest, problem: Replicate) -> MilModel:
     from d2l_study.learning.student import student_model
     from d2l_study.learning.teacher_model import teacher_model
 
-    if request.stage == "teacher":
+    if "student" not in request.sections:
         return teacher_model(TeacherConfig(**request.sections["teacher"]), problem)
     return student_model(StudentConfig(**request.sections["student"]), problem)
 

@@ -181,9 +181,11 @@ def _no_weights_error(
     if asked.get("status") == "failed":
         return UserError(f"{which}: failed, and left no model: {asked.get('cause')}")
     content = ledger.read_config(config)
-    if content.get("stage") == "attention":
+    readings = {"attention": "the attention of a teacher", "pooled": "a teacher whose bags are pooled in another way",
+                "smoothed": "a teacher whose instance scores are smoothed"}  # fmt: skip
+    if reading := readings.get(content.get("stage", "")):
         teachers = listed(trial_id(t) for t in content.get("teachers", ()))
-        return UserError(f"{which}: the attention of a teacher, no model of its own; label with its teacher {teachers}")
+        return UserError(f"{which}: {reading}, no model of its own; label with its teacher {teachers}")
     if content.get("stage") in CLASS_MAPS:
         return UserError(f"{which}: a class map of whole images ({content['stage']}), which labels no patches; label "
                          "with a teacher or a student")  # fmt: skip

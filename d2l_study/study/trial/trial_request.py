@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from d2l_study.study.space.keys import TEACHER_READINGS
+
 
 @dataclass(frozen=True)
 class TrialRequest:
@@ -46,7 +48,7 @@ class TrialRequest:
     @property
     def steps(self) -> int:
         """Optimizer steps of each run."""
-        if self.stage == "attention":
+        if self.stage in TEACHER_READINGS:
             return 0
         return self._trained["steps"] * self._trained.get("generations", 1)
 
@@ -58,7 +60,7 @@ class TrialRequest:
     @property
     def _trained(self) -> dict[str, Any]:
         """The section of the network that is trained."""
-        return self.sections["teacher" if self.stage == "teacher" else "student"]
+        return self.sections["student" if "student" in self.sections else "teacher"]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,133 @@
+"""The controls that a space of students makes by itself: matched, pooled, smoothed, no_teacher."""
+
+import dataclasses
+
+import pytest
+
+from d2l_study.errors import UserError
+from d2l_study.learning import StudentConfig
+from d2l_study.learning.student_config import SmoothingConfig
+from d2l_study.study.plan.configurations import STAGES, configurations
+from d2l_study.study.plan.cost import work, work_of
+from d2l_study.study.plan.plan import Plan
+from d2l_study.study.space.keys import REFERENCES, WITHOUT_WEIGHTS
+from d2l_study.study.space.load import load_space
+from d2l_study.study.trial.stages import FIT_FUNCTIONS
+
+SPACE = """
+description: students
+data: {num_bags: [50, 100]}
+teacher: {steps: 100, instances_per_bag: LIMIT}
+student: {steps: 60, eval_every: 20, batch_bags: 2, temperature: [1, 2]}
+teachers:
+  none: {}
+  vat: {teacher: {lambda_adv: 1.0}}
+methods:
+  plain: {student: {alpha: 0.0, augment: none}}
+  noisy: {student: {dropout: 0.5, generations: 3}}
+references: [matched, pooled, no_teacher, bag_label]
+"""
+
+
+@pytest.fixture
+def planned(tmp_path):
+    def make(text=SPACE, limit="null"):
+        (tmp_path / "s.yaml").write_text(text.replace("LIMIT", limit))
+        return configurations(load_space(tmp_path / "s.yaml"), "sum")
+
+    return make
+
+
+def by_stage(found):
+    stages = {}
+    for c in found:
+        stages.setdefault(c.stage, []).append(c)
+    return stages
+
+
+def test_every_stage_is_known_everywhere():
+    assert STAGES[:2] == ("teacher", "student") and STAGES[2:] == REFERENCES
+    assert set(FIT_FUNCTIONS) == set(STAGES) and set(WITHOUT_WEIGHTS) < set(REFERENCES)
+    from analysis.rows import stages
+    from d2l_study.inference import model_card, model_file
+
+    assert set(stages.REFERENCES) == set(REFERENCES) == set(stages.MEANINGS)
+    assert set(model_file.STAGES) == set(STAGES) - set(WITHOUT_WEIGHTS) == set(model_card._STAGES)
+
+
+def test_a_matched_teacher_serves_all_students_that_need_it(planned):
+    stages = by_stage(planned())
+    assert {stage: len(found) for stage, found in stages.items()} == {
+        "teacher": 4,
+        "student": 16,
+        "matched": 2 * 2 * 2,
+        "pooled": 4,
+        "no_teacher": 2 * 2,
+        "bag_label": 2,
+    }  # fmt: skip  -- the two temperatures share their controls
+    matched = {c.config_id: c for c in stages["matched"]}
+    teachers = {c.config_id: c for c in stages["teacher"]}
+    for c in stages["student"]:
+        own, teacher = matched[c.matched], teachers[c.teachers[0]]
+        assert own.sections["data"] == c.sections["data"] and not own.teachers and not own.teaches
+        noisy = c.student_method == "noisy"
+        assert own.sections["teacher"] == dataclasses.replace(
+            teacher.sections["teacher"], steps=100 + 2 * 60 * (3 if noisy else 1), eval_every=52 if noisy else 74,
+            dropout=0.5 if noisy else 0.0, augment="affine" if noisy else "none",
+        )  # fmt: skip
+        assert own.method == f"matched of {c.teacher_method}" and own.teacher_method == c.teacher_method
+    assert {c.matched for c in stages["student"]} == set(matched)
+    assert len({c.label for c in stages["matched"]}) == 8  # told apart by n, and by what follows from the students
+    entries = Plan(planned(), 3).entries()
+    assert all(("matched_id" in entry) == (entry["stage"] == "student") for entry in entries)
+
+
+def test_instances_are_counted_where_steps_see_parts_of_bags(planned):
+    (one, *_), *_ = (by_stage(planned(limit="2"))["matched"],)
+    bags = one.sections["data"].mean_instances(None)
+    assert one.sections["teacher"].steps == 100 + -int(-(60 * 2 * bags / 2) // 1)
+    assert one.sections["teacher"].instances_per_bag == 2
+
+
+def test_pooled_reads_the_first_teacher_and_no_teacher_has_none(planned):
+    stages = by_stage(planned(SPACE.replace("temperature: [1, 2]", "teachers: 2")))
+    firsts = {c.config_id for c in stages["teacher"] if c.sections["teacher"].member == 0}
+    assert {c.teachers for c in stages["pooled"]} == {(one,) for one in firsts}
+    assert {c.method for c in stages["pooled"]} == {"pooled of none", "pooled of vat"}
+    assert all(c.sections["teacher"].member == 0 for c in stages["matched"])
+    assert {c.sections["student"] for c in stages["no_teacher"]} == {
+        StudentConfig(steps=60, eval_every=20, batch_bags=2, lambda_distill=0, temperature=1, alpha=1, augment="none"),
+        StudentConfig(steps=180, eval_every=20, batch_bags=2, lambda_distill=0, temperature=1, alpha=1, dropout=0.5),
+    }
+    assert all(not c.teachers for c in stages["no_teacher"])
+
+
+def test_controls_change_no_other_id(planned):
+    bare = SPACE.replace("references: [matched, pooled, no_teacher, bag_label]", "references: [bag_label]")
+    ids = {(c.stage, c.config_id) for c in planned(bare)}
+    assert ids == {(c.stage, c.config_id) for c in planned() if c.stage in ("teacher", "student", "bag_label")}
+    assert all(c.matched is None for c in planned(bare))
+
+
+def test_smoothed_belongs_to_students_with_neighbours(planned):
+    text = SPACE.replace("no_teacher", "smoothed").replace("LIMIT", "null")
+    with pytest.raises(UserError, match=r"references: smoothed averages .* give student.neighbours"):
+        planned(text)
+    stages = by_stage(planned(text.replace("{dropout: 0.5,", "{neighbours: [0, 4, 8], dropout: 0.5,")))
+    assert {(c.method, c.sections["smoothing"].neighbours) for c in stages["smoothed"]} == {
+        ("smoothed of none", 4), ("smoothed of none", 8), ("smoothed of vat", 4), ("smoothed of vat", 8)
+    }  # fmt: skip
+    assert all(c.values["neighbours"] == c.sections["smoothing"].neighbours for c in stages["smoothed"])
+    assert stages["smoothed"][0].sections["smoothing"] == SmoothingConfig(4)
+    assert "neighbours=4" in stages["smoothed"][0].label
+
+
+def test_what_reads_a_teacher_costs_its_evaluation_and_matched_its_training(planned):
+    stages = by_stage(planned())
+    for c in stages["pooled"]:
+        found = work_of(c.values, stage=c.stage)
+        assert (found.steps, found.training, found.validation) == (0, 0, 0) and found.test > 0
+    for c in stages["student"]:
+        teacher = next(t for t in stages["teacher"] if t.config_id == c.teachers[0])
+        matched = next(m for m in stages["matched"] if m.config_id == c.matched)
+        assert work(matched) > work(teacher)
