@@ -90,6 +90,7 @@ def arrange(
     if column_key != METRICS:
         notes += [f"{stage} has no {measures[0].title}." for stage in sorted(lacking[names[0]], key=stages.sort_order)]
 
+    visits = _mean_visits(frame)
     cell_keys: list[CellKey] = []
     origins: list[Origin] = []
     for run in configurations.to_dict("records"):
@@ -105,8 +106,9 @@ def arrange(
             stage = str(run["stage"]) if staged else None
             labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
         cell_keys.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
-        arms = (_plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method"))
-        origins.append(Origin(str(run["config_id"]), str(run["stage"]), *arms))
+        config = str(run["config_id"])
+        arms = {key: _plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method", "matched_id")}
+        origins.append(Origin(config, str(run["stage"]), **arms, instance_visits=visits.get(config)))
 
     by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
     levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
@@ -144,6 +146,14 @@ def _status(status: Any, cause: Any) -> str:
     """A run's status, with `not run` for one that its teacher's failure left without a start."""
     waited = status == "failed" and str(cause or "").startswith(TEACHER_FAILED)
     return "not run" if waited else str(status)
+
+
+def _mean_visits(frame: pandas.DataFrame) -> dict[str, float]:
+    """config_id -> the mean instance visits of its runs, of those whose rows say so."""
+    if "instance_visits" not in frame:
+        return {}
+    found = frame.dropna(subset="instance_visits").groupby("config_id")["instance_visits"].mean()
+    return {str(config): float(mean) for config, mean in found.items()}
 
 
 def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:

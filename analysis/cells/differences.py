@@ -1,13 +1,15 @@
-"""Paired differences of the cells of a table: a method minus the method `none`, a student minus its teacher.
+"""Paired differences of the cells of a table: a method minus the method `none`, a student minus the teacher that is
+matched to it in training, and minus its own teacher.
 
-Both are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
-student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), wherever that
-stands in the table. What the intervals say and assume is in `statistics.intervals`.
+All are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
+student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), and with the one
+matched to it (`matched_id`), wherever these stand in the table. What the intervals say and assume is in
+`statistics.intervals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +20,7 @@ from analysis.statistics.paired_tests import TestResult, corrected_t
 
 BASELINE = "none"
 TO_TEACHER: Final = "student_minus_teacher"
+TO_MATCHED: Final = "student_minus_matched"
 TO_BASELINE: Final = "method_minus_none"
 
 
@@ -26,7 +29,7 @@ class Difference:
     """One row of differences: `row` minus `baseline`, by column."""
 
     kind: str
-    """`TO_TEACHER` or `TO_BASELINE`."""
+    """`TO_MATCHED`, `TO_TEACHER` or `TO_BASELINE`."""
     row: Label
     baseline: str
     by_column: Mapping[Label, Interval]
@@ -54,8 +57,13 @@ def paired_test_of(cell: Cell, other: Cell) -> TestResult:
 
 
 def differences(layout: Layout, panel: Label) -> list[Difference]:
-    """All differences of a panel that have a pair: methods minus `none` first, then students minus their teachers."""
-    return [*_to_baseline(layout, panel), *_to_teacher(layout, panel)]
+    """All differences of a panel that have a pair: methods minus `none` first, then students minus the teachers that
+    are matched to them, then students minus their own teachers."""
+    return [
+        *_to_baseline(layout, panel),
+        *_of_students(layout, panel, TO_MATCHED, "its matched teacher", matched_of),
+        *_of_students(layout, panel, TO_TEACHER, "its teacher", teacher_of),
+    ]
 
 
 CellsByConfig = Mapping[tuple[str, str], Cell]
@@ -75,6 +83,14 @@ def teacher_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
     if origin.stage != STUDENT or origin.teacher_id is None:
         return None
     return by_id.get((origin.teacher_id.split(",")[0], cell.metric.name))
+
+
+def matched_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
+    """The cell of the teacher that is matched in training to a student's cell; None where there is none here."""
+    origin = cell.origin
+    if origin.stage != STUDENT or origin.matched_id is None:
+        return None
+    return by_id.get((origin.matched_id, cell.metric.name))
 
 
 def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
@@ -113,7 +129,10 @@ def rows_without_baseline(layout: Layout) -> list[Label]:
     return [*found]
 
 
-def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
+def _of_students(
+    layout: Layout, panel: Label, kind: str, baseline: str, other_of: Callable[[Cell, CellsByConfig], Cell | None]
+) -> list[Difference]:
+    """Students minus what `other_of` finds for them."""
     if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
         return []
     by_id = cells_by_config(layout)
@@ -122,10 +141,10 @@ def _to_teacher(layout: Layout, panel: Label) -> list[Difference]:
         pairs = {}
         for column in columns:
             cell = layout.cells.get((panel, row, column))
-            teacher = teacher_of(cell, by_id) if cell is not None else None
-            if cell is not None and teacher is not None:
-                pairs[column] = (cell, teacher)
-        found += _difference(TO_TEACHER, row, "its teacher", pairs)
+            other = other_of(cell, by_id) if cell is not None else None
+            if cell is not None and other is not None:
+                pairs[column] = (cell, other)
+        found += _difference(kind, row, baseline, pairs)
     return found
 
 

@@ -78,6 +78,10 @@ class Origin:
     """The config_id of the (first) teacher that it learned from."""
     teacher_method: str | None = None
     student_method: str | None = None
+    matched_id: str | None = None
+    """Of a student the config_id of the teacher matched to it in training, where the study has one."""
+    instance_visits: float | None = None
+    """The mean over its runs of how many instances training saw, where rows say so."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from analysis.cells.differences import TO_TEACHER, Difference
+from analysis.cells.differences import TO_MATCHED, TO_TEACHER, Difference
 from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
 from analysis.cells.model_selection import ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
-from analysis.rows.stages import default_metric
+from analysis.rows.stages import MATCHED, NO_MATCHED_NOTE, STUDENT, default_metric
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, holm
 from analysis.tables.comparison import Comparison
 from analysis.tables.number_style import NumberStyle, styles_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_FINDINGS = 8
 NOTE = (
     f"Verdicts are of the t test after Holm's correction, at {SIGNIFICANCE_LEVEL:g}: over the comparisons under "
-    "Comparisons, and over all students with their teachers in the first table; below "
+    "Comparisons, and over all students with their teachers, matched ones too, in the first table; below "
     f"{LEAST_PAIRS} pairs there is none. Intervals are not corrected for their number."
 )
 
@@ -39,7 +39,9 @@ def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = 
     headline = _headline_metric(made, rows)
     lines = [*_chosen(made, rows, styles, headline), *_differences(made, styles, headline, compared)]
     more = len(lines) - MOST_FINDINGS
-    return lines[:MOST_FINDINGS] + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
+    found = lines[:MOST_FINDINGS] + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
+    stages = set(rows["stage"])
+    return [*found, NO_MATCHED_NOTE] if STUDENT in stages and MATCHED not in stages else found
 
 
 def _chosen(made: Table, rows: pandas.DataFrame, styles: Mapping[str, NumberStyle], headline: str) -> Iterator[str]:
@@ -122,7 +124,7 @@ def _corrected(
     p_values: list[float] = []
     for panel, one, column in shown:
         key = (one.kind, panel, one.row, column)
-        if one.kind == TO_TEACHER:
+        if one.kind in (TO_MATCHED, TO_TEACHER):
             of_teachers.append(key)
             p_values.append(one.tests[column].p)
         elif (_task(panel), one.row, column, one.baseline) in there:

@@ -27,7 +27,7 @@ SETTING_SYMBOLS = {
 """Of the keys that figures write as symbols; tables and messages have only `SYMBOLS`."""
 STUDENT_ARROW = " → "
 OF_TEACHER = tuple(f"{stage} of " for stage in ("attention", "matched", "pooled", "smoothed"))
-"""How the names of a student's arm and of a teacher's references are made from those of teachers' and students' arms."""
+"""How the names of a student's arm and of a teacher's references are made from those of both kinds of arms."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ REFERENCES = (MATCHED, "pooled", "smoothed", "no_teacher", "bag_label", "attenti
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
+NO_MATCHED_NOTE = (
+    "No teacher of equal training is among the rows (references: matched): a gain may be that of longer training."
+)
+"""Of students that stand without the control that was trained as long, with the same noise."""
 ORACLE_MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 

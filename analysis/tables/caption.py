@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
 from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
-from analysis.cells.differences import BASELINE, TO_TEACHER, Difference, rows_without_baseline
+from analysis.cells.differences import BASELINE, TO_MATCHED, TO_TEACHER, Difference, rows_without_baseline
 from analysis.cells.hardware import hardware_differences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
 from analysis.rows import stages
@@ -60,6 +60,11 @@ def caption(
             sentences.append(NOT_ESTIMABLE)
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
+    if any(difference.kind == TO_MATCHED for difference in found):
+        sentences.append(
+            "“Its matched teacher” was trained for as long as student and teacher together, with the student's noise."
+        )
+    sentences += _equal_training(layout)
     if lost := rows_without_baseline(layout):
         arm = layout.names.arm(BASELINE)
         names = listed((row.text for row in lost), 6)
@@ -76,6 +81,26 @@ def caption(
     if used:
         sentences.append("; ".join(used) + ".")
     return sentences + layout.notes
+
+
+def _equal_training(layout: Layout) -> list[str]:
+    """How much training saw, of students and teachers; and whether a teacher of as much is among the rows."""
+    visits: dict[str, set[float]] = {stages.TEACHER: set(), stages.STUDENT: set(), stages.MATCHED: set()}
+    present = {cell.origin.stage for cell in layout.cells.values()}
+    if stages.STUDENT not in present:
+        return []
+    for cell in layout.cells.values():
+        if cell.origin.instance_visits is not None and cell.origin.stage in visits:
+            visits[cell.origin.stage].add(round(cell.origin.instance_visits))
+    sentences = []
+    if all(visits[stage] for stage in visits if stage in present):
+        names = {stages.TEACHER: "teachers", stages.STUDENT: "students", stages.MATCHED: "matched teachers"}
+        texts = [
+            f"{names[stage]} {min(found):,.0f}" + (f" to {max(found):,.0f}" if len(found) > 1 else "")
+            for stage, found in visits.items() if found
+        ]  # fmt: skip
+        sentences.append(f"Instances that training saw, each as often as it was drawn: {', '.join(texts)}.")
+    return sentences if stages.MATCHED in present else [*sentences, stages.NO_MATCHED_NOTE]
 
 
 def _what(layout: Layout, bounds: bool) -> str:

@@ -11,7 +11,7 @@ from d2l_study.options import value_text
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
-from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
+from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
 
 _MOST_VALUES = 10
 """Numbers of an axis that are listed one by one."""
@@ -75,6 +75,22 @@ def _show_lengths(study: PreparedStudy) -> None:
             print(f"  {section}: {epochs} epochs{floor}: {steps} steps{each}")
 
 
+def _show_references(study: PreparedStudy) -> None:
+    """Print how many instances students and teachers will see, where a teacher matched to them is asked for; and beside
+    which students no smoothed teacher stands."""
+    references, planned = study.space.references, study.plan.configurations
+    if "matched" in references:
+        texts = []
+        for stage, name in (("teacher", "teachers"), ("student", "students"), ("matched", "matched teachers")):
+            found = sorted({round(expected_visits(c)) for c in planned if c.stage == stage})
+            texts.append(f"{name} {found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else ""))
+        print(f"  instances that training sees, each as often as it is drawn: {', '.join(texts)}")
+    if "smoothed" in references:
+        alone = dict.fromkeys(c.label for c in planned if c.stage == "student" and not c.values["neighbours"])
+        if alone:
+            print(f"  without neighbours, so that no smoothed teacher stands beside them: {listed(alone, 4)}")
+
+
 def _values_text(values: Sequence[Any]) -> str:
     """The values of an axis in a line: all of them, or of many numbers, as a search draws them, the range."""
     if len(values) > _MOST_VALUES and all(isinstance(value, int | float) for value in values):
@@ -86,6 +102,7 @@ def show_warnings(study: PreparedStudy) -> None:
     """Print how long epochs are and what the data are, and warn of what is allowed, but will hardly be meant."""
     space, options = study.space, study.options
     _show_lengths(study)
+    _show_references(study)
     for text in study.data_summary:
         print(f"  {text}")
     asked, cpus = space.resources.cpus, machine_resources()[0]

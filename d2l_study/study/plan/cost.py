@@ -86,6 +86,15 @@ def work(configuration: Configuration) -> float:
     return work_of(_values_of(configuration), stage=configuration.stage).passes
 
 
+def expected_visits(configuration: Configuration) -> float:
+    """How many instances the training of a teacher or a student will see, each as often as it is drawn, if it is not
+    stopped early: steps × bags of a step × mean instances of a bag."""
+    sections: Mapping[str, Any] = configuration.sections
+    trained = sections["student" if "student" in sections else "teacher"]
+    seen = sections["data"].mean_instances(trained.instances_per_bag)
+    return float(trained.steps * getattr(trained, "generations", 1) * trained.batch_bags * seen)
+
+
 def _values_of(configuration: Configuration) -> Mapping[str, Any]:
     """The flat values of a configuration; of given bags also how much a fold of them holds."""
     data = configuration.sections["data"]

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from d2l_study.cli.entry import main
 from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig
 from d2l_study.learning.student_config import SmoothingConfig
@@ -131,3 +132,20 @@ def test_what_reads_a_teacher_costs_its_evaluation_and_matched_its_training(plan
         teacher = next(t for t in stages["teacher"] if t.config_id == c.teachers[0])
         matched = next(m for m in stages["matched"] if m.config_id == c.matched)
         assert work(matched) > work(teacher)
+
+
+def test_a_plan_says_how_much_training_sees(planned, tmp_path, capsys, monkeypatch):
+    """Bags of 10 on average: 100 steps of 1 bag; 60 steps of 2 bags, once or in 3 generations."""
+    planned()
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "--space", "s.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "teachers 1,000, students 1,200 to 3,600, matched teachers 2,200 to 4,600" in said
+    text = SPACE.replace("no_teacher", "smoothed").replace("LIMIT", "null").replace("[50, 100]", "50")
+    text = text.replace("temperature: [1, 2]", "temperature: 1").replace("{dropout: 0.5,", "{neighbours: 4,")
+    data = "data: {dataset: colon_synthetic, images: 12, side: 100, nuclei: 12.0, folds: 3}\n"
+    text = text.replace("data: {num_bags: 50}\n", data).replace("student: {", "student: {augment: dihedral, ")
+    planned(text.replace(", augment: none", ""))
+    assert main(["plan", "--space", "s.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "no smoothed teacher stands beside them: none → plain, vat → plain" in " ".join(said.split())

@@ -1,0 +1,70 @@
+"""Students against the teachers that are matched to them in training, in tables, captions and findings."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from table_lines import table_lines
+
+from analysis.cells.arrange import arrange
+from analysis.cells.differences import TO_MATCHED, TO_TEACHER, differences
+from analysis.report.findings import findings
+from analysis.rows.stages import NO_MATCHED_NOTE
+from analysis.tables.study_table import render, table
+
+
+@pytest.fixture
+def controlled(distilled):
+    """The rows with a matched teacher for each teacher, a little better by a draw of its own, and what training saw."""
+    matched = distilled[distilled["stage"] == "teacher"].copy()
+    gain = np.random.default_rng(7).normal(0.005, 0.001, len(matched))
+    matched = matched.assign(
+        config_id="m" + matched["config_id"].str[1:], trial_id="m" + matched["trial_id"].str[1:], stage="matched",
+        teacher_method=matched["method"], method="matched of " + matched["method"],
+        instance_auc=matched["instance_auc"] + gain,
+    )  # fmt: skip
+    students = distilled["stage"] == "student"
+    own = distilled.assign(matched_id=("m" + distilled["teacher_id"].str[1:]).where(students))
+    made = pd.concat([own, matched], ignore_index=True)
+    seen = {"teacher": 1000, "student": 2400, "matched": 3400}
+    made["instance_visits"] = made["stage"].map(seen) * made["num_bags"] / 50
+    made.attrs = distilled.attrs
+    return made
+
+
+def test_a_student_is_paired_with_its_matched_teacher_by_replicate(controlled):
+    layout = arrange(controlled)
+    (panel,) = layout.panels
+    found = {one.text: one for one in differences(layout, panel) if one.kind == TO_MATCHED}
+    students = controlled[controlled["stage"] == "student"]
+    assert len(found) == students.groupby(["method", "temperature"]).ngroups
+    both = students.merge(controlled, left_on=["matched_id", "replicate"], right_on=["config_id", "replicate"])
+    both["d"] = both["instance_auc_x"] - both["instance_auc_y"]
+    for (method, temperature, n), group in both.groupby(["method_x", "temperature_x", "num_bags_x"]):
+        one = found[f"{method} (temperature={temperature:g}) − its matched teacher"]
+        (interval,) = (i for column, i in one.by_column.items() if column.value == n)
+        assert interval.mean == pytest.approx(group["d"].mean()) and interval.count == 5
+
+
+def test_differences_from_matched_teachers_come_first(controlled):
+    kinds = [one.kind for one in table(controlled).all_differences]
+    assert kinds.index(TO_MATCHED) < kinds.index(TO_TEACHER)
+    lines = findings(table(controlled), controlled)
+    told = [line for line in lines if "its matched teacher" in line or "its teacher" in line]
+    assert told and "its matched teacher" in told[0] and NO_MATCHED_NOTE not in lines
+    labels = [label for label, _ in table_lines(render(controlled))]
+    assert labels.index("matched of none") == labels.index("*references*") + 1
+
+
+def test_captions_say_what_training_saw(controlled):
+    said = " ".join(render(controlled).split())
+    assert "teachers 1,000 to 2,000, students 2,400 to 4,800, matched teachers 3,400 to 6,800." in said
+    assert "“Its matched teacher” was trained for as long as student and teacher together" in said
+    assert NO_MATCHED_NOTE not in said
+
+
+def test_students_without_matched_teacher_are_said_to_be(distilled):
+    assert NO_MATCHED_NOTE in " ".join(render(distilled).split())
+    assert findings(table(distilled), distilled)[-1] == NO_MATCHED_NOTE
+    teachers = distilled[distilled["stage"] == "teacher"]
+    assert NO_MATCHED_NOTE not in " ".join(render(teachers).split())
+    assert NO_MATCHED_NOTE not in findings(table(teachers), teachers)
