@@ -47,6 +47,9 @@ def add_label(commands: Any) -> None:
                        help="pixels between patches in a large image; default: a quarter of a patch")  # fmt: skip
     label.add_argument("--data", metavar="DIR",
                        help="folder of the model's data set, for true instances; default: as trained")  # fmt: skip
+    label.add_argument("--smooth", type=positive, metavar="K",
+                       help="average the score of an instance over its K nearest neighbours in the image and its own; "
+                            "needs their places")  # fmt: skip
     _add_slide_arguments(label)
     label.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
     label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
@@ -91,5 +94,5 @@ def _label(arguments: argparse.Namespace) -> int:
         arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
         arguments.replicate, arguments.tracking_uri, arguments.mpp, arguments.slide_mpp, arguments.overlap,
         not arguments.no_tissue, arguments.formats, arguments.truth, tuple(arguments.positive or ()),
-        arguments.coverage,
+        arguments.coverage, arguments.smooth or 0,
     ))  # fmt: skip

@@ -12,6 +12,9 @@ from d2l_study.data.collection import BagCollection
 from d2l_study.data.pool import Bags, Pool
 from d2l_study.errors import UserError
 
+_QUERIED = 4_000_000
+"""Neighbours that are looked up at a time: 64 MB of distances and positions."""
+
 
 def check_places(pool: Pool) -> BagCollection:
     """The pool, all of whose instances have places in an image; `UserError` where one has none."""
@@ -34,8 +37,6 @@ def neighbour_means(values: np.ndarray, pool: Pool, bags: Bags, count: int) -> n
     """
     if count == 0:
         return values
-    from scipy.spatial import cKDTree
-
     collection = check_places(pool)
     found = np.empty_like(values)
     for bag, number in enumerate(bags.number.tolist()):
@@ -45,11 +46,30 @@ def neighbour_means(values: np.ndarray, pool: Pool, bags: Bags, count: int) -> n
         result = np.empty_like(own)
         for one in np.unique(image):
             of_image = np.flatnonzero(image == one)
-            nearest = min(count + 1, len(of_image))  # the nearest of all is the instance itself
-            _, at = cKDTree(xy[of_image]).query(xy[of_image], k=nearest)
-            result[of_image] = own[of_image][at.reshape(len(of_image), nearest)].mean(axis=1)
+            result[of_image] = nearest_means(own[of_image], xy[of_image], count)
         found[mine] = result
     return found
 
 
-__all__ = ["check_places", "neighbour_means"]
+def nearest_means(values: np.ndarray, xy: np.ndarray, count: int, at: np.ndarray | None = None) -> np.ndarray:
+    """Of each place the mean of its own value and those of the `count` nearest others.
+
+    values: (I,); xy: (I, 2) their places in one image, finite; at: of these places only, positions in xy. Of others
+    that are equally far, any may be taken.
+    """
+    from scipy.spatial import cKDTree
+
+    at = np.arange(len(xy)) if at is None else at
+    nearest = min(count + 1, len(xy))  # the nearest of all is the instance itself
+    found = np.empty(len(at), values.dtype)
+    if not len(at):
+        return found
+    tree, step = cKDTree(xy), max(1, _QUERIED // nearest)
+    for first in range(0, len(at), step):
+        some = at[first : first + step]
+        _, near = tree.query(xy[some], k=nearest)
+        found[first : first + step] = values[near.reshape(len(some), nearest)].mean(axis=1)
+    return found
+
+
+__all__ = ["check_places", "nearest_means", "neighbour_means"]

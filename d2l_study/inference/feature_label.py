@@ -35,6 +35,7 @@ from d2l_study.inference.label import (
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
+from d2l_study.inference.smoothing import check_places_of_inputs
 from d2l_study.learning.prediction import CHUNK, Compute
 from d2l_study.models import Terms
 
@@ -64,13 +65,18 @@ def label_features(
     known: Known | None = None,
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
+    smooth: int = 0,
 ) -> FeatureSummary:
     """Label everything that `open_feature_inputs` found, and write the files named above (`feature_scores`).
 
-    known: what is known of a slide beside its file. Files appear whole or not at all; older ones are replaced. If it is
+    known: what is known of a slide beside its file; smooth: neighbours in its slide over which, with its own, the logit
+    of a vector is averaged. Files appear whole or not at all; older ones are replaced. If it is
     interrupted, the bags that are scored are kept, and the same call goes on from there.
-    `UserError` if the folder cannot be written, or a file has changed since it was opened.
+    `UserError` if the folder cannot be written, a file has changed since it was opened, or one to be smoothed does not
+    say where its vectors are.
     """
+    if smooth:
+        check_places_of_inputs(inputs)
     folder = output_folder(out)
     check_outputs(folder)
     make_folder(folder)
@@ -84,7 +90,7 @@ def label_features(
         _score(stored, inputs, kept, count, compute, progress)
         work.scored = True
         with writing(folder):
-            positive, parts = write_scores(folder, stored, inputs, kept.logits, known)
+            positive, parts = write_scores(folder, stored, inputs, kept.logits, known, smooth)
     return FeatureSummary(folder / SCORES, folder / BAGS, count, positive, parts)
 
 

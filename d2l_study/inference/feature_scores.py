@@ -28,6 +28,7 @@ from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.label import SCORES, origin
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
+from d2l_study.inference.smoothing import smoothed_vectors
 from d2l_study.learning.metrics import auc, probability
 from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
@@ -108,16 +109,24 @@ def bags_are_ours(path: Path) -> bool:
 
 
 def write_scores(
-    folder: Path, stored: StoredModel, inputs: Sequence[FeatureInput], logits: np.ndarray, known: Known | None
+    folder: Path,
+    stored: StoredModel,
+    inputs: Sequence[FeatureInput],
+    logits: np.ndarray,
+    known: Known | None,
+    smooth: int = 0,
 ) -> tuple[int | None, tuple[PartScores, ...]]:
-    """Write both files. logits: input by input those of its vectors, then those of its bags. Returns how many vectors
-    are predicted positive, None without a threshold, and the scores of each part that there is."""
+    """Write both files.
+
+    logits: input by input those of its vectors, then those of its bags; smooth: as of `label_features`. Returns how
+    many vectors are predicted positive, None without a threshold, and the scores of each part that there is.
+    """
     import pyarrow.parquet as pq
 
     parts = {part: PartScores(part) for part in PARTS}
     positive = 0
     threshold = stored.card.instance_threshold
-    schema = _schema(stored, inputs)
+    schema = _schema(stored, inputs, smooth)
     with (
         atomic_write(folder / SCORES) as scores, atomic_write(folder / BAGS) as bags,
         pq.ParquetWriter(scores, schema, compression="zstd") as writer,
@@ -129,6 +138,7 @@ def write_scores(
         first = 0
         for entry in inputs:
             mine = np.array(logits[first : first + entry.count])
+            mine = smoothed_vectors(entry, mine, smooth) if smooth else mine
             first += entry.count
             pooled = np.array(logits[first : first + len(entry.bags)])
             first += len(entry.bags)
@@ -140,7 +150,7 @@ def write_scores(
     return None if threshold is None else positive, tuple(part for part in parts.values() if part.bags)
 
 
-def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
+def _schema(stored: StoredModel, inputs: Sequence[FeatureInput], smooth: int) -> Any:
     files = [file for entry in inputs for file in entry.files]
     said = common_metadata(files)
     slides = [
@@ -149,7 +159,8 @@ def _schema(stored: StoredModel, inputs: Sequence[FeatureInput]) -> Any:
         for entry in inputs for slide, (f, positions) in zip(entry.slides, entry.slide_positions(), strict=True)
     ]  # fmt: skip
     about = {
-        **origin(stored), "dimensions": stored.model.shape[0], "encoder": said["extractor"] or stored.card.encoder,
+        **origin(stored), **({"smooth": smooth} if smooth else {}), "dimensions": stored.model.shape[0],
+        "encoder": said["extractor"] or stored.card.encoder,
         "coordinates": {"unit": said["unit"], "of_tile": said["anchor"], "tiles": said["scale"]}, "slides": slides,
     }  # fmt: skip
     return score_schema(about)

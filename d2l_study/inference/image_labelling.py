@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.atomic_files import PART, write_whole
+from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.inputs import Shape, input_files
@@ -40,6 +41,7 @@ from d2l_study.inference.output_folder import (
 from d2l_study.inference.overlay import Panel, Places, overlay_picture
 from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint, crc_of, drop
 from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
+from d2l_study.inference.smoothing import smooth_checkpoint
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
@@ -160,10 +162,12 @@ def label_images(
     truth: Callable[[Path], ImageAnnotations | None] | None = None,
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
+    smooth: int = 0,
 ) -> Iterator[LabelledImage]:
     """Slide the model over each image and write the files named above; yields what was made, image by image.
 
-    stride: pixels between patches, None takes a quarter of the patch; truth: what is known of an image, if anything.
+    stride: pixels between patches, None takes a quarter of the patch; truth: what is known of an image, if anything;
+    smooth: neighbours over which, with its own, a logit is averaged, of those of the map and of the true instances.
     `UserError` as of `plan_images` before the first image is labelled, and later for one that turns out to be damaged.
     """
     planned = plan_images(stored, paths, out, stride)
@@ -173,7 +177,7 @@ def label_images(
     with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
         for one in planned:
             known = truth(one.path) if truth is not None else None
-            yield _label_image(stored, one, way, known, instances, compute, progress)
+            yield _label_image(stored, one, way, known, instances, compute, progress, smooth)
         instances.finish()
 
 
@@ -196,11 +200,12 @@ def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
 
 def _label_image(
     stored: StoredModel, planned: PlannedImage, way: dict[str, Any], known: ImageAnnotations | None,
-    instances: instance_file.InstanceFile, compute: Compute | None, progress: ProgressCallback | None,
+    instances: instance_file.InstanceFile, compute: Compute | None, progress: ProgressCallback | None, smooth: int = 0,
 ) -> LabelledImage:  # fmt: skip
     image, grid = open_tissue(planned.path, stored.model.patch_shape[0]), planned.grid
     with decode_errors(planned.path), planned.path.open("rb") as file:
-        identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict()}
+        identity = {**way, "pixels": hashlib.file_digest(file, "sha256").hexdigest(), "grid": grid.to_dict(),
+                    **({"smooth": smooth} if smooth else {})}  # fmt: skip
     about = read_json(planned.file(".json"))
     there = _made_before(planned, about, identity)
     if there is not None:
@@ -211,11 +216,11 @@ def _label_image(
     else:
         with writing(planned.stem.parent):
             kept = ScoreCheckpoint.open(planned.file(MAP), identity, (grid.rows, grid.columns))
-        _score(stored, image, planned, kept, compute, progress)
+        _score(stored, image, planned, kept, compute, progress, smooth)
         logits, crc = kept.logits, kept.crc()
     whole = False
     try:
-        area, count, note = _known_instances(stored, image, known, instances, compute)
+        area, count, note = _known_instances(stored, image, known, instances, compute, smooth)
         share = _share_above(logits, stored.card.instance_threshold)
         drawn = _digest(known)
         if there is None or about.get("drawn") != drawn or not planned.file(".overlay.png").is_file():
@@ -245,7 +250,7 @@ def _label_image(
 
 def _score(
     stored: StoredModel, image: TissueImage, planned: PlannedImage, kept: ScoreCheckpoint, compute: Compute | None,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback | None, smooth: int = 0,
 ) -> None:  # fmt: skip
     """Score the patches that are not scored yet. What is, stays if this is interrupted."""
     say = progress or (lambda what, done, of: None)
@@ -257,6 +262,8 @@ def _score(
     say(planned.stem.name, kept.done, kept.logits.size)
     try:
         score_map(stored, image, planned.grid, compute, kept.logits, done, kept.done)
+        if smooth:
+            smooth_checkpoint(kept, smooth)
     except BaseException as error:
         kept.close(keep=isinstance(error, KeyboardInterrupt | SystemExit))
         raise
@@ -277,12 +284,14 @@ def _made_before(planned: PlannedImage, about: dict[str, Any], identity: dict[st
 
 def _known_instances(
     stored: StoredModel, image: TissueImage, known: ImageAnnotations | None, instances: instance_file.InstanceFile,
-    compute: Compute | None,
+    compute: Compute | None, smooth: int = 0,
 ) -> tuple[float, int, str]:  # fmt: skip
     """AUC, count and a note of the true instances, whose scores are written."""
     if known is None or not len(known.places.xy):
         return math.nan, 0, ""
     logit, label = place_logits(stored, image, known.places.xy, compute), known.places.label
+    if smooth:
+        logit = nearest_means(logit, known.places.xy, smooth)
     instances.add(image.source, known.places.xy, label, logit)
     count, area = int((label >= 0).sum()), auc(label[label >= 0], logit[label >= 0])
     note = f"AUC of the {count} marked: {area:.3f}" if not math.isnan(area) else f"{count} marked, of one class"

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.atomic_files import write_whole
+from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
@@ -57,7 +58,7 @@ class SlideOptions:
     mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; overlap: pixels of a patch that the
     next one shares; tissue: only tiles of which at least the share `least_tissue` is tissue; formats: of
     `slide_outputs`, parquet among them, which a later command goes on from; coverage: share of a tile that must be
-    annotated as positive.
+    annotated as positive; smooth: neighbours over which, with its own, a tile's logit is averaged.
     """
 
     mpp: float | None = None
@@ -66,6 +67,7 @@ class SlideOptions:
     formats: tuple[str, ...] = ("parquet", "geojson", "regions", "map", "overlay")
     coverage: float = 0.5
     least_tissue: float = LEAST_TISSUE
+    smooth: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,21 @@ class _SlideWork:
             with kept_until_written(kept) as work:
                 spent = score_tiles(self.terms, slide, tiles, kept, lambda done: self._say(progress, done, len(tiles)))
                 work.scored = True
-                logit, whole = np.array(kept.logits[:, 0]), self.terms.pooled(kept.logits)
+                logit, whole = self._smoothed(kept.logits[:, 0], tiles.xy), self.terms.pooled(kept.logits)
                 return self._write(slide, tiles, logit, whole, annotation, identity, about, spent)
 
     def _say(self, progress: ProgressCallback | None, done: int, count: int) -> None:
         if progress is not None:
             progress(self.planned.stem.name, done, count)
+
+    @property
+    def _smoothing(self) -> dict[str, Any]:
+        return {"smooth": self.options.smooth} if self.options.smooth else {}
+
+    def _smoothed(self, logit: np.ndarray, xy: np.ndarray) -> np.ndarray:
+        """(n,) logits at places (n, 2), averaged over neighbours where that is asked for."""
+        smooth = self.options.smooth
+        return nearest_means(np.array(logit), xy.astype(float), smooth) if smooth else np.array(logit)
 
     def _identity(self, slide: Slide, tiles: SlideTiles) -> dict[str, Any]:
         """What the scores depend on, in plain values; a slide is known by its size and time of change, since reading
@@ -216,7 +227,7 @@ class _SlideWork:
         digest = hashlib.sha256(np.ascontiguousarray(tiles.xy, np.int64).tobytes()).hexdigest()
         found = {
             **self.settings, "slide": [state.st_size, state.st_mtime_ns, slide.width, slide.height],
-            "tiles": [digest, tiles.size, *tiles.side, tiles.mpp],
+            "tiles": [digest, tiles.size, *tiles.side, tiles.mpp], **self._smoothing,
         }  # fmt: skip
         return dict(json.loads(json.dumps(found)))
 
@@ -260,7 +271,8 @@ class _SlideWork:
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
                           "side": tiles.side, "tissue_only": options.tissue},
-                "model": model, "predicted_positive": share, "slide_logit": None if math.isnan(whole) else whole,
+                "model": model, **self._smoothing, "predicted_positive": share,
+                "slide_logit": None if math.isnan(whole) else whole,
                 "logits": _digest(logit), "seconds": seconds if spent.tiles else about.get("seconds", seconds),
                 "files": [f"{planned.stem.name}{ENDINGS[name]}" for name in FORMATS
                           if planned.file(ENDINGS[name]).is_file()], **made,
@@ -289,7 +301,7 @@ class _SlideWork:
         corners = np.where(whole, np.floor(corners + 0.5), corners)
         batch = batch_size(tiles.size)
         parts = [self.terms(reader.read(corners[i : i + batch]))[:, 0] for i in range(0, len(corners), batch)]
-        logit = np.concatenate(parts)
+        logit = self._smoothed(np.concatenate(parts), points)
         self.instances.add(str(self.planned.path), points - 0.5, label, logit)
         some = label >= 0
         return int(some.sum()), auc(label[some], logit[some]) if some.any() else math.nan

@@ -53,6 +53,7 @@ class LabelOptions:
     truth: str | None = None
     positive: tuple[str, ...] = ()
     coverage: float | None = None
+    smooth: int = 0
 
     def of_slides(self) -> list[str]:
         """The options given that only slides have."""
@@ -84,7 +85,15 @@ def run_label(options: LabelOptions) -> int:
                 raise UserError(f"{name}: this model labels feature vectors; no image is there to slide it over")
             formats = [] if options.formats is None else [f for f in formats_of(options.formats) if f != "parquet"]
             label_vectors(
-                selected, options.inputs, out, options.root, options.data, progress, formats, options.slide_mpp
+                selected,
+                options.inputs,
+                out,
+                options.root,
+                options.data,
+                progress,
+                formats,
+                options.slide_mpp,
+                options.smooth,
             )
         else:
             return _label_slides_images_and_patches(options, selected, out, progress)
@@ -136,6 +145,9 @@ def _label_slides_images_and_patches(
         raise UserError(f"{options.of_slides()[0]}: no input is a whole-slide image")
     if not images:
         _check_idle(options, slides, shape)
+    if inputs and options.smooth:
+        raise UserError(f"--smooth: {inputs[0].source}: holds patches without places, which have no neighbours; it "
+                        "goes with slides and with images larger than a patch")  # fmt: skip
     if inputs:
         check_scores(out)
     if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
@@ -183,7 +195,7 @@ def _slide_options(options: LabelOptions, mpp: float | None, least_tissue: float
         mpp, options.overlap or 0, options.tissue,
         default.formats if options.formats is None else formats_of(options.formats),
         default.coverage if options.coverage is None else options.coverage,
-        default.least_tissue if least_tissue is None else least_tissue,
+        default.least_tissue if least_tissue is None else least_tissue, options.smooth,
     )  # fmt: skip
 
 
@@ -191,7 +203,8 @@ def _label_images(options: LabelOptions, selected: SelectedModel, images: list[P
     ledger = Ledger(open_storage(options.root))
     truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
     known = 0
-    for image in label_images(selected.stored, images, options.out, options.stride, truth, progress=progress):
+    for image in label_images(selected.stored, images, options.out, options.stride, truth, progress=progress,
+                              smooth=options.smooth):  # fmt: skip
         progress.files, progress.done = progress.files + 1, 0
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
         line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"

@@ -21,13 +21,13 @@ from d2l_study.study.trial.stored_models import SelectedModel
 
 def label_vectors(
     selected: SelectedModel, names: Sequence[str], out: Path, root: str, data: str | None, progress: LabelProgress,
-    formats: Sequence[str] = (), slide_mpp: float | None = None,
+    formats: Sequence[str] = (), slide_mpp: float | None = None, smooth: int = 0,
 ) -> None:  # fmt: skip
     """Label the inputs, and print what was made.
 
     root: of the results; data: the folder of the model's data set, None for that of its training; formats: files of
-    each slide (`feature_slides.FORMATS`); slide_mpp: µm of a level-0 pixel, where places are in µm. `UserError` for
-    what is wrong with them.
+    each slide (`feature_slides.FORMATS`); slide_mpp: µm of a level-0 pixel, where places are in µm; smooth: neighbours
+    that scores are averaged over. `UserError` for what is wrong with them.
     """
     stored = selected.stored
     check_outputs(out)
@@ -38,7 +38,7 @@ def label_vectors(
         for note in notes_on_inputs(inputs, stored):
             progress.say(note)
         known = KnownSlides.of_model(Ledger(open_storage(root)), selected.config_id, selected.replicate, data)
-        summary = label_features(stored, inputs, out, known, progress=progress)
+        summary = label_features(stored, inputs, out, known, progress=progress, smooth=smooth)
         made = write_slide_files(out, formats, stored.card.instance_threshold, slide_mpp) if formats else 0
     slides = counted(sum(len(entry.slides) for entry in inputs), "slide")
     print(f"labelled: {summary.count:,} vectors of {stored.model.shape[0]:,} dimensions of {slides}")

@@ -118,6 +118,32 @@ def test_every_format_holds_every_tile_at_its_place(place: Path, tmp_path: Path)
     assert table.loc[0, "tiles"] == len(rows) and np.isclose(table.loc[0, "predicted_positive"], np.mean(above))
 
 
+def test_tiles_are_smoothed_over_their_neighbours(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over 8 neighbours: where all tiles that touch one are there, it has their mean. The slide as a bag stays."""
+    for name, more in (("raw", ()), ("smooth", ("--smooth", "8"))):
+        assert _label(place, tmp_path / name, place / "slides", "--formats", "parquet", *more, run=TEACHER) == 0
+    raw, smooth = (pd.read_parquet(tmp_path / name / "mosaic ä 1.scores.parquet") for name in ("raw", "smooth"))
+    at = {(x, y): logit for x, y, logit in raw[["x", "y", "logit"]].to_numpy()}
+    steps = [(dx, dy) for dx in (-27, 0, 27) for dy in (-27, 0, 27)]
+    inner = 0
+    for x, y, logit in smooth[["x", "y", "logit"]].to_numpy():
+        block = [at.get((x + dx, y + dy)) for dx, dy in steps]
+        if None not in block:
+            inner += 1
+            assert np.isclose(logit, np.mean(block), atol=1e-5)
+    assert inner > 5
+    of_bag = [json.loads((tmp_path / n / "mosaic ä 1.json").read_text())["slide_logit"] for n in ("raw", "smooth")]
+    assert of_bag[0] == of_bag[1]
+    assert _label(place, tmp_path / "smooth", place / "slides", "--formats", "parquet", run=TEACHER) == 0  # not taken
+    again = pd.read_parquet(tmp_path / "smooth" / "mosaic ä 1.scores.parquet")
+    np.testing.assert_array_equal(again["logit"], raw["logit"])
+    np.save(tmp_path / "patches.npy", np.zeros((3, 3, 27, 27), np.uint8))
+    assert _label(place, tmp_path / "patches", tmp_path / "patches.npy", "--smooth", "2") == 2
+    assert "patches.npy: holds patches without places, which have no neighbours" in capsys.readouterr().err
+
+
 def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path) -> None:
     """By its attention over the tiles, as over the instances of a bag."""
     assert _label(place, tmp_path, place / "slides", run=TEACHER) == 0
