@@ -24,6 +24,7 @@ from d2l_study.study.mlflow.logged_models import (
     find_logged_models,
     is_ready,
     log_model,
+    metric_tags,
     versions_of,
 )
 from d2l_study.study.mlflow.registry import SCHEME, Registration, check_name, register_version
@@ -98,7 +99,7 @@ def _version_tags(found: FoundModel, record: ModelRecord) -> dict[str, object]:
     card = found.loaded.stored.card
     return {
         STUDY: card.study, TRIAL: trial_id(found.config_id), CONFIG: found.config_id, REPLICATE: found.replicate,
-        "d2l.stage": card.stage, **{f"d2l.{name}": f"{metric.value:.6g}" for name, metric in record.metrics.items()},
+        "d2l.stage": card.stage, **metric_tags(record),
     }  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def _logged(store: Any, uri: str, found: FoundModel, record: ModelRecord) -> tup
         return (knowing or there)[-1], "which was there"
     run = _run_of(store, experiments, card.study, found.config_id)
     experiment = _own_experiment(store, uri) if run is None else run.info.experiment_id
-    replaced = [m for m in there if m.experiment_id == experiment and not versions_of(store, m.model_id)]
+    replaced = [m for m in there if m.experiment_id == experiment and not versions_of(store, m)]
     kept = replaced[-1].tags if replaced else {}
     content = ModelContent(
         f"{card.stage} {trial_id(found.config_id)} r{found.replicate:03d}", card.study, found.config_id,

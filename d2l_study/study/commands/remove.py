@@ -12,7 +12,7 @@ from pathlib import Path
 
 from d2l_study.credentials import masked
 from d2l_study.data.memory_maps import human_bytes
-from d2l_study.errors import UserError, counted
+from d2l_study.errors import UserError, counted, listed
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.root import open_storage
@@ -59,11 +59,14 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
 
     uri = resolve_uri(tracking_uri, storage.root)
     try:
-        count = delete_study(uri, name)
+        gone = delete_study(uri, name)
     except UserError as error:
         print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
         return False
-    print(f"  MLflow: {counted(count, 'run')} of {name} deleted ({masked(uri)})")
+    models = f", with {counted(gone.models, 'model')}" if gone.models else ""
+    print(f"  MLflow: {counted(gone.runs, 'run')} of {name} deleted{models} ({masked(uri)})")
+    if gone.kept:
+        print(f"  registered models stay, with their files: {listed(gone.kept)}")
     storage.delete(_removal_key(name))
     return True
 

@@ -157,6 +157,7 @@ def _finish_mlflow(
     uri: str | None,
 ) -> None:  # fmt: skip
     """Write the final state of the study's page, with the report. uri: of the store; None if it is away."""
+    from d2l_study.study.commands.arm_models import arm_models
     from d2l_study.study.commands.table_and_report import report_of, search_artifacts
     from d2l_study.study.mlflow.study_page import study_metrics, study_tags
     from d2l_study.study.mlflow.tracker import AWAY_SECONDS, CLOSING_SECONDS
@@ -165,13 +166,16 @@ def _finish_mlflow(
     # What --limit leaves for another time is no fault: the command did what it was asked.
     outcome = "FAILED" if failed else "KILLED" if interrupted else "FINISHED"
     # No report for somebody who wants to stop now, or where something else went wrong: `sync` makes it as well.
+    records = rows.to_dict("records")
+    if not interrupted:
+        tracker.keep_models(partial(arm_models, folder, records))  # they are written while the report is drawn
     pages = None if tracker.problems else uri  # a store that does not answer has no pages to link to
     report = {} if interrupted else report_of(folder, pages, study.options.root)
     tracker.end(
         outcome,
         {**(search_artifacts(folder) if study.space.search else {}), **report},
-        study_tags(rows.to_dict("records"), unfinished),
-        study_metrics(rows.to_dict("records")),
+        study_tags(records, unfinished),
+        study_metrics(records),
     )
     if not tracker.close(AWAY_SECONDS if uri is None else CLOSING_SECONDS):
         problem = (tracker.problems or "the tracking store is slow").removesuffix("; the results are in the ledger")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError, counted
+from d2l_study.study.commands.arm_models import arm_models
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.table_and_report import outcomes_digest, report_artifact
 from d2l_study.study.ledger.lease import holder
@@ -98,6 +100,8 @@ def sync_mlflow(
     digest = hashlib.sha256(b"".join([*artifacts.values(), outcomes_digest(rows)])).hexdigest()[:16]
     report = report_artifact(folder, uri) if "done" in states else {}
     pages.end(status, report, metrics=study_metrics(rows), digest=digest)
+    if not live:
+        pages.keep_models(partial(arm_models, folder, rows))
 
     counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
     shown = folder.storage.map(lambda e: artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)

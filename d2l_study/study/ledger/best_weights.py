@@ -72,6 +72,25 @@ class BestWeights:
                 self.folder.ledger.drop_file(config, replicate, WEIGHTS, self.folder.name)
 
 
+def best_of_arms(folder: StudyFolder, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Arm -> config_id of its best configuration, of those that have ended. Arms of teachers of students have one, too.
+
+    The largest mean over replicates decides, of the validation bag AUC, or of the first metric of a search; of equal
+    ones the first in the plan. rows: as of `StudyFolder.rows`.
+    """
+    name, sign = next(iter(_groups(folder)[1].items()))
+    by_config: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_config.setdefault(str(row["config_id"]), {})[int(row["replicate"])] = row
+    best: dict[str, tuple[float, str]] = {}
+    for entry in folder.plan():
+        arm, config = str(entry["method"]), str(entry["config_id"])
+        values = _values([*by_config.get(config, {}).values()], {name: sign})
+        if values is not None and (arm not in best or values[0] > best[arm][0]):
+            best[arm] = (values[0], config)
+    return {arm: config for arm, (_, config) in best.items()}
+
+
 def _groups(folder: StudyFolder) -> tuple[dict[str, list[Group]], dict[str, int]]:
     """config_id -> the groups in which it is compared, without teachers of students; metric -> 1 if more is better, −1
     if less is."""

@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from d2l_study.inference.model_folder import MODEL, read_model_folder
+from d2l_study.inference.model_card import SHOWN_METRICS
+from d2l_study.inference.model_folder import MODEL, ModelRecord, read_model_folder
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, short_texts
 from d2l_study.study.mlflow.model_files import save_mlflow_model
@@ -74,7 +75,7 @@ def log_model(store: Any, experiment: str, content: ModelContent, run_id: str | 
             REPLICATE: content.replicate, MADE_FROM: content.made_from, WEIGHTS_DIGEST: file_digest(folder / MODEL),
             SEEN: KNOWN if record.trained_on is not None else "",
             ARMS: json.dumps(content.arms, ensure_ascii=False) if content.arms else "",
-            **{f"d2l.{name}": f"{metric.value:.6g}" for name, metric in record.metrics.items()},
+            **metric_tags(record),
             "d2l.stage": stored.card.stage,
         }  # fmt: skip
         made = store.create_logged_model(
@@ -84,7 +85,7 @@ def log_model(store: Any, experiment: str, content: ModelContent, run_id: str | 
         )  # fmt: skip
         try:
             saved = Path(scratch) / "saved"
-            save_mlflow_model(saved, folder, made.model_id, run_id)
+            save_mlflow_model(saved, folder, stored, made.model_id, run_id)
             store.log_model_artifacts(made.model_id, str(saved))
             found = store.finalize_logged_model(made.model_id, READY)
         except BaseException:
@@ -94,6 +95,12 @@ def log_model(store: Any, experiment: str, content: ModelContent, run_id: str | 
     if run_id is not None:
         store.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return found
+
+
+def metric_tags(record: ModelRecord) -> dict[str, str]:
+    """The main metrics of a model, on the test bags and in validation, as tags."""
+    shown = {name: record.metrics[name] for name in SHOWN_METRICS if name in record.metrics}
+    return {f"d2l.{name}": f"{metric.value:.6g}" for name, metric in shown.items()}
 
 
 def find_logged_models(store: Any, experiments: Iterable[str], tag: str, value: str) -> list[Any]:
@@ -130,9 +137,15 @@ def delete_model(store: Any, model: Any) -> None:
             folder.parent.rmdir()
 
 
-def versions_of(store: Any, model_id: str) -> list[Any]:
-    """The versions of registered models that a model is."""
-    return list(store.search_model_versions(f"source_path = 'models:/{model_id}'"))
+def versions_of(store: Any, model: Any) -> list[Any]:
+    """The versions of registered models that a model is, by whatever address of it they were made."""
+    found = list(store.search_model_versions(f"source_path = 'models:/{model.model_id}'"))
+    if model.source_run_id:
+        found += [
+            version for version in store.search_model_versions(f"run_id = '{model.source_run_id}'")
+            if version.model_id == model.model_id or str(version.source).startswith(model.artifact_location)
+        ]  # fmt: skip
+    return list({(version.name, version.version): version for version in found}.values())
 
 
 def is_ready(model: Any) -> bool:

@@ -1,6 +1,6 @@
 """A model as MLflow keeps it: its folder (`inference.model_folder`) as an artifact, and the code that scores with it.
 
-    save_mlflow_model(Path("saved"), Path("models/colon-student"))
+    save_mlflow_model(Path("saved"), Path("models/colon-student"), stored)
 
 Nothing of it is a pickle. The code is `pyfunc_model.py`, and for machines without d2l_study an archive of the rooms of
 this package that scoring needs (`code.zip`). It is an artifact and none of MLflow's `code_paths`, since these come
@@ -9,9 +9,11 @@ first in `sys.path`: a part of d2l_study would hide the installed one from every
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,6 @@ import numpy as np
 import d2l_study
 from d2l_study.inference.instance_table import BAG, INSTANCE, LEVELS, ONE_BAG
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.model_folder import read_model_folder
 
 ARTIFACT = "artifacts/model"
 """The path of a model's folder in what MLflow keeps."""
@@ -35,18 +36,20 @@ MOST_EXAMPLE = 50_000
 """Numbers of an instance up to which an example of the input lies beside the model."""
 
 
-def save_mlflow_model(target: Path, folder: Path, model_id: str | None = None, run_id: str | None = None) -> None:
-    """Write a model's folder as a model of MLflow. target: must not exist; model_id, run_id: of MLflow."""
+def save_mlflow_model(
+    target: Path, folder: Path, stored: StoredModel, model_id: str | None = None, run_id: str | None = None
+) -> None:
+    """Write a model's folder as a model of MLflow. target: must not exist; stored: the model that is in the folder;
+    model_id, run_id: of MLflow."""
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    stored, _ = read_model_folder(folder)
     about = {"d2l_study": d2l_study.__version__, "stage": stored.card.stage, "config_id": stored.card.config_id,
              "replicate": stored.card.replicate, "instance_shape": list(stored.model.shape)}  # fmt: skip
     with TemporaryDirectory(prefix="d2l-code-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what MLflow advises about pickles and type hints
         code = Path(scratch) / "code.zip"
-        write_code_archive(code)
+        code.write_bytes(code_archive())
         pyfunc.save_model(
             target, python_model=str(CODE), artifacts={"model": str(folder), "code": str(code)},
             signature=_signature(), input_example=_example(stored), pip_requirements=requirements(),
@@ -60,15 +63,17 @@ def requirements() -> list[str]:
     return [f"{name}=={metadata.version(name).split('+')[0]}" for name in NEEDED]
 
 
-def write_code_archive(path: Path) -> None:
-    """Write the part of this package that scoring needs as an archive that Python imports from. Always the same
-    bytes."""
+@cache
+def code_archive() -> bytes:
+    """The part of this package that scoring needs, as a zip file that Python imports from. Always the same bytes."""
     package = Path(d2l_study.__file__).parent
     files = [*package.glob("*.py"), *(file for room in ROOMS for file in (package / room).rglob("*.py"))]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(files):
             name = (Path(package.name) / file.relative_to(package)).as_posix()
             archive.writestr(zipfile.ZipInfo(name), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return written.getvalue()
 
 
 def _signature() -> Any:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from d2l_study.study.mlflow.study_models import StudyModels
 
 PARENT = ""
 """The key of a study's own run. The key of a configuration's run, which is a child of it, is the config_id."""
@@ -20,7 +24,8 @@ class Page:
     """The wished state of one run.
 
     status: MLflow's word; replicates: those of the mean curve, empty for the ones of the first report; reports,
-    artifacts: what is still to be written; digest: a hash of what a finished page shows, None while it is not finished.
+    artifacts: what is still to be written; models: of a study's own page, tells the models that MLflow is to hold, None
+    leaves them as they are; digest: a hash of what a finished page shows, None while it is not finished.
     The digest is written last, as a tag, so that it says that everything else is there; `sync` compares it.
     """
 
@@ -32,4 +37,5 @@ class Page:
     replicates: tuple[int, ...] = ()
     reports: list[Report] = field(default_factory=list)
     artifacts: dict[str, Content] = field(default_factory=dict)
+    models: Callable[[], StudyModels] | None = None
     digest: str | None = None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -25,6 +25,9 @@ from d2l_study.study.mlflow.configuration_page import (
 )
 from d2l_study.study.mlflow.page import PARENT, Content, Page, Report
 from d2l_study.study.mlflow.tags import CAUSE, DIGEST, REPLICATES, REUSED, ROWS, TRIAL
+
+if TYPE_CHECKING:
+    from d2l_study.study.mlflow.study_models import StudyModels
 
 MAX_BUFFERED = 200_000
 """Values of curves kept while the store is away (some 20 MB). Beyond it the oldest are dropped, and `sync` brings
@@ -165,6 +168,12 @@ class StudyPages:
             page.digest = digest
             self.changed[PARENT] = None
 
+    def keep_models(self, models: Callable[[], StudyModels]) -> None:
+        """Let MLflow hold these models of the study, and no others. The function is called by the writer."""
+        with self.lock:
+            self._pages[PARENT].models = models
+            self.changed[PARENT] = None
+
     def end_running(self) -> None:
         """Set every page that has not ended to KILLED."""
         with self.lock:
@@ -175,22 +184,23 @@ class StudyPages:
 
     # ---- for the writer
     def take(self, key: str) -> tuple[Page, Curves | None]:
-        """What is to be written of a page now, and how all points of its curves are read. The reports and artifacts
-        leave the page, which has not changed any more."""
+        """What is to be written of a page now, and how all points of its curves are read. The reports, artifacts
+        and models leave the page, which has not changed any more."""
         with self.lock:
             wished = self._pages[key]
             page = replace(wished, tags=dict(wished.tags))
-            wished.reports, wished.artifacts = [], {}
+            wished.reports, wished.artifacts, wished.models = [], {}, None
             self._buffered -= sum(_size(values) for _, values in page.reports)
             self.changed.pop(key, None)
             return page, self._curves.get(key)
 
     def put_back(self, key: str, page: Page) -> None:
-        """What was taken could not be written: its reports and artifacts go back to the page."""
+        """What was taken could not be written: its reports, artifacts and models go back to the page."""
         with self.lock:
             wished = self._pages[key]
             wished.reports[:0] = page.reports
             wished.artifacts = {**page.artifacts, **wished.artifacts}
+            wished.models = wished.models or page.models
             self._buffered += sum(_size(values) for _, values in page.reports)
             self.changed[key] = None
             self._bound_memory()

@@ -1,22 +1,33 @@
-"""Deletes a study's runs from an MLflow store. `mlflow gc` then frees their space on the disk."""
+"""Deletes a study's runs and models from an MLflow store. `mlflow gc` then frees the space of the runs on the disk."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError
 from d2l_study.study.mlflow.address import check_uri, client, one_line, sqlite_path
+from d2l_study.study.mlflow.logged_models import delete_model, find_logged_models, versions_of
 from d2l_study.study.mlflow.tags import STUDY
 
 
-def delete_study(uri: str, study: str) -> int:
-    """Delete the runs of a study, and its experiment unless it holds other runs; returns how many runs there were.
+@dataclass(frozen=True)
+class RemovedStudy:
+    """What was deleted: how many runs and models. kept: models that stay, as `NAME VERSION` of the registry."""
+
+    runs: int = 0
+    models: int = 0
+    kept: tuple[str, ...] = ()
+
+
+def delete_study(uri: str, study: str) -> RemovedStudy:
+    """Delete the runs of a study, its models but registered ones, and its experiment unless it holds something else.
 
     A store that does not exist is not made. `UserError` if the store cannot be reached or written."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        return 0
+        return RemovedStudy()
     check_uri(uri)
     try:
         return _delete(client(uri), study)
@@ -24,10 +35,10 @@ def delete_study(uri: str, study: str) -> int:
         raise UserError(f"tracking URI {masked(uri)!r}: {masked(one_line(error))}") from None
 
 
-def _delete(store: Any, study: str) -> int:
+def _delete(store: Any, study: str) -> RemovedStudy:
     found = store.get_experiment_by_name(study)
     if found is None or found.lifecycle_stage == "deleted":
-        return 0
+        return RemovedStudy()
     mine, others, token = [], 0, None
     while True:
         page = store.search_runs([found.experiment_id], max_results=500, page_token=token)
@@ -36,8 +47,15 @@ def _delete(store: Any, study: str) -> int:
         token = page.token
         if not token:
             break
+    models, kept = 0, []
+    for model in find_logged_models(store, [found.experiment_id], STUDY, study):
+        if versions := versions_of(store, model):
+            kept += [f"{version.name} {version.version}" for version in versions]
+        else:
+            delete_model(store, model)
+            models += 1
     for run_id in mine:
         store.delete_run(run_id)
-    if not others:
+    if not others and not kept:  # with the experiment `mlflow gc` would delete the models
         store.delete_experiment(found.experiment_id)
-    return len(mine)
+    return RemovedStudy(len(mine), models, tuple(kept))

@@ -12,7 +12,7 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from d2l_study.study.mlflow.curve_points import CurvePoints, Point
 from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, allowed_name, batches, finite_or_nan, short_texts
 from d2l_study.study.mlflow.links import experiment_url, run_path
 from d2l_study.study.mlflow.page import PARENT, Page
+from d2l_study.study.mlflow.study_models import StudyModels, write_models
 from d2l_study.study.mlflow.tags import (
     CONFIG,
     CURVE_REPLICATES,
@@ -172,6 +173,12 @@ class StudyRuns:
             self._client.set_tag(stored.run_id, DIGEST, page.digest)
             stored.tags[DIGEST] = page.digest
         return problems
+
+    def write_models(self, models: Callable[[], StudyModels]) -> Iterator[str | None]:
+        """Bring the models of the study to the wished ones, one after the other; yields a line for each that could not
+        be made, and None for the others."""
+        runs = {key: stored.run_id for key, stored in self.stored.items() if key != PARENT}
+        return write_models(self._client, self._experiment, self.study, runs, models)
 
     def url(self) -> str | None:
         """The page of the experiment on a tracking server; None for a database."""

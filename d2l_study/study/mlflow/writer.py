@@ -107,7 +107,8 @@ class PageWriter:
         return True
 
     def _write_changed(self) -> None:
-        """First the states of all runs, so that large artifacts hold up no curve; then artifacts and digests."""
+        """First the states of all runs, so that large artifacts hold up no curve; then artifacts and digests, of the
+        study's own page last, with the models."""
         waiting: list[tuple[str, Page]] = []
         try:
             with self.pages.lock:
@@ -125,12 +126,18 @@ class PageWriter:
                 self.written.add(key)
                 self.progress += 1
                 page.reports = []
+            waiting.sort(key=lambda item: item[0] == PARENT)
             while waiting:
                 key, page = waiting[0]
                 for problem in self._runs.write_artifacts(key, page):
                     self._lost = self._lost or problem
-                waiting.pop(0)
+                page.artifacts = {}
                 self.progress += 1
+                if page.models is not None:
+                    for found in self._runs.write_models(page.models):
+                        self._lost = self._lost or found
+                        self.progress += 1
+                waiting.pop(0)
         except BaseException:
             for key, page in waiting:
                 self.pages.put_back(key, page)

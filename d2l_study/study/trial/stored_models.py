@@ -58,7 +58,7 @@ def find_model(
 
     ledger = Ledger(open_storage(root))
     config = _config_of(ledger, run, tracking_uri)
-    chosen, choice = _choose_replicate(ledger, config, replicate)
+    chosen, choice = choose_replicate(ledger, config, replicate)
     data = ledger.read_file(config, chosen, WEIGHTS)
     return SelectedModel(
         config, chosen, choice, from_bytes(data, f"{ledger.storage.shown(ledger.run_key(config, chosen))}/{WEIGHTS}")
@@ -69,7 +69,7 @@ def stored_replicates(root: str | Path, run: str, tracking_uri: str | None = Non
     """The replicates of a trial whose weights are stored, at least one. Arguments and errors: as of `find_model`."""
     ledger = Ledger(open_storage(root))
     config = _config_of(ledger, run, tracking_uri)
-    _choose_replicate(ledger, config, None)  # says what is missing, if all are
+    choose_replicate(ledger, config, None)  # says what is missing, if all are
     return [r for r in _finished_rows(ledger, config) if ledger.holds(config, r, WEIGHTS)]
 
 
@@ -85,6 +85,8 @@ def _config_of(ledger: Ledger, run: str, tracking_uri: str | None) -> str:
 
 def config_of_prefix(ledger: Ledger, run: str) -> str:
     """The one config id of the ledger that begins with `run`; `UserError` with the candidates or the nearest id."""
+    if CONFIG_ID.fullmatch(run) and ledger.storage.exists(f"{Ledger.config_key(run)}/config.json"):
+        return run
     ids = [
         name
         for head in ledger.storage.list("results")
@@ -129,8 +131,8 @@ def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str
     raise UserError(f"--run {run_id}: an MLflow run of something else: it has no tag {mlflow_tags.CONFIG}")
 
 
-def _choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
-    """The replicate to take, and why."""
+def choose_replicate(ledger: Ledger, config: str, replicate: int | None) -> tuple[int, str]:
+    """The replicate to take, and why. `UserError` if there is none with weights."""
     name, rows = trial_id(config), _finished_rows(ledger, config)
     if not rows:
         raise UserError(f"trial {name}: none of its runs is finished")

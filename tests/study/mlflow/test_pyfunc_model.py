@@ -44,8 +44,9 @@ def saved(request, tmp_path_factory):
     client(f"sqlite:///{place / 'none.db'}")  # for MLflow's settings; makes nothing
     folder = place / "model"
     folder.mkdir()
-    write_model_folder(folder, stored_model(request.param), ModelRecord(bag_threshold=0.05), "# made\n", {})
-    save_mlflow_model(place / "mlflow", folder)
+    stored = stored_model(request.param)
+    write_model_folder(folder, stored, ModelRecord(bag_threshold=0.05), "# made\n", {})
+    save_mlflow_model(place / "mlflow", folder, stored)
     model = LoadedModel(*read_model_folder(folder))
     if request.param == "patches":
         pool = MnistBags(num_bags=6, mean_bag_size=12, test_bags=8).load_pool()
