@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.cells.labels_used import labels_by_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
@@ -26,7 +27,7 @@ RUN_COLUMNS = frozenset({
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
     "search_oracle", "instance_threshold", "host", "warning", "replaces", "replaces_difference", "partition",
     "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances", "test_instances",
-    "matched_id", "instance_visits",
+    "matched_id", "instance_visits", "labels_used",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"
@@ -138,7 +139,7 @@ def arrange(
     datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
     return Layout(
         measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
-        printed,
+        printed, labels_by_bags(frame),
     )  # fmt: skip
 
 

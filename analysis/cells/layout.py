@@ -139,6 +139,8 @@ class Layout:
     notes: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     names: Names = PLAIN
+    labels_used: Mapping[Any, tuple[int, int]] = field(default_factory=dict)
+    """Number of training bags -> the least and the most labels that runs with it used (`cells.labels_used`)."""
 
     def metric_of(self, column: Label) -> Metric:
         """The metric of a column; the only one unless the columns are metrics."""

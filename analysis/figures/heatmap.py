@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout, value_text
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
@@ -102,7 +103,8 @@ def draw_heatmap(
         shown = replace(
             layout, cells={cell_key: cell for cell_key, cell in layout.cells.items() if cell_key[0] in panels}
         )
-        style.footnote(figure, note + note_suffix(hardware_differences(shown, by_panel=True)))
+        said = [*hardware_differences(shown, by_panel=True), *labels_used_sentences(shown)]
+        style.footnote(figure, note + note_suffix(said))
     return figure
 
 

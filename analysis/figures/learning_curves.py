@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, panel_title
 from analysis.figures import style
 from analysis.figures.marks import Mark, legend_handles, marks_of
@@ -76,7 +77,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
         style.footnote(
             figure,
             "thin: runs, their dots where validation chose the snapshot; thick: their mean, as far as all of them go"
-            + note_suffix(hardware_differences(layout)),
+            + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)]),
         )
     return figure
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns, known_panel
 from analysis.figures import style
 from analysis.figures.marks import Mark, legend_handles, marks_of
@@ -290,4 +291,4 @@ def _note(layout: Layout) -> str:
         text += "; no point: no result"
     if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
-    return text + note_suffix(hardware_differences(layout))
+    return text + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])

@@ -17,6 +17,7 @@ import numpy as np
 from analysis.cells.arrange import arrange
 from analysis.cells.differences import cells_by_config, difference_of, teacher_of
 from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
 from analysis.figures import style
 from analysis.figures.marks import Mark, marks_of
@@ -149,4 +150,5 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[Cell
         for cell_key, cell in taught.items()
         if (other := teachers[cell_key]) is not None
     )
-    return text + note_suffix([*hardware_differences(layout), *hardware_differences_of_pairs(pairs)])
+    said = [*hardware_differences(layout), *hardware_differences_of_pairs(pairs), *labels_used_sentences(layout)]
+    return text + note_suffix(said)

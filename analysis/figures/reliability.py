@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Layout
 from analysis.cells.partitions import unit_noun
 from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
@@ -113,6 +114,7 @@ class Reliability:
             "that of the curve, not of a threshold that was set beforehand.",
             *([ATTENTION_LEFT_OUT] if self.attention_cells else []),
             *hardware_differences(self.layout),
+            *labels_used_sentences(self.layout),
         ]  # fmt: skip
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",
@@ -153,7 +155,8 @@ class Reliability:
                 if i % across == 0:
                     axis.set_ylabel(f"share of positive {self.level}s")
             legend(legend_handles(names, marks, markers=True))
-            style.footnote(figure, self._note(scaled) + note_suffix(hardware_differences(self.layout)))
+            said = [*hardware_differences(self.layout), *labels_used_sentences(self.layout)]
+            style.footnote(figure, self._note(scaled) + note_suffix(said))
         return figure
 
     def _note(self, scaled: bool) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from analysis.cells.hardware import hardware_differences, note_suffix
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Layout
 from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
 from analysis.figures import style
@@ -114,4 +115,4 @@ def _note(layout: Layout, found: list[ScoredCell], kind: str, level: str) -> str
     text += left_out_note(layout, found)
     if any(one.cell.origin.stage == stages.ORACLE for one in found):
         text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
-    return text + note_suffix(hardware_differences(layout))
+    return text + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])

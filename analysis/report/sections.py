@@ -22,6 +22,7 @@ from analysis.cells.partitions import (
 from analysis.report import html_elements as html
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names
+from analysis.rows.labels_used import COLUMN as LABELS_USED
 from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
 from analysis.statistics.intervals import unit_count
@@ -93,6 +94,10 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
             found.append((name, f"{len(values)} values from {values[0]:.3g} to {values[-1]:.3g}"))
         else:
             found.append((name, ", ".join(value_text(v) for v in values[:12])))
+    if LABELS_USED in rows and rows[LABELS_USED].notna().any():
+        least, most = int(rows[LABELS_USED].min()), int(rows[LABELS_USED].max())
+        used = f"{least}" if least == most else f"{least} to {most}"
+        found.append(("labels used", f"{used} labels of bags in a run, training and validation"))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
     partitions = partitions_of(rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.rows.display_names import LABELS, joined_labels, valid_labels, with_labels
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import load_file
+from analysis.rows.labels_used import with_labels_used
 from analysis.rows.study_folders import FOLDERS
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed
@@ -65,6 +66,10 @@ def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
 
 
 def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
+    return with_labels_used(_stored_rows(name, root, tracking_uri))
+
+
+def _stored_rows(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
     if name.startswith(MLFLOW) or tracking_uri is not None:
         from analysis.rows.mlflow_rows import load_from_mlflow
 

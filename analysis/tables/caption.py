@@ -8,6 +8,7 @@ from analysis.cells import partitions
 from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
 from analysis.cells.differences import BASELINE, TO_MATCHED, TO_TEACHER, Difference, rows_without_baseline
 from analysis.cells.hardware import hardware_differences
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
 from analysis.rows import stages
 from analysis.statistics.paired_tests import LEAST_PAIRS
@@ -80,7 +81,7 @@ def caption(
     used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.uses_symbol(key)]
     if used:
         sentences.append("; ".join(used) + ".")
-    return sentences + layout.notes
+    return sentences + labels_used_sentences(layout) + layout.notes
 
 
 def _equal_training(layout: Layout) -> list[str]:
@@ -122,7 +123,7 @@ def metric_meanings(names: Sequence[str]) -> list[str]:
     words = [set(name.split("_")) for name in names]
     found = []
     if any("tuned" in one for one in words):
-        found.append("Tuned: at a threshold set on validation bags, without instance labels.")
+        found.append("Tuned: at a threshold set on validation bags, by their labels, without instance labels.")
     if any({"dice", "within"} <= one for one in words):
         found.append("Dice within images: the mean over images that hold a positive.")
     if any("froc" in one for one in words):

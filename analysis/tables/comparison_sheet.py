@@ -6,6 +6,7 @@ import math
 
 from analysis.cells.baseline_pairs import CellComparison
 from analysis.cells.comparisons import Comparisons
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
@@ -136,4 +137,4 @@ def _caption(made: Comparisons) -> list[str]:
         sentences.append(NOT_ESTIMABLE)
     sentences.append(holm_text)
     sentences.append("A large p is no proof of equality: look at the interval.")
-    return sentences + made.notes
+    return sentences + labels_used_sentences(made.layout) + made.notes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_intervals
+from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
 from analysis.rows.csv_text import to_csv
 from analysis.tables.caption import metric_meanings
@@ -70,7 +71,8 @@ class ImageTable(FormattedTable):
             sentences.append(f"Means over {listed(tested)} {unit}s, for which the same images are drawn.")
         if self.left_out:
             sentences.append(f"Left out: {listed(self.left_out, 6)}.")
-        return sentences + metric_meanings([metric.name for metric in self.layout.metrics])
+        meanings = metric_meanings([metric.name for metric in self.layout.metrics])
+        return sentences + meanings + labels_used_sentences(self.layout)
 
     def frame(self) -> pandas.DataFrame:
         """One row per configuration and metric, numbers unrounded."""

@@ -77,7 +77,8 @@ class TeacherConfig(TrainingOptions):
     eval_every: int = shared("eval_every", usual=100)
     patience: int = shared("patience")
     select: str = option(
-        "auc", "which snapshot is kept: lowest validation loss, highest validation AUC, or the last",
+        "auc", "which snapshot is kept: lowest validation loss, highest validation AUC (ties: lowest loss), or "
+        "the last, which takes no validation label",
         choices=("loss", "auc", "last"),
     )  # fmt: skip
 

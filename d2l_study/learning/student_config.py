@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from d2l_study.errors import UserError
 from d2l_study.learning.training_options import TrainingOptions, shared
@@ -128,9 +128,11 @@ class StudentConfig(TrainingOptions):
         """The student that has no teacher: no soft labels (λ = 0), known negatives (α, 1 where the student has none)
         and its own β. Network, noise, optimizer and selection are the student's; it is trained in one generation for as
         many steps as all of the student's."""
+        lengths = ("steps",) if self.epochs is None else ("epochs", "min_steps")
+        length: dict[str, Any] = {key: getattr(self, key) * self.generations for key in lengths}
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, start="fresh", teachers=1,
-            generations=1, neighbours=0, mixup=0.0, steps=self.steps * self.generations,
+            generations=1, neighbours=0, mixup=0.0, **length,
         )  # fmt: skip
 
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:

@@ -108,6 +108,10 @@ def test_students_and_references_count_their_own_bags_per_step(make_replicate, t
     for kind in ("bag_label", "oracle"):
         (found,), (expected,) = (fit_reference(kind, c, [replicate]) for c in (config, plain))
         assert_same(found, expected)
+    config, plain = (dataclasses.replace(c, eval_every=4) for c in (config, plain))
+    (found,), (expected,) = (fit_reference("no_teacher", c, [replicate]) for c in (config, plain))
+    assert found.steps_run == 16  # those of both generations
+    assert_same(found, expected)
 
 
 def test_a_class_map_sees_each_image_once_an_epoch(tmp_path, monkeypatch):

@@ -143,9 +143,9 @@ def run_results(
         "train_seconds": round(result.train_seconds, 3), "eval_seconds": round(result.eval_seconds, 3),
         "device": device, "precision": request.resources["precision"], "threads": request.resources["threads"],
         "host": platform.node(),
-        **_counts(request, problem), **_visits(request, problem, result),
-        "warning": "; ".join(undefined_metrics(problem)) or None, "code_version": request.code_version,
-        "made_by": request.study, "committed_at": at,
+        **_counts(request, problem), "labels_used": _labels_used(request, problem),
+        **_visits(request, problem, result), "warning": "; ".join(undefined_metrics(problem)) or None,
+        "code_version": request.code_version, "made_by": request.study, "committed_at": at,
     }  # fmt: skip
     files = {CURVE: json.dumps(result.curve).encode()}
     if result.logits:
@@ -177,6 +177,13 @@ def _image_scorer(request: TrialRequest, problem: Replicate, result: Fitted, dev
     return score_maps.sliding_window_scorer(
         StoredModel(_network(request, problem), result.params, _card(request, problem, result)), compute
     )
+
+
+def _labels_used(request: TrialRequest, problem: Replicate) -> int | None:
+    from d2l_study.learning.labels_used import labels_used
+
+    sections = {name: section.to_dict() for name, section in typed_sections(request).items()}
+    return labels_used(request.stage, sections, len(problem.train), len(problem.val))
 
 
 def _counts(request: TrialRequest, problem: Replicate) -> dict[str, Any]:

@@ -58,7 +58,12 @@ def test_a_study_over_folds_keeps_global_bag_numbers_and_pairs_students_with_the
             assert (row["repeat"], row["fold"]) == divmod(number, 3)
             assert (row["partition"], row["fold_count"]) == ("dealt folds", 3)
             sets.setdefault(row["test_set"], set()).add(tuple(DATA.replicate(pool, number, 5).test.number))
-            assert row["train_bags"] == 4 and row["test_instances"] > 0 and "instance_auc_within" in row
+            assert (
+                row["train_bags"] == 4
+                and row["labels_used"] == 4 + 4
+                and row["test_instances"] > 0
+                and "instance_auc_within" in row
+            )
             frame = pd.read_parquet(io.BytesIO(ledger.read_file(stage, number, "predictions.parquet")))
             problem = DATA.replicate(pool, number, 5)
             bags = frame[(frame["split"] == "test") & (frame["level"] == "bag")]

@@ -65,6 +65,7 @@ def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     row = ledger.read("ab" * 10, 1)["row"]
     frame = pd.read_parquet(io.BytesIO(ledger.read_file("ab" * 10, 1, "predictions.parquet")))
     assert set(frame["replicate"]) == {1}
+    assert row["labels_used"] == 6 + 20  # of 6 training bags, and of the 20 by which the snapshot was chosen
     sizes = frame.groupby(["split", "level"], observed=True).size().to_dict()
     assert sizes == {("test", "bag"): 20, ("test", "instance"): 10_000, ("val", "bag"): 20}
     for split, level, name in (("test", "bag", "bag"), ("test", "instance", "instance"), ("val", "bag", "val_bag")):

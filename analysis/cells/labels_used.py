@@ -1,0 +1,43 @@
+"""The sentence that says how many labels stand behind a number of training bags n: validation bags have labels too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells.layout import Layout, value_text
+from analysis.rows.labels_used import COLUMN
+from d2l_study.errors import listed
+
+if TYPE_CHECKING:
+    import pandas
+
+KEY = "num_bags"
+MOST = 8
+"""Numbers of bags that are named one by one."""
+
+
+def labels_by_bags(rows: pandas.DataFrame) -> dict[Any, tuple[int, int]]:
+    """Number of training bags -> the least and the most labels that finished runs with it used, where known."""
+    if not {KEY, COLUMN} <= set(rows.columns):
+        return {}
+    known = rows[rows["status"].eq("done") & rows[COLUMN].notna() & rows[KEY].notna()]
+    return {n: (int(used.min()), int(used.max())) for n, used in known.groupby(KEY)[COLUMN]}
+
+
+def labels_used_sentences(layout: Layout) -> list[str]:
+    """One sentence where the layout shows numbers of training bags and the labels are known; else none."""
+    labels = (*layout.rows, *layout.columns, *layout.panels)
+    named = {key for label in labels for key in (label.key, *dict(label.keys))}
+    return [_sentence(layout.labels_used, layout.names.key(KEY))] if KEY in named and layout.labels_used else []
+
+
+def _sentence(used: Mapping[Any, tuple[int, int]], name: str) -> str:
+    if all(count == (n, n) for n, count in used.items()):
+        return f"Labels used in all: those of training bags ({name}) alone."
+    each = [f"{_range(*count)} at {name} = {value_text(n)}" for n, count in sorted(used.items())]
+    return f"Labels used in all, of training bags ({name}) and validation bags: {listed(each, MOST)}."
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"

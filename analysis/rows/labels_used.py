@@ -1,0 +1,55 @@
+"""The column `labels_used` of rows that were written before there was one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMN = "labels_used"
+
+
+def with_labels_used(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows with that column, filled in for finished runs where their keys say it; else it stays empty.
+
+    Keys say it of bags that were drawn. Of given bags rows have no number of validation bags, so that only what used
+    none of their labels is known.
+    """
+    import numpy as np
+
+    column = rows.get(COLUMN)
+    found = np.full(len(rows), np.nan) if column is None else column.astype(float).to_numpy(copy=True)
+    lacking = np.flatnonzero(rows["status"].eq("done").to_numpy() & np.isnan(found))
+    if column is not None and not len(lacking):
+        return rows
+    for _, places in rows.iloc[lacking].groupby("config_id", sort=False).indices.items():
+        mine = rows.iloc[lacking[places]]
+        for place, count in zip(lacking[places], _derived(mine), strict=True):
+            found[place] = np.nan if count is None else count
+    made = rows.assign(**{COLUMN: found})
+    made.attrs = rows.attrs
+    return made
+
+
+def _derived(mine: pandas.DataFrame) -> list[int | None]:
+    """Of each run of one configuration."""
+    from d2l_study.study.space.keys import sections_of  # `--help` needs no data sets
+
+    (first,) = mine.iloc[:1].to_dict("records")
+    values = {str(key): value for key, value in first.items() if value is not None and value == value}
+    sections, drawn = sections_of(values), "fold" not in values
+    val = values.get("val_bags") if drawn else None
+    column = "num_bags" if drawn else "train_bags"
+    trains = mine[column].tolist() if column in mine else [None] * len(mine)
+    return [_count(values, sections, train, val) for train in trains]
+
+
+def _count(values: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], train: Any, val: Any) -> int | None:
+    from d2l_study.learning.labels_used import labels_used
+
+    try:
+        return labels_used(str(values["stage"]), sections, int(train), None if val is None else int(val))
+    except (KeyError, TypeError, ValueError):  # a row of a table that lacks keys of its configuration
+        return None
