@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 RUN_COLUMNS = frozenset({
     "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
-    "search_oracle", "instance_threshold", "host", "warning", "replaces", "replaces_difference", "partition",
-    "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances", "test_instances",
-    "matched_id", "instance_visits", "labels_used",
+    "search_oracle", "instance_threshold", "instance_bias", "host", "warning", "replaces", "replaces_difference",
+    "partition", "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances",
+    "test_instances", "matched_id", "instance_visits", "labels_used",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"

@@ -8,7 +8,8 @@ import numpy as np
 
 from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.learning import metrics
-from d2l_study.learning.instance_metrics import instance_metrics
+from d2l_study.learning.calibration import fit_instance_bias
+from d2l_study.learning.instance_metrics import calibrated_metrics, instance_metrics
 from d2l_study.learning.prediction import bag_metrics
 from d2l_study.learning.thresholds import label_free_threshold
 from d2l_study.learning.undefined_metrics import warn_of_undefined
@@ -47,7 +48,8 @@ def validation_metrics(replicate: Replicate, logit: np.ndarray) -> Metrics | Non
 
 
 def evaluation_metrics(replicate: Replicate, predicted: Sequence[np.ndarray]) -> tuple[Metrics, Logits] | None:
-    """`val_bag_*`, `bag_*`, `instance_*`, `instance_threshold` and `instance_*_tuned`, with the logits they come from.
+    """`val_bag_*`, `bag_*`, `instance_*`, `instance_threshold`, `instance_*_tuned`, `instance_bias`,
+    `instance_*_calibrated`, and the logits they come from.
 
     predicted: the logits of `evaluation_bags`, in order. None if a logit of `evaluation_sets` is not finite.
     """
@@ -62,5 +64,7 @@ def evaluation_metrics(replicate: Replicate, predicted: Sequence[np.ndarray]) ->
             values |= bag_metrics(bags.label, logits[split, level], "val_bag" if split == "val" else "bag")
     threshold = label_free_threshold(val_instance, replicate.val)
     values |= instance_metrics(replicate, logits["test", "instance"], threshold)
+    bias = fit_instance_bias(val_instance, replicate.val)
+    values |= calibrated_metrics(replicate, logits["test", "instance"], bias)
     warn_of_undefined(replicate)
     return values, logits

@@ -36,6 +36,20 @@ def instance_metrics(replicate: Replicate, logit: np.ndarray, threshold: float) 
     return found | ranking_metrics(replicate, logit)
 
 
+def calibrated_metrics(replicate: Replicate, logit: np.ndarray, bias: float) -> dict[str, float]:
+    """`instance_bias`, and `instance_nll_calibrated` and `instance_brier_calibrated` of the test instances of known
+    truth with the bias added to their logits (`calibration.fit_instance_bias`), NaN if the bias is.
+
+    logit: (test instances,)
+    """
+    singles = replicate.test_instances
+    known = singles.label != UNKNOWN
+    truth, moved = singles.label[known], logit[known] + bias
+    names = {"instance_nll_calibrated": metrics.log_loss, "instance_brier_calibrated": metrics.brier}
+    values = {name: math.nan if math.isnan(bias) else measure(truth, moved) for name, measure in names.items()}
+    return {"instance_bias": bias} | values
+
+
 def threshold_metrics(replicate: Replicate, score: np.ndarray, threshold: float) -> dict[str, float]:
     """The metrics of calling positive what scores above a threshold (`tuned_metrics`), all NaN if that is.
 
