@@ -11,6 +11,7 @@ RESUMABLE = ("run", "trial")
 _STOPPED = {
     **dict.fromkeys(RESUMABLE, "what was committed is safe, and the same command goes on from there"),
     "label": "nothing had been scored yet",  # later it says itself what is kept
+    "evaluate": "files of numbers are whole, or as they were before; the same command begins anew",
     "predict": "the file of scores is whole, or as it was before; the same command begins anew",
     "tile": "the slides that were done are kept, and the same command goes on from there",
     "sync": "the same command brings MLflow up to date, whatever it has already",

@@ -19,7 +19,7 @@ COMMANDS = {
     "run": ["--space", "smoke"], "plan": ["--space", "smoke"], "trial": ["--id", "a"], "reproduce": ["a"],
     "sync": ["few"], "stop": ["few"], "status": ["few"], "list": [], "spaces": [], "data": [], "ui": [],
     "label": ["--run", "a", "x.npy", "--out", "o"], "tile": ["a.svs", "--mpp", "1", "--size", "9", "--out", "o"],
-    "predict": ["--run", "a", "x.npy", "--out", "o.csv"],
+    "evaluate": ["--run", "a", "--data", "x.csv"], "predict": ["--run", "a", "x.npy", "--out", "o.csv"],
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_promises_what_the_command_keeps(name, monkeypatch, capsys):
     assert said.out == "" and said.err.startswith("\nStopped") and said.err.count("\n") == 2
     assert ("committed is safe" in said.err) is (name in ("run", "trial"))
     assert ("goes on" in said.err) is (name in ("run", "trial", "tile"))
-    assert ("begins anew" in said.err) is (name in ("reproduce", "predict"))
+    assert ("begins anew" in said.err) is (name in ("reproduce", "predict", "evaluate"))
     assert ("nothing had been scored" in said.err) is (name == "label")
 
 

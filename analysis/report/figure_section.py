@@ -44,7 +44,7 @@ def study_figures(rows: pandas.DataFrame, shown: pandas.DataFrame, folder: Study
                 html.paragraph(f"The figure {name} could not be drawn: {type(error).__name__}: {error}", "note")
             )
             continue
-        pieces.append(_embedded(figure, caption))
+        pieces.append(embedded(figure, caption))
     return pieces + reliability(shown)
 
 
@@ -58,7 +58,7 @@ def reliability(shown: pandas.DataFrame) -> list[str]:
         try:
             found = Reliability.of(shown, level)
             text = f"Reliability of {level} scores: how far a score can be read as a probability."
-            pieces += [_embedded(found.draw(), text), html_fragment(found.sheet())]
+            pieces += [embedded(found.draw(), text), html_fragment(found.sheet())]
         except DamagedError as error:
             pieces.append(html.paragraph(f"The reliability of {level} scores could not be shown: {error}", "note"))
         except UserError:
@@ -110,7 +110,7 @@ def _planned_figures(
             yield kind, partial(search.draw_search_of, folder, kind, names=Names.of(rows)), caption
 
 
-def _embedded(figure: Figure, caption: str) -> str:
+def embedded(figure: Figure, caption: str) -> str:
     import matplotlib as mpl
 
     width = figure.get_figwidth() * PIXELS_PER_INCH

@@ -12,6 +12,7 @@ bootstrap intervals are too narrow.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,20 +89,43 @@ def bootstrap_clusters(
     models = [first] if second is None else [first, second]
     once = np.ones(clusters)
     points = [model(once) for model in models]
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        weight = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters).astype(np.float64)
-        found = [model(weight) for model in models]
-        if not any(map(math.isnan, found)):
-            drawn.append(found[0] - found[1] if second is not None else found[0])
-    values = np.asarray(drawn)
+    drawn = cluster_draws(models, clusters, resamples, seed)
+    values = drawn[:, 0] if second is None else drawn[:, 0] - drawn[:, 1]
+    values = values[~np.isnan(values)]
     estimate = points[0] - points[1] if second is not None else points[0]
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    lower, upper = np.quantile(values, tails) if len(values) and clusters > 1 else (math.nan, math.nan)
-    p = math.nan
-    if second is not None and len(values) and clusters > 1:
-        side = min(int(np.sum(values <= 0)), int(np.sum(values >= 0)))
-        p = min(1.0, 2 * (side + 1) / (len(values) + 1))
-    return ClusterBootstrap(points[0], points[1] if second is not None else math.nan, estimate, float(lower),
-                            float(upper), p, clusters, instances, len(values))  # fmt: skip
+    lower, upper = percentile_bounds(values, confidence) if clusters > 1 else (math.nan, math.nan)
+    p = two_sided_p(values) if second is not None and clusters > 1 else math.nan
+    return ClusterBootstrap(points[0], points[1] if second is not None else math.nan, estimate, lower, upper, p,
+                            clusters, instances, len(values))  # fmt: skip
+
+
+def cluster_draws(
+    metrics: Sequence[WeightedMetric], clusters: int, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """(resamples, metrics) the value of each metric in each resample of the clusters, NaN where it has none.
+
+    The resamples depend on `clusters` and `seed` alone: draws of two models on the same clusters are pairs.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, len(metrics)))
+    for i in range(resamples):
+        weight = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters).astype(np.float64)
+        drawn[i] = [metric(weight) for metric in metrics]
+    return drawn
+
+
+def percentile_bounds(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled values, none of them NaN; NaN of none."""
+    if not len(values):
+        return math.nan, math.nan
+    lower, upper = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(lower), float(upper)
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """The p-value of "no difference" (`ClusterBootstrap.p`) from resampled differences, none of them NaN; NaN of
+    none."""
+    if not len(differences):
+        return math.nan
+    side = min(int(np.sum(differences <= 0)), int(np.sum(differences >= 0)))
+    return min(1.0, 2 * (side + 1) / (len(differences) + 1))

@@ -62,6 +62,22 @@ def delong_covariance(label: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
     return auc, np.atleast_2d(np.cov(above)) / m + np.atleast_2d(np.cov(below)) / n
 
 
+def delong_interval(label: np.ndarray, score: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The AUC of one classifier with its normal interval, cut at 0 and 1: (AUC, lower, upper).
+
+    label, score: (bags,). The bounds are NaN where a class has fewer than two bags, and where the variance is 0: if all
+    positives lie above all negatives, the method cannot tell how sure that is.
+    """
+    from scipy.special import ndtri
+
+    auc, covariance = delong_covariance(label, np.asarray(score)[None])
+    value, variance = float(auc[0]), float(covariance[0, 0])
+    if math.isnan(variance) or variance <= 1e-20:
+        return value, math.nan, math.nan
+    half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
+    return value, max(0.0, value - half), min(1.0, value + half)
+
+
 def delong_test(label: np.ndarray, first: np.ndarray, second: np.ndarray, confidence: float = 0.95) -> DeLong:
     """DeLong's two-sided test that two classifiers have the same AUC on the population of the bags.
 

@@ -1,4 +1,4 @@
-"""The commands about trained models: `predict`, `export`, `register`."""
+"""The commands about trained models: `predict`, `evaluate`, `export`, `register`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MODELS = "a trial's id, an MLflow run, a model's folder, or models:/NAME@ALIAS"
 def add_model_commands(commands: Any) -> None:
     """Add the commands to a parser's `commands`."""
     _add_predict(commands)
+    _add_evaluate(commands)
     _add_export(commands)
     _add_register(commands)
 
@@ -48,6 +49,32 @@ def _predict(arguments: argparse.Namespace) -> int:
     return run_predict(PredictOptions(
         arguments.run, tuple(arguments.data), arguments.out, arguments.root, arguments.replicate,
         arguments.tracking_uri, arguments.stride, arguments.mpp, arguments.slide_mpp, not arguments.no_tissue,
+    ))  # fmt: skip
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = add_command(commands, "evaluate", _evaluate, "validate one or two trained models on data with labels")
+    add_model(evaluate)
+    evaluate.add_argument("--data", required=True, metavar="OTHER",
+                          help="what the model reads, with labels: a table of slides, a folder, a file of a whole data "
+                               "set; of a model of patches a manifest, or the name of a data set")  # fmt: skip
+    evaluate.add_argument("--set", action="append", default=[], metavar="data.KEY=VALUE",
+                          help="how the data are read, where that is not as in training; may be repeated")  # fmt: skip
+    evaluate.add_argument("--ensemble", action="store_true",
+                          help="all stored replicates of the trial together, beside each alone")  # fmt: skip
+    evaluate.add_argument("--out", metavar="DIR", help="folder for evaluation.html, metrics.csv and scores.parquet")
+    evaluate.add_argument("--leave-out-shared", action="store_true",
+                          help="leave out bags that training has seen, instead of refusing the data")  # fmt: skip
+    evaluate.add_argument("--allow-shared", action="store_true", help="evaluate them too")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.commands.evaluate import EvaluateOptions, run_evaluate
+
+    return run_evaluate(EvaluateOptions(
+        arguments.run, arguments.data, tuple(arguments.set), arguments.ensemble, arguments.out,
+        arguments.allow_shared, arguments.leave_out_shared, arguments.root, arguments.replicate,
+        arguments.tracking_uri,
     ))  # fmt: skip
 
 

@@ -10,13 +10,14 @@ of bags and patients are kept as digests, too, since a model travels where its p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from d2l_study.data.collection import BagCollection
+from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
 
@@ -86,21 +87,47 @@ def training_marks(replicate: Replicate) -> TrainingMarks:
     """The marks of a replicate's training and validation bags. All their instances are read."""
     parts = {"training": replicate.train, "validation": replicate.val}
     part = tuple(word for word, bags in parts.items() for _ in range(len(bags)))
-    content = tuple(mark for bags in parts.values() for mark in content_marks(replicate.pool, bags))
     pool = replicate.pool
     if not isinstance(pool, BagCollection):
+        content = tuple(mark for bags in parts.values() for mark in content_marks(pool, bags))
         drawn = np.unique(np.concatenate([bags.instance for bags in parts.values()]))
         empty = ("",) * len(part)
         return TrainingMarks(part, empty, empty, content, tuple(sorted(set(_instance_marks(pool, drawn)))))
-    numbers = [int(b) for bags in parts.values() for b in bags.number]
-    names = tuple(text_mark(pool.names[b]) for b in numbers)
-    groups = tuple(text_mark(pool.group_names[pool.group[b]]) for b in numbers)
-    return TrainingMarks(part, names, groups, content)
+    return _marks_of_bags(pool, [int(b) for bags in parts.values() for b in bags.number], part)
+
+
+def joined_marks(known: Iterable[TrainingMarks]) -> TrainingMarks:
+    """The marks of several models as one: a bag that any of them has seen counts as seen."""
+    every = list(known)
+    joined = (tuple(mark for one in every for mark in getattr(one, key)) for key in (*FIELDS, "instances"))
+    return TrainingMarks(*joined)
+
+
+def ensemble_marks(replicates: Iterable[Replicate]) -> TrainingMarks:
+    """The marks of several replicates of one pool, at least one, as one. A given bag is read once, though several
+    replicates have seen it."""
+    of_drawn: list[TrainingMarks] = []
+    seen: dict[int, str] = {}
+    pool: Pool | None = None
+    for replicate in replicates:
+        pool = replicate.pool
+        if not isinstance(pool, BagCollection):
+            of_drawn.append(training_marks(replicate))
+            continue
+        for word, bags in (("validation", replicate.val), ("training", replicate.train)):
+            for b in bags.number.tolist():
+                seen[b] = word if word == "training" else seen.get(b, word)
+    if not isinstance(pool, BagCollection):
+        return joined_marks(of_drawn)
+    numbers = sorted(seen)
+    return _marks_of_bags(pool, numbers, tuple(seen[b] for b in numbers))
 
 
 def find_shared(known: TrainingMarks, pool: BagCollection) -> SharedBags:
     """Which bags of a collection a model was trained on or selected by. All instances of the collection are read."""
     content, names, groups = set(known.content), set(known.name) - {""}, set(known.group) - {""}
+    if _has_no_names(pool):
+        names, groups = set(), set()
     same, named, grouped = [], [], []
     for b, mark in enumerate(content_marks(pool, pool.bags)):
         if mark in content:
@@ -114,6 +141,22 @@ def find_shared(known: TrainingMarks, pool: BagCollection) -> SharedBags:
         drawn = set(known.instances)
         count = sum(mark in drawn for mark in _instance_marks(pool, np.unique(pool.bags.instance)))
     return SharedBags(tuple(same), tuple(named), tuple(grouped), count)
+
+
+def _marks_of_bags(pool: BagCollection, numbers: Sequence[int], part: tuple[str, ...]) -> TrainingMarks:
+    """The marks of whole bags of a collection."""
+    if _has_no_names(pool):
+        names = groups = ("",) * len(numbers)
+    else:
+        names = tuple(text_mark(pool.names[b]) for b in numbers)
+        groups = tuple(text_mark(pool.group_names[pool.group[b]]) for b in numbers)
+    return TrainingMarks(part, names, groups, tuple(content_marks(pool, pool.bags.subset(numbers))))
+
+
+def _has_no_names(pool: BagCollection) -> bool:
+    """Whether the names of bags are their numbers in a file of a whole data set, which every such file has."""
+    of_one_file = isinstance(pool, FeatureCollection) and not pool.files
+    return of_one_file and pool.names == tuple(map(str, range(len(pool.names))))
 
 
 def content_marks(pool: Pool, bags: Bags) -> list[str]:

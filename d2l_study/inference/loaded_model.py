@@ -12,18 +12,19 @@ threads may share one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from d2l_study.data.pool import Bags, Pool
 from d2l_study.errors import UserError
 from d2l_study.inference.label import NOT_FINITE, normaliser
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.model_folder import ModelRecord
 from d2l_study.learning.metrics import probability
-from d2l_study.learning.prediction import Compute, chunk_size
+from d2l_study.learning.prediction import Compute, chunk_size, predict_bags
 from d2l_study.models import Terms
 
 
@@ -146,6 +147,17 @@ class LoadedModel:
         if not math.isfinite(bag):
             raise UserError(NOT_FINITE)
         return BagScores(found, bag)
+
+    def collection_logits(self, pool: Pool, sets: Sequence[Bags]) -> list[np.ndarray]:
+        """The logit of each bag, (bags,) float32, for each of several sets of bags over one pool of instances.
+
+        The same as of `bag_logits` to rounding, and quicker: an instance that stands in several bags is looked at once.
+        pool: its instances have the model's `shape`; no bag is empty. `UserError` if a score is no finite number.
+        """
+        found = predict_bags(self.stored.model, self._params, pool, sets, self._normalise, self._compute)
+        if not all(np.isfinite(logits).all() for logits in found):
+            raise UserError(NOT_FINITE)
+        return found
 
     def _chunks(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         size = chunk_size(self.shape)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data import DATASETS
-from d2l_study.data.fingerprint import TrainingMarks, training_marks
+from d2l_study.data.fingerprint import TrainingMarks, ensemble_marks, training_marks
 from d2l_study.errors import UserError
 from d2l_study.inference.model_folder import MetricRecord, ModelRecord
 from d2l_study.learning.calibration import fit_temperature
@@ -61,15 +61,15 @@ def record_of_run(
     known = {**sections["data"], **row}
     counts = {name: int(known[name]) for name in COUNTS if _is_number(known.get(name))}
     facts = {name: str(row[name]) for name in FACTS if row.get(name) is not None}
-    seen = marks_of_run(ledger, config, replicate) if marks else None
+    seen = marks_of_runs(ledger, config, [replicate]) if marks else None
     if seen is not None:
         counts["val_bags"] = seen.part.count("validation")
     return ModelRecord(threshold, temperature, metrics, counts, facts, seen, choice)
 
 
-def marks_of_run(ledger: Ledger, config: str, replicate: int) -> TrainingMarks | None:
-    """The marks of the bags that a run was trained on and selected by; None where its data set is not here as it
-    was."""
+def marks_of_runs(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrainingMarks | None:
+    """The marks of the bags that any of a configuration's runs was trained on or selected by; None where its data set
+    is not here as it was."""
     content = ledger.read_config(config)
     section = content["sections"]["data"]
     data = DATASETS[section["dataset"]](**section)
@@ -79,7 +79,8 @@ def marks_of_run(ledger: Ledger, config: str, replicate: int) -> TrainingMarks |
         return None
     if pool.checksum != content["data_checksum"]:
         return None
-    return training_marks(data.replicate(pool, replicate, content["base_seed"]))
+    made = (data.replicate(pool, replicate, content["base_seed"]) for replicate in replicates)
+    return training_marks(next(made)) if len(replicates) == 1 else ensemble_marks(made)
 
 
 def _rows(ledger: Ledger, config: str) -> dict[int, dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.statistics.delong import delong_covariance, delong_test
+from analysis.statistics.delong import delong_covariance, delong_interval, delong_test
 
 # 113 patients with aneurysmal subarachnoid haemorrhage: outcome (1 poor), WFNS grade, S100β in µg/l. Turck et al.,
 # Intensive Care Medicine 36, 2010; the example data `aSAH` of the R package pROC. The wanted values are what
@@ -75,3 +75,25 @@ def test_delong_without_a_difference_and_without_a_class():
         delong_test(label, scores, np.where(label, np.nan, scores))
     with pytest.raises(ValueError, match="expected"):
         delong_covariance(label, scores[None, :5])
+
+
+def test_the_interval_of_one_auc_is_delongs_normal_one():
+    rng = np.random.default_rng(8)
+    label = np.repeat([0, 1], [30, 20])
+    score = label + rng.normal(0, 1, 50)
+    value, lower, upper = delong_interval(label, score)
+    # The variance by its definition: placements of each positive among the negatives, and the other way round.
+    pairs = (score[label == 1][:, None] > score[label == 0]).astype(float)
+    variance = pairs.mean(axis=1).var(ddof=1) / 20 + pairs.mean(axis=0).var(ddof=1) / 30
+    assert value == pytest.approx(roc_auc_score(label, score))
+    assert (lower, upper) == pytest.approx((value - 1.959964 * variance**0.5, value + 1.959964 * variance**0.5))
+
+
+def test_an_interval_ends_at_1_and_says_nothing_where_nothing_is_wrong():
+    label = np.repeat([0, 1], 6)
+    score = np.arange(12.0)
+    assert delong_interval(label, score)[0] == 1 and np.isnan(delong_interval(label, score)[1:]).all()
+    score[[5, 6]] = score[[6, 5]]
+    value, lower, upper = delong_interval(label, score)
+    assert value < 1 and lower < value and upper == 1
+    assert np.isnan(delong_interval(label[:7], score[:7])[1:]).all()  # one positive
