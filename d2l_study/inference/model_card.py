@@ -22,6 +22,8 @@ SHOWN_METRICS = {
 }  # fmt: skip
 NO_LICENCE = "not stated"
 PACKAGE = "d2l-study"
+WIDEST = 0.9
+"""Width of an interval beyond which it says nothing of a metric in [0, 1]."""
 
 _STAGES = {
     "teacher": "A bag classifier (attention multiple-instance learning)",
@@ -168,8 +170,10 @@ def _metrics_text(record: ModelRecord) -> str:
 def _mean_text(metric: MetricRecord) -> str:
     if metric.count < 2:
         return "one replicate"
-    bounds = "" if math.isnan(metric.lower) else f" [{metric.lower:.3f}, {metric.upper:.3f}]"
-    return f"{metric.mean:.3f}{bounds} (n = {metric.count})"
+    spread = metric.upper - metric.lower
+    if math.isnan(spread) or metric.lower < -1e-9 or spread > WIDEST:
+        return f"{metric.mean:.3f} (n = {metric.count}, too few for an interval)"
+    return f"{metric.mean:.3f} [{metric.lower:.3f}, {metric.upper:.3f}] (n = {metric.count})"
 
 
 def _limits_text(stored: StoredModel, record: ModelRecord) -> str:
