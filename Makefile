@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
 WORKERS ?= 2
 
-.PHONY: study test lint soak bench clean
+.PHONY: study test lint docs soak bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space vat_quick
@@ -18,6 +18,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, in build/site: open build/site/index.html. A link without a target fails.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "wrote build/site/index.html"
 
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-soak
@@ -47,11 +52,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-soak: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
-	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed-docs $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache

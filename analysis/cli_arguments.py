@@ -75,9 +75,22 @@ class _Parser(Parser):
 def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
     """The command and its options. UserError for a command, option or value that is not known. prog: how the user calls
     this, for messages and help."""
+    parser, by_name = command_parsers(prog)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        chosen = by_name[arguments.command]
+        options = [o for action in chosen._actions for o in action.option_strings if o.startswith("--")]
+        found = unknown[0].split("=")[0]
+        what = "unknown option" if found.startswith("-") else "unexpected argument"
+        raise UserError(f"{what} {found}{nearest(found, options)} (options: {', '.join(options)})")
+    return arguments
+
+
+def command_parsers(prog: str = PROG) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and those of its commands by name. prog: as of `parse`."""
     parser = _Parser(prog=prog, description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    by_name = {}
+    by_name: dict[str, argparse.ArgumentParser] = {}
 
     def command(name: str, text: str, epilog: str) -> argparse.ArgumentParser:
         added = commands.add_parser(
@@ -177,14 +190,7 @@ def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
     )  # fmt: skip
     export.add_argument("--out", required=True, metavar="FILE", help=".parquet or .csv")
 
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        chosen = by_name[arguments.command]
-        options = [o for action in chosen._actions for o in action.option_strings if o.startswith("--")]
-        found = unknown[0].split("=")[0]
-        what = "unknown option" if found.startswith("-") else "unexpected argument"
-        raise UserError(f"{what} {found}{nearest(found, options)} (options: {', '.join(options)})")
-    return arguments
+    return parser, by_name
 
 
 def _add_metrics(parser: argparse.ArgumentParser) -> None:

@@ -83,17 +83,33 @@ def _places(section: str) -> dict[str, type[Options]]:
     return PLACES[section]
 
 
+@dataclasses.dataclass(frozen=True)
+class KeyHelp:
+    """The help on one key: its default as YAML, what it means, and the values that it takes."""
+
+    name: str
+    default: str
+    meaning: str
+    allowed: str
+
+
+def described_keys(cls: type[Options]) -> Iterator[KeyHelp]:
+    """The help on every key of a section, in the section's order."""
+    for field in dataclasses.fields(cls):
+        hint, meta = field_of(cls, field.name)
+        default = _yaml(field.default if meta["usual"] is None else meta["usual"])
+        yield KeyHelp(field.name, default, meta["doc"], allowed_values(hint, meta))
+
+
 def _page(heading: str, cls: type[Options], key: str) -> str:
     return "\n".join([heading, *_entries(cls, key)])
 
 
 def _entries(cls: type[Options], only: str) -> Iterator[str]:
-    for field in dataclasses.fields(cls):
-        if only in ("", field.name):
-            hint, meta = field_of(cls, field.name)
-            yield f"  {field.name}: {_yaml(field.default if meta['usual'] is None else meta['usual'])}"
-            text = f"{meta['doc']} ({allowed_values(hint, meta)})"
-            yield _wrapped(text)
+    for key in described_keys(cls):
+        if only in ("", key.name):
+            yield f"  {key.name}: {key.default}"
+            yield _wrapped(f"{key.meaning} ({key.allowed})")
 
 
 def _wrapped(text: str) -> str:

@@ -1,0 +1,90 @@
+"""The documentation site, built as `make docs` builds it; skipped where its packages (`[docs]`) are missing."""
+
+import argparse
+import html
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.cli_arguments import command_parsers
+from d2l_study.cli import command_parser
+from d2l_study.study.space.keys_help import OTHERS, PLACES, described_keys
+
+for package in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+    pytest.importorskip(package, reason=f"the documentation site is not built: {package} is missing (extra [docs])")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(out: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        str(config),
+        "--site-dir",
+        str(out),
+    ]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    built = build(out)
+    assert built.returncode == 0, built.stderr[-3000:]
+    return out
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+
+
+def test_the_key_reference_has_every_key(site):
+    page = (site / "reference" / "keys.html").read_text(encoding="utf-8")
+    anchors = set(re.findall(r'id="([^"]+)"', page))
+    for name, places in PLACES.items():
+        for heading, options in places.items():
+            section = heading.rpartition(": ")[2] if name == "data" else name
+            assert {f"{section}.{key.name}" for key in described_keys(options)} <= anchors
+    assert {f"study.{key}" for key in OTHERS} <= anchors
+    assert "lambda_adv: 0" in text_of(site / "reference" / "keys.html")
+
+
+def test_the_command_reference_has_every_command_and_option(site):
+    page = text_of(site / "reference" / "commands.html")
+    for name, parser in command_parsers()[1].items():
+        assert f"python -m analysis {name}" in page
+        for action in parser._actions:
+            assert all(option in page for option in action.option_strings if option not in ("-h", "--help"))
+    (commands,) = [action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    assert len(commands.choices) > 15
+    for name in commands.choices:
+        assert f"python -m d2l_study {name} " in page
+
+
+def test_no_page_fetches_anything_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        fetched = re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="(https?:[^"]*)"', text)
+        assert not fetched, page
+
+
+def test_a_link_without_target_fails(tmp_path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "index.md").write_text("# Start\n[nowhere](missing.md)\n", encoding="utf-8")
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    settings = re.sub(r"^nav:\n.*", "", settings, flags=re.MULTILINE | re.DOTALL)
+    settings = settings.replace("docs_dir: docs", "docs_dir: pages").replace("docs_hooks/", f"{ROOT}/docs_hooks/")
+    (tmp_path / "mkdocs.yml").write_text(settings.replace("extra_css: [site.css]", ""), encoding="utf-8")
+    built = build(tmp_path / "site", tmp_path / "mkdocs.yml")
+    assert built.returncode != 0
+    assert "missing.md" in built.stderr
