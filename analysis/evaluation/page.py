@@ -73,7 +73,7 @@ def _findings(found: Evaluation) -> Iterator[str]:
         if math.isnan(auc.value):
             yield f"{model.name}: no AUC of bags, since {auc.reason}."
         else:
-            yield f"{model.name} tells positive bags from negative ones with an AUC of {value_text(auc)}."
+            yield f"{model.name}: AUC of bags {value_text(auc)}."
         sensitivity, specificity = (found.value(model.name, (BAG, name, MODEL_THRESHOLD))
                                     for name in ("sensitivity", "specificity"))  # fmt: skip
         if not math.isnan(sensitivity.value) and not math.isnan(specificity.value):
@@ -84,7 +84,7 @@ def _findings(found: Evaluation) -> Iterator[str]:
             yield f"{model.name}: calibration slope {value_text(slope)} (1 where scores are probabilities)."
         instance = found.value(model.name, (INSTANCE, "auc", RANKING))
         if not math.isnan(instance.value):
-            yield f"{model.name} tells positive instances from negative ones with an AUC of {value_text(instance)}."
+            yield f"{model.name}: AUC of instances {value_text(instance)}."
     for one in found.differences:
         if one.key == (BAG, "auc", RANKING) and not math.isnan(one.p):
             told = "differ" if one.p_holm < SIGNIFICANCE_LEVEL else "cannot be told apart here"
@@ -107,8 +107,10 @@ def _metrics(found: Evaluation, level: str, notes: Notes) -> list[str]:
         values = [found.value(model.name, key) for model in found.leads]
         for value in values:
             notes.add(key, value.reason)
+        if key[2] == SCALED and all(math.isnan(one.value) for one in values):
+            continue  # no temperature, as the note says
         rows.append([LABELS[key[1]], _where(key), *(html.Number(value_text(one), one.value) for one in values)])
-    pieces.append(html.sortable_table(["metric", "at", *(model.name for model in found.leads)], rows, ids=[0]))
+    pieces.append(html.sortable_table(["metric", "at", *(model.name for model in found.leads)], rows, ids=[0, 1]))
     return pieces
 
 
@@ -131,13 +133,14 @@ def _comparison(found: Evaluation, notes: Notes) -> list[str]:
             notes.add(one.key, one.reason)
         rows.append([
             f"{LABELS[name]} of {level}s", _where(one.key), html.Number(value_text(one, signed=True), one.value),
-            html.Number(p_text(one.p), one.p), html.Number(p_text(one.p_holm), one.p_holm), one.test,
+            html.Number(p_text(one.p), one.p), html.Number(p_text(one.p_holm), one.p_holm),
+            one.test.partition(" ")[0],
         ])  # fmt: skip
     text = (f"{first} minus {second} on the same bags, paired, with 95 % intervals; each at its own thresholds. Holm's "
             f"correction is for {counted(found.tests, 'test')}: all that are in the table. A large p-value is a lack "
             "of evidence, not a sign that the two are equal.")  # fmt: skip
     heads = ["metric", "at", "difference", "p", "p (Holm)", "test"]
-    return [html.sortable_table(heads, rows, ids=[0]), html.paragraph(text, "note")]
+    return [html.sortable_table(heads, rows, ids=[0, 1]), html.paragraph(text, "note")]
 
 
 def _members(found: Evaluation, name: str) -> list[str]:
