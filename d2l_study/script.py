@@ -2,6 +2,8 @@
 
 d2l run --space vat_quick      # as python -m d2l_study run
 d2l tables vat_quick           # as python -m analysis tables
+d2l export --run 3fa92c --to m # a model, as python -m d2l_study export
+d2l export vat_quick --out r.csv   # the rows of a study, as python -m analysis export
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ ANALYSIS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of either command line; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in ANALYSIS:
+    if words and words[0] in ANALYSIS and not _is_about_a_model(words):
         from analysis import cli as analysis_cli
 
         return analysis_cli.main(words, PROG)
     return cli.main(words, PROG, ANALYSIS)
+
+
+def _is_about_a_model(words: Sequence[str]) -> bool:
+    """Both command lines have an `export`: that of a model names it by `--run`, that of rows begins with a study."""
+    return words[0] == "export" and (len(words) == 1 or words[1].startswith("-"))
 
 
 def run() -> None:

@@ -48,6 +48,16 @@ def test_mistakes_are_answered_under_its_own_name(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_export_is_of_a_model_or_of_the_rows_of_a_study(tmp_path, capsys):
+    make_study(tmp_path)
+    assert script.main(["export", "made", "--out", str(tmp_path / "rows.csv"), "--root", str(tmp_path)]) == 0
+    assert (tmp_path / "rows.csv").is_file()
+    assert script.main(["export", "--run", "ffff", "--to", str(tmp_path / "m"), "--root", str(tmp_path)]) == 2
+    assert "--run 'ffff': no such trial" in capsys.readouterr().err
+    assert script.main(["export"]) == 2
+    assert "--run" in capsys.readouterr().err
+
+
 def test_a_table_is_that_of_the_analysis_command(tmp_path, capsys):
     make_study(tmp_path)
     found = []

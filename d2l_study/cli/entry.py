@@ -92,7 +92,8 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     model_commands.add_model_commands(commands)
     information_commands.add_ui(commands)
     for name, text in (analysis_commands or {}).items():
-        commands.add_parser(name, help=text, add_help=False)
+        if name not in commands.choices:  # `export` is in both
+            commands.add_parser(name, help=text, add_help=False)
     return parser
 
 

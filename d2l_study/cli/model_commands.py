@@ -7,6 +7,7 @@ from typing import Any
 
 from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number, resolution
 
+MODEL_EXPORT = "write a model as a folder that travels, or for other programs (rows of a study: analysis export)"
 MODELS = "a trial's id, an MLflow run, a model's folder, or models:/NAME@ALIAS"
 
 
@@ -79,7 +80,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _add_export(commands: Any) -> None:
-    export = add_command(commands, "export", _export, "write a model as a folder that travels, or for other programs")
+    export = add_command(commands, "export", _export, MODEL_EXPORT)
     add_model(export)
     export.add_argument("--to", required=True, metavar="DIR|wsinfer|onnx",
                         help="a folder (weights, card, a page for people); for WSInfer, QuPath; or ONNX")  # fmt: skip
