@@ -21,7 +21,7 @@ lint: $(VENV)/.installed-dev
 
 # The documentation site, in build/site: open build/site/index.html. A link without a target fails.
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "wrote build/site/index.html"
 
 # Long tests: kills, clusters, fuzzing. By hand.

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("CHANGELOG.md", "benchmarks/README.md", "benchmarks/records/**/*")
 """Files outside `docs/` that are part of the site, as patterns from the root of the repository."""
 
-LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]+)\]\((?P<target>[^()\s]+)\)")
+LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\[\]]+)\]\((?P<target>[^()\s]+)\)")
 FENCE = re.compile(r"^( *)(```+|~~~+)[^\n]*\n.*?^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links outside code: to the site's page where there is one, else the path of the file."""
+    """Links and pictures outside code: to the site's page where there is one, else the path of the file."""
     place = page.file.src_uri
     folder = posixpath.dirname(place if _is_shown(place) else posixpath.join("docs", place))
 
@@ -45,8 +45,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         for name in (in_repository, f"{in_repository}/README.md"):
             uri = name.removeprefix("docs/")
             if files.get_file_from_path(uri) is not None:
-                return f"[{text}]({posixpath.relpath(uri, posixpath.dirname(place) or '.')}{hash_sign}{anchor})"
-        if (ROOT / in_repository).exists():
+                relative = posixpath.relpath(uri, posixpath.dirname(place) or ".")
+                return f"{found['image']}[{text}]({relative}{hash_sign}{anchor})"
+        if not found["image"] and (ROOT / in_repository).exists():
             return text if text.strip("`") == in_repository else f"{text} (`{in_repository}`)"
         return found[0]
 
