@@ -46,7 +46,8 @@ def counts_text(found: Evaluation, level: str) -> str:
     """`40 bags (20 positive) of 38 patients`."""
     of = found.levels[level]
     units = f"{of.units:,} {level}{'s' if of.units != 1 else ''}"
-    return f"{units} ({of.positives:,} positive) of {counted(of.patients, 'patient')}"
+    whose = ", each a patient of its own" if of.single else f" of {counted(of.patients, 'patient')}"
+    return f"{units} ({of.positives:,} positive){whose}"
 
 
 def number(value: float, signed: bool = False) -> str:

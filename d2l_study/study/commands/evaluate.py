@@ -239,7 +239,9 @@ def _counts(bags: EvaluatedBags) -> str:
     known = int(bags.known.sum())
     of_bags = f"{counted(len(bags.label), 'bag')} ({int((bags.label == 1).sum()):,} positive)"
     instances = f"{len(bags.instance_label):,} instances ({known:,} of known label)"
-    return f"{of_bags} of {counted(bags.patients, 'patient')}, {instances}"
+    alone = bags.patients == len(bags.label)
+    whose = ", each a patient of its own" if alone else f" of {counted(bags.patients, 'patient')}"
+    return f"{of_bags}{whose}; {instances}"
 
 
 def _without_shared(
