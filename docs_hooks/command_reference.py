@@ -55,7 +55,7 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
             continue
         formatter = parser._get_formatter()
         text = formatter._expand_help(action) if action.help else ""
-        yield f"`{_head(action)}`\n:   {escaped(text[:1].upper() + text[1:])}\n"
+        yield f"`{_head(action)}`\n:   {escaped(text)}\n"
     if parser.epilog:
         yield f"{escaped(parser.epilog)}\n"
 

@@ -54,7 +54,7 @@ def _entries(section: str, options: type[Options]) -> Iterator[str]:
 
 
 def _entry(anchor: str, head: str, meaning: str, allowed: str = "") -> str:
-    body = escaped(meaning[:1].upper() + meaning[1:]) + "."
+    body = escaped(meaning)
     if allowed:
-        body += f"  \n    <small>{escaped(allowed[:1].upper() + allowed[1:])}</small>"
+        body += f"  \n    <small>{escaped(allowed)}</small>"
     return f'{head}{{ id="{anchor}" }}\n:   {body}\n'

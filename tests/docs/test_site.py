@@ -56,7 +56,9 @@ def test_the_key_reference_has_every_key(site):
             section = heading.rpartition(": ")[2] if name == "data" else name
             assert {f"{section}.{key.name}" for key in described_keys(options)} <= anchors
     assert {f"study.{key}" for key in OTHERS} <= anchors
-    assert "lambda_adv: 0" in text_of(site / "reference" / "keys.html")
+    text = text_of(site / "reference" / "keys.html")
+    assert "lambda_adv: 0" in text
+    assert "λ: weight of the distillation term" in text  # a capital λ is another quantity
 
 
 def test_the_command_reference_has_every_command_and_option(site):
@@ -69,6 +71,7 @@ def test_the_command_reference_has_every_command_and_option(site):
     assert len(commands.choices) > 15
     for name in commands.choices:
         assert f"python -m d2l_study {name} " in page
+    assert "µm per pixel of slides" in page  # a capital µ is mega
 
 
 def test_no_page_fetches_anything_from_elsewhere(site):
