@@ -26,12 +26,17 @@ the last change that touched its results."""
 __all__ = ["SCIENCE_VERSION", "__version__", "load"]
 
 
-def load(model: str | os.PathLike[str], root: str | os.PathLike[str] = "runs", device: str = "cpu") -> LoadedModel:
+def load(
+    model: str | os.PathLike[str],
+    root: str | os.PathLike[str] = "runs",
+    device: str = "cpu",
+    replicate: int | None = None,
+) -> LoadedModel:
     """A trained model, ready to score: `model.predict_bags(…)`, `model.predict_instances(…)` (`LoadedModel`).
 
-    model: the folder of an exported model, or the id of a trial under `root`, of which the replicate with the best
-    validation bag AUC is taken; device: `cpu`, or `cuda`. Neither Ray nor MLflow is needed. `UserError` (a
+    model: the folder of an exported model, or the id of a trial under `root`; replicate: of the trial, by default the
+    one with the best validation bag AUC; device: `cpu`, or `cuda`. Neither Ray nor MLflow is needed. `UserError` (a
     `ValueError`) if there is no such model, or its files were altered after saving.
     """
     # By name: every room imports this file, and none of them depends on the rooms that read models.
-    return importlib.import_module("d2l_study.loading").load_model(model, root, device)
+    return importlib.import_module("d2l_study.loading").load_model(model, root, device, replicate)

@@ -11,14 +11,16 @@ from d2l_study.learning.prediction import Compute
 
 
 def load_model(
-    model: str | os.PathLike[str], root: str | os.PathLike[str] = "runs", device: str = "cpu"
+    model: str | os.PathLike[str], root: str | os.PathLike[str] = "runs", device: str = "cpu",
+    replicate: int | None = None,
 ) -> LoadedModel:  # fmt: skip
     """As of `d2l_study.load`."""
     name = os.fspath(model)
     folder = named_folder(name)
-    if folder is not None and ":" not in name.partition("/")[0]:  # models:/NAME is in MLflow's registry
+    in_mlflow = ":" in name.partition("/")[0]  # models:/NAME
+    if replicate is None and folder is not None and not in_mlflow:
         return LoadedModel(*read_model_folder(folder), folder.name, Compute(device))
     # A folder needs torch, numpy and safetensors alone; what looks a trial up needs more.
     from d2l_study.study.trial.model_reference import find_models
 
-    return find_models(name, Path(root), device=device)[0].loaded
+    return find_models(name, Path(root), replicate, device=device)[0].loaded

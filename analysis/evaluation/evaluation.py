@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.evaluation.metrics import BAG, LEVELS, Level, Metric, levels_of, metrics_of
+from analysis.evaluation.metrics import BAG, LEVELS, PRIMARY_METRIC, RANKING, Level, Metric, levels_of, metrics_of
 from analysis.statistics.cluster_bootstrap import RESAMPLES, cluster_draws, percentile_bounds, two_sided_p
 from analysis.statistics.delong import delong_interval, delong_test
 from analysis.statistics.paired_tests import holm
@@ -26,6 +26,8 @@ from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
 
 CONFIDENCE = 0.95
 DELONG, BOOTSTRAP = "DeLong", "bootstrap over patients"
+PRIMARY = (BAG, PRIMARY_METRIC, RANKING)
+"""The comparison that is not corrected for the others: it was the question before the data were seen."""
 LEAST_DEFINED = 0.5
 """Share of the resamples in which a metric has to be defined for it to have an interval: those left out are the ones
 that look unlike the data."""
@@ -53,8 +55,8 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """Of the first minus the second model on the same units. p: two-sided; p_holm: corrected for all that are
-    tested."""
+    """Of the first minus the second model on the same units. p: two-sided; p_holm: of the primary comparison p
+    itself, of the others corrected for all of them that are tested."""
 
     first: str
     second: str
@@ -96,8 +98,8 @@ class Evaluation:
 
     @property
     def tests(self) -> int:
-        """How many differences are tested: what Holm's correction counts."""
-        return sum(not math.isnan(one.p) for one in self.differences)
+        """How many differences are tested beside the primary one: what Holm's correction counts."""
+        return sum(not math.isnan(one.p) for one in self.differences if one.key != PRIMARY)
 
     def value(self, model: str, key: Key) -> MetricValue:
         return self.values[model, key]
@@ -212,8 +214,9 @@ def _differences(
                 made = dataclasses.replace(made, lower=lower, upper=upper, test=BOOTSTRAP, resamples=len(kept),
                                            p=two_sided_p(kept))  # fmt: skip
         found.append(made)
-    corrected = holm([one.p for one in found])
-    return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
+    others = [one for one in found if one.key != PRIMARY]
+    corrected = dict(zip((one.key for one in others), holm([one.p for one in others]), strict=True))
+    return tuple(dataclasses.replace(one, p_holm=corrected.get(one.key, one.p)) for one in found)
 
 
 def _by_delong(key: Key, level: Level) -> bool:

@@ -25,6 +25,7 @@ from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
 BAG, INSTANCE = "bag", "instance"
 LEVELS = (BAG, INSTANCE)
 RANKING = ""
+PRIMARY_METRIC = "auc"
 MODEL_THRESHOLD, HALF = "model threshold", "0.5"
 TRAINED, SCALED = "as trained", "temperature"
 

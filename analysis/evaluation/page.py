@@ -89,8 +89,8 @@ def _findings(found: Evaluation) -> Iterator[str]:
         if one.key == (BAG, "auc", RANKING) and not math.isnan(one.p):
             told = "differ" if one.p_holm < SIGNIFICANCE_LEVEL else "cannot be told apart here"
             yield (f"By the AUC of bags the two {told}: {one.first} minus {one.second} {value_text(one, signed=True)}, "
-                   f"p {p_text(one.p)} ({one.test}), after Holm's correction for {counted(found.tests, 'test')} "
-                   f"{p_text(one.p_holm)}.")  # fmt: skip
+                   f"p {p_text(one.p)} ({one.test}). It is the primary comparison; the others are corrected "
+                   "together.")  # fmt: skip
     for name, ensemble in found.ensembles.items():
         mean, sd = mean_sd(found.members_of(name, (BAG, "auc", RANKING)))
         if not math.isnan(mean):
@@ -136,9 +136,10 @@ def _comparison(found: Evaluation, notes: Notes) -> list[str]:
             html.Number(p_text(one.p), one.p), html.Number(p_text(one.p_holm), one.p_holm),
             one.test.partition(" ")[0],
         ])  # fmt: skip
-    text = (f"{first} minus {second} on the same bags, paired, with 95 % intervals; each at its own thresholds. Holm's "
-            f"correction is for {counted(found.tests, 'test')}: all that are in the table. A large p-value is a lack "
-            "of evidence, not a sign that the two are equal.")  # fmt: skip
+    text = (f"{first} minus {second} on the same bags, paired, with 95 % intervals; each at its own thresholds. The "
+            "AUC of bags is the primary comparison; Holm's correction is for the "
+            f"{counted(found.tests, 'other')}. A large p-value is a lack of evidence, not a sign that the two are "
+            "equal.")  # fmt: skip
     heads = ["metric", "at", "difference", "p", "p (Holm)", "test"]
     return [html.sortable_table(heads, rows, ids=[0, 1]), html.paragraph(text, "note")]
 

@@ -158,7 +158,7 @@ def _differences(found: Evaluation, notes: Notes) -> Iterator[str]:
             yield f"  {level}s: {HEADINGS[where]}"
         yield (f"    {LABELS[name]:<{FIRST - 4}}{value_text(one, signed=True):<30}{p_text(one.p):>9}"
                f"{p_text(one.p_holm):>11}  {one.test.split()[0] if one.test else ''}").rstrip()  # fmt: skip
-    yield f"  Holm's correction is for {counted(found.tests, 'test')}."
+    yield f"  The AUC of bags is the primary comparison; Holm's correction is for the {counted(found.tests, 'other')}."
 
 
 def _row(name: str, cells: Sequence[str], wide: int, indent: int = 2) -> str:

@@ -2,7 +2,8 @@
 Epidemiol. 2016): the a and b that make σ(a + b · logit) of the labels most likely.
 
 Of scores that are calibrated the intercept is 0 and the slope 1. A slope below 1 means scores that are too extreme, one
-above 1 scores that are too timid; an intercept above 0 means that positives are more frequent than the scores say.
+above 1 scores that are too timid. The intercept is that of both fitted together: only where the slope is 1 does an
+intercept above 0 mean that positives are more frequent than the scores say.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from d2l_study.inference.model_file import METADATA, StoredModel, from_bytes, to
 
 MODEL, CARD, README = "model.safetensors", "card.json", "README.md"
 FORMAT = 1
-DIGEST, MODEL_DIGEST = "card_sha256", "model_sha256"
+DIGEST, MODEL_DIGEST, PAGE_DIGEST = "card_sha256", "model_sha256", "readme_sha256"
 MOST_BYTES = 2**30
 """Of a card: beyond, it is none of ours."""
 
@@ -72,6 +72,7 @@ def write_model_folder(
     about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA])
     content = {
         "format": FORMAT, MODEL_DIGEST: hashlib.sha256(data).hexdigest(), "model": about,
+        PAGE_DIGEST: hashlib.sha256(readme.encode()).hexdigest(),
         "bag_threshold": record.bag_threshold, "temperature": record.temperature,
         "metrics": {name: _without_nan(asdict(metric)) for name, metric in record.metrics.items()},
         "counts": dict(record.counts), "facts": dict(record.facts), "choice": record.choice,
@@ -97,6 +98,21 @@ def named_folder(reference: str, what: str = "model") -> Path | None:
     if path.name in (CARD, MODEL):
         return path.parent
     return path if path.is_dir() or "/" in reference or "\\" in reference else None
+
+
+def edited_page(folder: Path) -> bytes | None:
+    """The content of a model's `README.md` if it is not what was written with the model, None if it is, or is gone."""
+    try:
+        page = (folder / README).read_bytes()
+    except OSError:
+        return None
+    written = _read_card(folder / CARD).get(PAGE_DIGEST)
+    return page if written is not None and hashlib.sha256(page).hexdigest() != written else None
+
+
+def same_weights(first: StoredModel, second: StoredModel) -> bool:
+    """Whether two models are one: the same network and parameters, trained by the same run."""
+    return to_bytes(first.model, first.params, first.card) == to_bytes(second.model, second.params, second.card)
 
 
 def read_model_folder(folder: Path, what: str = "model") -> tuple[StoredModel, ModelRecord]:

@@ -83,6 +83,9 @@ class Cutting:
         channels, height, width = stored.model.patch_shape
         data = stored.card.sections.get("data", {})
         of_slides = data.get("mpp") is not None
+        if of_slides and asked.mpp is not None and abs(asked.mpp - data["mpp"]) > 1e-9:
+            raise UserError(f"--mpp {asked.mpp:g}: the model was trained at {data['mpp']:g} µm per pixel, and its "
+                            "scores at another resolution mean nothing; leave --mpp out")  # fmt: skip
         mpp = data.get("mpp") if asked.mpp is None else asked.mpp
         tissue = bool(data.get("tissue", False)) if of_slides else True
         if asked.slide_mpp is not None and mpp is None:

@@ -24,6 +24,7 @@ from d2l_study.inference.evaluated_scores import (
     score_bags,
     threshold_score,
 )
+from d2l_study.inference.model_folder import same_weights
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, writing
 from d2l_study.inference.prediction_file import about_model
 from d2l_study.study.commands.evaluation_data import (
@@ -160,6 +161,10 @@ def _find(options: EvaluateOptions) -> list[_Named]:
         name = _free(name, taken)
         names = tuple(_free(text, taken) for text in own) if options.ensemble else (name,)
         models.append(_Named(name, tuple(found), names, options.ensemble))
+    if len(models) == MOST_COMPARED:
+        one, other = ([each.loaded.stored for each in named.found] for named in models)
+        if len(one) == len(other) and all(map(same_weights, one, other)):
+            raise UserError(f"--run {options.run}: both are the same model; expected one, or two that differ")
     return models
 
 

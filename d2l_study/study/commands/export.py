@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2l_study.atomic_files import write_whole
 from d2l_study.data import DATASETS
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.model_card import NO_LICENCE
 from d2l_study.inference.model_file import StoredModel
-from d2l_study.inference.model_folder import CARD, MODEL, README, is_model_folder
+from d2l_study.inference.model_folder import (
+    CARD,
+    MODEL,
+    README,
+    edited_page,
+    is_model_folder,
+    read_model_folder,
+    same_weights,
+)
 from d2l_study.inference.onnx_export import FILE as ONNX_FILE
 from d2l_study.inference.onnx_export import export_onnx
 from d2l_study.inference.wsinfer_export import CONFIG, check_wsinfer, export_wsinfer
@@ -38,7 +47,7 @@ class ExportOptions:
 
 def run_export(options: ExportOptions) -> int:
     """Write the model, and print what was written. `UserError` for what is wrong with the options or the model."""
-    kind = options.to if options.to in FORMATS else "folder"
+    kind = options.to.lower() if options.to.lower() in FORMATS else "folder"
     folder = _target(options, kind)
     if kind != "wsinfer":
         for name, value in (("--mpp", options.mpp), ("--classes", options.classes)):
@@ -64,9 +73,12 @@ def run_export(options: ExportOptions) -> int:
         print(f"checked:  logits of random bags, by onnxruntime, are the model's to {worst:.1g}")
     else:
         record = whole_record(found)
+        edited = _edited_page(folder, stored)
         _make(folder)
         write_found_model(folder, found, record, folder.name, options.licence)
-        print(f"folder:   {folder}: {MODEL}, {CARD}, {README}")
+        if edited is not None:
+            write_whole(folder / README, edited)
+        print(f"folder:   {folder}: {MODEL}, {CARD}, {README}" + " (kept, since it was edited)" * (edited is not None))
         if record.trained_on is None:
             print("note:     its data set is not here as it was trained on: the folder does not say which bags it saw")
         print(f'load:     d2l_study.load("{folder}")')
@@ -95,6 +107,18 @@ def _target(options: ExportOptions, kind: str) -> Path:
     if kind == "folder" and there & {CARD, MODEL} and not is_model_folder(folder):
         raise UserError(f"{name} {folder}: holds something else than a model's folder; name a new folder")
     return folder
+
+
+def _edited_page(folder: Path, stored: StoredModel) -> bytes | None:
+    """The page of a model that is there already, if a person has edited it. `UserError` if it is another model."""
+    if not is_model_folder(folder):
+        return None
+    before, _ = read_model_folder(folder, "--to")
+    if same_weights(before, stored):
+        return edited_page(folder)
+    card = before.card
+    raise UserError(f"--to {folder}: holds another model, {card.stage} {card.config_id[:10]} replicate {card.replicate}"
+                    "; name a new folder, or remove it")  # fmt: skip
 
 
 def _make(folder: Path) -> None:

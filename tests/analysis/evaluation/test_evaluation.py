@@ -122,9 +122,11 @@ def test_differences_are_paired_and_corrected_for_all_that_are_tested():
     assert (difference.lower, difference.upper) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
     side = min((values <= 0).sum(), (values >= 0).sum())
     assert difference.p == pytest.approx(min(1, 2 * (side + 1) / (len(values) + 1)))
-    p = [d.p for d in found.differences]
-    assert [d.p_holm for d in found.differences] == pytest.approx(holm(p), nan_ok=True)
-    assert found.tests == sum(not math.isnan(value) for value in p) > 20
+    assert difference.p_holm == difference.p  # the primary comparison
+    others = [d for d in found.differences if d.key != AUC]
+    p = [d.p for d in others]
+    assert [d.p_holm for d in others] == pytest.approx(holm(p), nan_ok=True)
+    assert found.tests == sum(not math.isnan(value) for value in p) >= 20
 
 
 @pytest.mark.parametrize("most_bags", [1, 3])
@@ -132,7 +134,7 @@ def test_a_model_does_not_differ_from_itself(most_bags):
     bags = make_bags(6, 20, most_bags)
     found = evaluate(bags, [make_scores(bags), make_scores(bags, name="A again")])
     tested = [d for d in found.differences if not math.isnan(d.p)]
-    assert len(tested) == found.tests > 20
+    assert len(tested) == found.tests + 1 > 20
     for one in tested:
         assert (one.value, one.lower, one.upper, one.p, one.p_holm) == (0, 0, 0, 1, 1)
 

@@ -313,6 +313,7 @@ CASES = [
     (TILED, ["coarse.csv"], "a patch of 1 µm per pixel; the model's are of 0.5 µm"),
     (TILED, ["coarse.tif"], "a patch of 1 µm per pixel; the model's are of 0.5 µm"),
     (TILED, ["near.csv"], None),
+    (TILED, ["slides", "--mpp", "1"], "--mpp 1: the model was trained at 0.5 µm per pixel"),
     (TILED, ["two.csv"], "row 3, column mpp: img.png has another one in row 2"),
     (DIGITS, ["img.png", "--mpp", "0.5"], "this model scores patches of 1 channel"),
     (DIGITS, ["img.npy"], "the model expects (N, 1, 28, 28)"),
