@@ -36,7 +36,7 @@ from d2l_study.errors import UserError
 from d2l_study.inference.inputs import input_files, open_inputs, stop_if_any
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.patch_bags import ArrayPatches, ImagePatches, PatchBag, PatchFile, SlidePatches
-from d2l_study.inference.slide_inputs import SlideInput
+from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
 from d2l_study.slides import image_files
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.tiles import LEAST_TISSUE, TileSettings
@@ -83,10 +83,7 @@ class Cutting:
         channels, height, width = stored.model.patch_shape
         data = stored.card.sections.get("data", {})
         of_slides = data.get("mpp") is not None
-        if of_slides and asked.mpp is not None and abs(asked.mpp - data["mpp"]) > 1e-9:
-            raise UserError(f"--mpp {asked.mpp:g}: the model was trained at {data['mpp']:g} µm per pixel, and its "
-                            "scores at another resolution mean nothing; leave --mpp out")  # fmt: skip
-        mpp = data.get("mpp") if asked.mpp is None else asked.mpp
+        mpp = patch_resolution(stored, asked.mpp)
         tissue = bool(data.get("tissue", False)) if of_slides else True
         if asked.slide_mpp is not None and mpp is None:
             raise UserError("--slide-mpp: does nothing without --mpp, the µm per pixel of the model's patches")

@@ -23,6 +23,7 @@ from d2l_study.data.manifest_rows import find_file, resolutions
 from d2l_study.data.manifest_table import read_table
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.slide import Slide
@@ -156,3 +157,15 @@ def _find_slide(base: Path, text: str, by_name: dict[str, list[Path]]) -> tuple[
     if len(named) > 1:
         return None, f"{text!r}: {listed(p.name for p in named)} are called so; write the ending, too"
     return (named[0], "") if named else (path, reason)
+
+
+def patch_resolution(stored: StoredModel, asked: float | None) -> float | None:
+    """µm per pixel of a model's patches: as its data say it, else as asked for (`--mpp`); None if neither says it.
+    `UserError` for another resolution than that of its training."""
+    own = stored.card.sections.get("data", {}).get("mpp")
+    if own is None:
+        return asked
+    if asked is not None and abs(asked - own) > 1e-9:
+        raise UserError(f"--mpp {asked:g}: the model was trained at {own:g} µm per pixel, and its scores at another "
+                        "resolution mean nothing; leave --mpp out")  # fmt: skip
+    return float(own)

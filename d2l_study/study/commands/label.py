@@ -18,7 +18,7 @@ from d2l_study.inference.image_labelling import MAP, label_images, plan_images, 
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown
-from d2l_study.inference.slide_inputs import SlideInput
+from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
 from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.learning.metrics import probability
@@ -137,7 +137,7 @@ def _label_slides_images_and_patches(
 ) -> int:
     shape = selected.stored.model.patch_shape
     data = selected.stored.card.sections.get("data", {})
-    mpp = options.mpp if options.mpp is not None else data.get("mpp")
+    mpp = patch_resolution(selected.stored, options.mpp)
     slides, names = split_slides(options.inputs, mpp is not None, options.slide_mpp)
     images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []

@@ -182,6 +182,8 @@ def test_a_model_of_tiles_labels_the_tiles_that_it_would_have_been_trained_on(pl
         place / "runs", TILED, data, teacher=TeacherConfig(extractor="lenet_histology", steps=2, eval_every=2)
     )
     assert _label(place, tmp_path / "out", tmp_path / "slides.csv", "--formats", "parquet", run=TILED) == 0
+    assert _label(place, tmp_path / "coarse", tmp_path / "slides.csv", "--mpp", "1", run=TILED) == 2
+    assert not (tmp_path / "coarse").exists()
     pool = data.load_pool()
     for name, begin, end in zip(pool.names, pool.bags.offsets[:-1], pool.bags.offsets[1:], strict=True):
         found = pd.read_parquet(tmp_path / "out" / f"{Path(name).stem}.scores.parquet")
