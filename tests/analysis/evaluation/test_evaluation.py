@@ -139,6 +139,7 @@ def test_a_model_does_not_differ_from_itself(most_bags):
         assert (one.value, one.lower, one.upper, one.p, one.p_holm) == (0, 0, 0, 1, 1)
 
 
+@pytest.mark.soak
 def test_intervals_of_few_bags_a_patient_cover_what_those_of_many_do_not():
     """Bags of a patient share a shift of their scores: who counts bags is too sure."""
     truth, covered = 0.5, 0

@@ -82,6 +82,7 @@ def committed(tmp_path):
     return folder
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_real_search_is_read_back_by_optuna_as_it_was(tmp_path):
     (tmp_path / "few.yaml").write_text(SEARCH)
