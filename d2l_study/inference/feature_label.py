@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from d2l_study.damaged_files import reading_errors
 from d2l_study.data.features.feature_file import changed_said
@@ -29,15 +28,14 @@ from d2l_study.inference.label import (
     SCORES,
     ProgressCallback,
     check_scores,
-    normaliser,
     scoring_settings,
 )
+from d2l_study.inference.loaded_model import LoadedModel
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.inference.smoothing import check_places_of_inputs
-from d2l_study.learning.prediction import CHUNK, Compute
-from d2l_study.models import Terms
+from d2l_study.learning.prediction import Compute
 
 
 @dataclass(frozen=True)
@@ -126,52 +124,20 @@ def score_input(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The logits of an input's vectors, (count,) float32 in the order of its files, and of its bags, (bags,) float32,
     NaN for a bag without vectors. `UserError` for a file that is not what it was when it was opened."""
-    compute = compute or Compute()
-    normalise, bag_of, model = normaliser(stored, compute), entry.bag_of, stored.model
-    params = {name: value.to(compute.device) for name, value in stored.params.items()}
-    present, place = np.unique(bag_of, return_inverse=True)
-    bags = np.full(len(entry.bags), np.nan, np.float32)
-    if not len(present):
-        return np.empty(0, np.float32), bags
-    where = torch.from_numpy(place).to(compute.device)
-    highest: torch.Tensor | None = None
 
-    def parts() -> Iterator[Terms]:
-        nonlocal highest
-        first = 0
+    def parts() -> Iterator[np.ndarray]:
         for file in entry.files:
-            begin = first
+            count = 0
             for piece in file.pieces():
-                for start in range(0, len(piece), CHUNK):
-                    values = np.array(piece[start : start + CHUNK], piece.dtype.newbyteorder("="))
-                    with compute.autocast():
-                        terms = model.terms(params, normalise(values))
-                    if terms.embedding is not None:  # of which a bag's largest are enough
-                        highest = _highest(highest, terms.embedding, where[first : first + len(values)], len(present))
-                    yield Terms(terms.logit, terms.attention)
-                    first += len(values)
-            if first - begin != file.count:
-                raise UserError(changed_said(file, first - begin))
+                yield piece
+                count += len(piece)
+            if count != file.count:
+                raise UserError(changed_said(file, count))
 
-    with torch.no_grad():
-        terms = Terms.collected(parts(), len(bag_of))
-        if highest is None:
-            pooled = model.pool(params, terms, where, len(present))
-        else:
-            alone = torch.arange(len(present), device=compute.device)
-            pooled = model.pool(params, Terms(highest[:, 0], None, highest), alone, len(present))
-    logits = terms.logit.cpu().numpy()
-    bags[present] = pooled.cpu().numpy()
-    if not (np.isfinite(logits).all() and np.isfinite(bags[present]).all()):
-        raise UserError(f"{entry.files[0].path}: {NOT_FINITE}")
-    return logits, bags
-
-
-def _highest(before: torch.Tensor | None, values: torch.Tensor, bag_of: torch.Tensor, bags: int) -> torch.Tensor:
-    """(bags, features) the largest of each feature in each bag so far. values: (n, features); bag_of: (n,)."""
-    if before is None:
-        before = values.new_full((bags, values.shape[1]), -torch.inf)
-    return before.scatter_reduce(0, bag_of[:, None].expand_as(values), values, "amax", include_self=True)
+    try:
+        return LoadedModel(stored, compute=compute).score_bags(parts(), entry.bag_of, len(entry.bags))
+    except UserError as error:
+        raise UserError(f"{entry.files[0].path}: {error}" if str(error) == NOT_FINITE else str(error)) from None
 
 
 def _state(entry: FeatureInput, before: int) -> int:

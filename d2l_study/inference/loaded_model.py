@@ -11,7 +11,7 @@ threads may share one.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -114,39 +114,60 @@ class LoadedModel:
         parts: arrays as of `instance_logits`, which together are the bag; pooled: whether the bag's logit is wanted;
         done: is called with how many instances are scored. `UserError` as of `instance_logits`.
         """
-        logits: list[torch.Tensor] = []
-        attention: list[torch.Tensor] = []
+        logits, pooled_logits = self._scored(parts, None, 1, pooled, done)
+        return BagScores(logits, float(pooled_logits[0]))
+
+    @torch.no_grad()
+    def score_bags(self, parts: Iterable[np.ndarray], bag_of: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]:
+        """The logits of the instances of several bags, (n,) float32, and of the bags, (bags,) float32, NaN without
+        instances.
+
+        parts: as of `score_bag`, in any order of bags; bag_of: (n,) int64, the bag of each instance, 0 … bags − 1.
+        """
+        present, place = np.unique(bag_of, return_inverse=True)
+        found = np.full(bags, np.nan, np.float32)
+        logits, found[present] = self._scored(parts, torch.from_numpy(place), len(present))
+        return logits, found
+
+    def _scored(
+        self, parts: Iterable[np.ndarray], bag_of: torch.Tensor | None, bags: int, pooled: bool = True,
+        done: Callable[[int], None] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """As of `score_bags`. bag_of: None if all are of one bag; pooled: whether bags are wanted, else NaN."""
+        device = self._compute.device
+        where = None if bag_of is None else bag_of.to(device)
         highest: torch.Tensor | None = None
         count = 0
-        for chunk in self._chunks(parts):
-            with self._compute.autocast():
-                terms = self.stored.model.terms(self._params, self._normalise(chunk))
-            logits.append(terms.logit.clone())
-            if terms.attention is not None:
-                attention.append(terms.attention.clone())
-            if terms.embedding is not None:  # of which a bag's largest are enough
-                here = terms.embedding.amax(dim=0, keepdim=True)
-                highest = here if highest is None else torch.maximum(highest, here)
-            count += len(chunk)
-            if done is not None:
-                done(count)
-        if not count:
-            return BagScores(np.empty(0, np.float32), math.nan)
-        whole = torch.cat(logits)
-        found = whole.cpu().numpy()
-        if not np.isfinite(found).all():
+
+        def terms_of(chunks: Iterable[np.ndarray]) -> Iterator[Terms]:
+            nonlocal highest, count
+            for chunk in chunks:
+                with self._compute.autocast():
+                    terms = self.stored.model.terms(self._params, self._normalise(chunk))
+                first, count = count, count + len(chunk)
+                if terms.embedding is not None:  # of which a bag's largest are enough
+                    mine = torch.zeros(len(chunk), dtype=torch.int64, device=device) if where is None else (
+                        where[first:count])  # fmt: skip
+                    highest = _highest(highest, terms.embedding, mine, bags)
+                if done is not None:
+                    done(count)
+                yield Terms(terms.logit, terms.attention)
+
+        chunks = self._chunks(parts)
+        begin = next(chunks, None)
+        if begin is None:
+            return np.empty(0, np.float32), np.full(bags, np.nan, np.float32)
+        terms = Terms.collected(terms_of(itertools.chain([begin], chunks)), None if where is None else len(where))
+        logits, found = terms.logit.cpu().numpy(), np.full(bags, np.nan, np.float32)
+        if pooled:
+            if where is None:
+                where = torch.zeros(count, dtype=torch.int64, device=device)
+            if highest is not None:
+                terms, where = Terms(highest[:, 0], None, highest), torch.arange(bags, device=device)
+            found = self.stored.model.pool(self._params, terms, where, bags).cpu().numpy()
+        if not (np.isfinite(logits).all() and (not pooled or np.isfinite(found).all())):
             raise UserError(NOT_FINITE)
-        if not pooled:
-            return BagScores(found, math.nan)
-        if highest is not None:
-            all_terms = Terms(highest[:, 0], None, highest)
-        else:
-            all_terms = Terms(whole, torch.cat(attention) if attention else None)
-        where = torch.zeros(len(all_terms.logit), dtype=torch.int64, device=whole.device)
-        bag = float(self.stored.model.pool(self._params, all_terms, where, 1))
-        if not math.isfinite(bag):
-            raise UserError(NOT_FINITE)
-        return BagScores(found, bag)
+        return logits, found
 
     def collection_logits(self, pool: Pool, sets: Sequence[Bags]) -> list[np.ndarray]:
         """The logit of each bag, (bags,) float32, for each of several sets of bags over one pool of instances.
@@ -186,3 +207,10 @@ class LoadedModel:
             raise UserError("instances: vectors with NaN or infinity; expected finite numbers")
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         return native if native.flags.writeable and native.flags.c_contiguous else np.array(native, order="C")
+
+
+def _highest(before: torch.Tensor | None, values: torch.Tensor, bag_of: torch.Tensor, bags: int) -> torch.Tensor:
+    """(bags, features) the largest of each feature in each bag so far. values: (n, features); bag_of: (n,)."""
+    if before is None:
+        before = values.new_full((bags, values.shape[1]), -torch.inf)
+    return before.scatter_reduce(0, bag_of[:, None].expand_as(values), values, "amax", include_self=True)

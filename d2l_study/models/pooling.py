@@ -45,23 +45,30 @@ class Terms(NamedTuple):
         return Terms(torch.cat(logits), join(attentions), join(embeddings))
 
     @staticmethod
-    def collected(parts: Iterable[Terms], count: int) -> Terms:
-        """The terms of `count` instances whose parts come one after the other, as of `joined`.
+    def collected(parts: Iterable[Terms], count: int | None = None) -> Terms:
+        """The terms of all instances, whose parts come one after the other, as of `joined`; at least one part. count:
+        how many instances there are, None if that shows at the end.
 
         Each part is copied to its place and dropped: small results that are kept between large passing ones would leave
         the allocator a hole for each, of many times the memory of the results.
         """
         whole: Terms | None = None
-        first = 0
+        first = room = 0
         for part in parts:
-            if whole is None:
-                whole = Terms(*(None if t is None else t.new_empty((count, *t.shape[1:])) for t in part))  # type: ignore[arg-type]
+            last = first + len(part.logit)
+            if whole is None or last > room:
+                room = max(last, 2 * room) if count is None else count
+                larger = Terms(*(None if t is None else t.new_empty((room, *t.shape[1:])) for t in part))  # type: ignore[arg-type]
+                for kept, before in zip(larger, whole or (), strict=False):
+                    if kept is not None and before is not None:
+                        kept[:first] = before[:first]
+                whole = larger
             for kept, new in zip(whole, part, strict=True):
                 if kept is not None and new is not None:
-                    kept[first : first + len(new)] = new
-            first += len(part.logit)
-        assert whole is not None and first == count
-        return whole
+                    kept[first:last] = new
+            first = last
+        assert whole is not None and first == (first if count is None else count)
+        return whole.split(first)[0]
 
     def split(self, first: int) -> tuple[Terms, Terms]:
         """The terms of the first instances and of those after them."""

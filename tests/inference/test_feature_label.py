@@ -21,6 +21,7 @@ from d2l_study.inference.feature_inputs import open_feature_inputs
 from d2l_study.inference.feature_label import label_features
 from d2l_study.inference.feature_scores import KnownSlide
 from d2l_study.inference.model_file import ModelCard, StoredModel, from_bytes, to_bytes
+from d2l_study.learning import prediction
 from d2l_study.learning.metrics import auc, probability
 from d2l_study.models import POOLINGS, MilModel
 from d2l_study.slides import score_files
@@ -32,7 +33,7 @@ WIDTH = 12
 def _small_pieces(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(feature_file, "PIECE", 7 * WIDTH * 4)
-    monkeypatch.setattr(feature_label, "CHUNK", 5)
+    monkeypatch.setattr(prediction, "CHUNK", 5)
     monkeypatch.setattr(score_files, "BLOCK", 8)
     monkeypatch.setattr(score_checkpoint, "SAVE_SECONDS", -1.0)
 
@@ -318,7 +319,7 @@ def test_the_memory_for_a_large_bag_is_that_of_a_piece(tmp_path, monkeypatch):
     """Of a bag of 4,000 vectors no more than two pieces and the terms of all are held."""
     monkeypatch.undo()
     monkeypatch.setattr(feature_file, "PIECE", 64 * 4096 * 4)
-    monkeypatch.setattr(feature_label, "CHUNK", 64)
+    monkeypatch.setattr(prediction, "CHUNK", 64)
     network = MilModel((4096,), "attention", 8, 4, "mlp")
     card = ModelCard("teacher", {}, (0.0,) * 4096, (1.0,) * 4096, "s", "ab" * 10, 0)
     stored = StoredModel(network, network.init(np.random.default_rng(1)), card)

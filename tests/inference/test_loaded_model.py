@@ -60,6 +60,19 @@ def test_a_bag_in_parts_is_the_bag_whole(replicate, pooling):
     assert seen == [3, len(whole)]
 
 
+@pytest.mark.parametrize("pooling", ["attention", "embedding_max", "instance_mean"])
+def test_bags_that_come_mixed_are_the_bags_alone(replicate, pooling):
+    model = LoadedModel(stored_model(replicate, pooling))
+    bags = bags_of(replicate)[:4]
+    order = np.random.default_rng(0).permutation(sum(map(len, bags)))
+    bag_of = np.repeat([0, 1, 3, 4], [len(bag) for bag in bags])[order]  # number 2 has no instance
+    mixed = np.concatenate(bags)[order]
+    logits, found = model.score_bags([mixed[:7], mixed[7:]], bag_of, 5)
+    np.testing.assert_allclose(found[[0, 1, 3, 4]], model.bag_logits(bags), atol=1e-5)
+    assert np.isnan(found[2])
+    np.testing.assert_allclose(logits, model.instance_logits(mixed), atol=1e-5)
+
+
 def test_threads_share_a_model(replicate):
     model = LoadedModel(stored_model(replicate))
     bags = bags_of(replicate) * 4

@@ -248,3 +248,20 @@ def test_an_unknown_pooling_is_refused():
     found = Terms(torch.zeros(2))
     with pytest.raises(ValueError, match="'median'; expected one of attention"):
         pool({}, "median", found, torch.zeros(2, dtype=torch.int64), 1)
+
+
+@pytest.mark.parametrize("count", [None, 23])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_collected_terms_are_copies_of_their_parts_in_order(count, shape):
+    whole = torch.randn(23, generator=torch.Generator().manual_seed(1))
+    embedding = torch.randn(23, *shape, generator=torch.Generator().manual_seed(2)) if shape else None
+
+    def parts():
+        for first, last in ((0, 4), (4, 5), (5, 19), (19, 23)):
+            part = Terms(whole[first:last].clone(), None, None if embedding is None else embedding[first:last].clone())
+            yield part
+            part.logit.fill_(9.0)  # what is kept must not be the part itself
+
+    found = Terms.collected(parts(), count)
+    assert torch.equal(found.logit, whole) and found.attention is None
+    assert found.embedding is None if embedding is None else torch.equal(found.embedding, embedding)
