@@ -9,7 +9,7 @@ from d2l_study import __version__
 from d2l_study.errors import DamagedError
 from d2l_study.inference.model_card import NO_LICENCE, model_card
 from d2l_study.inference.model_folder import ModelRecord, write_model_folder
-from d2l_study.study.commands.metric_intervals import metric_bounds
+from d2l_study.study.commands.metric_intervals import summary_of
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -26,7 +26,7 @@ def whole_record(found: FoundModel, marks: bool = True) -> ModelRecord:
     if found.root is None:
         return found.loaded.record
     ledger = Ledger(open_storage(found.root))
-    return record_of_run(ledger, found.config_id, found.replicate, found.choice, marks=marks, bounds=metric_bounds)
+    return record_of_run(ledger, found.config_id, found.replicate, found.choice, marks=marks, summary_of=summary_of)
 
 
 def write_found_model(

@@ -1,19 +1,23 @@
-"""Intervals for the metrics on a model's card: as the tables have them."""
+"""Means of metrics with their intervals for a model's card: those of the study's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.statistics.intervals import mean_interval
+from analysis.cells.partitions import DRAWN, metric_interval, partitions_of
+from d2l_study.study.trial.model_record import Summary
 
 
-def metric_bounds(values: Sequence[float], row: Mapping[str, Any]) -> tuple[float, float]:
-    """The 95 % interval of the mean of a metric over replicates; NaN of one replicate.
+def summary_of(rows: Sequence[Mapping[str, Any]]) -> Summary:
+    """As of `record_of_run`. rows: of one configuration's finished runs, with config_id, replicate, dataset, folds."""
+    import pandas
 
-    values: of each replicate; row: of one of them, which says whether replicates are folds of one data set.
-    """
-    folds = row.get("fold") is not None and row.get("train_bags") and row.get("test_bags")
-    ratio = row["test_bags"] / row["train_bags"] if folds else None
-    found = mean_interval(values, unit_interval=all(0 <= v <= 1 for v in values), test_train_ratio=ratio)
-    return found.lower, found.upper
+    frame = pandas.DataFrame(rows)
+    partition = partitions_of(frame).get(str(frame["config_id"].iloc[0]), DRAWN)
+
+    def summary(metric: str) -> tuple[float, float, float, int]:
+        found = metric_interval(frame, metric, partition)
+        return found.mean, found.lower, found.upper, found.count
+
+    return summary

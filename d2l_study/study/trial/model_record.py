@@ -33,18 +33,20 @@ COUNTS = ("train_bags", "val_bags", "test_bags", "num_bags", "train_instances", 
 FACTS = ("repeat", "fold", "partition", "fold_count", "seed", "best_step", "steps_run", "precision", "device",
          "code_version", "made_by", "committed_at")  # fmt: skip
 
-Bounds = Callable[[Sequence[float], Mapping[str, Any]], tuple[float, float]]
-"""(a metric of each replicate, the row of one) -> the bounds of an interval for their mean."""
+Summary = Callable[[str], tuple[float, float, float, int]]
+"""A metric -> its mean over a configuration's replicates, the bounds of its interval, and how many values it has."""
+SummaryOfRows = Callable[[Sequence[Mapping[str, Any]]], Summary]
 
 
 def record_of_run(
-    ledger: Ledger, config: str, replicate: int, choice: str = "", marks: bool = False, bounds: Bounds | None = None
-) -> ModelRecord:
+    ledger: Ledger, config: str, replicate: int, choice: str = "", marks: bool = False,
+    summary_of: SummaryOfRows | None = None,
+) -> ModelRecord:  # fmt: skip
     """The record of a committed run.
 
     choice: why this replicate, in words; marks: whether to mark the bags that it was trained on, for which its data set
-    is read, and which stay unknown where that is not here, or not as it was; bounds: of intervals for the means of
-    metrics.
+    is read, and which stay unknown where that is not here, or not as it was; summary_of: of the rows of all
+    its finished runs, for means with intervals, which are left out without it.
     """
     rows = _rows(ledger, config)
     row = rows[replicate]
@@ -52,13 +54,16 @@ def record_of_run(
     names = [
         name for name, value in row.items() if name.startswith(METRICS) and name not in NO_METRICS and _is_number(value)
     ]
-    metrics = {}
-    for name in names:
-        values = [float(other[name]) for other in rows.values() if _is_number(other.get(name))]
-        lower, upper = bounds(values, row) if bounds is not None else (math.nan, math.nan)
-        metrics[name] = MetricRecord(float(row[name]), float(np.mean(values)), lower, upper, len(values))
-    sections = ledger.read_config(config)["sections"]
-    known = {**sections["data"], **row}
+    data = ledger.read_config(config)["sections"]["data"]
+    about = {"config_id": config, "dataset": data["dataset"], "folds": data.get("folds")}
+    summary = (
+        None if summary_of is None else summary_of([{**about, "replicate": r, **other} for r, other in rows.items()])
+    )
+    metrics = {
+        name: MetricRecord(float(row[name])) if summary is None else MetricRecord(float(row[name]), *summary(name))
+        for name in names
+    }
+    known = {**data, **row}
     counts = {name: int(known[name]) for name in COUNTS if _is_number(known.get(name))}
     facts = {name: str(row[name]) for name in FACTS if row.get(name) is not None}
     seen = marks_of_runs(ledger, config, [replicate]) if marks else None
