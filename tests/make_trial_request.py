@@ -2,6 +2,7 @@
 
 from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig
+from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -28,3 +29,17 @@ def train_kept_model(root, config_id, data, teachers=(), replicate=0, **sections
         resources=Resources().to_dict(), keep_weights="all", code_version="test", teachers=teachers,
     )  # fmt: skip
     assert run_trial(request) == {replicate: "done"}
+
+
+def train_vector_pair(root, teacher_id, student_id, data):
+    """Train and keep a small teacher of vectors, and a student of it."""
+    teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
+    student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
+    train_kept_model(root, teacher_id, data, teacher=teacher)
+    train_kept_model(root, student_id, data, (teacher_id,), teacher=teacher, student=student)
+
+
+def link_synthetic_images(folder):
+    """`folder/images`: the synthetic colon images that training wrote to the cache `folder/cache`."""
+    (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
+    (folder / "images").symlink_to(written)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import train_kept_model, train_vector_pair
 from sklearn.metrics import roc_auc_score
 
 import d2l_study
@@ -23,7 +23,6 @@ from d2l_study.data import FeatureBags
 from d2l_study.data.features.embedded import embedded_file
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.metrics import probability
-from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 
@@ -54,13 +53,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE", str(folder / "cache"))
         teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
-        student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
         musk = FeatureBags(path=str(folder / "even.npz"), folds=3)
         for fold in range(3):
             train_kept_model(folder / "runs", MUSK, musk, replicate=fold, teacher=teacher)
         here = FeatureBags(path=str(folder / "here"), folds=3)
-        train_kept_model(folder / "runs", TEACHER, here, teacher=teacher)
-        train_kept_model(folder / "runs", STUDENT, here, (TEACHER,), teacher=teacher, student=student)
+        train_vector_pair(folder / "runs", TEACHER, STUDENT, here)
     return folder
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -52,8 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("D2L_DATA", raising=False)
         data = SyntheticColonBags(images=20, folds=3)
         train_kept_model(folder / "runs", ARCHIVE, data, teacher=HISTOLOGY)
-        (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
-        (folder / "images").symlink_to(written)
+        link_synthetic_images(folder)
         first, _ = _halves(folder / "images", folder)
         points = ManifestBags(path=str(first), patch_size=27, white_above=0.9, folds=3)
         train_kept_model(folder / "runs", POINTS, points, teacher=HISTOLOGY)

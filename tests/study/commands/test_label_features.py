@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import train_kept_model, train_vector_pair
 
 from d2l_study.cli import main
 from d2l_study.data import DATASETS, FeatureBags, MnistBags
 from d2l_study.inference import feature_label
 from d2l_study.learning import TeacherConfig
-from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 
@@ -35,10 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for slide, label in files.cohort(15, (12, 9, 30, 20)):
             files.torchmil(folder / "data", slide, label)
         data = FeatureBags(path=str(folder / "data"), folds=3)
-        teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
-        student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
-        train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
-        train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        train_vector_pair(folder / "runs", TEACHER, STUDENT, data)
     return folder
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 
 from d2l_study.cli import main
@@ -43,8 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         student = StudentConfig(network="lenet_histology", steps=30, eval_every=15)
         train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
         train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
-        (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
-        (folder / "images").symlink_to(written)
+        link_synthetic_images(folder)
     for name in ("slides", "truth"):
         (folder / name).mkdir()
     write_colon_mosaic(

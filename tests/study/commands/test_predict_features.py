@@ -12,14 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import train_kept_model, train_vector_pair
 
 from d2l_study.cli import main
 from d2l_study.data import FeatureBags
 from d2l_study.inference import feature_predictions
 from d2l_study.inference.prediction_file import COLUMNS
 from d2l_study.learning import TeacherConfig
-from d2l_study.learning.student_config import StudentConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.trial.model_reference import find_models
@@ -40,10 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(f"{slide.name},p{number // 4}{number % 2},{label}")
         (folder / "data" / "slides.csv").write_text("\n".join(lines))
         data = FeatureBags(path=str(folder / "data"), folds=3)
-        teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=60, eval_every=20)
-        student = StudentConfig(network="mlp", feature_width=16, augment="none", steps=60, eval_every=20)
-        train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
-        train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
+        train_vector_pair(folder / "runs", TEACHER, STUDENT, data)
         musk = FeatureBags(path="musk1", folds=5)
         train_kept_model(folder / "runs", MUSK, musk, teacher=TeacherConfig(extractor="none", steps=40, eval_every=20))
     return folder

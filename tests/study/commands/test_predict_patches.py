@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from make_trial_request import train_kept_model
+from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 from slides.make_slides import openslide_file
 
@@ -47,8 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         student = StudentConfig(network="lenet_histology", steps=6, eval_every=3)
         train_kept_model(folder / "runs", TEACHER, data, teacher=HISTOLOGY)
         train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=HISTOLOGY, student=student)
-        (written,) = (folder / "cache").glob("colon_synthetic-images-*[0-9a-f]")
-        (folder / "images").symlink_to(written)
+        link_synthetic_images(folder)
         write_manifest(folder / "images", folder / "points.csv")
         points = ManifestBags(path=str(folder / "points.csv"), patch_size=27, white_above=0.75, folds=3)
         train_kept_model(folder / "runs", POINTS, points, teacher=HISTOLOGY)
