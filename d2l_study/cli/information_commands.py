@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from d2l_study.cli.arguments import add_command, add_root, port
@@ -10,8 +11,15 @@ from d2l_study.errors import UserError
 
 
 def add_information_commands(commands: Any) -> None:
-    """Add `spaces`, `keys` and `data` to a parser's `commands`."""
+    """Add `spaces`, `new`, `keys` and `data` to a parser's `commands`."""
     add_command(commands, "spaces", _spaces, "list the search spaces")
+
+    new = add_command(commands, "new", _new, "write a first space of your own, with comments")
+    new.add_argument("file", metavar="FILE", help="the file, for example my_space.yaml")
+    new.add_argument("--data", default="mnist", metavar="DATASET",
+                     help="its data set: mnist, manifest (your images), features (your feature files) or another of "
+                          "`keys data`; default: mnist")  # fmt: skip
+    new.add_argument("--students", action="store_true", help="a space of teachers and their students")
 
     keys = add_command(commands, "keys", _keys, "show the keys of a space, with defaults, bounds and meaning")
     keys.add_argument("what", nargs="*", metavar="SECTION[.KEY]|DATASET",
@@ -38,6 +46,14 @@ def _spaces(arguments: argparse.Namespace) -> int:
     width = max((len(name) for name, _, _ in spaces), default=0)
     for name, description, _ in spaces:
         print(f"{name:<{width}}  {description}")
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from d2l_study.study.space.new_space import write_new_space
+
+    path = write_new_space(arguments.file, arguments.data, arguments.students)
+    print(f"wrote {path}\nwhat it would run: python -m d2l_study plan --space {shlex.quote(str(path))}")
     return 0
 
 

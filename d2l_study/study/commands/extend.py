@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 
 NOT_TRAINED = (
     "resources", "replicates", "overrides", "keep_weights", "log_images", "metric", "description", "name", "file",
-    "labels", "folder",
+    "labels", "folder", "recipe",
 )  # fmt: skip
 
 NEVER_MIXED = ("base_seed", "data_checksum")

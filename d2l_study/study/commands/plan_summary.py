@@ -41,6 +41,8 @@ def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
     else:
         arms = f"methods: {', '.join(dict.fromkeys(c.method for c in plan.configurations))}"
     print(f"  {arms}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    if space.recipe != "defaults":
+        print(f"  recipe: {space.recipe} (values of keys that the space does not give: keys recipe)")
     for line in start_point_lines(space):
         print(f"  {line}")
     runs = sum(len(t.replicates) for t in todo)

@@ -20,7 +20,7 @@ from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import shown_path
-from d2l_study.study.space.keys import REFERENCES, dataset_defaults, flat_names, scientific
+from d2l_study.study.space.keys import REFERENCES, flat_names, scientific
 from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
@@ -175,8 +175,7 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
             own = {"data": sections["data"], "student": made.no_teacher()}
             references.append(point(reference, reference, own))
         elif reference != "attention":
-            defaults = dataset_defaults("student", getattr(sections["data"], "dataset", None))
-            common = _common_student(space, student_arm, student, defaults).without_teacher()
+            common = _common_student(space, student_arm, student, sections["data"]).without_teacher()
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
     matched = next((one.config_id for one in references if one.stage == "matched"), None)
     origin: dict[str, Any] = {"teachers": taught_by, "teacher_method": teacher_arm, "student_method": student_arm}
@@ -195,12 +194,10 @@ def _matched_sections(sections: dict[str, Options]) -> dict[str, Options]:
     return {"data": data, "teacher": matched_teacher(teacher, student, *seen)}
 
 
-def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Mapping[str, Any]) -> StudentConfig:
-    """The options of a point's student without those that the arm sets itself: references are trained with them.
-
-    defaults: those of the data set (`dataset_defaults`)."""
+def _common_student(space: Space, arm: str, student: StudentConfig, data: Options) -> StudentConfig:
+    """The options of a point's student without those that the arm sets itself: references are trained with them."""
     own = space.methods[next(pair for pair, (_, m) in space.pairs.items() if m == arm)].get("student", {})
-    values = dict(defaults)
+    values: dict[str, Any] = {}
     for key, written in space.sections.get("student", {}).items():
         if key == "lambda_distill":  # which references do not have, and which is not 0 beside every α and β
             continue
@@ -210,7 +207,7 @@ def _common_student(space: Space, arm: str, student: StudentConfig, defaults: Ma
             first = written[0] if isinstance(written, tuple) else written
             drawn = isinstance(first, Distribution)
             values[key] = first.draw(f"student.{key}", space.base_seed, 0) if drawn else first
-    return StudentConfig(**values)
+    return StudentConfig(**{**space.defaults("student", getattr(data, "dataset", None), values), **values})
 
 
 def _classes(points: Iterable[_Unlabelled]) -> dict[str, type[Options]]:

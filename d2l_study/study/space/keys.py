@@ -64,6 +64,11 @@ class StudyOptions(Options):
         None, "whether pictures of instances and images go to MLflow; null: unless the data set is a manifest",
         scientific=False,
     )  # fmt: skip
+    recipe: str = option(
+        "defaults", "values of teacher and student where the space gives none: defaults, those that keys shows; robust: "
+        "He's weights, classes by turns, augmentation, 4 bags a step for 24 epochs, warm-up and decay, the averaged "
+        "last weights", choices=("defaults", "robust"),
+    )  # fmt: skip
     schedule: str = option(
         "none", "whether trials that fall behind on validation AUC are ended early: by successive halving, by the "
         "median of the others, or not", choices=("asha", "median", "none"), scientific=False,

@@ -99,7 +99,7 @@ def load_space(
         path.stem, path, text, description, tuple(overrides), options.replicates,
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
         settings, pairs, references, search, options.schedule, options.log_images,
-        display_labels(leaves, groups), os.path.abspath(beside or path.parent),  # noqa: PTH100
+        display_labels(leaves, groups), os.path.abspath(beside or path.parent), options.recipe,  # noqa: PTH100
     )  # fmt: skip
     check_search(space, ("search", "trials") in leaves, shown)
     if ("search", "enqueue") in leaves:

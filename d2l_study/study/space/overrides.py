@@ -120,8 +120,8 @@ def scientific_overrides(
     it, so `search.trials` is none of them."""
     settings: dict[str, Any] = {}
     for key in changed:
-        if key == ("base_seed",):
-            settings["base_seed"] = options.base_seed
+        if key in (("base_seed",), ("recipe",)):
+            settings[key[0]] = getattr(options, key[0])
         elif key == ("references",):
             settings["references"] = references
         elif key[0] == "search" and key[1] not in ("trials", "oracle"):

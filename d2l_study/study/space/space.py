@@ -23,6 +23,7 @@ from d2l_study.study.space.keys import (
     plain,
     section_class,
 )
+from d2l_study.study.space.recipes import recipe_values
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.search_options import SearchOptions
 
@@ -34,7 +35,8 @@ class Space:
     overrides: as given, "key=value"; scientific_overrides: full dotted key -> value, of the overrides that can change a
     result; sections: section -> key -> value, common to all arms; methods: arm -> section -> key -> value. In a space
     of students an arm is "teacher's arm → student's arm"; pairs: arm -> (teacher's arm, student's arm). labels: arm,
-    reference or key -> its name in print; folder: the folder that relative paths of the data begin at.
+    reference or key -> its name in print; folder: the folder that relative paths of the data begin at; recipe: gives
+    values to keys that are not given.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Space:
     log_images: bool | None = None
     labels: dict[str, str] = field(default_factory=dict)
     folder: str = ""
+    recipe: str = "defaults"
 
     @property
     def stage(self) -> str:
@@ -123,8 +126,8 @@ class Space:
         sections = {}
         dataset = values.get(("data", "dataset"))
         for name in self.section_names:
-            given = dataset_defaults(name, dataset)
-            given |= {place[1]: value for place, value in values.items() if place[0] == name}
+            own = {place[1]: value for place, value in values.items() if place[0] == name}
+            given = self.defaults(name, dataset, own) | own
             section_values = (name, *sorted(given.items()))
             if section_values not in built:
                 try:
@@ -133,6 +136,10 @@ class Space:
                     raise UserError(f"{name}.{str(error).removeprefix(f'{name}.')}") from None
             sections[name] = built[section_values]
         return sections
+
+    def defaults(self, section: str, dataset: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that data set and recipe give to keys of a section. own: the keys that the space gives."""
+        return dataset_defaults(section, dataset) | recipe_values(self.recipe, section, dataset, own)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `resolved.json`, in plain values; secrets are masked."""
@@ -144,6 +151,7 @@ class Space:
             "metric": self.metric, "references": list(self.references),
             "search": self.search and self.search.to_dict(), "schedule": self.schedule,
             "log_images": self.log_images, "labels": self.labels, "folder": self.folder,
+            "recipe": self.recipe,
         })  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""`python -m d2l_study new`: a first space that can be run as it is written."""
+
+import pytest
+
+from d2l_study import cli
+from d2l_study.data import DATASETS
+from d2l_study.study.plan.configurations import configurations
+from d2l_study.study.space.load import load_space
+
+
+@pytest.mark.parametrize("students", [False, True])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_what_it_writes_is_a_space_on_the_robust_recipe(dataset, students, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    assert cli.main(["new", str(path), "--data", dataset, *(["--students"] if students else [])]) == 0
+    assert f"plan --space {path}" in capsys.readouterr().out
+    space = load_space(path)
+    points = list(space.points())
+    assert space.recipe == "robust" and {p["data"].dataset for _, p in points} == {dataset}
+    assert all(p["teacher"].select == "last" for _, p in points)
+    assert [p["teacher"].lambda_adv for _, p in points][-1] == 1.0
+    assert max(len(line) for line in path.read_text().splitlines()) <= 110
+
+
+def test_its_students_stand_beside_a_matched_teacher(tmp_path):
+    assert cli.main(["new", str(tmp_path / "mine.yaml"), "--students"]) == 0
+    stages = {c.stage for c in configurations(load_space(tmp_path / "mine.yaml"), "")}
+    assert stages == {"teacher", "student", "matched", "pooled"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["there.yaml"], "there.yaml: is there already"),
+        (["my_space"], "ends in .yaml"),
+        (["no/where.yaml"], "no folder no"),
+        (["a.yaml", "--data", "colno"], "did you mean 'colon'?"),
+    ],
+)
+def test_it_overwrites_nothing_and_says_what_is_wrong(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.yaml").write_text("mine")
+    assert cli.main(["new", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["there.yaml"] and (tmp_path / "there.yaml").read_text() == "mine"
