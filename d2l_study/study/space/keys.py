@@ -65,7 +65,7 @@ class StudyOptions(Options):
         scientific=False,
     )  # fmt: skip
     recipe: str = option(
-        "defaults", "values of teacher and student where the space gives none: defaults, those that keys shows; robust: "
+        "defaults", "values of teacher and student where the space gives none: defaults, those of keys; robust: "
         "He's weights, classes by turns, augmentation, 4 bags a step for 24 epochs, warm-up and decay, the averaged "
         "last weights", choices=("defaults", "robust"),
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Recipes: named sets of values that keys of `teacher` and `student` have where a space does not give them.
 
-`defaults` is what `python -m d2l_study keys` shows, the settings of version 1. `robust` lets every arm converge at every
-number of bags, and no validation label chooses a snapshot: He's weights, classes by turns, augmentation, warm-up and
-decay, averaged weights, four bags a step, a length in epochs with a floor. Its frame comes from
+`defaults` is what `python -m d2l_study keys` shows, the settings of version 1. `robust` lets every arm converge at
+every number of bags, and no validation label chooses a snapshot. It has He's weights, classes by turns, augmentation,
+warm-up and decay, averaged weights, four bags a step, and a length in epochs with a floor. Its frame comes from
 `benchmarks/plain_loop.py`. Length, step size and weight decay on MNIST come from `recipe_tuning`, where plain training
 and VAT had the same number of trials.
 """
@@ -30,9 +30,9 @@ _AUGMENT = {
 def recipe_values(recipe: str, section: str, dataset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a recipe gives to keys of a section, at a point of a space.
 
-    dataset: that of the point, None for MNIST; given: key -> value, of the keys of the section that the space gives. A
-    recipe overrides none of them, and leaves out what they make void: its length where the space gives one, He's weights
-    where the network is not a LeNet.
+    dataset: that of the point, None for MNIST; given: key -> value, of the keys of the section that the space gives.
+    A recipe overrides none of them, and leaves out what they make void: its length where the space gives one, He's
+    weights where the network is not a LeNet.
     """
     if recipe == "defaults" or section not in ("teacher", "student"):
         return {}

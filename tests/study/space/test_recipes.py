@@ -80,7 +80,7 @@ def test_students_and_their_reference_rows_follow_it(tmp_path):
 def test_as_an_override_it_names_another_study():
     space = load_space("vat_quick", ["recipe=robust"])
     assert space.scientific_overrides == {"recipe": "robust"}
-    with pytest.raises(UserError, match="--set recipe.*robost.*robust"):
+    with pytest.raises(UserError, match=r"--set recipe.*robost.*robust"):
         load_space("vat_quick", ["recipe=robost"])
 
 
