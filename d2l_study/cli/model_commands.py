@@ -34,6 +34,9 @@ def _add_predict(commands: Any) -> None:
                          help="what the model reads: feature files, folders or tables of them; of a model of patches a "
                               "manifest, images, slides, folders of them, or arrays of patches")  # fmt: skip
     predict.add_argument("--out", required=True, metavar="FILE", help="the scores, a .parquet or .csv file")
+    predict.add_argument("--smooth", type=positive, metavar="K",
+                         help="average the score of an instance over its K nearest neighbours in the image and its "
+                              "own; needs their places. Scores of bags stay")  # fmt: skip
     images = predict.add_argument_group("images and slides")
     images.add_argument("--stride", type=positive, metavar="S",
                         help="pixels from patch to patch of a grid; default: as it was trained")  # fmt: skip
@@ -50,6 +53,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     return run_predict(PredictOptions(
         arguments.run, tuple(arguments.data), arguments.out, arguments.root, arguments.replicate,
         arguments.tracking_uri, arguments.stride, arguments.mpp, arguments.slide_mpp, not arguments.no_tissue,
+        arguments.smooth or 0,
     ))  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Logits averaged over neighbours in the image (`label --smooth`): those of vectors, of tiles, and of maps."""
+"""Logits averaged over neighbours in the image (`label --smooth`, `predict --smooth`): of vectors, tiles, and maps."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from d2l_study.data.features.opening import places
 from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference.feature_inputs import FeatureInput
+from d2l_study.inference.patch_bags import ArrayPatches, ImagePatches, PatchBag
+from d2l_study.inference.prediction_file import PredictedBag
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint
 
 _BAND = 1_000_000
@@ -23,6 +26,25 @@ def check_places_of_inputs(inputs: Sequence[FeatureInput]) -> None:
             raise UserError(
                 f"--smooth: {file.path}: does not say where its vectors are (coords), so they have no neighbours"
             )
+
+
+def check_places_of_patches(bags: Sequence[PatchBag]) -> None:
+    """`UserError` for patches that lie nowhere: those of an array, and images that are a patch each."""
+    for file in (file for bag in bags for file in bag.files):
+        if isinstance(file, ArrayPatches) or (isinstance(file, ImagePatches) and file.cut == "whole"):
+            raise UserError(f"--smooth: {file.source}: holds patches without places, which have no neighbours")
+
+
+def smoothed_bag(bag: PredictedBag, neighbours: int) -> PredictedBag:
+    """The bag with each instance's logit averaged over its neighbours in its file; its own logit stays. `UserError` if
+    one has no place."""
+    if not np.isfinite(bag.xy).all():
+        raise UserError(f"--smooth: bag {bag.name!r} holds instances without places, which have no neighbours")
+    logits = np.array(bag.instance_logits)
+    for source in np.unique(bag.source_of):
+        own = np.flatnonzero(bag.source_of == source)
+        logits[own] = nearest_means(bag.instance_logits[own], bag.xy[own], neighbours)
+    return dataclasses.replace(bag, instance_logits=logits)
 
 
 def smoothed_vectors(entry: FeatureInput, logits: np.ndarray, neighbours: int) -> np.ndarray:

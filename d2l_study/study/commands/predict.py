@@ -22,6 +22,7 @@ from d2l_study.inference.prediction_file import (
     check_prediction_file,
 )
 from d2l_study.inference.slide_inputs import unused_resolution
+from d2l_study.inference.smoothing import check_places_of_inputs, check_places_of_patches, smoothed_bag
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
@@ -43,6 +44,7 @@ class PredictOptions:
     mpp: float | None = None
     slide_mpp: float | None = None
     tissue: bool = True
+    smooth: int = 0
 
     def of_images(self) -> list[str]:
         """The options given that only images have."""
@@ -67,13 +69,14 @@ def run_predict(options: PredictOptions) -> int:
         of_data = _vector_bags if noun == "vectors" else _patch_bags
         bags = of_data(model, options, progress, reading)
         thresholds = Thresholds.of(model)
-        with PredictionFile(out, about_model(model), thresholds) as file:
+        about = about_model(model) | ({"smooth": options.smooth} if options.smooth else {})
+        with PredictionFile(out, about, thresholds) as file:
             for bag in bags:
                 if isinstance(bag, UnreadBag):
                     failed += 1
                     progress.say(f"{bag.name}: not scored: {bag.problem}")
                 else:
-                    file.add(bag)
+                    file.add(smoothed_bag(bag, options.smooth) if options.smooth else bag)
                 while reading.notes:
                     progress.say(reading.notes.pop(0))
     print("\n".join(_made_lines(out, file, thresholds, noun)))
@@ -106,6 +109,8 @@ def _patch_bags(
     cutting = Cutting.of(model.stored, asked)
     bags, notes = open_patch_bags(options.data, cutting)
     check_used(bags, asked)
+    if options.smooth:
+        check_places_of_patches(bags)
     for note in notes:
         progress.say(note)
     if text := cut_text(bags, cutting):
@@ -119,6 +124,8 @@ def _vector_bags(
     for name in options.of_images():
         raise UserError(f"{name}: this model scores feature vectors; no image is there to cut")
     inputs = open_feature_inputs(options.data, model.stored, progress.checked)
+    if options.smooth:
+        check_places_of_inputs(inputs)
     for note in notes_on_inputs(inputs, model.stored):
         progress.say(note)
     return predict_features(model, inputs, progress=progress)

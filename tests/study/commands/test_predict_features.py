@@ -195,3 +195,29 @@ def test_mistakes_are_answered_before_work(
     assert main(["predict", "--root", str(place / "runs"), *words]) == 2
     told = capsys.readouterr().err
     assert said in told and told.startswith("error: ") and not (tmp_path / "new").exists()
+
+
+def test_smooth_averages_instances_over_neighbours_in_their_file_and_leaves_bags(place: Path, tmp_path: Path) -> None:
+    frames = {}
+    for name, words in (("plain", []), ("smooth", ["--smooth", "3"])):
+        assert _predict(place, TEACHER, tmp_path / f"{name}.parquet", place / "data/features", *words) == 0
+        frames[name] = pd.read_parquet(tmp_path / f"{name}.parquet")
+    plain, smooth = frames["plain"], frames["smooth"]
+    bags = plain["level"] == "bag"
+    np.testing.assert_array_equal(plain.loc[bags, "logit"], smooth.loc[bags, "logit"])
+    for _, own in plain[~bags].groupby("source"):
+        xy, logit = own[["x", "y"]].to_numpy(), own["logit"].to_numpy()
+        apart = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+        for i, found in enumerate(smooth.loc[own.index, "logit"]):
+            near = np.sort(apart[i])[: min(4, len(own))]
+            if len(own) > 4 and np.sort(apart[i])[4] == near[-1]:
+                continue  # two are equally far: either may be taken
+            assert found == pytest.approx(logit[apart[i] <= near[-1]].mean(), abs=1e-5)
+    meta = json.loads(pq.read_schema(tmp_path / "smooth.parquet").metadata[b"d2l_study.predict"])
+    assert meta["smooth"] == 3
+
+
+def test_smooth_needs_places(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _predict(place, MUSK, tmp_path / "scores.csv", "musk1", "--smooth", "2") == 2
+    assert "--smooth: " in (error := capsys.readouterr().err) and "no neighbours" in error
+    assert not (tmp_path / "scores.csv").exists()

@@ -295,6 +295,9 @@ CASES = [
     (STUDENT, ["patch.png", "--mpp", "0.5"], "--mpp: nothing here is cut into tiles"),
     (STUDENT, ["patch.png", "--stride", "9"], "--stride: nothing here is cut by a grid"),
     (STUDENT, ["points.csv", "--stride", "9"], "--stride: nothing here is cut by a grid"),
+    (STUDENT, ["patch.png", "--smooth", "2"], "--smooth: patch.png: holds patches without places"),
+    (STUDENT, ["points.csv", "--smooth", "2"], None),
+    (DIGITS, ["digits.npy", "--smooth", "2"], "--smooth: digits.npy: holds patches without places"),
     (STUDENT, ["small.png"], "small.png: 20×20 pixels (width×height); the model expects patches of 27×27"),
     (STUDENT, ["grey.png"], "expected an 8-bit RGB"),
     (STUDENT, ["grey.npy"], "dimensions (3, 1, 27, 27); the model expects (N, 3, 27, 27)"),
@@ -333,6 +336,7 @@ def test_mistakes_are_answered_before_work(
         Image.fromarray(image).save(f"{name}.png")
     np.save("grey.npy", np.zeros((3, 1, 27, 27), np.uint8))
     np.save("img.npy", np.zeros((3, 3, 27, 27), np.uint8))
+    np.save("digits.npy", np.zeros((3, 1, 28, 28), np.uint8))
     Path("slide.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     write_pyramid(Path("coarse.tif"), pixels[:27, :27], mpp=1.0, layout="ome", compression="lossless")
     for name, text in {
