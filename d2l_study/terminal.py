@@ -1,12 +1,21 @@
-"""Text on terminals that cannot print all of it: an ASCII console, Windows' code pages, Latin-1."""
+"""Text on terminals: lines that fit the screen; and letters that not every console can print (ASCII, Windows' code
+pages, Latin-1)."""
 
 from __future__ import annotations
 
 import codecs
+import shutil
 import sys
+import textwrap
 import unicodedata
 
 NAME = "d2l_plain"
+
+NO_BREAK = "\xa0"
+"""A space between words that belong on one line."""
+
+WIDTH = 100
+"""Columns of a printed line at most; a narrower terminal takes its own."""
 
 PLAIN = {
     "−": "-", "–": "-", "—": "-", "±": "+/-", "×": "x", "·": "*", "…": "...", "→": "->", "←": "<-", "≤": "<=",
@@ -67,3 +76,12 @@ def print_anywhere() -> None:
                 change(errors=NAME)
             except (OSError, ValueError):  # it is closed
                 continue
+
+
+def print_wrapped(text: str, indent: str = "") -> None:
+    """Print a line, broken between words where it is wider than the screen; not at `NO_BREAK`, which is printed as a
+    space. indent: before its first line; the others are set in by four spaces more."""
+    width = min(WIDTH, max(40, shutil.get_terminal_size((WIDTH, 24)).columns))
+    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "    ",
+                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    print("\n".join(lines).replace(NO_BREAK, " "))

@@ -21,7 +21,10 @@ def add_study_commands(commands: Any) -> None:
     run.add_argument("--tracking-uri", metavar="URI",
                      help="MLflow store; default: MLFLOW_TRACKING_URI, else ROOT/mlflow.db")  # fmt: skip
 
-    _add_space(add_command(commands, "plan", _plan, "show what a study would run and how long it takes; runs nothing"))
+    plan = add_command(commands, "plan", _plan, "show what a study would run and how long it takes; runs nothing")
+    _add_space(plan)
+    text = "list every configuration; without it more than a dozen are summed up by arm and axis"
+    plan.add_argument("--list", action="store_true", help=text)
 
     add_root(add_command(commands, "list", _list, "list the studies that exist"))
 
@@ -62,11 +65,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.plan_summary import show_plan
+    from d2l_study.study.commands.plan_table import Listing
     from d2l_study.study.commands.prepare_study import check_same_study, prepare_study
     from d2l_study.study.commands.study_summary import show_study_name
 
     study = prepare_study(_run_options(arguments))
-    show_plan(study, list_all=True)
+    show_plan(study, Listing.ALL if arguments.list else Listing.FITTING)
     check_same_study(study)
     show_study_name(study)
     return 0

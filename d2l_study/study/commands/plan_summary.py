@@ -8,57 +8,61 @@ from typing import Any
 from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
 from d2l_study.options import value_text
+from d2l_study.study.commands.plan_table import Listing, in_order, list_configurations, show_totals
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
+from d2l_study.terminal import NO_BREAK, print_wrapped
 
 _MOST_VALUES = 10
 """Numbers of an axis that are listed one by one."""
 
 
-def show_plan(study: PreparedStudy, list_all: bool = False) -> Estimate:
-    """Print what the study will train and how long that will take. list_all: also each configuration, and its state."""
+def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate:
+    """Print what the study will train and how long that will take. listing: what is said of each configuration."""
     space, plan, options = study.space, study.plan, study.options
     concurrent = known_concurrency(space, options)
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)
-        show_search(study, duration_text(concurrent, predicted), list_all)
+        show_search(study, duration_text(concurrent, predicted), listing)
         show_warnings(study)
         return predicted
     predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, options.limit)
     todo = plan.trials(options.limit)
-    print(f"{study.name}: {space.description}")
+    print_wrapped(f"{study.name}: {space.description}")
     varied = plan.configurations[0].varied
     axes = []
     for name in varied:
         values = {c.values[name]: None for c in plan.configurations if name in c.values}
-        axes.append(f"{name} ∈ {_values_text(list(values))}")
+        axes.append(f"{name} ∈ {_values_text(in_order(values))}".replace(" ", NO_BREAK))
     if space.pairs:
         teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
         arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
         arms += f"; references: {', '.join(space.references)}" if space.references else ""
     else:
         arms = f"methods: {', '.join(dict.fromkeys(c.method for c in plan.configurations))}"
-    print(f"  {arms}" + (f"; varied: {'; '.join(axes)}" if axes else ""))
+    print_wrapped(arms, "  ")
+    if axes:
+        print_wrapped(f"varied: {'; '.join(axes)}", "  ")
     if space.recipe != "defaults":
-        print(f"  recipe: {space.recipe} (values of keys that the space does not give: keys recipe)")
+        print_wrapped(f"recipe: {space.recipe} (values of keys that the space does not give: keys recipe)", "  ")
     for line in start_point_lines(space):
         print(f"  {line}")
     runs = sum(len(t.replicates) for t in todo)
-    print(
-        f"  {counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
+    print_wrapped(
+        f"{counted(plan.trials_total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
         f"{counted(plan.runs_total, 'run')}: "
         f"{plan.runs_done} there already, {runs} to run now"
-        + (f" (--limit: {counted(len(todo), 'trial')})" if options.limit is not None else "")
+        + (f" (--limit: {counted(len(todo), 'trial')})" if options.limit is not None else ""),
+        "  ",
     )
-    print(f"  {duration_text(concurrent, predicted)}")
+    print_wrapped(duration_text(concurrent, predicted), "  ")
     show_warnings(study)
-    if list_all:
-        for configuration in plan.configurations:
-            missing = len(plan.missing(configuration))
-            state = "done" if not missing else f"{missing} of {plan.replicates} replicates to run"
-            print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
+    if listing.lists(len(plan.configurations)):
+        list_configurations(plan)
+    elif listing is not Listing.NONE:
+        show_totals(study, predicted)
     return predicted
 
 
@@ -86,11 +90,13 @@ def _show_references(study: PreparedStudy) -> None:
         for stage, name in (("teacher", "teachers"), ("student", "students"), ("matched", "matched teachers")):
             found = sorted({round(expected_visits(c)) for c in planned if c.stage == stage})
             texts.append(f"{name} {found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else ""))
-        print(f"  instances that training sees, each as often as it is drawn: {', '.join(texts)}")
+        print_wrapped(f"instances that training sees, each as often as it is drawn: {', '.join(texts)}", "  ")
     if "smoothed" in references:
         alone = dict.fromkeys(c.label for c in planned if c.stage == "student" and not c.values["neighbours"])
         if alone:
-            print(f"  without neighbours, so that no smoothed teacher stands beside them: {listed(alone, 4)}")
+            print_wrapped(
+                f"without neighbours, so that no smoothed teacher stands beside them: {listed(alone, 4)}", "  "
+            )
 
 
 def _values_text(values: Sequence[Any]) -> str:
@@ -106,7 +112,7 @@ def show_warnings(study: PreparedStudy) -> None:
     _show_lengths(study)
     _show_references(study)
     for text in study.data_summary:
-        print(f"  {text}")
+        print_wrapped(text.lstrip(), " " * (2 + len(text) - len(text.lstrip())))
     asked, cpus = space.resources.cpus, machine_resources()[0]
     if options.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from d2l_study.errors import counted
+from d2l_study.study.commands.plan_table import Listing, list_trials, show_trial_totals
 from d2l_study.study.plan.configurations import configurations, text_of
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
 from d2l_study.study.plan.plan import Plan
@@ -13,6 +14,7 @@ from d2l_study.study.search.trial import OPEN
 from d2l_study.study.space.schedules import RUNGS, WARM_UP
 from d2l_study.study.space.search_options import SearchOptions
 from d2l_study.study.space.space import Space
+from d2l_study.terminal import print_wrapped
 
 if TYPE_CHECKING:
     from d2l_study.study.commands.prepare_study import PreparedStudy
@@ -39,41 +41,43 @@ def estimate_search(study: PreparedStudy, concurrent: int) -> Estimate:
     return estimate(left, rows, concurrent, study.space.resources, study.options.limit)
 
 
-def show_search(study: PreparedStudy, duration: str, list_all: bool) -> None:
+def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:
     """Print what a search will do, how, and how far it is."""
     search, options, plan = study.search, study.space.search, study.plan
     assert search is not None and options is not None
     arms = list(dict.fromkeys(problem.label for problem in search.arm_searches))
     fixed = [problem.label for problem in search.arm_searches if not problem.distributions]
-    print(f"{study.name}: {study.space.description}")
+    print_wrapped(f"{study.name}: {study.space.description}")
     ended = [t for t in search.trials if t.state != OPEN]
     runs = search.budget * plan.replicates
-    print(
-        f"  search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
+    print_wrapped(
+        f"search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
         f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), "
-        f"{_first_trials(options)}"
+        f"{_first_trials(options)}",
+        "  ",
     )
     for line in start_point_lines(study.space):
         print(f"  {line}")
     for name in fixed:
         print(f"  {name} has no distribution: it is one trial")
     words = ", ".join(f"{name} ({goal})" for name, goal in zip(options.names, options.goals, strict=True))
-    print(f"  looking at {words}, the mean of {plan.replicates} replicates" + (
-        "; ORACLE: this search sees true instance labels" if options.sees_labels else ""))  # fmt: skip
+    print_wrapped(f"looking at {words}, the mean of {plan.replicates} replicates" + (
+        "; ORACLE: this search sees true instance labels" if options.sees_labels else ""), "  ")  # fmt: skip
     for line in _distribution_lines(search):
-        print(f"    {line}")
-    print(f"  schedule: {schedule_text(study.space)}")
-    print(
-        f"  {counted(search.budget, 'trial')} × {counted(plan.replicates, 'replicate')} = {counted(runs, 'run')}: "
+        print_wrapped(line, "    ")
+    print_wrapped(f"schedule: {schedule_text(study.space)}", "  ")
+    print_wrapped(
+        f"{counted(search.budget, 'trial')} × {counted(plan.replicates, 'replicate')} = {counted(runs, 'run')}: "
         f"{counted(len(ended), 'trial')} told, "
         f"{len(search.open)} to go on with, {search.left} to ask"
-        + (f" (--limit: {counted(study.options.limit, 'trial')})" if study.options.limit is not None else "")
+        + (f" (--limit: {counted(study.options.limit, 'trial')})" if study.options.limit is not None else ""),
+        "  ",
     )
-    print(f"  {duration}")
-    if list_all:
-        for trial in search.trials:
-            values = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
-            print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {values}".rstrip())
+    print_wrapped(duration, "  ")
+    if listing.lists(len(search.trials)):
+        list_trials(search)
+    elif listing is not Listing.NONE:
+        show_trial_totals(search)
 
 
 def _first_trials(options: SearchOptions) -> str:

@@ -32,17 +32,21 @@ class StudyFolder(StudyDocuments):
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Every run of the plan as one flat dictionary."""
-        failed = set(self.storage.list(f"{self.key}/failures"))
+        failed = self.failure_keys()
         runs = ((entry, replicate) for entry in self.plan() for replicate in entry["replicates"])
         while some := list(itertools.islice(runs, 1000)):
             yield from self.storage.map(lambda run: self._row(run[0], run[1], failed), some)
+
+    def failure_keys(self) -> set[str]:
+        """The `failure_key` of every recorded failure, of one listing."""
+        return {f"{self.key}/failures/{name}" for name in self.storage.list(f"{self.key}/failures")}
 
     def rows_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
         """The rows of one configuration of the plan."""
         return self.storage.map(lambda replicate: self._row(entry, replicate), entry["replicates"])
 
     def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None = None) -> dict[str, Any]:
-        """failed: the names of all failures, if they are known; for many rows this is faster than asking for each."""
+        """failed: `failure_keys`, if they are known; for many rows this is faster than asking for each."""
         config = entry["config_id"]
         row = {
             **entry["values"], "study": self.name, "config_id": config, "trial_id": trial_id(config),
@@ -57,7 +61,7 @@ class StudyFolder(StudyDocuments):
         pruned = self.ledger.pruned(config, replicate, self.name)
         if pruned is not None:
             return {**row, "status": "pruned", "cause": pruned["cause"], "steps_run": pruned["step"]}
-        may = failed is None or f"{trial_id(config)}-r{replicate:03d}.json" in failed
+        may = failed is None or self.failure_key(config, replicate) in failed
         failure = self.failure(config, replicate) if may else None
         return {**row, "status": "failed" if failure else "missing", "cause": failure and failure["cause"]}
 

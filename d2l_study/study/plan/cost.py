@@ -11,7 +11,7 @@ import io
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.plan.plan import Plan, split_for_slots
@@ -172,6 +172,8 @@ class Estimate:
     seconds: float
     rough: bool
     text: str
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """config_id -> its part of `seconds`, of every configuration that is to be trained; together they are `seconds`."""
 
 
 def estimate(
@@ -191,11 +193,13 @@ def estimate(
     if not trials:
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
-    lengths = []
+    lengths, alone = [], dict.fromkeys((t.configuration.config_id for t in trials), 0.0)
     for configuration, replicates in split_for_slots(trials, slots):
         one = scale * work_of(_values_of(configuration), stage=configuration.stage).seconds(resources.kind)
         lengths.append(TRIAL_SECONDS + one * len(replicates))
+        alone[configuration.config_id] += lengths[-1]
     seconds = makespan(lengths, slots)
+    shares = {config: seconds * length / sum(lengths) for config, length in alone.items()}
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:
         packed = " of packed trials, which take less," if resources.pack and resources.kind == "cuda" else ""
@@ -203,7 +207,7 @@ def estimate(
     else:
         basis = f"{'a rough guess ' if rough else ''}from {runs} earlier run{'s' if runs > 1 else ''}"
         basis += "" if alike else " of another precision"
-    return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})")
+    return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})", shares)
 
 
 def makespan(lengths: list[float], slots: int) -> float:

@@ -139,7 +139,7 @@ def test_a_plan_says_how_much_training_sees(planned, tmp_path, capsys, monkeypat
     planned()
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "--space", "s.yaml"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "teachers 1,000, students 1,200 to 3,600, matched teachers 2,200 to 4,600" in said
     text = SPACE.replace("no_teacher", "smoothed").replace("LIMIT", "null").replace("[50, 100]", "50")
     text = text.replace("temperature: [1, 2]", "temperature: 1").replace("{dropout: 0.5,", "{neighbours: 4,")

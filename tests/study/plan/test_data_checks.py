@@ -58,6 +58,11 @@ def _plan(
     return main(["plan", "--space", "own.yaml"])
 
 
+def _unwrapped(text: str) -> str:
+    """What a plan said, with lines together again that were too wide for the screen."""
+    return re.sub(r"\n {6}(?: {2})?(?! )", " ", text)
+
+
 def test_the_least_patch_is_that_of_the_network() -> None:
     assert set(LEAST_PATCH) == set(PATCH_NETWORKS) == set(PATCH_EXTRACTORS)
     for name, least in LEAST_PATCH.items():
@@ -135,7 +140,7 @@ def test_class_maps_of_images_too_small(own: Path, capsys: pytest.CaptureFixture
 def test_what_the_data_are_is_always_said(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Groups, bags by class, images, instances and known labels, of all and by part; and what columns were taken as."""
     assert _plan(own) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = _unwrapped(capsys.readouterr().out).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("  data: "))
     whole = (
         "9 bags (4 positive, 5 negative), each bag a group of its own (no patients are named); 9 images, 27 instances"
@@ -154,7 +159,7 @@ def test_what_the_data_are_is_always_said(own: Path, capsys: pytest.CaptureFixtu
     (own / "own.yaml").write_text(SPACE.format(patch=16, extractor="lenet_histology", network="resnet",
                                                references="bag_label"))  # fmt: skip
     assert main(["plan", "--space", "own.yaml"]) == 0
-    text = capsys.readouterr().out
+    text = _unwrapped(capsys.readouterr().out)
     assert "9 bags (4 positive, 5 negative), 5 groups (patients or the like); 9 images, 27 instances (no labels" in text
     assert "    column Patient ID is taken as group\n    columns left alone: stain\n" in text
 

@@ -34,7 +34,7 @@ def plan(folder, data, more="", *options):
 
 def test_a_plan_says_what_the_vectors_are(folder, capsys):
     assert plan(folder, "path: slides.csv", "replicates: 3\n") == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "data: features: 12 bags (6 positive, 6 negative)" in text and "12 slides, 135 instances" in text
     assert "vectors of 12 dimensions, float32; encoder uni_v1, tiles of 256 px at 20×" in text
     assert "instances of a bag 1 to 30, median 7; places of tiles of their top-left in level-0 pixels" in text
@@ -50,7 +50,7 @@ def test_a_plan_says_whether_patients_are_named(columns, more, expected, folder,
     rows = [f"s{i}{',p' + str(i) if 'patient' in columns else ''},{i % 2}" for i in range(12)]
     (folder / "lab" / "slides.csv").write_text("\n".join([f"{columns},label", *rows]) + "\n")
     assert plan(folder, f"path: slides.csv{more}", "replicates: 3\n") == 0
-    assert expected in capsys.readouterr().out
+    assert expected in " ".join(capsys.readouterr().out.split())
 
 
 def test_paths_of_a_space_begin_at_its_folder_and_names_of_embedded_sets_stay(folder, capsys):

@@ -8,6 +8,7 @@ import pytest
 from analysis.cells.search_results import best_trial, pareto_front
 from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
+from d2l_study.study.commands.plan_table import show_trial_totals
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -99,6 +100,17 @@ def test_both_arms_get_the_same_trials_and_share_their_start_up_draws(make):
     assert rates[0][:4] == drawn
     told = [t.values[0] for t in search.trials]
     assert told == pytest.approx([value(t) for t in search.trials])  # the mean over replicates
+
+
+def test_many_trials_are_summed_up_by_arm(make, capsys):
+    search = run(make())
+    show_trial_totals(search)
+    best = [max(t.values[0] for t in search.trials if t.arm == arm) for arm in ("none", "vat")]
+    assert capsys.readouterr().out.splitlines() == [
+        f"    none: 9 complete; best val_bag_auc {best[0]:.4g}",
+        f"    vat: 9 complete; best val_bag_auc {best[1]:.4g}",
+        "    --list lists all 18 trials so far",
+    ]
 
 
 def test_the_samplers_find_what_random_draws_do_not():
