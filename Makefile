@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
 WORKERS ?= 2
 
-.PHONY: study test lint docs soak bench clean
+.PHONY: study test lint docs figures soak bench clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space vat_quick
@@ -23,6 +23,10 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "wrote build/site/index.html"
+
+# The figures of the documentation, in docs/figures, from the records in benchmarks/records. Nothing is trained.
+figures: $(VENV)/.installed
+	$(BIN)/python benchmarks/figures
 
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-soak

@@ -72,7 +72,7 @@ def load_file(path: Path) -> pandas.DataFrame:
         if column not in frame:
             frame[column] = math.nan
     frame.attrs.setdefault("study", listed(frame["study"].dropna().unique()))
-    return frame
+    return frame.copy()  # columns in one piece: pandas warns of what was put together one by one
 
 
 def _read_csv(path: Path) -> pandas.DataFrame:

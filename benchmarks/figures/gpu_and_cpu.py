@@ -1,0 +1,66 @@
+"""Training steps on a GPU and on a CPU: milliseconds for a step of one replicate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from records import named, read_json
+
+from analysis.figures import style
+
+GPU, CPU = "2026-11-26-packed-h100", "2026-11-25-packed-cpu"
+ARMS = {"plain": "plain", "adv": "VAT", "noise": "noise\ninstances", "all": "all three\nregularizers"}
+BARS = {"cpu": ("one core of a CPU", "#888888"), "one": ("H100, one replicate", "#56B4E9"),
+        "stack": ("H100, 20 replicates as a stack", "#0072B2")}  # fmt: skip
+
+
+def draw() -> Figure:
+    """A panel for each bag size, bars on a logarithmic axis."""
+    measured = read_json(GPU, "packed.json")
+    about = measured["about"]
+    replicates = about["replicates"]
+    gpu = {(row["K"], row["arm"]): row for row in measured["rows"] if _is_default(row)}
+    cpu = {(row["K"], row["arm"]): row for row in read_json(CPU, "quiet-xeon.json")
+           if row.get("formulation") == "matmul"}  # fmt: skip
+    with style.use("page"):
+        sizes = sorted({size for size, _ in gpu})
+        figure, axes = style.panels(len(sizes), 2.4, around=0.85, most=2, sharey=True)
+        for axis, size in zip(axes, sizes, strict=True):
+            for number, arm in enumerate(ARMS):
+                row = gpu[size, arm]
+                values = {"one": row["ms_1"], "stack": row[f"ms_{replicates}"] / replicates}
+                if (size, arm) in cpu:
+                    values["cpu"] = cpu[size, arm]["loop_ms"] / 4
+                for place, bar in enumerate(BARS):
+                    if bar in values:
+                        at = number + 0.27 * (place - 1)
+                        axis.bar(at, values[bar], width=0.25, color=BARS[bar][1])
+                        axis.text(at, values[bar] * 1.06, f"{values[bar]:.2g}", ha="center", fontsize=6.5)
+            axis.set_xticks(range(len(ARMS)), ARMS.values())
+            axis.set_yscale("log")
+            axis.set_ylim(0.02, 25)
+            axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+            axis.grid(False, axis="x")
+            missing = "" if (size, "plain") in cpu else " (CPU not measured)"
+            axis.set_title(f"bags of about {size} instances{missing}")
+        axes[0].set_ylabel("ms for a step of one replicate")
+        figure.legend(handles=_handles(), loc="outside upper center", ncols=3)
+        style.footnote(figure, (
+            f"Steps of one bag for each replicate. GPU: {about['device']}, {about['precision']}, torch "
+            f"{about['torch']}, CUDA graphs; mean of the steps of at least {about['least seconds']} s. CPU: an Intel "
+            "Xeon with AMX, one thread, float32, four replicates one after the other, with the drawing of their bags; "
+            f"mean of the steps of 0.5 s; {named(GPU, CPU)}."
+        ))  # fmt: skip
+    return figure
+
+
+def _is_default(row: dict[str, Any]) -> bool:
+    """Whether it is a step as studies take it: one matrix product, replayed as a CUDA graph."""
+    return row.get("formulation") == "matmul" and row.get("graphs") is True
+
+
+def _handles() -> list[Any]:
+    from matplotlib.patches import Patch
+
+    return [Patch(color=colour, label=name) for name, colour in BARS.values()]

@@ -1,0 +1,63 @@
+"""The records of `benchmarks/records/` as rows and values that figures are drawn from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import analysis
+
+if TYPE_CHECKING:
+    import pandas
+
+RECORDS = Path(__file__).resolve().parents[1] / "records"
+
+
+def rows_of(record: str) -> pandas.DataFrame:
+    """The rows of a record (`analysis.load`). Where a record lacks them, its name is that of the study, a student's
+    teacher is the configuration of the arm before its arrow, and folds are counted."""
+    import pandas as pd
+
+    file = next(path for path in (RECORDS / record / f"rows{end}" for end in (".parquet", ".csv")) if path.exists())
+    if file.suffix == ".parquet":
+        return analysis.load(file)
+    rows = pd.read_csv(file, low_memory=False)
+    if "study" in rows and "teacher_id" in rows:
+        return analysis.load(file)
+    rows["study"] = record
+    if "fold" in rows and "folds" not in rows:
+        rows["folds"] = int(rows.fold.max()) + 1
+    if "teacher_id" not in rows:
+        id_of = rows[rows.stage == "teacher"].groupby("method").config_id.first()
+        arms = rows.method.str.split(" → ").str
+        rows["teacher_id"] = arms[0].map(id_of).where(rows.stage == "student")
+        rows["teacher_method"] = arms[0].where(rows.stage == "student")
+        rows["student_method"] = arms[1].where(rows.stage == "student")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, "rows.csv")
+        rows.to_csv(whole, index=False)
+        return analysis.load(whole)
+
+
+def matching(pattern: str) -> list[str]:
+    """The names of the records that have rows and match a pattern, by date."""
+    return sorted({path.parent.name for path in RECORDS.glob(f"{pattern}/rows.*")})
+
+
+def read_json(record: str, file: str) -> Any:
+    """A JSON file of a record."""
+    return json.loads((RECORDS / record / file).read_text(encoding="utf-8"))
+
+
+def read_csv(record: str, file: str) -> list[dict[str, str]]:
+    """The lines of a CSV file of a record, as texts."""
+    with (RECORDS / record / file).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def named(*records: str) -> str:
+    """How a note names records: `records 2026-11-26-gpu-k10 and …`."""
+    return f"record{'s' if len(records) > 1 else ''} {' and '.join(records)}"

@@ -1,0 +1,126 @@
+"""What students add to their teachers, and to teachers that were trained as long, in all records that ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from records import matching, named, rows_of
+
+from analysis.cells.arrange import arrange
+from analysis.cells.differences import TO_MATCHED, TO_TEACHER, difference_of, differences
+from analysis.cells.layout import Layout, default_columns, known_panel
+from analysis.figures import style
+from analysis.statistics.intervals import Interval
+
+OWN, EQUAL = "#0072B2", "#D55E00"
+COLOURS = {TO_TEACHER: OWN, TO_MATCHED: EQUAL}
+MARKERS = {TO_TEACHER: "o", TO_MATCHED: "D"}
+DIGITS = "2026-11-22-distill-confirm"
+NUCLEI = "2026-11-25-colon-neighbours"
+CONTROL = "2026-11-26-colon-control"
+FEATURES = "2026-11-26-colon-features"
+CLAIMS = "*-claims*"
+"""Records of studies that hold the control `matched` of each student."""
+WORDS = {"none": "plain teacher", "vat": "VAT teacher"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the figure. kind: of the difference, `TO_TEACHER` or `TO_MATCHED`."""
+
+    group: str
+    name: str
+    kind: str
+    found: Interval
+
+
+def draw() -> Figure:
+    """A line for each difference with its interval."""
+    entries = list(_entries())
+    lines = [line for group in dict.fromkeys(one.group for one in entries)
+             for line in (group, *(one for one in entries if one.group == group))]  # fmt: skip
+    with style.use("page") as size:
+        figure = style.new_figure()
+        size.set_size_of(figure, 0.23 * len(lines) + 1.2)
+        axis = figure.subplots()
+        for y, line in enumerate(lines):
+            if isinstance(line, Entry):
+                _draw_entry(axis, y, line)
+        axis.set_yticks(range(len(lines)), [line.name if isinstance(line, Entry) else line for line in lines])
+        for label, line in zip(axis.get_yticklabels(), lines, strict=True):
+            label.set_fontweight("normal" if isinstance(line, Entry) else "bold")
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0)
+        axis.axvline(0, color=style.GREY, lw=0.9)
+        axis.grid(False, axis="y")
+        axis.set_xlabel("difference of the AUC of instances")
+        for kind, name in (
+            (TO_TEACHER, "student − its own teacher"),
+            (TO_MATCHED, "student − a teacher trained as long"),
+        ):
+            axis.plot([], [], color=COLOURS[kind], marker=MARKERS[kind], label=name)
+        figure.legend(loc="outside upper center", ncols=2)
+        records = [DIGITS, *matching(CLAIMS), NUCLEI, CONTROL, FEATURES]
+        style.footnote(figure, (
+            "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
+            f"nuclei over folds of the same 80 images, corrected for the data that folds share; {named(*records)}."
+        ))  # fmt: skip
+    return figure
+
+
+def _draw_entry(axis: Axes, y: int, entry: Entry) -> None:
+    found = entry.found
+    axis.errorbar(
+        found.mean, y, xerr=found.half_width, color=COLOURS[entry.kind], marker=MARKERS[entry.kind], capsize=2.5
+    )
+    numbers = f"{found.mean:+.3f} ± {found.half_width:.3f} ({found.count})".replace("-", "−")
+    axis.text(1.02, y, numbers, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5)
+
+
+def _entries() -> Iterator[Entry]:
+    for group, record in _digit_records():
+        yield from _of_students(group, record, "instance_auc")
+    yield from _of_students("Nuclei, AUC within images", NUCLEI, "instance_auc_within")
+    yield from _control()
+    yield from _of_students("Nuclei as vectors, AUC within images", FEATURES, "instance_auc_within", "near")
+
+
+def _digit_records() -> Iterator[tuple[str, str]]:
+    yield "MNIST digits, K = 10", DIGITS
+    for record in matching(CLAIMS):
+        yield f"MNIST digits, {record}", record
+
+
+def _of_students(group: str, record: str, metric: str, arm: str | None = None) -> Iterator[Entry]:
+    """Every difference of a student to its own teacher and to the one matched to it, in each column. arm: of the
+    students, where only one is shown."""
+    layout = _layout(record, metric)
+    for panel in layout.panels:
+        for column in layout.columns_of(panel):
+            for one in differences(layout, panel):
+                teacher, _, student = str(one.row.value).partition(" → ")
+                if one.kind not in COLOURS or column not in one.by_column or arm not in (None, student):
+                    continue
+                name = f"student of a {WORDS.get(teacher, teacher)}"
+                if len(layout.columns) > 1:
+                    name = f"{column.text}, {name}"
+                yield Entry(group, name, one.kind, one.by_column[column])
+
+
+def _control() -> Iterator[Entry]:
+    """The student of a short teacher against that teacher, and against the long one, trained as long as both."""
+    group = "The same in other folds"
+    layout = _layout(CONTROL, "instance_auc_within")
+    (column,), (panel,) = layout.columns, layout.panels
+    cells = {str(row.value): layout.cells[panel, row, column] for row in layout.rows}
+    for arm, kind in (("short", TO_TEACHER), ("long", TO_MATCHED)):
+        yield Entry(group, "student of a plain teacher", kind, difference_of(cells["short → near"], cells[arm]))
+
+
+def _layout(record: str, metric: str) -> Layout:
+    """The rows of a record as its table arranges them."""
+    rows = rows_of(record)
+    return arrange(rows, metric, "method", default_columns(rows), known_panel(rows, "mean_bag_size"))

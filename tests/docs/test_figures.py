@@ -1,0 +1,61 @@
+"""The figures of the documentation are what the records say: drawn again they are the same, and their numbers are those
+that the records' texts give."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "docs" / "figures"
+sys.path.insert(0, str(ROOT / "benchmarks" / "figures"))  # as `python benchmarks/figures` has it
+
+import students  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("figures")
+    command = [sys.executable, "-W", "ignore", "benchmarks/figures", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_kept_figures_are_those_that_the_command_draws(drawn):
+    kept = {path.name for path in FIGURES.iterdir()}
+    assert kept == {path.name for path in drawn.iterdir()} and len(kept) == 5
+    for name in kept:
+        if name.endswith(".svg"):
+            assert (drawn / name).read_bytes() == (FIGURES / name).read_bytes(), f"{name}: make figures"
+        else:
+            with Image.open(drawn / name) as new, Image.open(FIGURES / name) as old:
+                assert np.array_equal(new.convert("RGB"), old.convert("RGB")), f"{name}: make figures"
+
+
+def test_every_kept_figure_is_on_a_page():
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
+    for path in FIGURES.iterdir():
+        assert re.search(rf"!\[[^\]]+\]\((?:docs/)?figures/{path.name}\)", pages), path.name
+
+
+def test_differences_of_students_are_those_of_the_records():
+    def shown(group: str, kind: str = students.TO_TEACHER) -> list[tuple[str, int]]:
+        return [(f"{one.found.mean:+.3f} ± {one.found.half_width:.3f}", one.found.count)
+                for one in entries if one.group.startswith(group) and one.kind == kind]  # fmt: skip
+
+    entries = list(students._entries())
+    assert shown("MNIST digits, K = 10")[:2] == [("+0.037 ± 0.027", 20), ("+0.031 ± 0.029", 20)]
+    assert shown("Nuclei, ") == [("+0.022 ± 0.015", 20)]
+    assert shown("The same in other folds", students.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
+    assert shown("Nuclei as vectors") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
