@@ -51,6 +51,7 @@ def arrange(
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
+    rows = stages.without_part_teachers(rows)
     names = [stages.default_metric(rows)] if metric is None else [metric] if isinstance(metric, str) else [*metric]
     if not any(names):
         raise no_metric_error(",".join(names))

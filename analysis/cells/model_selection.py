@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.cells.best import TASK_KEYS
-from analysis.rows.stages import ORACLE
+from analysis.rows.stages import ORACLE, PART_TEACHER
 
 if TYPE_CHECKING:
     import pandas
@@ -19,14 +19,14 @@ SELECTION_METRIC = "val_bag_auc"
 
 
 def ranked_by_validation(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row per configuration that has finished runs and a validation AUC, the oracle left out: `config_id`,
-    `trial_id`, `stage`, `method`, the keys of the task, `validation` (mean), `count`, `planned`; sorted by task, best
-    first."""
+    """One row per configuration that has finished runs and a validation AUC, oracle and part teachers left out:
+    `config_id`, `trial_id`, `stage`, `method`, the keys of the task, `validation` (mean), `count`, `planned`; sorted by
+    task, best first."""
     if SELECTION_METRIC not in rows:
         return rows.iloc[:0].assign(validation=0.0, count=0, planned=0, complete=True)
     tasks = [key for key in TASK_KEYS if key in rows and rows[key].notna().any()]
     names = ["config_id", "method"]
-    kept = rows[rows["stage"] != ORACLE]
+    kept = rows[~rows["stage"].isin((ORACLE, PART_TEACHER))]
     if "oracle" in kept:
         kept = kept[~kept["oracle"].eq(True)]
     planned = kept.groupby(names, sort=False).size()

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from d2l_study.errors import UserError
+
 if TYPE_CHECKING:
     import pandas
 
 TEACHER, STUDENT, MATCHED, ORACLE = "teacher", "student", "matched", "oracle"
 ORACLE_SEARCH_NOTE = "ORACLE: the settings were searched for with true instance labels."
+PART_TEACHER = "part_teacher"
+"""Trained on a part of the training bags, to label the others for a student: no result, and in no table or figure."""
 REFERENCES = (MATCHED, "pooled", "smoothed", "no_teacher", "bag_label", "attention", "cam", "peak", ORACLE)
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
@@ -48,6 +52,15 @@ def sort_order(stage: str | None) -> int:
 def group_heading(stage: str | None) -> str:
     """The heading that a stage stands under; empty for a stage not known here."""
     return "references" if stage in REFERENCES else {TEACHER: "teachers", STUDENT: "students"}.get(stage or "", "")
+
+
+def without_part_teachers(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows that tables and figures show. `UserError` if there are rows, and none of these."""
+    kept = rows[rows["stage"] != PART_TEACHER] if (rows["stage"] == PART_TEACHER).any() else rows
+    if kept.empty and not rows.empty:
+        raise UserError("the rows are of part teachers alone, which label bags for students and are no results; there "
+                        "is nothing to show")  # fmt: skip
+    return kept
 
 
 def default_metric(rows: pandas.DataFrame) -> str:

@@ -27,6 +27,8 @@ WIDEST = 0.9
 
 _STAGES = {
     "teacher": "A bag classifier (attention multiple-instance learning)",
+    "part_teacher": "A bag classifier that was trained on a part of the training bags only, to label the others for a "
+    "student",
     "student": "An instance classifier, distilled from bag classifiers; a bag's score is pooled from its instances'",
     "matched": "A bag classifier for reference: a teacher trained with a student's noise for as long as teacher and "
     "student together",

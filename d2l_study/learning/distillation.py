@@ -40,7 +40,7 @@ class TeacherTargets:
 
     train_logits, val_logits: the logits of the bags {x_j}, in the order of the replicate's `train.instance` and
     `val.instance`; bags: `bags_digest` of the replicate; params, extractor, feature_width: for students that start
-    from the teacher's weights.
+    from the teacher's weights; cross_fit: of how many part teachers train_logits are (`cross_fitting`), 0: its own.
     """
 
     dataset: str
@@ -54,6 +54,7 @@ class TeacherTargets:
     extractor: str = ""
     feature_width: int = 0
     hidden_layers: int = 1
+    cross_fit: int = 0
 
 
 def bags_digest(replicate: Replicate) -> str:
@@ -92,16 +93,13 @@ def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequenc
         raise UserError(
             f"teachers: replicate {replicate.number} has {len(members)} teachers; expected {config.teachers}"
         )
-    streams = replicate.streams
-    own = (streams.dataset, streams.base_seed, replicate.number, replicate.fold)
     for member in members:
-        found = (member.dataset, member.base_seed, member.replicate, member.fold)
-        for key, a, b in zip(("data set", "base seed", "replicate", "fold"), found, own, strict=True):
-            if a != b:
-                raise UserError(
-                    f"replicate {replicate.number}: a teacher of {key} {a} was given to a student of {key} {b}; "
-                    "a student learns from teachers of its own replicate and fold only"
-                )
+        check_origin(member, replicate)
+        if member.cross_fit != (config.cross_fit if config.lambda_distill > 0 else 0):
+            raise UserError(
+                f"cross_fit: {config.cross_fit}; replicate {replicate.number} was given soft labels of "
+                f"{member.cross_fit} part teachers"
+            )
         if member.bags != bags_digest(replicate):
             raise UserError(
                 f"replicate {replicate.number}: a teacher trained on other bags was given to the student (other values "
@@ -115,6 +113,19 @@ def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequenc
         if not (np.isfinite(member.train_logits).all() and np.isfinite(member.val_logits).all()):
             raise UserError(f"replicate {replicate.number}: a teacher's logits are not finite")
         config.check_teacher(member.extractor, member.feature_width, member.hidden_layers)
+
+
+def check_origin(teacher: TeacherTargets, replicate: Replicate) -> None:
+    """`UserError` for a teacher of another data set, base seed, replicate or fold than its student's."""
+    streams = replicate.streams
+    own = (streams.dataset, streams.base_seed, replicate.number, replicate.fold)
+    found = (teacher.dataset, teacher.base_seed, teacher.replicate, teacher.fold)
+    for key, a, b in zip(("data set", "base seed", "replicate", "fold"), found, own, strict=True):
+        if a != b:
+            raise UserError(
+                f"replicate {replicate.number}: a teacher of {key} {a} was given to a student of {key} {b}; "
+                "a student learns from teachers of its own replicate and fold only"
+            )
 
 
 def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray:

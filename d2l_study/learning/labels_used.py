@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_TEACHERS = ("teacher", "matched", "pooled", "smoothed", "attention")
+_TEACHERS = ("teacher", "part_teacher", "matched", "pooled", "smoothed", "attention")
 """The stages whose network is a teacher."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from d2l_study.errors import UserError
 from d2l_study.learning.training_options import TrainingOptions, shared
+from d2l_study.learning.training_parts import MOST_PARTS
 from d2l_study.options import Options, option
 
 MOST_NEIGHBOURS = 1000
@@ -54,6 +55,10 @@ class StudentConfig(TrainingOptions):
         choices=("fresh", "teacher"),
     )  # fmt: skip
     teachers: int = option(1, "teachers in the ensemble", least=1, most=100)
+    cross_fit: int = option(
+        0, "F: parts of the training bags, each labelled by a teacher that was trained on the others alone (2 or more)"
+        "; 0: one teacher labels the bags that it was trained on", least=0, most=MOST_PARTS, neutral=0,
+    )  # fmt: skip
     generations: int = option(1, "generations: each student teaches the next", least=1, most=20)
     neighbours: int = option(
         0, "nearest neighbours in the image over which, with its own, an instance's soft labels are averaged (colon, "
@@ -108,20 +113,22 @@ class StudentConfig(TrainingOptions):
         super().__post_init__()
         if self.lambda_distill == 0 and self.alpha == 0 and self.beta == 0:
             raise UserError("lambda_distill: 0 with alpha 0 and beta 0 leaves no loss; expected one of them above 0")
+        if self.cross_fit == 1:
+            raise UserError(f"cross_fit: 1 part leaves no bag to train on; expected 0 (off) or 2 to {MOST_PARTS}")
 
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference, nor does how soft labels are made that nobody reads."""
         idle = self.idle_length_keys() | self.idle_augmentation_keys() | self.idle_network_keys()
         if self.lambda_distill == 0:
-            idle |= dict.fromkeys(("temperature", "neighbours", "mixup"), "lambda_distill 0")
+            idle |= dict.fromkeys(("temperature", "neighbours", "mixup", "cross_fit"), "lambda_distill 0")
         return idle
 
     def without_teacher(self) -> StudentConfig:
-        """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours. Network,
-        noise, steps, optimizer and selection stay: the configuration of the reference rows."""
+        """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours, no
+        cross-fitting. Network, noise, steps, optimizer and selection stay: the configuration of the reference rows."""
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1,
-            neighbours=0,
+            neighbours=0, cross_fit=0,
         )  # fmt: skip
 
     def no_teacher(self) -> StudentConfig:
@@ -132,7 +139,7 @@ class StudentConfig(TrainingOptions):
         length: dict[str, Any] = {key: getattr(self, key) * self.generations for key in lengths}
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, start="fresh", teachers=1,
-            generations=1, neighbours=0, mixup=0.0, **length,
+            generations=1, neighbours=0, cross_fit=0, mixup=0.0, **length,
         )  # fmt: skip
 
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
+from d2l_study.learning.training_parts import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.commands.plan_table import Listing, in_order, list_configurations, show_totals
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
@@ -99,6 +100,20 @@ def _show_references(study: PreparedStudy) -> None:
             )
 
 
+def _show_part_teachers(study: PreparedStudy) -> None:
+    """Print how many part teachers there are, and how much each sees: a part less of the bags, in as many steps."""
+    planned = study.plan.configurations or configurations(study.space, study.checksum)
+    teachers = {c.config_id: c for c in planned if c.stage == PART_TEACHER}
+    if teachers:
+        visits = sorted({round(expected_visits(c)) for c in teachers.values()})
+        seen = f"{visits[0]:,}" + (f" to {visits[-1]:,}" if len(visits) > 1 else "")
+        print_wrapped(
+            f"cross-fitting: {counted(len(teachers), 'part teacher')} among the trials, in no table; each sees {seen} "
+            "instances in training, which matched teachers do not count",
+            "  ",
+        )
+
+
 def _values_text(values: Sequence[Any]) -> str:
     """The values of an axis in a line: all of them, or of many numbers, as a search draws them, the range."""
     if len(values) > _MOST_VALUES and all(isinstance(value, int | float) for value in values):
@@ -111,6 +126,7 @@ def show_warnings(study: PreparedStudy) -> None:
     space, options = study.space, study.options
     _show_lengths(study)
     _show_references(study)
+    _show_part_teachers(study)
     for text in study.data_summary:
         print_wrapped(text.lstrip(), " " * (2 + len(text) - len(text.lstrip())))
     asked, cpus = space.resources.cpus, machine_resources()[0]

@@ -8,6 +8,7 @@ from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.keys import TEACHING
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
@@ -26,7 +27,7 @@ def make_trial_requests(
         (work(c) * len(replicates), make_trial_request(study, c, replicates, code_version))
         for c, replicates in split_for_slots(trials, 1 if in_one else concurrent)
     ]
-    requests.sort(key=lambda item: (item[1].stage != "teacher", -item[0]))
+    requests.sort(key=lambda item: (item[1].stage not in TEACHING, -item[0]))
     return [request for _, request in requests], {trial_key(request): weight for weight, request in requests}
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import DamagedError
+from d2l_study.learning.training_parts import PART_TEACHER
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.studies import list_studies
@@ -84,6 +85,8 @@ def best_of_arms(folder: StudyFolder, rows: Iterable[Mapping[str, Any]]) -> dict
         by_config.setdefault(str(row["config_id"]), {})[int(row["replicate"])] = row
     best: dict[str, tuple[float, str]] = {}
     for entry in folder.plan():
+        if entry["stage"] == PART_TEACHER:  # no arm of the study
+            continue
         arm, config = str(entry["method"]), str(entry["config_id"])
         values = _values([*by_config.get(config, {}).values()], {name: sign})
         if values is not None and (arm not in best or values[0] > best[arm][0]):

@@ -15,12 +15,13 @@ from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.matched_teacher import matched_teacher
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
+from d2l_study.learning.training_parts import PART_TEACHER, TrainingPart
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import shown_path
-from d2l_study.study.space.keys import REFERENCES, flat_names, scientific
+from d2l_study.study.space.keys import REFERENCES, TEACHING, flat_names, scientific
 from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
@@ -29,7 +30,7 @@ Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one text for all, data set -> text, or a function of the section `data`."""
 
 SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
-STAGES = ("teacher", "student", *REFERENCES)
+STAGES = (*TEACHING, "student", *REFERENCES)
 """The stages of a plan, in its order."""
 
 
@@ -155,6 +156,12 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
     members = [point("teacher", teacher_arm, member) for member in ensemble]
     yield from members
     taught_by = tuple(member.config_id for member in members)
+    parts = [
+        point(PART_TEACHER, f"{PART_TEACHER} of {teacher_arm}", {**member, "part": TrainingPart(student.cross_fit, p)},
+              teacher_method=teacher_arm)
+        for member in ensemble for p in range(student.cross_fit if student.lambda_distill > 0 else 0)
+    ]  # fmt: skip
+    yield from parts
     # What reads a teacher reads the first of an ensemble.
     of_teacher: dict[str, Any] = {"teachers": taught_by[:1], "teacher_method": teacher_arm}
     references = []
@@ -178,7 +185,9 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
             common = _common_student(space, student_arm, student, sections["data"]).without_teacher()
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
     matched = next((one.config_id for one in references if one.stage == "matched"), None)
-    origin: dict[str, Any] = {"teachers": taught_by, "teacher_method": teacher_arm, "student_method": student_arm}
+    # First those that were trained on all bags: a student is compared with the first.
+    learns_from = (*taught_by, *(part.config_id for part in parts))
+    origin: dict[str, Any] = {"teachers": learns_from, "teacher_method": teacher_arm, "student_method": student_arm}
     yield point("student", method, sections, **origin, matched=matched)
     yield from references
 
@@ -235,7 +244,9 @@ def _flat(point: _Unlabelled, names: Mapping[tuple[str, str], str]) -> dict[str,
 
 def _derived_names(stage: str, names: Mapping[tuple[str, str], str], varied: tuple[str, ...]) -> list[str]:
     """The flat names of the keys that tell the configurations of a reference apart beside the varied ones, since they
-    follow from keys of the student."""
+    follow from keys of the student, and of a part teacher the part."""
+    if stage == PART_TEACHER:
+        return ["part"]
     if stage not in ("matched", "no_teacher"):
         return []
     follow = ("eval_every", "epochs", "min_steps")

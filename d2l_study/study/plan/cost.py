@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
-from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS
+from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS, TEACHING
 from d2l_study.study.space.resources import Resources
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _values_of(configuration: Configuration) -> Mapping[str, Any]:
 def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = "teacher") -> Work:
     """The work of a run. values: flat values of a configuration, or a row of results; steps: those that were run, if
     training stopped early."""
-    if stage not in ("teacher", "matched"):
+    if stage not in (*TEACHING, "matched"):
         return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
     size, distinct, test = _sizes(values)

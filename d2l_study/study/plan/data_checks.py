@@ -4,6 +4,7 @@ for its networks and in colour where colour is asked for, and whether its refere
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
+from d2l_study.learning.training_parts import training_parts
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
 from d2l_study.study.plan.data_key_checks import BagsDigest, DataKeyChecks
@@ -41,7 +43,9 @@ def check_data(
         mine = [c for c in configurations if c.sections["data"] == data]
         pool: Pool = data.load_pool()  # type: ignore[attr-defined]
         check_sections([section for c in mine for section in c.sections.values()], pool)
+        parts = {c.sections["part"].cross_fit for c in mine if "part" in c.sections}  # type: ignore[attr-defined]
         if not isinstance(data, GivenBags):
+            _check_drawn_parts(parts, data, pool, space)
             continue
         assert isinstance(pool, BagCollection)
         stages, digest = {c.stage for c in mine}, BagsDigest(pool)
@@ -50,6 +54,7 @@ def check_data(
         for replicate in data.replicates(pool, space.replicates, space.base_seed):  # each is dropped before the next
             if "oracle" in stages:
                 _check_oracle(replicate)
+            _check_parts(parts, replicate)
             digest.add(replicate)
             of_pool.add(replicate)
             for reason in undefined_metrics(replicate):
@@ -136,6 +141,20 @@ def _check_class_maps(stages: set[str], pool: BagCollection) -> None:
             check_images(pool)
         except UserError as error:
             raise UserError(f"references: {maps[0]}: {error}") from None
+
+
+def _check_drawn_parts(parts: set[int], data: Any, pool: Pool, space: Space) -> None:
+    """`_check_parts` of bags that are drawn: without label noise, all replicates have as many of each class."""
+    for number in range(space.replicates if data.label_noise > 0 else 1) if parts else ():
+        _check_parts(parts, data.replicate(pool, number, space.base_seed))
+
+
+def _check_parts(parts: set[int], replicate: Replicate) -> None:
+    try:
+        for count in sorted(parts):
+            training_parts(replicate, count)
+    except UserError as error:
+        raise UserError(f"student.{error}") from None
 
 
 def _check_oracle(replicate: Replicate) -> None:

@@ -35,7 +35,7 @@ from d2l_study.study.search.samplers import ObservedTrial, Sampler
 from d2l_study.study.search.trial import COMPLETE, OPEN, SearchTrial, trial_outcome
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.keys import plain
+from d2l_study.study.space.keys import TEACHING, plain
 from d2l_study.study.space.space import Space
 
 
@@ -95,7 +95,7 @@ class Search:
         for trial in self.trials:
             for c in trial.configurations:
                 found.setdefault((c.method, c.config_id), c)
-        return sorted(found.values(), key=lambda c: c.stage != "teacher")
+        return sorted(found.values(), key=lambda c: c.stage not in TEACHING)
 
     @property
     def open(self) -> list[SearchTrial]:

@@ -11,6 +11,7 @@ from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_parts import PART_TEACHER
 from d2l_study.options import Options, field_of, option
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.yaml_reader import short
@@ -30,6 +31,9 @@ TEACHER_READINGS = ("pooled", "smoothed", "attention")
 
 REFERENCES = ("matched", "pooled", "smoothed", "no_teacher", "bag_label", "attention", *CLASS_MAPS, "oracle")
 """The reference rows that a space of students may ask for (`references`), each a stage of its plan."""
+
+TEACHING = ("teacher", PART_TEACHER)
+"""The stages that teach students, and are trained before them."""
 
 WITHOUT_WEIGHTS = (*TEACHER_READINGS, *CLASS_MAPS)
 """Stages that leave no instance classifier: nothing to store."""

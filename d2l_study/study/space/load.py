@@ -110,7 +110,7 @@ def load_space(
         )
     members, smooths = 0, False
     for method, point in _points(space, leaves, shown):
-        members += getattr(point.get("student"), "teachers", 0)
+        members += getattr(point.get("student"), "teachers", 0) * (1 + getattr(point.get("student"), "cross_fit", 0))
         smooths = smooths or getattr(point.get("student"), "neighbours", 0) > 0
         if members > MOST_MEMBERS:
             raise error_at(f"student.teachers: the ensembles of all students have more than {MOST_MEMBERS:,} members",

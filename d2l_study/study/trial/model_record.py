@@ -23,6 +23,7 @@ from d2l_study.learning.thresholds import separating_threshold
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.plan.plan import committed_replicates
+from d2l_study.study.trial.replicates import trained_replicate
 
 METRICS = ("val_bag_", "bag_", "instance_")
 """How the columns of rows begin that are metrics."""
@@ -84,7 +85,7 @@ def marks_of_runs(ledger: Ledger, config: str, replicates: Sequence[int]) -> Tra
         return None
     if pool.checksum != content["data_checksum"]:
         return None
-    made = (data.replicate(pool, replicate, content["base_seed"]) for replicate in replicates)
+    made = (trained_replicate(content["sections"], pool, number, content["base_seed"]) for number in replicates)
     return training_marks(next(made)) if len(replicates) == 1 else ensemble_marks(made)
 
 

@@ -18,6 +18,7 @@ from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
+from d2l_study.learning.training_parts import PART_TEACHER, TrainingPart
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.run_files import (
@@ -34,6 +35,8 @@ from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.inference.model_file import ModelCard, StoredModel
+    from d2l_study.learning.distillation import TeacherTargets
+    from d2l_study.learning.prediction import Compute
     from d2l_study.learning.training_result import FittedStudent, FittedTeacher
     from d2l_study.models import MilModel
 
@@ -57,6 +60,43 @@ def stored_teacher(ledger: Ledger, config: str, replicate: int, fresh_of: str | 
     return from_bytes(data, f"{Ledger.run_key(config, replicate)}/{WEIGHTS}")
 
 
+def _learned_targets(
+    request: TrialRequest, config: StudentConfig, replicate: Replicate, ledger: Ledger, compute: Compute
+) -> list[TeacherTargets]:
+    """What the teachers of a student say about a replicate's instances: of each member of its ensemble, where the
+    student is cross-fitted with the labels of the member's part teachers.
+
+    The request names the members first, then the part teachers of the first member, of the second, …"""
+    from d2l_study.learning.cross_fitting import cross_fitted_targets, part_targets
+    from d2l_study.learning.distillation import teacher_targets
+
+    found = []
+    for member, config_id in enumerate(request.teachers[: config.teachers]):
+        stored = stored_teacher(ledger, config_id, replicate.number, request.fresh_of)
+        _check_part(stored, None)
+        targets = teacher_targets(stored.model, stored.params, replicate, compute)
+        first = config.teachers + member * config.cross_fit
+        labelled = []
+        for part, config_id in enumerate(request.teachers[first : first + config.cross_fit]):
+            left_out = TrainingPart(config.cross_fit, part)
+            stored = stored_teacher(ledger, config_id, replicate.number, request.fresh_of)
+            _check_part(stored, left_out)
+            labelled.append(part_targets(stored.model, stored.params, replicate, left_out, compute))
+        found.append(cross_fitted_targets(targets, labelled, replicate) if labelled else targets)
+    return found
+
+
+def _check_part(stored: StoredModel, left_out: TrainingPart | None) -> None:
+    """`UserError` unless a stored teacher was trained without this part of the bags (None: on all of them)."""
+    said = stored.card.sections.get("part")
+    if said != (None if left_out is None else left_out.to_dict()):
+        wanted = "all training bags" if left_out is None else f"all but part {left_out.part} of {left_out.cross_fit}"
+        raise UserError(
+            f"its teacher {trial_id(stored.card.config_id)} was trained with part {said} left out; expected one that "
+            f"was trained on {wanted}"
+        )
+
+
 def _fit_teacher(
     request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
@@ -69,14 +109,14 @@ def _fit_student(
     request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
     """A student of a replicate learns from the committed teachers of that replicate, from no others."""
-    from d2l_study.learning.distillation import teacher_targets
     from d2l_study.learning.student import fit_student
 
-    targets = {}
-    for replicate in replicates:
-        stored = [stored_teacher(ledger, teacher, replicate.number, request.fresh_of) for teacher in request.teachers]
-        targets[replicate.number] = [teacher_targets(s.model, s.params, replicate, options["compute"]) for s in stored]
-    return fit_student(StudentConfig(**request.sections["student"]), replicates, targets, **options)
+    config = StudentConfig(**request.sections["student"])
+    targets = {
+        replicate.number: _learned_targets(request, config, replicate, ledger, options["compute"])
+        for replicate in replicates
+    }
+    return fit_student(config, replicates, targets, **options)
 
 
 def _fit_reference(
@@ -115,6 +155,7 @@ def _read_teacher(
 
 FIT_FUNCTIONS: dict[str, FitFunction] = {
     "teacher": _fit_teacher,
+    PART_TEACHER: _fit_teacher,
     "student": _fit_student,
     "matched": _fit_teacher,
     "pooled": _read_teacher,
@@ -246,7 +287,7 @@ def typed_sections(request: TrialRequest) -> dict[str, Options]:
     """The sections of a trial as instances of their classes, which check them."""
     classes: dict[str, type[Options]] = {
         "data": DATASETS[request.sections["data"]["dataset"]], "teacher": TeacherConfig, "student": StudentConfig,
-        "smoothing": SmoothingConfig,
+        "smoothing": SmoothingConfig, "part": TrainingPart,
     }  # fmt: skip
     return {name: classes[name](**values) for name, values in request.sections.items()}
 

@@ -23,6 +23,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.plan.precision import decided_precision
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
+from d2l_study.study.trial.replicates import trained_replicate
 from d2l_study.study.trial.rerun_differences import replacement_columns
 from d2l_study.study.trial.stages import FIT_FUNCTIONS, run_results
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -148,7 +149,7 @@ def compute_runs(
         precision = decided_precision(folder, pool.shape, device)
         request = dataclasses.replace(request, resources={**request.resources, "precision": precision})
     compute = Compute(device, request.resources["precision"], pack=request.resources.get("pack"))
-    problems = [data.replicate(pool, r, request.base_seed) for r in replicates]
+    problems = [trained_replicate(request.sections, pool, r, request.base_seed) for r in replicates]
     options = {"compute": compute, "report": report, **(checkpoints or {})}
     fitted = FIT_FUNCTIONS[request.stage](request, problems, folder.ledger, options)
     for problem, result in zip(problems, fitted, strict=True):

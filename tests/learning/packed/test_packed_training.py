@@ -19,6 +19,7 @@ from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import teacher_model
+from d2l_study.learning.training_parts import TrainingPart, without_part
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
 PACKED = Compute(packed=True)
@@ -80,6 +81,14 @@ def test_packed_equals_one_by_one(make_replicate, tiny, arm):
     config = dataclasses.replace(tiny, **arm)
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     for a, b in zip(fit_teacher(config, replicates), fit_teacher(config, replicates, compute=PACKED), strict=True):
+        assert_close(a, b)
+
+
+def test_part_teachers_packed_are_those_trained_one_by_one(make_replicate, tiny):
+    """Their bags are unequal in number, as those of folds are."""
+    config = dataclasses.replace(tiny, lambda_adv=0.5, lambda_ent=0.1)
+    parts = [without_part(make_replicate(r, train=8 + r), TrainingPart(3, 1)) for r in range(3)]
+    for a, b in zip(fit_teacher(config, parts), fit_teacher(config, parts, compute=PACKED), strict=True):
         assert_close(a, b)
 
 

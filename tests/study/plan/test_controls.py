@@ -1,6 +1,7 @@
 """The controls that a space of students makes by itself: matched, pooled, smoothed, no_teacher."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ from d2l_study.learning.student_config import SmoothingConfig
 from d2l_study.study.plan.configurations import STAGES, configurations
 from d2l_study.study.plan.cost import work, work_of
 from d2l_study.study.plan.plan import Plan
-from d2l_study.study.space.keys import REFERENCES, WITHOUT_WEIGHTS
+from d2l_study.study.space.keys import REFERENCES, TEACHING, WITHOUT_WEIGHTS
 from d2l_study.study.space.load import load_space
 from d2l_study.study.trial.stages import FIT_FUNCTIONS
 
@@ -47,12 +48,13 @@ def by_stage(found):
 
 
 def test_every_stage_is_known_everywhere():
-    assert STAGES[:2] == ("teacher", "student") and STAGES[2:] == REFERENCES
+    assert STAGES[:3] == (*TEACHING, "student") and STAGES[3:] == REFERENCES
     assert set(FIT_FUNCTIONS) == set(STAGES) and set(WITHOUT_WEIGHTS) < set(REFERENCES)
     from analysis.rows import stages
     from d2l_study.inference import model_card, model_file
 
     assert set(stages.REFERENCES) == set(REFERENCES) == set(stages.MEANINGS)
+    assert TEACHING == (stages.TEACHER, stages.PART_TEACHER)
     assert set(model_file.STAGES) == set(STAGES) - set(WITHOUT_WEIGHTS) == set(model_card._STAGES)
 
 
@@ -149,3 +151,40 @@ def test_a_plan_says_how_much_training_sees(planned, tmp_path, capsys, monkeypat
     assert main(["plan", "--space", "s.yaml"]) == 0
     said = capsys.readouterr().out
     assert "no smoothed teacher stands beside them: none → plain, vat → plain" in " ".join(said.split())
+
+
+def test_a_plan_counts_and_names_part_teachers(planned, tmp_path, capsys, monkeypatch):
+    """Two arms of teachers with 3 parts each; the two temperatures share them, and epochs are those of all bags."""
+    text = SPACE.replace("steps: 100, instances_per_bag: LIMIT", "epochs: 2").replace(
+        "{steps: 60", "{cross_fit: 3, steps: 60"
+    )
+    stages = by_stage(planned(text))
+    assert len(stages["part_teacher"]) == 2 * 2 * 3 and len(stages["student"]) == 16
+    teachers = {c.config_id: c for c in stages["teacher"]}
+    for c in stages["student"]:
+        whole, *parts = c.teachers
+        assert len(parts) == 3
+        for part in (one for one in stages["part_teacher"] if one.config_id in parts):
+            assert part.sections["teacher"] == teachers[whole].sections["teacher"]
+            assert part.sections["teacher"].steps == 2 * c.values["num_bags"] and part.values["epochs"] == 2
+            assert work_of(part.values, stage=part.stage) == work_of(teachers[whole].values)
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "--space", "s.yaml"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "12 part teachers among the trials, in no table; each sees 1,000 to 2,000 instances in training" in said
+    assert "part_teacher of vat" in said
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ("num_bags: 12, prevalence: 0.25", "5 parts .* replicate 0 of data set mnist have 3 positive ones"),
+    ("num_bags: 12, label_noise: 0.2", "5 parts .* replicate 3 of data set mnist have 4 positive ones"),
+    ("dataset: colon_synthetic, images: 12, side: 60, nuclei: 4.0, folds: 3", "5 parts .* have 2 negative ones"),
+])  # fmt: skip
+def test_too_few_bags_of_a_class_are_refused_before_work_starts(tmp_path, keys, words, capsys, monkeypatch):
+    (tmp_path / "s.yaml").write_text(
+        f"description: few\ndata: {{{keys}}}\nreplicates: 10\nmethods: {{one: {{}}}}\n"
+        "student: {cross_fit: [2, 5], augment: none}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "--space", "s.yaml"]) == 2
+    assert re.search(f"student.cross_fit: {words}", " ".join(capsys.readouterr().err.split()))
