@@ -51,6 +51,7 @@ def arrange(
     """
     if rows.empty:
         raise UserError(f"study {rows.attrs.get('study', '')!r} has no runs: there is nothing to show")
+    notes = stages.part_teacher_notes(rows)
     rows = stages.without_part_teachers(rows)
     names = [stages.default_metric(rows)] if metric is None else [metric] if isinstance(metric, str) else [*metric]
     if not any(names):
@@ -67,7 +68,6 @@ def arrange(
     if panel_key is not None and rows[panel_key].isna().all():
         panel_key = None  # the default panel, in a study of another kind of bags
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
-    notes: list[str] = []
     if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
         notes.append(f"{stages.ORACLE_MARK} {stages.ORACLE_SEARCH_NOTE}")
     pruned = rows["status"] == "pruned"

@@ -36,6 +36,7 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     """
     import pandas as pd
 
+    rows = stages.without_part_teachers(rows)
     if "fold" not in rows or rows["fold"].isna().all():
         return rows.iloc[:0].copy()
     folders = folders_of(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, counted
 
 if TYPE_CHECKING:
     import pandas
@@ -61,6 +61,21 @@ def without_part_teachers(rows: pandas.DataFrame) -> pandas.DataFrame:
         raise UserError("the rows are of part teachers alone, which label bags for students and are no results; there "
                         "is nothing to show")  # fmt: skip
     return kept
+
+
+def part_teacher_notes(rows: pandas.DataFrame) -> list[str]:
+    """What a reader must know of the part teachers among the rows: how many there are, and how much training saw."""
+    mine = rows[rows["stage"] == PART_TEACHER]
+    if mine.empty:
+        return []
+    count = mine["config_id"].nunique()
+    note = f"{counted(count, 'part teacher')}, which label bags for cross-fitted students, are left out"
+    seen = mine["instance_visits"].dropna() if "instance_visits" in mine else mine["stage"].iloc[:0]
+    if len(seen):
+        least, most = round(seen.min()), round(seen.max())
+        saw = f"{least:,}" + (f" to {most:,}" if most > least else "")
+        note += f"; the training of each saw {saw} instances, which no other row counts"
+    return [f"{note}."]
 
 
 def default_metric(rows: pandas.DataFrame) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.learning.training_parts import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.mlflow.tags import TEACHER, VARIED
 
@@ -30,8 +31,9 @@ PAGE_VERSION = 2
 
 def run_name(method: str, stage: str, params: Mapping[str, Any], varied: Sequence[str] = ()) -> str:
     """For example `vat n=50 K=10 λ_adv=1`: the arm, the two main axes, and the other keys that vary, unless they are 0
-    and switch a regularizer off."""
+    and switch a regularizer off; of a part teacher also its part."""
     keys = ["num_bags", "mean_bag_size", *(k for k in varied if k not in ("num_bags", "mean_bag_size"))]
+    keys += ["part"] if stage == PART_TEACHER else []
     parts = [method] if stage == "teacher" or method.startswith(stage) else [stage, method]
     for key in keys:
         value = params.get(key)

@@ -222,6 +222,7 @@ def test_the_study_is_compared_with_the_teacher_of_all_bags_alone(trained):
     layout = arrange(rows, "instance_auc")
     shown = {cell.origin.config_id for cell in layout.cells.values()}
     assert shown == {c.config_id for c in planned} - {c.config_id for c in of(planned, "part_teacher")}
+    assert layout.notes[0].startswith("6 part teachers, which label bags for cross-fitted students, are left out; ")
     (panel,) = layout.panels
     one = next(d for d in differences(layout, panel) if d.kind == TO_TEACHER and "one" in d.text)
     own = rows.set_index(["config_id", "replicate"])["instance_auc"]
