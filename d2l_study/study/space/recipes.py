@@ -16,7 +16,7 @@ from d2l_study.study.space.keys import DEFAULT_DATASET, dataset_defaults
 
 _SCHEDULE: dict[str, Any] = {"decay": "cosine", "weight_average": 0.99, "select": "last"}
 _TEACHER: dict[str, Any] = {"batch_bags": 4, "bag_order": "alternating", "epochs": 24, "warmup_steps": 30, **_SCHEDULE}
-_TUNED_ON_MNIST: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 1e-3, "min_steps": 900}
+_TUNED_ON_MNIST: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 1e-3, "min_steps": 1800}
 _LENGTH = ("steps", "epochs", "min_steps")
 _WITH_HE = ("lenet", "lenet_wide", "lenet_histology")
 
