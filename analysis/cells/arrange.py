@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.cells.labels_used import labels_by_bags
+from analysis.cells.labels_used import labels_by_bags, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
@@ -140,7 +140,7 @@ def arrange(
     datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
     return Layout(
         measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
-        printed, labels_by_bags(frame),
+        printed, labels_by_bags(frame), unlabelled_bags(frame),
     )  # fmt: skip
 
 

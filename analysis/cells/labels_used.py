@@ -1,4 +1,5 @@
-"""The sentence that says how many labels stand behind a number of training bags n: validation bags have labels too."""
+"""The sentences that say how many labels stand behind a number of training bags n, since validation bags have labels
+too, and how many unlabelled bags were trained on."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
 KEY = "num_bags"
+UNLABELLED = "unlabelled_bags"
 MOST = 8
 """Numbers of bags that are named one by one."""
 
@@ -25,11 +27,28 @@ def labels_by_bags(rows: pandas.DataFrame) -> dict[Any, tuple[int, int]]:
     return {n: (int(used.min()), int(used.max())) for n, used in known.groupby(KEY)[COLUMN]}
 
 
+def unlabelled_bags(rows: pandas.DataFrame) -> dict[int, tuple[str, ...]]:
+    """Number of unlabelled training bags, above 0 -> the methods that have it."""
+    if UNLABELLED not in rows or "method" not in rows:
+        return {}
+    found = rows[rows[UNLABELLED].gt(0)].groupby(UNLABELLED)["method"].unique()
+    return {int(m): tuple(map(str, methods)) for m, methods in found.items()}
+
+
 def labels_used_sentences(layout: Layout) -> list[str]:
-    """One sentence where the layout shows numbers of training bags and the labels are known; else none."""
+    """A sentence where the layout shows numbers of training bags and the labels are known, and one where there are
+    unlabelled bags."""
     labels = (*layout.rows, *layout.columns, *layout.panels)
     named = {key for label in labels for key in (label.key, *dict(label.keys))}
-    return [_sentence(layout.labels_used, layout.names.key(KEY))] if KEY in named and layout.labels_used else []
+    found = [_sentence(layout.labels_used, layout.names.key(KEY))] if KEY in named and layout.labels_used else []
+    return found + ([_unlabelled_sentence(layout)] if layout.unlabelled else [])
+
+
+def _unlabelled_sentence(layout: Layout) -> str:
+    name = layout.names.key(UNLABELLED)
+    each = [f"{name} = {value_text(m)} ({listed(map(layout.names.arm, methods), MOST)})"
+            for m, methods in sorted(layout.unlabelled.items())]  # fmt: skip
+    return f"Unlabelled training bags beside the labelled ones: {listed(each, MOST)}."
 
 
 def _sentence(used: Mapping[Any, tuple[int, int]], name: str) -> str:

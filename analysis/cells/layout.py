@@ -23,7 +23,10 @@ from d2l_study.options import value_text as option_text
 if TYPE_CHECKING:
     import pandas
 
-SYMBOL_MEANINGS = {"num_bags": "n: training bags", "mean_bag_size": "K: mean bag size"}
+SYMBOL_MEANINGS = {
+    "num_bags": "n: training bags", "mean_bag_size": "K: mean bag size",
+    "unlabelled_bags": "m: unlabelled training bags",
+}  # fmt: skip
 METRICS = "metric"
 """The column key of a table whose columns are metrics."""
 LEVEL = "level"
@@ -141,6 +144,8 @@ class Layout:
     names: Names = PLAIN
     labels_used: Mapping[Any, tuple[int, int]] = field(default_factory=dict)
     """Number of training bags -> the least and the most labels that runs with it used (`cells.labels_used`)."""
+    unlabelled: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Number of unlabelled training bags, above 0 -> the methods that have it."""
 
     def metric_of(self, column: Label) -> Metric:
         """The metric of a column; the only one unless the columns are metrics."""

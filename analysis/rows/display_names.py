@@ -20,7 +20,7 @@ LABELS = "labels"
 BY_STUDY = "labels_by_study"
 """The attribute of the rows of several studies that holds those of each, study -> name -> text; `LABELS` then has only
 what they share."""
-SYMBOLS = {"num_bags": "n", "mean_bag_size": "K"}
+SYMBOLS = {"num_bags": "n", "mean_bag_size": "K", "unlabelled_bags": "m"}
 SETTING_SYMBOLS = {
     **SYMBOLS, "epsilon": "ε", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
 }  # fmt: skip

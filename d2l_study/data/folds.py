@@ -145,27 +145,39 @@ def _given(collection: BagCollection, folds: int | None) -> tuple[np.ndarray | N
     return given, len(given) * (1 if collection.part is not None or folds is None else folds)
 
 
-def subsample(bags: np.ndarray, label: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
-    """The first `count` of the bags in an order in which every head is stratified, sorted; None: all of them.
-
-    bags: (n,) indices; label: of all bags. Smaller counts give subsets of larger ones.
-    """
-    if count is None:
-        return bags
+def stratified_order(bags: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The bags, (n,) indices, in a random order in which every head and every tail is stratified. label: of all
+    bags."""
     shuffled = rng.permutation(bags)
     place = np.empty(len(bags))
     for c in (0, 1):
         mine = label[shuffled] == c
         place[mine] = (np.arange(mine.sum()) + 0.5) / max(1, mine.sum())
-    return np.sort(shuffled[np.argsort(place, kind="stable")][:count])
+    return shuffled[np.argsort(place, kind="stable")]
+
+
+def labelled_and_unlabelled(
+    bags: np.ndarray, label: np.ndarray, count: int | None, unlabelled: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` of the bags with their labels, sorted (None: all), and `unlabelled` others, (n,) indices each.
+
+    The first come from the head of one order and the others from its tail. So smaller counts give parts of larger ones,
+    and the others are the same for every count that leaves them over.
+    """
+    if count is None:
+        return bags, bags[:0]
+    order = stratified_order(bags, label, rng)
+    return np.sort(order[:count]), order[::-1][:unlabelled]
 
 
 def fold_replicate(
-    collection: BagCollection, number: int, base_seed: int, folds: int, num_bags: int | None = None
-) -> Replicate:
-    """One fold of one repeat as a replicate: normalised by its own training bags, which `num_bags` may thin out.
+    collection: BagCollection, number: int, base_seed: int, folds: int, num_bags: int | None = None,
+    unlabelled_bags: int = 0,
+) -> Replicate:  # fmt: skip
+    """One fold of one repeat as a replicate: normalised by its own training bags, which `num_bags` may thin out. Of
+    those that are left over, `unlabelled_bags` are its unlabelled ones.
 
-    `UserError` if the training bags are of one class, or fewer than `num_bags`.
+    `UserError` if the training bags are of one class, or fewer than are asked for.
     """
     train, val, test, repeat, fold = parts_of(collection, number, base_seed, folds)
     streams = Streams(collection.name, base_seed, number)
@@ -173,9 +185,15 @@ def fold_replicate(
     where = f"data set {collection.name}, repeat {repeat}, fold {fold}"
     if num_bags is not None and num_bags > len(train):
         raise UserError(f"data.num_bags: {num_bags} is more than the {len(train)} training bags of {where}")
-    train = subsample(train, label, num_bags, streams.rng("subsample"))
-    for name, part in (("training", train), ("validation", val), ("test", test)):
-        if not len(part):
+    left = 0 if num_bags is None else len(train) - num_bags
+    if unlabelled_bags > left:
+        leaves = "null leaves no training bag over" if num_bags is None else f"{num_bags} leaves {left} over"
+        raise UserError(f"data.unlabelled_bags: {unlabelled_bags} is too many: of the {len(train)} training bags of "
+                        f"{where}, data.num_bags {leaves}; expected at most {len(train)} in both")  # fmt: skip
+    train, unlabelled = labelled_and_unlabelled(train, label, num_bags, unlabelled_bags, streams.rng("subsample"))
+    parts = {"training": train, "validation": val, "test": test, "unlabelled": unlabelled}
+    for name, part in parts.items():
+        if not len(part) and name != "unlabelled":
             raise UserError(f"{where}: no {name} bags")
         empty = [collection.names[b] for b in part if collection.bags.sizes[b] == 0]
         if empty:
@@ -193,4 +211,5 @@ def fold_replicate(
         number, collection, train_bags, val_bags, test_bags, test_bags.singles(), mean, std, streams, repeat, fold,
         {name: truth[positions] for name, truth in collection.truths.items()},
         mean_train_bags=mean_train_bags(collection, folds, num_bags),
+        unlabelled=collection.bags.subset(unlabelled).without_labels(),
     )  # fmt: skip

@@ -25,6 +25,10 @@ class GivenBags(Options):
     dataset: str = option("", "the data set")
     folds: int = option(10, "folds of cross-validation; replicate = repeat × folds + fold", least=3, most=1000)
     num_bags: int | None = option(None, "training bags of a fold, a stratified part of them; null: all", least=2)
+    unlabelled_bags: int = option(
+        0, "further training bags whose labels are forgotten, for R_adv: of those that num_bags leaves over; the same "
+        "ones for every num_bags", least=0, most=100_000, neutral=0,
+    )  # fmt: skip
 
     POOL_KEYS: ClassVar[tuple[str, ...]] = ("dataset",)
     """The keys that the pool (its content, and so its checksum) depends on."""
@@ -52,12 +56,12 @@ class GivenBags(Options):
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
         """The fold `number % folds` of repeat `number // folds`."""
         assert isinstance(pool, BagCollection)
-        return fold_replicate(pool, number, base_seed, self.folds, self.num_bags)
+        return fold_replicate(pool, number, base_seed, self.folds, self.num_bags, self.unlabelled_bags)
 
     def counts(self) -> dict[str, float]:
         """What a typical fold holds: `train_bags`, and `train_instances`, `val_instances` and `test_instances`; for the
         estimate of costs."""
-        pool = _loaded(self)
+        pool = self._whole()
         bags = len(pool.bags) * (self.folds - 2) / self.folds
         size = len(pool.bags.instance) / max(1, len(pool.bags))
         fold = len(pool.bags) / self.folds * size
@@ -66,12 +70,15 @@ class GivenBags(Options):
 
     def epoch_bags(self) -> int:
         """As of each of its replicates (`Replicate.epoch_bags`)."""
-        return mean_train_bags(_loaded(dataclasses.replace(self, num_bags=None)), self.folds, self.num_bags)
+        return mean_train_bags(self._whole(), self.folds, self.num_bags)
 
     def mean_instances(self, limit: int | None) -> float:
         """The mean number of instances of a bag of which at most `limit` are taken, over the whole data set."""
-        sizes = _loaded(dataclasses.replace(self, num_bags=None)).bags.sizes
+        sizes = self._whole().bags.sizes
         return float((sizes if limit is None else np.minimum(sizes, limit)).mean())
+
+    def _whole(self) -> BagCollection:
+        return _loaded(dataclasses.replace(self, num_bags=None, unlabelled_bags=0))
 
     def replicates(self, pool: Pool, count: int, base_seed: int) -> Iterator[Replicate]:
         """The replicates 0 … count − 1, one after the other, since each holds the indices of all instances; `UserError`

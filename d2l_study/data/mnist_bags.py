@@ -31,6 +31,10 @@ class MnistBags(Options):
         least=100, most=59_900, neutral=10_000,
     )  # fmt: skip
     test_bags: int = option(1000, "number of test bags", least=2)
+    unlabelled_bags: int = option(
+        0, "further training bags whose labels are forgotten, for R_adv; the same ones for every n", least=0,
+        most=100_000, neutral=0,
+    )  # fmt: skip
     positive_digit: int = option(9, "the digit that makes a bag positive", least=0, most=9)
     witness_rate: float | None = option(
         None, "mean share of the positive digit among the instances of a positive bag, which holds at least one; null: "
@@ -106,10 +110,14 @@ class MnistBags(Options):
         train, val, test = (
             sample_bags(config, pool.classes, part, counts[name], streams, name) for name, part in parts.items()
         )
+        unlabelled = sample_bags(
+            config, pool.classes, parts["bags_train"], config.unlabelled_bags, streams, "bags_unlabelled"
+        )  # fmt: skip
         truth = (pool.classes[parts["bags_test"]] == config.positive_digit).astype(np.int8)
         return Replicate(
             number, pool, train, val, test, Bags.of_one(parts["bags_test"], truth),
             np.array([mnist.MEAN]), np.array([mnist.STD]), streams, repeat=number,
+            unlabelled=unlabelled.without_labels(),
         )  # fmt: skip
 
 
@@ -126,6 +134,8 @@ def sample_bags(
     """
     positive = part[classes[part] == config.positive_digit]
     negative = part[classes[part] != config.positive_digit]
+    if not count:
+        return Bags.empty()
     natural = len(positive) / len(part)
     share = None if config.witness_rate is None else share_of_bags(
         config.mean_bag_size, config.bag_size_variance, config.witness_rate

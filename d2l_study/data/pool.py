@@ -65,6 +65,17 @@ class Bags:
         label = instance_label.astype(np.int8)
         return cls(np.arange(len(instance) + 1), instance.astype(np.int64), label, label, label)
 
+    @classmethod
+    def empty(cls) -> Bags:
+        """No bags."""
+        none = np.empty(0, np.int8)
+        return cls(np.zeros(1, np.int64), np.empty(0, np.int64), none, none)
+
+    def without_labels(self) -> Bags:
+        """The same bags with every label of bags and instances forgotten (`UNKNOWN`)."""
+        bags, instances = np.full(len(self), UNKNOWN, np.int8), np.full(len(self.instance), UNKNOWN, np.int8)
+        return dataclasses.replace(self, label=bags, instance_label=instances, true_label=bags)
+
     @property
     def bag_of(self) -> np.ndarray:
         """(I,) which bag, 0 … B − 1, each instance stands in."""
@@ -104,7 +115,8 @@ class Replicate:
     of patches (C,), of the pixel values in units of 1/255; of feature vectors (D,), in the features' own units.
     unit_length: each vector is divided by its L2 norm instead; then mean is 0 and std 1. test_instances: bags of one,
     for the instance metrics; test_truths: further instance truths by name, (test instances,) int8 each, −1 unknown.
-    mean_train_bags: of a fold, the mean number of training bags of the data set's folds, rounded up.
+    mean_train_bags: of a fold, the mean number of training bags of the data set's folds, rounded up. unlabelled:
+    further bags for training whose labels are not known (`UNKNOWN`); the input's normalisation is not made of them.
     """
 
     number: int
@@ -121,6 +133,7 @@ class Replicate:
     test_truths: Mapping[str, np.ndarray] = field(default_factory=dict)
     unit_length: bool = False
     mean_train_bags: int | None = None
+    unlabelled: Bags = field(default_factory=Bags.empty)
 
     @property
     def epoch_bags(self) -> int:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 STREAMS = (
-    "bags_train", "bags_val", "bags_test", "init", "order", "vat", "noise", "subset", "dropout", "augment",
-    "mixup", "depth", "student_init", "student_order", "student_noise",
+    "bags_train", "bags_val", "bags_test", "bags_unlabelled", "init", "order", "vat", "noise", "subset", "dropout",
+    "augment", "mixup", "depth", "student_init", "student_order", "student_noise",
     "folds", "subsample", "sample", "instance_noise",
 )  # fmt: skip
 
@@ -24,8 +24,9 @@ STREAMS = (
 class Streams:
     """The named streams of one replicate of one data set.
 
-    branch: which of several models of the replicate draws (a member of an ensemble, a generation of students); the
-    bags, and the model of a replicate that has only one, draw from the empty branch.
+    branch: which of several models of the replicate draws (a member of an ensemble, a generation of students), and
+    whether for the unlabelled bags of its steps; the bags, and the model of a replicate that has only one, draw from
+    the empty branch.
     """
 
     dataset: str

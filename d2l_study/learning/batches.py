@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2l_study.data.pool import Bags, Pool
+from d2l_study.data.pool import UNKNOWN, Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.config import TeacherConfig
@@ -26,10 +26,11 @@ from d2l_study.models import Masks, hidden_width
 class Batch:
     """One step's bags and draws.
 
-    x: (instances, *shape of an instance), noised where asked for; bag_index: (instances,); label: (bags,) float; then,
-    where the configuration asks for them, the draws: start (instances, *shape) for the power iteration, noise (noise
-    instances, *shape) with noise_bag (noise instances,), keep (instances,) bool for the subset, masks of the instances
-    and of the noise instances, and mix: weight and partner of each bag, (bags,) each.
+    x: (instances, *shape of an instance), noised where asked for; bag_index: (instances,); label: (bags,) float,
+    NaN where it is not known; then, where the configuration asks for them, the draws: start (instances, *shape) for
+    the power iteration, noise (noise instances, *shape) with noise_bag (noise instances,), keep (instances,) bool for
+    the subset, masks of the instances and of the noise instances, and mix: weight and partner of each bag, (bags,)
+    each. unlabelled: the step's unlabelled bags, for R_adv alone.
     """
 
     x: Tensor
@@ -42,6 +43,7 @@ class Batch:
     masks: Masks | None = None
     noise_masks: Masks | None = None
     mix: tuple[Tensor, Tensor] | None = None
+    unlabelled: Batch | None = None
 
 
 def batch_bags(
@@ -88,6 +90,11 @@ def order_label(config: TeacherConfig, train: Bags) -> np.ndarray | None:
     return train.label if config.bag_order == "alternating" else None
 
 
+def float_labels(label: np.ndarray) -> np.ndarray:
+    """Labels as float32, NaN for `UNKNOWN`: whatever reads one shows it."""
+    return np.where(label == UNKNOWN, np.float32(np.nan), label.astype(np.float32))
+
+
 def draw_batch(
     config: TeacherConfig, pool: Pool, train: Bags, streams: Streams, step: int, normalise: Normalise
 ) -> Batch:
@@ -113,7 +120,7 @@ def draw_batch(
     all_masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, device)
     masks, noise_masks = split_masks(all_masks, len(positions))
     mixed = draw_mix(streams, step, train.label[chosen], config.mixup, device) if config.mixup > 0 else None
-    label = torch.from_numpy(train.label[chosen].astype(np.float32)).to(device)
+    label = torch.from_numpy(float_labels(train.label[chosen])).to(device)
     x = normalise(seen)
     if config.instance_noise > 0:
         x = x + torch.from_numpy(input_noise(streams, step, seen.shape, config.instance_noise)).to(device)

@@ -67,6 +67,10 @@ class TeacherConfig(TrainingOptions):
         "that the batches hold the same share of positive bags", choices=("shuffled", "alternating"),
         neutral="shuffled",
     )  # fmt: skip
+    unlabelled_batch: int | None = option(
+        None, "unlabelled bags per optimizer step, which R_adv takes beside the labelled ones (data.unlabelled_bags); "
+        "null: batch_bags", least=1, most=4096, neutral=None,
+    )  # fmt: skip
     learning_rate: float = shared("learning_rate")
     weight_decay: float = shared("weight_decay")
     adam_beta1: float = shared("adam_beta1")
@@ -123,13 +127,27 @@ class TeacherConfig(TrainingOptions):
     def regularized(self) -> bool:
         return self.lambda_adv > 0 or self.lambda_noise > 0 or self.lambda_ent > 0
 
+    def unlabelled_of_a_step(self, unlabelled: bool = True) -> int:
+        """The unlabelled bags of a step: none if R_adv has no weight. unlabelled: whether there are any."""
+        if not unlabelled or self.lambda_adv == 0:
+            return 0
+        return self.batch_bags if self.unlabelled_batch is None else self.unlabelled_batch
+
+    def bags_of_a_step(self, unlabelled: bool) -> int:
+        """The labelled and unlabelled bags of a step."""
+        return self.batch_bags + self.unlabelled_of_a_step(unlabelled)
+
     def idle_keys(self) -> dict[str, str]:
         """The plain teacher is the same one whatever ε says."""
         idle: dict[str, str] = {}
         if not self.lambda_adv:
-            idle |= dict.fromkeys(("epsilon", "direction", "xi", "power_iterations"), "lambda_adv 0")
+            idle |= dict.fromkeys(
+                ("epsilon", "direction", "xi", "power_iterations", "unlabelled_batch"), "lambda_adv 0"
+            )
         elif self.direction == "logit":
             idle |= dict.fromkeys(("xi", "power_iterations"), "direction logit")
+        if self.unlabelled_batch == self.batch_bags:
+            idle["unlabelled_batch"] = f"batch_bags {self.batch_bags}"
         if not self.lambda_noise:
             idle |= dict.fromkeys(("noise_rate", "noise_kind"), "lambda_noise 0")
         if not self.lambda_ent:

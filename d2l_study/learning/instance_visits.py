@@ -1,7 +1,8 @@
 """How many instances a training has seen: each instance that a step draws counts once, however often.
 
-Counted are the instances of the training bags as the steps drew them, with `instances_per_bag`. What a step makes of
-them (an adversarial copy, noise instances) is none. Two trainings of as many visits have seen as much data.
+Counted are the instances of the training bags, labelled and unlabelled, as the steps drew them, with
+`instances_per_bag`. What a step makes of them (an adversarial copy, noise instances) is none. Two trainings of as many
+visits have seen as much data.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.teacher_model import member_replicate
 from d2l_study.learning.training_options import TrainingOptions
+from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 
 def teacher_visits(config: TeacherConfig, replicate: Replicate, steps: int) -> int:
     """The instance visits of a teacher's first `steps` steps."""
     own = member_replicate(replicate, config.member)
-    return _visits(config, own.train, own.streams, steps, "order", order_label(config, own.train))
+    tasks = [(config, own), unlabelled_task(config, own)]
+    return sum(
+        _visits(by, of.train, of.streams, steps, "order", order_label(by, of.train))
+        for by, of in (task for task in tasks if task is not None)
+    )
 
 
 def student_visits(config: StudentConfig, replicate: Replicate, steps: Sequence[int]) -> int:

@@ -13,8 +13,9 @@ _AUGMENTATION = ("augment", "shift_pixels", "rotation_degrees", "stain_jitter")
 
 
 def matched_teacher(
-    teacher: TeacherConfig, student: StudentConfig, seen_by_teacher: float = 1.0, seen_by_student: float = 1.0
-) -> TeacherConfig:
+    teacher: TeacherConfig, student: StudentConfig, seen_by_teacher: float = 1.0, seen_by_student: float = 1.0,
+    unlabelled: bool = False,
+) -> TeacherConfig:  # fmt: skip
     """The teacher's configuration, trained from new weights as teacher and student together were, but for the soft
     labels.
 
@@ -26,7 +27,8 @@ def matched_teacher(
     - Of an ensemble it is matched to one member and the student.
 
     Both lengths are in steps (`TrainingOptions.in_steps`). seen_by_teacher, seen_by_student: mean instances of a bag
-    that a step of each sees; only their ratio counts, 1 where `instances_per_bag` is the same.
+    that a step of each sees; only their ratio counts, 1 where `instances_per_bag` is the same. unlabelled: whether
+    there are unlabelled bags, whose instances count, too.
     """
     changes: dict[str, Any] = {}
     if student.augment != "none":
@@ -36,10 +38,11 @@ def matched_teacher(
         noise["stochastic_depth"] = student.stochastic_depth
     changes |= {key: value for key, value in noise.items() if value > 0}
     bags = student.steps * student.generations * student.batch_bags
+    of_a_step = teacher.bags_of_a_step(unlabelled)
     if seen_by_teacher == seen_by_student:
-        further = -(-bags // teacher.batch_bags)
+        further = -(-bags // of_a_step)
     else:
-        further = math.ceil(bags * seen_by_student / (teacher.batch_bags * seen_by_teacher) - 1e-9)
+        further = math.ceil(bags * seen_by_student / (of_a_step * seen_by_teacher) - 1e-9)
     steps = teacher.steps + further
     validations = student.generations * -(-student.steps // student.eval_every)
     return dataclasses.replace(

@@ -12,7 +12,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +79,9 @@ class Network(Protocol):
     def frozen(self) -> Network:
         """The same network in float32 at least, with parameters that take no gradient."""
 
+    def reading(self, batch: Any) -> Network:
+        """The same network for other bags of the step."""
+
 
 @dataclass(frozen=True)
 class SingleNetwork:
@@ -133,6 +136,9 @@ class SingleNetwork:
         compute = dataclasses.replace(self.compute, precision="float32")
         return dataclasses.replace(self, params={n: v.detach() for n, v in self.params.items()}, compute=compute)
 
+    def reading(self, batch: Batch) -> SingleNetwork:
+        return dataclasses.replace(self, bags=len(batch.label))
+
 
 def teacher_loss(
     model: MilModel, params: Params, batch: Batch, config: TeacherConfig, ramp: float, compute: Compute
@@ -151,7 +157,7 @@ def regularized_loss(network: Network, batch: Batch, config: TeacherConfig) -> t
     R_noise would otherwise measure the difference of two masks. Mixup mixes bag embeddings z and labels of the batch's
     bags. The classifier being linear, cᵀ(w z_i + (1 − w) z_k) + b = w logit_i + (1 − w) logit_k, so it is done on the
     logits, for every pooling; what it regularizes is therefore confidence: between bags of different labels the best
-    logits are finite.
+    logits are finite. R_adv is the mean over the batch's bags and its unlabelled ones, all others over the labelled.
     """
     adversarial, noisy = config.lambda_adv > 0, config.lambda_noise > 0
     by_logit = adversarial and config.direction == "logit"
@@ -182,7 +188,11 @@ def regularized_loss(network: Network, batch: Batch, config: TeacherConfig) -> t
     terms = network.terms(further) if further else []
     if adversarial:
         moved = network.pool(terms[0], batch.bag_index)
-        r_adv = bernoulli_kl(fixed, network.real(moved)).mean(-1)
+        divergence = bernoulli_kl(fixed, network.real(moved))
+        if batch.unlabelled is not None:
+            others = _adversarial_divergence(network.reading(batch.unlabelled), batch.unlabelled, config)
+            divergence = torch.cat([divergence, others], -1)
+        r_adv = divergence.mean(-1)
     if noisy:
         assert batch.noise_bag is not None
         # Of stacked replicates the joined terms of one do not stand together, which pooling does not see: it goes by
@@ -194,6 +204,22 @@ def regularized_loss(network: Network, batch: Batch, config: TeacherConfig) -> t
         r_ent = bernoulli_entropy(network.real(network.pool(clean, batch.bag_index, batch.keep))).mean(-1)
     regularizers = (r_adv, r_noise, r_ent)
     return network.total(bce, regularizers), torch.stack([bce, *regularizers], -1).detach()
+
+
+def _adversarial_divergence(network: Network, batch: Batch, config: TeacherConfig) -> Tensor:
+    """KL( p̂(X) ‖ p(X + r) ) of bags that only R_adv reads, (bags,) or (R, bags). p̂ has no gradient, so that the clean
+    pass is for the direction alone."""
+    by_logit = config.direction == "logit"
+    x = batch.x.detach().requires_grad_(by_logit)
+    with torch.set_grad_enabled(by_logit):
+        (clean,) = network.terms([(x, batch.masks)])
+        pooled = network.pool(clean, batch.bag_index)
+    if by_logit:
+        direction = boundary_direction(x, pooled, batch.bag_index)
+    else:
+        direction = _power_direction(network, batch, pooled, config.power_iterations)
+    (terms,) = network.terms([(x.detach() + network.epsilon * direction, batch.masks)])
+    return bernoulli_kl(network.real(pooled.detach()), network.real(network.pool(terms, batch.bag_index)))
 
 
 def _power_direction(network: Network, batch: Batch, logit: Tensor, iterations: int) -> Tensor:

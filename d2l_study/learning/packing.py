@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.prediction import Compute
+from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 STACK_VALUES = 2**22
 """Most numbers that one step of a stack of vectors holds, instances times dimensions: 16 MB in float32, and some ten
@@ -25,10 +26,13 @@ def packed_or_by_turns(config: TeacherConfig, replicates: Sequence[Replicate], c
     shape = replicates[0].pool.shape
     if compute.packed is not None or len(shape) != 1 or not compute.device.startswith("cpu") or len(replicates) < 2:
         return compute
-    sizes = [replicate.train.sizes for replicate in replicates]
-    largest = max(int(own.max()) for own in sizes)
-    if config.instances_per_bag is not None:
-        largest = min(largest, config.instances_per_bag)
-    one = config.batch_bags * largest * shape[0]
+    one = 0
+    tasks = [(config, replicate) for replicate in replicates]
+    for some in (tasks, [task for own in tasks if (task := unlabelled_task(*own)) is not None]):
+        if some:
+            largest = max(int(replicate.train.sizes.max()) for _, replicate in some)
+            if config.instances_per_bag is not None:
+                largest = min(largest, config.instances_per_bag)
+            one += some[0][0].batch_bags * largest * shape[0]
     most = min(STACK_VALUES // one, len(replicates), compute.pack or len(replicates))
     return dataclasses.replace(compute, packed=True, pack=most) if most > 1 else compute

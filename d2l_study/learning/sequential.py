@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 from d2l_study.data.pool import Replicate
-from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import Metrics, evaluation_bags, validation_metrics
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
@@ -21,6 +20,7 @@ from d2l_study.learning.prediction import Compute, predict_bags
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
 from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
+from d2l_study.learning.unlabelled_bags import draw_teacher_batch
 from d2l_study.models import MilModel, Params
 
 
@@ -58,7 +58,7 @@ class TeacherTrainer(ReplicateTrainer[FittedTeacher]):
 
     def _loss(self, step: int) -> tuple[Tensor, Tensor]:
         config, replicate = self.config, self.replicate
-        batch = draw_batch(config, replicate.pool, replicate.train, replicate.streams, step, self.normalise)
+        batch = draw_teacher_batch(config, replicate, step, self.normalise)
         ramp = weight_ramp(config, step)
         return teacher_loss(self.model, self.training.params, batch, config, ramp, self.compute)
 

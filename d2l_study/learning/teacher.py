@@ -19,6 +19,7 @@ from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import fit_sequentially
 from d2l_study.learning.training_result import FittedTeacher
+from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 
 def fit_teacher(
@@ -31,12 +32,14 @@ def fit_teacher(
     """Train every replicate and evaluate its selected snapshot.
 
     A replicate whose loss is no longer finite stops with status `failed`; the others go on. A length in epochs is that
-    of each replicate (`Replicate.epoch_bags`); if the replicates then differ in steps, they take turns. The keywords
+    of each replicate (`Replicate.epoch_bags`); if the replicates then differ in steps, or only some have unlabelled
+    bags, they take turns. The keywords
     `report`, `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`.
     """
     compute = packed_or_by_turns(config, replicates, compute or Compute())
     first, *others = dict.fromkeys(config.in_steps(replicate.epoch_bags) for replicate in replicates)
-    if not compute.packs or others:
+    unequal = len({unlabelled_task(first, replicate) is None for replicate in replicates}) > 1
+    if not compute.packs or others or unequal:
         return fit_sequentially(config, replicates, compute, callbacks)
     from d2l_study.learning.packed.training import fit_pack  # most trainings need none of it
 

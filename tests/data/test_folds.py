@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from d2l_study.data.collection import TEST, TRAIN, VAL, PatchCollection
-from d2l_study.data.folds import fold_replicate, grouped_stratified_folds, partition_of, parts_of, subsample
+from d2l_study.data.folds import (
+    fold_replicate,
+    grouped_stratified_folds,
+    labelled_and_unlabelled,
+    partition_of,
+    parts_of,
+)
 from d2l_study.data.pool import Bags
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
@@ -114,8 +120,8 @@ def test_fewer_training_bags_are_a_stratified_part_of_more():
     label = np.array([1] * 30 + [0] * 10)
     before: set[int] = set()
     for count in (4, 8, 20, 40):
-        chosen = subsample(np.arange(40), label, count, np.random.default_rng(3))
-        assert before <= set(chosen.tolist()) and len(chosen) == count
+        chosen, others = labelled_and_unlabelled(np.arange(40), label, count, 0, np.random.default_rng(3))
+        assert before <= set(chosen.tolist()) and len(chosen) == count and not len(others)
         assert label[chosen].sum() == pytest.approx(0.75 * count, abs=1)
         before = set(chosen.tolist())
     data = collection([0, 1] * 10)
@@ -124,6 +130,37 @@ def test_fewer_training_bags_are_a_stratified_part_of_more():
     assert np.array_equal(few.test.number, fold_replicate(data, 0, 1, 5).test.number)
     with pytest.raises(UserError, match=r"data.num_bags: 13 is more than the 12 training bags"):
         fold_replicate(data, 0, 1, 5, num_bags=13)
+
+
+def test_unlabelled_bags_are_what_fewer_training_bags_leave_over():
+    data = collection([1, 1, 1, 0] * 10, size=2)
+    made = {(n, m): fold_replicate(data, 3, 1, 5, n, m) for n, m in ((4, 0), (4, 8), (4, 20), (8, 8))}
+    everything = set(fold_replicate(data, 3, 1, 5).train.number.tolist())
+    for (n, m), replicate in made.items():
+        labelled, unlabelled = (set(bags.number.tolist()) for bags in (replicate.train, replicate.unlabelled))
+        assert (len(labelled), len(unlabelled)) == (n, m)
+        assert labelled | unlabelled <= everything and labelled.isdisjoint(unlabelled)
+        assert np.array_equal(replicate.train.number, made[4, 0].train.number) or n == 8
+        assert np.array_equal(replicate.mean, made[4, 0].mean) or n == 8
+        for values in (
+            replicate.unlabelled.label,
+            replicate.unlabelled.instance_label,
+            replicate.unlabelled.true_label,
+        ):
+            assert set(values.tolist()) <= {-1}
+    assert np.array_equal(made[4, 8].unlabelled.number, made[8, 8].unlabelled.number)
+    assert np.array_equal(made[4, 8].unlabelled.number, made[4, 20].unlabelled.number[:8])
+    assert data.bags.label[made[4, 8].unlabelled.number].sum() == pytest.approx(6, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "message"),
+    [(4, 21, r"unlabelled_bags: 21 is too many: .* data.num_bags 4 leaves 20 over; expected at most 24 in both"),
+     (None, 1, r"data.num_bags null leaves no training bag over")],
+)  # fmt: skip
+def test_more_unlabelled_bags_than_are_left_over_are_refused(n, m, message):
+    with pytest.raises(UserError, match=message):
+        fold_replicate(collection([0, 1] * 20), 0, 1, 5, n, m)
 
 
 def test_training_bags_of_one_class_are_refused_before_training():

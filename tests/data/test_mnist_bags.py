@@ -57,6 +57,34 @@ def test_train_val_and_test_images_are_disjoint(pool):
     assert max(train) < 50_000 <= min(val) and max(val) < 60_000 <= min(test)
 
 
+def test_unlabelled_bags_are_nested_the_same_for_every_n_and_change_no_others(pool):
+    plain = SMALL.replicate(pool, 3, 1)
+    few, many, of_more = (
+        dataclasses.replace(SMALL, unlabelled_bags=m, num_bags=n).replicate(pool, 3, 1)
+        for m, n in ((40, 60), (150, 60), (150, 200))
+    )
+    assert len(plain.unlabelled) == 0 and len(few.unlabelled) == 40
+    for part in ("train", "val", "test", "test_instances"):
+        assert same(getattr(plain, part), getattr(few, part)) and same(getattr(plain, part), getattr(many, part))
+    assert np.array_equal(first(many.unlabelled, 40).instance, few.unlabelled.instance)
+    assert same(many.unlabelled, of_more.unlabelled)
+    assert not np.array_equal(many.unlabelled.instance[:100], many.train.instance[:100])
+
+
+def test_unlabelled_bags_are_drawn_as_training_bags_are_and_their_labels_are_forgotten(pool):
+    config = MnistBags(unlabelled_bags=1000, witness_rate=0.4, num_bags=4, test_bags=4)
+    replicate = config.replicate(pool, 0, 1)
+    bags = replicate.unlabelled
+    for values in (bags.label, bags.instance_label, bags.true_label):
+        assert set(values.tolist()) == {-1}
+    assert bags.instance.max() < 50_000  # no image of validation or test
+    assert bags.sizes.mean() == pytest.approx(10, abs=0.25)
+    nines = np.add.reduceat(pool.classes[bags.instance] == 9, bags.offsets[:-1])
+    positive = nines > 0
+    assert positive.tolist() == [i % 2 == 1 for i in range(1000)]
+    assert (nines / bags.sizes)[positive].mean() == pytest.approx(0.4, abs=0.03)
+
+
 def test_each_test_image_is_once_a_bag_of_one(pool):
     alone = SMALL.replicate(pool, 0, 1).test_instances
     assert np.array_equal(alone.instance, np.arange(60_000, 70_000)) and (alone.sizes == 1).all()

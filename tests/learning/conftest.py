@@ -32,17 +32,21 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="session")
 def make_replicate(pool: Pool) -> Callable[..., Replicate]:
-    """(number, train, val, test, base_seed, **keys of MnistBags) -> a replicate of small bags."""
+    """(number, train, val, test, base_seed, unlabelled, **keys of MnistBags) -> a replicate of small bags."""
 
-    def make(number: int = 0, train: int = 10, val: int = 8, test: int = 8, base_seed: int = 1, **keys) -> Replicate:
+    def make(
+        number: int = 0, train: int = 10, val: int = 8, test: int = 8, base_seed: int = 1, unlabelled: int = 0, **keys
+    ) -> Replicate:  # fmt: skip
         config = MnistBags(**{"mean_bag_size": 4, "bag_size_variance": 2.0} | keys)
         streams = Streams("mnist", base_seed, number)
         parts = [
             sample_bags(config, pool.classes, part, count, streams, stream)
             for part, count, stream in ((TRAIN, train, "bags_train"), (VAL, val, "bags_val"), (TEST, test, "bags_test"))
         ]
+        further = sample_bags(config, pool.classes, TRAIN, unlabelled, streams, "bags_unlabelled").without_labels()
         alone = Bags.of_one(TEST[:60], (pool.classes[TEST[:60]] == 9).astype(np.int8))
-        return Replicate(number, pool, *parts, alone, np.array([mnist.MEAN]), np.array([mnist.STD]), streams, number)
+        return Replicate(number, pool, *parts, alone, np.array([mnist.MEAN]), np.array([mnist.STD]), streams, number,
+                         unlabelled=further)  # fmt: skip
 
     return make
 

@@ -62,24 +62,25 @@ def test_the_mean_of_cut_bags_is_that_of_drawn_ones(make_replicate):
         assert config.mean_instances(limit) == pytest.approx(drawn.mean(), abs=0.15)
 
 
-@pytest.mark.parametrize("limit", [None, 3])
-def test_visits_are_the_instances_that_steps_drew(make_replicate, tiny, monkeypatch, limit):
+@pytest.mark.parametrize(("limit", "unlabelled"), [(None, 0), (3, 5)])
+def test_visits_are_the_instances_that_steps_drew(make_replicate, tiny, monkeypatch, limit, unlabelled):
     seen = []
 
     def counted(genuine):
         def draw(*args):
             batch = genuine(*args)
-            seen.append(len(batch.x))
+            others = getattr(batch, "unlabelled", None)
+            seen.append(len(batch.x) + (0 if others is None else len(others.x)))
             return batch
 
         return draw
 
-    monkeypatch.setattr(sequential, "draw_batch", counted(sequential.draw_batch))
+    monkeypatch.setattr(sequential, "draw_teacher_batch", counted(sequential.draw_teacher_batch))
     monkeypatch.setattr(student_module, "draw_student_batch", counted(student_module.draw_student_batch))
-    replicate = make_replicate(1, train=7)
+    replicate = make_replicate(1, train=7, unlabelled=unlabelled)
     config = dataclasses.replace(
         tiny, instances_per_bag=limit, lambda_adv=0.5, lambda_noise=0.5, bag_order="alternating", member=1, patience=1,
-        eval_every=1, steps=25,
+        eval_every=1, steps=25, unlabelled_batch=2,
     )  # fmt: skip
     (teacher,) = fit_teacher(config, [replicate])
     assert teacher.steps_run < config.steps  # stopped early

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch
 from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
 from d2l_study.learning.augmentation import augmented
-from d2l_study.learning.batches import batch_instances, epoch_order, order_label
+from d2l_study.learning.batches import batch_instances, epoch_order, float_labels, order_label
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noise_instances import noise_counts, noise_instances
 from d2l_study.learning.objective import PARTS, regularizer_weights, weight_ramp
@@ -25,6 +26,7 @@ from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import random_subset
 from d2l_study.learning.training import average_share, learning_rate
 from d2l_study.learning.training_noise import draw_masks, draw_mix, input_noise
+from d2l_study.learning.unlabelled_bags import unlabelled_task
 from d2l_study.models import hidden_width
 from d2l_study.models.resnet import CHANNELS
 
@@ -33,6 +35,12 @@ Block = dict[str, np.ndarray]
 
 BLOCK_BYTES = 256 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
+
+UNLABELLED = "unlabelled_"
+"""What the names of the arrays of unlabelled bags begin with."""
+
+_OF_STEPS = ("weights", "rate", "share")
+"""Arrays of a block that are of the step, whatever bags it has."""
 
 _PER_VALUE = ("patches", "start", "noise", "instance_noise")
 """Arrays of a block that hold every value of an instance, whose drawing takes most of its time."""
@@ -53,19 +61,27 @@ class ReplicateTask:
     config: TeacherConfig
     replicate: Replicate
 
+    @cached_property
+    def unlabelled(self) -> ReplicateTask | None:
+        """Its unlabelled bags, as `unlabelled_task` has them."""
+        found = unlabelled_task(self.config, self.replicate)
+        return None if found is None else ReplicateTask(*found)
+
 
 @dataclass(frozen=True)
 class Capacity:
     """How much a step holds of each replicate, padding included: bags (beside the one of padding), instances, noise
-    instances."""
+    instances. unlabelled: of the unlabelled bags, which lie in arrays of their own."""
 
     bags: int
     instances: int
     noise: int
+    unlabelled: Capacity | None = None
 
     @classmethod
     def of(cls, problems: Sequence[ReplicateTask]) -> Capacity:
-        """The capacity that every step of every problem needs, with one instance of padding at least."""
+        """The capacity that every step of every problem needs, with one instance of padding at least. All of the
+        problems learn from unlabelled bags, or none does."""
         batch = problems[0].config.batch_bags
         instances = noise = 0
         for problem in problems:
@@ -79,7 +95,19 @@ class Capacity:
             else:
                 instances = max(instances, batch * int(sizes.max()))
                 noise = max(noise, batch * int(extra.max()))
-        return cls(batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0)
+        others = unlabelled_tasks(problems)
+        return cls(
+            batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0,
+            cls.of(others) if others else None,
+        )  # fmt: skip
+
+
+def unlabelled_tasks(problems: Sequence[ReplicateTask]) -> list[ReplicateTask]:
+    """The unlabelled bags of all problems, or none."""
+    found = [problem.unlabelled for problem in problems]
+    tasks = [task for task in found if task is not None]
+    assert len(tasks) in (0, len(found))
+    return tasks
 
 
 def bag_orders(
@@ -143,11 +171,15 @@ def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: in
 def block_steps(problems: Sequence[ReplicateTask], capacity: Capacity) -> int:
     """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
     one = sum(values.nbytes for values in empty_block(problems, capacity, 1).values())
+    if capacity.unlabelled is not None:
+        others = empty_block(unlabelled_tasks(problems), capacity.unlabelled, 1)
+        one += sum(values.nbytes for values in others.values())
     return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
 
 
 def draw_block(problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int) -> Block:
-    """The steps first … last − 1 of every problem; see `empty_block`.
+    """The steps first … last − 1 of every problem; see `empty_block`. The arrays of unlabelled bags have `UNLABELLED`
+    before their names.
 
     Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
     without holding the interpreter, and each draw has its own stream.
@@ -166,6 +198,9 @@ def draw_block(problems: Sequence[ReplicateTask], capacity: Capacity, first: int
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(draw, range(len(problems))))  # raises what a draw raised
+    if capacity.unlabelled is not None:
+        others = draw_block(unlabelled_tasks(problems), capacity.unlabelled, first, last)
+        block |= {UNLABELLED + name: values for name, values in others.items() if name not in _OF_STEPS}
     return block
 
 
@@ -177,7 +212,7 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
     label = order_label(config, train)
     chosen = bag_orders(streams, len(train), config.batch_bags, first, first + steps, label)
     sizes = sizes_seen(problem)[chosen]  # (T, B)
-    block["label"][:] = train.label[chosen]
+    block["label"][:] = float_labels(train.label[chosen])
     for t in range(steps):
         step = first + t
         ramp = weight_ramp(config, step)

@@ -89,6 +89,9 @@ class StackedNetwork:
         params = {name: value.detach() for name, value in self.params.items()}
         return StackedNetwork(dataclasses.replace(self.model, compute=compute), params, self.batch)
 
+    def reading(self, batch: StackedBatch) -> StackedNetwork:
+        return StackedNetwork(self.model, self.params, batch)
+
     def _counts(self, x: Tensor) -> Sequence[int]:
         """Of each replicate's instances in a part of the step: those of the bags, or the noise instances."""
         found = self.batch.noise_counts if x is self.batch.noise else self.batch.counts

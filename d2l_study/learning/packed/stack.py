@@ -7,6 +7,7 @@ nothing; captured as a CUDA graph, a step is a single launch.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from torch import Tensor
 from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import Block, ReplicateTask
+from d2l_study.learning.packed.batches import UNLABELLED, Block, ReplicateTask
 from d2l_study.learning.packed.instances import means_and_stds, normalised, normalised_rows
 from d2l_study.learning.packed.model import SEGMENTS, StackedModel
 from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
@@ -256,8 +257,15 @@ class Stack:
         self._at += 1
 
     def _batch(self, now: dict[str, Tensor]) -> StackedBatch:
-        if self.model.formulation == SEGMENTS:
-            return self._segments(now)
+        """The bags of a step, with its unlabelled ones where there are some."""
+        made = self._segments if self.model.formulation == SEGMENTS else self._padded
+        others = {n.removeprefix(UNLABELLED): values for n, values in now.items() if n.startswith(UNLABELLED)}
+        batch = made(now)
+        if others:
+            batch = dataclasses.replace(batch, unlabelled=made({"weights": now["weights"], **others}))
+        return batch
+
+    def _padded(self, now: dict[str, Tensor]) -> StackedBatch:
         seen = now["patches"].flatten(0, 1) if "patches" in now else self.pool_instances[now["instance"].flatten()]
         bags = now["bag"]
         scalars = self._buffers["scalars"]

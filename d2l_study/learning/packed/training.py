@@ -39,6 +39,7 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
 from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
+from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 SCALARS = (
     "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
@@ -63,7 +64,8 @@ def fit_teachers(
     problems = [(config.in_steps(replicate.epoch_bags), replicate) for config, replicate in problems]
     packs: dict[tuple[Any, ...], list[int]] = {}
     for i, (config, replicate) in enumerate(problems):
-        packs.setdefault((*structure(config), id(replicate.pool)), []).append(i)
+        unlabelled = unlabelled_task(config, replicate) is not None
+        packs.setdefault((*structure(config), unlabelled, id(replicate.pool)), []).append(i)
     found: dict[int, FittedTeacher] = {}
     for indices in packs.values():
         # Replicates of one group of the optimizer stand together.

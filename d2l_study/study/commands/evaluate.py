@@ -28,6 +28,7 @@ from d2l_study.inference.model_folder import same_weights
 from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, writing
 from d2l_study.inference.prediction_file import about_model
 from d2l_study.study.commands.evaluation_data import (
+    TRAINING_PARTS,
     check_fits,
     check_instances,
     data_section,
@@ -294,7 +295,7 @@ def _facts(
     shared: Sequence[str],
 ) -> EvaluationFacts:  # fmt: skip
     keys = {key: value for key, value in section.to_dict().items()
-            if value is not None and key not in ("folds", "num_bags", "normalise")}  # fmt: skip
+            if value is not None and key not in (*TRAINING_PARTS, "normalise")}  # fmt: skip
     versions = {"d2l-study": __version__, "Python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in ("torch", "numpy", "scipy")}
     words = [word for word in sys.argv[1:] if word]

@@ -20,9 +20,11 @@ ARCHIVES = tuple(name for name, cls in DATASETS.items() if issubclass(cls, Given
 """The data sets that are known by their names, whose files are in the folder of `D2L_DATA`."""
 MANIFESTS = (".csv", ".tsv", ".parquet", ".xlsx")
 IN_VAIN = {"dataset": "--data says which data", "path": "that is --data", "folds": "nothing is trained",
-           "num_bags": "nothing is trained", "splits": "all bags are evaluated",
-           "normalise": "the model normalises as in its training"}  # fmt: skip
+           "num_bags": "nothing is trained", "unlabelled_bags": "nothing is trained",
+           "splits": "all bags are evaluated", "normalise": "the model normalises as in its training"}  # fmt: skip
 """Keys of the section `data` that are not for `--set` here, and why."""
+TRAINING_PARTS = ("folds", "num_bags", "unlabelled_bags")
+"""Keys of the section `data` that say which bags are trained on."""
 
 
 def data_section(stored: StoredModel, other: str, overrides: Sequence[str] = ()) -> GivenBags:
@@ -69,7 +71,7 @@ def _patches(stored: StoredModel, own: Mapping[str, Any], other: str) -> dict[st
 def _kept(own: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     """The keys of a model's section that its data share with others of a kind: none of files, of folds or of parts."""
     cls = DATASETS[dataset]
-    shared = set(cls.keys()) - set(cls.PATH_KEYS) - {"folds", "num_bags", "skip_empty", "root"}
+    shared = set(cls.keys()) - set(cls.PATH_KEYS) - {*TRAINING_PARTS, "skip_empty", "root"}
     if own.get("dataset") != dataset:
         shared &= {"white_above"}
     return {key: value for key, value in own.items() if key in shared} | {"dataset": dataset}

@@ -25,11 +25,12 @@ from d2l_study.study.space.keys import REFERENCES, TEACHING, flat_names, scienti
 from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
+from d2l_study.study.space.unlabelled_keys import with_acting_unlabelled_keys
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
 """The checksum of the data pool: one text for all, data set -> text, or a function of the section `data`."""
 
-SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K"}
+SHORT_NAMES = {"num_bags": "n", "mean_bag_size": "K", "unlabelled_bags": "m"}
 STAGES = (*TEACHING, "student", *REFERENCES)
 """The stages of a plan, in its order."""
 
@@ -140,6 +141,7 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
                 check_schedule(space.schedule, sections)
             except UserError as error:
                 raise UserError(f"{shown_path(space.path)}: {error}") from None
+        sections = with_acting_unlabelled_keys(sections)
         identity = {name: section.identity() for name, section in sections.items()}
         config = config_id(stage, identity, data, space.base_seed)
         return _Unlabelled(config, stage, method, sections, data, **more, lengths=asked_lengths(asked))
@@ -197,10 +199,11 @@ def _matched_sections(sections: dict[str, Options]) -> dict[str, Options]:
     data: Any = sections["data"]
     teacher, student = sections["teacher"], sections["student"]
     assert isinstance(teacher, TeacherConfig) and isinstance(student, StudentConfig)
-    if teacher.instances_per_bag == student.instances_per_bag:
-        return {"data": data, "teacher": matched_teacher(teacher, student)}
-    seen = (data.mean_instances(section.instances_per_bag) for section in (teacher, student))
-    return {"data": data, "teacher": matched_teacher(teacher, student, *seen)}
+    seen = (1.0, 1.0)
+    if teacher.instances_per_bag != student.instances_per_bag:
+        seen = tuple(data.mean_instances(section.instances_per_bag) for section in (teacher, student))
+    made = matched_teacher(teacher, student, *seen, unlabelled=data.unlabelled_bags > 0)
+    return {"data": data, "teacher": made}
 
 
 def _common_student(space: Space, arm: str, student: StudentConfig, data: Options) -> StudentConfig:

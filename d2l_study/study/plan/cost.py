@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.learning.config import TeacherConfig
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS, TEACHING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 PLAIN, LOGIT_DIRECTION, POWER_DIRECTION, POWER_ITERATION = 3.0, 4.0, 5.0, 2.0
 """Passes of a plain step, and passes that R_adv adds. It takes a backward pass to the inputs and a training step of the
 perturbed bag; the power direction one forward pass more, and each further iteration a forward and a backward pass."""
+
+CLEAN = 1.0
+"""Passes of an unlabelled bag besides those of R_adv: forward alone, since its clean prediction has no gradient."""
 
 NETWORK_PASSES = {
     "lenet": 1.0, "lenet_wide": 3.0, "resnet": 2.0, "lenet_histology": 1.5, "mlp": 0.2, "none": 0.05
@@ -92,7 +96,10 @@ def expected_visits(configuration: Configuration) -> float:
     sections: Mapping[str, Any] = configuration.sections
     trained = sections["student" if "student" in sections else "teacher"]
     seen = sections["data"].mean_instances(trained.instances_per_bag)
-    return float(trained.steps * getattr(trained, "generations", 1) * trained.batch_bags * seen)
+    bags = trained.batch_bags
+    if isinstance(trained, TeacherConfig):
+        bags = trained.bags_of_a_step(sections["data"].unlabelled_bags > 0)
+    return float(trained.steps * getattr(trained, "generations", 1) * bags * seen)
 
 
 def _values_of(configuration: Configuration) -> Mapping[str, Any]:
@@ -108,18 +115,20 @@ def work_of(values: Mapping[str, Any], steps: float | None = None, stage: str = 
         return _student_work(values, steps, stage)
     steps = float(values["steps"]) if steps is None else steps
     size, distinct, test = _sizes(values)
-    each = PLAIN
+    adversarial = 0.0
     if values["lambda_adv"] > 0 and values["direction"] == "power":
-        each += POWER_DIRECTION + POWER_ITERATION * (values["power_iterations"] - 1)
+        adversarial = POWER_DIRECTION + POWER_ITERATION * (values["power_iterations"] - 1)
     elif values["lambda_adv"] > 0:
-        each += LOGIT_DIRECTION
+        adversarial = LOGIT_DIRECTION
+    each = PLAIN + adversarial
     if values["lambda_noise"] > 0:
         each += PLAIN * values["noise_rate"]
     if values["lambda_ent"] > 0:
         each += SUBSET
     factor = NETWORK_PASSES.get(values.get("extractor", "lenet"), 1.0)
     validation = math.ceil(steps / values["eval_every"]) * distinct
-    training = steps * values["batch_bags"] * _seen(values, size, "") * each
+    of_bags = values["batch_bags"] * each + _unlabelled_of_a_step(values) * (CLEAN + adversarial)
+    training = steps * of_bags * _seen(values, size, "")
     return Work(steps, training * factor, validation * factor, (distinct + test) * factor)
 
 
@@ -132,6 +141,14 @@ def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
     size = float(values["mean_bag_size"])
     # Of d draws from N images about N (1 − exp(−d/N)) are distinct.
     return size, VAL_IMAGES * -math.expm1(-values["val_bags"] * size / VAL_IMAGES), TEST_IMAGES
+
+
+def _unlabelled_of_a_step(values: Mapping[str, Any]) -> float:
+    """The unlabelled bags of a teacher's step. Rows of before there were any lack their keys, or have NaN."""
+    count, batch = values.get("unlabelled_bags"), values.get("unlabelled_batch")
+    if not values["lambda_adv"] > 0 or count is None or not count > 0:
+        return 0.0
+    return float(batch if batch is not None and batch == batch else values["batch_bags"])
 
 
 def _seen(values: Mapping[str, Any], size: float, prefix: str) -> float:

@@ -34,7 +34,7 @@ class BagsDigest:
     def add(self, replicate: Replicate) -> None:
         for norm in (replicate.mean, replicate.std, np.array(replicate.unit_length)):
             self._hash.update(np.ascontiguousarray(norm).tobytes())
-        for bags in (replicate.train, replicate.val, replicate.test):
+        for bags in (replicate.train, replicate.val, replicate.test, replicate.unlabelled):
             for values in (bags.offsets, bags.instance, bags.label, bags.instance_label, bags.number):
                 self._hash.update(np.ascontiguousarray(values).data)
 

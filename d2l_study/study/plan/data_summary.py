@@ -39,7 +39,7 @@ class DataSummary:
 
     def __init__(self, pool: BagCollection) -> None:
         self.pool = pool
-        self.parts: dict[str, list[_BagCounts]] = {"train": [], "val": [], "test": []}
+        self.parts: dict[str, list[_BagCounts]] = {"train": [], "unlabelled": [], "val": [], "test": []}
 
     def add(self, replicate: Replicate) -> None:
         for name, counts in self.parts.items():
@@ -57,9 +57,20 @@ class DataSummary:
         if isinstance(pool, FeatureCollection):
             lines.append(f"  {_vectors(pool)}")
         for name, counts in self.parts.items():
+            if name == "unlabelled":  # of the arms that have some
+                lines += _unlabelled([part for part in counts if part.bags])
+                continue
             of = _range((part.groups for part in counts), "group")
             lines.append(f"  {name}: {_bags(counts)} of {of}; {_instances(counts)}")
         return lines + [f"  {note}" for note in pool.notes]
+
+
+def _unlabelled(parts: Sequence[_BagCounts]) -> list[str]:
+    """The line on unlabelled bags, whose classes nobody knows; none without parts."""
+    if not parts:
+        return []
+    bags, instances = (_range((getattr(part, f"{what}s") for part in parts), what) for what in ("bag", "instance"))
+    return [f"  unlabelled: {bags} of {_range((part.groups for part in parts), 'group')}; {instances}"]
 
 
 def _groups(pool: BagCollection, groups: int) -> str:

@@ -18,6 +18,7 @@ from d2l_study.study.space.files import document_of, shown_path
 from d2l_study.study.space.keys import SECTIONS, Key, arm_sections
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import LENGTH_KEYS, sections_in_steps
+from d2l_study.study.space.unlabelled_keys import idle_unlabelled_keys, with_acting_unlabelled_keys
 from d2l_study.study.space.yaml_reader import short
 
 OFF = (0, None, "none")
@@ -29,8 +30,8 @@ class _Point:
     """A point of an arm.
 
     written: (section, key) -> value as the space has it; sections: section -> its options; in_steps: the same with
-    every length in steps; effect: the values that act on what is trained (`Options.effect`), the same for two points
-    that are one configuration."""
+    every length in steps, and without unlabelled bags that nothing reads; effect: the values that act on
+    what is trained (`Options.effect`), the same for two points that are one configuration."""
 
     arm: str
     written: Mapping[Key, Any]
@@ -74,7 +75,7 @@ def _note_idle(space: Space, drawn: list[_Point], idle: dict[tuple[str, Key], st
             if isinstance(value, Distribution):
                 own = key in space.methods[arm].get(section, {})
                 place = (arm if own else "", (section, key))
-                reasons = [_idle_keys(point.sections[section]).get(key, "") for point in drawn]
+                reasons = [_idle_keys(point, section).get(key, "") for point in drawn]
                 idle[place] = idle.get(place, "-") and ("" if "" in reasons else reasons[0])
 
 
@@ -120,7 +121,7 @@ def _drawn_points(space: Space) -> Iterator[list[_Point]]:
             for number in range(space.draws(arm)):
                 drawn = space.drawn(values, number)
                 asked = space.resolve(drawn, built)
-                made = sections_in_steps(asked)
+                made = with_acting_unlabelled_keys(sections_in_steps(asked))
                 sections = {n: s if s is asked[n] else built.setdefault((n, s), s) for n, s in made.items()}
                 for section in sections.values():  # `built` keeps them, so that an id names one of them
                     if id(section) not in effects:
@@ -154,7 +155,7 @@ def _reasons(first: _Point, second: _Point, place: Key) -> list[str]:
 def _why(point: _Point, place: Key) -> str:
     """Why a key has no effect at a point; empty if it has one."""
     section, key = place
-    idle = _idle_keys(point.sections[section])
+    idle = _idle_keys(point, section)
     if key in idle:
         return f"{key} does nothing under {idle[key]}"
     if key in LENGTH_KEYS and _resolved(point, (section, "epochs")) is not None:
@@ -164,8 +165,10 @@ def _why(point: _Point, place: Key) -> str:
     return "" if meta["scientific"] else f"no result depends on {key}"
 
 
-def _idle_keys(section: Options) -> dict[str, str]:
-    return section.inert_keys() | section.idle_keys()
+def _idle_keys(point: _Point, section: str) -> dict[str, str]:
+    options, further = point.sections[section], idle_unlabelled_keys(point.sections)
+    of_others = {key: why for (name, key), why in further.items() if name == section}
+    return of_others | options.inert_keys() | options.idle_keys()
 
 
 def _differ(first: _Point, second: _Point, place: Key) -> bool:

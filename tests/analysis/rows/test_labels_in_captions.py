@@ -101,3 +101,14 @@ def test_figures_say_it_in_their_note(tmp_path, kind):
 def test_the_number_of_labels_is_no_setting_that_tells_rows_apart(rows):
     uneven = rows.assign(labels_used=rows["labels_used"] + rows["replicate"])
     assert [row.text for row in arrange(uneven).rows] == [row.text for row in arrange(rows).rows]
+
+
+def test_captions_say_how_many_unlabelled_bags_there_were(rows):
+    def said(rows):
+        return " ".join(analysis.table(rows).text().split())
+
+    assert "nlabelled" not in said(rows.assign(unlabelled_bags=0)) and "nlabelled" not in said(rows)
+    of_vat = rows.assign(unlabelled_bags=np.where(rows["method"] == "vat", 1000, 0))
+    assert "Unlabelled training bags beside the labelled ones: m = 1000 (vat)." in said(of_vat)
+    everywhere = rows.assign(unlabelled_bags=200)
+    assert "beside the labelled ones: m = 200 (none, vat)." in said(everywhere)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from packed_losses import assert_packed_losses
+from packed_losses import assert_packed_losses, without_ties
 
 from d2l_study.learning import TeacherConfig, fit_teacher
 from d2l_study.learning.batches import batch_bags
@@ -37,16 +37,6 @@ def assert_close(a, b):
         assert a.metrics[name] == pytest.approx(b.metrics[name], abs=1e-9)
     for name, value in a.params.items():
         torch.testing.assert_close(value, b.params[name], rtol=1e-3, atol=1e-4)
-
-
-def without_ties(replicate):
-    """The replicate with noise on its patches: on a digit's even background the outputs of neighbouring places are
-    equal, and rounding, which differs from one machine's matrix products to another's, then decides whose gradient the
-    direction of R_adv follows."""
-    instances = replicate.pool.instances
-    noise = np.random.default_rng(0).integers(0, 64, instances.shape, dtype=np.uint8)
-    pool = dataclasses.replace(replicate.pool, instances=instances ^ noise)
-    return dataclasses.replace(replicate, pool=pool)
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
