@@ -75,7 +75,7 @@ def part_teacher_notes(rows: pandas.DataFrame) -> list[str]:
         least, most = round(seen.min()), round(seen.max())
         saw = f"{least:,}" + (f" to {most:,}" if most > least else "")
         note += f"; the training of each saw {saw} instances, which no other row counts"
-    return [f"{note}."]
+    return [f"{note}. Such a student's teacher is the one that was trained on all bags."]
 
 
 def default_metric(rows: pandas.DataFrame) -> str:

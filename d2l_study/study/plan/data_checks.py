@@ -16,12 +16,13 @@ from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
-from d2l_study.learning.training_parts import training_parts
+from d2l_study.learning.training_parts import TrainingPart, training_parts
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
 from d2l_study.study.plan.data_key_checks import BagsDigest, DataKeyChecks
 from d2l_study.study.plan.data_summary import DataSummary
 from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import CLASS_MAPS
 from d2l_study.study.space.space import Space
 
@@ -43,7 +44,7 @@ def check_data(
         mine = [c for c in configurations if c.sections["data"] == data]
         pool: Pool = data.load_pool()  # type: ignore[attr-defined]
         check_sections([section for c in mine for section in c.sections.values()], pool)
-        parts = {c.sections["part"].cross_fit for c in mine if "part" in c.sections}  # type: ignore[attr-defined]
+        parts = _numbers_of_parts(mine, space)
         if not isinstance(data, GivenBags):
             _check_drawn_parts(parts, data, pool, space)
             continue
@@ -143,6 +144,14 @@ def _check_class_maps(stages: set[str], pool: BagCollection) -> None:
             raise UserError(f"references: {maps[0]}: {error}") from None
 
 
+def _numbers_of_parts(configurations: Sequence[Configuration], space: Space) -> set[int]:
+    """The numbers of parts of cross-fitted students; where one is searched for, also the largest that may be drawn."""
+    found = {part.cross_fit for c in configurations if isinstance(part := c.sections.get("part"), TrainingPart)}
+    written = [space.arm_keys(method).get("student", {}).get("cross_fit") for method in space.methods]
+    drawn = [one for one in written if isinstance(one, Distribution)] if found else []
+    return found | {int(max(one.choices or (one.high,))) for one in drawn}
+
+
 def _check_drawn_parts(parts: set[int], data: Any, pool: Pool, space: Space) -> None:
     """`_check_parts` of bags that are drawn: without label noise, all replicates have as many of each class."""
     for number in range(space.replicates if data.label_noise > 0 else 1) if parts else ():
@@ -151,7 +160,7 @@ def _check_drawn_parts(parts: set[int], data: Any, pool: Pool, space: Space) -> 
 
 def _check_parts(parts: set[int], replicate: Replicate) -> None:
     try:
-        for count in sorted(parts):
+        for count in sorted(parts, reverse=True):
             training_parts(replicate, count)
     except UserError as error:
         raise UserError(f"student.{error}") from None

@@ -45,6 +45,11 @@ def check_search(space: Space, trials_given: bool, shown: str) -> None:
     if "val_distill_loss" in search.names and _may_not_distil(space):
         raise UserError(f"{shown}: search: 'val_distill_loss' is none of a student with lambda_distill 0, which reads "
                         "no soft labels")  # fmt: skip
+    for method, keys in found.items():
+        parts = keys.get("student.cross_fit")
+        if parts is not None and parts.holds(1):
+            raise UserError(f"{shown}: student.cross_fit: {parts.text} (method {method}) holds 1, which is no number "
+                            "of parts; expected low 2, or choices, for example  {choices: [0, 2, 5]}")  # fmt: skip
     if search.adaptive:
         _check_adaptive(space, found, shown)
 

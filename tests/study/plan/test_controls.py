@@ -188,3 +188,18 @@ def test_too_few_bags_of_a_class_are_refused_before_work_starts(tmp_path, keys, 
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "--space", "s.yaml"]) == 2
     assert re.search(f"student.cross_fit: {words}", " ".join(capsys.readouterr().err.split()))
+
+
+@pytest.mark.parametrize(("parts", "words"), [
+    ("{low: 0, high: 4}", r"student.cross_fit: \[0, 4\] \(method teacher → one\) holds 1, which is no number of parts"),
+    ("{low: 2, high: 60}", "student.cross_fit: 60 parts need as many bags .* have 10 negative ones"),
+    ("{choices: [0, 2, 60]}", "student.cross_fit: 60 parts need as many bags .* have 10 negative ones"),
+])  # fmt: skip
+def test_a_search_for_the_number_of_parts_is_checked_at_its_bounds(tmp_path, parts, words, capsys, monkeypatch):
+    (tmp_path / "s.yaml").write_text(
+        f"description: search\ndata: {{num_bags: 20}}\nstudent: {{cross_fit: {parts}}}\nmethods: {{one: {{}}}}\n"
+        "search: {method: tpe, trials: 12}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "--space", "s.yaml"]) == 2
+    assert re.search(words, " ".join(capsys.readouterr().err.split()))
