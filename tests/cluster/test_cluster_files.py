@@ -103,6 +103,7 @@ def aws(mock: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     return mock
 
 
+@pytest.mark.soak
 def test_the_instances_asked_for_are_the_ones_meant(aws: str) -> None:
     import boto3
     from ray.autoscaler._private.commands import _bootstrap_config
@@ -233,6 +234,7 @@ def policy() -> list[dict[str, Any]]:
     return iam.get_role_policy(RoleName="d2l-study", PolicyName="d2l-study")["PolicyDocument"]["Statement"]
 
 
+@pytest.mark.soak
 def test_the_setup_script_makes_bucket_and_role_and_changes_nothing_the_second_time(aws: str) -> None:
     import boto3
 

@@ -173,7 +173,7 @@ def test_mistakes_are_named_and_nothing_is_written(
 
 
 @pytest.mark.skipif(not os.environ.get("D2L_DATA"), reason="D2L_DATA names no folder of tissue archives")
-@pytest.mark.parametrize("dataset", ["colon", "breast"])
+@pytest.mark.parametrize("dataset", ["colon", pytest.param("breast", marks=pytest.mark.soak)])
 def test_real_images(tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = {"colon": colon, "breast": breast}[dataset]
     if module.image_folder(data_root()) is None:

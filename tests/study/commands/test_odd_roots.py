@@ -78,6 +78,7 @@ def test_a_plain_root_keeps_the_address_it_always_had(tmp_path):
 ODD = "a%20b?c=1#d e's \"漢"
 
 
+@pytest.mark.soak
 def test_a_study_under_an_odd_root_is_shown_by_mlflow_and_its_pages_are_found(
     tmp_path, tmp_path_factory, monkeypatch, capsys
 ):

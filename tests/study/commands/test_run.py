@@ -115,10 +115,8 @@ def test_a_tracking_server_that_is_away_does_not_keep_a_study_from_going_on(few)
 
 def test_another_study_reuses_runs_and_says_whose(few):
     folder, _ = few
-    run(folder)
     out = run(folder, "--study", "twin", "--replicates", 2)
     assert "0 to run now" in out and "twin: 6 runs reused, made by few (--fresh would train them again)" in out
-    assert "reused" not in run(folder, "--study", "twin", "--replicates", 2)
     mine, _ = children(folder, "twin")
     assert {r.data.tags["d2l.reused_from"] for r in mine} == {"few"}
 
@@ -137,7 +135,6 @@ def test_a_changed_space_under_the_same_name_is_refused(few):
 
 def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path):
     whole, _ = few
-    run(whole)
     (tmp_path / "few.yaml").write_text(SPACE)
     log = (tmp_path / "log").open("w")
     driver = subprocess.Popen(

@@ -87,6 +87,7 @@ def test_other_student_axes_train_no_teacher_again(few):
     assert len(after) == len(before) + 4
 
 
+@pytest.mark.soak
 def test_a_teacher_without_weights_is_made_again_for_its_students(tmp_path):
     teacher = (
         SPACE[: SPACE.index("student:")] + "methods: {none: {}}\nreplicates: 2\nbase_seed: 3\nkeep_weights: none\n"

@@ -200,6 +200,7 @@ def test_a_bucket_that_does_not_answer_is_told_without_a_traceback(
         assert len(said.splitlines()) == 1
 
 
+@pytest.mark.soak
 def test_a_bucket_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     moto = pytest.importorskip("moto.server")
     import boto3

@@ -66,6 +66,7 @@ def test_a_loaded_model_gives_what_predict_gives(registered, monkeypatch):
     assert_same(load_model("models:/musk@champion").predict(table), expected)
 
 
+@pytest.mark.soak
 def test_a_server_gives_what_predict_gives(registered, tmp_path):
     uri, expected = registered
     port = free_port(0)

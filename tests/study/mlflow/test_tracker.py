@@ -196,6 +196,7 @@ def test_closing_leaves_a_store_that_hangs_and_writes_a_backlog_to_its_end(uri):
     assert {r.info.status for runs in runs_of(uri)[1].values() for r in runs} == {"FINISHED"}
 
 
+@pytest.mark.soak
 def test_a_server_that_dies_and_comes_back_gets_everything_once(uri, tmp_path, monkeypatch):
     port = mlflow_ui.free_port(0)
     address = f"http://127.0.0.1:{port}"

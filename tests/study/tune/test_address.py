@@ -70,6 +70,7 @@ def test_the_token_is_missing(monkeypatch, tmp_path):
         check_address(f"127.0.0.1:{head.getsockname()[1]}")
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_the_token_is_another(tmp_path):
     """In processes of their own: Ray reads its token once."""
