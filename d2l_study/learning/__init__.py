@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
+from d2l_study.learning.training_parts import TrainingPart, without_part
 
 if TYPE_CHECKING:
+    from d2l_study.learning.cross_fitting import cross_fitted_targets, part_targets
     from d2l_study.learning.distillation import TeacherTargets, teacher_targets
     from d2l_study.learning.prediction import Compute
     from d2l_study.learning.references import attention_reference, fit_reference
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Compute": "prediction", "FittedTeacher": "training_result", "fit_teacher": "teacher",
     "TeacherTargets": "distillation", "teacher_targets": "distillation",
+    "cross_fitted_targets": "cross_fitting", "part_targets": "cross_fitting",
     "FittedStudent": "training_result", "fit_student": "student",
     "fit_reference": "references", "attention_reference": "references",
 }  # fmt: skip
@@ -38,6 +41,7 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "Compute", "FittedStudent", "FittedTeacher", "StudentConfig", "TeacherConfig", "TeacherTargets",
-    "attention_reference", "fit_reference", "fit_student", "fit_teacher", "teacher_targets",
+    "Compute", "FittedStudent", "FittedTeacher", "StudentConfig", "TeacherConfig", "TeacherTargets", "TrainingPart",
+    "attention_reference", "cross_fitted_targets", "fit_reference", "fit_student", "fit_teacher", "part_targets",
+    "teacher_targets", "without_part",
 ]  # fmt: skip

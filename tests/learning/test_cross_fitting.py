@@ -131,6 +131,11 @@ def test_part_teachers_differ_in_weights_and_bags_and_not_in_length(problem, tin
     assert fit_teacher(epochs, [without_part(replicate, TrainingPart(PARTS, 0))])[0].steps_run == 2 * 4  # ⌈11 / 3⌉
 
 
+def test_unlabelled_bags_stay_with_every_part_teacher(make_replicate):
+    replicate = make_replicate(0, train=9, unlabelled=4)
+    assert all(without_part(replicate, TrainingPart(3, p)).unlabelled is replicate.unlabelled for p in range(3))
+
+
 def test_other_content_of_a_part_changes_the_other_parts_teachers_alone(problem, tiny):
     """The bags of part 1 get other digits, under the same labels."""
     replicate, _, fitted, *_ = problem
