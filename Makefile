@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: study test lint docs figures soak bench clean
 
 study: $(VENV)/.installed
-	$(BIN)/python -m d2l_study run --space vat_quick
+	$(BIN)/python -m d2l_study run --space first_study
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile
