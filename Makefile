@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
 WORKERS ?= 2
 
-.PHONY: study test lint docs figures soak bench clean
+.PHONY: study test lint docs figures soak bench release clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space first_study
@@ -44,6 +44,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/feature_store.py --slides 4
 	$(BIN)/python benchmarks/orchestration.py --trials 100
+
+# Wheel and archive, in dist; the wheel is tried in a clean environment. Nothing is uploaded.
+release: $(VENV)/.installed-dev
+	$(BIN)/python .ci/release.py --out dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from d2l_study.inference.loaded_model import LoadedModel
 
-__version__ = "0.1.0"
+__version__ = "2.0.0.dev0"
 
 SCIENCE_VERSION = 3
 """The latest of `learning.science_version.CHANGES`. A configuration's own version, part of its identity, is that of

@@ -24,6 +24,11 @@ from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
 PROG = "python -m d2l_study"
+EXTRAS = (
+    "Extras, installed as in pip install 'd2l-study[wsi]': [wsi] whole-slide images; [export] models as ONNX; "
+    "[cluster] clusters of Ray and results in S3; [docs] the documentation site; [dev] the tests."
+)
+"""Of pyproject.toml, for those who have only the installed command."""
 
 
 @damage_shown()
@@ -78,7 +83,7 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     parser = _Parser(
         prog=prog,
         description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
-        epilog=None if analysis_commands else "Tables and figures: python -m analysis --help",
+        epilog=EXTRAS if analysis_commands else "Tables and figures: python -m analysis --help",
     )
     parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
