@@ -71,7 +71,7 @@ def _tables(arguments: argparse.Namespace) -> None:
     if arguments.intervals == IMAGES:
         from analysis.tables.image_table import image_table
 
-        _print_or_write(image_table(rows, metric_names(arguments.metric)), format, path)
+        _print_or_write(image_table(rows, metric_names(arguments.metric)), format, path, arguments.explain)
         return
     made = table(
         rows, metric_names(arguments.metric), row_key=arguments.rows, column_key=arguments.columns,
@@ -81,7 +81,7 @@ def _tables(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if arguments.published and not made.published:
         raise UserError(f"--published: no published figures of {', '.join(made.layout.datasets)} are kept")
-    _print_or_write(made, format, path)
+    _print_or_write(made, format, path, arguments.explain)
 
 
 def _check_image_options(arguments: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
     )  # fmt: skip
-    _print_or_write(made, format, path)
+    _print_or_write(made, format, path, arguments.explain)
 
 
 def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
@@ -118,9 +118,9 @@ def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
     return arguments.format or FORMAT_OF_SUFFIX[path.suffix.lower()], path
 
 
-def _print_or_write(table: FormattedTable, format: str, path: Path | None) -> None:
+def _print_or_write(table: FormattedTable, format: str, path: Path | None, explain: bool) -> None:
     if path is None:
-        print(table.text(format), end="")
+        print(table.text(format, explain=explain), end="")
         return
     with writing(path):
         if format == "parquet":

@@ -11,7 +11,7 @@ from typing import NoReturn
 from analysis.figures.options import KINDS, SCALES
 from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
-from analysis.tables.options import AUTO, FORMATS, INTERVALS, TESTS
+from analysis.tables.options import AUTO, EXPLAIN, FORMATS, INTERVALS, TESTS
 from d2l_study.command_line import Parser
 from d2l_study.errors import UserError, nearest
 
@@ -123,6 +123,7 @@ def command_parsers(prog: str = PROG) -> tuple[argparse.ArgumentParser, dict[str
         help="what they are over; images: metrics of the instances of given bags, with a bootstrap of the test images "
         "(default: replicates)",
     )  # fmt: skip
+    _add_explain(tables)
     _add_output(tables)
 
     compared = command(
@@ -143,6 +144,7 @@ def command_parsers(prog: str = PROG) -> tuple[argparse.ArgumentParser, dict[str
     )
     _add_metrics(compared)
     _add_axes(compared)
+    _add_explain(compared)
     _add_output(compared)
 
     figure = command(
@@ -225,6 +227,13 @@ def _ratio(text: str) -> float:
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, for example 0.125")
     return value
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        EXPLAIN, action="store_true", help="say below the table how its intervals and tests are made; files, LaTeX and "
+        "HTML always do",
+    )  # fmt: skip
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

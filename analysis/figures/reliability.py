@@ -25,7 +25,7 @@ from analysis.statistics.calibration import (
 from analysis.statistics.intervals import Interval, mean_interval, unit_count, unit_values
 from analysis.tables.caption import cell_counts_text
 from analysis.tables.number_style import BOTH_BOUNDS
-from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet
+from analysis.tables.sheet import EMPTY, Caption, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
 from d2l_study.learning.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from d2l_study.learning.metrics import probability
@@ -104,23 +104,27 @@ class Reliability:
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
         units = unit_noun(self.layout.designs)
         averaged = ", their repeats averaged" if self.layout.averages_repeats else ""
-        caption = [
-            f"Test {self.level}s; mean [95 % interval] (count of {units}{averaged}). Calibration error over {BINS} "
-            "bins of equal width, of the probability of the positive class; lower is better for it and for the Brier "
-            "score.",
-            "Scaled: logits divided by a temperature that was fitted to the labels of validation bags only"
-            f" (geometric mean over {units}){', since instances have none' if self.level == 'instance' else ''}.",
-            f"Sensitivity at a specificity of {SPECIFICITY:g}; its threshold is read off the test scores, so it is "
-            "that of the curve, not of a threshold that was set beforehand.",
+        cells = (
+            f"Test {self.level}s: mean [95 % interval] (count of {units}{averaged}); all from 0 to 1 but temperature."
+        )
+        beside = [
+            f"Sensitivity at a specificity of {SPECIFICITY:g}: its threshold is read off the test scores, not set "
+            "beforehand.",
             *([ATTENTION_LEFT_OUT] if self.attention_cells else []),
             *hardware_differences(self.layout),
             *labels_used_sentences(self.layout),
         ]  # fmt: skip
+        details = [
+            f"Calibration error over {BINS} bins of equal width, of the probability of the positive class; lower is "
+            "better for it and for the Brier score.",
+            "Scaled: logits divided by a temperature that was fitted to the labels of validation bags only"
+            f" (geometric mean over {units}){', since instances have none' if self.level == 'instance' else ''}.",
+        ]
         return Sheet(
             f"{self.layout.study}: reliability of {self.level} scores",
             f"{self.layout.study}-reliability-{self.level}",
             panels,
-            caption,
+            Caption(cells, beside, details),
         )
 
     def draw(self, size: str = "page") -> Figure:

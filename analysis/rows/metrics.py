@@ -51,6 +51,13 @@ class Metric:
         """The title with its split: `bag AUC (test)`."""
         return self.title + (f" ({self.split})" if self.split else "")
 
+    @property
+    def scale(self) -> str:
+        """Range or unit, and the direction that is better: `0 to 1, higher is better`."""
+        words = self.name.split("_")
+        unit = "0 to 1" if self.unit_interval or {"brier", "ece"} & {*words} else "nats" if "nll" in words else ""
+        return ", ".join(filter(None, (unit, f"{self.better} is better")))
+
 
 def metric_of_column(column: str) -> Metric | None:
     """The metric that a column holds, or None if it is none (a key, an id, a state)."""

@@ -1,4 +1,4 @@
-"""The sentences under a table: what the numbers are, and what they do not say."""
+"""The caption of a study's table: what its cells are, what must be read with them, and how they were made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from analysis.cells.hardware import hardware_differences
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
 from analysis.rows import stages
+from analysis.rows.metrics import Metric
 from analysis.statistics.paired_tests import LEAST_PAIRS
 from analysis.tables.number_style import NumberStyle
-from d2l_study.errors import listed
+from analysis.tables.sheet import Caption
+from d2l_study.errors import counted, listed
 
 SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
 
@@ -24,68 +26,147 @@ def caption(
     compared: Iterable[Difference],
     best: set[CellKey],
     tested: Mapping[CellKey, BestComparison],
-) -> list[str]:
-    """The sentences, in the order in which a reader needs them."""
+) -> Caption:
+    """The caption of a study's table."""
     cells = [c for c in layout.cells.values() if c.values]
     bounds = any(style.bounds for style in styles.values())
-    sentences = [_what(layout, bounds)]
-    kinds = interval_kinds(cells)
-    if kinds:
-        sentences.append(f"Interval: {kinds}.")
+    found = list(compared)
+    beside = [
+        *_rows_of_differences(found),
+        *_runs_not_there(layout),
+        *_of_validation(layout),
+        *hardware_differences(layout),
+        *_tie_mark(tested),
+        *_few_units(cells, found),
+        *_kinds_of_bags(layout),
+        *_unmatched(layout),
+        *_arms_apart(layout),
+        *_states(layout),
+        *_symbols(layout),
+        *labels_used_sentences(layout),
+        *layout.notes,
+    ]
+    details = []
+    if kinds := interval_kinds(cells):
+        details.append(f"Interval: {kinds}.")
     if any(style.asymmetric for style in styles.values()) and not bounds:
-        sentences.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
+        details.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
+    details += _spread(layout)
+    if not _of_validation(layout):
+        details.append("Nothing was chosen on test data.")
+    details += metric_meanings([metric.name for metric in layout.metrics])
+    details += _marks(layout, cells, best, tested)
+    details += _differences(layout, found)
+    details += _training_seen(layout)
+    details += _stage_meanings(layout)
+    return Caption(_cells(layout, bounds), beside, details)
+
+
+def _rows_of_differences(found: Sequence[Difference]) -> list[str]:
+    """What stands in the rows of differences."""
+    if not found:
+        return []
+    around = " ± half its 95 % interval" if _with_bounds(found) else ""
+    return [f"Rows “a − b”: mean difference of a and b, paired,{around} (pairs)."]
+
+
+def _with_bounds(found: Iterable[Difference]) -> bool:
+    return any(interval.has_bounds for difference in found for interval in difference.by_column.values())
+
+
+def _runs_not_there(layout: Layout) -> list[str]:
+    """Where means are of fewer runs than planned."""
+    partial = sum(cell.status == "partial" for cell in layout.cells.values())
+    if not partial:
+        return []
+    verb = "is a mean" if partial == 1 else "are means"
+    return [f"{counted(partial, 'cell')} {verb} of fewer runs than planned (“4 of 5”): others failed or are missing."]
+
+
+def _of_validation(layout: Layout) -> list[str]:
+    chosen = any(metric.split == "validation" for metric in layout.metrics)
+    return [VALIDATION_CHOSE] if chosen else []
+
+
+def _tie_mark(tested: Mapping[CellKey, BestComparison]) -> list[str]:
+    tied = any(map(is_tied, tested.values()))
+    return ["Italic or underlined: cannot be told from the best (bold) by a test."] if tied else []
+
+
+def _few_units(cells: Sequence[Cell], found: Sequence[Difference]) -> list[str]:
+    """What a small number of replicates, folds or pairs does not allow."""
+    sentences = []
     if any(c.interval.count == 1 for c in cells):
         one = partitions.unit_noun((c.partition.design for c in cells if c.interval.count == 1), 1)
         sentences.append(f"A single {one} has no interval.")
-    sentences += _spread(layout)
-    sentences += hardware_differences(layout)
-    splits = {metric.split for metric in layout.metrics}
-    if "validation" in splits:
-        sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
-    else:
-        sentences.append("Nothing was chosen on test data.")
-    sentences += metric_meanings([metric.name for metric in layout.metrics])
-    sentences += _marks(layout, cells, best, tested)
-    found = list(compared)
-    if found:
-        kind = "corrected t" if layout.has_folds else "t"
-        designs = layout.designs
-        by = " or ".join(filter(None, ["replicate" if designs != ["folds"] else "",
-                                       "fold and repeat" if layout.has_folds else ""]))  # fmt: skip
-        intervals = [interval for difference in found for interval in difference.by_column.values()]
-        around = f", with a {kind} interval on the differences" if any(i.has_bounds for i in intervals) else ""
-        sentences.append(f"Differences are paired by {by}{around}.")
-        if any(0 < i.count < LEAST_PAIRS for i in intervals):
-            sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
-        if any(i.kind == "not estimable" for i in intervals):
-            sentences.append(NOT_ESTIMABLE)
-    if any(difference.kind == TO_TEACHER for difference in found):
-        sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
-    if any(difference.kind == TO_MATCHED for difference in found):
-        sentences.append(
-            "“Its matched teacher” was trained for as long as student and teacher together, with the student's noise."
-        )
-    sentences += _equal_training(layout)
+    intervals = [interval for difference in found for interval in difference.by_column.values()]
+    if any(0 < i.count < LEAST_PAIRS for i in intervals):
+        sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
+    return sentences + ([NOT_ESTIMABLE] if any(i.kind == "not estimable" for i in intervals) else [])
+
+
+def _kinds_of_bags(layout: Layout) -> list[str]:
+    """What the test bags are, where replicates do not draw their own."""
+    sentences = [GIVEN_SPLIT] if "split" in layout.designs else []
+    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.has_folds]
+
+
+def _unmatched(layout: Layout) -> list[str]:
+    present = {cell.origin.stage for cell in layout.cells.values()}
+    return [stages.NO_MATCHED_NOTE] if stages.STUDENT in present and stages.MATCHED not in present else []
+
+
+def _arms_apart(layout: Layout) -> list[str]:
+    """Which rows are compared with no other, or only some."""
+    sentences = []
     if lost := rows_without_baseline(layout):
         arm = layout.names.arm(BASELINE)
         names = listed((row.text for row in lost), 6)
         sentences.append(f"Not compared with {arm}, since several of its rows answer to them: {names}.")
     if layout.by_study:
         sentences.append("Studies are compared each within itself: best means and differences are those of a study.")
-    sentences += _states(layout)
-    present = {c.origin.stage for c in layout.cells.values()}
-    sentences += [f"{meaning.replace(stage, layout.names.texts.get(stage, stage), 1)}."
-                  for stage, meaning in stages.MEANINGS.items() if stage in present]  # fmt: skip
+    if stages.ORACLE in {c.origin.stage for c in layout.cells.values()}:
+        sentences.append(_stage_meaning(layout, stages.ORACLE))
+    return sentences
+
+
+def _symbols(layout: Layout) -> list[str]:
     named = {key for label in (*layout.rows, *layout.panels) for key, _ in label.keys}
     named |= {str(key) for key in (layout.column_key, layout.row_key, layout.panel_key)}
     used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.uses_symbol(key)]
-    if used:
-        sentences.append("; ".join(used) + ".")
-    return sentences + labels_used_sentences(layout) + layout.notes
+    return ["; ".join(used) + "."] if used else []
 
 
-def _equal_training(layout: Layout) -> list[str]:
-    """How much training saw, of students and teachers; and whether a teacher of as much is among the rows."""
+def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
+    """How the differences are paired and bounded, and what their names mean."""
+    sentences = []
+    if found:
+        kind = "corrected t" if layout.has_folds else "t"
+        by = " or ".join(filter(None, ["replicate" if layout.designs != ["folds"] else "",
+                                       "fold and repeat" if layout.has_folds else ""]))  # fmt: skip
+        around = f", with a {kind} interval on the differences" if _with_bounds(found) else ""
+        sentences.append(f"Differences are paired by {by}{around}.")
+    if any(difference.kind == TO_TEACHER for difference in found):
+        sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
+    if any(difference.kind == TO_MATCHED for difference in found):
+        sentences.append(
+            "“Its matched teacher” was trained for as long as student and teacher together, with the student's noise."
+        )
+    return sentences
+
+
+def _stage_meanings(layout: Layout) -> list[str]:
+    """What the reference rows are; of the oracle it is said beside the table."""
+    present = {c.origin.stage for c in layout.cells.values()} - {stages.ORACLE}
+    return [_stage_meaning(layout, stage) for stage in stages.MEANINGS if stage in present]
+
+
+def _stage_meaning(layout: Layout, stage: str) -> str:
+    return f"{stages.MEANINGS[stage].replace(stage, layout.names.texts.get(stage, stage), 1)}."
+
+
+def _training_seen(layout: Layout) -> list[str]:
+    """How much training saw, of students and teachers."""
     visits: dict[str, set[float]] = {stages.TEACHER: set(), stages.STUDENT: set(), stages.MATCHED: set()}
     present = {cell.origin.stage for cell in layout.cells.values()}
     if stages.STUDENT not in present:
@@ -93,29 +174,36 @@ def _equal_training(layout: Layout) -> list[str]:
     for cell in layout.cells.values():
         if cell.origin.instance_visits is not None and cell.origin.stage in visits:
             visits[cell.origin.stage].add(round(cell.origin.instance_visits))
-    sentences = []
-    if all(visits[stage] for stage in visits if stage in present):
-        names = {stages.TEACHER: "teachers", stages.STUDENT: "students", stages.MATCHED: "matched teachers"}
-        texts = [
-            f"{names[stage]} {min(found):,.0f}" + (f" to {max(found):,.0f}" if len(found) > 1 else "")
-            for stage, found in visits.items() if found
-        ]  # fmt: skip
-        sentences.append(f"Instances that training saw, each as often as it was drawn: {', '.join(texts)}.")
-    return sentences if stages.MATCHED in present else [*sentences, stages.NO_MATCHED_NOTE]
+    if not all(visits[stage] for stage in visits if stage in present):
+        return []
+    names = {stages.TEACHER: "teachers", stages.STUDENT: "students", stages.MATCHED: "matched teachers"}
+    texts = [
+        f"{names[stage]} {min(found):,.0f}" + (f" to {max(found):,.0f}" if len(found) > 1 else "")
+        for stage, found in visits.items() if found
+    ]  # fmt: skip
+    return [f"Instances that training saw, each as often as it was drawn: {', '.join(texts)}."]
 
 
-def _what(layout: Layout, bounds: bool) -> str:
-    shown = "[lower, upper bound]" if bounds else "± half-width"
+def _cells(layout: Layout, bounds: bool) -> str:
+    """What a cell is: metric, split, range, interval and count."""
+    around = (" [its 95 % interval]" if bounds else " ± half its 95 % interval") if _has_intervals(layout) else ","
     count = cell_counts_text((c, c.planned) for c in layout.cells.values())
-    shown = f"{shown} of the 95 % interval (count)" if _has_intervals(layout) else "(count)"
+    shown = f"({what_of_metrics(layout.metrics)}){around} (count; {count} planned)."
     splits = {metric.split for metric in layout.metrics}
-    only = next(iter(splits)) if len(splits) == 1 else ""
-    where = {"test": " on the test split", "validation": " on the validation split"}.get(only, "")
+    where = next(iter(splits)) if len(splits) == 1 else ""
     if layout.column_key == METRICS and len(layout.metrics) > 1:
-        where = f"{where.strip()[:1].upper()}{where.strip()[1:]}: mean" if where else "Mean"
-        return f"{where} {shown}; {count} planned per cell."
-    title = layout.metric.title[:1].upper() + layout.metric.title[1:]
-    return f"{title}{where}: mean {shown}; {count} planned per cell."
+        return f"Mean{f' on {where} data' if where else ''} {shown}"
+    return f"Mean {where} {layout.metric.title} {shown}".replace("  ", " ")
+
+
+def what_of_metrics(metrics: Sequence[Metric]) -> str:
+    """Range or unit of metrics, and the direction that is better; where they differ, of each kind."""
+    by_scale: dict[str, list[str]] = {}
+    for metric in metrics:
+        by_scale.setdefault(metric.scale, []).append(metric.title)
+    if len(by_scale) == 1:
+        return next(iter(by_scale))
+    return "; ".join(f"{listed(titles, 3)}: {scale}" for scale, titles in by_scale.items())
 
 
 def metric_meanings(names: Sequence[str]) -> list[str]:
@@ -169,13 +257,14 @@ def _spread(layout: Layout) -> list[str]:
         sentences += [REPEATS_AVERAGED] if layout.averages_repeats else []
     if "split" in layout.designs:
         sentences.append(
-            "Replicates share the given split: they are new initialisations, tested on the same bags (where the split "
-            "names no validation bags, or num_bags takes a part of the training bags, those are drawn anew). The "
-            "spread is over these alone, and says nothing of other test bags or of another split."
+            "Replicates are new initialisations; where the split names no validation bags, or num_bags takes a part of "
+            "the training bags, those are drawn anew."
         )
-    return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.has_folds]
+    return sentences
 
 
+VALIDATION_CHOSE = "Validation bags also chose the snapshots, so these values are optimistic."
+GIVEN_SPLIT = "Replicates share the given split: nothing is said of other test bags or of another split."
 NOT_ESTIMABLE = "Not estimable: an interval from so few pairs would be wider than a difference of the metric can be."
 REPEATS_AVERAGED = (
     "Repeats that were tested on the same bags are no new partition: they are averaged, and each fold is counted once."

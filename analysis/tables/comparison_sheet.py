@@ -1,4 +1,4 @@
-"""Comparisons as a sheet: a line for each of them, and the sentences that say what the tests assume."""
+"""Comparisons as a sheet: a line for each of them, and the caption that says what the tests assume."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
-from analysis.tables.caption import NOT_ESTIMABLE, REPEATS_AVERAGED, ratios_text
+from analysis.tables.caption import NOT_ESTIMABLE, REPEATS_AVERAGED, VALIDATION_CHOSE, ratios_text, what_of_metrics
 from analysis.tables.number_style import styles_of
-from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet, column_head
-from d2l_study.errors import listed
+from analysis.tables.sheet import EMPTY, Caption, Entry, Group, Line, Panel, Sheet, column_head
+from d2l_study.errors import counted, listed
 
 
 def comparison_sheet(made: Comparisons) -> Sheet:
@@ -83,58 +83,65 @@ def _p(p: float) -> Entry:
     return Entry("< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}", value=p)
 
 
-def _caption(made: Comparisons) -> list[str]:
-    metrics = made.layout.metrics
-    count = len(made.found)
-    sentences = []
-    if any(metric.split == "validation" for metric in metrics):
-        sentences.append("Validation bags also chose the snapshots, so these values are optimistic.")
-    holm_text = f"Holm: corrected over the {count} comparison{'s' if count != 1 else ''} of this table."
-    if made.test == "delong":
-        sentences += [
-            "DeLong's test of two trained models on the test bags of one replicate, with the normal interval of the "
-            "difference of their AUCs; bags are independent, trainings are not varied: for a claim about methods "
-            "compare replicates. It is an approximation for many bags and has no smallest p.",
-        ]
-    elif made.test == "clusters":
-        sentences += [
-            "Two trained models on the instances of the test images of one replicate; "
-            f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 "
-            "images; trainings are not varied. "
-            "Smallest p: 2 / (samples + 1).",
-        ]
-    elif made.layout.has_folds:
-        sentences += [
-            "Difference by fold and repeat: mean [95 % interval] (count). Folds share training data: interval and "
-            f"test are corrected (Nadeau and Bengio 2003; test / training bags {ratios_text(made.layout)}), "
-            "and Wilcoxon's test, which cannot be, is left out. The corrected t test has no smallest p. Nothing is "
-            "said of another data set.",
-            *([REPEATS_AVERAGED] if made.layout.averages_repeats else []),
-        ]
-    else:
-        counts = sorted({one.tests[1].count for one in made.found})
-        least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (
-            " pair" if counts == [1] else " pairs"
-        )
-        reached = min((one.tests[1].smallest_p * count for one in made.found), default=math.nan)
-        new = (
-            "new initialisations on one given split"
-            if made.layout.designs == ["split"]
-            else "new bags and initialisations"
-        )
-        sentences += [
-            f"Difference by replicate ({new}): mean [95 % t interval] (pairs). The t test takes "
-            "the differences for normal and has no smallest p; Wilcoxon's is exact where it can be, its smallest "
-            f"two-sided p is {least}, after Holm over this table {min(1.0, reached):.3g}.",
-        ]
-        if made.layout.designs == ["split"]:
-            sentences.append("Nothing is said of other test bags or of another split.")
-        if reached >= SIGNIFICANCE_LEVEL:
-            sentences.append("So Wilcoxon's test can reject nothing here at 0.05, whatever the data.")
+def _caption(made: Comparisons) -> Caption:
+    beside, details = {"delong": _of_two_models, "clusters": _of_two_models}.get(made.test, _of_pairs)(made)
+    if any(metric.split == "validation" for metric in made.layout.metrics):
+        beside.insert(0, VALIDATION_CHOSE)
     if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
-        sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
+        beside.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
     if any(one.difference.kind == "not estimable" for one in made.found):
-        sentences.append(NOT_ESTIMABLE)
-    sentences.append(holm_text)
-    sentences.append("A large p is no proof of equality: look at the interval.")
-    return sentences + labels_used_sentences(made.layout) + made.notes
+        beside.append(NOT_ESTIMABLE)
+    beside += ["A large p is no proof of equality: look at the interval.", *labels_used_sentences(made.layout)]
+    details.append(f"Holm: corrected over the {counted(len(made.found), 'comparison')} of this table.")
+    return Caption(_cells(made), beside + made.notes, details)
+
+
+def _cells(made: Comparisons) -> str:
+    """What stands in the columns."""
+    metrics = made.layout.metrics
+    title = f"{metrics[0].title} " if len(metrics) == 1 else ""
+    units = f"{title}({what_of_metrics(metrics)})"
+    if made.test != "paired":
+        return f"{units[:1].upper()}{units[1:]}: two models, difference [95 % interval], p, and p after Holm."
+    return f"{units[:1].upper()}{units[1:]}: means, difference [95 % interval] (pairs), p, and p after Holm."
+
+
+def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
+    """What stands beside the tests of two models on one test set, and how they are made."""
+    beside = ["Two trained models: trainings are not varied. For a claim about methods compare replicates."]
+    if made.test == "delong":
+        return beside, [
+            "DeLong's test of two trained models on the test bags of one replicate, with the normal interval of the "
+            "difference of their AUCs; bags are independent. It is an approximation for many bags and has no smallest "
+            "p.",
+        ]  # fmt: skip
+    return beside, [
+        "Two trained models on the instances of the test images of one replicate; "
+        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 images. "
+        "Smallest p: 2 / (samples + 1).",
+    ]
+
+
+def _of_pairs(made: Comparisons) -> tuple[list[str], list[str]]:
+    """What stands beside the tests of methods, paired by replicate or by fold, and how they are made."""
+    layout = made.layout
+    if layout.has_folds:
+        return ["Nothing is said of another data set."], [
+            "Difference by fold and repeat. Folds share training data: interval and test are corrected (Nadeau and "
+            f"Bengio 2003; test / training bags {ratios_text(layout)}), and Wilcoxon's test, which cannot be, is left "
+            "out. The corrected t test has no smallest p.",
+            *([REPEATS_AVERAGED] if layout.averages_repeats else []),
+        ]
+    counts = sorted({one.tests[1].count for one in made.found})
+    least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
+    reached = min((one.tests[1].smallest_p * len(made.found) for one in made.found), default=math.nan)
+    split = layout.designs == ["split"]
+    new = "new initialisations on one given split" if split else "new bags and initialisations"
+    beside = ["Nothing is said of other test bags or of another split."] if split else []
+    if reached >= SIGNIFICANCE_LEVEL:
+        beside.append("Wilcoxon's test can reject nothing here at 0.05, whatever the data: there are too few pairs.")
+    return beside, [
+        f"Difference by replicate ({new}), with a t interval. The t test takes the differences for normal and has no "
+        "smallest p; Wilcoxon's is exact where it can be, its "
+        f"smallest two-sided p is {least}, after Holm over this table {min(1.0, reached):.3g}.",
+    ]

@@ -32,14 +32,20 @@ class FormattedTable(ABC):
     def csv(self) -> str:
         """`frame` as CSV that ends with a newline."""
 
-    def text(self, format: str = "markdown") -> str:
-        """The table as text that ends with a newline. UserError for an unknown format, or parquet, which is none."""
+    def text(self, format: str = "markdown", *, explain: bool = True) -> str:
+        """The table as text that ends with a newline.
+
+        explain: of Markdown; False leaves the details of the caption out, as commands do when they print a table
+        UserError for an unknown format, or parquet, which is none.
+        """
         check_format(format)
         if format == "csv":
             return self.csv()
         if format == "parquet":
             raise UserError("format 'parquet': is no text; write it with .frame().to_parquet(FILE)")
-        return {"markdown": write_markdown, "latex": write_latex, "html": write_html}[format](self.sheet())
+        if format == "markdown":
+            return write_markdown(self.sheet(), explain=explain)
+        return {"latex": write_latex, "html": write_html}[format](self.sheet())
 
     def _repr_html_(self) -> str:
         return f"<style>{STYLE}</style>{html_fragment(self.sheet())}"

@@ -6,6 +6,9 @@ from html import escape
 
 from analysis.tables.sheet import Entry, Panel, Sheet, head_text, keep_together
 
+DETAILS = "How this was made"
+"""The line that unfolds the details of a caption."""
+
 STYLE = """
 .d2l-sheet { font: 14px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1b1b; }
 .d2l-sheet .wide { overflow-x: auto; }
@@ -22,7 +25,10 @@ STYLE = """
 .d2l-sheet .tied { text-decoration: underline; text-underline-offset: 3px; }
 .d2l-sheet h2 { font-size: 1.15em; margin: 0 0 .3em; }
 .d2l-sheet h3 { font-size: 1em; font-weight: 600; margin: .6em 0 0; }
-.d2l-sheet p.caption { max-width: 46em; color: #333; font-size: .92em; margin: 0 0 1.5em; }
+.d2l-sheet .caption { max-width: 56em; color: #333; font-size: .92em; margin: 0 0 .4em; }
+.d2l-sheet ul.caption { padding-left: 1.2em; }
+.d2l-sheet details { font-size: .92em; margin: 0 0 1.5em; } .d2l-sheet details .caption { font-size: 1em; }
+.d2l-sheet summary { cursor: pointer; color: #555; }
 @media print { .d2l-sheet .wide { overflow: visible; } .d2l-sheet table { break-inside: auto; font-size: 9pt; }
   .d2l-sheet tr { break-inside: avoid; } .d2l-sheet th:first-child { position: static; } }
 """.strip()
@@ -34,12 +40,13 @@ def write_html(sheet: Sheet) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(sheet.title)}</title>\n<style>\nbody {{ margin: 1.5em; background: #fff; }}\n{STYLE}\n"
-        f"</style>\n</head>\n<body>\n{html_fragment(sheet)}</body>\n</html>\n"
+        f"</style>\n</head>\n<body>\n{html_fragment(sheet, details_open=True)}</body>\n</html>\n"
     )
 
 
-def html_fragment(sheet: Sheet) -> str:
-    """The sheet as a `<section class="d2l-sheet">`, for a page that holds `STYLE`.
+def html_fragment(sheet: Sheet, *, details_open: bool = False) -> str:
+    """The sheet as a `<section class="d2l-sheet">`, for a page that holds `STYLE`. details_open: those of the caption
+    are shown, and not folded.
 
     A cell with a mean has it, unrounded, as `data-value`, so that a script can sort by it. Best is `<strong>`, what
     cannot be told from it has the class `tied`.
@@ -49,8 +56,16 @@ def html_fragment(sheet: Sheet) -> str:
         if head := head_text(panel.head):
             parts.append(f"<h3>{escape(head)}</h3>")
         parts.append(f'<div class="wide">{_table(panel)}</div>')
-    if sheet.caption:
-        parts.append(f'<p class="caption">{escape(keep_together(" ".join(sheet.caption)))}</p>')
+    caption = sheet.caption
+    if caption.cells:
+        parts.append(f'<p class="caption">{escape(keep_together(caption.cells))}</p>')
+    if caption.beside:
+        each = "".join(f"<li>{escape(keep_together(text))}</li>" for text in caption.beside)
+        parts.append(f'<ul class="caption">{each}</ul>')
+    if caption.details:
+        text = escape(keep_together(" ".join(caption.details)))
+        opened = " open" if details_open else ""
+        parts.append(f'<details{opened}><summary>{DETAILS}</summary><p class="caption">{text}</p></details>')
     return "\n".join([*parts, "</section>\n"])
 
 

@@ -11,10 +11,10 @@ from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_inte
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
 from analysis.rows.csv_text import to_csv
-from analysis.tables.caption import metric_meanings
+from analysis.tables.caption import metric_meanings, what_of_metrics
 from analysis.tables.formatted import FormattedTable
 from analysis.tables.number_style import BOTH_BOUNDS
-from analysis.tables.sheet import EMPTY, Entry, Line, Panel, Sheet
+from analysis.tables.sheet import EMPTY, Caption, Entry, Line, Panel, Sheet
 from analysis.tables.study_sheet import grouped_by_stage
 from d2l_study.errors import listed
 
@@ -54,25 +54,26 @@ class ImageTable(FormattedTable):
         groups = grouped_by_stage(list(mine), lambda row: Line(row, [_entry(mine[row], name) for name in names]))
         return Panel(", ".join(filter(None, (panel.text, head))), list(columns), groups)
 
-    def _caption(self) -> list[str]:
+    def _caption(self) -> Caption:
         images = sorted({interval.count for one in self.found for interval in one.by_metric.values()})
         tested = sorted({one.tested for one in self.found})
         folds = self.layout.has_folds
         unit = "repeat" if folds else "replicate"
-        sentences = [
-            f"Value [lower, upper bound] of the 95 % percentile interval of {RESAMPLES} bootstrap samples of whole "
-            f"images, of {listed(images)}; too narrow below about 20. The trainings are not varied: it is about other "
-            "images, not about other trainings.",
-        ]
+        cells = (
+            f"Value on the test instances ({what_of_metrics(self.layout.metrics)}) [95 % interval over "
+            f"{listed(images)} images]."
+        )
+        beside = ["The intervals are about other images, not about other trainings; too narrow below about 20 images."]
+        if self.left_out:
+            beside.append(f"Left out: {listed(self.left_out, 6)}.")
+        details = [f"Interval: percentiles of {RESAMPLES} bootstrap samples of whole images."]
         if folds:
-            sentences.append("The test parts of all folds of a repeat are taken together; models of different folds "
+            details.append("The test parts of all folds of a repeat are taken together; models of different folds "
                              "need not agree in scale, which metrics over all instances pay for.")  # fmt: skip
         if tested != [1]:
-            sentences.append(f"Means over {listed(tested)} {unit}s, for which the same images are drawn.")
-        if self.left_out:
-            sentences.append(f"Left out: {listed(self.left_out, 6)}.")
-        meanings = metric_meanings([metric.name for metric in self.layout.metrics])
-        return sentences + meanings + labels_used_sentences(self.layout)
+            details.append(f"Means over {listed(tested)} {unit}s, for which the same images are drawn.")
+        details += metric_meanings([metric.name for metric in self.layout.metrics])
+        return Caption(cells, beside + labels_used_sentences(self.layout), details)
 
     def frame(self) -> pandas.DataFrame:
         """One row per configuration and metric, numbers unrounded."""

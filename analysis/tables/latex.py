@@ -31,7 +31,7 @@ def write_latex(sheet: Sheet) -> str:
     Best is bold, what cannot be told from it underlined. Panels over the same axis share a tabular.
     """
     parts = _parts(sheet.panels)
-    caption = _math(escape_latex(keep_together(" ".join(sheet.caption))))
+    caption = _math(escape_latex(keep_together(sheet.caption.text)))
     label = f"tab:{_label(sheet.name)}"
     count = sum(len(group.lines) + bool(group.heading) for panel in sheet.panels for group in panel.groups)
     if count > PAGE_LINES:

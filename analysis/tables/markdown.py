@@ -5,22 +5,42 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from analysis.tables.sheet import NO_BREAK, Entry, Panel, Sheet, head_text, keep_together
+from analysis.tables.options import EXPLAIN
+from analysis.tables.sheet import NO_BREAK, Caption, Entry, Panel, Sheet, head_text, keep_together
 
 CAPTION_WIDTH = 100
 
 
-def write_markdown(sheet: Sheet) -> str:
-    """Title, a table per panel, caption; ends with a newline. Best is bold, what cannot be told from it italic."""
+def write_markdown(sheet: Sheet, *, explain: bool = True) -> str:
+    """Title, a table per panel, caption; ends with a newline. Best is bold, what cannot be told from it italic.
+
+    explain: with the details of the caption; without them, the option that prints them is named.
+    """
     blocks = [f"**{escape_markdown(sheet.title)}**"]
     for panel in sheet.panels:
         head = head_text(panel.head)
         table = aligned(_lines(panel), right=[False, *([True] * len(panel.columns))])
         blocks.append(f"{head}\n\n{table}" if head else table)
-    if sheet.caption:
-        text = textwrap.fill(keep_together(" ".join(sheet.caption)), CAPTION_WIDTH, break_on_hyphens=False)
-        blocks.append(text.replace(NO_BREAK, " "))  # lines are broken; a terminal may lack the sign
+    blocks += caption_blocks(sheet.caption, explain)
     return "\n\n".join(blocks) + "\n"
+
+
+def caption_blocks(caption: Caption, explain: bool) -> list[str]:
+    """The paragraphs of a caption: what the cells are, with a list of what stands beside; then the details."""
+    blocks = ["\n".join([*([_filled(caption.cells)] if caption.cells else []),
+                         *(_filled(text, "- ") for text in caption.beside)])]  # fmt: skip
+    if explain and caption.details:
+        blocks.append(_filled(" ".join(caption.details)))
+    elif caption.details:
+        blocks.append(f"({EXPLAIN} adds how this was made: intervals, tests, names.)")
+    return list(filter(None, blocks))
+
+
+def _filled(text: str, mark: str = "") -> str:
+    """Lines of `CAPTION_WIDTH`. mark: of an entry of a list."""
+    lines = textwrap.fill(keep_together(text), CAPTION_WIDTH, initial_indent=mark, subsequent_indent=" " * len(mark),
+                          break_on_hyphens=False)  # fmt: skip
+    return lines.replace(NO_BREAK, " ")  # lines are broken; a terminal may lack the sign
 
 
 def escape_markdown(text: str) -> str:

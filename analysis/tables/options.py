@@ -12,6 +12,8 @@ TESTS = ("paired", "delong", "clusters")
 IMAGES = "images"
 INTERVALS = ("replicates", IMAGES)
 """What the intervals of a table are over (`cells.image_intervals`)."""
+EXPLAIN = "--explain"
+"""The option of commands that prints the details of a table's caption too."""
 AUTO = "auto"
 """The axis that the kind of study asks for."""
 

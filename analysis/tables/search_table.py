@@ -10,8 +10,9 @@ from analysis.cells.partitions import DRAWN, Partition, metric_interval, partiti
 from analysis.cells.search_results import Trial, best_trial, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import heading_of
-from analysis.tables.markdown import aligned
+from analysis.tables.markdown import aligned, caption_blocks
 from analysis.tables.number_style import BOTH_BOUNDS
+from analysis.tables.sheet import Caption
 from d2l_study.options import value_text
 from d2l_study.study.ledger.search_document import read_document
 
@@ -24,8 +25,9 @@ MOST_FRONT = 12
 """Trials of a Pareto front that are printed; `search.json` has them all."""
 
 
-def search_table(folder: StudyFolder, rows: pandas.DataFrame) -> str:
-    """The table with its notes, in Markdown. folder: of a search; rows: those of its study (`analysis.load`)."""
+def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool = True) -> str:
+    """The table with its caption, in Markdown. folder: of a search; rows: those of its study (`analysis.load`);
+    explain: with the details of the caption."""
     document = read_document(folder)
     assert document is not None
     definition = document["definition"]
@@ -59,18 +61,18 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame) -> str:
     text = aligned(lines, right=[False, False, *([True] if several else []), False, *([True] * (len(metrics) + 1))])
     replicates = rows.loc[rows["status"] == "done"].groupby("config_id").size().max()
     words = "The Pareto front" if several else "The best trial"
-    notes = [
-        f"{words} of each search by {' and '.join(headings)}, means over "
-        f"{int(replicates) if replicates == replicates else 0} replicates. What was chosen as the best of many looks "
-        "better there than it is; the test figure was looked at after the choice, of the chosen trial alone: mean "
-        "[95 % interval over replicates] (count).",
-        *ties,
-        *(f"Trials of {count}." for count in counts),
-    ]
+    over = int(replicates) if replicates == replicates else 0
+    cells = (
+        f"{words} of each search: {' and '.join(headings)}, means of {over}; {heading_of(test)} with [95 % interval] "
+        "(count)."
+    )
+    beside = ["What was chosen as the best of many looks better there than it is.", *ties]
     if mark:
-        notes.append("† ORACLE: the search looked at true instance labels, which nothing else may see. Not a result of "
-                     "weak labels.")  # fmt: skip
-    return text + "\n\n" + "\n".join(notes) + "\n"
+        beside.append("† ORACLE: the search looked at true instance labels, which nothing else may see. Not a result "
+                      "of weak labels.")  # fmt: skip
+    details = ["The test figure was looked at after the choice, of the chosen trial alone; its interval is over "
+               "replicates.", *(f"Trials of {count}." for count in counts)]  # fmt: skip
+    return "\n\n".join([text, *caption_blocks(Caption(cells, beside, details), explain)]) + "\n"
 
 
 def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mapping[str, Partition]) -> str:

@@ -72,6 +72,24 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Caption:
+    """What is said of a table, in sentences.
+
+    cells: what its cells are, in one; beside: each stands beside the table wherever it is shown, since without it a
+    number would be misread; details: how intervals and tests are made, and what else the numbers rest on.
+    """
+
+    cells: str = ""
+    beside: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All of it, as one paragraph."""
+        return " ".join(filter(None, (self.cells, *self.beside, *self.details)))
+
+
+@dataclass(frozen=True)
 class Sheet:
     """A title, panels and a caption."""
 
@@ -79,8 +97,7 @@ class Sheet:
     name: str
     """Unique within a document: for labels and anchors."""
     panels: list[Panel]
-    caption: list[str] = field(default_factory=list)
-    """Sentences."""
+    caption: Caption = field(default_factory=Caption)
 
 
 NO_BREAK = "\u00a0"

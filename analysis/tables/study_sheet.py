@@ -53,9 +53,9 @@ class _SheetMaker:
         if layout.column_key == METRICS and len(layout.metrics) > 1:
             splits = {metric.split for metric in layout.metrics}
             title = f"{layout.study}{f' ({next(iter(splits))})' if len(splits) == 1 and '' not in splits else ''}"
-        sentences = caption(layout, self.styles, content.all_differences, content.best, content.tested)
+        said = caption(layout, self.styles, content.all_differences, content.best, content.tested)
         if content.pooled is not None:
-            sentences.append(
+            said.details.append(
                 "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
                 "over repeats with a t interval over repeats (other partitions of the same data: too narrow for new "
                 "data). Models of different folds need not agree in scale, which a pooled AUC pays for."
@@ -66,10 +66,10 @@ class _SheetMaker:
                 )
             )
         if content.not_pooled:
-            sentences.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
-        sentences += published_caption(content.published)
+            said.beside.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
+        said.beside.extend(published_caption(content.published))
         name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
-        return Sheet(title, name, [self._panel(panel) for panel in layout.panels], sentences)
+        return Sheet(title, name, [self._panel(panel) for panel in layout.panels], said)
 
     def _panel(self, panel: Label) -> Panel:
         columns = self.layout.columns_of(panel)

@@ -18,6 +18,8 @@ def add_study_commands(commands: Any) -> None:
     where = "the Ray cluster: local (started here), auto (the one this machine is in), or HOST[:PORT]"
     run.add_argument("--address", default="local", metavar="local|auto|HOST", help=where)
     run.add_argument("--fail-fast", action="store_true", help="end the study at the first run that fails")
+    run.add_argument("--explain", action="store_true",
+                     help="say below the table how its intervals and tests are made")  # fmt: skip
     run.add_argument("--tracking-uri", metavar="URI",
                      help="MLflow store; default: MLFLOW_TRACKING_URI, else ROOT/mlflow.db")  # fmt: skip
 
@@ -84,6 +86,7 @@ def _run_options(arguments: argparse.Namespace) -> RunOptions:
         limit=arguments.limit, max_concurrent=arguments.max_concurrent, address=getattr(arguments, "address", "local"),
         root=arguments.root, tracking_uri=getattr(arguments, "tracking_uri", None), fresh=arguments.fresh,
         extend=arguments.extend, fail_fast=getattr(arguments, "fail_fast", False),
+        explain=getattr(arguments, "explain", False),
     )  # fmt: skip
 
 

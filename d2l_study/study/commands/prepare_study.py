@@ -39,6 +39,7 @@ class RunOptions:
     fresh: bool = False
     extend: bool = False
     fail_fast: bool = False
+    explain: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
         print(f"Stopped before the first trial{why}; {continuation_text(reason)}.")
         return _broken_off(reason) if broken else 130
     rows = rows_of(name, root)
-    print(table_of(study.folder, rows, study.space.metric, search=study.space.search is not None), end="")
+    search, explain = study.space.search is not None, study.options.explain
+    print(table_of(study.folder, rows, study.space.metric, search=search, explain=explain), end="")
     show_undefined(rows)
     show_fresh_results(study, rows)
     if failed:

@@ -28,18 +28,21 @@ def rows_of(name: str, root: str) -> pandas.DataFrame:
     return analysis.load(name, root)
 
 
-def table_of(folder: StudyFolder, rows: pandas.DataFrame, metric: str | None, *, search: bool) -> str:
+def table_of(
+    folder: StudyFolder, rows: pandas.DataFrame, metric: str | None, *, search: bool, explain: bool = False
+) -> str:
     """The table at the end of a study, in Markdown; of a search the best trial of each arm. Empty if no run has
-    started. metric: what the table shows, None for the default; a search shows its own."""
+    started. metric: what the table shows, None for the default; a search shows its own. explain: with how its
+    intervals and tests are made."""
     if search:
         from analysis.tables.search_table import search_table
 
-        return search_table(folder, rows)
+        return search_table(folder, rows, explain=explain)
     if not (rows["status"] != "missing").any():
         return ""
-    from analysis.tables.study_table import render
+    from analysis.tables.study_table import table
 
-    return render(rows, metric)
+    return table(rows, metric).text(explain=explain)
 
 
 def search_artifacts(folder: StudyFolder) -> dict[str, Callable[[], bytes]]:

@@ -117,8 +117,9 @@ def test_a_given_split_is_no_cross_validation(tmp_path, older):
     assert is_corrected(cell.interval, own, 0.0)
     made = table(rows, pooled=pooled_rows(rows))
     text = " ".join(made.text().split())
-    assert "8 trainings on the given split planned per cell" in text
-    assert "new initialisations, tested on the same bags" in text
+    assert "(count; 8 trainings on the given split planned)" in text
+    assert "Replicates share the given split: nothing is said of other test bags" in text
+    assert "Replicates are new initialisations" in text
     assert "Nadeau" not in text and "fold" not in text.replace("folded", "")
     assert made.pooled is None and not made.not_pooled
     compared = " ".join(compare(rows).text().split())

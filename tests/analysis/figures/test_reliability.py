@@ -32,7 +32,7 @@ def test_attention_is_no_probability_and_is_in_no_reliability(tmp_path):
     rows.loc[rows["method"] == "vat", "stage"] = "attention"
     found = Reliability.of(rows, "instance")
     assert set(found.frame()["row"]) == {"none"}
-    text = " ".join(found.sheet().caption)
+    text = found.sheet().caption.text
     assert "Attention scores rank instances and are no probabilities" in text
     assert "attention, which is no probability, is left out" in " ".join(found.draw().get_supxlabel().split())
     assert "kept no predictions" not in found.draw().get_supxlabel()

@@ -45,7 +45,7 @@ def test_one_count_and_one_word_stand_in_the_whole_report(given_folds):
         (table(given_folds).sheet(), "3 folds"),
     )
     for sheet, wanted in kinds:
-        assert wanted in " ".join(sheet.caption)
+        assert wanted in sheet.caption.text
     note = words_of(figure(given_folds, "reliability"))
     assert "3 folds (with all their repeats) together" in note
     assert "mean over 3 folds (their repeats averaged)" in words_of(figure(given_folds, "roc"))

@@ -19,7 +19,7 @@ def test_captions_break_no_term(text):
 
 def test_captions_keep_a_number_and_its_noun_together(labelled):
     rows = analysis.load("made", labelled)
-    wide = " ".join(table(rows).sheet().caption)
+    wide = table(rows).sheet().caption.text
     assert "5 replicates planned" in wide
     for width in range(20, 120):
         import textwrap

@@ -68,7 +68,8 @@ def test_the_table_has_a_panel_for_each_kind_and_says_what_was_drawn(root):
     text = image_table(analysis.load("tiled", root)).text()
     assert "all test instances" in text and "by image" in text and "FROC" in text
     said = " ".join(text.split())
-    assert f"{RESAMPLES} bootstrap samples of whole images, of 30;" in said and "Means over 2 repeats" in said
+    assert "[95 % interval over 30 images]" in said and f"{RESAMPLES} bootstrap samples of whole images." in said
+    assert "Means over 2 repeats" in said
     assert "FROC: mean sensitivity to lesions" in said and "hold a positive" in said
     assert "Left out: none, repeat 1 (lacks fold 1)." in " ".join(
         image_table(analysis.load("lacking", root)).text().split()

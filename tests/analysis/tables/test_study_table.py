@@ -12,7 +12,7 @@ from table_lines import table_cells
 
 from analysis.cells.arrange import arrange
 from analysis.statistics.intervals import mean_interval
-from analysis.tables.study_table import render
+from analysis.tables.study_table import render, table
 from d2l_study.errors import UserError
 
 
@@ -151,14 +151,41 @@ def test_no_paired_line_without_the_method_none(made):
 
 def test_caption_says_what_the_spread_is_and_what_chose_nothing(made):
     text = " ".join(render(made).split())
-    for part in ("on the test split", "95 % interval", "t on the logit", "5 replicates planned per cell",
+    for part in ("Mean test bag AUC (0 to 1, higher is better) [its 95 % interval] (count; 5 replicates planned).",
+                 "t on the logit",
                  "The spread is over bags and initialisations, not over data sets.",
                  "Nothing was chosen on test data."):  # fmt: skip
         assert part in text
     validation = " ".join(render(made, "val_bag_auc").split())
-    assert "on the validation split" in validation
+    assert "Mean validation bag AUC (0 to 1" in validation
     assert "Nothing was chosen on test data" not in validation
     assert "optimistic" in validation
+
+
+def test_a_printed_table_says_what_its_cells_are_and_keeps_what_guards_against_misreading(made):
+    """Without the details: one line on the cells, a list of what must be read with them, and where the rest is."""
+    partial = made.copy()
+    partial.loc[(partial["method"] == "vat") & (partial["replicate"] == 0), "status"] = "failed"
+    short, whole = (table(partial, "val_bag_auc").text(explain=explain) for explain in (False, True))
+    _, _, caption = short.rpartition("|\n\n")
+    listed, _, rest = caption.partition("\n\n")
+    cells, *beside = listed.split("\n- ")
+    assert " ".join(cells.split()) == (
+        "Mean validation bag AUC (0 to 1, higher is better) [its 95 % interval] (count; 5 replicates planned)."
+    )
+    assert beside and rest.startswith("(--explain ")
+    assert "\n" not in table(partial, "bag_auc").text().rpartition("|\n\n")[2].partition("\n- ")[0]
+    for guard in ("Validation bags also chose", "6 cells are means of fewer runs than planned", "Fewer than 5 pairs"):
+        assert guard in caption
+    for detail in ("t on the logit", "The spread is over", "Bold: "):
+        assert detail in whole and detail not in caption
+    assert whole.startswith(short.rpartition("\n\n")[0]) and "--explain" not in whole
+
+
+def test_metrics_say_their_range_and_what_is_better(made):
+    text = table(made, ["bag_auc", "bag_nll", "train_seconds"]).sheet().caption.cells
+    assert "bag AUC: 0 to 1, higher is better" in text and "time (s): lower is better" in text
+    assert "bag negative log likelihood: nats, lower is better" in text
 
 
 def test_asymmetric_intervals_show_both_bounds():
@@ -167,7 +194,7 @@ def test_asymmetric_intervals_show_both_bounds():
     assert "±" in table_cells(render(narrow))["a"][0]
     bounds = mean_interval([0.999, 0.95, 0.99, 0.97])
     assert table_cells(render(wide))["a"][0] == f"0.977 [{bounds.lower:.3f}, {bounds.upper:.3f}] (4)"
-    assert "[lower, upper bound]" in render(wide)
+    assert "[its 95 % interval]" in render(wide) and "± half its 95 % interval" in render(narrow)
 
 
 def test_a_metric_that_is_nan_everywhere_is_undefined_not_missing():
@@ -188,7 +215,8 @@ def test_single_replicate_has_no_interval():
     assert table_cells(text)["a"] == ["0.800 (1)"]
     caption = " ".join(text.split())
     assert "A single replicate has no interval." in caption
-    assert "mean (count); 1 replicate planned" in caption and "±" not in caption
+    assert "Mean test bag AUC (0 to 1, higher is better), (count; 1 replicate planned)." in caption
+    assert "±" not in caption
 
 
 def test_unplanned_combinations_and_empty_panels():
