@@ -25,11 +25,11 @@ from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.augmentation import augmented
-from d2l_study.learning.batches import batch_bags, batch_instances
+from d2l_study.learning.batches import batch_bags, batch_instances, float_labels
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_noise import draw_masks, draw_mix, input_noise, mix, shift_and_rotate
-from d2l_study.models import Masks, MilModel, Params, hidden_width
+from d2l_study.models import Masks, MilModel, Params, Terms, hidden_width
 
 STUDENT_PARTS = ("distill", "known_negative", "bag_consistency")
 
@@ -40,7 +40,8 @@ class TeacherTargets:
 
     train_logits, val_logits: the logits of the bags {x_j}, in the order of the replicate's `train.instance` and
     `val.instance`; bags: `bags_digest` of the replicate; params, extractor, feature_width: for students that start
-    from the teacher's weights; cross_fit: of how many part teachers train_logits are (`cross_fitting`), 0: its own.
+    from the teacher's weights; cross_fit: of how many part teachers train_logits are (`cross_fitting`), 0: its own;
+    unlabelled_logits: those of the instances of `unlabelled`, None where they were not asked for.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class TeacherTargets:
     feature_width: int = 0
     hidden_layers: int = 1
     cross_fit: int = 0
+    unlabelled_logits: np.ndarray | None = None
 
 
 def bags_digest(replicate: Replicate) -> str:
@@ -67,23 +69,26 @@ def bags_digest(replicate: Replicate) -> str:
 
 
 def teacher_targets(
-    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
+    model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None, unlabelled: bool = False
 ) -> TeacherTargets:
-    """What a trained teacher (or student) says about the instances of its replicate's training and validation bags.
+    """What a trained teacher (or student) says about the instances of its replicate's training and validation bags, and
+    with `unlabelled` of its unlabelled ones.
 
     `UserError` if there are no parameters, as of a teacher that failed.
     """
     if not params:
         raise UserError(f"replicate {replicate.number}: its teacher has no parameters (it failed), so it cannot teach")
     compute = compute or Compute()
-    train, val = replicate.train.instance, replicate.val.instance
-    distinct, inverse = np.unique(np.concatenate([train, val]), return_inverse=True)
+    sets = [replicate.train.instance, replicate.val.instance]
+    sets += [replicate.unlabelled.instance] if unlabelled else []
+    distinct, inverse = np.unique(np.concatenate(sets), return_inverse=True)
     normalise = Normalise.of(replicate, compute)
     logit = instance_terms(model, params, replicate.pool, distinct, normalise, compute).logit.cpu().numpy()[inverse]
+    train, val, *further = np.split(logit, np.cumsum([len(own) for own in sets])[:-1])
     return TeacherTargets(
         replicate.streams.dataset, replicate.streams.base_seed, replicate.number, replicate.fold,
-        bags_digest(replicate), logit[: len(train)], logit[len(train) :], params, model.extractor, model.feature_width,
-        model.layers,
+        bags_digest(replicate), train, val, params, model.extractor, model.feature_width, model.layers,
+        unlabelled_logits=further[0] if further else None,
     )  # fmt: skip
 
 
@@ -138,6 +143,25 @@ def soft_targets(logits: Sequence[np.ndarray], temperature: float) -> np.ndarray
     return found.astype(np.float32)
 
 
+def unlabelled_soft_labels(
+    config: StudentConfig, replicate: Replicate, teachers: Sequence[TeacherTargets]
+) -> np.ndarray | None:
+    """As `training_soft_labels`, of the instances of unlabelled bags; None if the student reads none of them. Teachers
+    know no labels of these bags, so that with `cross_fit`, too, those of all training bags label them.
+
+    `UserError` if a teacher was not asked about them.
+    """
+    if not config.distils_unlabelled or not len(replicate.unlabelled):
+        return None
+    logits = [own.unlabelled_logits for own in teachers if own.unlabelled_logits is not None]
+    count = len(replicate.unlabelled.instance)
+    if len(logits) != len(teachers) or any(len(own) != count or not np.isfinite(own).all() for own in logits):
+        raise UserError(f"unlabelled: replicate {replicate.number}: a teacher has no finite logits of the {count} "
+                        "instances of its unlabelled bags (teacher_targets(…, unlabelled=True))")  # fmt: skip
+    found = soft_targets(logits, config.temperature)
+    return neighbour_means(found, replicate.pool, replicate.unlabelled, config.neighbours)
+
+
 def training_soft_labels(
     config: StudentConfig, replicate: Replicate, teachers: Sequence[TeacherTargets]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +183,7 @@ def training_soft_labels(
 class StudentBatch:
     """One step's bags and draws: x (instances, C, H, W), already noised; bag_index (instances,); label (bags,) and
     target q (instances,) float, None where none is read; masks; mix: weight and partner of each instance, (instances,)
-    each."""
+    each; unlabelled: the unlabelled bags of the step, for the distillation term alone."""
 
     x: Tensor
     bag_index: Tensor
@@ -167,6 +191,7 @@ class StudentBatch:
     target: Tensor | None
     masks: Masks | None = None
     mix: tuple[Tensor, Tensor] | None = None
+    unlabelled: StudentBatch | None = None
 
 
 def draw_student_batch(
@@ -195,7 +220,7 @@ def draw_student_batch(
     return StudentBatch(
         x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x,
         torch.from_numpy(bag_of).to(device),
-        torch.from_numpy(train.label[chosen].astype(np.float32)).to(device),
+        torch.from_numpy(float_labels(train.label[chosen])).to(device),
         None if target is None else torch.from_numpy(target[positions]).to(device),
         draw_masks(streams, step, (count, width), config.dropout, config.stochastic_depth, device),
         draw_mix(streams, step, train.label[chosen][bag_of], config.mixup, device) if mixes else None,
@@ -209,24 +234,22 @@ def student_loss(
 
     With mixup (Verma et al. 2019) the distillation term compares mixed hidden features with mixed targets. They are
     mixed before the network's last hidden layer and its ReLU: mixing h itself would only mix logits, the classifier
-    being linear. The other two terms see the instances unmixed.
+    being linear. The other two terms see the instances unmixed. The distillation term is the mean over the instances of
+    labelled and unlabelled bags alike, the others over those of labelled ones.
     """
     bags = len(batch.label)
-    with compute.autocast():
-        maps = model.maps(params, batch.x, batch.masks)
-        terms = model.terms_of_maps(params, maps, batch.masks)
+    terms, own = _terms_and_distillation(model, params, batch, config, compute)
     negative = known_negative_loss(terms.logit, batch.label[batch.bag_index])
     pooled = model.pool(params, terms, batch.bag_index, bags)
     bag = binary_cross_entropy_with_logits(pooled, batch.label)
     distill = torch.zeros_like(bag)
     weighted = []
-    if batch.target is not None and config.lambda_distill > 0:
-        mixed_logit, target = terms.logit, batch.target
-        if batch.mix is not None:
-            with compute.autocast():
-                mixed_logit = model.terms_of_maps(params, mix(maps, *batch.mix), batch.masks).logit
-            target = mix(target, *batch.mix)
-        distill = distillation_loss(target, mixed_logit, config.temperature)
+    if own is not None:
+        distill = own
+        if batch.unlabelled is not None:
+            _, other = _terms_and_distillation(model, params, batch.unlabelled, config, compute)
+            assert other is not None
+            distill = torch.lerp(own, other, len(batch.unlabelled.x) / (len(batch.x) + len(batch.unlabelled.x)))
         weighted.append(config.lambda_distill * distill)
     if config.alpha > 0:
         weighted.append(config.alpha * negative)
@@ -234,6 +257,23 @@ def student_loss(
         weighted.append(config.beta * bag)
     loss = functools.reduce(operator.add, weighted)
     return loss, torch.stack([distill.detach(), negative.detach(), bag.detach()])
+
+
+def _terms_and_distillation(
+    model: MilModel, params: Params, batch: StudentBatch, config: StudentConfig, compute: Compute
+) -> tuple[Terms, Tensor | None]:
+    """The terms of the instances, unmixed, and the mean distillation loss over them; None where none is read."""
+    with compute.autocast():
+        maps = model.maps(params, batch.x, batch.masks)
+        terms = model.terms_of_maps(params, maps, batch.masks)
+    if batch.target is None or config.lambda_distill == 0:
+        return terms, None
+    mixed_logit, target = terms.logit, batch.target
+    if batch.mix is not None:
+        with compute.autocast():
+            mixed_logit = model.terms_of_maps(params, mix(maps, *batch.mix), batch.masks).logit
+        target = mix(target, *batch.mix)
+    return terms, distillation_loss(target, mixed_logit, config.temperature)
 
 
 def distillation_loss(target: Tensor, logit: Tensor, temperature: float) -> Tensor:

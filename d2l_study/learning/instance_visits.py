@@ -18,7 +18,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.teacher_model import member_replicate
 from d2l_study.learning.training_options import TrainingOptions
-from d2l_study.learning.unlabelled_bags import unlabelled_task
+from d2l_study.learning.unlabelled_bags import unlabelled_replicate, unlabelled_task
 
 
 def teacher_visits(config: TeacherConfig, replicate: Replicate, steps: int) -> int:
@@ -33,10 +33,13 @@ def teacher_visits(config: TeacherConfig, replicate: Replicate, steps: int) -> i
 
 def student_visits(config: StudentConfig, replicate: Replicate, steps: Sequence[int]) -> int:
     """The instance visits of a student, whose generations were trained for `steps` steps each."""
+    read = [replicate]
+    if config.distils_unlabelled and len(replicate.unlabelled):
+        read.append(unlabelled_replicate(replicate))
     return sum(
-        _visits(config, replicate.train, replicate.streams.on(f"generation{generation}"), own, "student_order")
-        for generation, own in enumerate(steps, start=1)
-    )
+        _visits(config, of.train, of.streams.on(f"generation{generation}"), own, "student_order")
+        for of in read for generation, own in enumerate(steps, start=1)
+    )  # fmt: skip
 
 
 def _visits(

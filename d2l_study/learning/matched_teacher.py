@@ -37,7 +37,7 @@ def matched_teacher(
     if teacher.extractor == "resnet":
         noise["stochastic_depth"] = student.stochastic_depth
     changes |= {key: value for key, value in noise.items() if value > 0}
-    bags = student.steps * student.generations * student.batch_bags
+    bags = student.steps * student.generations * student.bags_of_a_step(unlabelled)
     of_a_step = teacher.bags_of_a_step(unlabelled)
     if seen_by_teacher == seen_by_student:
         further = -(-bags // of_a_step)

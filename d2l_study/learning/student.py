@@ -9,6 +9,7 @@ resumed gives the same. Instance labels are read nowhere but in the metrics of t
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from d2l_study.learning.distillation import (
     student_loss,
     teacher_targets,
     training_soft_labels,
+    unlabelled_soft_labels,
 )
 from d2l_study.learning.evaluation import (
     Logits,
@@ -45,6 +47,7 @@ from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training import Training, parameters_and_optimizer, train_interval
 from d2l_study.learning.training_result import FittedStudent, Generation
+from d2l_study.learning.unlabelled_bags import unlabelled_replicate
 from d2l_study.models import MilModel, Params
 
 DISTILL_LOSS = "val_distill_loss"
@@ -56,13 +59,14 @@ class StudentTraining(Training):
     """The state of one replicate: the generation in training, what it learns from, and the finished ones.
 
     target, val_target: (instances,) soft labels of the training and validation instances, empty where none is read
-    (`lambda_distill: 0`); finished_params and
+    (`lambda_distill: 0`), unlabelled_target likewise; finished_params and
     finished_steps: the selected snapshot of each earlier generation and its step; before: steps of those generations.
     """
 
     generation: int = 1
     target: Tensor = field(default_factory=lambda: torch.empty(0))
     val_target: Tensor = field(default_factory=lambda: torch.empty(0))
+    unlabelled_target: Tensor = field(default_factory=lambda: torch.empty(0))
     before: int = 0
     finished_params: list[Params] = field(default_factory=list)
     finished_steps: list[int] = field(default_factory=list)
@@ -75,11 +79,13 @@ class StudentTraining(Training):
 @dataclass(frozen=True)
 class SoftLabels:
     """What a replicate's first generation learns from: soft labels of the training and the validation instances,
-    (instances,) each in [0, 1], None where none is read, and the weights it starts from (None: new ones)."""
+    (instances,) each in [0, 1], None where none is read, the weights it starts from (None: new ones), and soft labels
+    of the instances of unlabelled bags."""
 
     train: np.ndarray | None
     val: np.ndarray | None
     start: Params | None = None
+    unlabelled: np.ndarray | None = None
 
 
 def student_model(config: StudentConfig, replicate: Replicate) -> MilModel:
@@ -110,7 +116,9 @@ def fit_student(
         check_teachers(config, replicate, members)
         start = members[0].params if config.start == "teacher" else None
         if config.lambda_distill > 0:
-            soft_labels.append(SoftLabels(*training_soft_labels(config, replicate, members), start))
+            train, val = training_soft_labels(config, replicate, members)
+            further = unlabelled_soft_labels(config, replicate, members)
+            soft_labels.append(SoftLabels(train, val, start, further))
         else:
             soft_labels.append(SoftLabels(None, None, start))
     return fit_to_soft_labels(config, replicates, soft_labels, compute=compute, **callbacks)
@@ -167,7 +175,12 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
             config, _initial_params(model, replicate, 1, labels.start), compute
         )
         target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in targets)
-        super().__init__(replicate, StudentTraining(params, optimizer, target=target, val_target=val_target), compute)
+        training = StudentTraining(params, optimizer, target=target, val_target=val_target)
+        self.unlabelled: Replicate | None = None
+        if labels.unlabelled is not None:
+            self.unlabelled = unlabelled_replicate(replicate)
+            training.unlabelled_target = torch.from_numpy(np.asarray(labels.unlabelled, np.float32))
+        super().__init__(replicate, training, compute)
 
     def advance(self) -> None:
         """Train one interval up to its validation; begins the next generation where this one is over."""
@@ -195,6 +208,11 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         streams = _streams(self.replicate, training.generation)
         target = training.target.cpu().numpy() if self._distils else None
         batch = draw_student_batch(self.config, self.replicate, streams, target, step, self.normalise)
+        if self.unlabelled is not None:
+            others, target = self.unlabelled, training.unlabelled_target.cpu().numpy()
+            streams = _streams(others, training.generation)
+            further = draw_student_batch(self.config, others, streams, target, step, self.normalise)
+            batch = dataclasses.replace(batch, unlabelled=further)
         return student_loss(self.model, training.params, batch, self.config, self.compute)
 
     def _validate(self, params: Params) -> Metrics | None:
@@ -218,9 +236,13 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
             training.status = "done"
             return
         if self._distils:
-            taught = teacher_targets(self.model, training.best_params, replicate, self.compute)
+            reads = self.unlabelled is not None
+            taught = teacher_targets(self.model, training.best_params, replicate, self.compute, reads)
             target, val_target = training_soft_labels(config, replicate, [taught])
             training.target, training.val_target = torch.from_numpy(target), torch.from_numpy(val_target)
+            further = unlabelled_soft_labels(config, replicate, [taught]) if reads else None
+            if further is not None:
+                training.unlabelled_target = torch.from_numpy(further)
         training.finished_params.append(training.best_params)
         training.finished_steps.append(training.best_step)
         training.before, training.step = training.position, 0

@@ -55,6 +55,10 @@ class StudentConfig(TrainingOptions):
         choices=("fresh", "teacher"),
     )  # fmt: skip
     teachers: int = option(1, "teachers in the ensemble", least=1, most=100)
+    unlabelled: bool = option(
+        False, "whether the distillation term also runs over instances of unlabelled bags (data.unlabelled_bags), of "
+        "batch_bags more of them in each step", neutral=False,
+    )  # fmt: skip
     cross_fit: int = option(
         0, "F: parts of the training bags, each labelled by a teacher that was trained on the others alone (2 or more)"
         "; 0: one teacher labels the bags that it was trained on", least=0, most=MOST_PARTS, neutral=0,
@@ -116,19 +120,29 @@ class StudentConfig(TrainingOptions):
         if self.cross_fit == 1:
             raise UserError(f"cross_fit: 1 part leaves no bag to train on; expected 0 (off) or 2 to {MOST_PARTS}")
 
+    @property
+    def distils_unlabelled(self) -> bool:
+        """Whether it reads soft labels of unlabelled bags, where there are such bags."""
+        return self.unlabelled and self.lambda_distill > 0
+
+    def bags_of_a_step(self, unlabelled: bool) -> int:
+        """The labelled and unlabelled bags of a step. unlabelled: whether there are unlabelled bags."""
+        return self.batch_bags * (2 if unlabelled and self.distils_unlabelled else 1)
+
     def idle_keys(self) -> dict[str, str]:
         """A rotation that never happens makes no difference, nor does how soft labels are made that nobody reads."""
         idle = self.idle_length_keys() | self.idle_augmentation_keys() | self.idle_network_keys()
         if self.lambda_distill == 0:
-            idle |= dict.fromkeys(("temperature", "neighbours", "mixup", "cross_fit"), "lambda_distill 0")
+            idle |= dict.fromkeys(("temperature", "neighbours", "mixup", "cross_fit", "unlabelled"), "lambda_distill 0")
         return idle
 
     def without_teacher(self) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours, no
-        cross-fitting. Network, noise, steps, optimizer and selection stay: the configuration of the reference rows."""
+        cross-fitting, no unlabelled bags. Network, noise, steps, optimizer and selection stay: the configuration of the
+        reference rows."""
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1,
-            neighbours=0, cross_fit=0,
+            neighbours=0, cross_fit=0, unlabelled=False,
         )  # fmt: skip
 
     def no_teacher(self) -> StudentConfig:
@@ -139,7 +153,7 @@ class StudentConfig(TrainingOptions):
         length: dict[str, Any] = {key: getattr(self, key) * self.generations for key in lengths}
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, start="fresh", teachers=1,
-            generations=1, neighbours=0, cross_fit=0, mixup=0.0, **length,
+            generations=1, neighbours=0, cross_fit=0, unlabelled=False, mixup=0.0, **length,
         )  # fmt: skip
 
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:

@@ -1,6 +1,8 @@
 """The unlabelled bags that a teacher learns from: R_adv is a mean over both kinds of bags (Miyato et al. 2018, section
 3: the smoothness of the prediction is averaged over labelled and unlabelled points).
 
+A student may read the teacher's soft labels of their instances, too (`student.unlabelled`).
+
 They are drawn like labelled bags: by turns in a shuffled order, cut to `instances_per_bag`, augmented and noised. Their
 draws have streams of their own, so that no draw of a labelled bag depends on them.
 """
@@ -24,10 +26,14 @@ def unlabelled_task(config: TeacherConfig, replicate: Replicate) -> tuple[Teache
     where there are none, or R_adv has no weight."""
     if config.lambda_adv == 0 or not len(replicate.unlabelled):
         return None
-    own = dataclasses.replace(
+    return drawing_config(config), unlabelled_replicate(replicate)
+
+
+def unlabelled_replicate(replicate: Replicate) -> Replicate:
+    """The replicate with its unlabelled bags as training bags, and with streams of their own."""
+    return dataclasses.replace(
         replicate, train=replicate.unlabelled, unlabelled=Bags.empty(), streams=replicate.streams.on(BRANCH)
     )
-    return drawing_config(config), own
 
 
 @lru_cache(maxsize=256)

@@ -86,8 +86,9 @@ def test_visits_are_the_instances_that_steps_drew(make_replicate, tiny, monkeypa
     assert teacher.steps_run < config.steps  # stopped early
     assert teacher_visits(config, replicate, teacher.steps_run) == sum(seen) > 0
     seen.clear()
-    targets = {1: [teacher_targets(teacher_model(config, replicate), teacher.params, replicate)]}
-    own = StudentConfig(feature_width=16, steps=9, eval_every=4, batch_bags=2, generations=2, instances_per_bag=limit)
+    targets = {1: [teacher_targets(teacher_model(config, replicate), teacher.params, replicate, None, True)]}
+    own = StudentConfig(feature_width=16, steps=9, eval_every=4, batch_bags=2, generations=2, instances_per_bag=limit,
+                        unlabelled=unlabelled > 0)  # fmt: skip
     fit_student(own, [replicate], targets)
     assert student_visits(own, replicate, [9, 9]) == sum(seen) > 0
 

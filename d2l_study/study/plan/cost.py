@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.learning.config import TeacherConfig
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS, TEACHING
@@ -96,9 +95,7 @@ def expected_visits(configuration: Configuration) -> float:
     sections: Mapping[str, Any] = configuration.sections
     trained = sections["student" if "student" in sections else "teacher"]
     seen = sections["data"].mean_instances(trained.instances_per_bag)
-    bags = trained.batch_bags
-    if isinstance(trained, TeacherConfig):
-        bags = trained.bags_of_a_step(sections["data"].unlabelled_bags > 0)
+    bags = trained.bags_of_a_step(sections["data"].unlabelled_bags > 0)
     return float(trained.steps * getattr(trained, "generations", 1) * bags * seen)
 
 
@@ -173,6 +170,8 @@ def _student_work(values: Mapping[str, Any], steps: float | None, stage: str) ->
     if steps is None:
         steps = float(values["student_steps"] * values["generations"])
     seen = steps * values["student_batch_bags"] * _seen(values, size, "student_")
+    if stage == "student" and values.get("unlabelled") in (True,) and values["unlabelled_bags"] > 0:
+        seen *= 2
     each = PLAIN * (2.0 if values["student_mixup"] > 0 else 1.0) * NETWORK_PASSES[values["network"]]
     validations = steps // values["student_eval_every"] + 1
     validation = validations * val

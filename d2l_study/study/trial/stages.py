@@ -74,7 +74,7 @@ def _learned_targets(
     for member, config_id in enumerate(request.teachers[: config.teachers]):
         stored = stored_teacher(ledger, config_id, replicate.number, request.fresh_of)
         _check_part(stored, None)
-        targets = teacher_targets(stored.model, stored.params, replicate, compute)
+        targets = teacher_targets(stored.model, stored.params, replicate, compute, config.distils_unlabelled)
         first = config.teachers + member * config.cross_fit
         labelled = []
         for part, config_id in enumerate(request.teachers[first : first + config.cross_fit]):

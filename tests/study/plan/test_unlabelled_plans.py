@@ -57,6 +57,25 @@ def test_students_share_what_their_teachers_do_not_read(tmp_path):
         assert other.values["unlabelled_bags"] == (1000 if reads else 0)
 
 
+def test_a_student_may_read_what_its_teacher_does_not(tmp_path):
+    asked = STUDENTS.replace("{student: {}}", "{student: {student: {unlabelled: true}}}")
+    plain, before, now = (
+        planned(tmp_path, DATA + more, arms)
+        for more, arms in (("", STUDENTS), ("", asked), (", unlabelled_bags: 1000", asked))
+    )
+    assert [c.config_id for c in plain] == [c.config_id for c in before]  # there is nothing to read
+    for one, other in zip(before, now, strict=True):
+        of_vat = "vat" in (one.method, one.teacher_method)
+        reads = of_vat or one.stage in ("student", "matched")  # the matched teacher is trained for as many visits
+        assert (one.config_id != other.config_id) == reads, one.label
+        assert (other.values["unlabelled_bags"] > 0) == (of_vat or one.stage == "student")
+        if one.stage == "student":
+            assert expected_visits(other) == pytest.approx(2 * expected_visits(one))
+            assert work_of(other.values, stage="student").training == 2 * work_of(one.values, stage="student").training
+        if one.stage == "matched":
+            assert other.sections["teacher"].steps == 100 + 60 * 8 // (4 if of_vat else 2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -67,6 +86,10 @@ def test_students_share_what_their_teachers_do_not_read(tmp_path):
          "unlabelled_batch does nothing under unlabelled_bags 0"),
         (f"{DATA}, unlabelled_bags: 9}}\nmethods: {{a: {{teacher: {{lambda_adv: 1, unlabelled_batch: [null, 1]}}}}}}",
          "unlabelled_batch does nothing under batch_bags 1"),
+        (f"{DATA}}}\nstudent: {{steps: 50}}\nmethods: {{a: {{student: {{unlabelled: [false, true]}}}}}}",
+         "unlabelled does nothing under unlabelled_bags 0"),
+        (f"{DATA}, unlabelled_bags: [0, 9]}}\nstudent: {{steps: 50}}\nmethods: {{a: {{}}}}",
+         "unlabelled_bags does nothing under lambda_adv 0 and unlabelled false"),
         (f"{DATA}}}\nsearch: {{trials: 4}}\nteacher: {{lambda_adv: 1, learning_rate: {{low: 1e-4, high: 1e-3}}}}\n"
          "methods: {vat: {teacher: {unlabelled_batch: {low: 1, high: 9}}}}",
          "unlabelled_batch: a distribution that does nothing under unlabelled_bags 0"),
