@@ -1,4 +1,5 @@
-"""The figure of a distillation study: what each student adds to its own teacher, replicate by replicate.
+"""The figure of a distillation study: what each student adds to its own teacher, replicate by replicate, and where the
+study has it to the teacher that is matched to it in training, which stands first.
 
 The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
 or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import cells_by_config, difference_of, teacher_of
+from analysis.cells.differences import CellsByConfig, cells_by_config, difference_of, matched_of, teacher_of
 from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
@@ -36,6 +38,21 @@ DOTS_BELOW = 0.27
 """How far the replicates stand below the mean, in rows."""
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line of the figure: a student minus one of its teachers.
+
+    row: the student's; matched: whether the teacher is the one matched in training; text: its name in the figure.
+    """
+
+    row: Label
+    matched: bool
+    text: str
+
+    def teacher(self, cell: Cell, by_id: CellsByConfig) -> Cell | None:
+        return (matched_of if self.matched else teacher_of)(cell, by_id)
+
+
 def draw_pairs(
     rows: pandas.DataFrame,
     metric: str | None = None,
@@ -44,7 +61,8 @@ def draw_pairs(
     panel_key: str | None = "mean_bag_size",
     size: str = "page",
 ) -> Figure:
-    """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table.
+    """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table:
+    minus the teacher matched to it in training where there is one, and minus its own.
 
     metric: by default the instance AUC
     column_key: by default that of the table: num_bags, of folds the metric
@@ -54,25 +72,29 @@ def draw_pairs(
     layout = arrange(rows, metric, "method", column_key, known_panel(rows, panel_key))
     by_id = cells_by_config(layout)
     taught = {cell_key: cell for cell_key, cell in layout.cells.items() if cell.origin.stage == STUDENT}
-    teachers = {cell_key: teacher_of(cell, by_id) for cell_key, cell in taught.items()}
-    if not any(_pairs(cell, teachers[cell_key]) for cell_key, cell in taught.items()):
+    students = [row for row in layout.rows if any(row == cell_key[1] for cell_key in taught)]
+    lines = _lines(students, taught, by_id)
+    teachers = {
+        (line, cell_key): line.teacher(cell, by_id)
+        for line in lines for cell_key, cell in taught.items() if cell_key[1] == line.row
+    }  # fmt: skip
+    if not any(_pairs(taught[cell_key], teacher) for (_, cell_key), teacher in teachers.items()):
         raise UserError(
             f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
             "there is nothing to pair"
         )
-    students = [row for row in layout.rows if any(row == cell_key[1] for cell_key in taught)]
     panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
     marks = marks_of(layout)
     with style.use(size) as chosen:
         # The names take at most two fifths of the width.
-        labels = [style.wrapped(row.text, int(0.4 * chosen.width / style.INCHES_PER_LABEL_LETTER)) for row in students]
+        labels = [style.wrapped(line.text, int(0.4 * chosen.width / style.INCHES_PER_LABEL_LETTER)) for line in lines]
         # The numbers on the right and the names on the left leave a page room for one panel and a half.
         across = min(len(layout.columns), max(1, chosen.across - 1), len(panels))
         down = math.ceil(len(panels) / across)
         figure = style.new_figure()
         axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-        lines = sum(max(0, label.count("\n") - 1) for label in labels)
-        chosen.set_size_of(figure, (ROW_HEIGHT * len(students) + 0.12 * lines + 0.7) * down + 0.5)
+        more = sum(max(0, label.count("\n") - 1) for label in labels)
+        chosen.set_size_of(figure, (ROW_HEIGHT * len(lines) + 0.12 * more + 0.7) * down + 0.5)
         for i, axis in enumerate(axes.flat):
             if i >= len(panels):
                 axis.set_visible(False)
@@ -80,23 +102,38 @@ def draw_pairs(
             panel, column = panels[i]
             axis.set_title(panel_title(panel, column))
             axis.axvline(0, color=style.GREY, lw=1.0, zorder=1)
-            for position, row in enumerate(students):
-                cell_key = (panel, row, column)
+            for position, line in enumerate(lines):
+                cell_key = (panel, line.row, column)
                 if cell_key in taught:
-                    _draw_student(axis, position, taught[cell_key], teachers[cell_key], marks[row])
+                    _draw_student(axis, position, taught[cell_key], teachers[line, cell_key], marks[line.row])
             axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
                           color=style.GREY)  # fmt: skip
-            axis.set_yticks(range(len(students)), labels)
-            axis.set_ylim(len(students) - 0.4, -0.6)
+            axis.set_yticks(range(len(lines)), labels)
+            axis.set_ylim(len(lines) - 0.4, -0.6)
             axis.grid(False, axis="y")
             axis.locator_params(axis="x", nbins=6 if chosen.width / across > 4 else 3)
             if i + across >= len(panels):
                 axis.tick_params(axis="x", labelbottom=True)
                 axis.set_xlabel(f"difference of {layout.metric.title}")
-            _separate_teachers(axis, layout, students)
-        figure.suptitle(f"{layout.metric.heading}: student − its teacher", fontsize="large")
+            _separate_teachers(axis, layout, [line.row for line in lines])
+        figure.suptitle(
+            f"{layout.metric.heading}: student − {'teacher' if any(x.matched for x in lines) else 'its teacher'}",
+            fontsize="large",
+        )
         style.footnote(figure, _note(layout, taught, teachers))
     return figure
+
+
+def _lines(students: list[Label], taught: Mapping[CellKey, Cell], by_id: CellsByConfig) -> list[_Line]:
+    having = {cell_key[1] for cell_key, cell in taught.items() if matched_of(cell, by_id) is not None}
+    if not having:
+        return [_Line(row, False, row.text) for row in students]
+    lines = []
+    for row in students:
+        if row in having:
+            lines.append(_Line(row, True, f"{row.text} − matched"))
+        lines.append(_Line(row, False, f"{row.text} − its teacher"))
+    return lines
 
 
 def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: Mark) -> None:
@@ -139,16 +176,14 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
             axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
 
 
-def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[CellKey, Cell | None]) -> str:
+def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[tuple[_Line, CellKey], Cell | None]) -> str:
     kind = "corrected t" if layout.has_folds else "t"
     text = f"dots: {layout.units_text}; mean and 95 % {kind} interval of the paired differences"
     text += f"; {layout.metric.better} is better"
+    if any(line.matched for line, _ in teachers):
+        text += "; matched: the teacher trained for as long as student and teacher together, with the student's noise"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
-    pairs = (
-        (cell_key[1].text, cell, other)
-        for cell_key, cell in taught.items()
-        if (other := teachers[cell_key]) is not None
-    )
+    pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in teachers.items() if other is not None)
     said = [*hardware_differences(layout), *hardware_differences_of_pairs(pairs), *labels_used_sentences(layout)]
     return text + note_suffix(said)

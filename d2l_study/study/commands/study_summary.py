@@ -10,8 +10,8 @@ from d2l_study.errors import counted
 from d2l_study.interruption_messages import continuation_text, refused_text
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
 from d2l_study.study.commands.prepare_study import PreparedStudy
+from d2l_study.study.commands.table_and_report import FIGURE_NAME, rows_of, table_of
 from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
-from d2l_study.study.commands.table_and_report import rows_of, table_of
 from d2l_study.study.ledger.storage import short_path
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
         f"      python -m analysis tables {name}{where} --metric {shown}\n"
         f"      python -m d2l_study ui{where}"
     )
-    if study.folder.storage.exists(f"{study.folder.key}/{REPORT_NAME}"):
-        print(f"      report: {short_path(study.folder.storage.shown(f'{study.folder.key}/{REPORT_NAME}'))}")
+    for what, file in (("report", REPORT_NAME), ("figure", FIGURE_NAME)):
+        if study.folder.storage.exists(f"{study.folder.key}/{file}"):
+            print(f"      {what}: {short_path(study.folder.storage.shown(f'{study.folder.key}/{file}'))}")
     return code
 
 

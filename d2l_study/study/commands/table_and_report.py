@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study import environment
+from d2l_study.errors import UserError
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     import pandas
 
 NAME = "report.html"
+FIGURE_NAME = "figure.png"
 
 
 def rows_of(name: str, root: str) -> pandas.DataFrame:
@@ -54,8 +56,10 @@ def search_artifacts(folder: StudyFolder) -> dict[str, Callable[[], bytes]]:
 
 
 def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> dict[str, bytes]:
-    """{NAME: the report}, kept in the study's folder too; empty, with a warning, if it could not be made, and without
-    one if no run is finished or `D2L_REPORT` says no. uri: of MLflow, for links; root: as the user wrote it."""
+    """{NAME: the report, FIGURE_NAME: the figure that says most of the study}, kept in the study's folder too.
+
+    Without the figure where nothing can be drawn. Empty if the report could not be made, with a warning, if no run is
+    finished, or if `D2L_REPORT` says no. uri: of MLflow, for links; root: as the user wrote it."""
     if not environment.reports_wanted():
         return {}
     try:
@@ -66,14 +70,43 @@ def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> 
         if not (rows["status"] == "done").any():
             return {}
         text = make_report(rows, root=where if root is None else root, uri=uri).encode()
-        folder.storage.put(f"{folder.key}/{NAME}", text)
-        return {NAME: text}
+        made = {NAME: text, **_main_figure(rows)}
+        for name, content in made.items():
+            folder.storage.put(f"{folder.key}/{name}", content)
+        return made
     except (Exception, KeyboardInterrupt) as error:
         said = (str(error).splitlines() or [""])[0]
         print(
             f"warning: the report of {folder.name} could not be made: {type(error).__name__}: {said}", file=sys.stderr
         )
         return {}
+
+
+def _main_figure(rows: pandas.DataFrame) -> dict[str, bytes]:
+    """{FIGURE_NAME: a PNG}: students minus their teachers, or a metric against the number of bags; empty if the study
+    has neither, or too little of it. A search has figures of its own (`search_artifacts`)."""
+    import io
+
+    import matplotlib as mpl
+
+    import analysis
+    from analysis.figures import style
+
+    done = rows[rows["status"] == "done"]
+    if (done["stage"] == "student").any():
+        kind = "pairs"
+    elif "num_bags" in done and done["num_bags"].nunique() > 1:
+        kind = "curves"
+    else:
+        return {}
+    try:
+        out = io.BytesIO()
+        figure = analysis.figure(rows, kind)
+        with mpl.rc_context(style.RC):
+            figure.savefig(out, format="png")
+    except UserError:
+        return {}
+    return {FIGURE_NAME: out.getvalue()}
 
 
 def outcomes_digest(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -1,5 +1,6 @@
 """The report: its tables and pictures are there and right, it needs no network, and nothing of it fails a study."""
 
+import io
 import re
 from html.parser import HTMLParser
 
@@ -214,13 +215,27 @@ def test_a_report_that_cannot_be_made_costs_a_warning(tmp_path, capsys, monkeypa
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
     assert table_and_report.report_of(folder, "") == {}  # the tests' own wish, in conftest
     monkeypatch.setenv("D2L_REPORT", "yes")
-    (data,) = table_and_report.report_of(folder, "").values()
+    (data,) = table_and_report.report_of(folder, "").values()  # one number of bags: no figure of the whole study
     assert folder.storage.read(f"{folder.key}/report.html") == data
     Page(data.decode())
     monkeypatch.setattr("analysis.report.report.make_report", lambda *a, **k: 1 / 0)
     assert table_and_report.report_of(folder, "") == {}
     assert "warning: the report of made could not be made: ZeroDivisionError" in capsys.readouterr().err
     assert b"No report" in table_and_report.report_artifact(folder, "")["report.html"]()
+
+
+def test_a_study_keeps_the_figure_that_says_most_of_it(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from d2l_study.study.commands import table_and_report
+
+    folder = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), replicates=2)
+    monkeypatch.setenv("D2L_REPORT", "yes")
+    made = table_and_report.report_of(folder, "")
+    assert sorted(made) == ["figure.png", "report.html"]
+    assert folder.storage.read(f"{folder.key}/figure.png") == made["figure.png"]
+    with Image.open(io.BytesIO(made["figure.png"])) as picture:
+        assert picture.format == "PNG" and picture.width > 500
 
 
 def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatch):

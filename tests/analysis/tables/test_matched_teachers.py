@@ -7,6 +7,7 @@ from table_lines import table_lines
 
 from analysis.cells.arrange import arrange
 from analysis.cells.differences import TO_MATCHED, TO_TEACHER, differences
+from analysis.figures.paired import draw_pairs
 from analysis.report.findings import findings
 from analysis.rows.stages import NO_MATCHED_NOTE
 from analysis.tables.study_table import render, table
@@ -53,6 +54,26 @@ def test_differences_from_matched_teachers_come_first(controlled):
     assert told and "its matched teacher" in told[0] and NO_MATCHED_NOTE not in lines
     labels = [label for label, _ in table_lines(render(controlled))]
     assert labels.index("matched of none") == labels.index("*references*") + 1
+
+
+def test_the_figure_of_pairs_has_both_the_matched_one_first(controlled):
+    axis = draw_pairs(controlled).axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert len(names) == 16 and all(name.endswith("− matched") for name in names[::2])
+    assert all(name.endswith("− its teacher") for name in names[1::2])
+    rows = controlled[controlled["num_bags"] == 50].set_index(["config_id", "replicate"])["instance_auc"]
+    students = controlled[(controlled["stage"] == "student") & (controlled["num_bags"] == 50)]
+    expected = {}
+    for (method, temperature), own in students.groupby(["method", "temperature"]):
+        for key, other in (("matched", "matched_id"), ("its teacher", "teacher_id")):
+            found = [
+                one.instance_auc - rows[getattr(one, other), one.replicate]
+                for one in own.itertuples() if (getattr(one, other), one.replicate) in rows.index
+            ]  # fmt: skip
+            expected[f"{method} (temperature={temperature:g}) − {key}"] = sorted(found)
+    dots = [line for line in axis.get_lines() if line.get_alpha() is not None]
+    for name, line in zip(names, dots, strict=True):
+        np.testing.assert_allclose(sorted(line.get_xdata()), expected[name.replace("\n", " ")], atol=1e-9)
 
 
 def test_captions_say_what_training_saw(controlled):
