@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 from make_space import load_text
-from make_trial_request import make_trial_request
+from make_trial_request import make_trial_request, train_kept_model
 
+from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
+from d2l_study.learning import StudentConfig, TeacherConfig
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
@@ -154,3 +156,20 @@ def test_a_run_says_what_it_saw_and_counts_no_label_of_theirs(tmp_path):
     assert rows[0]["labels_used"] == rows[1]["labels_used"] == 6 + 20
     assert rows[0]["instance_visits"] < rows[1]["instance_visits"]
     assert rows[0]["val_bag_nll"] != rows[1]["val_bag_nll"]
+
+
+def test_a_student_reads_its_stored_teachers_labels_of_unlabelled_bags(tmp_path):
+    data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20, unlabelled_bags=8).resolved()
+    teacher = TeacherConfig(steps=6, eval_every=3, feature_width=16)
+    student = StudentConfig(steps=6, eval_every=3, feature_width=16)
+    blind = dataclasses.replace(data, unlabelled_bags=0)  # as the plan has it of a teacher without R_adv
+    train_kept_model(tmp_path, "a" * 20, blind, teacher=teacher)
+    rows = []
+    for number, unlabelled in enumerate((False, True)):
+        own = dataclasses.replace(student, unlabelled=unlabelled)
+        config = f"{number}{'b' * 19}"
+        train_kept_model(tmp_path, config, data, ("a" * 20,), teacher=teacher, student=own)
+        rows.append(StudyFolder(LocalStorage(tmp_path), "s").ledger.read(config, 0)["row"])
+    assert rows[1]["instance_visits"] > rows[0]["instance_visits"]
+    assert rows[0]["labels_used"] == rows[1]["labels_used"] == 6 + 20
+    assert rows[0]["val_distill_loss"] != rows[1]["val_distill_loss"]
