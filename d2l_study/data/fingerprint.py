@@ -84,16 +84,22 @@ class SharedBags:
 
 
 def training_marks(replicate: Replicate) -> TrainingMarks:
-    """The marks of a replicate's training and validation bags. All their instances are read."""
-    parts = {"training": replicate.train, "validation": replicate.val}
-    part = tuple(word for word, bags in parts.items() for _ in range(len(bags)))
+    """The marks of a replicate's training and validation bags, unlabelled ones among those of training. All their
+    instances are read."""
+    parts = _seen_parts(replicate)
+    part = tuple(word for word, bags in parts for _ in range(len(bags)))
     pool = replicate.pool
     if not isinstance(pool, BagCollection):
-        content = tuple(mark for bags in parts.values() for mark in content_marks(pool, bags))
-        drawn = np.unique(np.concatenate([bags.instance for bags in parts.values()]))
+        content = tuple(mark for _, bags in parts for mark in content_marks(pool, bags))
+        drawn = np.unique(np.concatenate([bags.instance for _, bags in parts]))
         empty = ("",) * len(part)
         return TrainingMarks(part, empty, empty, content, tuple(sorted(set(_instance_marks(pool, drawn)))))
-    return _marks_of_bags(pool, [int(b) for bags in parts.values() for b in bags.number], part)
+    return _marks_of_bags(pool, [int(b) for _, bags in parts for b in bags.number], part)
+
+
+def _seen_parts(replicate: Replicate) -> list[tuple[str, Bags]]:
+    training = [("training", replicate.train), ("training", replicate.unlabelled)]
+    return [*training, ("validation", replicate.val)]
 
 
 def joined_marks(known: Iterable[TrainingMarks]) -> TrainingMarks:
@@ -114,7 +120,7 @@ def ensemble_marks(replicates: Iterable[Replicate]) -> TrainingMarks:
         if not isinstance(pool, BagCollection):
             of_drawn.append(training_marks(replicate))
             continue
-        for word, bags in (("validation", replicate.val), ("training", replicate.train)):
+        for word, bags in _seen_parts(replicate):
             for b in bags.number.tolist():
                 seen[b] = word if word == "training" else seen.get(b, word)
     if not isinstance(pool, BagCollection):

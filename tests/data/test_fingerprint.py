@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,13 @@ def test_names_that_are_given_are(tmp_path: Path) -> None:
     replicate = even.replicate(even.load_pool(), 0, 5)
     shared = find_shared(training_marks(replicate), odd.load_pool())
     assert len(shared.name) == len(replicate.train) + len(replicate.val) and not shared.content
+
+
+def test_unlabelled_bags_count_as_seen(tmp_path: Path) -> None:
+    even, _ = _halves(tmp_path)
+    pool = even.load_pool()
+    few, more = (dataclasses.replace(even, num_bags=6, unlabelled_bags=m).replicate(pool, 0, 5) for m in (0, 5))
+    for marks in (training_marks, lambda replicate: ensemble_marks([replicate])):
+        before, now = marks(few), marks(more)
+        assert now.part.count("training") == before.part.count("training") + 5 == 11
+        assert len(find_shared(now, pool).content) == len(find_shared(before, pool).content) + 5
