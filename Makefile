@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
 WORKERS ?= 2
 
-.PHONY: study test lint docs figures soak bench release clean
+.PHONY: study test lint docs figures notebooks soak bench release clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space first_study
@@ -27,6 +27,10 @@ docs: $(VENV)/.installed-docs
 # The figures of the documentation, in docs/figures, from the records in benchmarks/records. Nothing is trained.
 figures: $(VENV)/.installed
 	$(BIN)/python benchmarks/figures
+
+# Runs the notebooks of docs/notebooks and keeps their outputs: minutes.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python docs/notebooks/execute.py
 
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-soak

@@ -49,3 +49,7 @@ class FormattedTable(ABC):
 
     def _repr_html_(self) -> str:
         return f"<style>{STYLE}</style>{html_fragment(self.sheet())}"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """What a notebook shows: HTML, or Markdown where it shows text only."""
+        return {"text/plain": self.text(), "text/html": self._repr_html_()}

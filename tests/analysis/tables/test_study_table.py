@@ -264,3 +264,10 @@ def test_layout_keeps_the_order_of_the_plan_and_sorts_numbers(made):
     assert [c.value for c in layout.columns] == [50, 100, 200]
     assert [r.text for r in layout.rows] == ["vat", "none"]
     assert [p.value for p in layout.panels] == [10, 50]
+
+
+def test_a_notebook_shows_a_table_as_html_and_where_it_shows_text_only_as_markdown(made):
+    found = table(made)
+    shown = found._repr_mimebundle_(include=None, exclude=None)
+    assert shown["text/plain"] == found.text()
+    assert "<table" in shown["text/html"]

@@ -1,0 +1,86 @@
+"""The notebooks of the documentation: sources and notebooks agree, outputs tell nothing of a machine, and they run."""
+
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+for package in ("jupytext", "nbclient", "ipykernel"):
+    pytest.importorskip(package, reason=f"notebooks are not run: {package} is missing (extra [dev])")
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "docs" / "notebooks"))
+
+import execute  # noqa: E402
+
+NAMES = [path.stem for path in execute.SOURCES]
+
+
+def kept(name: str) -> dict:
+    return json.loads((execute.HERE / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def texts(notebook: dict) -> str:
+    """All that outputs say, but for pictures."""
+    said = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            said.append("".join(output.get("text", [])))
+            said += ["".join(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join(said)
+
+
+def test_each_source_has_a_notebook_and_a_page():
+    assert {path.stem for path in execute.HERE.glob("*.ipynb")} == set(NAMES) and len(NAMES) == 3
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(f"notebooks/{name}.md" in navigation for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_source_and_notebook_agree(name):
+    made, there = execute.notebook_of(execute.HERE / f"{name}.py"), kept(name)
+    expected = [(cell["cell_type"], cell["source"]) for cell in made.cells]
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in there["cells"]] == expected, "make notebooks"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kept_outputs_are_of_one_whole_run_and_tell_nothing_of_a_machine(name):
+    notebook = kept(name)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    kinds = {output["output_type"] for cell in code for output in cell["outputs"]}
+    assert kinds <= {"stream", "display_data", "execute_result"}
+    assert all(output.get("name") != "stderr" for cell in code for output in cell["outputs"])
+    said = texts(notebook)
+    found = re.search(rf"/tmp|/home|/root|/Users|{re.escape(socket.gethostname())}|elapsed|\d s left", said)
+    assert found is None, said[found.start() - 60 : found.end() + 60]
+    assert (execute.HERE / f"{name}.ipynb").stat().st_size < 1_000_000
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A notebook from its source, in a kernel that imports this checkout. Fails where a cell does."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # which the kernel's own Python precedes
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.delenv("D2L_DATA", raising=False)
+    done = execute.execute(execute.notebook_of(execute.HERE / f"{name}.py"))
+    assert [cell["execution_count"] for cell in done.cells if cell["cell_type"] == "code"][-1]
+    same = [[output["output_type"] for output in cell.get("outputs", [])] for cell in done.cells]
+    assert same == [[output["output_type"] for output in cell.get("outputs", [])] for cell in kept(name)["cells"]]
+
+
+@pytest.mark.ray
+def test_the_features_of_a_cohort_run(monkeypatch, tmp_path):
+    pytest.importorskip("h5py")
+    run("feature_cohort", monkeypatch, tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "feature_cohort"])
+def test_the_longer_ones_run(name, monkeypatch, tmp_path):
+    run(name, monkeypatch, tmp_path)
