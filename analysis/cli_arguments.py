@@ -12,7 +12,7 @@ from analysis.figures.options import KINDS, SCALES
 from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
 from analysis.tables.options import AUTO, EXPLAIN, FORMATS, INTERVALS, TESTS
-from d2l_study.command_line import Parser
+from d2l_study.command_line import Parser, missing_text
 from d2l_study.errors import UserError, nearest
 
 PROG = "python -m analysis"
@@ -69,7 +69,7 @@ class _Parser(Parser):
             name, value, allowed = choice.groups()
             names = [one.strip(" '\"") for one in allowed.split(",")]
             raise UserError(f"{name} {value}: not known{nearest(value, names)} (known: {', '.join(names)})")
-        raise UserError(f"{message} (see {self.prog} --help)")
+        raise UserError(f"{missing_text(message)} (see {self.prog} --help)")
 
 
 def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:

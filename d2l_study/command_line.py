@@ -21,6 +21,12 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, list(arg_strings))
 
 
+def missing_text(message: str) -> str:
+    """argparse's message on arguments that are required and not given, in plain words; any other as it is."""
+    _, found, names = message.partition("the following arguments are required: ")
+    return f"{names} {'are' if ',' in names else 'is'} missing" if found else message
+
+
 def leave(code: int) -> NoReturn:
     """End this process with its exit code, by force where a thread may hang that Python would wait for."""
     if thread_calls.abandoned:

@@ -15,6 +15,7 @@ from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import Caption
 from d2l_study.options import value_text
 from d2l_study.study.ledger.search_document import read_document
+from d2l_study.study.search.trial import COMPLETE
 
 if TYPE_CHECKING:
     import pandas
@@ -40,9 +41,12 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
         ["search", "trial", *(["front"] if several else []), "settings",
          *(f"{heading}{mark}" for heading in (*headings, heading_of(test)))]
     ]  # fmt: skip
-    counts, ties, partitions = [], [], partitions_of(rows)
+    all_complete: list[str] = []
+    not_complete: list[str] = []
+    ties, partitions = [], partitions_of(rows)
     for name, trials in trials_by_search(document, Names.of(rows).arm):
-        counts.append(f"{name}: {count_text(trials)}")
+        whole = all(trial["state"] == COMPLETE for trial in trials)
+        (all_complete if whole else not_complete).append(f"Trials of {name}: {count_text(trials)}.")
         front = pareto_front(trials, goals)
         best = best_trial(trials, goals)
         tied = tied_trials(trials, goals)
@@ -66,12 +70,12 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
         f"{words} of each search: {' and '.join(headings)}, means of {over}; {heading_of(test)} with [95 % interval] "
         "(count)."
     )
-    beside = ["What was chosen as the best of many looks better there than it is.", *ties]
+    beside = ["What was chosen as the best of many looks better there than it is.", *not_complete, *ties]
     if mark:
         beside.append("† ORACLE: the search looked at true instance labels, which nothing else may see. Not a result "
                       "of weak labels.")  # fmt: skip
     details = ["The test figure was looked at after the choice, of the chosen trial alone; its interval is over "
-               "replicates.", *(f"Trials of {count}." for count in counts)]  # fmt: skip
+               "replicates.", *all_complete]  # fmt: skip
     return "\n\n".join([text, *caption_blocks(Caption(cells, beside, details), explain)]) + "\n"
 
 

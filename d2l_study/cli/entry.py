@@ -18,7 +18,7 @@ from d2l_study.cli import (
     study_commands,
     trial_commands,
 )
-from d2l_study.command_line import Parser, os_error_text
+from d2l_study.command_line import Parser, missing_text, os_error_text
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
@@ -107,16 +107,18 @@ class _Parser(Parser):
 
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
-        unknown = [
-            w.split("=")[0] for w in getattr(self, "_words", []) if w.startswith("-") and w.split("=")[0] not in known
-        ]
+        words: list[str] = getattr(self, "_words", [])
+        unknown = [w.split("=")[0] for w in words if w.startswith("-") and w.split("=")[0] not in known]
         commands = next((list(a.choices) for a in self._actions if isinstance(a, argparse._SubParsersAction)), [])
         if commands and "invalid choice: " in message:
             name = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
+            message += f"; {self.epilog}" if self.epilog else ""
         elif unknown and ("unrecognized" in message or "required" in message):
             message = f"unknown option {unknown[0]}{nearest(unknown[0], known, 0.6)}"
-        raise UserError(f"{message} (see {self.prog} --help)")
+        elif "required: --space" in message and words and not words[0].startswith("-"):
+            message = f"--space is missing; did you mean --space {words[0]}?"
+        raise UserError(f"{missing_text(message)} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
@@ -125,5 +127,5 @@ class _Parser(Parser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
-            getattr(parsed, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}")
+            getattr(parsed, "parser", self).error(f"unrecognized: {' '.join(rest)}")
         return parsed

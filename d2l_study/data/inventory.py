@@ -51,7 +51,9 @@ def _show_mnist(folder: str | None) -> None:
     print(f"mnist: {'the embedded copy' if folder is None else folder} (data.dataset: mnist)")
     for name, path in files.items():
         array = mnist.read_idx(path, name)
-        shape = "×".join(str(n) for n in array.shape)
+        shape = f"{len(array):,} " + (
+            f"images of {array.shape[1]}×{array.shape[2]} px" if array.ndim == 3 else "labels"
+        )
         print(f"  {path}  {shape}, md5 {mnist.FILES[name][0]} verified")
 
 

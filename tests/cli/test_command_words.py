@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.cli import main as analysis_main
 from d2l_study import cli
 from d2l_study.cli.arguments import MOST_REPLICATES
 from d2l_study.errors import nearest
@@ -55,3 +56,24 @@ def test_a_study_that_set_has_named_says_its_name_last_with_the_commands_that_ne
 def test_missing_and_further_words_are_refused(arguments, capsys):
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "vat_grid"], "--space is missing; did you mean --space vat_grid?"),
+        (["plan"], "--space is missing (see "),
+        (["stop"], "STUDY is missing (see "),
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["tables", "vat_quick"], "Tables and figures: python -m analysis --help"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_with_what_to_type_instead(words, said, capsys):
+    assert cli.main(words) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1
+
+
+def test_what_analysis_misses_is_said_in_the_same_words(capsys):
+    assert analysis_main(["figure", "vat_quick"]) == 2
+    assert capsys.readouterr().err.startswith("error: --out is missing (see ")

@@ -29,6 +29,6 @@ def find_study(study: str, root: str) -> StudyFolder:
     if can_be_folder(study) and folder.exists():
         return folder
     names = list_studies(storage)
-    known = f"studies there: {listed(names)}" if names else "there are no studies there"
+    known = f"studies there: {listed(names)}" if names else "there are no studies there; --root DIR looks elsewhere"
     shown = study if len(study) <= 100 else f"{study[:99]}…"
     raise UserError(f"no study {shown!r} under {storage.root}{nearest(study, names)} ({known})")
