@@ -57,7 +57,11 @@ def _reduce(path: Path) -> None:
     scores = (SCALE(np.linspace(0, 1, 64))[:, :3] * 255).round().astype(int).ravel().tolist()
     palette = Image.new("P", (1, 1))
     palette.putpalette([255, 255, 255, *scores, *found[: 3 * 191]])
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    white = (np.asarray(picture) == 255).all(axis=2)  # which the search for the nearest colour may miss by a little
+    kept = Image.fromarray(np.where(white, 0, np.asarray(reduced)).astype(np.uint8), "P")
+    kept.putpalette(palette.getpalette() or [])
+    kept.save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,8 @@ RECORDS = Path(__file__).resolve().parents[1] / "records"
 def rows_of(record: str) -> pandas.DataFrame:
     """The rows of a record (`analysis.load`). Where a record lacks them, its name is that of the study, a student's
     teacher is the configuration of the arm before its arrow, and folds are counted."""
-    import pandas as pd
-
-    file = next(path for path in (RECORDS / record / f"rows{end}" for end in (".parquet", ".csv")) if path.exists())
-    if file.suffix == ".parquet":
-        return analysis.load(file)
-    rows = pd.read_csv(file, low_memory=False)
+    file = _file(record)
+    rows = _as_written(file)
     if "study" in rows and "teacher_id" in rows:
         return analysis.load(file)
     rows["study"] = record
@@ -45,6 +41,29 @@ def rows_of(record: str) -> pandas.DataFrame:
 def matching(pattern: str) -> list[str]:
     """The names of the records that have rows and match a pattern, by date."""
     return sorted({path.parent.name for path in RECORDS.glob(f"{pattern}/rows.*")})
+
+
+def with_matched_teachers() -> list[str]:
+    """The names of the records in which students of drawn bags stand beside teachers of equal training (`matched`), by
+    date. Records of tuning are left out: they chose settings."""
+    found = []
+    for record in matching("*"):
+        rows = _as_written(_file(record))
+        if "tuning" in record or not {"stage", "num_bags"} <= set(rows):
+            continue
+        if (rows.stage == "matched").any() and rows.num_bags.notna().any():
+            found.append(record)
+    return found
+
+
+def _file(record: str) -> Path:
+    return next(path for path in (RECORDS / record / f"rows{end}" for end in (".parquet", ".csv")) if path.exists())
+
+
+def _as_written(file: Path) -> pandas.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, low_memory=False)
 
 
 def read_json(record: str, file: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from records import matching, named, rows_of
+from records import named, rows_of, with_matched_teachers
 
 from analysis.cells.arrange import arrange
 from analysis.cells.differences import TO_MATCHED, TO_TEACHER, difference_of, differences
@@ -22,8 +22,6 @@ DIGITS = "2026-11-22-distill-confirm"
 NUCLEI = "2026-11-25-colon-neighbours"
 CONTROL = "2026-11-26-colon-control"
 FEATURES = "2026-11-26-colon-features"
-CLAIMS = "*-claims*"
-"""Records of studies that hold the control `matched` of each student."""
 WORDS = {"none": "plain teacher", "vat": "VAT teacher"}
 
 
@@ -63,7 +61,7 @@ def draw() -> Figure:
         ):
             axis.plot([], [], color=COLOURS[kind], marker=MARKERS[kind], label=name)
         figure.legend(loc="outside upper center", ncols=2)
-        records = [DIGITS, *matching(CLAIMS), NUCLEI, CONTROL, FEATURES]
+        records = [DIGITS, *with_matched_teachers(), NUCLEI, CONTROL, FEATURES]
         style.footnote(figure, (
             "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
             f"nuclei over folds of the same 80 images, corrected for the data that folds share; {named(*records)}."
@@ -90,7 +88,7 @@ def _entries() -> Iterator[Entry]:
 
 def _digit_records() -> Iterator[tuple[str, str]]:
     yield "MNIST digits, K = 10", DIGITS
-    for record in matching(CLAIMS):
+    for record in with_matched_teachers():
         yield f"MNIST digits, {record}", record
 
 

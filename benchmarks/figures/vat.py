@@ -16,35 +16,36 @@ from analysis.figures import style
 GPU = "*-gpu-k*"
 """Records of the first panels of the slides, each of one or more K."""
 CONFIRM = "2026-11-22-distill-confirm"
-"""Another study of the same question at K = 10."""
-PLAIN, VAT, OTHER = "#000000", "#0072B2", "#D55E00"
+ROBUST = "*-vat-robust-confirm"
+"""Records of other studies of the same question at K = 10, the latter on the robust recipe."""
+PLAIN, VAT = "#000000", "#0072B2"
+OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"))
 ARMS = {"none": ("attention MIL", PLAIN, "o"), "adv_low": ("with VAT, λ = 0.5, ε = 4", VAT, "s")}
 
 
 def draw() -> Figure:
     """Bag AUC of both arms, and their paired difference."""
-    import pandas as pd
-
     records = matching(GPU)
     layouts = [arrange(rows_of(record), "bag_auc") for record in records]
     panels = [(layout, panel) for layout in layouts for panel in layout.panels]
-    confirm = rows_of(CONFIRM)
-    confirm = confirm[confirm.stage == "teacher"]
-    assert isinstance(confirm, pd.DataFrame)
-    other = arrange(confirm, "bag_auc")
+    others = {record: _teachers(record) for record in (CONFIRM, *matching(ROBUST))}
     with style.use("page"):
         figure, axes = style.panels(2 * len(panels), 2.4, around=0.65, most=2)
         for place, (layout, panel) in enumerate(panels):
             left, right = axes[2 * place : 2 * place + 2]
             _curves(left, layout, panel)
-            _differences(right, layout, panel, other if str(panel.value) == "10" else None)
+            _differences(right, layout, panel, [*others.values()] if panel.value == 10 else [])
             left.set_title(f"K = {panel.value}: AUC on test bags")
             right.set_title(f"K = {panel.value}: VAT − plain, paired")
         counts = {cell.interval.count for layout, _ in panels for cell in layout.cells.values()}
         style.footnote(figure, (
             f"Mean and 95 % interval over {' or '.join(map(str, sorted(counts)))} replicates (new bags, new weights), "
-            f"1000 test bags each; exploratory: {named(*records)}. Orange: another study with 1,500 steps, "
-            f"{_count(other)} replicates, {named(CONFIRM)}."
+            f"1000 test bags each; exploratory: {named(*records)}. Other studies: "
+            + "; ".join(
+                f"{colour.lower()} {record}, {_count(other)} replicates"
+                for (colour, _, _), (record, other) in zip(OTHERS, others.items(), strict=False)
+            )
+            + "."
         ))  # fmt: skip
     return figure
 
@@ -60,10 +61,16 @@ def _curves(axis: Axes, layout: Layout, panel: Label) -> None:
     _axis(axis, layout)
 
 
-def _differences(axis: Axes, layout: Layout, panel: Label, other: Layout | None) -> None:
+def _teachers(record: str) -> Layout:
+    """The teachers of a record, whatever else is in it."""
+    rows = rows_of(record)
+    return arrange(rows.loc[rows.stage == "teacher"], "bag_auc")
+
+
+def _differences(axis: Axes, layout: Layout, panel: Label, others: list[Layout]) -> None:
     _bars(axis, layout, panel, "adv_low", VAT, "s", 1.0)
-    if other is not None:
-        _bars(axis, other, other.panels[0], "vat", OTHER, "D", 1.07)
+    for number, ((_, colour, marker), other) in enumerate(zip(OTHERS, others, strict=False), start=1):
+        _bars(axis, other, other.panels[0], "vat", colour, marker, 1 + 0.07 * number)
     axis.axhline(0, color=style.GREY, lw=0.9)
     _axis(axis, layout)
 
