@@ -45,13 +45,13 @@ def matching(pattern: str) -> list[str]:
 
 def with_matched_teachers() -> list[str]:
     """The names of the records in which students of drawn bags stand beside teachers of equal training (`matched`), by
-    date. Records of tuning are left out: they chose settings."""
+    date. Records of tuning are left out, since they chose settings, and those of fewer than ten replicates."""
     found = []
     for record in matching("*"):
         rows = _as_written(_file(record))
         if "tuning" in record or not {"stage", "num_bags"} <= set(rows):
             continue
-        if (rows.stage == "matched").any() and rows.num_bags.notna().any():
+        if (rows.stage == "matched").any() and rows.num_bags.notna().any() and rows.replicate.nunique() >= 10:
             found.append(record)
     return found
 
