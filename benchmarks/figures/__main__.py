@@ -16,12 +16,12 @@ from pathlib import Path
 import gpu_and_cpu
 import numpy as np
 import overview
-import students
+import student_gains
 import tissue
 import vat
 from matplotlib.figure import Figure
+from picture_bags import SCALE
 from PIL import Image
-from scored_bags import SCALE
 
 from analysis.figures.files import save_figure
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES: dict[str, Callable[[], Figure]] = {
     "overview.png": overview.draw,
     "vat.svg": vat.draw,
-    "students.svg": students.draw,
+    "students.svg": student_gains.draw,
     "tissue.png": tissue.draw,
     "gpu_and_cpu.svg": gpu_and_cpu.draw,
 }

@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from picture_bags import RECORD, SCALE, Bag, DigitBag, TissueBag, digit_bags, draw_digits, draw_tissue, tissue_bags
 from records import named, rows_of
-from scored_bags import RECORD, SCALE, Bag, DigitBag, TissueBag, digit_bags, draw_digits, draw_tissue, tissue_bags
 
 from analysis.cells.arrange import arrange
 from analysis.figures import style

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from picture_bags import RECORD, SCALE, draw_tissue, levels, tissue_bags
 from records import named, read_json
-from scored_bags import RECORD, SCALE, draw_tissue, levels, tissue_bags
 
 from analysis.figures import style
 

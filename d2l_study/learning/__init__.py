@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.training_parts import TrainingPart, without_part
 
 if TYPE_CHECKING:
     from d2l_study.learning.cross_fitting import cross_fitted_targets, part_targets
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from d2l_study.learning.references import attention_reference, fit_reference
     from d2l_study.learning.student import fit_student
     from d2l_study.learning.teacher import fit_teacher
+    from d2l_study.learning.training_parts import without_part
     from d2l_study.learning.training_result import FittedStudent, FittedTeacher
 
 _LAZY = {
     "Compute": "prediction", "FittedTeacher": "training_result", "fit_teacher": "teacher",
     "TeacherTargets": "distillation", "teacher_targets": "distillation",
     "cross_fitted_targets": "cross_fitting", "part_targets": "cross_fitting",
+    "without_part": "training_parts",
     "FittedStudent": "training_result", "fit_student": "student",
     "fit_reference": "references", "attention_reference": "references",
 }  # fmt: skip

@@ -19,8 +19,9 @@ import numpy as np
 from d2l_study.data.pool import Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning.distillation import TeacherTargets, bags_digest, check_origin, teacher_targets
+from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.prediction import Compute
-from d2l_study.learning.training_parts import TrainingPart, training_parts, without_part
+from d2l_study.learning.training_parts import training_parts, without_part
 from d2l_study.models import MilModel, Params
 
 

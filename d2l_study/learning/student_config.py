@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from d2l_study.errors import UserError
 from d2l_study.learning.training_options import TrainingOptions, shared
-from d2l_study.learning.training_parts import MOST_PARTS
 from d2l_study.options import Options, option
 
 MOST_NEIGHBOURS = 1000
+MOST_PARTS = 100
+"""Of a cross-fitting."""
 
 
 @dataclass(frozen=True)

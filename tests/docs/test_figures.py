@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT / "benchmarks" / "figures"))  # as `python benchmarks/figures` has it
 
-import students  # noqa: E402
+import student_gains  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def test_every_kept_figure_is_on_a_page():
 
 
 def test_differences_of_students_are_those_of_the_records():
-    def shown(group: str, kind: str = students.TO_TEACHER) -> list[tuple[str, int]]:
+    def shown(group: str, kind: str = student_gains.TO_TEACHER) -> list[tuple[str, int]]:
         return [(f"{one.found.mean:+.3f} ± {one.found.half_width:.3f}", one.found.count)
                 for one in entries if one.group.startswith(group) and one.kind == kind]  # fmt: skip
 
-    entries = list(students._entries())
+    entries = list(student_gains._entries())
     assert shown("MNIST digits, K = 10")[:2] == [("+0.037 ± 0.027", 20), ("+0.031 ± 0.029", 20)]
     assert shown("Nuclei, ") == [("+0.022 ± 0.015", 20)]
-    assert shown("The same in other folds", students.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
+    assert shown("The same in other folds", student_gains.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
     assert shown("Nuclei as vectors") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]

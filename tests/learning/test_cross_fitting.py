@@ -15,10 +15,11 @@ from d2l_study.learning import StudentConfig, fit_student, fit_teacher, metrics,
 from d2l_study.learning.cross_fitting import cross_fitted_targets, part_targets
 from d2l_study.learning.distillation import training_soft_labels
 from d2l_study.learning.instance_visits import teacher_visits
+from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student import student_model
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.learning.training_parts import TrainingPart, training_parts, without_part
+from d2l_study.learning.training_parts import training_parts, without_part
 
 PARTS = 3
 STUDENT = StudentConfig(feature_width=16, steps=8, batch_bags=3, eval_every=4, augment="none", cross_fit=PARTS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
-from d2l_study.learning.training_parts import PART_TEACHER
+from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.commands.plan_table import Listing, in_order, list_configurations, show_totals
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources

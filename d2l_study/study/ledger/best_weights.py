@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import DamagedError
-from d2l_study.learning.training_parts import PART_TEACHER
+from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.studies import list_studies

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.learning.training_parts import PART_TEACHER
+from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.mlflow.tags import TEACHER, VARIED
 

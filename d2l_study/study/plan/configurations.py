@@ -14,8 +14,8 @@ from typing import Any
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.matched_teacher import matched_teacher
+from d2l_study.learning.part_config import PART_TEACHER, TrainingPart
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
-from d2l_study.learning.training_parts import PART_TEACHER, TrainingPart
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.space.configuration import Configuration

@@ -14,9 +14,10 @@ from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
-from d2l_study.learning.training_parts import TrainingPart, training_parts
+from d2l_study.learning.training_parts import training_parts
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
 from d2l_study.study.plan.data_key_checks import BagsDigest, DataKeyChecks

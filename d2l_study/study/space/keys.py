@@ -10,8 +10,8 @@ from typing import Any
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.training_parts import PART_TEACHER
 from d2l_study.options import Options, field_of, option
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.yaml_reader import short

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2l_study.data import DATASETS, Pool, Replicate
-from d2l_study.learning.training_parts import TrainingPart, without_part
+from d2l_study.learning.part_config import TrainingPart
+from d2l_study.learning.training_parts import without_part
 
 
 def trained_replicate(

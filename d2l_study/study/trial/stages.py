@@ -17,8 +17,8 @@ from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.folds import partition_of
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.part_config import PART_TEACHER, TrainingPart
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
-from d2l_study.learning.training_parts import PART_TEACHER, TrainingPart
 from d2l_study.options import Options
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.run_files import (

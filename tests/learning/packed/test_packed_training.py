@@ -17,9 +17,10 @@ from d2l_study.learning.packed import group as packed_group
 from d2l_study.learning.packed.batches import Capacity, ReplicateTask, bag_orders, draw_block, padding_share
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
+from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import teacher_model
-from d2l_study.learning.training_parts import TrainingPart, without_part
+from d2l_study.learning.training_parts import without_part
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
 PACKED = Compute(packed=True)

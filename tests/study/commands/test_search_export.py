@@ -207,7 +207,7 @@ def test_mistakes_are_answered_in_a_line(committed, tmp_path, capsys):
         assert export(tmp_path / "runs", study, storage) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and words in said and "secret" not in said
-    for given, words in ((["search"], "required"), (["search", "exprot", "draws"], "did you mean 'export'"),
+    for given, words in ((["search"], "COMMAND is missing"), (["search", "exprot", "draws"], "did you mean 'export'"),
                          (["search", "export", "draws"], "--storage")):  # fmt: skip
         assert cli.main(given) == 2
         said = capsys.readouterr().err

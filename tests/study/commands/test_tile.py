@@ -186,9 +186,9 @@ def test_wrong_commands_are_answered_in_a_line(tmp_path, capsys):
     aperio_slide(tmp_path / "b" / "a.svs", tissue(400, 300))
     out = ["--out", tmp_path / "out"]
     cases = [
-        ([*WANTED, *out], "required: SLIDE"),
-        ([slide, "--size", 9, *out], "required: --mpp"),
-        ([slide, *WANTED], "required: --out"),
+        ([*WANTED, *out], "SLIDE is missing"),
+        ([slide, "--size", 9, *out], "--mpp is missing"),
+        ([slide, *WANTED], "--out is missing"),
         ([slide, "--mpp", "0.5", "--size", "0", *out], "--size: '0' is not allowed; expected a whole number from 1"),
         ([slide, "--mpp", "-1", "--size", "9", *out], "expected µm per pixel from 0.01 to 100"),
         ([slide, "--mpp", "nan", "--size", "9", *out], "expected µm per pixel"),
