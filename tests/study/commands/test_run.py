@@ -117,6 +117,7 @@ def test_another_study_reuses_runs_and_says_whose(few):
     folder, _ = few
     out = run(folder, "--study", "twin", "--replicates", 2)
     assert "0 to run now" in out and "twin: 6 runs reused, made by few (--fresh would train them again)" in out
+    assert "reused" not in run(folder, "--study", "twin", "--replicates", 2)
     mine, _ = children(folder, "twin")
     assert {r.data.tags["d2l.reused_from"] for r in mine} == {"few"}
 
