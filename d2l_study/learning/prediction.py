@@ -34,9 +34,10 @@ class Compute:
     """Where and how to compute; in no configuration's identity.
 
     packed: whether a configuration's replicates are trained with stacked parameters, in lockstep, rather than by turns;
-    None: on a GPU, if `pack` is given, and on a CPU vectors in small bags (`packing`). pack: most replicates in one
-    stack; None: by turns, or all in one stack where `packed` is True. formulation: of the stacked network, `grouped` or
-    `matmul` (None: the faster one); graphs: CUDA graphs, where there is CUDA.
+    None: if `pack` is above 1, and without `pack` on a GPU, and on a CPU vectors in small bags (`packing`). pack: most
+    replicates in one stack, 1 for taking turns; None: as many as suit the device. formulation: of the stacked network,
+    `grouped` or `matmul` (None: the faster one); graphs: CUDA graphs, where there is CUDA; compiled: the stacked step
+    by `torch.compile` (None: on a GPU).
     """
 
     device: str = "cpu"
@@ -45,6 +46,7 @@ class Compute:
     pack: int | None = None
     formulation: str | None = None
     graphs: bool = True
+    compiled: bool | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
@@ -54,9 +56,14 @@ class Compute:
 
     @property
     def packs(self) -> bool:
-        if self.packed is None:
-            return self.pack is not None and self.device.startswith("cuda")
-        return self.packed
+        if self.packed is not None:
+            return self.packed
+        return self.device.startswith("cuda") if self.pack is None else self.pack > 1
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a stack's step is compiled, where that is possible."""
+        return self.device.startswith("cuda") if self.compiled is None else self.compiled
 
     def autocast(self) -> Any:
         """bfloat16 for the extractor where asked for; logits, KL and losses stay in float32."""

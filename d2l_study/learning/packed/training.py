@@ -5,8 +5,8 @@
 
 The draws, the formulas and the selection are those of training one by one, so that results agree within rounding, and
 a run may go on packed or unpacked from the same checkpoint. One small network leaves a GPU idle; a pack of twenty fills
-it. It has been tested on a CPU, where taking turns was faster in what was measured (`benchmarks/README.md`), and not
-been run on a GPU yet; so it is asked for (`Compute.pack` on a GPU, `Compute.packed` anywhere) and no device's default.
+it, so it is the way on a GPU. On a CPU taking turns was faster in what was measured (`benchmarks/README.md`), but for
+vectors in small bags.
 
 Networks: all, the residual one by grouped convolutions. Regularizers, poolings, dropout, stochastic depth, mixup and
 augmentation: all. Students are not packed: they are trained by turns on every device.

@@ -133,9 +133,9 @@ def show_warnings(study: PreparedStudy) -> None:
     if options.address == "local" and asked > cpus:
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
     patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
-    if space.resources.pack is not None and space.resources.kind == "cpu" and patches:
-        print(f"  warning: resources.pack: {space.resources.pack} does nothing on a CPU, where replicates of image "
-              "patches take turns; it goes with resources.gpus: 1")  # fmt: skip
+    if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and patches:
+        print(f"  warning: resources.pack: {space.resources.pack} is slow on a CPU, where replicates of image patches "
+              "are trained faster by turns; it is meant for a GPU")  # fmt: skip
     for text in study.undefined_metrics:
         print(f"  warning: {text}")
 

@@ -258,5 +258,6 @@ def test_operations_are_counted_from_the_layers(make_replicate, tiny):
 def test_unknown_ways_of_computing_are_refused():
     with pytest.raises(ValueError, match="pack"):
         Compute(pack=0)
-    assert not Compute().packs and not Compute(device="cuda").packs and not Compute(pack=4).packs
+    assert not Compute().packs and Compute(device="cuda").packs and Compute(pack=4).packs
     assert Compute(device="cuda:0", pack=4).packs and not Compute(device="cuda", packed=False, pack=4).packs
+    assert not Compute(device="cuda", pack=1).packs
