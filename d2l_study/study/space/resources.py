@@ -30,8 +30,8 @@ class Resources(Options):
     max_concurrent: int | None = option(None, "most trials at a time; null: as many as fit", least=1, scientific=False)
     retries: int = option(1, "further attempts after a lost worker or node", least=0, most=100, scientific=False)
     pack: int | None = option(
-        None, "train runs as stacks of at most so many; 1: by turns; null: on a GPU as many as suit it, on a CPU by turns",
-        least=1, scientific=False,
+        None, "train runs as stacks of at most so many; 1: by turns; null: on a GPU as many as suit it, on a CPU by "
+        "turns", least=1, scientific=False,
     )  # fmt: skip
     checkpoint_every: int = option(
         500, "optimizer steps between checkpoints of a run; 0: never", least=0, scientific=False
