@@ -40,6 +40,16 @@ def output_file(text: str) -> Path:
     return path
 
 
+def output_folder(text: str) -> Path:
+    """A folder that can be written, and is made if it is not there."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot make the folder {text}: {error.strerror}") from None
+    return path
+
+
 def existing_folder(text: str) -> Path:
     """A folder that exists."""
     if not Path(text).is_dir():

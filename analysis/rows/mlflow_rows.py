@@ -103,7 +103,7 @@ def _runs(store: Any, study: str) -> tuple[list[Any], Any]:
     first: dict[str, Any] = {}
     for run in sorted(found, key=lambda run: run.info.start_time):
         first.setdefault(run.data.tags[CONFIG], run)
-    # Runs begin in the order in which they were trained, the longest first; a table begins with the baseline.
+    # Runs begin in the order in which they were trained; a table begins with the baseline.
     place = {arm: i for i, arm in enumerate(arms)}
     ordered = sorted(first.values(), key=lambda run: place.get(run.data.params.get("method"), len(place)))
     return ordered, labels

@@ -7,28 +7,46 @@ from collections.abc import Sequence
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.plan.cost import work
 from d2l_study.study.plan.plan import split_for_slots
+from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import TEACHING
+from d2l_study.study.space.space import Space
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
 def make_trial_requests(
     study: PreparedStudy, concurrent: int, code_version: str
 ) -> tuple[list[TrialRequest], dict[str, float]]:
-    """The requests of a study, and the predicted work of each by its `trial_key`. Teachers come first, then the rest;
-    among each the longest first.
+    """The requests of a study in the order in which they are given out (`trial_order`), and the predicted work of each
+    by its `trial_key`.
 
-    How replicates are spread over trials changes no result (`plan.spread`).
+    How replicates are spread over trials changes no result (`plan.spread`), and neither does the order.
     """
     trials = study.plan.trials(study.options.limit)
     # A search learns from the mean of all replicates, and a schedule compares it: they stay in one trial.
     in_one = study.search is not None or study.space.schedule != "none"
-    requests = [
-        (work(c) * len(replicates), make_trial_request(study, c, replicates, code_version))
-        for c, replicates in split_for_slots(trials, 1 if in_one else concurrent)
-    ]
-    requests.sort(key=lambda item: (item[1].stage not in TEACHING, -item[0]))
-    return [request for _, request in requests], {trial_key(request): weight for weight, request in requests}
+    pieces = split_for_slots(trials, 1 if in_one else concurrent)
+    ordered = ordered_trials(study.space, pieces)
+    order = results_first(ordered, concurrent)
+    requests = [make_trial_request(study, *pieces[position], code_version) for position in order]
+    return requests, {trial_key(r): ordered[position].length for r, position in zip(requests, order, strict=True)}
+
+
+def ordered_trials(space: Space, pieces: Sequence[tuple[Configuration, tuple[int, ...]]]) -> list[OrderedTrial]:
+    """What the order of each piece depends on: the values of the data keys that are axes of the space, its work, and
+    the pieces that train its teachers."""
+    axes = [key for key, written in space.sections["data"].items() if isinstance(written, tuple)]
+    teachers: dict[tuple[str, int], int] = {}  # (config_id, replicate) -> position
+    for position, (c, replicates) in enumerate(pieces):
+        if c.teaches:
+            teachers |= {(c.config_id, replicate): position for replicate in replicates}
+    found = []
+    for c, replicates in pieces:
+        runs = ((teacher, replicate) for teacher in c.teachers for replicate in replicates)
+        waits_for = dict.fromkeys(teachers[run] for run in runs if run in teachers)
+        task = tuple(c.values.get(key) for key in axes)
+        found.append(OrderedTrial(task, work(c) * len(replicates), c.stage in TEACHING, tuple(waits_for)))
+    return found
 
 
 def make_trial_request(

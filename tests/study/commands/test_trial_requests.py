@@ -49,6 +49,6 @@ def test_fewer_configurations_than_places_are_spread(tmp_path: Path) -> None:
 
 def test_a_student_waits_for_its_teacher_and_fills_no_place_beside_it(tmp_path: Path) -> None:
     found = pieces(tmp_path, STUDENTS, 2)
-    assert found[:2] == [("none", (0, 1, 2)), ("none", (3, 4))]
-    assert found[2:] == [("none → student", (0, 1, 2)), ("none → student", (3, 4))]
+    assert sorted(found[:2]) == [("none", (0, 1, 2)), ("none", (3, 4))]
+    assert sorted(found[2:]) == [("none → student", (0, 1, 2)), ("none → student", (3, 4))]
     assert len(pieces(tmp_path, STUDENTS, 1)) == 2
