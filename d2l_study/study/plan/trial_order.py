@@ -74,10 +74,10 @@ def results_first(trials: Sequence[OrderedTrial], slots: int) -> list[int]:
     running: list[tuple[float, int]] = []
     now = 0.0
     while len(given) < len(trials):
-        position = next_ready(now) if len(running) < slots else None
-        if position is not None:
-            given[position] = None
-            heapq.heappush(running, (now + trials[position].length, position))
+        chosen = next_ready(now) if len(running) < slots else None
+        if chosen is not None:
+            given[chosen] = None
+            heapq.heappush(running, (now + trials[chosen].length, chosen))
             continue
         now, ended = heapq.heappop(running)
         for student in students[ended]:
