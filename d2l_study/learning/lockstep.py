@@ -6,6 +6,7 @@ results = fit_in_lockstep(trainers, callbacks)
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -24,12 +25,13 @@ class Callbacks(TypedDict, total=False):
 
     report: called once per validation interval with the step and each running replicate's values. checkpoint: called
     with a replicate's number and its state, at the first interval's end after every `checkpoint_every` steps (0:
-    never). resume: replicate number -> such a state, from which the replicate goes on.
+    never; None: by time, see `CheckpointTimer`). resume: replicate number -> such a state, from which the replicate
+    goes on.
     """
 
     report: Report | None
     checkpoint: Checkpoint | None
-    checkpoint_every: int
+    checkpoint_every: int | None
     resume: Mapping[int, bytes] | None
 
 
@@ -72,6 +74,29 @@ def fit_in_lockstep(trainers: Sequence[ReplicateTrainer[Result]], callbacks: Cal
     return [trainer.evaluate() for trainer in trainers]
 
 
+CHECKPOINT_SECONDS = 120.0
+"""The least time between checkpoints that are made by time."""
+
+MOST_SAVING = 0.05
+"""The most of its time that a training may spend on saving its state."""
+
+
+class CheckpointTimer:
+    """Says when it is time to save all running replicates: after `CHECKPOINT_SECONDS`, and later where saving takes
+    long. On a GPU some hundred replicates may be trained at once, whose states are gigabytes."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + CHECKPOINT_SECONDS
+
+    def due(self) -> bool:
+        """Whether the time has come."""
+        return time.monotonic() >= self._next
+
+    def saved(self, seconds: float) -> None:
+        """All have been saved, which took so long."""
+        self._next = time.monotonic() + max(CHECKPOINT_SECONDS, seconds / MOST_SAVING)
+
+
 def train_in_lockstep(
     numbers: Sequence[int], trainings: Sequence[TrainingState], advance: Callable[[int], Any], callbacks: Callbacks
 ) -> None:
@@ -87,7 +112,9 @@ def train_in_lockstep(
     for number, training in zip(numbers, trainings, strict=True):
         if number in resume:
             training.load_bytes(resume[number])
+    timer = CheckpointTimer()
     while any(t.status == "running" for t in trainings):
+        by_time, saving = every is None and timer.due(), 0.0
         # Replicates resumed from different steps meet again: the one furthest behind sets the pace.
         behind = min(t.position for t in trainings if t.status == "running")
         values: dict[int, Mapping[str, float]] = {}
@@ -96,8 +123,12 @@ def train_in_lockstep(
                 continue
             advance(i)
             values[number] = training.curve[-1]
-            due = every and behind // every != training.position // every
+            due = by_time or (every and behind // every != training.position // every)
             if checkpoint and due and training.status == "running":
+                begin = time.monotonic()
                 checkpoint(number, training.to_bytes())
+                saving += time.monotonic() - begin
+        if by_time:
+            timer.saved(saving)
         if report:
             report(max(int(v["step"]) for v in values.values()), values)

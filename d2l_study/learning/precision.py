@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -12,6 +13,10 @@ from d2l_study.models import MilModel
 
 INSTANCES = 40
 """Of the probe's step: four bags of ten."""
+
+STACKED_VALUES = 4096 * 28 * 28
+"""Numbers in the instances of the probe's step on a GPU: as many as a stack of some hundred runs on digits. A step of
+fewer takes the time of starting its kernels, which is that of casting in vain."""
 
 ROUNDS = 5
 
@@ -30,8 +35,8 @@ def faster_precision(shape: tuple[int, ...], device: str) -> str:
     """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W), or of a linear layer of
     512 on vectors of `shape` (D,), are faster in it, else `float32`.
 
-    The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core. It decides speed alone: the
-    format is part of no configuration's id, and a result says which one it was computed in.
+    The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core, and on a GPU less. It
+    decides speed alone: the format is part of no configuration's id, and a result says which one it was computed in.
     """
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     if len(shape) == 1:
@@ -41,7 +46,8 @@ def faster_precision(shape: tuple[int, ...], device: str) -> str:
         shape = (channels, max(height, 16), max(width, 16))  # the LeNet takes no smaller ones
         model = MilModel(shape)
     params = {name: value.to(device).requires_grad_() for name, value in model.init(np.random.default_rng(0)).items()}
-    x = torch.zeros(INSTANCES, *shape, device=device)
+    count = max(INSTANCES, STACKED_VALUES // math.prod(shape)) if device.startswith("cuda") else INSTANCES
+    x = torch.zeros(count, *shape, device=device)
     for _ in range(ROUNDS + 1):
         for precision, spent in times.items():
             begin = _now(device)

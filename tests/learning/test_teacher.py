@@ -9,7 +9,7 @@ from fitted_comparison import assert_same, differ
 
 from d2l_study import learning
 from d2l_study.data import MnistBags
-from d2l_study.learning import TeacherConfig, fit_teacher, sequential
+from d2l_study.learning import TeacherConfig, fit_teacher, lockstep, sequential
 from d2l_study.learning.prediction import Compute
 
 VAT = {"lambda_adv": 0.5, "lambda_noise": 0.5, "lambda_ent": 0.1}
@@ -93,6 +93,30 @@ def test_checkpoints_come_at_the_intervals_asked_for(make_replicate, tiny):
         return [torch.load(io.BytesIO(state), weights_only=True)["step"] for _, state in found]
 
     assert steps_of(0) == [] and steps_of(1) == [2, 4, 6, 8, 10] and steps_of(5) == [6, 10] and steps_of(100) == []
+
+
+@pytest.mark.parametrize("compute", [Compute(), Compute(packed=True)])
+def test_checkpoints_by_time_save_all_replicates_and_take_a_small_part_of_it(
+    make_replicate, tiny, compute, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(lockstep.time, "monotonic", lambda: now[0])
+    config, found = dataclasses.replace(tiny, steps=28, eval_every=2), []
+
+    def report(step, values):
+        now[0] += 50
+
+    def checkpoint(number, state):
+        now[0] += 10
+        found.append((number, torch.load(io.BytesIO(state), weights_only=True)["step"]))
+
+    replicates = [make_replicate(0), make_replicate(1)]
+    fit_teacher(config, replicates, compute=compute, checkpoint=checkpoint, checkpoint_every=None, report=report)
+    # Due after 120 s, in the fourth interval; saving both took 20 s, so that the next is due 400 s later.
+    assert found == [(0, 8), (1, 8), (0, 24), (1, 24)]
+    found.clear()
+    fit_teacher(config, replicates, compute=compute, checkpoint=checkpoint, checkpoint_every=0, report=report)
+    assert not found
 
 
 @pytest.mark.parametrize("compute", [Compute(), Compute(packed=True)])

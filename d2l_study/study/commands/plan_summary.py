@@ -9,8 +9,9 @@ from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.options import value_text
+from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.plan_table import Listing, in_order, list_configurations, show_totals
-from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency, machine_resources
+from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
@@ -23,7 +24,7 @@ _MOST_VALUES = 10
 def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate:
     """Print what the study will train and how long that will take. listing: what is said of each configuration."""
     space, plan, options = study.space, study.plan, study.options
-    concurrent = known_concurrency(space, options)
+    concurrent = known_concurrency(study)
     if study.search is not None:
         predicted = estimate_search(study, concurrent or 1)
         show_search(study, duration_text(concurrent, predicted), listing)
@@ -58,6 +59,7 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
         + (f" (--limit: {counted(len(todo), 'trial')})" if options.limit is not None else ""),
         "  ",
     )
+    show_device(study)
     print_wrapped(duration_text(concurrent, predicted), "  ")
     show_warnings(study)
     if listing.lists(len(plan.configurations)):
@@ -123,15 +125,15 @@ def _values_text(values: Sequence[Any]) -> str:
 
 def show_warnings(study: PreparedStudy) -> None:
     """Print how long epochs are and what the data are, and warn of what is allowed, but will hardly be meant."""
-    space, options = study.space, study.options
+    space = study.space
     _show_lengths(study)
     _show_references(study)
     _show_part_teachers(study)
     for text in study.data_summary:
         print_wrapped(text.lstrip(), " " * (2 + len(text) - len(text.lstrip())))
-    asked, cpus = space.resources.cpus, machine_resources()[0]
-    if options.address == "local" and asked > cpus:
-        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus} of this machine")
+    asked, nodes = space.resources.cpus, study.machines.nodes if study.machines is not None else ()
+    for cpus in (node.cpus for node in nodes if node.cpus < asked):
+        print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus:g} of this machine")
     patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
     if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and patches:
         print(f"  warning: resources.pack: {space.resources.pack} is slow on a CPU, where replicates of image patches "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend
@@ -15,11 +14,13 @@ from d2l_study.study.plan.configurations import Checksum, configurations
 from d2l_study.study.plan.data_checks import check_data
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import Plan, make_plan
-from d2l_study.study.plan.precision import check_precision
+from d2l_study.study.plan.precision import check_precision, known_precision
 from d2l_study.study.search.search import Search
 from d2l_study.study.space.arm_checks import check_arms
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.space import Space, study_name
+from d2l_study.study.tune.machine import Machines, this_machine
+from d2l_study.study.tune.trial_resources import trial_resources
 from d2l_study.study_names import can_be_folder, check_study_name
 
 
@@ -59,6 +60,8 @@ class PreparedStudy:
     """Which metrics its data leave undefined, a line each."""
     data_summary: tuple[str, ...] = ()
     """What its given bags are, in lines."""
+    machines: Machines | None = None
+    """What its trials run on; None on a cluster that has not been joined yet."""
     last_collection: str = ""
     """The last garbage collection (`gc_lock`) before the plan was compared with the ledger."""
 
@@ -92,11 +95,37 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
     new = not extend.is_known(folder, plan.entries())
     if new:
         check_arms(space)
+    machines = this_machine() if options.address == "local" else None
+    if machines is not None:
+        space = with_resources(space, machines, options.max_concurrent)
     if search is not None or plan.trials():
-        check_precision(folder, space.resources.precision)
+        space = _keep_precision(space, folder)
     summary: list[str] = []
     undefined = check_data(plan.configurations or configurations(space, checksums), space, summary, new)
-    return PreparedStudy(options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), collection)
+    return PreparedStudy(
+        options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), machines, collection
+    )
+
+
+def with_resources(space: Space, machines: Machines, most: int | None) -> Space:
+    """The space with what each of its trials gets on these machines. most: trials at a time (`--max-concurrent`)."""
+    resources = trial_resources(space.resources, space.given_resources, machines, most)
+    return dataclasses.replace(space, resources=resources)
+
+
+def _keep_precision(space: Space, folder: StudyFolder) -> Space:
+    """The space with the precision of a study that exists, unless the space gives one. `UserError` if it gives
+    another."""
+    if "precision" in space.given_resources:
+        check_precision(folder, space.resources.precision)
+        return space
+    known = known_precision(folder) or space.resources.precision
+    return dataclasses.replace(space, resources=dataclasses.replace(space.resources, precision=known))
+
+
+def on_cluster(study: PreparedStudy, machines: Machines) -> PreparedStudy:
+    """The study on the nodes of a cluster that was joined. There `max_concurrent` is what the cluster may grow to."""
+    return dataclasses.replace(study, space=with_resources(study.space, machines, None), machines=machines)
 
 
 def check_same_study(study: PreparedStudy) -> None:
@@ -105,19 +134,14 @@ def check_same_study(study: PreparedStudy) -> None:
         extend.check_same_study(study.folder, study.plan.entries(), study.space, study.options.extend)
 
 
-def machine_resources() -> tuple[int, int]:
-    """The processor cores that this process may use, and this machine's NVIDIA GPUs."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus, len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-
-
-def known_concurrency(space: Space, options: RunOptions) -> int | None:
+def known_concurrency(study: PreparedStudy) -> int | None:
     """How many trials will run side by side, as far as it is known before Ray is started.
 
     On a cluster it is `max_concurrent`, and None without that: how many fit is known once the cluster is joined.
     """
-    if options.address != "local":
-        return options.max_concurrent
-    cpus, gpus = machine_resources()
-    fits = space.resources.slots(cpus, gpus or 1)  # a plan for a GPU can be made anywhere
-    return max(1, min(fits, options.max_concurrent or fits))
+    most = study.options.max_concurrent
+    if study.options.address != "local" or study.machines is None:
+        return most
+    (machine,) = study.machines.nodes
+    fits = study.space.resources.slots(machine.cpus, machine.gpus or 1)  # a plan for a GPU can be made anywhere
+    return max(1, min(fits, most or fits))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from d2l_study.credentials import masked
 from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserError, counted
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
+from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.early_stopping import early_stopping_rule, forget_pruned
 from d2l_study.study.commands.extend import merged_plan
 from d2l_study.study.commands.plan_summary import show_existing_results, show_plan
@@ -22,7 +23,7 @@ from d2l_study.study.commands.prepare_study import (
     RunOptions,
     check_same_study,
     known_concurrency,
-    machine_resources,
+    on_cluster,
     prepare_study,
 )
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
@@ -65,8 +66,8 @@ def run_study(options: RunOptions) -> int:
     if options.tracking_uri == "":
         raise UserError("--tracking-uri: empty; expected an address such as http://host:5000 or sqlite:///file.db")
     check_address(options.address)
-    if options.address == "local":
-        check_fits(space.resources, *machine_resources())
+    for machine in study.machines.nodes if study.machines is not None else ():
+        check_fits(space.resources, machine.cpus, machine.gpus)
     folder.storage.ensure_writable()
     uri, store_is_away = _tracking_store(options, folder)
     with lease(folder) as held:
@@ -191,12 +192,13 @@ def _train(
     from d2l_study.study.commands.progress_display import ProgressDisplay, stdout
     from d2l_study.study.tune.capacity import concurrent_trials
     from d2l_study.study.tune.cluster import cluster
+    from d2l_study.study.tune.machine import cluster_machines
     from d2l_study.study.tune.node_checks import check_nodes
     from d2l_study.study.tune.node_watch import node_watched
     from d2l_study.study.tune.run_trials import run_trials
     from d2l_study.study.tune.trial_queue import TrialQueue
 
-    space, plan, options, folder = study.space, study.plan, study.options, study.folder
+    plan, options, folder = study.plan, study.options, study.folder
     todo = plan.trials(options.limit)
     missing = {trial.configuration.config_id for trial in todo}
     there = [entry for entry in entries if entry["config_id"] not in missing]
@@ -206,8 +208,8 @@ def _train(
         if any(row["status"] != "missing" for row in rows):
             tracker.publish(folder, entry, rows, tags, artifacts, reused_from(rows, study.name))
     begin_search(study)
-    if space.search is not None and study.search is None:
-        write_fixed_search(space, folder, study.checksum)
+    if study.space.search is not None and study.search is None:
+        write_fixed_search(study.space, folder, study.checksum)
     if not todo and not (study.search is not None and study.search.left):
         return False
     where = "" if options.address == "local" else f" at {options.address}"
@@ -217,8 +219,11 @@ def _train(
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
             count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
             print(f"  cluster: {counted(count, 'node')} for trials", flush=True)
-        concurrent = concurrent_trials(ray, space.resources, options.address, options.max_concurrent)
-        if known_concurrency(space, options) is None:
+            study = on_cluster(study, cluster_machines(ray))
+            show_device(study)
+        resources = study.space.resources
+        concurrent = concurrent_trials(ray, resources, options.address, options.max_concurrent)
+        if known_concurrency(study) is None:
             print(f"  {counted(concurrent, 'trial')} at a time", flush=True)
         requests, weights = make_trial_requests(study, concurrent, str(origin["code_version"]))
         display = ProgressDisplay(stdout(), weights, concurrent)
@@ -235,7 +240,7 @@ def _train(
         with display, node_watched(ray, held.end):
             try:
                 rule = early_stopping_rule(study)
-                run_trials(queue, space.resources, concurrent, callback, rule, held.ending)
+                run_trials(queue, resources, concurrent, callback, rule, held.ending)
             except KeyboardInterrupt:
                 return True
         return callback.open_trials > 0

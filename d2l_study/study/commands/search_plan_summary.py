@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from d2l_study.errors import counted
+from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.plan_table import Listing, list_trials, show_trial_totals
 from d2l_study.study.plan.configurations import configurations, text_of
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
@@ -73,6 +74,7 @@ def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:
         + (f" (--limit: {counted(study.options.limit, 'trial')})" if study.options.limit is not None else ""),
         "  ",
     )
+    show_device(study)
     print_wrapped(duration, "  ")
     if listing.lists(len(search.trials)):
         list_trials(search)

@@ -40,12 +40,17 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) 
     return _recorded(folder) or found
 
 
+def known_precision(folder: StudyFolder) -> str | None:
+    """The precision that a study has computed in; None if it has not begun."""
+    return (_recorded(folder) or _of_first_run(folder)) if folder.exists() else None
+
+
 def check_precision(folder: StudyFolder, asked: str) -> None:
     """`UserError` if a study that exists has computed in another precision than is asked for now; `auto` asks for
     the one that it has."""
-    if asked not in PRECISIONS or not folder.exists():
+    if asked not in PRECISIONS:
         return
-    has = _recorded(folder) or _of_first_run(folder)
+    has = known_precision(folder)
     if has is not None and has != asked:
         raise UserError(
             f"resources.precision: {asked} is not allowed: study {folder.name!r} has computed in {has}, and a table "

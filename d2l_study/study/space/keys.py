@@ -35,6 +35,9 @@ REFERENCES = ("matched", "pooled", "smoothed", "no_teacher", "bag_label", "atten
 TEACHING = ("teacher", PART_TEACHER)
 """The stages that teach students, and are trained before them."""
 
+STACKED = (*TEACHING, "matched")
+"""Stages whose runs can be trained as one stack (`learning.packed`); those of the others take turns."""
+
 WITHOUT_WEIGHTS = (*TEACHER_READINGS, *CLASS_MAPS)
 """Stages that leave no instance classifier: nothing to store."""
 

@@ -13,29 +13,37 @@ from d2l_study.options import Options, option
 class Resources(Options):
     """The `resources` section of a space: what each trial asks of Ray, and how it computes."""
 
-    cpus: float = option(1.0, "processor cores of one trial", least=0, most=4096, scientific=False)
-    gpus: float = option(0.0, "GPUs of one trial; a fraction shares one GPU", least=0, most=64, scientific=False)
+    cpus: float = option(
+        1.0, "processor cores of one trial; on a GPU, where it is not given: those of its machine, shared out",
+        least=0, most=4096, scientific=False,
+    )  # fmt: skip
+    gpus: float = option(
+        0.0, "GPUs of one trial; a fraction shares one GPU, 0 takes none; where it is not given and device is auto: a "
+        "third of one if there are GPUs", least=0, most=64, scientific=False,
+    )  # fmt: skip
     device: str = option(
-        "auto", "where a trial computes; auto: on the GPU if it has one",
+        "auto", "where trials compute; auto: on GPUs if this machine, or the cluster, has any",
         choices=("auto", "cpu", "cuda"), scientific=False,
     )  # fmt: skip
     precision: str = option(
         "float32", "number format of the network's passes; auto: the study's first trial probes which is faster on its "
-        "machine, and all others keep to it",
+        "machine, and all others keep to it; where it is not given, auto on a GPU, and what a study has that exists",
         choices=("float32", "bfloat16", "auto"), scientific=False,
     )  # fmt: skip
     threads: int = option(
-        1, "threads of torch, and of drawing for a pack, in one trial", least=1, most=1024, scientific=False
-    )
+        1, "threads of torch, and of drawing for a pack, in one trial; on a GPU, where it is not given: as many as "
+        "cpus", least=1, most=1024, scientific=False,
+    )  # fmt: skip
     max_concurrent: int | None = option(None, "most trials at a time; null: as many as fit", least=1, scientific=False)
     retries: int = option(1, "further attempts after a lost worker or node", least=0, most=100, scientific=False)
     pack: int | None = option(
         None, "train runs as stacks of at most so many; 1: by turns; null: on a GPU as many as suit it, on a CPU by "
         "turns", least=1, scientific=False,
     )  # fmt: skip
-    checkpoint_every: int = option(
-        500, "optimizer steps between checkpoints of a run; 0: never", least=0, scientific=False
-    )
+    checkpoint_every: int | None = option(
+        500, "optimizer steps between checkpoints of a run; 0: never; null, and on a GPU where it is not given: about "
+        "every two minutes", least=0, scientific=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

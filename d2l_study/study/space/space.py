@@ -60,6 +60,8 @@ class Space:
     labels: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     recipe: str = "defaults"
+    given_resources: frozenset[str] = frozenset()
+    """The keys of `resources` that the file or `--set` gives; the others may depend on the machine."""
 
     @property
     def stage(self) -> str:
