@@ -4,21 +4,23 @@
 
 Needs torch and numpy only. For n = 100 bags of K = 10 and K = 100 digits, plain, with R_adv, with noise instances and
 with all three regularizers, every row is measured in this one run: milliseconds per step (median of intervals; on CUDA
-wall time after synchronising, on a CPU processor time) of a stack of one and of many replicates, for `grouped` and
-`matmul`, with and without CUDA graphs. Then the achieved rate (operations counted from the plain layers)
+wall time after synchronising, replayed from CUDA graphs; on a CPU processor time) of a stack of one, of many and of as
+many replicates as suit the device, compiled and not. Then the achieved rate (operations counted from the plain layers)
 against the measured rate of batched matrix products of the very shapes and of large squares, the share of padding, the
-seconds of a stack's first step with its capture, the host's wall time to draw a step on `--threads` threads, and
-`vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
+seconds of a stack's first step with compilation and capture, the host's wall time to draw a step on `--threads`
+threads, and `vat_grid` added up from it. On a CPU K = 10 alone is measured, with a loop over the replicates beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +34,13 @@ from d2l_study.learning import TeacherConfig
 from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.noise_instances import noise_counts
 from d2l_study.learning.objective import teacher_loss
-from d2l_study.learning.packed.batches import ReplicateTask, draw_block, padding_share
+from d2l_study.learning.packed.batches import ReplicateTask, block_steps, draw_block, padding_share
+from d2l_study.learning.packed.host_blocks import PinnedBlocks, staged
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel, layer_flops
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import Stack, staged
-from d2l_study.learning.packed.training import Pack
+from d2l_study.learning.packed.stack import Stack
+from d2l_study.learning.packed.training import Pack, most_in_a_stack
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.training import optimizer_step, parameters_and_optimizer
@@ -48,8 +51,6 @@ ARMS: dict[str, tuple[dict[str, float], int]] = {
     "all": ({"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02}, 2),
 }  # fmt: skip
 """Overrides, and for how many of the nine arms of `vat_grid` an arm stands (entropy as plain)."""
-CAPTURES = 3
-"""Of a configuration in the estimate: the first, and two more as replicates end."""
 STEPS = {"cuda": 50, "cpu": 5}
 """Steps of a timed interval."""
 
@@ -151,33 +152,66 @@ def validation_seconds(stack: Stack, pack: Pack, least: float) -> float:
 
 
 def measured(
-    size: int, arm: str, compute: Compute, replicates: list[Replicate], least: float, loop: bool
+    size: int, arm: str, compute: Compute, replicates: list[Replicate], counts: Sequence[int | None], least: float,
+    profile: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One row."""
-    many = len(replicates)
+    """One row. counts: of replicates in a stack; None: as many as suit the device, replicates repeated."""
     config = TeacherConfig(**ARMS[arm][0], eval_every=STEPS[compute.device])  # type: ignore[arg-type]
-    row: dict[str, Any] = {"K": size, "arm": arm, "formulation": compute.formulation, "graphs": compute.graphs}
-    for count in (1, many):
-        stack, pack = stack_of(config, replicates[:count], compute)
-        stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, STEPS[compute.device]), stack.device))
+    row: dict[str, Any] = {"K": size, "arm": arm, "formulation": compute.formulation, "graphs": compute.graphs,
+                           "compiled": compute.compiles}  # fmt: skip
+    for asked in counts:
+        count = asked
+        if count is None:
+            one = Pack([ReplicateTask(config, r) for r in replicates], compute)
+            count = most_in_a_stack(one.problems, one.capacity, compute)
+        mine = [replicates[i % len(replicates)] for i in range(count)]
+        stack, pack = stack_of(config, mine, compute)
+        stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, STEPS[compute.device])))
         begin = time.perf_counter()
         stack.run(1)
-        stack.take_sums().tolist()
-        row[f"first_s_{count}"] = time.perf_counter() - begin  # with the capture
+        row[f"loss_{count}"] = stack.take_sums()[:, 0].mean().item()
+        row[f"first_s_{count}"] = time.perf_counter() - begin  # with compilation and capture
+        row[f"compile_s_{count}"] = stack.compile_seconds
         row[f"ms_{count}"] = 1e3 * step_seconds(stack, least)
         row[f"steps_{count}"] = stack.eager_reason or "replayed"
-    row["ratio"] = row[f"ms_{many}"] / row["ms_1"]
+        if compute.compiles:
+            row[f"compiled_{count}"] = stack.plain_reason or "compiled"
+        sizes = np.concatenate([p.replicate.train.sizes for p in pack.problems])
+        noise = float(noise_counts(config.noise_rate, sizes).sum() / sizes.sum())
+        flops = count * float(sizes.mean()) * step_flops(pack.model, arm, noise)
+        row[f"tflops_{count}"] = flops / row[f"ms_{count}"] / 1e9
+        row[f"memory_gb_{count}"] = torch.cuda.max_memory_allocated() / 1e9 if compute.device == "cuda" else math.nan
+        row[f"draw_ms_{count}"] = 1e3 * draw_seconds(pack, compute.device)
+        if profile is not None and asked is None:
+            keep_profile(stack, profile / f"profile-{arm}-{size}-{'compiled' if compute.compiles else 'plain'}.txt")
+    row["most"] = count
     row["padding"] = padding_share(pack.problems, pack.capacity)
-    sizes = np.concatenate([p.replicate.train.sizes for p in pack.problems])
-    noise = float(noise_counts(config, sizes).sum() / sizes.sum())
-    row["tflops"] = many * float(sizes.mean()) * step_flops(pack.model, arm, noise) / row[f"ms_{many}"] / 1e9
     row["val_ms"] = 1e3 * validation_seconds(stack, pack, least)
-    begin = time.perf_counter()
-    staged(draw_block(pack.problems, pack.capacity, 0, 50), stack.device)
-    row["draw_ms"] = 1e3 * (time.perf_counter() - begin) / 50
-    if loop:
-        row["loop_ms"] = 1e3 * many * loop_seconds(config, replicates[0], Compute(), least)
     return row
+
+
+def draw_seconds(pack: Pack, device: str) -> float:
+    """The host's wall time to draw a step, into memory that it has drawn into before."""
+    steps = min(50, block_steps(pack.problems, pack.capacity))
+    pinned = PinnedBlocks() if device == "cuda" else None
+    times = []
+    for turn in range(4):
+        begin = time.perf_counter()
+        into = None if pinned is None else pinned.next(pack.problems, pack.capacity, steps)[0]
+        draw_block(pack.problems, pack.capacity, turn * steps, (turn + 1) * steps, into)
+        times.append((time.perf_counter() - begin) / steps)
+    return min(times[1:])
+
+
+def keep_profile(stack: Stack, path: Path) -> None:
+    """Write where the device's time goes in ten steps."""
+    from torch.profiler import ProfilerActivity, profile
+
+    stack._at.zero_()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as found:
+        stack.run(10)
+        torch.cuda.synchronize()
+    path.write_text(found.key_averages().table(sort_by="cuda_time_total", row_limit=40, max_name_column_width=90))
 
 
 def main() -> None:
@@ -187,6 +221,11 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=positive_number)
     parser.add_argument("--threads", type=whole_number, default=1)
+    parser.add_argument("--counts", nargs="+", choices=("1", "many", "most"), default=["1", "many", "most"])
+    parser.add_argument("--compiled", nargs="+", choices=("no", "yes"), default=["no", "yes"], help="on a GPU")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--formulations", nargs="+", choices=FORMULATIONS, default=["matmul"])
+    parser.add_argument("--profile", type=Path, metavar="FOLDER", help="where the profiles of full stacks go")
     parser.add_argument("--out", type=output_file, help="where the raw values go, as JSON, after every row")
     args = parser.parse_args()
     device, cuda = args.device, args.device == "cuda"
@@ -210,25 +249,32 @@ def main() -> None:
         if args.out:
             args.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
 
-    fastest: dict[tuple[int, str], dict[str, Any]] = {}
+    of_row: dict[tuple[int, str], dict[str, Any]] = {}
     for size in (10, 100) if cuda else (10,):
         data = MnistBags(num_bags=100, mean_bag_size=size)
         pool = data.load_pool()
         replicates = [data.replicate(pool, r, base_seed=1) for r in range(many)]
-        for arm in ARMS:
-            for formulation in FORMULATIONS:
-                for graphs in (True, False) if cuda else (False,):
-                    compute = Compute(device, precision, packed=True, formulation=formulation, graphs=graphs)
+        for arm in args.arms:
+            for formulation in args.formulations:
+                for compile_it in [c == "yes" for c in args.compiled] if cuda else (False,):
+                    compute = Compute(device, precision, packed=True, formulation=formulation, compiled=compile_it)
+                    counts = [None if c == "most" else many if c == "many" else 1 for c in args.counts]
+                    if not cuda:  # where all that there are share a stack
+                        counts = [c for c in counts if c is not None] or [many]
                     try:
-                        row = measured(size, arm, compute, replicates, least, loop=not cuda)
+                        row = measured(size, arm, compute, replicates, counts, least, args.profile)
                     except RuntimeError as error:  # out of memory, say: the other rows are still worth having
-                        keep({"K": size, "arm": arm, "formulation": formulation, "graphs": graphs,
+                        keep({"K": size, "arm": arm, "formulation": formulation, "compiled": compile_it,
                               "failed": first_line(error)})  # fmt: skip
                         continue
+                    if not cuda:
+                        row["loop_ms"] = 1e3 * many * loop_seconds(
+                            TeacherConfig(**ARMS[arm][0]), replicates[0], Compute(), least  # type: ignore[arg-type]
+                        )  # fmt: skip
                     keep(row)
-                    best = fastest.setdefault((size, arm), row)
-                    if _step_ms(row, many) < _step_ms(best, many):
-                        fastest[size, arm] = row
+                    best = of_row.setdefault((size, arm), row)
+                    if _of_one(row) < _of_one(best):
+                        of_row[size, arm] = row
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         try:
             rates = product_rates(many, size, device, dtype, least)
@@ -236,32 +282,33 @@ def main() -> None:
             keep({"K": size, "failed": first_line(error)})
             continue
         keep({"K": size, **{f"products {name}": rate for name, rate in rates.items()}})
-        for arm in ARMS:
-            if (size, arm) in fastest:
-                reached = fastest[size, arm]["tflops"]
+        for arm in args.arms:
+            if (size, arm) in of_row:
+                row = of_row[size, arm]
+                reached = row[f"tflops_{row['most']}"]
                 print(f"K {size} {arm}: {reached:.3g} TFLOP/s, {reached / rates['layers']:.0%} of the rate of the "
                       f"layers' products, {reached / rates['square']:.0%} of large squares'")  # fmt: skip
-    if cuda and len(fastest) == 2 * len(ARMS):
-        minutes = grid_minutes(fastest, many)
-        keep({"vat_grid minutes": minutes})
+    if cuda and len(of_row) == 2 * len(ARMS):
+        keep({"vat_grid minutes": grid_minutes(of_row)})
 
 
-def _step_ms(row: dict[str, Any], many: int) -> float:
-    """A step of all, drawn by the host meanwhile."""
-    return max(row[f"ms_{many}"], row["draw_ms"])
+def _of_one(row: dict[str, Any]) -> float:
+    """A step in ms, drawn by the host meanwhile, for each replicate."""
+    most = row["most"]
+    return float(max(row[f"ms_{most}"], row[f"draw_ms_{most}"]) / most)
 
 
-def grid_minutes(fastest: dict[tuple[int, str], dict[str, Any]], many: int) -> float:
-    """An estimate of `vat_grid` from the rows: 7 values of n, 2500 steps and 25 validations of 50 bags, `CAPTURES`
-    captures; K = 50 as half of K = 100; data, test evaluation and writing as 0.15 s a run (`packed_host.py`: 0.11 with
-    four checkpoints and without evaluation). Early stopping would save some of it. Not in it: Ray's time between two
-    trials, and moving a stack in and out."""
-    total = 189 * many * 0.15
+def grid_minutes(rows: dict[tuple[int, str], dict[str, Any]]) -> float:
+    """An estimate of `vat_grid` with 20 replicates from the rows, all on the device one after the other: 7 values of n,
+    2500 steps in stacks as large as suit the device, 25 validations, and one compilation for each arm and K; K = 50 as
+    half of K = 100. Early stopping would save some of it. Not in it: what the host does between."""
+    total = 0.0
     for size, share in ((10, 1.0), (100, 0.5), (100, 1.0)):
         for arm, (_, arms) in ARMS.items():
-            row = fastest[size, arm]
-            each = share * (2500 * _step_ms(row, many) + 25 * row["val_ms"]) / 1e3 + CAPTURES * row[f"first_s_{many}"]
-            total += 7 * arms * each
+            row = rows[size, arm]
+            stacks = 7 * arms * 20 / row["most"]
+            total += share * stacks * (2500 * _of_one(row) * row["most"] + 25 * row["val_ms"]) / 1e3
+            total += arms / 2 * row[f"first_s_{row['most']}"]
     return total / 60
 
 

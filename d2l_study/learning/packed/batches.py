@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from d2l_study.models.resnet import CHANNELS
 Block = dict[str, np.ndarray]
 """Arrays of T steps and R replicates, (T, R, …), by name."""
 
-BLOCK_BYTES = 256 * 2**20
+BLOCK_BYTES = 64 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
 
 UNLABELLED = "unlabelled_"
@@ -79,9 +80,10 @@ class Capacity:
     unlabelled: Capacity | None = None
 
     @classmethod
-    def of(cls, problems: Sequence[ReplicateTask]) -> Capacity:
+    def of(cls, problems: Sequence[ReplicateTask], multiple: int = 1) -> Capacity:
         """The capacity that every step of every problem needs, with one instance of padding at least. All of the
-        problems learn from unlabelled bags, or none does."""
+        problems learn from unlabelled bags, or none does. multiple: of which instances and noise instances are: for
+        compiled steps, which are compiled anew for every shape."""
         batch = problems[0].config.batch_bags
         instances = noise = 0
         for problem in problems:
@@ -96,9 +98,10 @@ class Capacity:
                 instances = max(instances, batch * int(sizes.max()))
                 noise = max(noise, batch * int(extra.max()))
         others = unlabelled_tasks(problems)
+        instances, noise = (multiple * math.ceil(count / multiple) for count in (instances + 1, noise))
         return cls(
-            batch, instances + 1, noise if problems[0].config.lambda_noise > 0 else 0,
-            cls.of(others) if others else None,
+            batch, instances, noise if problems[0].config.lambda_noise > 0 else 0,
+            cls.of(others, multiple) if others else None,
         )  # fmt: skip
 
 
@@ -170,21 +173,41 @@ def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: in
 
 def block_steps(problems: Sequence[ReplicateTask], capacity: Capacity) -> int:
     """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
-    one = sum(values.nbytes for values in empty_block(problems, capacity, 1).values())
-    if capacity.unlabelled is not None:
-        others = empty_block(unlabelled_tasks(problems), capacity.unlabelled, 1)
-        one += sum(values.nbytes for values in others.values())
+    one = sum(values.nbytes for values in empty_blocks(problems, capacity, 1).values())
     return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
 
 
-def draw_block(problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int) -> Block:
-    """The steps first … last − 1 of every problem; see `empty_block`. The arrays of unlabelled bags have `UNLABELLED`
-    before their names.
+def empty_blocks(problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
+    """`empty_block`, and the arrays of unlabelled bags with `UNLABELLED` before their names."""
+    block = empty_block(problems, capacity, steps)
+    if capacity.unlabelled is not None:
+        others = empty_block(unlabelled_tasks(problems), capacity.unlabelled, steps)
+        block |= {UNLABELLED + name: values for name, values in others.items() if name not in _OF_STEPS}
+    return block
+
+
+def _emptied(block: Block, problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
+    """The first steps of a block that was drawn into before, all padding again. What stands in places of padding
+    matters to nothing, as long as it is finite."""
+    block = {name: values[:steps] for name, values in block.items()}
+    padding = np.arange(len(problems)) * (capacity.bags + 1) + capacity.bags
+    for name in ("bag", "noise_bag"):
+        if name in block:
+            block[name][:] = padding[None, :, None]
+    return block
+
+
+def draw_block(
+    problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int, into: Block | None = None
+) -> Block:
+    """The steps first … last − 1 of every problem; see `empty_blocks`. into: arrays to draw them into, for as many
+    steps at least, from `empty_blocks` and perhaps drawn into before.
 
     Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
     without holding the interpreter, and each draw has its own stream.
     """
-    block = empty_block(problems, capacity, last - first)
+    steps = last - first
+    block = empty_block(problems, capacity, steps) if into is None else _emptied(into, problems, capacity, steps)
 
     def draw(r: int) -> None:
         mine = {name: values[:, r] for name, values in block.items()}
@@ -199,7 +222,13 @@ def draw_block(problems: Sequence[ReplicateTask], capacity: Capacity, first: int
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(draw, range(len(problems))))  # raises what a draw raised
     if capacity.unlabelled is not None:
-        others = draw_block(unlabelled_tasks(problems), capacity.unlabelled, first, last)
+        tasks, theirs = unlabelled_tasks(problems), None
+        if into is not None:
+            theirs = {name: into[name] for name in _OF_STEPS if name in into}
+            for name in into:
+                if name.startswith(UNLABELLED):
+                    theirs[name.removeprefix(UNLABELLED)] = into[name]
+        others = draw_block(tasks, capacity.unlabelled, first, last, theirs)
         block |= {UNLABELLED + name: values for name, values in others.items() if name not in _OF_STEPS}
     return block
 
@@ -269,20 +298,24 @@ def _draw_steps(
             block["start"][t, :count] = streams.rng("vat", step).standard_normal((count, *pool.shape), np.float32)
         extra = 0
         if "noise" in block:
+            extra = int(noisy[t].sum())
             owner = np.repeat(np.arange(sizes.shape[1]), noisy[t])
-            extra = len(owner)
-            seen = np.empty((count, *pool.shape), pool.instances.dtype) if patches is None else patches
             rng = streams.rng("noise", step)
-            block["noise"][t, :extra] = noise_instances(
-                config.noise_kind, rng, owner, seen, bag_of[mine], chosen[t], pool, problem.replicate.train, normalise
-            )
+            if config.noise_kind == "gaussian":  # straight to its place: it is much, and no thread waits for another
+                rng.standard_normal(out=block["noise"][t, :extra], dtype=np.float32)
+            else:
+                seen = np.empty((count, *pool.shape), pool.instances.dtype) if patches is None else patches
+                block["noise"][t, :extra] = noise_instances(
+                    config.noise_kind, rng, owner, seen, bag_of[mine], chosen[t], pool, problem.replicate.train,
+                    normalise,
+                )  # fmt: skip
             block["noise_bag"][t, :extra] = first_bag + owner
         if "instance_noise" in block:
             noise = input_noise(streams, step, (count, *pool.shape), config.instance_noise)
             block["instance_noise"][t, :count] = noise
-        masks = draw_masks(
-            streams, step, (count + extra, width), config.dropout, config.stochastic_depth, torch.device("cpu")
-        )
+        if "dropout" in block or "depth" in block:
+            shape = (count + extra, width)
+            masks = draw_masks(streams, step, shape, config.dropout, config.stochastic_depth, torch.device("cpu"))
         for name in ("dropout", "depth"):
             if name in block:
                 values = getattr(masks, name).numpy()

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from d2l_study.learning.packed.batches import Capacity, ReplicateTask, block_steps, draw_block
+from d2l_study.learning.packed.host_blocks import PinnedBlocks, StagedBlock, staged
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import PinnedBlock, Stack, staged
+from d2l_study.learning.packed.stack import Stack
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training
 from d2l_study.models import MilModel, Params
@@ -44,15 +45,17 @@ class Group:
 
     def __init__(
         self, problems: Mapping[int, ReplicateTask], trainings: Mapping[int, Training], model: MilModel,
-        pool_instances: Tensor, capacity: Capacity, compute: Compute, dtype: torch.dtype,
+        pool_instances: Tensor, capacity: Capacity, compute: Compute, dtype: torch.dtype, places: int,
     ) -> None:  # fmt: skip
+        self.places = places  # of a compiled stack, which is compiled for as many
         self.problems, self.trainings = problems, trainings
         self.model, self.pool_instances, self.capacity = model, pool_instances, capacity
         self.compute, self.dtype = compute, dtype
         self.stack: Stack | None = None
         self.members: list[int] = []
         self._sets: StackedSets | None = None
-        self._ahead: tuple[list[int], int, int, PinnedBlock] | None = None
+        self._pinned = PinnedBlocks() if pool_instances.device.type == "cuda" else None
+        self._ahead: tuple[list[int], int, int, StagedBlock] | None = None
 
     def train(self, at: int) -> dict[int, IntervalResult]:
         """Steps and validation of one interval of all that are in training and at this step; the host waits for the
@@ -95,23 +98,29 @@ class Group:
         """Leave the device."""
         self.stack, self._sets, self._ahead, self.members = None, None, None, []
 
-    def _block(self, first: int, last: int) -> PinnedBlock:
+    def _block(self, first: int, last: int) -> StagedBlock:
         if self._ahead and self._ahead[:3] == (self.members, first, last):
             return self._ahead[3]
-        return staged(
-            draw_block([self.problems[i] for i in self.members], self.capacity, first, last), self.pool_instances.device
-        )
+        problems = [self.problems[i] for i in self.members]
+        if self._pinned is None:
+            return staged(draw_block(problems, self.capacity, first, last))
+        into, copied = self._pinned.next(problems, self.capacity, block_steps(problems, self.capacity))
+        return staged(draw_block(problems, self.capacity, first, last, into), copied)
 
     def _draw_ahead(self, first: int, last: int) -> None:
         self._ahead = (list(self.members), first, last, self._block(first, last))
 
     def _stacked(self, together: Sequence[int]) -> tuple[Stack, StackedSets]:
-        """A stack that holds these replicates; a captured one is kept while it is well filled."""
+        """A stack that holds these replicates; a captured one is kept while it is well filled, and a compiled one as
+        long as any is left. Places that are left over in it repeat its first replicate."""
         stack = self.stack
+        fixed = self.compute.compiles if stack is None else stack.plain_reason is None
         kept = stack is not None and stack.graph is not None and len(together) >= REPACK_BELOW * stack.replicates
-        members = self.members if kept and set(together) <= set(self.members) else list(together)
+        members = list(together) + [together[0]] * (self.places - len(together)) * fixed
+        if (kept or (fixed and stack is not None)) and set(together) <= set(self.members):
+            members = self.members
         if members != self.members or stack is None or self._sets is None:
-            for i in self.members:
+            for i in dict.fromkeys(self.members):
                 self.release(i)
             problems = [self.problems[i] for i in members]
             if stack is None or stack.replicates != len(members):

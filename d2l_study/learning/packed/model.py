@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,10 +144,9 @@ def conv_relu_pool(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Where several places of a window are highest the gradient goes to the first, as in PyTorch's pooling.
     """
     replicates, filters, channels, k, _ = weight.shape
-    windows = x.unfold(2, k + 1, 2).unfold(3, k + 1, 2)  # (R, I, rows, columns, C, k + 1, k + 1)
-    rows, columns = windows.shape[2:4]
+    rows, columns = (x.shape[2] - k + 1) // 2, (x.shape[3] - k + 1) // 2
     inputs = (k + 1) ** 2 * channels
-    unfolded = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(replicates, -1, inputs)
+    unfolded = _Windows.apply(x, k + 1, rows, columns).flatten(4).flatten(1, 3)
     # The filters at their four places in the window, in the order in which pooling breaks ties.
     placed = torch.stack([F.pad(weight, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)], dim=1)
     placed = placed.permute(0, 4, 5, 3, 1, 2).reshape(replicates, inputs, 4 * filters)
@@ -159,6 +159,46 @@ def conv_relu_pool(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _first_maximum(a: Tensor, b: Tensor) -> Tensor:
     """The larger one elementwise, with the gradient; of equals `a`, where `torch.maximum` would share it out."""
     return torch.where(a >= b, a, b)
+
+
+class _Windows(torch.autograd.Function):
+    """x (R, I, H, W, C) -> (R, I, rows, columns, side, side, C): the windows at every second row and column.
+
+    The gradient is a sum of shifted values, which a compiler fuses into one pass; PyTorch's own adds up window by
+    window."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, side: int, rows: int, columns: int) -> Tensor:
+        ctx.shape = x.shape
+        windows = x.unfold(2, side, 2)[:, :, :rows].unfold(3, side, 2)[:, :, :, :columns]
+        return windows.permute(0, 1, 2, 3, 5, 6, 4).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _folded(gradient, *ctx.shape[2:4]), None, None, None
+
+
+def _folded(windows: Tensor, height: int, width: int) -> Tensor:
+    """The values of windows added up where these overlap: (R, I, rows, columns, side, side, C) -> (R, I, H, W, C).
+
+    Windows begin at even pixels, so a pixel 2i + p is taken apart into i and p: then one addition serves all windows,
+    of which side/2 reach a pixel each way.
+    """
+    replicates, instances, rows, columns, side, _, channels = windows.shape
+    half = -(-side // 2)
+    windows = F.pad(windows, (0, 0, 0, side % 2, 0, side % 2))
+    windows = windows.view(replicates, instances, rows, columns, half, 2, half, 2, channels)
+    # As many pixels as windows reach, and as many as x has.
+    below, right = max(0, -(-height // 2) - rows - half + 1), max(0, -(-width // 2) - columns - half + 1)
+    total: Tensor | None = None
+    for i in range(half):
+        for j in range(half):
+            part = windows[:, :, :, :, i, :, j]  # (R, I, rows, columns, 2, 2, C)
+            part = F.pad(part, (0, 0, 0, 0, 0, 0, j, half - 1 - j + right, i, half - 1 - i + below))
+            total = part if total is None else total + part
+    assert total is not None
+    folded = total.permute(0, 1, 2, 4, 3, 5, 6).reshape(replicates, instances, 2 * total.shape[2], -1, channels)
+    return folded[:, :, :height, :width]
 
 
 def layer_flops(model: MilModel) -> dict[str, float]:

@@ -7,13 +7,11 @@ nothing; captured as a CUDA graph, a step is a single launch.
 
 from __future__ import annotations
 
-import dataclasses
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +20,19 @@ from torch import Tensor
 from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import UNLABELLED, Block, ReplicateTask
-from d2l_study.learning.packed.instances import means_and_stds, normalised, normalised_rows
-from d2l_study.learning.packed.model import SEGMENTS, StackedModel
-from d2l_study.learning.packed.objective import StackedBatch, stacked_teacher_loss
-from d2l_study.learning.packed.segments import segment_counts
+from d2l_study.learning.packed.batches import ReplicateTask
+from d2l_study.learning.packed.compiled import Function, compiled, why_not_compiled
+from d2l_study.learning.packed.host_blocks import StagedBlock
+from d2l_study.learning.packed.instances import means_and_stds
+from d2l_study.learning.packed.model import StackedModel
+from d2l_study.learning.packed.objective import stacked_teacher_loss
+from d2l_study.learning.packed.stacked_batch import stacked_batch
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training, parameters_and_optimizer
-from d2l_study.models import Masks, Params
+from d2l_study.models import Params
+
+CONSTANT = ("scalars", "norm")
+"""Arrays on the device that all steps of a block have in common."""
 
 WARM_UP_STEPS = 2
 """Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
@@ -42,30 +45,15 @@ def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
     return None if compute.graphs else "CUDA graphs are turned off"
 
 
-@dataclass(frozen=True)
-class PinnedBlock:
-    """A block of steps on its way to the device, its `rate`, (T, R), apart; for a GPU in pinned memory, from where it
-    is copied while the device computes."""
-
-    arrays: dict[str, Tensor]
-    rate: np.ndarray
-
-
-def staged(block: Block, device: torch.device) -> PinnedBlock:
-    arrays = {name: torch.from_numpy(values) for name, values in block.items() if name != "rate"}
-    if device.type == "cuda":
-        arrays = {name: values.pin_memory() for name, values in arrays.items()}
-    return PinnedBlock(arrays, block["rate"])
-
-
 class CudaGraphState:
     """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
-    and why none is captured any more, if one could not be. A capture that failed may leave memory behind, so it is not
-    tried again."""
+    and why none is captured or compiled any more, if one could not be. A capture that failed may leave memory behind,
+    so it is not tried again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.failed: str | None = None
+        self.uncompiled: str | None = None
         self._stream: torch.cuda.Stream | None = None
 
     def stream(self) -> torch.cuda.Stream:
@@ -94,6 +82,10 @@ class Stack:
         self.average: Params = {}  # their running means, where the configuration asks for them
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager_reason = why_no_graphs(self.device, model.compute) or self.captures.failed
+        self.plain_reason = None if model.compute.compiles else "steps are not to be compiled"
+        self.plain_reason = self.plain_reason or self.captures.uncompiled
+        self.compile_seconds = 0.0
+        self._compiled: Function | None = None
         self._buffers: dict[str, Tensor] = {}
         self._rows: list[tuple[int, int]] = []  # of each group of the optimizer
         self._values: list[tuple[str, float, float, float, float, int]] = []
@@ -199,11 +191,13 @@ class Stack:
         return params, average
 
     # ---- steps
-    def put_block(self, block: PinnedBlock) -> None:
+    def put_block(self, block: StagedBlock) -> None:
         """Copy the block of the next steps to the device, behind the steps that are still to run there."""
         of_groups = [first for first, _ in self._rows]  # of the optimizer
         self._rate = np.ascontiguousarray(block.rate[:, of_groups])
         self._put({**block.arrays, "rate": torch.from_numpy(self._rate)})
+        if block.copied is not None:
+            block.copied.record()
         self._at.zero_()
 
     def _put(self, arrays: dict[str, Tensor]) -> None:
@@ -211,13 +205,15 @@ class Stack:
             there = self._buffers.get(name)
             if there is None or there.shape[1:] != values.shape[1:] or len(there) < len(values):
                 self._buffers[name] = there = torch.zeros(values.shape, dtype=values.dtype, device=self.device)
-                self.graph = None
+                self.graph = self._compiled = None
             if self.device.type == "cuda":
                 values = values.pin_memory()  # at once, if it is there already
             there[: len(values)].copy_(values, non_blocking=True)
 
     def run(self, steps: int) -> None:
         """The first `steps` steps of the block."""
+        if self._compiled is None and self.plain_reason is None:
+            self._compile()
         if self.graph is None and self.eager_reason is None:
             self._capture()
         for t in range(steps):
@@ -236,94 +232,58 @@ class Stack:
         return sums
 
     def _step(self) -> None:
-        now = {
-            name: values.index_select(0, self._at)[0]
-            for name, values in self._buffers.items()
-            if name not in ("scalars", "norm")
-        }
-        leaves = list(self.params.values())
-        losses, parts = stacked_teacher_loss(self.model, self.params, self._batch(now), self.problems[0].config)
-        gradients = torch.autograd.grad(losses.sum(), leaves)
+        taken = self._compiled or self._losses_and_gradients
+        of_steps = {name: values for name, values in self._buffers.items() if name not in CONSTANT}
+        constant = {name: self._buffers[name] for name in CONSTANT}
+        leaves = [value.detach() for value in self.params.values()]
+        losses, parts, *gradients = taken(leaves, of_steps, self._at, constant, self.pool_instances)
         for i, ((first, last), group) in enumerate(zip(self._rows, self.optimizer.param_groups, strict=True)):
             for value, gradient in zip(group["params"], gradients, strict=True):
-                value.grad = gradient.contiguous()[first:last]
+                value.grad = gradient[first:last]
             if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(now["rate"][i])
+                group["lr"].copy_(self._buffers["rate"].index_select(0, self._at)[0, i])
         self.optimizer.step()
         for name, mean in self.average.items():
             value = self.params[name].detach()
-            mean.lerp_(value, now["share"].to(self.dtype).view(-1, *[1] * (value.dim() - 1)))
-        self._sums += torch.cat([losses.detach()[:, None], parts], 1)
+            share = self._buffers["share"].index_select(0, self._at)[0].to(self.dtype)
+            mean.lerp_(value, share.view(-1, *[1] * (value.dim() - 1)))
+        self._sums += torch.cat([losses[:, None], parts], 1)
         self._at += 1
 
-    def _batch(self, now: dict[str, Tensor]) -> StackedBatch:
-        """The bags of a step, with its unlabelled ones where there are some."""
-        made = self._segments if self.model.formulation == SEGMENTS else self._padded
-        others = {n.removeprefix(UNLABELLED): values for n, values in now.items() if n.startswith(UNLABELLED)}
-        batch = made(now)
-        if others:
-            batch = dataclasses.replace(batch, unlabelled=made({"weights": now["weights"], **others}))
-        return batch
+    def _losses_and_gradients(
+        self, leaves: list[Tensor], blocks: dict[str, Tensor], at: Tensor, constant: dict[str, Tensor], pool: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Losses (R,), parts (R, 4) and the gradients of the parameters, of the step `at` of the blocks: a function of
+        its arguments alone, so that it can be compiled."""
+        now = {name: values.index_select(0, at)[0] for name, values in blocks.items()}
+        leaves = [value.detach().requires_grad_(True) for value in leaves]
+        batch = stacked_batch(self.model.formulation, now, constant["scalars"], constant["norm"], pool, self.dtype)
+        params = dict(zip(self.params, leaves, strict=True))
+        losses, parts = stacked_teacher_loss(self.model, params, batch, self.problems[0].config)
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+        return losses.detach(), parts, *(gradient.contiguous() for gradient in gradients)
 
-    def _padded(self, now: dict[str, Tensor]) -> StackedBatch:
-        seen = now["patches"].flatten(0, 1) if "patches" in now else self.pool_instances[now["instance"].flatten()]
-        bags = now["bag"]
-        scalars = self._buffers["scalars"]
-        instances = bags.shape[1]
-
-        def flat(name: str) -> Tensor | None:
-            return now[name].flatten(0, 1).to(self.dtype) if name in now else None
-
-        def masks(part: slice) -> Masks | None:
-            found = {n: now[n][:, part].flatten(0, 1).to(self.dtype) for n in ("dropout", "depth") if n in now}
-            return Masks(**found) if found else None
-
-        x = normalised(seen, self._buffers["norm"], torch.float32 if "instance_noise" in now else self.dtype)
-        if "instance_noise" in now:
-            x = (x + now["instance_noise"].flatten(0, 1)).to(self.dtype)
-        return StackedBatch(
-            x, bags.flatten(), now["label"].to(self.dtype), flat("start"), flat("noise"),
-            now["noise_bag"].flatten() if "noise_bag" in now else None,
-            now["keep"].flatten() if "keep" in now else None,
-            masks(slice(instances)), masks(slice(instances, None)) if "noise" in now else None,
-            (now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
-            weights=now["weights"].to(self.dtype), epsilon=scalars[:, 0], xi=scalars[:, 1],
-        )  # fmt: skip
-
-    def _segments(self, now: dict[str, Tensor]) -> StackedBatch:
-        """The same without the padding: all replicates' instances one behind the other."""
-        bags, scalars = now["label"].shape[1], self._buffers["scalars"]
-        places, counts = segment_counts(now["bag"], bags)
-        width = now["bag"].shape[1]
-
-        def taken(name: str, at: Tensor = places) -> Tensor | None:
-            return now[name].flatten(0, 1)[at] if name in now else None
-
-        def masks(at: Tensor, first: int, last: int | None) -> Masks | None:
-            mask = now["dropout"][:, first:last].flatten(0, 1)[at].to(self.dtype) if "dropout" in now else None
-            return None if mask is None else Masks(mask)
-
-        replicate = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        x = normalised_rows(self.pool_instances[taken("instance")], self._buffers["norm"], replicate)
-        if (moved := taken("instance_noise")) is not None:
-            x = x + moved
-        noise: dict[str, Any] = {}
-        if "noise" in now:
-            noise_places, noise_counts = segment_counts(now["noise_bag"], bags)
-            noise = {
-                "noise": now["noise"].flatten(0, 1)[noise_places].to(self.dtype),
-                "noise_bag": taken("noise_bag", noise_places), "noise_counts": noise_counts,
-                "noise_masks": masks(noise_places, width, None),
-            }  # fmt: skip
-        start = taken("start")
-        bag = taken("bag")
-        assert bag is not None
-        return StackedBatch(
-            x.to(self.dtype), bag, now["label"].to(self.dtype), None if start is None else start.to(self.dtype),
-            keep=taken("keep"), masks=masks(places, 0, width),
-            mix=(now["mix_weight"].to(self.dtype), now["mix_partner"]) if "mix_weight" in now else None,
-            weights=now["weights"].to(self.dtype), epsilon=scalars[:, 0], xi=scalars[:, 1], counts=counts, **noise,
-        )  # fmt: skip
+    def _compile(self) -> None:
+        """Compile the step for the shapes of the block. Where that fails, steps are taken as they are written, and
+        `plain_reason` says why."""
+        if self.plain_reason is None and (cause := why_not_compiled(self.device)) is not None:
+            self.plain_reason = cause
+        if self.plain_reason is not None:
+            return
+        of_steps = {name: values for name, values in self._buffers.items() if name not in CONSTANT}
+        constant = {name: self._buffers[name] for name in CONSTANT}
+        leaves = [value.detach() for value in self.params.values()]
+        begin = time.perf_counter()
+        try:
+            self._compiled = compiled(
+                self._losses_and_gradients, (leaves, of_steps, self._at, constant, self.pool_instances)
+            )
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # of whatever the compiler is made of
+            self.captures.uncompiled = self.plain_reason = f"the step could not be compiled: {first_line(error)}"
+            warnings.warn(f"steps are not compiled: {self.plain_reason}", stacklevel=2)
+        self.compile_seconds = time.perf_counter() - begin
 
     # ---- CUDA graphs
     def _capture(self) -> None:

@@ -49,6 +49,25 @@ SCALARS = (
 """The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
 
 
+MULTIPLE = 8
+"""Of which the instances of a compiled step are: matrix units want it, and packs of like bags have like shapes."""
+
+STACK_VALUES = 4096 * 784
+"""Most values of instances in a step of a stack on a GPU, where none is asked for: 4,096 digits. A step of more takes
+longer in proportion (`benchmarks/packed.py`), and fewer leave the GPU waiting for launches."""
+
+
+def most_in_a_stack(problems: Sequence[ReplicateTask], capacity: Capacity, compute: Compute) -> int:
+    """How many replicates share a stack at most."""
+    if compute.pack is not None:
+        return compute.pack
+    if not compute.device.startswith("cuda"):
+        return len(problems)
+    others = 0 if capacity.unlabelled is None else capacity.unlabelled.instances
+    one = (capacity.instances + capacity.noise + others) * math.prod(problems[0].replicate.pool.shape)
+    return max(1, STACK_VALUES // one)
+
+
 def fit_teachers(
     problems: Sequence[tuple[TeacherConfig, Replicate]],
     *,
@@ -113,16 +132,17 @@ class Pack:
     def __init__(self, problems: Sequence[ReplicateTask], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
         self.model = teacher_model(problems[0].config, problems[0].replicate)
-        self.capacity = Capacity.of(problems)
+        self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1)
         self.pool_instances = pool_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
-        most = compute.pack or len(problems)
         self.groups = []
-        for indices in np.array_split(np.arange(len(problems)), math.ceil(len(problems) / most)):  # of like sizes
+        parts = math.ceil(len(problems) / most_in_a_stack(problems, self.capacity, compute))
+        places = math.ceil(len(problems) / parts)
+        for indices in np.array_split(np.arange(len(problems)), parts):  # of like sizes
             mine = indices.tolist()
             self.groups.append(Group(
                 {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model,
-                self.pool_instances, self.capacity, compute, dtype,
+                self.pool_instances, self.capacity, compute, dtype, places,
             ))  # fmt: skip
         self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, IntervalResult] = {}
@@ -165,7 +185,7 @@ class Pack:
         """The results of all, once none is running."""
         done = [i for i, training in enumerate(self.trainings) if training.status == "done"]
         results: dict[int, FittedTeacher] = {}
-        most = self.compute.pack or max(1, len(done))
+        most = most_in_a_stack(self.problems, self.capacity, self.compute)
         for start in range(0, len(done), most):
             begin = time.perf_counter()
             part = done[start : start + most]

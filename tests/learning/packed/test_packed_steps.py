@@ -14,10 +14,11 @@ from d2l_study.learning.packed import group
 from d2l_study.learning.packed import stack as packed_stack
 from d2l_study.learning.packed.batches import ReplicateTask, draw_block
 from d2l_study.learning.packed.group import Group
+from d2l_study.learning.packed.host_blocks import staged
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel
 from d2l_study.learning.packed.prediction import StackedSets
-from d2l_study.learning.packed.stack import Stack, staged
+from d2l_study.learning.packed.stack import Stack
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 
@@ -75,7 +76,7 @@ def test_steps_and_validation_ask_the_host_nothing(make_replicate, tiny, monkeyp
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     compute = Compute(packed=True, formulation=formulation, precision="bfloat16")
     pack = Pack([ReplicateTask(config, r) for r in replicates], compute)
-    block = staged(draw_block(pack.problems, pack.capacity, 0, 3), pack.pool_instances.device)
+    block = staged(draw_block(pack.problems, pack.capacity, 0, 3))
     sets = StackedSets([[r.val] for r in replicates], pack.pool_instances.device)
     norm = means_and_stds(pack.problems)
     before = {name: torch.stack([t.params[name].detach() for t in pack.trainings]) for name in pack.trainings[0].params}
@@ -339,7 +340,7 @@ def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate,
     replicates = [make_replicate(r) for r in range(2)]
     stack, pack = stack_of(tiny, replicates, Compute(packed=True))
     for first, last in ((0, 2), (2, 6)):
-        stack.put_block(staged(draw_block(pack.problems, pack.capacity, first, last), stack.device))
+        stack.put_block(staged(draw_block(pack.problems, pack.capacity, first, last)))
         stack.run(last - first)
     assert len(graphs) == 2
     for rates in ((1e-3, 1e-3), (1e-3, 1e-4)):  # one group as before, then two
@@ -348,7 +349,7 @@ def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate,
             [ReplicateTask(config, r) for config, r in zip(arms, replicates, strict=True)], Compute(packed=True)
         )
         stack.load(other.problems, other.trainings)
-        stack.put_block(staged(draw_block(other.problems, other.capacity, 0, 2), stack.device))
+        stack.put_block(staged(draw_block(other.problems, other.capacity, 0, 2)))
         stack.run(2)
     assert [graph.replays for graph in graphs] == [2, 4, 2, 2]
 
@@ -359,7 +360,7 @@ def test_a_stack_keeps_nothing_of_what_it_held_before(make_replicate, tiny):
     stack, pack = stack_of(config, [make_replicate(r) for r in range(2)], Compute(packed=True))
     with torch.no_grad():
         stack.params["conv1.weight"].fill_(torch.nan)
-    stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, 2), stack.device))
+    stack.put_block(staged(draw_block(pack.problems, pack.capacity, 0, 2)))
     stack.run(2)
     assert all(bool(v.isnan().any()) for v in (stack.average["fc.weight"], *stack_moments(stack)))
     stack.load(pack.problems, pack.trainings)

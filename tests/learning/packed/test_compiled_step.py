@@ -1,0 +1,98 @@
+"""Compiled steps: equal to those that are taken as they are written, and given up where they cannot be compiled.
+
+`test_compiled_arms.py` has the other arms for `make soak`: on a CPU a compilation takes most of a minute.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+from packed_losses import assert_packed_losses, without_ties
+
+from d2l_study.learning import fit_teacher
+from d2l_study.learning.packed import stack as packed_stack
+from d2l_study.learning.packed.compiled import why_not_compiled
+from d2l_study.learning.packed.training import Pack
+from d2l_study.learning.prediction import Compute
+
+COMPILED = Compute(packed=True, compiled=True)
+
+
+def test_losses_of_compiled_steps_agree_to_1e8_in_float64(make_replicate, tiny, monkeypatch):
+    stacks = []
+    real = packed_stack.Stack._compile
+    monkeypatch.setattr(packed_stack.Stack, "_compile", lambda self: (stacks.append(self), real(self)))
+    config = dataclasses.replace(tiny, eval_every=1, steps=4)
+    assert_packed_losses(config, [without_ties(make_replicate(r, train=8 + r)) for r in range(3)], COMPILED)
+    (stack,) = stacks  # compiled once
+    assert stack.plain_reason is None and stack.compile_seconds > 0
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """A compiler that takes nothing."""
+
+    def compiled(function, arguments):
+        raise RuntimeError("no compiler here\nmore")
+
+    monkeypatch.setattr(packed_stack, "compiled", compiled)
+    packed_stack.cuda_graph_state.cache_clear()
+    yield
+    packed_stack.cuda_graph_state.cache_clear()
+
+
+def test_a_step_that_cannot_be_compiled_is_taken_as_it_is(make_replicate, tiny, refused):
+    """The cause is said once, also for later stacks of the process, and results are those of plain steps."""
+    replicates = [make_replicate(r) for r in range(4)]
+    with pytest.warns(UserWarning, match="not compiled: .*no compiler here$") as said:
+        found = fit_teacher(tiny, replicates, compute=dataclasses.replace(COMPILED, pack=2))
+    assert len(said) == 1
+    plain = fit_teacher(tiny, replicates, compute=Compute(packed=True, pack=2))
+    for a, b in zip(found, plain, strict=True):
+        assert a.curve == b.curve and all(torch.equal(v, b.params[n]) for n, v in a.params.items())
+
+
+def test_a_compiled_stack_keeps_its_places(make_replicate, tiny, monkeypatch):
+    """A shorter group is filled up, and who ends leaves a place: a stack of another size would be compiled anew. What is
+    compiled is the function itself here."""
+    shapes = []
+
+    def compiled(function, arguments):
+        shapes.append([tuple(leaf.shape) for leaf in arguments[0]])
+        return function
+
+    monkeypatch.setattr(packed_stack, "compiled", compiled)
+    config = dataclasses.replace(tiny, learning_rate=0.01, patience=1, select="loss", eval_every=2, steps=20)
+    replicates = [make_replicate(r, train=20, val=20) for r in range(5)]
+    found = fit_teacher(config, replicates, compute=dataclasses.replace(COMPILED, pack=3))
+    assert len({result.steps_run for result in found}) > 1, "the replicates of this test should end one by one"
+    assert len(shapes) == 2 and shapes[0] == shapes[1] and shapes[0][0][0] == 3
+    for a, b in zip(fit_teacher(config, replicates), found, strict=True):
+        assert (a.steps_run, a.best_step, a.status) == (b.steps_run, b.best_step, b.status)
+        assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
+
+
+def test_a_run_goes_on_in_a_compiled_stack_from_any_steps(make_replicate, tiny, monkeypatch):
+    monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
+    replicates, saved = [make_replicate(r) for r in range(3)], []
+    undisturbed = fit_teacher(tiny, replicates, checkpoint_every=4, checkpoint=lambda *state: saved.append(state))
+    by_step = {(number, i // 3): state for i, (number, state) in enumerate(saved)}
+    resumed = fit_teacher(tiny, replicates, compute=COMPILED, resume={0: by_step[0, 1], 2: by_step[2, 0]})
+    for a, b in zip(undisturbed, resumed, strict=True):
+        assert (a.steps_run, a.best_step) == (b.steps_run, b.best_step)
+        assert [c["train_loss"] for c in a.curve] == pytest.approx([c["train_loss"] for c in b.curve], rel=1e-4)
+
+
+def test_a_gpu_without_a_kernel_compiler_is_told(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert why_not_compiled(torch.device("cuda")) == "Triton is not installed"
+    assert why_not_compiled(torch.device("cpu")) is None
+
+
+def test_instances_of_a_compiled_step_come_in_eights(make_replicate, tiny):
+    from d2l_study.learning.packed.batches import ReplicateTask
+
+    problems = [ReplicateTask(dataclasses.replace(tiny, lambda_noise=0.5), make_replicate(r)) for r in range(2)]
+    plain, eights = Pack(problems, Compute(packed=True)).capacity, Pack(problems, COMPILED).capacity
+    assert eights.instances % 8 == eights.noise % 8 == 0
+    assert 0 <= eights.instances - plain.instances < 8 and 0 <= eights.noise - plain.noise < 8
