@@ -53,8 +53,8 @@ def test_a_step_that_cannot_be_compiled_is_taken_as_it_is(make_replicate, tiny, 
 
 
 def test_a_compiled_stack_keeps_its_places(make_replicate, tiny, monkeypatch):
-    """A shorter group is filled up, and who ends leaves a place: a stack of another size would be compiled anew. What is
-    compiled is the function itself here."""
+    """A shorter group is filled up, and who ends leaves a place: a stack of another size would be compiled anew. Here
+    the function itself stands for what is compiled of it."""
     shapes = []
 
     def compiled(function, arguments):
