@@ -69,32 +69,34 @@ def run_trials_here(
     queue: Any, resources: Any, concurrent: int, callback: Any, early_stopping: Any = None, stop: Any = None
 ) -> None:
     """In the place of `run_trials`: one trial after the other, in this process."""
-    from d2l_study.study.trial.trial import run_trial
+    from d2l_study.study.trial.trial import run_packed_trial
     from d2l_study.study.tune.run_trials import root_errors_reported
 
     while not queue.idle and not (stop is not None and stop.is_set()):
-        request = None
+        trial = None
         with root_errors_reported(callback):
-            request = queue.next()
+            trial = queue.next()
             while queue.blocked:
                 callback.on_trial_blocked(queue.blocked.pop())
-        if request is None:
+        if trial is None:
             if queue.idle or (stop is not None and stop.is_set()):
                 return
             time.sleep(0.01)
             continue
-        callback.on_trial_start(request)
+        for request in trial:
+            callback.on_trial_start(request)
 
-        def report(step: int, values: Any, request: Any = request) -> None:
-            callback.on_trial_report(request, step, values)
-            if early_stopping is not None and early_stopping(request, step, values):
+        def report(number: int, step: int, values: Any, trial: Any = trial) -> None:
+            callback.on_trial_report(trial[number], step, values)
+            if early_stopping is not None and early_stopping(trial[number], step, values):
                 raise EndedEarly
 
         with contextlib.suppress(EndedEarly), root_errors_reported(callback):
-            run_trial(request, report)
-        with root_errors_reported(callback):
-            queue.trial_ended(request)
-            callback.on_trial_end(request)
+            run_packed_trial(trial, report)
+        for request in trial:
+            with root_errors_reported(callback):
+                queue.trial_ended(request)
+                callback.on_trial_end(request)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from d2l_study.study.commands.prepare_study import (
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
 from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
 from d2l_study.study.commands.study_summary import show_study_summary
-from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests
+from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests, trials_of
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_lock import wait_for_collection
@@ -229,7 +229,7 @@ def _train(
         display = ProgressDisplay(stdout(), weights, concurrent)
         callback = StudyCallback(study, entries, requests, tracker, display, tags, held)
         held.progress = display.progress
-        queue = TrialQueue(requests, folder)
+        queue = TrialQueue(trials_of(study, requests, concurrent), folder)
         if study.search is not None:
             display.expect_trials(min(study.search.left, options.limit or study.search.left), typical_work(study))
 

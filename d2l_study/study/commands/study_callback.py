@@ -12,9 +12,10 @@ from d2l_study.errors import ROOT_ERRORS, UnreadableError
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.commands.search_trials import typical_work
-from d2l_study.study.commands.trial_requests import trial_key
+from d2l_study.study.commands.trial_requests import is_part_of, trial_key
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial.packed_trials import Trial
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune import retries
 
@@ -99,26 +100,29 @@ class StudyCallback:
     def on_trial_end(self, request: TrialRequest) -> None:
         self._finish_trial(request)
 
-    def on_trial_lost(self, request: TrialRequest, log: str) -> Sequence[TrialRequest]:
+    def on_trial_lost(self, trial: Trial, log: str) -> Sequence[Trial]:
         """Returns what to run in its place. Nothing after its last attempt; the trial itself where the study ends."""
         lost = retries.lost_trial(log)
-        self.tracker.mark_incomplete(request.config_id)  # what its worker had not sent yet
+        for request in trial:
+            self.tracker.mark_incomplete(request.config_id)  # what its worker had not sent yet
         if lost.kind == retries.STORAGE:
             self._held.end(root_error_text(self.folder, lost.cause))
-            return [request]
+            return [trial]
         if lost.kind == retries.DRIVER:
             self._held.end(lost.cause)
-            return [request]
+            return [trial]
         try:
-            again = retries.retry(request, lost, self.folder)
+            again = retries.retry(trial, lost, self.folder)
         except ROOT_ERRORS as error:
             self.on_root_error(error)
-            return [request]
-        if not again:
-            self._finish_trial(request)
-            return []
-        self._open_trials[request.config_id] += len(again) - 1
-        self.display.trial_retried(trial_key(request), request, lost.cause, [trial_key(piece) for piece in again])
+            return [trial]
+        for request in trial:
+            left = [piece for other in again for piece in other if is_part_of(piece, request)]
+            if not left:
+                self._finish_trial(request)
+                continue
+            self._open_trials[request.config_id] += len(left) - 1
+            self.display.trial_retried(trial_key(request), request, lost.cause, [trial_key(piece) for piece in left])
         return again
 
     def on_trial_blocked(self, request: TrialRequest) -> None:

@@ -11,6 +11,7 @@ from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import TEACHING
 from d2l_study.study.space.space import Space
+from d2l_study.study.trial.packed_trials import Trial, packed_trials
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
@@ -49,6 +50,13 @@ def ordered_trials(space: Space, pieces: Sequence[tuple[Configuration, tuple[int
     return found
 
 
+def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent: int) -> list[Trial]:
+    """The requests of a study as trials: packed where runs of several configurations can be trained together."""
+    if study.search is not None or study.space.schedule != "none":  # both end or compare single configurations
+        return [(request,) for request in requests]
+    return packed_trials(requests, study.space.resources, concurrent)
+
+
 def make_trial_request(
     study: PreparedStudy, c: Configuration, replicates: Sequence[int], code_version: str
 ) -> TrialRequest:
@@ -66,3 +74,8 @@ def make_trial_request(
 def trial_key(request: TrialRequest) -> str:
     """What tells the trials of one command apart."""
     return f"{request.config_id}-{request.replicates[0]}"
+
+
+def is_part_of(piece: TrialRequest, request: TrialRequest) -> bool:
+    """Whether a request is for runs of another one."""
+    return piece.config_id == request.config_id and set(piece.replicates) <= set(request.replicates)

@@ -61,6 +61,11 @@ class Resources(Options):
         """The kind of device a trial computes on, `cpu` or `cuda`."""
         return "cuda" if self.gpus > 0 else "cpu"
 
+    @property
+    def packs(self) -> bool:
+        """Whether trials train their runs as stacks (`Compute.packs`)."""
+        return self.kind == "cuda" if self.pack is None else self.pack > 1
+
     def slots(self, cpus: float, gpus: float = 0.0) -> int:
         """How many trials run at once on so many processor cores and GPUs; 0 if none fits."""
         fits = math.inf

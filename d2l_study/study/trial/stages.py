@@ -169,6 +169,10 @@ FIT_FUNCTIONS: dict[str, FitFunction] = {
 }
 
 
+TRAINED_AS_TEACHERS = tuple(stage for stage, fit in FIT_FUNCTIONS.items() if fit is _fit_teacher)
+"""The stages whose networks are teachers, trained by `fit_teacher`."""
+
+
 def run_results(
     request: TrialRequest, problem: Replicate, result: Fitted, device: str, at: str, keep_weights: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -1,9 +1,9 @@
 """Trials that were lost: why, and what is tried again.
 
 A trial whose worker or node was lost is tried again, as often as the space allows (`resources.retries`; we count for
-each command, since Tune counts in its own way). A trial that ran out of memory is tried again in two halves. An
-exception of the training itself, or NaN, would come again: it is a failure (`trial.run_trial`), and the trial is not
-lost. A root that takes or gives nothing more ends the study.
+each command, since Tune counts in its own way). A trial that ran out of memory is tried again in two halves, and a
+packed one after any loss. An exception of the training itself, or NaN, would come again: it is a failure
+(`trial.run_packed_trial`), and the trial is not lost. A root that takes or gives nothing more ends the study.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
+from d2l_study.study.trial.packed_trials import Trial
 from d2l_study.study.trial.trial import failure_of_lost_run, missing_runs
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.node_watch import LOST
+
+Item = TypeVar("Item")
 
 WORKER, MEMORY, STORAGE, DRIVER = "worker", "memory", "storage", "driver"
 ROOT_ERROR_NAMES = tuple(error.__name__ for error in ROOT_ERRORS)
@@ -55,28 +59,40 @@ def lost_trial(log: str) -> LostTrial:
     return LostTrial(WORKER, last, log)
 
 
-def retry(request: TrialRequest, lost: LostTrial, folder: StudyFolder) -> list[TrialRequest]:
-    """Count a lost attempt, and return what to run again: the runs of the trial that are not committed.
+def retry(trial: Trial, lost: LostTrial, folder: StudyFolder) -> list[Trial]:
+    """Count a lost attempt of each run, and return what to run again: the runs that are not committed.
 
-    They come in two halves if several ran out of memory together. After the last attempt that is allowed nothing is
-    run again: the runs are marked as failed.
+    Several runs of one configuration that ran out of memory together come in two halves, and several configurations
+    whatever happened: one of them may be the cause. At the last attempt that is allowed each configuration is a trial
+    of its own. After it nothing is run again: the runs are marked as failed.
     """
-    left = missing_runs(folder, request)
-    for replicate in left:
-        attempt = {"attempt": request.attempt, "cause": lost.cause, "kind": lost.kind, "at": timestamp(),
-                   "replicates": list(request.replicates)}  # fmt: skip
-        folder.write_lost_attempt(request.config_id, replicate, attempt)
-    if request.attempt > request.resources["retries"]:
-        tried = f" ({request.attempt} attempts)" if request.attempt > 1 else ""
+    again: list[TrialRequest] = []
+    for request in trial:
+        left = missing_runs(folder, request)
         for replicate in left:
-            failure = failure_of_lost_run(request, lost.cause + tried, lost.log)
-            folder.write_failure(request.config_id, replicate, failure)
-        return []
-    return [replace(request, replicates=piece, attempt=request.attempt + 1) for piece in _pieces(left, lost.kind)]
+            attempt = {"attempt": request.attempt, "cause": lost.cause, "kind": lost.kind, "at": timestamp(),
+                       "replicates": list(request.replicates)}  # fmt: skip
+            folder.write_lost_attempt(request.config_id, replicate, attempt)
+        if request.attempt > request.resources["retries"]:
+            tried = f" ({request.attempt} attempts)" if request.attempt > 1 else ""
+            for replicate in left:
+                failure = failure_of_lost_run(request, lost.cause + tried, lost.log)
+                folder.write_failure(request.config_id, replicate, failure)
+        elif left:
+            again.append(replace(request, replicates=tuple(left), attempt=request.attempt + 1))
+    if len(trial) == 1:
+        return [(piece,) for request in again for piece in _pieces(request, lost.kind)]
+    if any(request.attempt > request.resources["retries"] for request in again):
+        return [(request,) for request in again]
+    return [tuple(half) for half in _halves(again)]
 
 
-def _pieces(replicates: Sequence[int], kind: str) -> list[tuple[int, ...]]:
-    if not replicates:
-        return []
-    size = (len(replicates) + 1) // 2 if kind == MEMORY else len(replicates)
-    return [tuple(replicates[i : i + size]) for i in range(0, len(replicates), size)]
+def _pieces(request: TrialRequest, kind: str) -> list[TrialRequest]:
+    halves = _halves(request.replicates) if kind == MEMORY else [request.replicates]
+    return [replace(request, replicates=tuple(half)) for half in halves]
+
+
+def _halves(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """The items in two halves; one or none that is empty is left out."""
+    middle = (len(items) + 1) // 2
+    return [half for half in (items[:middle], items[middle:]) if half]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.packed_trials import Trial
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune import cluster, node_watch
 from d2l_study.study.tune.trial_queue import TrialQueue
@@ -25,7 +26,7 @@ class TrialCallback(Protocol):
     """What the driver does when something happens to a trial."""
 
     def on_trial_start(self, request: TrialRequest) -> None:
-        """A worker has begun the trial."""
+        """A worker has begun the trial. Of a packed trial each request has events of its own."""
 
     def on_trial_report(self, request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         """A point of the trial's curves has come: optimizer step, and replicate -> values by name."""
@@ -33,8 +34,10 @@ class TrialCallback(Protocol):
     def on_trial_end(self, request: TrialRequest) -> None:
         """The trial has ended: each of its runs is committed, or marked as failed or pruned."""
 
-    def on_trial_lost(self, request: TrialRequest, log: str) -> Sequence[TrialRequest]:
-        """The trial's worker, node or memory was lost; log: Ray's report. Returns what to run in its place."""
+    def on_trial_lost(self, trial: Trial, log: str) -> Sequence[Trial]:
+        """The trial's worker, node or memory was lost; log: Ray's report. Returns what to run in its place.
+
+        trial: the requests that had not ended."""
 
     def on_trial_blocked(self, request: TrialRequest) -> None:
         """The trial will not be run, since a teacher that it needs has failed."""
@@ -63,8 +66,10 @@ def run_trials(
     from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
-    requests: dict[str, TrialRequest] = {}
+    given: dict[str, Trial] = {}
     """By Tune's trial id, which means nothing beyond this call."""
+    open_requests: dict[str, list[TrialRequest]] = {}
+    """Those of a trial that have not ended."""
     stop = stop_requested or threading.Event()
     left_behind = threading.Event()
     """Set when Tune did not end in time. What it says from then on is ignored."""
@@ -81,15 +86,16 @@ def run_trials(
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
             if stop.is_set() or left_behind.is_set():
                 return Searcher.FINISHED
-            request = None
+            trial = None
             with root_errors_reported(callback):
-                request = queue.next()
+                trial = queue.next()
                 while queue.blocked:
                     callback.on_trial_blocked(queue.blocked.pop())
-            if request is None:
+            if trial is None:
                 return Searcher.FINISHED if queue.idle else None
-            requests[trial_id] = request
-            return {"request": request.to_dict(), "pause": REPORT_SECONDS if early_stopping is None else 0.0}
+            given[trial_id], open_requests[trial_id] = trial, list(trial)
+            pause = REPORT_SECONDS if early_stopping is None else 0.0
+            return {"requests": [request.to_dict() for request in trial], "pause": pause}
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None: ...
 
@@ -106,10 +112,10 @@ def run_trials(
         replicates, compared within an arm."""
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-            request = requests.get(trial.trial_id)
-            if early_stopping is None or request is None or left_behind.is_set():
+            own = given.get(trial.trial_id)
+            if early_stopping is None or own is None or left_behind.is_set():
                 return FIFOScheduler.CONTINUE
-            ended = any(early_stopping(request, step, values) for step, values in curve_points(result))
+            ended = any(early_stopping(own[number], step, values) for number, step, values in curve_points(result))
             return FIFOScheduler.STOP if ended else FIFOScheduler.CONTINUE
 
         def __reduce__(self) -> tuple[Any, ...]:
@@ -122,30 +128,36 @@ def run_trials(
             return (tune.Callback, ())  # Tune pickles its callbacks into a state that nobody reads
 
         def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            if not left_behind.is_set():
-                callback.on_trial_start(requests[trial.trial_id])
+            for request in given[trial.trial_id] if not left_behind.is_set() else ():
+                callback.on_trial_start(request)
 
         def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-            for step, values in curve_points(result) if not left_behind.is_set() else ():
-                callback.on_trial_report(requests[trial.trial_id], step, values)
+            if left_behind.is_set():
+                return
+            own = given[trial.trial_id]
+            for number, step, values in curve_points(result):
+                callback.on_trial_report(own[number], step, values)
+            for number in result.get("ended", ()):
+                end(trial.trial_id, own[number])
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            if left_behind.is_set():
-                return
-            with root_errors_reported(callback):
-                queue.trial_ended(requests[trial.trial_id])
-                callback.on_trial_end(requests[trial.trial_id])
+            for request in list(open_requests[trial.trial_id]) if not left_behind.is_set() else ():
+                end(trial.trial_id, request)
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            request = requests[trial.trial_id]
             if left_behind.is_set():
                 return
+            left = tuple(open_requests[trial.trial_id])
             with root_errors_reported(callback):
-                retries = callback.on_trial_lost(request, _error_text(trial))  # writes the failure that the queue reads
-                if retries:
-                    queue.requeue(retries)
-                else:
-                    queue.trial_ended(request)
+                retries = callback.on_trial_lost(left, _error_text(trial))  # writes the failure that the queue reads
+                queue.lost(left, retries)
+
+    def end(trial_id: str, request: TrialRequest) -> None:
+        """A request of a trial has ended."""
+        open_requests[trial_id].remove(request)
+        with root_errors_reported(callback):
+            queue.trial_ended(request)
+            callback.on_trial_end(request)
 
     class StudyStopper(tune.Stopper):
         """Ends all trials when the study is to stop."""

@@ -16,26 +16,27 @@ def kind_of(config_id, faults):
     return known[int(config_id, 16) % len(known)]
 
 
-def strike(request):
+def strike(request, packed):
     kind, count = kind_of(request.config_id, os.environ["D2L_FAULTS"])
     if request.attempt > count:
         return
     if kind == "exit":
         os._exit(1)
-    if kind == "memory" and len(request.replicates) > 1:
+    if kind == "memory" and (packed or len(request.replicates) > 1):
         raise MemoryError("made to run out of memory")
     if kind == "raise":
         raise ZeroDivisionError("made to fail")
 
 
 def make_faulty(trial):
-    train = trial._train
+    train = trial._Trial._train
 
-    def faulty(request, *arguments):
-        strike(request)
-        return train(request, *arguments)
+    def faulty(self, runs):
+        for number in runs:
+            strike(self.requests[number], len(runs) > 1)
+        return train(self, runs)
 
-    trial._train = faulty
+    trial._Trial._train = faulty
 
 
 def make_impatient(storage):

@@ -149,5 +149,5 @@ def test_the_queue_hands_out_what_nobody_is_training_first(tmp_path):
     folder = StudyFolder(LocalStorage(tmp_path), "s")
     first, second = (dataclasses.replace(make_trial_request(tmp_path, (0,)), config_id=c) for c in (ID, "cd" * 10))
     leave(folder.ledger, 0)
-    queue = TrialQueue([first, second], folder)
-    assert [queue.next(), queue.next(), queue.next()] == [second, first, None]
+    queue = TrialQueue([(first,), (second,)], folder)
+    assert [queue.next(), queue.next(), queue.next()] == [(second,), (first,), None]

@@ -46,7 +46,7 @@ def test_a_node_that_joined_later_and_does_not_see_the_root_trains_nothing_and_e
     make_study(tmp_path / "driver")
     elsewhere = make_trial_request(tmp_path / "worker").to_dict()
     with pytest.raises(StorageError) as told:
-        train_in_worker({"request": elsewhere, "pause": 0.0})
+        train_in_worker({"requests": [elsewhere], "pause": 0.0})
     assert not (tmp_path / "worker").exists()
     lost = lost_trial("".join(traceback.format_exception(told.value)))
     assert lost.kind == STORAGE and "does not see it" in lost.cause and "s3://BUCKET/FOLDER" in lost.cause

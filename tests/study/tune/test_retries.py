@@ -58,10 +58,10 @@ def lost(tmp_path, replicates, retries, kinds):
     )
     pieces = []
     for kind in kinds:
-        again = retry(request, LostTrial(kind, "gone", "log"), folder)
-        pieces.append([(piece.attempt, piece.replicates) for piece in again])
+        again = retry((request,), LostTrial(kind, "gone", "log"), folder)
+        pieces.append([(piece.attempt, piece.replicates) for (piece,) in again])
         if again:
-            request = again[0]
+            (request,) = again[0]
     return pieces, folder
 
 
