@@ -44,7 +44,7 @@ Pieces = Sequence[tuple[Configuration, tuple[int, ...]]]
 
 def predicted_seconds(c: Configuration) -> float:
     """The seconds of one run on one core of a CPU, by the cost model's constants."""
-    return work_of(c.values, stage=c.stage).seconds("cpu")
+    return work_of(c.values, stage=c.stage).seconds()
 
 
 def recorded_seconds() -> Callable[[Configuration], float]:

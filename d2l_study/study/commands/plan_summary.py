@@ -30,7 +30,10 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
         show_search(study, duration_text(concurrent, predicted), listing)
         show_warnings(study)
         return predicted
-    predicted = estimate(plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, options.limit)
+    predicted = estimate(
+        plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, options.limit,
+        grouped=space.schedule == "none",
+    )  # fmt: skip
     todo = plan.trials(options.limit)
     print_wrapped(f"{study.name}: {space.description}")
     varied = plan.configurations[0].varied

@@ -39,7 +39,7 @@ def estimate_search(study: PreparedStudy, concurrent: int) -> Estimate:
     done = {c.config_id: plan.done.get(c.config_id, set()) for c in asked}
     rows = earlier_rows(study.folder.storage)
     left = Plan([*asked, *stand_in], plan.replicates, done)
-    return estimate(left, rows, concurrent, study.space.resources, study.options.limit)
+    return estimate(left, rows, concurrent, study.space.resources, study.options.limit, grouped=False)
 
 
 def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:

@@ -6,17 +6,27 @@ One pass is one instance that goes through the feature extractor once, forward o
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import io
 import math
 import statistics
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.study.plan.gpu_cost import (
+    GPU_RUN_SECONDS,
+    RunSeconds,
+    by_turns,
+    stack_form,
+    stack_size,
+    stacked,
+)
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
-from d2l_study.study.space.keys import CLASS_MAPS, TEACHER_READINGS, TEACHING
+from d2l_study.study.space.keys import CLASS_MAPS, STACKED, TEACHER_READINGS, TEACHING
 from d2l_study.study.space.resources import Resources
 
 if TYPE_CHECKING:
@@ -46,16 +56,17 @@ SUBSET = 0.05
 TEST_IMAGES = VAL_IMAGES = 10_000
 """Images of evaluation. Each distinct image is passed once, however many bags hold it."""
 
-PASS_SECONDS = {"cpu": 1.3e-4, "cuda": 2e-6}
-STEP_SECONDS = {"cpu": 4e-3, "cuda": 5e-3}
-"""Seconds of a pass, and of a step beyond its passes, while there are no earlier results. CPU: the LeNet on one core of
-an AMD EPYC, measured at 40 to 400 instances a step. CUDA: not measured, an order of magnitude."""
+PASS_SECONDS = 1.3e-4
+STEP_SECONDS = 4e-3
+"""Seconds of a pass, and of a step beyond its passes, on a CPU while there are no earlier results: the LeNet on one
+core of an AMD EPYC, measured at 40 to 400 instances a step. Those of a GPU are in `gpu_cost`."""
 
 TRIAL_SECONDS = 2.0
 """Seconds of a trial besides its runs: for its worker, its data, and writing its results."""
 
-LEAST_SECONDS = 2.0
-"""Earlier runs with a shorter training are not counted: most of their time is not spent in steps."""
+LEAST_SECONDS = {"cpu": 2.0, "cuda": 0.05}
+"""Earlier runs with a shorter training are not counted: most of their time is not spent in steps. On a GPU a run's time
+is its part of its stack's."""
 
 ENOUGH_RUNS = 3
 """An estimate from fewer earlier runs is called rough."""
@@ -75,13 +86,13 @@ class Work:
         """All passes of the run."""
         return self.training + self.validation + self.test
 
-    def train_seconds(self, device: str) -> float:
-        """Predicted time of training and validation by the built-in constants."""
-        return self.steps * STEP_SECONDS[device] + (self.training + self.validation) * PASS_SECONDS[device]
+    def train_seconds(self) -> float:
+        """Predicted time of training and validation on a CPU, by the built-in constants."""
+        return self.steps * STEP_SECONDS + (self.training + self.validation) * PASS_SECONDS
 
-    def seconds(self, device: str) -> float:
-        """Predicted time of the whole run by the built-in constants."""
-        return self.train_seconds(device) + self.test * PASS_SECONDS[device]
+    def seconds(self) -> float:
+        """Predicted time of the whole run on a CPU, by the built-in constants."""
+        return self.train_seconds() + self.test * PASS_SECONDS
 
 
 def work(configuration: Configuration) -> float:
@@ -198,32 +209,64 @@ def estimate(
     slots: int,
     resources: Resources | None = None,
     limit: int | None = None,
+    grouped: bool = True,
 ) -> Estimate:
     """The time for the plan's missing runs with `slots` trials (at least one) at a time.
 
     rows: earlier results (columns of a study's rows), from which the machine's speed is taken; limit: as in
-    `Plan.trials`.
+    `Plan.trials`; grouped: whether configurations may share stacks on a GPU.
     """
     resources, slots = resources or Resources(), max(1, slots)
     trials = plan.trials(limit)
     if not trials:
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
-    lengths, alone = [], dict.fromkeys((t.configuration.config_id for t in trials), 0.0)
-    for configuration, replicates in split_for_slots(trials, slots):
-        one = scale * work_of(_values_of(configuration), stage=configuration.stage).seconds(resources.kind)
-        lengths.append(TRIAL_SECONDS + one * len(replicates))
+    pieces = split_for_slots(trials, slots)
+    together = _together((_values_of(c), c.stage, len(replicates)) for c, replicates in pieces)
+    lengths, alone, on_gpus = [], dict.fromkeys((t.configuration.config_id for t in trials), 0.0), 0.0
+    beside = GPU_RUN_SECONDS if resources.kind == "cuda" else 0.0
+    for configuration, replicates in pieces:
+        values, stage, count = _values_of(configuration), configuration.stage, len(replicates)
+        in_stack = together[stack_form(values, stage)] if grouped and stage in STACKED else count
+        one = _seconds(values, stage, resources, in_stack)
+        lengths.append(TRIAL_SECONDS + (scale * one.alone + beside) * count)
+        on_gpus += scale * one.gpu * count
         alone[configuration.config_id] += lengths[-1]
-    seconds = makespan(lengths, slots)
+    gpus = max(1.0, slots * min(1.0, resources.gpus))
+    seconds = max(makespan(lengths, slots), on_gpus / gpus)
     shares = {config: seconds * length / sum(lengths) for config, length in alone.items()}
     rough = runs < ENOUGH_RUNS or not alike
     if runs == 0:
-        packed = " of packed trials, which take less," if resources.pack and resources.kind == "cuda" else ""
-        basis = f"a rough guess: no earlier results{packed} to go by"
+        basis = "a rough guess: no earlier results to go by"
     else:
         basis = f"{'a rough guess ' if rough else ''}from {runs} earlier run{'s' if runs > 1 else ''}"
         basis += "" if alike else " of another precision"
     return Estimate(seconds, rough, f"about {human_seconds(seconds)} ({basis})", shares)
+
+
+def _together(runs: Iterable[tuple[Mapping[str, Any], str, int]]) -> Counter[tuple[Any, ...]]:
+    """How many runs can share stacks with each other, by `stack_form`. runs: values, stage and count."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for values, stage, count in runs:
+        if stage in STACKED:
+            found[stack_form(values, stage)] += count
+    return found
+
+
+def _seconds(
+    values: Mapping[str, Any], stage: str, resources: Resources, runs: int, steps: float | None = None,
+    test: bool = True,
+) -> RunSeconds:  # fmt: skip
+    """The time of one run by the built-in constants. runs: that can share its stack; steps: as in `work_of`; test:
+    whether the evaluation on the test split counts."""
+    run = work_of(values, steps, stage)
+    if resources.kind == "cpu":
+        return RunSeconds(processor=run.seconds() if test else run.train_seconds())
+    passes = run.passes if test else run.training + run.validation
+    if stage not in STACKED or resources.pack == 1:
+        return by_turns(run.steps, passes)
+    instances = values["batch_bags"] * _seen(values, _sizes(values)[0], "")
+    return stacked(run.steps, passes, stack_size(runs, instances, resources.pack))
 
 
 def makespan(lengths: list[float], slots: int) -> float:
@@ -280,18 +323,30 @@ def _speed(rows: pandas.DataFrame | None, resources: Resources) -> tuple[float, 
     constants say, how many runs there are, and whether they had the same precision."""
     ratios: dict[str, list[float]] = {}
     if rows is not None and {"train_seconds", "device", "config_id"} <= set(rows.columns):
-        done = rows[
-            rows["device"].astype(str).str.startswith(resources.kind) & (rows["train_seconds"] >= LEAST_SECONDS)
-        ]
-        for values in done.to_dict("records"):
+        there = rows["device"].astype(str).str.startswith(resources.kind)
+        done = rows[there & (rows["train_seconds"] >= LEAST_SECONDS[resources.kind])].to_dict("records")
+        together = _row_counts(done) if resources.kind == "cuda" else Counter()
+        sharing = max(1.0, 1 / resources.gpus) if resources.gpus else 1.0  # trials that the GPU worked for meanwhile
+        for values in done:
             try:
-                ran = values.get("steps_run")
+                ran, stage = values.get("steps_run"), str(values.get("stage") or "teacher")
                 steps = float(ran) if isinstance(ran, (int, float)) and ran > 0 else None
-                predicted = work_of(values, steps, str(values.get("stage") or "teacher")).train_seconds(resources.kind)
+                runs = together[stack_form(values, stage)] if resources.kind == "cuda" and stage in STACKED else 1
+                one = _seconds(values, stage, resources, runs, steps, test=False)
             except (KeyError, TypeError, ValueError):  # a row of another stage, or of an older version
                 continue
+            predicted = one.processor + one.gpu * sharing
             if math.isfinite(predicted) and predicted > 0:
                 ratios.setdefault(str(values.get("precision")), []).append(values["train_seconds"] / predicted)
     alike = resources.precision in (*ratios, "auto") or not ratios
     found = ratios.get(resources.precision) or [ratio for some in ratios.values() for ratio in some]
     return (statistics.median(found) if found else 1.0), len(found), alike
+
+
+def _row_counts(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[Any, ...]]:
+    """How many runs of a form there are among earlier results; they may have shared stacks."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for values in rows:
+        with contextlib.suppress(KeyError, TypeError):
+            found += _together([(values, str(values.get("stage") or "teacher"), 1)])
+    return found
