@@ -7,4 +7,7 @@ from pathlib import Path
 # A report takes seconds at the end of every study; tests of reports ask for it.
 os.environ.setdefault("D2L_REPORT", "no")
 
+# Studies of tests compute on the processor, on a machine with a GPU too.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 sys.path.insert(0, str(Path(__file__).parent))

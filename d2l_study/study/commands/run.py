@@ -217,9 +217,9 @@ def _train(
     with cluster(options.address) as ray, stopped_by_signals(held):
         if options.address != "local":
             data = {trial.configuration.data_checksum: trial.configuration.sections["data"] for trial in todo}
-            count = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
-            print(f"  cluster: {counted(count, 'node')} for trials", flush=True)
-            study = on_cluster(study, cluster_machines(ray))
+            unusable = check_nodes(ray, folder.storage, [section.to_dict() for section in data.values()])
+            print(f"  cluster: {counted(len(unusable), 'node')} for trials", flush=True)
+            study = on_cluster(study, cluster_machines(ray, unusable))
             show_device(study)
         resources = study.space.resources
         concurrent = concurrent_trials(ray, resources, options.address, options.max_concurrent)

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from d2l_study.errors import counted
+
 RAY_UP_FILE = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's description on its head; `cluster.yaml` starts Ray's autoscaler with it."""
 
@@ -45,7 +47,7 @@ def this_machine() -> Machines:
     gpus, driver = find_gpus()
     unusable = why_unusable(driver) if gpus else ""
     if unusable:
-        unusable = f"{gpus} GPU{'s' if gpus > 1 else ''} found, but {unusable}"
+        unusable = f"{counted(gpus, 'GPU')} found, but {unusable}"
     return Machines((Node(cpus, 0 if unusable else gpus),), unusable)
 
 
@@ -115,10 +117,20 @@ def torch_cuda() -> str | None:
 
 
 # ---- a cluster's nodes
-def cluster_machines(ray: Any) -> Machines:
-    """The nodes of a Ray that was joined which can run trials; where there is none yet, those that it would start."""
-    there = _nodes(node["Resources"] for node in ray.nodes() if node["Alive"])
-    return Machines(there or _startable())
+def cluster_machines(ray: Any, unusable: Mapping[str, str]) -> Machines:
+    """The nodes of a Ray that was joined which can run trials; where there is none yet, those that it would start.
+
+    unusable: id of a node -> why its PyTorch cannot use GPUs, if so (`node_checks`). A study goes on GPUs only if every
+    node that has some can use them: Ray gives trials to any of these.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes(node["Resources"] for node in alive) or _startable()
+    for node in alive:
+        count = int(node["Resources"].get("GPU", 0))
+        if count and (why := unusable.get(node["NodeID"])):
+            found = f"{counted(count, 'GPU')} found on {node['NodeManagerHostname']}, but {why}"
+            return Machines(tuple(Node(each.cpus, 0) for each in nodes), found)
+    return Machines(nodes)
 
 
 def _nodes(resources: Iterable[Mapping[str, float]]) -> tuple[Node, ...]:

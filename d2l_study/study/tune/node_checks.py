@@ -26,8 +26,8 @@ WAIT_SECONDS = 120.0
 """For a node to answer. Its first worker process imports torch."""
 
 
-def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]]) -> int:
-    """Ask every node that can run trials; returns how many there are.
+def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Ask every node that can run trials. Returns the nodes' ids, each with why its PyTorch cannot use GPUs, or empty.
 
     sections: the different `data` sections of the study. To load them here also fills each node's cache once, before
     several trials of the node would. `UserError` names the first node that lacks something.
@@ -38,7 +38,7 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
     storage.put(key, mark.encode())
     try:
-        answers = {}
+        answers, unusable = {}, {}
         for node in nodes:
             here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             probe = ray.remote(num_cpus=0, max_retries=2)(_probe_function()).options(scheduling_strategy=here)
@@ -53,9 +53,10 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
                 cause = str(error).strip().splitlines()[-1:] or [type(error).__name__]
                 raise UserError(f"node {_name(answers[answer])}: {cause[0]}") from None
             _check_answer(found, _name(answers[answer]), storage, mark)
+            unusable[answers[answer]["NodeID"]] = found["unusable"]
     finally:
         storage.delete(key)
-    return len(nodes)
+    return unusable
 
 
 def check_root_is_shared(request: TrialRequest) -> None:
@@ -94,9 +95,11 @@ def _probe_function() -> Any:
             from d2l_study.data import DATASETS
             from d2l_study.errors import UserError
             from d2l_study.study.ledger.root import open_storage
+            from d2l_study.study.tune import machine
         except Exception as error:
             return answer | {"missing": f"{type(error).__name__}: {error}"}
         answer["version"] = f"{d2l_study.__version__}, science {d2l_study.SCIENCE_VERSION}"
+        answer["unusable"] = machine.why_unusable(machine.find_gpus()[1])
         try:
             answer["mark"] = open_storage(root).read(key).decode()
         except (OSError, UserError) as error:

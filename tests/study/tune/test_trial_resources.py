@@ -11,7 +11,9 @@ from d2l_study.errors import UserError
 from d2l_study.study.commands.plan_summary import show_plan
 from d2l_study.study.commands.prepare_study import PreparedStudy, RunOptions, on_cluster, prepare_study
 from d2l_study.study.ledger import records
+from d2l_study.study.space.keys import STACKED
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.stages import TRAINED_AS_TEACHERS
 from d2l_study.study.tune import machine
 from d2l_study.study.tune.machine import Machines, Node, cluster_machines, this_machine
 from d2l_study.study.tune.trial_resources import TRIALS_PER_GPU, trial_resources
@@ -128,15 +130,23 @@ class FakeRay:
     """The nodes of a cluster, as `ray.nodes()` tells them."""
 
     def __init__(self, *resources: dict[str, float]) -> None:
-        self._nodes = [{"Alive": True, "Resources": given} for given in resources]
+        self._nodes = [
+            {"Alive": True, "Resources": given, "NodeID": f"id{i}", "NodeManagerHostname": f"host{i}"}
+            for i, given in enumerate(resources)
+        ]
 
     def nodes(self) -> list[dict[str, object]]:
         return [*self._nodes, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
 
 
 def test_a_cluster_s_head_without_cores_runs_no_trials() -> None:
-    found = cluster_machines(FakeRay({"memory": 1.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0}))
+    ray = FakeRay({"memory": 1.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0})
+    found = cluster_machines(ray, {})
     assert found.nodes == (Node(4, 1), Node(8, 0)) and found.gpus == 1
+    assert cluster_machines(ray, {"id1": "", "id2": "this PyTorch is built without CUDA"}) == found  # it has no GPU
+    none = cluster_machines(ray, {"id1": "this PyTorch is built without CUDA"})
+    assert none.nodes == (Node(4, 0), Node(8, 0))
+    assert none.unusable == "1 GPU found on host1, but this PyTorch is built without CUDA"
 
 
 def test_nodes_that_are_started_on_demand_count_where_there_are_no_others(
@@ -144,15 +154,15 @@ def test_nodes_that_are_started_on_demand_count_where_there_are_no_others(
 ) -> None:
     head = FakeRay({"memory": 1.0})
     monkeypatch.setattr(machine, "RAY_UP_FILE", tmp_path / "missing.yaml")
-    assert cluster_machines(head).nodes == ()
+    assert cluster_machines(head, {}).nodes == ()
     monkeypatch.setattr(machine, "RAY_UP_FILE", Path(__file__).parents[3] / "cluster.yaml")
-    assert cluster_machines(head).nodes == (Node(4, 1), Node(4, 1))
-    assert cluster_machines(FakeRay({"CPU": 2.0})).nodes == (Node(2, 0),)
+    assert cluster_machines(head, {}).nodes == (Node(4, 1), Node(4, 1))
+    assert cluster_machines(FakeRay({"CPU": 2.0}), {}).nodes == (Node(2, 0),)
     odd = tmp_path / "odd.yaml"
     monkeypatch.setattr(machine, "RAY_UP_FILE", odd)
     for text in ("available_node_types: 3", "[]", "a: [", "available_node_types: {a: {max_workers: x}}"):
         odd.write_text(text)
-        assert cluster_machines(head).nodes == ()
+        assert cluster_machines(head, {}).nodes == ()
 
 
 # ---- a study
@@ -172,6 +182,10 @@ def test_a_study_takes_the_gpu_and_says_so(
     fake_machine(monkeypatch, cores=16, gpus=4)
     assert "4 GPUs found: 3 trials at a time on each" in words(prepared(tmp_path), capsys)
     assert "4 GPUs found: a trial on 2 of them" in words(prepared(tmp_path, "resources.gpus=2"), capsys)
+
+
+def test_stages_said_to_be_stacked_are_those_that_are() -> None:
+    assert set(STACKED) == set(TRAINED_AS_TEACHERS)
 
 
 def test_students_and_references_take_turns(
