@@ -137,12 +137,10 @@ def pool(
         weight = attention_weights(terms.attention, bag_index, bags, keep)
         return _sum(weight * terms.logit, bag_index, bags)
     if pooling == "instance_max":
-        return _max(terms.logit, bag_index, bags, keep)
+        return highest_of_bags(terms.logit, bag_index, bags, keep)
     if pooling == "embedding_max":
         assert terms.embedding is not None
-        z = _max(terms.embedding, bag_index, bags, keep)
-        logit = F.linear(z, params["classifier.weight"].to(z.dtype), params["classifier.bias"].to(z.dtype))
-        return logit.squeeze(-1)
+        return classified(params, highest_of_bags(terms.embedding, bag_index, bags, keep))
     present = torch.ones_like(terms.logit) if keep is None else keep.to(terms.logit.dtype)
     count = _sum(present, bag_index, bags)
     if pooling == "embedding_mean":
@@ -155,6 +153,11 @@ def pool(
     if pooling == "noisy_or":  # of a student's instance scores
         return noisy_or(terms.logit, bag_index, bags, keep)
     raise ValueError(f"pooling: {pooling!r}; expected one of {', '.join(POOLINGS)}")
+
+
+def classified(params: Params, z: Tensor) -> Tensor:
+    """z: (bags, feature) -> the bags' logits, (bags,), by the classifier's layer."""
+    return F.linear(z, params["classifier.weight"].to(z.dtype), params["classifier.bias"].to(z.dtype)).squeeze(-1)
 
 
 def noisy_or(logit: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
@@ -174,7 +177,7 @@ def noisy_or(logit: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = 
 
 def attention_weights(attention: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
     """a_j = softmax of the attention within each bag: (instances,), 0 where left out."""
-    shifted = attention - _max(attention, bag_index, bags, keep).detach()[bag_index]
+    shifted = attention - highest_of_bags(attention, bag_index, bags, keep).detach()[bag_index]
     weight = torch.exp(shifted)
     if keep is not None:
         weight = torch.where(keep, weight, torch.zeros_like(weight))
@@ -185,7 +188,11 @@ def _sum(values: Tensor, bag_index: Tensor, bags: int) -> Tensor:
     return values.new_zeros(bags).index_add(0, bag_index, values)
 
 
-def _max(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None) -> Tensor:
+def highest_of_bags(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None = None) -> Tensor:
+    """The maximum of each bag's values, (bags,) or (bags, …); −∞ where a bag has none.
+
+    values: (instances,) or (instances, n); keep: as in `pool`.
+    """
     if keep is not None:
         left_out = torch.full_like(values, -torch.inf)
         values = torch.where(keep if values.dim() == 1 else keep[:, None], values, left_out)
@@ -195,7 +202,7 @@ def _max(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None) -> T
 
 
 def _log_sum_exp(values: Tensor, bag_index: Tensor, bags: int, keep: Tensor | None) -> Tensor:
-    top = _max(values, bag_index, bags, keep).detach()
+    top = highest_of_bags(values, bag_index, bags, keep).detach()
     share = torch.exp(values - top[bag_index])
     if keep is not None:
         share = torch.where(keep, share, torch.zeros_like(share))

@@ -16,6 +16,16 @@ def test_the_same_address_gives_the_same_numbers():
     assert np.array_equal(draw(Streams("mnist", 1, 2), "vat", 3), draw(Streams("mnist", 1, 2), "vat", 3))
 
 
+def test_one_generator_set_to_many_blocks_draws_what_fresh_ones_draw():
+    """Also after a block that used half of a word, and one that used none."""
+    streams = Streams("mnist", 1, 3).on("member 1")
+    for block, rng in zip((5, 5, 0, 9, 2**40), streams.rngs("noise", (5, 5, 0, 9, 2**40)), strict=True):
+        fresh = streams.rng("noise", block)
+        for draw in (lambda g: g.random(3), lambda g: g.integers(0, 7, 3, np.uint8),
+                     lambda g: g.standard_normal(7, np.float32)):  # fmt: skip
+            assert np.array_equal(draw(rng), draw(fresh))
+
+
 def test_every_part_of_the_address_matters():
     bases = [Streams("mnist", 1, 0), Streams("mnist", 1, 1), Streams("mnist", 0, 1), Streams("colon", 1, 0),
              Streams("mnist", 11, 0), Streams("mnist", 1, 10)]  # fmt: skip

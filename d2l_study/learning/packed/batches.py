@@ -46,9 +46,9 @@ _OF_STEPS = ("weights", "rate", "share")
 _PER_VALUE = ("patches", "start", "noise", "instance_noise")
 """Arrays of a block that hold every value of an instance, whose drawing takes most of its time."""
 
-_THREADED_FROM = 5000
-"""Such values of one replicate's step from which on threads draw faster than one (`benchmarks/packed_host.py`): below,
-they wait for the interpreter longer than they draw."""
+_THREADED_FROM = 1000
+"""Such values of one replicate's step from which on threads draw faster than one: below, they wait for the interpreter
+longer than they draw, which takes some 10 µs a step with the interpreter and 6 ns a value without."""
 
 _EXACT_STEPS = 200_000
 """Steps up to which the largest batch is looked for in the order itself."""
@@ -242,13 +242,12 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
     chosen = bag_orders(streams, len(train), config.batch_bags, first, first + steps, label)
     sizes = sizes_seen(problem)[chosen]  # (T, B)
     block["label"][:] = float_labels(train.label[chosen])
-    for t in range(steps):
-        step = first + t
-        ramp = weight_ramp(config, step)
-        block["weights"][t] = [ramp * weight for weight in regularizer_weights(config)]
-        block["rate"][t] = learning_rate(config, step)
-        if "share" in block:
-            block["share"][t] = average_share(config, step)
+    numbers = range(first, first + steps)
+    ramp = np.array([weight_ramp(config, step) for step in numbers])
+    block["weights"][:] = ramp[:, None] * regularizer_weights(config)
+    block["rate"][:] = [learning_rate(config, step) for step in numbers]
+    if "share" in block:
+        block["share"][:] = [average_share(config, step) for step in numbers]
     # All steps' instances at once: step t's bags are t·B … t·B + B − 1 of the row.
     if config.instances_per_bag is None:
         positions, row = train.select(chosen.ravel())
@@ -264,26 +263,47 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
     if "instance" in block:
         block["instance"][t_of, slot] = train.instance[positions]
     if "keep" in block:
-        draws = np.concatenate([streams.rng("subset", first + t).random(total[t]) for t in range(steps)])
+        rngs = streams.rngs("subset", numbers)
+        draws = np.concatenate([rng.random(count) for rng, count in zip(rngs, total.tolist(), strict=True)])
         kept = random_subset(
             torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate
         )
         block["keep"][t_of, slot] = kept.numpy()
-    _draw_steps(
-        problem, block, capacity, first, first_bag, train.instance[positions], row % config.batch_bags, chosen, sizes
-    )
+    if "noise" in block:
+        _draw_noise_places(config, block, first_bag, sizes)
+        if config.noise_kind == "gaussian":
+            rngs = streams.rngs("noise", numbers)
+            for rng, noise, count in zip(rngs, block["noise"], _noise_totals(config, sizes), strict=True):
+                rng.standard_normal(out=noise[:count], dtype=np.float32)
+    by_step = {"patches", "start", "dropout", "depth", "mix_weight", "instance_noise"} & block.keys()
+    if by_step or ("noise" in block and config.noise_kind != "gaussian"):
+        _draw_steps(problem, block, capacity, first, train.instance[positions], row % config.batch_bags, chosen, sizes)
+
+
+def _noise_totals(config: TeacherConfig, sizes: np.ndarray) -> list[int]:
+    """The noise instances of each step. sizes: (T, B) of its bags."""
+    totals: list[int] = noise_counts(config.noise_rate, sizes).sum(1).tolist()
+    return totals
+
+
+def _draw_noise_places(config: TeacherConfig, block: Block, first_bag: int, sizes: np.ndarray) -> None:
+    """Which bag each noise instance is put into, of all steps at once."""
+    counts = noise_counts(config.noise_rate, sizes)  # (T, B)
+    total = counts.sum(1)
+    t_of = np.repeat(np.arange(len(sizes)), total)
+    slot = np.arange(len(t_of)) - np.repeat(np.cumsum(total) - total, total)
+    owner = np.repeat(np.tile(np.arange(sizes.shape[1]), len(sizes)), counts.ravel())
+    block["noise_bag"][t_of, slot] = first_bag + owner
 
 
 def _draw_steps(
-    problem: ReplicateTask, block: Block, capacity: Capacity, first: int, first_bag: int, instance: np.ndarray,
-    bag_of: np.ndarray, chosen: np.ndarray, sizes: np.ndarray,
+    problem: ReplicateTask, block: Block, capacity: Capacity, first: int, instance: np.ndarray, bag_of: np.ndarray,
+    chosen: np.ndarray, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The draws that are made step by step. instance, bag_of: of all steps' instances; chosen: (T, B) their training
     bags; sizes: (T, B) of these."""
     config, pool, streams = problem.config, problem.replicate.pool, problem.replicate.streams
     width = hidden_width(config.extractor, config.feature_width, pool.shape)
-    if not {"patches", "start", "noise", "dropout", "depth", "mix_weight", "instance_noise"} & block.keys():
-        return
     normalise = Normalise.of(problem.replicate, Compute())
     begin, noisy = 0, noise_counts(config.noise_rate, sizes)
     for t, count in enumerate(sizes.sum(1).tolist()):
@@ -295,21 +315,15 @@ def _draw_steps(
         if "patches" in block:
             block["patches"][t, :count] = patches
         if "start" in block:
-            block["start"][t, :count] = streams.rng("vat", step).standard_normal((count, *pool.shape), np.float32)
-        extra = 0
-        if "noise" in block:
-            extra = int(noisy[t].sum())
+            streams.rng("vat", step).standard_normal(out=block["start"][t, :count], dtype=np.float32)
+        extra = int(noisy[t].sum()) if "noise" in block else 0
+        if "noise" in block and config.noise_kind != "gaussian":
             owner = np.repeat(np.arange(sizes.shape[1]), noisy[t])
-            rng = streams.rng("noise", step)
-            if config.noise_kind == "gaussian":  # straight to its place: it is much, and no thread waits for another
-                rng.standard_normal(out=block["noise"][t, :extra], dtype=np.float32)
-            else:
-                seen = np.empty((count, *pool.shape), pool.instances.dtype) if patches is None else patches
-                block["noise"][t, :extra] = noise_instances(
-                    config.noise_kind, rng, owner, seen, bag_of[mine], chosen[t], pool, problem.replicate.train,
-                    normalise,
-                )  # fmt: skip
-            block["noise_bag"][t, :extra] = first_bag + owner
+            seen = np.empty((count, *pool.shape), pool.instances.dtype) if patches is None else patches
+            block["noise"][t, :extra] = noise_instances(
+                config.noise_kind, streams.rng("noise", step), owner, seen, bag_of[mine], chosen[t], pool,
+                problem.replicate.train, normalise,
+            )  # fmt: skip
         if "instance_noise" in block:
             noise = input_noise(streams, step, (count, *pool.shape), config.instance_noise)
             block["instance_noise"][t, :count] = noise

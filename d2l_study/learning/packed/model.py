@@ -92,18 +92,28 @@ class StackedModel:
         return self._flat(torch.func.vmap(one)(params, x, *(getattr(masks, name) for name in names)))
 
     def _matmul_terms(self, params: Params, x: Tensor, masks: Masks | None, dtype: torch.dtype) -> Terms:
+        # Matrix units of a GPU take sides of a multiple of 8; zeros are filled in, and read by nothing.
+        aligned = 8 if dtype == torch.bfloat16 and self.compute.compiles else 1
+
         def layer(name: str, inputs: Tensor) -> Tensor:
             weight, bias = (params[f"{name}.{kind}"].to(dtype) for kind in ("weight", "bias"))
+            missing = -weight.shape[1] % aligned
+            if missing or inputs.shape[-1] != weight.shape[2]:
+                weight = F.pad(weight, (0, inputs.shape[-1] - weight.shape[2], 0, missing))
+                bias = F.pad(bias, (0, missing))
             return torch.relu(torch.baddbmm(bias[:, None], inputs, weight.mT))
 
         h = x.to(dtype)
         if x.dim() > 3:
             maps = h.permute(0, 1, 3, 4, 2)  # (R, I, H, W, C)
             for name in ("conv1", "conv2"):
-                maps = conv_relu_pool(maps, params[f"{name}.weight"].to(dtype), params[f"{name}.bias"].to(dtype))
+                weight, bias = (params[f"{name}.{kind}"].to(dtype) for kind in ("weight", "bias"))
+                maps = conv_relu_pool(maps, weight, bias, aligned)
             h = maps.permute(0, 1, 4, 2, 3).flatten(2)  # the next layer reads them as (filters, rows, columns)
         for name in linear_layers(params):
             h = layer(name, h)  # (R, I, feature)
+        if h.shape[-1] != self.model.feature_width:
+            h = h[..., : self.model.feature_width]
         if masks is not None and masks.dropout is not None:
             h = h * masks.dropout.to(dtype)
         return self._flat(torch.func.vmap(lambda p, h: _present(terms(p, self.model.pooling, h)))(params, h))
@@ -137,19 +147,21 @@ def _present(terms: Terms) -> tuple[Tensor, ...]:
     return tuple(term for term in terms if term is not None)
 
 
-def conv_relu_pool(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def conv_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, aligned: int = 1) -> Tensor:
     """ReLU(max_pool2d(conv2d(x, weight, bias), 2)) of every replicate, as one batched product.
 
-    x: (R, I, H, W, C); weight: (R, F, C, k, k); bias: (R, F). Returns (R, I, (H − k + 1) // 2, (W − k + 1) // 2, F).
+    x: (R, I, H, W, C); weight: (R, F, C, k, k); bias: (R, F); aligned: of which the inputs of the product are a
+    multiple, by zeros. Returns (R, I, (H − k + 1) // 2, (W − k + 1) // 2, F).
     Where several places of a window are highest the gradient goes to the first, as in PyTorch's pooling.
     """
     replicates, filters, channels, k, _ = weight.shape
     rows, columns = (x.shape[2] - k + 1) // 2, (x.shape[3] - k + 1) // 2
     inputs = (k + 1) ** 2 * channels
-    unfolded = _Windows.apply(x, k + 1, rows, columns).flatten(4).flatten(1, 3)
+    unfolded = F.pad(_Windows.apply(x, k + 1, rows, columns).flatten(4), (0, -inputs % aligned)).flatten(1, 3)
     # The filters at their four places in the window, in the order in which pooling breaks ties.
     placed = torch.stack([F.pad(weight, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)], dim=1)
     placed = placed.permute(0, 4, 5, 3, 1, 2).reshape(replicates, inputs, 4 * filters)
+    placed = F.pad(placed, (0, 0, 0, -inputs % aligned))
     blocks = torch.bmm(unfolded, placed).unflatten(2, (4, filters)).unbind(2)
     upper, lower = _first_maximum(blocks[0], blocks[1]), _first_maximum(blocks[2], blocks[3])
     found = torch.relu(_first_maximum(upper, lower) + bias[:, None])

@@ -13,6 +13,7 @@ from d2l_study.learning.packed.instances import normalised
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.prediction import chunk_size
 from d2l_study.models import Params, Terms
+from d2l_study.models.pooling import classified, highest_of_bags
 
 EVALUATED = {"cpu": 500, "cuda": 16_384}
 """Instances per extractor call, of all replicates together, by kind of device."""
@@ -22,15 +23,18 @@ class StackedSets:
     """Several sets of bags of each of R replicates, as index arrays on the device."""
 
     def __init__(self, sets: Sequence[Sequence[Bags]], device: torch.device) -> None:
-        distinct, self._where = [], []
-        for own in sets:
+        distinct, places, bag_of = [], [], []
+        self._counts = [[len(bags) for bags in own] for own in sets]
+        self._bags = 0
+        for r, own in enumerate(sets):
             mine, inverse = np.unique(np.concatenate([bags.instance for bags in own]), return_inverse=True)
             distinct.append(mine)
-            cuts = np.cumsum([len(bags.instance) for bags in own])[:-1]
-            self._where.append([
-                (torch.from_numpy(at).to(device), torch.from_numpy(bags.bag_of).to(device), len(bags))
-                for bags, at in zip(own, np.split(inverse, cuts), strict=True)
-            ])  # fmt: skip
+            places.append(inverse * len(sets) + r)  # in (positions, R)
+            for bags in own:
+                bag_of.append(bags.bag_of + self._bags)
+                self._bags += len(bags)
+        self._places = torch.from_numpy(np.concatenate(places)).to(device)
+        self._bag_of = torch.from_numpy(np.concatenate(bag_of)).to(device)
         index = np.zeros((len(sets), max(map(len, distinct))), np.int64)
         for row, mine in zip(index, distinct, strict=True):
             row[: len(mine)] = mine
@@ -52,12 +56,25 @@ class StackedSets:
                 yield Terms(*(None if t is None else t.unflatten(0, (replicates, -1)).transpose(0, 1) for t in found))  # type: ignore[arg-type]
 
         collected = Terms.collected(parts(), self._index.shape[1])
-        results = []
-        for r, where in enumerate(self._where):
-            terms = Terms(*(None if term is None else term[:, r] for term in collected))  # type: ignore[arg-type]
-            own = {name: value.detach()[r] for name, value in params.items()}
-            results.append([model.model.pool(own, terms.at(at), bag_of, bags) for at, bag_of, bags in where])
-        return results
+        flat = Terms(*(None if term is None else term.flatten(0, 1) for term in collected))  # type: ignore[arg-type]
+        of_all = flat.at(self._places)
+        if model.model.pooling == "embedding_max":  # whose bags have their replicate's layer behind the maximum
+            return self._maxima(model, params, of_all)
+        pooled = model.model.pool(params, of_all, self._bag_of, self._bags)
+        return self._by_set(pooled)
+
+    def _by_set(self, pooled: Tensor) -> list[list[Tensor]]:
+        parts = iter(pooled.split([count for own in self._counts for count in own]))
+        return [[next(parts) for _ in own] for own in self._counts]
+
+    def _maxima(self, model: StackedModel, params: Params, terms: Terms) -> list[list[Tensor]]:
+        assert terms.embedding is not None
+        largest = highest_of_bags(terms.embedding, self._bag_of, self._bags)
+        found = []
+        for r, own in enumerate(self._by_set(largest)):
+            layer = {name: value.detach()[r] for name, value in params.items()}
+            found.append([classified(layer, z) for z in own])
+        return found
 
 
 def on_host(logits: Sequence[Sequence[Tensor]]) -> list[list[np.ndarray]]:

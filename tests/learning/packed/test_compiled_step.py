@@ -96,3 +96,17 @@ def test_instances_of_a_compiled_step_come_in_eights(make_replicate, tiny):
     plain, eights = Pack(problems, Compute(packed=True)).capacity, Pack(problems, COMPILED).capacity
     assert eights.instances % 8 == eights.noise % 8 == 0
     assert 0 <= eights.instances - plain.instances < 8 and 0 <= eights.noise - plain.noise < 8
+
+
+@pytest.mark.parametrize("arm", [{}, {"extractor": "lenet_histology"}])
+def test_zeros_beside_the_products_of_bfloat16_change_nothing(make_replicate, tiny, monkeypatch, arm):
+    """36 inputs of the first layer become 40, and 500 features 504, where steps are compiled for a GPU."""
+    monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
+    config = dataclasses.replace(tiny, **arm, lambda_adv=0.5, feature_width=50, eval_every=1, steps=3)
+    replicates = [make_replicate(r) for r in range(2)]
+    padded, plain = (
+        fit_teacher(config, replicates, compute=Compute(packed=True, compiled=compiled, precision="bfloat16"))
+        for compiled in (True, False)
+    )
+    for a, b in zip(padded, plain, strict=True):
+        assert [c["train_loss"] for c in a.curve] == pytest.approx([c["train_loss"] for c in b.curve], abs=2e-3)
