@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
 WORKERS ?= 2
 
-.PHONY: study test lint docs figures notebooks soak bench release clean
+.PHONY: study test lint docs figures notebooks soak bench gpu release clean
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space first_study
@@ -48,6 +48,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/feature_store.py --slides 4
 	$(BIN)/python benchmarks/orchestration.py --trials 100
+
+# A page about this machine's GPU, in build/gpu: equality, steps, a study. Needs PyTorch alone; nothing is installed.
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_check.py
 
 # Wheel and archive, in dist; the wheel is tried in a clean environment. Nothing is uploaded.
 release: $(VENV)/.installed-dev
