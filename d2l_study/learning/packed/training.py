@@ -14,6 +14,7 @@ augmentation: all. Students are not packed: they are trained by turns on every d
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import weakref
@@ -29,7 +30,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import Capacity, ReplicateTask
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask, sizes_seen
 from d2l_study.learning.packed.group import Group, IntervalResult
 from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
@@ -55,6 +56,20 @@ MULTIPLE = 8
 STACK_VALUES = 4096 * 784
 """Most values of instances in a step of a stack on a GPU, where none is asked for: 4,096 digits. A step of more takes
 longer in proportion (`benchmarks/packed.py`), and fewer leave the GPU waiting for launches."""
+
+
+COMPILED_FROM = 8_000_000
+"""Instances that all steps of a pack see together, from which on its step is compiled on a GPU, where nothing else is
+asked for. Compiled, such steps take some 10 s less than as they are written, and the compiler takes as long or up to
+four times longer, while another trial has the GPU; the next pack of these shapes finds what it made."""
+
+
+def compiled_where_worth_it(problems: Sequence[ReplicateTask], compute: Compute) -> Compute:
+    """`compute` with the choice made whether the step is compiled."""
+    if compute.compiled is not None or not compute.compiles:
+        return compute
+    seen = sum(p.config.steps * p.config.batch_bags * float(sizes_seen(p).mean()) for p in problems)
+    return dataclasses.replace(compute, compiled=seen >= COMPILED_FROM)
 
 
 def most_in_a_stack(problems: Sequence[ReplicateTask], capacity: Capacity, compute: Compute) -> int:
@@ -130,6 +145,7 @@ class Pack:
     """Problems of one structure in training, in groups of at most `Compute.pack`, and what their intervals came to."""
 
     def __init__(self, problems: Sequence[ReplicateTask], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
+        compute = compiled_where_worth_it(problems, compute)
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
         self.model = teacher_model(problems[0].config, problems[0].replicate)
         self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1)

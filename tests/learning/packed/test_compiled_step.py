@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from packed_losses import assert_packed_losses, without_ties
 
 from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import stack as packed_stack
+from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.packed.compiled import why_not_compiled
-from d2l_study.learning.packed.training import Pack
+from d2l_study.learning.packed.training import COMPILED_FROM, Pack, compiled_where_worth_it
 from d2l_study.learning.prediction import Compute
 
 COMPILED = Compute(packed=True, compiled=True)
@@ -89,9 +91,19 @@ def test_a_gpu_without_a_kernel_compiler_is_told(monkeypatch):
     assert why_not_compiled(torch.device("cpu")) is None
 
 
-def test_instances_of_a_compiled_step_come_in_eights(make_replicate, tiny):
-    from d2l_study.learning.packed.batches import ReplicateTask
+def test_short_packs_are_not_compiled_unless_it_is_asked_for(make_replicate, tiny):
+    problem = ReplicateTask(tiny, make_replicate(0))
+    seen = tiny.steps * tiny.batch_bags * float(problem.replicate.train.sizes.mean())
+    enough = math.ceil(COMPILED_FROM / seen)
+    gpu = Compute("cuda")
+    assert compiled_where_worth_it([problem] * enough, gpu).compiles
+    assert not compiled_where_worth_it([problem] * (enough - 1), gpu).compiles
+    assert not compiled_where_worth_it([problem] * enough, Compute(packed=True)).compiles
+    for asked in (True, False):
+        assert compiled_where_worth_it([problem], dataclasses.replace(gpu, compiled=asked)).compiles == asked
 
+
+def test_instances_of_a_compiled_step_come_in_eights(make_replicate, tiny):
     problems = [ReplicateTask(dataclasses.replace(tiny, lambda_noise=0.5), make_replicate(r)) for r in range(2)]
     plain, eights = Pack(problems, Compute(packed=True)).capacity, Pack(problems, COMPILED).capacity
     assert eights.instances % 8 == eights.noise % 8 == 0
