@@ -7,16 +7,17 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from d2l_study.learning.prediction import Compute
-from d2l_study.models import MilModel
+from d2l_study.models import MilModel, Params, Terms
 
 INSTANCES = 40
 """Of the probe's step: four bags of ten."""
 
-STACKED_VALUES = 4096 * 28 * 28
-"""Numbers in the instances of the probe's step on a GPU: as many as a stack of some hundred runs on digits. A step of
-fewer takes the time of starting its kernels, which is that of casting in vain."""
+STACKED_RUNS, STACKED_VALUES = 20, 4096 * 28 * 28
+"""Runs of the stack that is probed on a GPU at most, and numbers in the instances of its step: as in training. A step
+of one run takes the time of starting its kernels, of which bfloat16 has more."""
 
 ROUNDS = 5
 
@@ -31,9 +32,9 @@ def full_float32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def faster_precision(shape: tuple[int, ...], device: str) -> str:
+def faster_precision(shape: tuple[int, ...], device: str, stacked: bool | None = None) -> str:
     """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W), or of a linear layer of
-    512 on vectors of `shape` (D,), are faster in it, else `float32`.
+    512 on vectors of `shape` (D,), are faster in it, else `float32`. stacked: of a stack of runs (None: on a GPU).
 
     The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core, and on a GPU less. It
     decides speed alone: the format is part of no configuration's id, and a result says which one it was computed in.
@@ -45,19 +46,36 @@ def faster_precision(shape: tuple[int, ...], device: str) -> str:
         channels, height, width = shape
         shape = (channels, max(height, 16), max(width, 16))  # the LeNet takes no smaller ones
         model = MilModel(shape)
-    params = {name: value.to(device).requires_grad_() for name, value in model.init(np.random.default_rng(0)).items()}
-    count = max(INSTANCES, STACKED_VALUES // math.prod(shape)) if device.startswith("cuda") else INSTANCES
+    stacked = device.startswith("cuda") if stacked is None else stacked
+    runs, count = 1, INSTANCES
+    if stacked:
+        together = STACKED_VALUES // math.prod(shape)
+        runs = max(1, min(STACKED_RUNS, together // INSTANCES))  # of large patches parameters alone would fill a GPU
+        count = runs * max(1, together // runs)
+    initial = model.init(np.random.default_rng(0))
+    if stacked:
+        initial = {name: value.expand(runs, *value.shape).clone() for name, value in initial.items()}
+    params = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     x = torch.zeros(count, *shape, device=device)
     for _ in range(ROUNDS + 1):
         for precision, spent in times.items():
             begin = _now(device)
-            with Compute(device, precision).autocast():
-                terms = model.terms(params, x)
+            terms = _terms(model, params, x, Compute(device, precision), runs if stacked else None)
             assert terms.attention is not None
             torch.autograd.grad(terms.logit.sum() + terms.attention.sum(), list(params.values()))
             spent.append(_now(device) - begin)
     least = {precision: min(spent[1:]) for precision, spent in times.items()}  # the first round warms up
     return "bfloat16" if least["float32"] > LEAST_GAIN * least["bfloat16"] else "float32"
+
+
+def _terms(model: MilModel, params: Params, x: Tensor, compute: Compute, runs: int | None) -> Terms:
+    """The forward pass; runs: of a stack, None for one run by itself."""
+    if runs is None:
+        with compute.autocast():
+            return model.terms(params, x)
+    from d2l_study.learning.packed.model import StackedModel
+
+    return StackedModel(model, runs, compute).terms(params, x)
 
 
 def _now(device: str) -> float:
