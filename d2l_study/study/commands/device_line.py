@@ -25,8 +25,8 @@ def device_text(study: PreparedStudy) -> str | None:
     looks = resources.device == "auto" and "gpus" not in given
     if machines is None:
         return "on GPUs if the cluster has any, which is seen when it is joined" if looks else None
-    if machines.unusable:
-        return f"{machines.unusable}: trials compute on the processor" if resources.kind == "cpu" else None
+    if machines.unusable and resources.kind == "cpu":
+        return f"{machines.unusable}: trials compute on the processor"
     if not machines.gpus:
         return None
     found = f"{counted(machines.gpus, 'GPU')} found"

@@ -30,7 +30,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Machines:
-    """The nodes that a study has. unusable: why GPUs that are there cannot be used, as the end of a sentence."""
+    """The nodes that a study has. unusable: what keeps it from taking their GPUs by itself, in words; empty if nothing
+    does."""
 
     nodes: tuple[Node, ...]
     unusable: str = ""
@@ -42,13 +43,13 @@ class Machines:
 
 
 def this_machine() -> Machines:
-    """This machine. GPUs that PyTorch cannot use are not counted."""
+    """This machine."""
     cpus = find_cores()
     gpus, driver = find_gpus()
     unusable = why_unusable(driver) if gpus else ""
     if unusable:
         unusable = f"{counted(gpus, 'GPU')} found, but {unusable}"
-    return Machines((Node(cpus, 0 if unusable else gpus),), unusable)
+    return Machines((Node(cpus, gpus),), unusable)
 
 
 def find_cores() -> int:
@@ -129,7 +130,7 @@ def cluster_machines(ray: Any, unusable: Mapping[str, str]) -> Machines:
         count = int(node["Resources"].get("GPU", 0))
         if count and (why := unusable.get(node["NodeID"])):
             found = f"{counted(count, 'GPU')} found on {node['NodeManagerHostname']}, but {why}"
-            return Machines(tuple(Node(each.cpus, 0) for each in nodes), found)
+            return Machines(nodes, found)
     return Machines(nodes)
 
 

@@ -33,7 +33,7 @@ def trial_resources(
     cores, as many threads as cores, the study's own precision (`auto`) and checkpoints by time.
     """
     nodes = [node for node in machines.nodes if node.gpus >= 1]
-    found = resources.device == "auto" and "gpus" not in given and bool(nodes)
+    found = resources.device == "auto" and "gpus" not in given and bool(nodes) and not machines.unusable
     if not found and resources.gpus == 0:
         return resources
     chosen: dict[str, Any] = {"precision": "auto", "checkpoint_every": None}

@@ -113,10 +113,10 @@ def test_gpus_count_if_they_are_visible_and_torch_can_use_them(monkeypatch: pyte
         assert machine.find_gpus() == (count, 12080)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert machine.find_gpus() == (4, 12080)
-    for cuda, gpus, said in (("12.9", 4, ""), ("11.8", 4, ""), (None, 0, "built without CUDA"),
-                             ("13.0", 0, "needs CUDA 13.0, and the driver has 12.8")):  # fmt: skip
+    for cuda, said in (("12.9", ""), ("11.8", ""), (None, "4 GPUs found, but this PyTorch is built without CUDA"),
+                       ("13.0", "needs CUDA 13.0, and the driver has 12.8")):  # fmt: skip
         monkeypatch.setattr(machine, "torch_cuda", lambda cuda=cuda: cuda)
-        assert this_machine().gpus == gpus
+        assert this_machine().gpus == 4
         assert said in this_machine().unusable and bool(said) == bool(this_machine().unusable)
 
 
@@ -145,7 +145,7 @@ def test_a_cluster_s_head_without_cores_runs_no_trials() -> None:
     assert found.nodes == (Node(4, 1), Node(8, 0)) and found.gpus == 1
     assert cluster_machines(ray, {"id1": "", "id2": "this PyTorch is built without CUDA"}) == found  # it has no GPU
     none = cluster_machines(ray, {"id1": "this PyTorch is built without CUDA"})
-    assert none.nodes == (Node(4, 0), Node(8, 0))
+    assert none.nodes == found.nodes and trial_resources(Resources(), (), none) == Resources()
     assert none.unusable == "1 GPU found on host1, but this PyTorch is built without CUDA"
 
 
@@ -214,6 +214,7 @@ def test_a_gpu_that_torch_cannot_use_is_named(
     fake_machine(monkeypatch, cores=16, gpus=2, cuda=None)
     study = prepared(tmp_path)
     assert study.space.resources == Resources()
+    assert prepared(tmp_path, "resources.gpus=1").space.resources.kind == "cuda"  # somebody knows better
     said = words(study, capsys)
     assert "2 GPUs found, but this PyTorch is built without CUDA: trials compute on the processor" in said
 
