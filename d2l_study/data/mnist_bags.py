@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from d2l_study.data.witnesses import at_least_one, binomial_rate, share_of_bags,
 from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError
 from d2l_study.options import Options, option
+
+KEPT_STREAMS = 320
+"""Streams whose bags a process keeps: training, validation and test bags of a hundred replicates. Their bags of 100
+images take half a megabyte each."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,14 @@ class MnistBags(Options):
                     f"data.positive_digit: {config.positive_digit} is the class of {hits} of the {len(part)} images of "
                     f"{name}; expected at least one image of it and one of another class"
                 )
-        train, val, test = (
-            sample_bags(config, pool.classes, part, counts[name], streams, name) for name, part in parts.items()
+        counts["bags_unlabelled"], parts["bags_unlabelled"] = config.unlabelled_bags, parts["bags_train"]
+        one = dataclasses.replace(
+            config, num_bags=2, val_bags=2, test_bags=2, unlabelled_bags=0
+        )  # no bag depends on them
+        train, val, test, unlabelled = (
+            _drawn(one, pool.checksum, int(part[0]), int(part[-1]) + 1, streams, name).first(counts[name], pool.classes)
+            for name, part in parts.items()
         )
-        unlabelled = sample_bags(
-            config, pool.classes, parts["bags_train"], config.unlabelled_bags, streams, "bags_unlabelled"
-        )  # fmt: skip
         truth = (pool.classes[parts["bags_test"]] == config.positive_digit).astype(np.int8)
         return Replicate(
             number, pool, train, val, test, Bags.of_one(parts["bags_test"], truth),
@@ -122,9 +129,9 @@ class MnistBags(Options):
 
 
 def sample_bags(
-    config: MnistBags, classes: np.ndarray, part: np.ndarray, count: int, streams: Streams, stream: str
+    config: MnistBags, classes: np.ndarray, part: np.ndarray, count: int, streams: Streams, stream: str, first: int = 0
 ) -> Bags:
-    """Draw `count` bags of the images `part` (indices into the pool).
+    """Draw the bags `first` … `count` − 1 of the images `part` (indices into the pool).
 
     Bag i is drawn by its own generator, so the first 50 of 100 bags are those of a draw of 50. Classes alternate
     in the proportion `prevalence`. A bag's size is drawn before its class is looked at, so that size says nothing
@@ -134,7 +141,7 @@ def sample_bags(
     """
     positive = part[classes[part] == config.positive_digit]
     negative = part[classes[part] != config.positive_digit]
-    if not count:
+    if first >= count:
         return Bags.empty()
     natural = len(positive) / len(part)
     share = None if config.witness_rate is None else share_of_bags(
@@ -142,7 +149,7 @@ def sample_bags(
     )  # fmt: skip
     noisy = stream != "bags_test"
     instances, labels, truths = [], [], []
-    for i in range(count):
+    for i in range(first, count):
         rng = streams.rng(stream, i)
         size = max(1, round(rng.normal(config.mean_bag_size, config.bag_size_variance**0.5)))
         truth = int((i + 1) * config.prevalence + 1e-9) > int(i * config.prevalence + 1e-9)
@@ -159,3 +166,23 @@ def sample_bags(
         offsets, index, np.array(labels, np.int8),
         (classes[index] == config.positive_digit).astype(np.int8), np.array(truths, np.int8),
     )  # fmt: skip
+
+
+class _DrawnBags:
+    """The bags of one stream as far as they were asked for: configurations that differ in n alone share them."""
+
+    def __init__(self, config: MnistBags, part: np.ndarray, streams: Streams, stream: str) -> None:
+        self._config, self._part, self._streams, self._stream = config, part, streams, stream
+        self._bags = Bags.empty()
+
+    def first(self, count: int, classes: np.ndarray) -> Bags:
+        if len(self._bags) < count:
+            more = sample_bags(self._config, classes, self._part, count, self._streams, self._stream, len(self._bags))
+            self._bags = self._bags.followed_by(more)
+        return self._bags.first(count)
+
+
+@lru_cache(maxsize=KEPT_STREAMS)
+def _drawn(config: MnistBags, checksum: str, first: int, last: int, streams: Streams, stream: str) -> _DrawnBags:
+    """Of the images `first` … `last` − 1 of the pool of this checksum."""
+    return _DrawnBags(config, np.arange(first, last), streams, stream)

@@ -96,6 +96,20 @@ class Bags:
             (self.true_label, self.number)),
         )  # fmt: skip
 
+    def first(self, count: int) -> Bags:
+        """The first bags, as views of these arrays."""
+        end = self.offsets[count]
+        return Bags(
+            self.offsets[: count + 1], self.instance[:end], self.label[:count], self.instance_label[:end],
+            self.true_label[:count], self.number[:count],
+        )  # fmt: skip
+
+    def followed_by(self, others: Bags) -> Bags:
+        """These bags, and then others of the same pool."""
+        pairs = ((getattr(self, f.name), getattr(others, f.name)) for f in dataclasses.fields(self)[1:])
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
+        return Bags(offsets, *(np.concatenate(pair) for pair in pairs))
+
     def select(self, bags: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The positions (into `instance`) of the named bags' instances in order, and (same length) which of
         the named bags, 0 … len(bags) − 1, each belongs to."""

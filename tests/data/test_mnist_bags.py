@@ -40,6 +40,18 @@ def test_bags_of_50_are_the_first_50_of_100(pool):
     assert same(fifty.test_instances, hundred.test_instances)
 
 
+def test_bags_are_the_same_whatever_was_drawn_before(pool):
+    """A process keeps the bags that it has drawn and draws only those that it lacks."""
+    base_seed = 71  # of no other test
+    for bags in (20, 60, 40, 60):
+        config = dataclasses.replace(SMALL, num_bags=bags)
+        streams = Streams("mnist", base_seed, 0)
+        alone = sample_bags(config, pool.classes, np.arange(50_000), bags, streams, "bags_train")
+        assert same(config.replicate(pool, 0, base_seed).train, alone)
+    other = dataclasses.replace(SMALL, mean_bag_size=20.0).replicate(pool, 0, base_seed)
+    assert not np.array_equal(other.train.sizes, SMALL.replicate(pool, 0, base_seed).train.sizes)
+
+
 def test_replicates_and_base_seeds_draw_other_bags(pool):
     drawn = [SMALL.replicate(pool, r, seed) for r, seed in ((0, 1), (1, 1), (0, 2))]
     for part in ("train", "val", "test"):

@@ -333,9 +333,10 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
         tables.append(
             pa.table({
                 "replicate": pa.array(np.full(count, problem.number, np.int32)),
-                "stage": pa.array([stage] * count).dictionary_encode(),
-                "split": pa.array([split] * count).dictionary_encode(),
-                "level": pa.array([level] * count).dictionary_encode(),
+                **{
+                    name: pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [value])
+                    for name, value in (("stage", stage), ("split", split), ("level", level))
+                },
                 "bag_index": pa.array(number.astype(np.int32)),
                 "index": pa.array(np.arange(count, dtype=np.int32) if bag else bags.instance.astype(np.int32)),
                 "label": pa.array(label, mask=label < 0),

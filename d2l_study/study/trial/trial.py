@@ -11,7 +11,9 @@ import io
 import time
 import traceback
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,9 @@ ReportCallback = Callable[[int, Mapping[int, Mapping[str, float]]], None]
 
 PackedReportCallback = Callable[[int, int, Mapping[int, Mapping[str, float]]], None]
 """The same of several configurations; the number of the request comes first."""
+
+WRITERS = 4
+"""Threads of a trial that commit its runs. A commit waits for the disk some eight times."""
 
 LOG_CHARACTERS = 4000
 """Of a traceback, its end, which a failure keeps."""
@@ -162,21 +167,38 @@ class _Trial:
                 self.folder.write_failure(request.config_id, replicate, failure | {"attempt": request.attempt})
 
     def _train(self, runs: Runs) -> None:
-        """Train and commit runs. What is done outlives this process, by commits and checkpoints."""
-        ledger = self.folder.ledger
+        """Train and commit runs. What is done outlives this process, by commits and checkpoints.
+
+        Files are written by threads, so that the next run is evaluated while the disk is waited for.
+        """
         left = {i: set(replicates) for i, replicates in self.missing().items()}
-        for i, replicate, row, files in _computed(self.requests, runs, self.folder, self._report, resumable=True):
-            request = self.requests[i]
-            identity, owner = request.config_id, request.fresh_of  # a checkpoint of another study is not fresh
-            record = ledger.read(identity, replicate)  # there is one if only its weights are missing, or by `--fresh`
-            row |= {"attempts": request.attempt, **replacement_columns(row, record)}
-            ours = record is None or record["row"].get("made_by") == request.study
-            ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if ours else owner)
-            self.folder.clear_failure(identity, replicate)
-            ledger.drop_checkpoint(identity, replicate, owner)
-            left[i].discard(replicate)
-            if self._committed is not None and not left[i]:
-                self._committed(i)
+        with ThreadPoolExecutor(WRITERS) as writers:
+            written: deque[Future[tuple[int, int]]] = deque()
+
+            def settle(most: int) -> None:
+                """Wait until at most so many runs are still being written."""
+                while len(written) > most:
+                    i, replicate = written.popleft().result()
+                    left[i].discard(replicate)
+                    if self._committed is not None and not left[i]:
+                        self._committed(i)
+
+            for i, replicate, row, files in _computed(self.requests, runs, self.folder, self._report, resumable=True):
+                written.append(writers.submit(self._commit, i, replicate, row, files))
+                settle(2 * WRITERS)
+            settle(0)
+
+    def _commit(self, i: int, replicate: int, row: dict[str, Any], files: Mapping[str, bytes]) -> tuple[int, int]:
+        """Commit a run; returns which one it was."""
+        ledger, request = self.folder.ledger, self.requests[i]
+        identity, owner = request.config_id, request.fresh_of  # a checkpoint of another study is not fresh
+        record = ledger.read(identity, replicate)  # there is one if only its weights are missing, or by `--fresh`
+        row |= {"attempts": request.attempt, **replacement_columns(row, record)}
+        ours = record is None or record["row"].get("made_by") == request.study
+        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if ours else owner)
+        self.folder.clear_failure(identity, replicate)
+        ledger.drop_checkpoint(identity, replicate, owner)
+        return i, replicate
 
 
 def out_of_memory(error: BaseException) -> bool:
