@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
 
 class CudaGraphState:
     """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
-    and why none is captured or compiled any more, if one could not be. A capture that failed may leave memory behind,
+    their memory, and why none is captured or compiled any more, if one could not be. A capture that failed may leave memory behind,
     so it is not tried again."""
 
     def __init__(self, device: torch.device) -> None:
@@ -55,6 +56,13 @@ class CudaGraphState:
         self.failed: str | None = None
         self.uncompiled: str | None = None
         self._stream: torch.cuda.Stream | None = None
+        self._pool: Any = None
+
+    def pool(self) -> Any:
+        """The memory of all captured steps: only one is replayed at a time, and none needs what it left there."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
 
     def stream(self) -> torch.cuda.Stream:
         # One for all: memory is kept for every stream that was worked on.
@@ -324,7 +332,7 @@ class Stack:
         """One step as a graph. Not by `torch.cuda.graph`: it would leave its stream in place when a capture fails, put
         the failure of ending it in the cause's place, and give the host's pinned memory back for every stack."""
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin()
+        graph.capture_begin(pool=self.captures.pool())
         try:
             self._step()
         except BaseException:

@@ -15,7 +15,7 @@ from typing import Any
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.tune.machine import Machines, Node
 
-TRIALS_PER_GPU = 3
+TRIALS_PER_GPU = 4
 """Trials side by side on one GPU, where there are cores for them. Two were 1.7 times as fast as one
 (benchmarks/records/2026-11-26-packed-h100)."""
 

@@ -103,7 +103,8 @@ class Recorded:
         self.stack, self.places, self.before, self.replays = World.stack, {}, [], 0
         Recorded.made.append(self)
 
-    def capture_begin(self):
+    def capture_begin(self, pool):
+        assert pool == "pool", "all captures share their memory"
         assert World.streams, "a capture needs a stream of its own"
         assert World.steps > 0, "libraries choose their algorithms in a step before the capture"
         assert World.synchronised == 2, "what is cached is given back once nothing uses it"
@@ -198,6 +199,7 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: setattr(World, "synchronised", 1))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: setattr(World, "synchronised", 2 * World.synchronised))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     monkeypatch.setattr(Recorded, "made", [])
     packed_stack.cuda_graph_state.cache_clear()
     yield Recorded.made

@@ -60,9 +60,9 @@ def test_without_gpus_nothing_changes() -> None:
 
 def test_trials_share_a_gpu_and_the_cores() -> None:
     found = chosen((16, 1))
-    assert (found.cpus, found.threads, found.precision, found.checkpoint_every) == (5, 5, "auto", None)
+    assert (found.cpus, found.threads, found.precision, found.checkpoint_every) == (4, 4, "auto", None)
     assert found.kind == "cuda" and found.pack is None
-    assert found.slots(16, 1) == TRIALS_PER_GPU == 3
+    assert found.slots(16, 1) == TRIALS_PER_GPU == 4
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
@@ -81,7 +81,7 @@ def test_what_is_given_is_kept() -> None:
     assert chosen((16, 1), gpus=0.0) == Resources(gpus=0.0)
     assert chosen((16, 1), device="cpu") == Resources(device="cpu")
     assert chosen((16, 1), pack=7, threads=2, precision="float32", checkpoint_every=50) == Resources(
-        gpus=0.3333, cpus=5, pack=7, threads=2, precision="float32", checkpoint_every=50
+        gpus=0.25, cpus=4, pack=7, threads=2, precision="float32", checkpoint_every=50
     )
     assert chosen((16, 1), cpus=8.0).slots(16, 1) == 2  # as many as there are cores for
     assert chosen((16, 1), cpus=8.0).threads == 8
@@ -101,7 +101,7 @@ def test_fewer_trials_at_a_time_get_more_of_the_machine() -> None:
 
 def test_on_a_cluster_the_nodes_with_gpus_count() -> None:
     assert chosen((2, 0), (64, 0), (16, 1)) == chosen((16, 1))
-    assert chosen((4, 1), (16, 1)).slots(4, 1) == 3  # what fits the smallest node
+    assert chosen((4, 1), (16, 1)).slots(4, 1) == 4  # what fits the smallest node
     assert chosen((4, 0), (8, 0)) == Resources()
 
 
@@ -173,14 +173,14 @@ def test_a_study_takes_the_gpu_and_says_so(
     study = prepared(tmp_path)
     assert study.space.resources == chosen((16, 1))
     said = words(study, capsys)
-    assert "1 GPU found: 3 trials at a time on it, their runs stacked; --set resources.device=cpu for the proc" in said
-    assert "3 trials at a time: about" in said
+    assert "1 GPU found: 4 trials at a time on it, their runs stacked; --set resources.device=cpu for the proc" in said
+    assert "4 trials at a time: about" in said
     assert "2 trials at a time on it" in words(prepared(tmp_path, max_concurrent=2), capsys)
     assert "runs by turns" in words(prepared(tmp_path, "resources.pack=1"), capsys)
     half = words(prepared(tmp_path, "resources.gpus=0.5"), capsys)
     assert "1 GPU found: 2 trials at a time on it, their runs stacked" in half and "device=cpu" not in half
     fake_machine(monkeypatch, cores=16, gpus=4)
-    assert "4 GPUs found: 3 trials at a time on each" in words(prepared(tmp_path), capsys)
+    assert "4 GPUs found: 4 trials at a time on each" in words(prepared(tmp_path), capsys)
     assert "4 GPUs found: a trial on 2 of them" in words(prepared(tmp_path, "resources.gpus=2"), capsys)
 
 
@@ -239,7 +239,7 @@ def test_a_cluster_is_looked_at_when_it_is_joined(
     workers = Machines((Node(8, 1), Node(8, 1)))
     joined = on_cluster(study, workers)
     assert joined.space.resources == chosen((8, 1), (8, 1))  # max_concurrent is what a cluster may grow to
-    assert "2 GPUs found: 3 trials at a time on each" in words(joined, capsys)
+    assert "2 GPUs found: 4 trials at a time on each" in words(joined, capsys)
     assert on_cluster(study, Machines((Node(8, 0),))).space.resources == Resources()
     told = on_cluster(prepared(tmp_path, "resources.device=cpu", address="auto"), workers)
     assert told.space.resources == Resources(device="cpu")
