@@ -48,8 +48,8 @@ def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
 
 class CudaGraphState:
     """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
-    their memory, and why none is captured or compiled any more, if one could not be. A capture that failed may leave memory behind,
-    so it is not tried again."""
+    their memory, and why none is captured or compiled any more, if one could not be. A capture that failed may leave
+    memory behind, so it is not tried again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
