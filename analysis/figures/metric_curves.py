@@ -18,6 +18,7 @@ from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns, known_panel
+from analysis.cells.unfinished import Unfinished, unfinished, without_waiting_panels
 from analysis.figures import style
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.figures.options import SCALES
@@ -54,7 +55,8 @@ def draw_metric_curves(
     """
     if x_key == "num_bags" and default_columns(rows) == METRICS:  # given bags: one point per row
         x_key = METRICS
-    layout = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, known_panel(rows, panel_key)))
+    whole = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, known_panel(rows, panel_key)))
+    layout = without_waiting_panels(whole)
     if x_key != METRICS and any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
         raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
     if not any(cell.values for cell in layout.cells.values()):
@@ -109,7 +111,7 @@ def draw_metric_curves(
                 axis.set_ylabel(layout.metric.heading)
         if curves and len(layout.rows) > 1:
             _draw_legend(figure, layout, marks, right)
-        style.footnote(figure, _note(layout))
+        style.footnote(figure, _note(layout, unfinished(whole)))
         _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
         if curves:
             _set_ticks(figure, axes, layout)
@@ -280,7 +282,7 @@ def _words(key: str, names: Names) -> str:
     return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.uses_symbol(key) else names.key(key)
 
 
-def _note(layout: Layout) -> str:
+def _note(layout: Layout, waiting: Unfinished) -> str:
     cells = [c for c in layout.cells.values() if c.values]
     kinds = interval_kinds(cells)
     interval = f" and 95 % interval ({kinds})" if kinds else ""
@@ -291,4 +293,5 @@ def _note(layout: Layout) -> str:
         text += "; no point: no result"
     if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
-    return text + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])
+    said = [waiting.sentence(), *hardware_differences(layout), *labels_used_sentences(layout)]
+    return text + note_suffix(list(filter(None, said)))

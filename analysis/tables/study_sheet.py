@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from analysis.cells.best import BestComparison, is_tied
 from analysis.cells.differences import Difference
 from analysis.cells.layout import METRICS, Cell, CellKey, Label, Layout
+from analysis.cells.unfinished import Unfinished, unfinished
 from analysis.rows import stages
 from analysis.rows.published_results import PublishedResult, published_caption
 from analysis.tables.caption import caption
@@ -46,6 +47,8 @@ class _SheetMaker:
     def __init__(self, content: TableContent) -> None:
         self.content, self.layout = content, content.layout
         self.styles = styles_of(self.layout, content.all_differences)
+        # Published figures stand beside what is not there yet, too.
+        self.unfinished = Unfinished() if content.published else unfinished(self.layout)
 
     def sheet(self) -> Sheet:
         layout, content = self.layout, self.content
@@ -54,6 +57,8 @@ class _SheetMaker:
             splits = {metric.split for metric in layout.metrics}
             title = f"{layout.study}{f' ({next(iter(splits))})' if len(splits) == 1 and '' not in splits else ''}"
         said = caption(layout, self.styles, content.all_differences, content.best, content.tested)
+        if waiting := self.unfinished.sentence():
+            said.beside.insert(0, waiting)
         if content.pooled is not None:
             said.details.append(
                 "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
@@ -69,10 +74,12 @@ class _SheetMaker:
             said.beside.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
         said.beside.extend(published_caption(content.published))
         name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
-        return Sheet(title, name, [self._panel(panel) for panel in layout.panels], said)
+        panels = [panel for panel in layout.panels if panel not in self.unfinished.panels]
+        return Sheet(title, name, [self._panel(panel) for panel in panels], said)
 
     def _panel(self, panel: Label) -> Panel:
-        columns = self.layout.columns_of(panel)
+        waiting = self.unfinished.columns.get(panel, ())
+        columns = [column for column in self.layout.columns_of(panel) if column not in waiting]
         groups = grouped_by_stage(self.layout.rows_of(panel), lambda row: self._line(panel, row, columns))
         several = len(groups) > 1
         if self.content.pooled is not None:
