@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from d2l_study.study.commands.prepare_study import PreparedStudy
-from d2l_study.study.plan.cost import work
+from d2l_study.study.plan.cost import predicted_seconds, work
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
@@ -51,10 +51,36 @@ def ordered_trials(space: Space, pieces: Sequence[tuple[Configuration, tuple[int
 
 
 def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent: int) -> list[Trial]:
-    """The requests of a study as trials: packed where runs of several configurations can be trained together."""
+    """The requests of a study as trials: packed where runs of several configurations can be trained together. Those
+    that hold several are few and long, so their order is made anew (`results_first`), with a short lead: on a GPU
+    trials share its time, and the last ones have it for themselves."""
     if study.search is not None or study.space.schedule != "none":  # both end or compare single configurations
         return [(request,) for request in requests]
-    return packed_trials(requests, study.space.resources, concurrent)
+    trials = packed_trials(requests, study.space.resources, concurrent)
+    if len(trials) == len(requests):
+        return trials
+    return [trials[position] for position in results_first(_ordered_packs(study, trials), concurrent, lead=1.0)]
+
+
+def _ordered_packs(study: PreparedStudy, trials: Sequence[Trial]) -> list[OrderedTrial]:
+    """What the order of trials of several configurations depends on. The task of one is all combinations that it holds
+    of the data keys that are axes of the space."""
+    axes = [key for key, written in study.space.sections["data"].items() if isinstance(written, tuple)]
+    by_id = {c.config_id: c for c in study.plan.configurations}
+    position = {
+        (request.config_id, r): i for i, trial in enumerate(trials) for request in trial for r in request.replicates
+    }
+    found = []
+    for trial in trials:
+        runs = sum(len(request.replicates) for request in trial)
+        mine = [by_id[request.config_id] for request in trial]
+        each = [predicted_seconds(c, study.space.resources, runs) for c in mine]
+        length = sum(seconds * len(request.replicates) for seconds, request in zip(each, trial, strict=True))
+        tasks = frozenset(tuple(c.values.get(key) for key in axes) for c in mine)
+        needed = ((teacher, r) for request in trial for teacher in request.teachers for r in request.replicates)
+        waits_for = tuple(dict.fromkeys(position[run] for run in needed if run in position))
+        found.append(OrderedTrial(tasks, length, mine[0].stage in TEACHING, waits_for))
+    return found
 
 
 def make_trial_request(

@@ -31,11 +31,11 @@ class OrderedTrial:
     waits_for: tuple[int, ...] = ()
 
 
-def results_first(trials: Sequence[OrderedTrial], slots: int) -> list[int]:
+def results_first(trials: Sequence[OrderedTrial], slots: int, lead: float = LEAD) -> list[int]:
     """The positions of the trials in the order in which they are given out to so many places, at least one.
 
     The task with the least work left comes first, and within a task teachers, then the cheapest trial; equal ones keep
-    their order. From `LEAD` times its length, with that of a student that waits for it, before the end a trial goes
+    their order. From `lead` times its length, with that of a student that waits for it, before the end a trial goes
     before all others; the end is the mean load of a place. So the last trials are given out longest first, as list
     scheduling does to end early (Graham 1969).
     """
@@ -55,7 +55,7 @@ def results_first(trials: Sequence[OrderedTrial], slots: int) -> list[int]:
 
     def make_ready(position: int) -> None:
         heapq.heappush(by_rank, (ranks[position], position))
-        heapq.heappush(by_start, (end - LEAD * chains[position], ranks[position], position))
+        heapq.heappush(by_start, (end - lead * chains[position], ranks[position], position))
 
     def next_ready(now: float) -> int | None:
         while by_start and by_start[0][-1] in given:

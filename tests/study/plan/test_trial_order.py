@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
-from d2l_study.study.commands.trial_requests import make_trial_requests
-from d2l_study.study.plan.cost import makespan
+from d2l_study.study.commands.trial_requests import make_trial_requests, trials_of
+from d2l_study.study.plan.cost import makespan, predicted_seconds
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 
 
@@ -135,3 +135,38 @@ def test_a_student_study_gives_students_of_the_first_task_before_teachers_of_the
     assert told[:2] == [("teacher", 6), ("student", 6)]
     for position, request in enumerate(requests):
         assert set(request.teachers) <= {earlier.config_id for earlier in requests[:position]}
+
+
+def test_trials_of_several_configurations_come_results_first_and_end_together(tmp_path: Path) -> None:
+    """`vat_grid` in stacks of 280 runs, four at a time: small K first, and no long stack alone at the end."""
+    options = RunOptions("vat_grid", root=str(tmp_path), replicates=20, overrides=("resources.pack=280",))
+    study = prepare_study(options)
+    requests, _ = make_trial_requests(study, 4, "code")
+    trials = trials_of(study, requests, 4)
+    assert len(trials) < 30
+    assert sorted(r.config_id for trial in trials for r in trial) == sorted(r.config_id for r in requests)
+    sizes = [{request.sections["data"]["mean_bag_size"] for request in trial} for trial in trials]
+    assert sizes[:4] == [{10.0}] * 4
+    by_id = {c.config_id: c for c in study.plan.configurations}
+    lengths = [
+        OrderedTrial(
+            0, sum(predicted_seconds(by_id[r.config_id], study.space.resources, 280) * len(r.replicates) for r in trial)
+        )
+        for trial in trials
+    ]
+    mean_load = sum(trial.length for trial in lengths) / 4
+    assert end_of(lengths, range(len(lengths)), 4) < 1.15 * mean_load  # 1.3 as the first of their requests stood
+
+
+def test_packed_students_come_after_their_teachers(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "description: pairs\ndata: {num_bags: [6, 60], mean_bag_size: 3, test_bags: 20}\n"
+        "teacher: {steps: 4, eval_every: 2, feature_width: 8}\nstudent: {steps: 4, eval_every: 2, feature_width: 8}\n"
+        "teachers: {none: {}}\nmethods: {student: {}}\nreplicates: 2\nresources: {pack: 8}\n"
+    )
+    study = prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
+    requests, _ = make_trial_requests(study, 1, "code")
+    trials = trials_of(study, requests, 1)
+    assert [len(trial) for trial in trials] == [2, 1, 1]
+    assert [trial[0].stage for trial in trials] == ["teacher", "student", "student"]
