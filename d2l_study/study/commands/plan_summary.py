@@ -138,7 +138,8 @@ def show_warnings(study: PreparedStudy) -> None:
     for cpus in (node.cpus for node in nodes if node.cpus < asked):
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus:g} of this machine")
     patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
-    if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and patches:
+    known = study.machines is not None
+    if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and known and patches:
         print(f"  warning: resources.pack: {space.resources.pack} is slow on a CPU, where replicates of image patches "
               "are trained faster by turns; it is meant for a GPU")  # fmt: skip
     for text in study.undefined_metrics:

@@ -19,7 +19,7 @@ class Resources(Options):
     )  # fmt: skip
     gpus: float = option(
         0.0, "GPUs of one trial; a fraction shares one GPU, 0 takes none; where it is not given and device is auto: a "
-        "third of one if there are GPUs", least=0, most=64, scientific=False,
+        "part of one if there are GPUs", least=0, most=64, scientific=False,
     )  # fmt: skip
     device: str = option(
         "auto", "where trials compute; auto: on GPUs if this machine, or the cluster, has any",
