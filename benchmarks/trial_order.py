@@ -1,6 +1,6 @@
 """The order of a study's trials, simulated: how long the study takes, and what is there when it is stopped early.
 
-    python benchmarks/trial_order.py [--spaces vat_grid distill_grid] [--slots 2 3 8 16] [--out FOLDER]
+    python benchmarks/trial_order.py [--spaces vat_grid distill_grid] [--slots 2 3 4 8 16] [--out FOLDER]
 
 Nothing is trained. The trials of a space are given out in three orders to so many places at a time: the dearest first,
 the cheapest first, and as `run` does it (`d2l_study.study.plan.trial_order`). The orders are made from predictions of
@@ -9,6 +9,10 @@ the cheapest first, and as `run` does it (`d2l_study.study.plan.trial_order`). T
   stops early;
 - recorded (`vat_grid`, 20 replicates): milliseconds a step of a stack of 20 on one H100, measured at K = 10 and 100
   (`records/2026-11-26-packed-h100`), between them in a straight line, times 2,500 steps, with the same factors.
+
+Then `vat_grid` in stacks of several configurations, as a GPU takes it, with the recorded times as they are: in the
+order of the first configuration of each, and as `run` does it. Places count as independent; on one GPU they share its
+time, so that the end costs less.
 
 A cell is a configuration: all its replicates are there. A task is a combination of data keys that are axes (n, K): all
 its arms are there, so that they can be compared.
@@ -20,18 +24,20 @@ import argparse
 import heapq
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from options import output_folder, whole_number
 
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
-from d2l_study.study.commands.trial_requests import ordered_trials
+from d2l_study.study.commands.trial_requests import make_trial_requests, ordered_trials, trials_of
 from d2l_study.study.plan.cost import TRIAL_SECONDS, work_of
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.trial.packed_trials import packed_trials
 
 STOPS = (0.1, 0.25, 0.5)
 """Shares of the mean load of a place at which it is counted what is there."""
@@ -102,17 +108,48 @@ def simulate(pieces: Pieces, trials: Sequence[OrderedTrial], lengths: np.ndarray
     return found
 
 
-def trials_of(space: str, slots: int, root: str) -> tuple[Pieces, list[OrderedTrial]]:
+def single_trials(space: str, slots: int, root: str) -> tuple[Pieces, list[OrderedTrial]]:
     """The trials of a space with 20 replicates as `run` makes them, in the order of the plan."""
     study = prepare_study(RunOptions(space, root=root, replicates=20))
     pieces = split_for_slots(study.plan.trials(), slots)
     return pieces, ordered_trials(study.space, pieces)
 
 
+def stacks(slots: int, root: str) -> list[dict]:
+    """`vat_grid` in stacks of several configurations, a row for each of two orders, as of `simulate`."""
+    study = prepare_study(RunOptions("vat_grid", root=root, replicates=20, overrides=("resources.pack=280",)))
+    requests, _ = make_trial_requests(study, slots, "benchmark")
+    by_id = {c.config_id: c for c in study.plan.configurations}
+    seconds = recorded_seconds()
+    found = []
+    for name, trials in {
+        "of the first": packed_trials(requests, study.space.resources, slots),
+        "results first": trials_of(study, requests, slots),
+    }.items():
+        mine = [[by_id[request.config_id] for request in trial] for trial in trials]
+        lengths = [sum(20 * seconds(c) for c in held) for held in mine]
+        end = ends([OrderedTrial(0, length) for length in lengths], range(len(trials)), lengths, slots)
+        load, tasks = sum(lengths) / slots, {}
+        for held, at in zip(mine, end, strict=True):
+            for c in held:
+                tasks.setdefault((c.values["num_bags"], c.values["mean_bag_size"]), []).append(at)
+        cells = np.concatenate(list(tasks.values()))
+        shares = [[float((np.array(when) <= stop * load).mean()) for stop in STOPS]
+                  for when in (cells, [max(when) for when in tasks.values()])]  # fmt: skip
+        found.append({"order": name, "time": float(end.max() / load), "cells": shares[0], "tasks": shares[1]})
+    return found
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A line of a table."""
+    shares = [", ".join(f"{100 * share:.0f}" for share in row[key]) for key in ("cells", "tasks")]
+    return f"| {row['slots']} | {row['order']} | {row['time']:.3f} | {shares[0]} % | {shares[1]} % |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spaces", nargs="+", default=["vat_grid", "distill_grid"])
-    parser.add_argument("--slots", nargs="+", type=whole_number, default=[2, 3, 8, 16], help="trials at a time")
+    parser.add_argument("--slots", nargs="+", type=whole_number, default=[2, 3, 4, 8, 16], help="trials at a time")
     parser.add_argument("--out", type=output_folder, help="folder for order.json and tables.md")
     options = parser.parse_args()
     rng = np.random.default_rng(1)
@@ -123,13 +160,19 @@ def main() -> None:
             lines += [f"\n**{space}, {kind} times**\n", HEADER, "|---|---|---|---|---|"]
             for slots in options.slots:
                 with tempfile.TemporaryDirectory() as root:
-                    pieces, trials = trials_of(space, slots, root)
+                    pieces, trials = single_trials(space, slots, root)
                 means = np.array([TRIAL_SECONDS + len(replicates) * seconds(c) for c, replicates in pieces])
                 lengths = means * rng.lognormal(-(SIGMA**2) / 2, SIGMA, (DRAWS, len(pieces)))
                 for row in simulate(pieces, trials, lengths, slots):
                     rows.append({"space": space, "times": kind, "slots": slots, **row})
-                    shares = [", ".join(f"{100 * share:.0f}" for share in row[key]) for key in ("cells", "tasks")]
-                    lines.append(f"| {slots} | {row['order']} | {row['time']:.3f} | {shares[0]} % | {shares[1]} % |")
+                    lines.append(line(rows[-1]))
+    if "vat_grid" in options.spaces:
+        lines += ["\n**vat_grid in stacks, recorded times**\n", HEADER, "|---|---|---|---|---|"]
+        for slots in options.slots:
+            with tempfile.TemporaryDirectory() as root:
+                for row in stacks(slots, root):
+                    rows.append({"space": "vat_grid in stacks", "times": "recorded", "slots": slots, **row})
+                    lines.append(line(rows[-1]))
     print("\n".join(lines).strip())
     if options.out:
         (options.out / "order.json").write_text(json.dumps(rows, indent=1) + "\n")
