@@ -23,6 +23,7 @@ from d2l_study.study.mlflow.curve_points import CurvePoints, Point
 from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, allowed_name, batches, finite_or_nan, short_texts
 from d2l_study.study.mlflow.links import experiment_url, run_path
 from d2l_study.study.mlflow.page import PARENT, Page
+from d2l_study.study.mlflow.sqlite_points import write_points
 from d2l_study.study.mlflow.study_models import StudyModels, write_models
 from d2l_study.study.mlflow.tags import (
     CONFIG,
@@ -218,8 +219,11 @@ class StudyRuns:
         """Log metrics, params and tags in as few requests as possible: each costs a store several transactions."""
         from mlflow.entities import Metric, Param, RunTag
 
+        distinct, path = list(dict.fromkeys(metrics)), sqlite_path(self.uri)
+        if distinct and path is not None and write_points(path, stored.run_id, distinct):
+            distinct = []
         parts = (batches(list((tags or {}).items()), 100), batches(list((params or {}).items()), 100),
-                 batches(list(dict.fromkeys(metrics)), 1000))  # fmt: skip
+                 batches(distinct, 1000))  # fmt: skip
         for some_tags, some_params, points in itertools.zip_longest(*parts, fillvalue=()):
             self._client.log_batch(
                 stored.run_id, tags=[RunTag(k, v) for k, v in some_tags],
