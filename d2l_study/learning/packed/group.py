@@ -15,7 +15,7 @@ from d2l_study.learning.packed.host_blocks import PinnedBlocks, StagedBlock, sta
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
-from d2l_study.learning.packed.stack import Stack
+from d2l_study.learning.packed.stack import Stack, StackState
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training
 from d2l_study.models import MilModel, Params
@@ -36,6 +36,36 @@ class IntervalResult:
     seconds: float
 
 
+class StackTurns:
+    """A compiled stack that groups of like sizes train in by turns, so that one of them is compiled, captured and kept
+    in memory. Whose turn it is has its state in it; the others keep theirs beside."""
+
+    def __init__(self) -> None:
+        self.stack: Stack | None = None
+        self.users: set[int] = set()
+        self._group: Group | None = None
+
+    def begin(self, group: Group) -> None:
+        """It is this group's turn."""
+        if self._group is group or self.stack is None:
+            self._group = group
+            return
+        if self._group is not None:
+            self._group.state = self.stack.state()
+        if group.state is not None:
+            self.stack.restore(group.state)
+        group.state, self._group = None, group
+
+    def end(self, group: Group) -> None:
+        """The group is over; the last one takes the stack with it."""
+        group.state = None
+        if self._group is group:
+            self._group = None
+        self.users.discard(id(group))
+        if not self.users:
+            self.stack = None
+
+
 class Group:
     """Some problems of one structure with their trainings, by their numbers in the pack.
 
@@ -46,8 +76,13 @@ class Group:
     def __init__(
         self, problems: Mapping[int, ReplicateTask], trainings: Mapping[int, Training], model: MilModel,
         pool_instances: Tensor, capacity: Capacity, compute: Compute, dtype: torch.dtype, places: int,
+        turns: StackTurns | None,
     ) -> None:  # fmt: skip
         self.places = places  # of a compiled stack, which is compiled for as many
+        self.turns = turns
+        self.state: StackState | None = None  # while another group trains in the stack
+        if turns is not None:
+            turns.users.add(id(self))
         self.problems, self.trainings = problems, trainings
         self.model, self.pool_instances, self.capacity = model, pool_instances, capacity
         self.compute, self.dtype = compute, dtype
@@ -82,13 +117,22 @@ class Group:
         return {i: IntervalResult(last, host_sums[r], host_logits[r][0], seconds) for i, r in indices.items()}
 
     def views(self, i: int) -> tuple[Params, Params] | None:
-        """Parameters and their means of replicate i where they lie in the stack, if it is there."""
-        return self.stack.views(self.members.index(i)) if self.stack is not None and i in self.members else None
+        """Parameters and their means of replicate i where they lie in the stack, if it is there; until the stack trains
+        on."""
+        if self.stack is None or i not in self.members:
+            return None
+        self._take_turn()
+        return self.stack.views(self.members.index(i))
 
     def release(self, i: int) -> None:
         """Bring replicate i's state back from the stack into its `Training`, if it is there and goes on."""
         if self.stack is not None and i in self.members and self.trainings[i].status == "running":
+            self._take_turn()
             self.stack.save(self.members.index(i), self.trainings[i])
+
+    def _take_turn(self) -> None:
+        if self.turns is not None:
+            self.turns.begin(self)
 
     @property
     def over(self) -> bool:
@@ -96,6 +140,8 @@ class Group:
 
     def close(self) -> None:
         """Leave the device."""
+        if self.turns is not None:
+            self.turns.end(self)
         self.stack, self._sets, self._ahead, self.members = None, None, None, []
 
     def _block(self, first: int, last: int) -> StagedBlock:
@@ -114,10 +160,13 @@ class Group:
         """A stack that holds these replicates; a captured one is kept while it is well filled, and a compiled one as
         long as any is left. Places that are left over in it repeat its first replicate."""
         stack = self.stack
-        fixed = self.compute.compiles if stack is None else stack.plain_reason is None
         kept = stack is not None and stack.graph is not None and len(together) >= REPACK_BELOW * stack.replicates
-        members = list(together) + [together[0]] * (self.places - len(together)) * fixed
-        if (kept or (fixed and stack is not None)) and set(together) <= set(self.members):
+        members = list(together)
+        if self.turns is not None:
+            self.turns.begin(self)
+            kept = stack is not None
+            members += [together[0]] * (self.places - len(together))
+        if kept and set(together) <= set(self.members):
             members = self.members
         if members != self.members or stack is None or self._sets is None:
             for i in dict.fromkeys(self.members):
@@ -125,11 +174,17 @@ class Group:
             problems = [self.problems[i] for i in members]
             if stack is None or stack.replicates != len(members):
                 self.stack = stack = None  # its memory is needed before the next one's
-                self.stack = stack = Stack(
-                    StackedModel(self.model, len(members), self.compute), self.pool_instances, self.dtype
-                )
+                self.stack = stack = self._new_stack(len(members))
             stack.load(problems, [self.trainings[i] for i in members])
             self.members = members
             self._sets = StackedSets([[p.replicate.val] for p in problems], self.pool_instances.device)
             self._norm = means_and_stds(problems).to(self.pool_instances.device)
         return stack, self._sets
+
+    def _new_stack(self, replicates: int) -> Stack:
+        if self.turns is not None and self.turns.stack is not None:
+            return self.turns.stack
+        stack = Stack(StackedModel(self.model, replicates, self.compute), self.pool_instances, self.dtype)
+        if self.turns is not None:
+            self.turns.stack = stack
+        return stack

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,7 @@ from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.objective import stacked_teacher_loss
 from d2l_study.learning.packed.stacked_batch import stacked_batch
+from d2l_study.learning.packed.structure import structure
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training import Training, parameters_and_optimizer
 from d2l_study.models import Params
@@ -46,23 +48,25 @@ def why_no_graphs(device: torch.device, compute: Compute) -> str | None:
     return None if compute.graphs else "CUDA graphs are turned off"
 
 
+@dataclass(frozen=True)
+class StackState:
+    """Problems in a stack, and the tensors of their training."""
+
+    problems: tuple[ReplicateTask, ...]
+    tensors: list[Tensor]
+
+
 class CudaGraphState:
     """What all stacks on a device have in common while a process lives: the stream that their steps are captured on,
-    their memory, and why none is captured or compiled any more, if one could not be. A capture that failed may leave
-    memory behind, so it is not tried again."""
+    the steps that are compiled, and why none is captured or compiled any more, if one could not be. A capture that
+    failed may leave memory behind, so it is not tried again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.failed: str | None = None
         self.uncompiled: str | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._pool: Any = None
-
-    def pool(self) -> Any:
-        """The memory of all captured steps: only one is replayed at a time, and none needs what it left there."""
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        return self._pool
+        self.compiled: dict[tuple[Any, ...], Function] = {}  # by all that a step's form depends on
 
     def stream(self) -> torch.cuda.Stream:
         # One for all: memory is kept for every stream that was worked on.
@@ -191,6 +195,22 @@ class Stack:
                 for moment in ("exp_avg", "exp_avg_sq")
             }
 
+    def state(self) -> StackState:
+        """A copy of all that steps change, and of what they read beside the block."""
+        return StackState(self.problems, [value.clone() for value in self._changed()])
+
+    def restore(self, state: StackState) -> None:
+        """Go on from a state of a stack with the same groups of the optimizer."""
+        self.problems = state.problems
+        for value, kept in zip(self._changed(), state.tensors, strict=True):
+            value.copy_(kept)
+
+    def _changed(self) -> list[Tensor]:
+        found = [value.detach() for value in self.params.values()] + list(self.average.values())
+        for moments in self.optimizer.state.values():
+            found += moments.values()
+        return found + [self._buffers[name] for name in CONSTANT]
+
     def views(self, r: int) -> tuple[Params, Params]:
         """Replicate r's parameters and their means where they lie in the stack; the next step changes them."""
         params, average = (
@@ -282,10 +302,17 @@ class Stack:
         constant = {name: self._buffers[name] for name in CONSTANT}
         leaves = [value.detach() for value in self.params.values()]
         begin = time.perf_counter()
+        shapes = tuple((name, values.shape, values.dtype) for name, values in sorted(self._buffers.items()))
+        pool = (self.pool_instances.shape, self.pool_instances.dtype)
+        key = (self.model, self.dtype, structure(self.problems[0].config), shapes, pool)
+        self._compiled = self.captures.compiled.get(key)
+        if self._compiled is not None:
+            return
         try:
             self._compiled = compiled(
                 self._losses_and_gradients, (leaves, of_steps, self._at, constant, self.pool_instances)
             )
+            self.captures.compiled[key] = self._compiled
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # of whatever the compiler is made of
@@ -332,7 +359,7 @@ class Stack:
         """One step as a graph. Not by `torch.cuda.graph`: it would leave its stream in place when a capture fails, put
         the failure of ending it in the cause's place, and give the host's pinned memory back for every stack."""
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=self.captures.pool())
+        graph.capture_begin()
         try:
             self._step()
         except BaseException:

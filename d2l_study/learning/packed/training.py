@@ -31,24 +31,17 @@ from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Capacity, ReplicateTask, sizes_seen
-from d2l_study.learning.packed.group import Group, IntervalResult
+from d2l_study.learning.packed.group import Group, IntervalResult, StackTurns
 from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
 from d2l_study.learning.packed.stack import optimizer_values
+from d2l_study.learning.packed.structure import structure
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
 from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
 from d2l_study.learning.unlabelled_bags import unlabelled_task
-
-SCALARS = (
-    "lambda_adv", "lambda_noise", "lambda_ent", "ramp_steps", "epsilon", "xi", "noise_rate", "drop_rate",
-    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "decay", "warmup_steps", "patience", "select",
-    "member",
-)  # fmt: skip
-"""The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
-
 
 MULTIPLE = 8
 """Of which the instances of a compiled step are: matrix units want it, and packs of like bags have like shapes."""
@@ -89,7 +82,7 @@ def fit_teachers(
     compute: Compute | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> list[FittedTeacher]:
-    """Train each replicate by its own configuration; those that differ in `SCALARS` alone share a pack.
+    """Train each replicate by its own configuration; those that differ in `structure.SCALARS` alone share a pack.
 
     The callbacks are those of `fit_teacher`, but know a replicate by its position in `problems`: it may be there under
     several configurations. Packs are trained one after the other.
@@ -107,12 +100,6 @@ def fit_teachers(
         results = fit_pack([problems[i] for i in indices], indices, compute, callbacks)
         found |= dict(zip(indices, results, strict=True))
     return [found[i] for i in range(len(problems))]
-
-
-def structure(config: TeacherConfig) -> tuple[Any, ...]:
-    """What all configurations of a pack have in common."""
-    weights = (config.lambda_adv > 0, config.lambda_noise > 0, config.lambda_ent > 0)
-    return (*weights, *(getattr(config, name) for name in config.keys() if name not in SCALARS))  # noqa: SIM118
 
 
 def fit_pack(
@@ -154,11 +141,14 @@ class Pack:
         self.groups = []
         parts = math.ceil(len(problems) / most_in_a_stack(problems, self.capacity, compute))
         places = math.ceil(len(problems) / parts)
+        alike = len({optimizer_values(problem.config) for problem in problems}) == 1
+        turns = StackTurns()
         for indices in np.array_split(np.arange(len(problems)), parts):  # of like sizes
             mine = indices.tolist()
             self.groups.append(Group(
                 {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model,
                 self.pool_instances, self.capacity, compute, dtype, places,
+                (turns if alike else StackTurns()) if compute.compiles else None,
             ))  # fmt: skip
         self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, IntervalResult] = {}

@@ -61,7 +61,7 @@ def _pack_key(request: TrialRequest) -> str | None:
     """Equal for requests that can be packed; None for one that is trained alone."""
     if request.stage not in TRAINED_AS_TEACHERS:
         return None
-    from d2l_study.learning.packed.training import structure  # imports torch, which only a driver that packs needs
+    from d2l_study.learning.packed.structure import structure  # imports torch, which only a driver that packs needs
 
     data = {name: value for name, value in request.sections["data"].items() if name not in BAG_COUNTS}
     form = structure(TeacherConfig(**request.sections["teacher"]))

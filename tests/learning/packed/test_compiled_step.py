@@ -14,10 +14,18 @@ from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import stack as packed_stack
 from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.packed.compiled import why_not_compiled
-from d2l_study.learning.packed.training import COMPILED_FROM, Pack, compiled_where_worth_it
+from d2l_study.learning.packed.training import COMPILED_FROM, Pack, compiled_where_worth_it, fit_teachers
 from d2l_study.learning.prediction import Compute
 
 COMPILED = Compute(packed=True, compiled=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    """What a process has compiled, and that it could not, is known to all its stacks."""
+    packed_stack.cuda_graph_state.cache_clear()
+    yield
+    packed_stack.cuda_graph_state.cache_clear()
 
 
 def test_losses_of_compiled_steps_agree_to_1e8_in_float64(make_replicate, tiny, monkeypatch):
@@ -38,9 +46,6 @@ def refused(monkeypatch):
         raise RuntimeError("no compiler here\nmore")
 
     monkeypatch.setattr(packed_stack, "compiled", compiled)
-    packed_stack.cuda_graph_state.cache_clear()
-    yield
-    packed_stack.cuda_graph_state.cache_clear()
 
 
 def test_a_step_that_cannot_be_compiled_is_taken_as_it_is(make_replicate, tiny, refused):
@@ -68,21 +73,43 @@ def test_a_compiled_stack_keeps_its_places(make_replicate, tiny, monkeypatch):
     replicates = [make_replicate(r, train=20, val=20) for r in range(5)]
     found = fit_teacher(config, replicates, compute=dataclasses.replace(COMPILED, pack=3))
     assert len({result.steps_run for result in found}) > 1, "the replicates of this test should end one by one"
-    assert len(shapes) == 2 and shapes[0] == shapes[1] and shapes[0][0][0] == 3
+    assert len(shapes) == 1 and shapes[0][0][0] == 3
     for a, b in zip(fit_teacher(config, replicates), found, strict=True):
         assert (a.steps_run, a.best_step, a.status) == (b.steps_run, b.best_step, b.status)
         assert a.metrics["bag_auc"] == pytest.approx(b.metrics["bag_auc"], abs=1e-9)
 
 
-def test_a_run_goes_on_in_a_compiled_stack_from_any_steps(make_replicate, tiny, monkeypatch):
+@pytest.mark.parametrize("pack", [None, 2, 1])
+def test_a_run_goes_on_in_a_compiled_stack_from_any_steps(make_replicate, tiny, monkeypatch, pack):
+    """One that several groups train in by turns, or one for all; its checkpoints are those of any other training."""
     monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
+    config = dataclasses.replace(tiny, weight_average=0.7)
+    compute = dataclasses.replace(COMPILED, pack=pack)
     replicates, saved = [make_replicate(r) for r in range(3)], []
-    undisturbed = fit_teacher(tiny, replicates, checkpoint_every=4, checkpoint=lambda *state: saved.append(state))
+    undisturbed = fit_teacher(config, replicates)
+    fit_teacher(config, replicates, compute=compute, checkpoint_every=4, checkpoint=lambda *state: saved.append(state))
     by_step = {(number, i // 3): state for i, (number, state) in enumerate(saved)}
-    resumed = fit_teacher(tiny, replicates, compute=COMPILED, resume={0: by_step[0, 1], 2: by_step[2, 0]})
+    resumed = fit_teacher(config, replicates, compute=compute, resume={0: by_step[0, 1], 2: by_step[2, 0]})
     for a, b in zip(undisturbed, resumed, strict=True):
         assert (a.steps_run, a.best_step) == (b.steps_run, b.best_step)
         assert [c["train_loss"] for c in a.curve] == pytest.approx([c["train_loss"] for c in b.curve], rel=1e-4)
+
+
+@pytest.mark.parametrize(("rates", "stacks"), [((1e-3, 1e-3, 1e-3), 1), ((1e-3, 1e-3, 1e-4), 2)])
+def test_groups_train_in_one_compiled_stack_by_turns(make_replicate, tiny, monkeypatch, rates, stacks):
+    """Unless their learning rates differ: the optimizer of a stack has them."""
+    monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
+    made, real = [], packed_stack.Stack.__init__
+    monkeypatch.setattr(packed_stack.Stack, "__init__", lambda self, *how: (made.append(self), real(self, *how))[1])
+    config = dataclasses.replace(tiny, lambda_adv=0.5, weight_average=0.5)
+    problems = [(dataclasses.replace(config, learning_rate=rate), make_replicate(r)) for r, rate in enumerate(rates)]
+    found = fit_teachers(problems, compute=dataclasses.replace(COMPILED, pack=2))
+    assert len(made) == stacks
+    for (own, replicate), result in zip(problems, found, strict=True):
+        (alone,) = fit_teacher(own, [replicate])
+        assert [c["train_loss"] for c in alone.curve] == pytest.approx(
+            [c["train_loss"] for c in result.curve], rel=1e-4
+        )
 
 
 def test_a_gpu_without_a_kernel_compiler_is_told(monkeypatch):

@@ -103,8 +103,7 @@ class Recorded:
         self.stack, self.places, self.before, self.replays = World.stack, {}, [], 0
         Recorded.made.append(self)
 
-    def capture_begin(self, pool):
-        assert pool == "pool", "all captures share their memory"
+    def capture_begin(self):
         assert World.streams, "a capture needs a stream of its own"
         assert World.steps > 0, "libraries choose their algorithms in a step before the capture"
         assert World.synchronised == 2, "what is cached is given back once nothing uses it"
@@ -199,7 +198,6 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: setattr(World, "synchronised", 1))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: setattr(World, "synchronised", 2 * World.synchronised))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     monkeypatch.setattr(Recorded, "made", [])
     packed_stack.cuda_graph_state.cache_clear()
     yield Recorded.made
@@ -233,6 +231,15 @@ def test_groups_of_a_pack_are_captured_once_each(make_replicate, tiny, graphs):
     replicates = [make_replicate(r, train=8 + r) for r in range(5)]
     assert_equal(*with_and_without(config, replicates, pack=2))
     assert [(graph.stack.replicates, graph.replays) for graph in graphs] == [(2, 12), (2, 12), (1, 12)]
+
+
+def test_groups_of_a_compiled_pack_share_one_capture(make_replicate, tiny, graphs, monkeypatch):
+    """The function itself stands for what is compiled of it; the shorter group is filled up."""
+    monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
+    config = dataclasses.replace(tiny, **ALL, weight_average=0.7)
+    replicates = [make_replicate(r, train=8 + r) for r in range(5)]
+    assert_equal(*with_and_without(config, replicates, pack=2, compiled=True))
+    assert [(graph.stack.replicates, graph.replays) for graph in graphs] == [(2, 36)]
 
 
 def test_a_stack_is_captured_anew_once_enough_replicates_have_ended(make_replicate, tiny, graphs):
