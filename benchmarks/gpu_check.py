@@ -25,6 +25,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,13 +173,14 @@ def run_logged(command: Sequence[str], log: Path, most_seconds: float) -> str:
         try:
             code = process.wait(most_seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            process.wait()
             return f"not done after {most_seconds:.0f} s; {log.name} says how far it came"
+        finally:  # also where this program is stopped
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if code == 0:
         return ""
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -317,4 +319,5 @@ def gpu_use(file: Path) -> Iterator[GpuUse]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no part is left at work
     sys.exit(main())

@@ -1,8 +1,10 @@
 """`make gpu` on a CPU: every part runs in its short form, and one that fails is said and stops no other."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,23 @@ def test_a_part_that_fails_is_said_and_the_next_one_runs(
 def test_a_part_that_hangs_is_ended(tmp_path: Path) -> None:
     problem = run_logged([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log", 1)
     assert problem == "not done after 1 s; log says how far it came"
+
+
+def test_a_check_that_is_stopped_leaves_no_part_at_work(tmp_path: Path) -> None:
+    program = (
+        "import gpu_check, pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+        "part = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'; "
+        f"gpu_check.run_logged([sys.executable, '-c', part], pathlib.Path({str(tmp_path / 'log')!r}), 600)"
+    )
+    check = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "benchmarks")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "log").exists() or not (tmp_path / "log").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    check.terminate()
+    assert check.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "log").read_text()), 0)
 
 
 def test_a_wrong_step_is_not_equal() -> None:
