@@ -87,9 +87,10 @@ def _entries() -> Iterator[Entry]:
 
 
 def _digit_records() -> Iterator[tuple[str, str]]:
-    yield "MNIST digits, K = 10", DIGITS
+    yield "MNIST digits, settings of version 1", DIGITS
     for record in with_matched_teachers():
-        yield f"MNIST digits, {record}", record
+        recipe = ", robust recipe" if "robust" in record else f", {record}"
+        yield f"MNIST digits{recipe}", record
 
 
 def _of_students(group: str, record: str, metric: str, arm: str | None = None) -> Iterator[Entry]:
