@@ -78,5 +78,6 @@ def read_csv(record: str, file: str) -> list[dict[str, str]]:
 
 
 def named(*records: str) -> str:
-    """How a note names records: `records 2026-11-26-gpu-k10 and …`."""
-    return f"record{'s' if len(records) > 1 else ''} {' and '.join(records)}"
+    """How a note names records: `records 2026-11-26-gpu-k10, … and …`."""
+    *others, last = records
+    return f"records {', '.join(others)} and {last}" if others else f"record {last}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,87 +13,129 @@ from analysis.cells.arrange import arrange
 from analysis.cells.differences import difference_of
 from analysis.cells.layout import Cell, Label, Layout
 from analysis.figures import style
+from analysis.statistics.intervals import Interval
 
-GPU = "*-gpu-k*"
-"""Records of the first panels of the slides, each of one or more K."""
+GPU = ("*-gpu-k*", "*-vat-grid-gpu")
+"""Records of the slides' experiment, each of one or more K. Of those of the same K the last is drawn, and the others as
+other studies."""
 CONFIRM = "2026-11-22-distill-confirm"
 ROBUST = "*-vat-robust-confirm"
 """Records of other studies of the same question at K = 10, the latter on the robust recipe."""
-PLAIN, VAT = "#000000", "#0072B2"
-OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"))
-ARMS = {"none": ("attention MIL", PLAIN, "o"), "adv_low": ("with VAT, λ = 0.5, ε = 4", VAT, "s")}
+PLAIN, VAT, STRONG = "#000000", "#0072B2", "#56B4E9"
+OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"), ("Pink", "#CC79A7", "v"), ("Yellow", "#E69F00", "P"))
+ARMS = {"none": ("attention MIL", PLAIN, "o"), "adv_low": ("with VAT, λ = 0.5, ε = 4", VAT, "s"),
+        "adv_high": ("with VAT, λ = 1, ε = 4", STRONG, "X")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a record has of one K: a panel of its layout, and its arms with VAT."""
+
+    record: str
+    layout: Layout
+    panel: Label
+    arms: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """The replicates of a cell at most."""
+        return max(cell.interval.count for arm in self.arms for _, cell in _cells(self, arm))
 
 
 def draw() -> Figure:
-    """Bag AUC of both arms, and their paired difference."""
-    records = matching(GPU)
-    layouts = [arrange(rows_of(record), "bag_auc") for record in records]
-    panels = [(layout, panel) for layout in layouts for panel in layout.panels]
-    others = {record: _teachers(record) for record in (CONFIRM, *matching(ROBUST))}
+    """Bag AUC of each arm, and their paired differences to the plain one."""
+    parts: dict[Any, list[Part]] = {}
+    for record in sorted(name for pattern in GPU for name in matching(pattern)):
+        for part in with_vat(record):
+            parts.setdefault(part.panel.value, []).append(part)
+    others = [part for found in parts.values() for part in found[:-1]]
+    others += [_teachers(record) for record in (CONFIRM, *matching(ROBUST))]
+    shown = [found[-1] for _, found in sorted(parts.items())]
     with style.use("page"):
-        figure, axes = style.panels(2 * len(panels), 2.4, around=0.65, most=2)
-        for place, (layout, panel) in enumerate(panels):
+        figure, axes = style.panels(2 * len(shown), 2.4, around=0.75, most=2)
+        for place, part in enumerate(shown):
             left, right = axes[2 * place : 2 * place + 2]
-            _curves(left, layout, panel)
-            _differences(right, layout, panel, [*others.values()] if panel.value == 10 else [])
-            left.set_title(f"K = {panel.value}: AUC on test bags")
-            right.set_title(f"K = {panel.value}: VAT − plain, paired")
-        counts = {cell.interval.count for layout, _ in panels for cell in layout.cells.values()}
+            size = part.panel.value
+            _curves(left, part)
+            beside = [(number, other) for number, other in enumerate(others) if other.panel.value == size]
+            _differences(right, part, beside)
+            left.set_title(f"K = {size}: AUC on test bags")
+            right.set_title(f"K = {size}: VAT − plain, paired")
+        counts = {part.count for part in shown}
+        records = list(dict.fromkeys(part.record for part in shown))
         style.footnote(figure, (
             f"Mean and 95 % interval over {' or '.join(map(str, sorted(counts)))} replicates (new bags, new weights), "
-            f"1000 test bags each; exploratory: {named(*records)}. Other studies: "
+            f"1000 test bags each; exploratory: {named(*records)}. Other studies, λ = 0.5 or tuned: "
             + "; ".join(
-                f"{colour.lower()} {record}, {_count(other)} replicates"
-                for (colour, _, _), (record, other) in zip(OTHERS, others.items(), strict=False)
+                f"{OTHERS[number][0].lower()} {other.record}, {other.count} replicates"
+                for number, other in enumerate(others)
             )
             + "."
         ))  # fmt: skip
     return figure
 
 
-def _curves(axis: Axes, layout: Layout, panel: Label) -> None:
-    for arm, (name, colour, marker) in ARMS.items():
-        cells = _cells(layout, panel, arm)
+def with_vat(record: str) -> list[Part]:
+    """Of a record of the slides' experiment each K that has plain teachers and some with VAT."""
+    layout = arrange(rows_of(record), "bag_auc")
+    found = []
+    for panel in layout.panels:
+        there = [row.value for row in layout.rows_of(panel)]
+        arms = tuple(arm for arm in ARMS if arm != "none" and arm in there)
+        if arms and "none" in there:
+            found.append(Part(record, layout, panel, arms))
+    return found
+
+
+def _teachers(record: str) -> Part:
+    """The teachers of a record, whatever else is in it."""
+    rows = rows_of(record)
+    layout = arrange(rows.loc[rows.stage == "teacher"], "bag_auc")
+    return Part(record, layout, layout.panels[0], ("vat",))
+
+
+def _curves(axis: Axes, part: Part) -> None:
+    for arm in ("none", *part.arms):
+        name, colour, marker = ARMS[arm]
+        cells = _cells(part, arm)
         x = [column.value for column, _ in cells]
         found = [cell.interval for _, cell in cells]
         axis.fill_between(x, [i.lower for i in found], [i.upper for i in found], color=colour, alpha=0.15, lw=0)
         axis.plot(x, [i.mean for i in found], color=colour, marker=marker, label=name)
     axis.legend(loc="lower right")
-    _axis(axis, layout)
+    _axis(axis, part)
 
 
-def _teachers(record: str) -> Layout:
-    """The teachers of a record, whatever else is in it."""
-    rows = rows_of(record)
-    return arrange(rows.loc[rows.stage == "teacher"], "bag_auc")
-
-
-def _differences(axis: Axes, layout: Layout, panel: Label, others: list[Layout]) -> None:
-    _bars(axis, layout, panel, "adv_low", VAT, "s", 1.0)
-    for number, ((_, colour, marker), other) in enumerate(zip(OTHERS, others, strict=False), start=1):
-        _bars(axis, other, other.panels[0], "vat", colour, marker, 1 + 0.07 * number)
+def _differences(axis: Axes, part: Part, others: list[tuple[int, Part]]) -> None:
+    """others: with their places in `OTHERS`."""
+    drawn = [(part, arm, ARMS[arm][1], ARMS[arm][2]) for arm in part.arms]
+    drawn += [(other, other.arms[0], OTHERS[number][1], OTHERS[number][2]) for number, other in others]
+    for place, (one, arm, colour, marker) in enumerate(drawn):
+        _bars(axis, one, arm, colour, marker, 1.055 ** (place - (len(drawn) - 1) / 2))
     axis.axhline(0, color=style.GREY, lw=0.9)
-    _axis(axis, layout)
+    _axis(axis, part)
 
 
-def _bars(axis: Axes, layout: Layout, panel: Label, arm: str, colour: str, marker: str, aside: float) -> None:
-    plain = dict(_cells(layout, panel, "none"))
-    for column, cell in _cells(layout, panel, arm):
-        found = difference_of(cell, plain[column])
-        axis.errorbar(column.value * aside, found.mean, found.half_width, color=colour, marker=marker, capsize=2.5)
+def effects(part: Part, arm: str) -> list[tuple[Label, Interval]]:
+    """An arm's paired difference to the plain one at each n."""
+    plain = dict(_cells(part, "none"))
+    return [(column, difference_of(cell, plain[column])) for column, cell in _cells(part, arm)]
 
 
-def _cells(layout: Layout, panel: Label, arm: str) -> list[tuple[Label, Cell]]:
-    (row,) = [row for row in layout.rows_of(panel) if row.value == arm]
-    return [(column, layout.cells[panel, row, column]) for column in layout.columns_of(panel)]
+def _bars(axis: Axes, part: Part, arm: str, colour: str, marker: str, aside: float) -> None:
+    for column, found in effects(part, arm):
+        axis.errorbar(
+            column.value * aside, found.mean, found.half_width, color=colour, marker=marker, ms=4, capsize=1.8, lw=1.1
+        )
 
 
-def _count(layout: Layout) -> int:
-    return max(cell.interval.count for cell in layout.cells.values())
+def _cells(part: Part, arm: str) -> list[tuple[Label, Cell]]:
+    (row,) = [row for row in part.layout.rows_of(part.panel) if row.value == arm]
+    return [(column, part.layout.cells[part.panel, row, column]) for column in part.layout.columns_of(part.panel)]
 
 
-def _axis(axis: Axes, layout: Layout) -> None:
-    values: list[Any] = [column.value for column in layout.columns]
+def _axis(axis: Axes, part: Part) -> None:
+    values: list[Any] = [column.value for column in part.layout.columns]
     axis.set_xscale("log")
     axis.set_xticks(values, [f"{value:g}" for value in values])
     axis.set_xticks([], minor=True)

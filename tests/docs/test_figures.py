@@ -15,6 +15,7 @@ FIGURES = ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT / "benchmarks" / "figures"))  # as `python benchmarks/figures` has it
 
 import student_gains  # noqa: E402
+import vat  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,19 @@ def test_differences_of_students_are_those_of_the_records():
     assert shown("Nuclei, ") == [("+0.022 ± 0.015", 20)]
     assert shown("The same in other folds", student_gains.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
     assert shown("Nuclei as vectors") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
+
+
+def test_effects_of_vat_are_those_of_the_record_at_each_k_that_has_both_arms():
+    parts = vat.with_vat("2026-11-27-vat-grid-gpu")
+    assert [(part.panel.value, part.arms) for part in parts] == [
+        (10, ("adv_low", "adv_high")), (50, ("adv_low", "adv_high")),
+    ]  # fmt: skip
+    for part, low, high in zip(
+        parts, ("+0.0051 ± 0.0023", "+0.0017 ± 0.0011"), ("+0.0047 ± 0.0020", "−0.0015 ± 0.0040"), strict=True
+    ):
+        shown = {
+            arm: [f"{one.mean:+.4f} ± {one.half_width:.4f}" for _, one in vat.effects(part, arm)] for arm in part.arms
+        }
+        assert shown["adv_low"][-1] == low and shown["adv_high"][-1] == high.replace("−", "-")
+        text = (ROOT / "benchmarks" / "records" / part.record / "README.md").read_text(encoding="utf-8")
+        assert low in text and high in text
