@@ -48,9 +48,12 @@ def user_path(text: str | Path, what: str) -> Path:
 
 @contextmanager
 def file_errors_as_user_errors(what: str) -> Iterator[None]:
-    """Says in a line what the system says of a file or folder that cannot be read or written: `UserError`."""
+    """Says in a line what the system says of a file or folder that cannot be read or written: `UserError`. That the
+    reader of our output has gone is no error of a file."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"{what}: {error.filename or 'a file'}: {error.strerror or error}") from None
 

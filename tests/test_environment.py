@@ -95,3 +95,9 @@ def test_what_the_system_says_of_a_file_is_said_in_a_line(tmp_path):
         environment.file_errors_as_user_errors("data"),
     ):
         tmp_path.read_bytes()
+
+
+def test_that_the_reader_of_our_output_has_gone_is_no_error_of_a_file():
+    """`data | head`: the command ends quietly (`cli.entry`)."""
+    with pytest.raises(BrokenPipeError), environment.file_errors_as_user_errors("data"):
+        raise BrokenPipeError(32, "Broken pipe")
