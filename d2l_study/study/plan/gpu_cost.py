@@ -1,8 +1,9 @@
 """The cost model on a GPU: its own time, and the time of the processor beside it.
 
-    seconds of a step of a stack of R runs = STACK_STEP + STACK_PASS × R × passes of a step of one run
+    seconds of a step of a stack of R runs = STACK_STEP + R × (STACK_RUN + STACK_PASS × passes of a step of one run)
 
-The first term is what starting the step's kernels takes, the second their arithmetic. A step of a run that is trained
+The first term is what starting the step's kernels takes, the second what each run's parameters take whatever its bag
+holds, the third the arithmetic. In a study a stack takes `STUDY_FACTOR` times as long. A step of a run that is trained
 by turns takes `TURN_STEP`, in which the processor starts its kernels one by one, and the GPU its arithmetic alone.
 
 Trials that share a GPU add up in its time, while each hides what the processor does for the others. So a study takes
@@ -17,11 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-STACK_STEP, STACK_PASS = 6.9e-4, 3.1e-7
-"""Seconds, on an H100 in bfloat16 (benchmarks/records/2026-11-26-packed-h100): within a factor of two of its rows."""
+STACK_STEP, STACK_RUN, STACK_PASS = 6.7e-4, 1.1e-5, 5e-8
+"""Seconds, in bfloat16. They are fitted to compiled steps of full stacks on an H200, within 30 % of each
+(benchmarks/records/2026-11-27-packed-h200), and, because these do not tell the first term, to plain steps of one run on
+an H100, within a factor of 2.2 (benchmarks/records/2026-11-26-packed-h100)."""
 
-TURN_STEP = 5e-3
-"""Seconds of a step by turns: on that GPU 4.4 without regularizers and 9.8 with all of them."""
+STUDY_FACTOR = 2.5
+"""How many times as long stacks take in a study, which waits for the processor's draws and starts the kernels of steps
+that were not captured one by one: 2,380 runs of `vat_grid` took 368 s from the first step on
+(benchmarks/records/2026-11-27-vat-grid-gpu), and their steps take 149 s by the formula."""
+
+TURN_STEP, TURN_PASS = 5e-3, 3.1e-7
+"""Seconds of a step by turns, and of a pass that is not compiled: on that H100 a step took 4.4 ms without regularizers
+and 9.8 with all of them."""
 
 STACK_INSTANCES = 4096
 """Instances of a step of a stack at most."""
@@ -51,12 +60,13 @@ class RunSeconds:
 
 def stacked(steps: float, passes: float, runs: float) -> RunSeconds:
     """A run's part of its stack. steps: of the run; passes: all of them; runs: of the stack."""
-    return RunSeconds(steps * STACK_STEP / max(1.0, runs) + passes * STACK_PASS)
+    each = STACK_STEP / max(1.0, runs) + STACK_RUN
+    return RunSeconds(STUDY_FACTOR * (steps * each + passes * STACK_PASS))
 
 
 def by_turns(steps: float, passes: float) -> RunSeconds:
     """A run that is trained by itself."""
-    return RunSeconds(passes * STACK_PASS, steps * TURN_STEP)
+    return RunSeconds(passes * TURN_PASS, steps * TURN_STEP)
 
 
 def stack_form(values: Mapping[str, Any], stage: str) -> tuple[Any, ...]:
