@@ -200,8 +200,8 @@ def test_the_queue_asks_as_many_as_there_are_places_and_ends_with_the_budget(mak
     search = make()
     queue, handed = queue_of(search), []
     while not queue.idle:
-        while (request := queue.next()) is not None:
-            handed.append(request)
+        while (given := queue.next()) is not None:
+            handed += given
         assert len(search.open) <= 2
         if search.open:
             trial = search.open[0]
@@ -217,8 +217,9 @@ def test_a_duplicate_is_told_and_never_trained_twice(make):
     search = make(text)
     queue, trained = queue_of(search), []
     while not queue.idle:
-        request = queue.next()
-        if request is not None:
+        given = queue.next()
+        if given is not None:
+            (request,) = given
             trained.append(request.config_id)
             train(search, next(t for t in search.trials if t.config_id == request.config_id))
             queue.trial_ended(request)
@@ -232,9 +233,9 @@ def test_a_duplicate_is_told_and_never_trained_twice(make):
 def test_a_limit_bounds_what_is_asked_this_time(make):
     search = make()
     queue = queue_of(search, limit=3)
-    while (request := queue.next()) is not None:
+    while (given := queue.next()) is not None:
         train(search, search.open[0])
-        queue.trial_ended(request)
+        queue.trial_ended(*given)
     assert len(search.trials) == 3 and search.left == 15 and queue.idle
 
 
