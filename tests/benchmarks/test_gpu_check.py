@@ -27,6 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=out.parent), out
 
 
+@pytest.mark.soak
 def test_every_part_runs_on_a_cpu(whole: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = whole
     assert done.returncode == 0, done.stdout + done.stderr
