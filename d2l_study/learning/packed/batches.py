@@ -207,7 +207,7 @@ def draw_block(
     without holding the interpreter, and each draw has its own stream.
     """
     steps = last - first
-    block = empty_block(problems, capacity, steps) if into is None else _emptied(into, problems, capacity, steps)
+    block = empty_blocks(problems, capacity, steps) if into is None else _emptied(into, problems, capacity, steps)
 
     def draw(r: int) -> None:
         mine = {name: values[:, r] for name, values in block.items()}
@@ -222,14 +222,10 @@ def draw_block(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(draw, range(len(problems))))  # raises what a draw raised
     if capacity.unlabelled is not None:
-        tasks, theirs = unlabelled_tasks(problems), None
-        if into is not None:
-            theirs = {name: into[name] for name in _OF_STEPS if name in into}
-            for name in into:
-                if name.startswith(UNLABELLED):
-                    theirs[name.removeprefix(UNLABELLED)] = into[name]
-        others = draw_block(tasks, capacity.unlabelled, first, last, theirs)
-        block |= {UNLABELLED + name: values for name, values in others.items() if name not in _OF_STEPS}
+        theirs = {name.removeprefix(UNLABELLED): v for name, v in block.items() if name.startswith(UNLABELLED)}
+        # Weights and rate of a step are those of its labelled bags: `drawing_config` has no weights but that of R_adv.
+        theirs |= {name: np.empty_like(block[name]) for name in _OF_STEPS if name in block}
+        draw_block(unlabelled_tasks(problems), capacity.unlabelled, first, last, theirs)
     return block
 
 
@@ -257,8 +253,7 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
         positions = np.concatenate([at for at, _ in drawn])
         row = np.concatenate([bag_of + t * batch for t, (_, bag_of) in enumerate(drawn)])
     total = sizes.sum(1)
-    t_of = np.repeat(np.arange(steps), total)
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(total) - total, total)
+    t_of, slot = _places(total)
     block["bag"][t_of, slot] = first_bag + row % config.batch_bags
     if "instance" in block:
         block["instance"][t_of, slot] = train.instance[positions]
@@ -269,43 +264,37 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
             torch.from_numpy(draws), torch.from_numpy(row), steps * config.batch_bags, config.drop_rate
         )
         block["keep"][t_of, slot] = kept.numpy()
+    noisy = noise_counts(config.noise_rate, sizes)  # (T, B)
     if "noise" in block:
-        _draw_noise_places(config, block, first_bag, sizes)
+        owner = np.repeat(np.tile(np.arange(config.batch_bags), steps), noisy.ravel())
+        block["noise_bag"][_places(noisy.sum(1))] = first_bag + owner
         if config.noise_kind == "gaussian":
             rngs = streams.rngs("noise", numbers)
-            for rng, noise, count in zip(rngs, block["noise"], _noise_totals(config, sizes), strict=True):
+            for rng, noise, count in zip(rngs, block["noise"], noisy.sum(1).tolist(), strict=True):
                 rng.standard_normal(out=noise[:count], dtype=np.float32)
     by_step = {"patches", "start", "dropout", "depth", "mix_weight", "instance_noise"} & block.keys()
     if by_step or ("noise" in block and config.noise_kind != "gaussian"):
-        _draw_steps(problem, block, capacity, first, train.instance[positions], row % config.batch_bags, chosen, sizes)
+        instance, bag_of = train.instance[positions], row % config.batch_bags
+        _draw_steps(problem, block, capacity, first, instance, bag_of, chosen, sizes, noisy)
 
 
-def _noise_totals(config: TeacherConfig, sizes: np.ndarray) -> list[int]:
-    """The noise instances of each step. sizes: (T, B) of its bags."""
-    totals: list[int] = noise_counts(config.noise_rate, sizes).sum(1).tolist()
-    return totals
-
-
-def _draw_noise_places(config: TeacherConfig, block: Block, first_bag: int, sizes: np.ndarray) -> None:
-    """Which bag each noise instance is put into, of all steps at once."""
-    counts = noise_counts(config.noise_rate, sizes)  # (T, B)
-    total = counts.sum(1)
-    t_of = np.repeat(np.arange(len(sizes)), total)
-    slot = np.arange(len(t_of)) - np.repeat(np.cumsum(total) - total, total)
-    owner = np.repeat(np.tile(np.arange(sizes.shape[1]), len(sizes)), counts.ravel())
-    block["noise_bag"][t_of, slot] = first_bag + owner
+def _places(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Step and place in it of what all steps hold, `counts` (T,) of each, one step behind the other."""
+    return np.repeat(np.arange(len(counts)), counts), np.arange(counts.sum()) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )
 
 
 def _draw_steps(
     problem: ReplicateTask, block: Block, capacity: Capacity, first: int, instance: np.ndarray, bag_of: np.ndarray,
-    chosen: np.ndarray, sizes: np.ndarray,
+    chosen: np.ndarray, sizes: np.ndarray, noisy: np.ndarray,
 ) -> None:  # fmt: skip
     """The draws that are made step by step. instance, bag_of: of all steps' instances; chosen: (T, B) their training
-    bags; sizes: (T, B) of these."""
+    bags; sizes: (T, B) of these; noisy: (T, B) the noise instances that are put into them."""
     config, pool, streams = problem.config, problem.replicate.pool, problem.replicate.streams
     width = hidden_width(config.extractor, config.feature_width, pool.shape)
     normalise = Normalise.of(problem.replicate, Compute())
-    begin, noisy = 0, noise_counts(config.noise_rate, sizes)
+    begin = 0
     for t, count in enumerate(sizes.sum(1).tolist()):
         step, mine = first + t, slice(begin, begin + count)
         begin += count

@@ -14,7 +14,15 @@ from d2l_study.learning.batches import batch_bags
 from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
-from d2l_study.learning.packed.batches import Capacity, ReplicateTask, bag_orders, draw_block, padding_share
+from d2l_study.learning.packed.batches import (
+    UNLABELLED,
+    Capacity,
+    ReplicateTask,
+    bag_orders,
+    draw_block,
+    empty_blocks,
+    padding_share,
+)
 from d2l_study.learning.packed.model import FORMULATIONS, conv_relu_pool, layer_flops
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.part_config import TrainingPart
@@ -221,6 +229,30 @@ def test_threads_draw_the_same_blocks(make_replicate, tiny, monkeypatch):
     assert used and threading.current_thread() not in used
     assert alone.keys() == together.keys() >= {"patches", "start", "noise"}
     assert all(np.array_equal(values, together[name]) for name, values in alone.items())
+
+
+@pytest.mark.parametrize("arm", [{}, {"augment": "affine", "direction": "power", "dropout": 0.3, "mixup": 0.5}])
+def test_arrays_that_were_drawn_into_before_hold_the_same_steps(make_replicate, tiny, arm):
+    """Also the weights of a step that has unlabelled bags, whose own draws have no weight but that of R_adv. Places of
+    padding may hold anything."""
+    config = dataclasses.replace(tiny, **ALL, **arm, weight_average=0.5, batch_bags=2)
+    problems = [ReplicateTask(config, make_replicate(r, train=7 + r, unlabelled=9)) for r in range(2)]
+    capacity = Capacity.of(problems)
+    into = empty_blocks(problems, capacity, 6)
+    draw_block(problems, capacity, 0, 6, into)
+    again, fresh = draw_block(problems, capacity, 5, 9, into), draw_block(problems, capacity, 5, 9)
+    assert again.keys() == fresh.keys() and bool((fresh["weights"] > 0).all())
+    for name in ("weights", "rate", "share", "label", "bag", "noise_bag", f"{UNLABELLED}bag"):
+        assert np.array_equal(again[name], fresh[name]), name
+    for start in ("", UNLABELLED):
+        bags = capacity.bags if not start else capacity.unlabelled.bags
+        padding = np.arange(2)[None, :, None] * (bags + 1) + bags
+        held = fresh[f"{start}bag"] != padding
+        for name in ("instance", "patches", "start", "keep"):
+            if start + name in fresh:
+                assert np.array_equal(again[start + name][held], fresh[start + name][held]), name
+    noisy = fresh["noise_bag"] != np.arange(2)[None, :, None] * (capacity.bags + 1) + capacity.bags
+    assert np.array_equal(again["noise"][noisy], fresh["noise"][noisy]) and noisy.any()
 
 
 @pytest.mark.parametrize("side", [5, 4, 3])
