@@ -32,7 +32,7 @@ import numpy as np
 from options import output_folder, whole_number
 
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
-from d2l_study.study.commands.trial_requests import make_trial_requests, ordered_trials, trials_of
+from d2l_study.study.commands.trial_requests import make_trial_requests, ordered_pieces, trials_of
 from d2l_study.study.plan.cost import TRIAL_SECONDS, work_of
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
@@ -112,7 +112,7 @@ def single_trials(space: str, slots: int, root: str) -> tuple[Pieces, list[Order
     """The trials of a space with 20 replicates as `run` makes them, in the order of the plan."""
     study = prepare_study(RunOptions(space, root=root, replicates=20))
     pieces = split_for_slots(study.plan.trials(), slots)
-    return pieces, ordered_trials(study.space, pieces)
+    return pieces, ordered_pieces(study.space, pieces)
 
 
 def stacks(slots: int, root: str) -> list[dict]:

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d2l_study.learning.packed.structure import STACK_VALUES
 from d2l_study.learning.prediction import Compute
 from d2l_study.models import MilModel, Params, Terms
 
 INSTANCES = 40
 """Of the probe's step: four bags of ten."""
 
-STACKED_RUNS, STACKED_VALUES = 20, 4096 * 28 * 28
-"""Runs of the stack that is probed on a GPU at most, and numbers in the instances of its step: as in training. A step
-of one run takes the time of starting its kernels, of which bfloat16 has more."""
+STACKED_RUNS = 20
+"""Runs at most of the stack that is probed on a GPU, whose step is as large as in training. A step of one run takes the
+time of starting its kernels, of which bfloat16 has more."""
 
 ROUNDS = 5
 
@@ -49,7 +50,7 @@ def faster_precision(shape: tuple[int, ...], device: str, stacked: bool | None =
     stacked = device.startswith("cuda") if stacked is None else stacked
     runs, count = 1, INSTANCES
     if stacked:
-        together = STACKED_VALUES // math.prod(shape)
+        together = STACK_VALUES // math.prod(shape)
         runs = max(1, min(STACKED_RUNS, together // INSTANCES))  # of large patches parameters alone would fill a GPU
         count = runs * max(1, together // runs)
     initial = model.init(np.random.default_rng(0))

@@ -14,11 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d2l_study.learning.prediction import Compute
+
 Function = Callable[..., Sequence[Tensor]]
 
 
-def why_not_compiled(device: torch.device) -> str | None:
-    """Why steps on the device cannot be compiled; None if nothing is known to be in the way."""
+def why_not_compiled(device: torch.device, compute: Compute) -> str | None:
+    """Why steps on the device are not to be compiled; None if they are, and nothing is known to be in the way."""
+    if not compute.compiles:
+        return "steps are not to be compiled"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     return None

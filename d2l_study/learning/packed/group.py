@@ -89,6 +89,7 @@ class Group:
         self.stack: Stack | None = None
         self.members: list[int] = []
         self._sets: StackedSets | None = None
+        self._length = 0  # of a block, in steps
         self._pinned = PinnedBlocks() if pool_instances.device.type == "cuda" else None
         self._ahead: tuple[list[int], int, int, StagedBlock] | None = None
 
@@ -100,7 +101,7 @@ class Group:
         begin = time.perf_counter()
         stack, sets = self._stacked(together)
         last = min(at + config.eval_every, config.steps)
-        length = block_steps(stack.problems, self.capacity)
+        length = self._length
         for start in range(at, last, length):
             stop = min(start + length, last)
             stack.put_block(self._block(start, stop))
@@ -150,7 +151,7 @@ class Group:
         problems = [self.problems[i] for i in self.members]
         if self._pinned is None:
             return staged(draw_block(problems, self.capacity, first, last))
-        into, copied = self._pinned.next(problems, self.capacity, block_steps(problems, self.capacity))
+        into, copied = self._pinned.next(problems, self.capacity, self._length)
         return staged(draw_block(problems, self.capacity, first, last, into), copied)
 
     def _draw_ahead(self, first: int, last: int) -> None:
@@ -177,6 +178,7 @@ class Group:
                 self.stack = stack = self._new_stack(len(members))
             stack.load(problems, [self.trainings[i] for i in members])
             self.members = members
+            self._length = block_steps(problems, self.capacity)
             self._sets = StackedSets([[p.replicate.val] for p in problems], self.pool_instances.device)
             self._norm = means_and_stds(problems).to(self.pool_instances.device)
         return stack, self._sets

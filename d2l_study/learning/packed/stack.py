@@ -37,6 +37,9 @@ from d2l_study.models import Params
 CONSTANT = ("scalars", "norm")
 """Arrays on the device that all steps of a block have in common."""
 
+OF_OPTIMIZER = ("rate", "share")
+"""Arrays of a block that the loss does not read."""
+
 WARM_UP_STEPS = 2
 """Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
 
@@ -94,8 +97,7 @@ class Stack:
         self.average: Params = {}  # their running means, where the configuration asks for them
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager_reason = why_no_graphs(self.device, model.compute) or self.captures.failed
-        self.plain_reason = None if model.compute.compiles else "steps are not to be compiled"
-        self.plain_reason = self.plain_reason or self.captures.uncompiled
+        self.plain_reason = why_not_compiled(self.device, model.compute) or self.captures.uncompiled
         self.compile_seconds = 0.0
         self._compiled: Function | None = None
         self._buffers: dict[str, Tensor] = {}
@@ -260,11 +262,7 @@ class Stack:
         return sums
 
     def _step(self) -> None:
-        taken = self._compiled or self._losses_and_gradients
-        of_steps = {name: values for name, values in self._buffers.items() if name not in CONSTANT}
-        constant = {name: self._buffers[name] for name in CONSTANT}
-        leaves = [value.detach() for value in self.params.values()]
-        losses, parts, *gradients = taken(leaves, of_steps, self._at, constant, self.pool_instances)
+        losses, parts, *gradients = (self._compiled or self._losses_and_gradients)(*self._arguments())
         for i, ((first, last), group) in enumerate(zip(self._rows, self.optimizer.param_groups, strict=True)):
             for value, gradient in zip(group["params"], gradients, strict=True):
                 value.grad = gradient[first:last]
@@ -277,6 +275,12 @@ class Stack:
             mean.lerp_(value, share.view(-1, *[1] * (value.dim() - 1)))
         self._sums += torch.cat([losses[:, None], parts], 1)
         self._at += 1
+
+    def _arguments(self) -> tuple[list[Tensor], dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
+        """What `_losses_and_gradients` takes. The tensors stay the same from step to step."""
+        of_steps = {name: values for name, values in self._buffers.items() if name not in (*CONSTANT, *OF_OPTIMIZER)}
+        constant = {name: self._buffers[name] for name in CONSTANT}
+        return [value.detach() for value in self.params.values()], of_steps, self._at, constant, self.pool_instances
 
     def _losses_and_gradients(
         self, leaves: list[Tensor], blocks: dict[str, Tensor], at: Tensor, constant: dict[str, Tensor], pool: Tensor
@@ -294,13 +298,6 @@ class Stack:
     def _compile(self) -> None:
         """Compile the step for the shapes of the block. Where that fails, steps are taken as they are written, and
         `plain_reason` says why."""
-        if self.plain_reason is None and (cause := why_not_compiled(self.device)) is not None:
-            self.plain_reason = cause
-        if self.plain_reason is not None:
-            return
-        of_steps = {name: values for name, values in self._buffers.items() if name not in CONSTANT}
-        constant = {name: self._buffers[name] for name in CONSTANT}
-        leaves = [value.detach() for value in self.params.values()]
         begin = time.perf_counter()
         shapes = tuple((name, values.shape, values.dtype) for name, values in sorted(self._buffers.items()))
         pool = (self.pool_instances.shape, self.pool_instances.dtype)
@@ -309,9 +306,7 @@ class Stack:
         if self._compiled is not None:
             return
         try:
-            self._compiled = compiled(
-                self._losses_and_gradients, (leaves, of_steps, self._at, constant, self.pool_instances)
-            )
+            self._compiled = compiled(self._losses_and_gradients, self._arguments())
             self.captures.compiled[key] = self._compiled
         except torch.cuda.OutOfMemoryError:
             raise

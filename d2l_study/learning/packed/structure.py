@@ -1,4 +1,4 @@
-"""Which configurations can share a stack: those whose steps have one form."""
+"""Which configurations can share a stack, those whose steps have one form, and how much of them. It needs no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ SCALARS = (
     "member",
 )  # fmt: skip
 """The keys in which configurations of one pack may differ, as long as the same of the three weights are positive."""
+
+
+STACK_INSTANCES = 4096
+STACK_VALUES = STACK_INSTANCES * 28 * 28
+"""Most digits, and most values of instances, in a step of a stack on a GPU, where none is asked for. A step of more
+takes longer in proportion (`benchmarks/packed.py`), and fewer leave the GPU waiting for launches."""
 
 
 def structure(config: TeacherConfig) -> tuple[Any, ...]:

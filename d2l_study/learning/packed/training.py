@@ -36,7 +36,7 @@ from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
 from d2l_study.learning.packed.stack import optimizer_values
-from d2l_study.learning.packed.structure import structure
+from d2l_study.learning.packed.structure import STACK_VALUES, structure
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
@@ -45,11 +45,6 @@ from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 MULTIPLE = 8
 """Of which the instances of a compiled step are: matrix units want it, and packs of like bags have like shapes."""
-
-STACK_VALUES = 4096 * 784
-"""Most values of instances in a step of a stack on a GPU, where none is asked for: 4,096 digits. A step of more takes
-longer in proportion (`benchmarks/packed.py`), and fewer leave the GPU waiting for launches."""
-
 
 COMPILED_FROM = 8_000_000
 """Instances that all steps of a pack see together, from which on its step is compiled on a GPU, where nothing else is
@@ -129,7 +124,7 @@ class PackedTraining(Training):
 
 
 class Pack:
-    """Problems of one structure in training, in groups of at most `Compute.pack`, and what their intervals came to."""
+    """Problems of one structure in training, in groups of `most_in_a_stack` at most, and what intervals came to."""
 
     def __init__(self, problems: Sequence[ReplicateTask], compute: Compute, dtype: torch.dtype = torch.float32) -> None:
         compute = compiled_where_worth_it(problems, compute)

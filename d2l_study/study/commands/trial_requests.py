@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.plan.cost import predicted_seconds, work
@@ -27,27 +27,37 @@ def make_trial_requests(
     # A search learns from the mean of all replicates, and a schedule compares it: they stay in one trial.
     in_one = study.search is not None or study.space.schedule != "none"
     pieces = split_for_slots(trials, 1 if in_one else concurrent)
-    ordered = ordered_trials(study.space, pieces)
+    ordered = ordered_pieces(study.space, pieces)
     order = results_first(ordered, concurrent)
     requests = [make_trial_request(study, *pieces[position], code_version) for position in order]
     return requests, {trial_key(r): ordered[position].length for r, position in zip(requests, order, strict=True)}
 
 
-def ordered_trials(space: Space, pieces: Sequence[tuple[Configuration, tuple[int, ...]]]) -> list[OrderedTrial]:
-    """What the order of each piece depends on: the values of the data keys that are axes of the space, its work, and
-    the pieces that train its teachers."""
+Piece = tuple[Configuration, tuple[int, ...]]
+"""A configuration, and the replicates of it that a trial trains."""
+
+
+def ordered_trials(
+    space: Space, trials: Sequence[Sequence[Piece]], length: Callable[[Configuration, int], float]
+) -> list[OrderedTrial]:
+    """What the order of each trial depends on: the combinations that it holds of the data keys that are axes of the
+    space, its length, and the trials of its teachers. length: configuration and runs of the trial -> of one run."""
     axes = [key for key, written in space.sections["data"].items() if isinstance(written, tuple)]
-    teachers: dict[tuple[str, int], int] = {}  # (config_id, replicate) -> position
-    for position, (c, replicates) in enumerate(pieces):
-        if c.teaches:
-            teachers |= {(c.config_id, replicate): position for replicate in replicates}
+    position = {(c.config_id, r): i for i, trial in enumerate(trials) for c, replicates in trial for r in replicates}
     found = []
-    for c, replicates in pieces:
-        runs = ((teacher, replicate) for teacher in c.teachers for replicate in replicates)
-        waits_for = dict.fromkeys(teachers[run] for run in runs if run in teachers)
-        task = tuple(c.values.get(key) for key in axes)
-        found.append(OrderedTrial(task, work(c) * len(replicates), c.stage in TEACHING, tuple(waits_for)))
+    for trial in trials:
+        runs = sum(len(replicates) for _, replicates in trial)
+        task = frozenset(tuple(c.values.get(key) for key in axes) for c, _ in trial)
+        needed = ((teacher, r) for c, replicates in trial for teacher in c.teachers for r in replicates)
+        waits_for = tuple(dict.fromkeys(position[run] for run in needed if run in position))
+        whole = sum(length(c, runs) * len(replicates) for c, replicates in trial)
+        found.append(OrderedTrial(task, whole, trial[0][0].stage in TEACHING, waits_for))
     return found
+
+
+def ordered_pieces(space: Space, pieces: Sequence[Piece]) -> list[OrderedTrial]:
+    """The same of trials of one configuration each, by their work."""
+    return ordered_trials(space, [(piece,) for piece in pieces], lambda c, _: work(c))
 
 
 def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent: int) -> list[Trial]:
@@ -63,24 +73,10 @@ def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent
 
 
 def _ordered_packs(study: PreparedStudy, trials: Sequence[Trial]) -> list[OrderedTrial]:
-    """What the order of trials of several configurations depends on. The task of one is all combinations that it holds
-    of the data keys that are axes of the space."""
-    axes = [key for key, written in study.space.sections["data"].items() if isinstance(written, tuple)]
+    """The same of trials of several configurations, by the time that runs of such a stack take."""
     by_id = {c.config_id: c for c in study.plan.configurations}
-    position = {
-        (request.config_id, r): i for i, trial in enumerate(trials) for request in trial for r in request.replicates
-    }
-    found = []
-    for trial in trials:
-        runs = sum(len(request.replicates) for request in trial)
-        mine = [by_id[request.config_id] for request in trial]
-        each = [predicted_seconds(c, study.space.resources, runs) for c in mine]
-        length = sum(seconds * len(request.replicates) for seconds, request in zip(each, trial, strict=True))
-        tasks = frozenset(tuple(c.values.get(key) for key in axes) for c in mine)
-        needed = ((teacher, r) for request in trial for teacher in request.teachers for r in request.replicates)
-        waits_for = tuple(dict.fromkeys(position[run] for run in needed if run in position))
-        found.append(OrderedTrial(tasks, length, mine[0].stage in TEACHING, waits_for))
-    return found
+    pieces = [[(by_id[request.config_id], request.replicates) for request in trial] for trial in trials]
+    return ordered_trials(study.space, pieces, lambda c, runs: predicted_seconds(c, study.space.resources, runs))
 
 
 def make_trial_request(

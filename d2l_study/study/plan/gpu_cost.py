@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from d2l_study.learning.packed.structure import STACK_INSTANCES
+
 STACK_STEP, STACK_RUN, STACK_PASS = 6.7e-4, 1.1e-5, 5e-8
 """Seconds, in bfloat16. They are fitted to compiled steps of full stacks on an H200, within 30 % of each
 (benchmarks/records/2026-11-27-packed-h200), and, because these do not tell the first term, to plain steps of one run on
@@ -31,9 +33,6 @@ that were not captured one by one: 2,380 runs of `vat_grid` took 368 s from the 
 TURN_STEP, TURN_PASS = 5e-3, 3.1e-7
 """Seconds of a step by turns, and of a pass that is not compiled: on that H100 a step took 4.4 ms without regularizers
 and 9.8 with all of them."""
-
-STACK_INSTANCES = 4096
-"""Instances of a step of a stack at most."""
 
 GPU_RUN_SECONDS = 0.15
 """Seconds of the processor for a run besides its steps: its bags, its evaluation, writing its results."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.packed.structure import structure
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stages import TRAINED_AS_TEACHERS
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -61,8 +62,6 @@ def _pack_key(request: TrialRequest) -> str | None:
     """Equal for requests that can be packed; None for one that is trained alone."""
     if request.stage not in TRAINED_AS_TEACHERS:
         return None
-    from d2l_study.learning.packed.structure import structure  # imports torch, which only a driver that packs needs
-
     data = {name: value for name, value in request.sections["data"].items() if name not in BAG_COUNTS}
     form = structure(TeacherConfig(**request.sections["teacher"]))
     return json.dumps([data, request.data_checksum, request.base_seed, form], sort_keys=True, default=str)

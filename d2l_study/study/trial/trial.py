@@ -53,8 +53,12 @@ LOG_CHARACTERS = 4000
 
 def run_trial(request: TrialRequest, report: ReportCallback | None = None) -> dict[int, str]:
     """`run_packed_trial` of one configuration. Returns replicate -> status, `done` or `failed`."""
-    own = None if report is None else lambda number, step, values: report(step, values)
-    return run_packed_trial([request], own)[0]
+    return run_packed_trial([request], _of_one(report))[0]
+
+
+def _of_one(report: ReportCallback | None) -> PackedReportCallback | None:
+    """The callback of a trial of one configuration, as that of a packed one."""
+    return None if report is None else lambda number, step, values: report(step, values)
 
 
 def run_packed_trial(
@@ -211,8 +215,7 @@ def compute_runs(
 ) -> Iterator[tuple[int, dict[str, Any], dict[str, bytes]]]:
     """Train from the start and evaluate runs of one configuration, and commit nothing. Yields replicate, row, and files
     by name, of each. `UserError` if the data set is not the one that the request is of."""
-    own = None if report is None else lambda number, step, values: report(step, values)
-    for _, replicate, row, files in _computed([request], {0: replicates}, folder, own):
+    for _, replicate, row, files in _computed([request], {0: replicates}, folder, _of_one(report)):
         yield replicate, row, files
 
 

@@ -114,8 +114,8 @@ def test_groups_train_in_one_compiled_stack_by_turns(make_replicate, tiny, monke
 
 def test_a_gpu_without_a_kernel_compiler_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert why_not_compiled(torch.device("cuda")) == "Triton is not installed"
-    assert why_not_compiled(torch.device("cpu")) is None
+    assert why_not_compiled(torch.device("cuda"), Compute("cuda")) == "Triton is not installed"
+    assert why_not_compiled(torch.device("cpu"), COMPILED) is None
 
 
 def test_short_packs_are_not_compiled_unless_it_is_asked_for(make_replicate, tiny):

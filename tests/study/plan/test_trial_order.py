@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.prepare_study import PreparedStudy, RunOptions, prepare_study
 from d2l_study.study.commands.trial_requests import make_trial_requests, trials_of
 from d2l_study.study.plan.cost import makespan, predicted_seconds
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
@@ -122,14 +122,19 @@ def test_a_study_that_is_stopped_has_whole_columns(tmp_path: Path) -> None:
     assert requests[0].label.startswith("none")
 
 
-def test_a_student_study_gives_students_of_the_first_task_before_teachers_of_the_last(tmp_path: Path) -> None:
+def student_study(tmp_path: Path, num_bags: str, more: str = "") -> PreparedStudy:
+    """A study of a teacher and its student at each n."""
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "description: pairs\ndata: {num_bags: [6, 60, 600], mean_bag_size: 3, test_bags: 20}\n"
+        f"description: pairs\ndata: {{num_bags: {num_bags}, mean_bag_size: 3, test_bags: 20}}\n"
         "teacher: {steps: 4, eval_every: 2, feature_width: 8}\nstudent: {steps: 4, eval_every: 2, feature_width: 8}\n"
-        "teachers: {none: {}}\nmethods: {student: {}}\nreplicates: 2\n"
+        f"teachers: {{none: {{}}}}\nmethods: {{student: {{}}}}\nreplicates: 2\n{more}"
     )
-    study = prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
+    return prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
+
+
+def test_a_student_study_gives_students_of_the_first_task_before_teachers_of_the_last(tmp_path: Path) -> None:
+    study = student_study(tmp_path, "[6, 60, 600]")
     requests, _ = make_trial_requests(study, 1, "code")
     told = [(request.stage, request.sections["data"]["num_bags"]) for request in requests]
     assert told[:2] == [("teacher", 6), ("student", 6)]
@@ -159,13 +164,7 @@ def test_trials_of_several_configurations_come_results_first_and_end_together(tm
 
 
 def test_packed_students_come_after_their_teachers(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(
-        "description: pairs\ndata: {num_bags: [6, 60], mean_bag_size: 3, test_bags: 20}\n"
-        "teacher: {steps: 4, eval_every: 2, feature_width: 8}\nstudent: {steps: 4, eval_every: 2, feature_width: 8}\n"
-        "teachers: {none: {}}\nmethods: {student: {}}\nreplicates: 2\nresources: {pack: 8}\n"
-    )
-    study = prepare_study(RunOptions(str(path), root=str(tmp_path / "runs")))
+    study = student_study(tmp_path, "[6, 60]", "resources: {pack: 8}\n")
     requests, _ = make_trial_requests(study, 1, "code")
     trials = trials_of(study, requests, 1)
     assert [len(trial) for trial in trials] == [2, 1, 1]
