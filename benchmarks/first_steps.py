@@ -3,11 +3,11 @@
     python benchmarks/first_steps.py [--device cuda|cpu] [--replicates 4] [--compiled no yes] [--out first_steps.json]
 
 Needs torch and numpy only. Both train the same replicates (20 bags of 10 digits, drawn and initialised alike) in
-float32 without TF32, plain, with R_adv, with noise instances and with all three regularizers. On a GPU the stack is
-trained with and without CUDA graphs, compiled and not; on a CPU only without, unless `--compiled` asks for more. A row
-says how far losses of the first step, losses of the first five, and parameters after them are apart: the largest
-difference, relative to the loss, and to the norm of a layer's parameters. Only first steps can be compared number for
-number, since rounding grows with training.
+float32 without TF32: plain, with moved patches (which a GPU moves itself), with R_adv, with noise instances, and with
+all three regularizers. On a GPU the stack is trained with and without CUDA graphs, compiled and not; on a CPU only
+without, unless `--compiled` asks for more. A row says how far losses of the first step, losses of the first five, and
+parameters after them are apart: the largest difference, relative to the loss, and to the norm of a layer's parameters.
+Only first steps can be compared number for number, since rounding grows with training.
 
 Pixels get noise first: on a digit's even background neighbouring outputs are equal, and rounding, which differs from
 one machine's products to another's, would decide which of them the pooling takes, and so the direction of R_adv.
@@ -41,8 +41,8 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import TeacherTrainer
 from d2l_study.learning.teacher_model import teacher_model
 
-ARMS: dict[str, dict[str, float]] = {
-    "plain": {}, "adv": {"lambda_adv": 0.5}, "noise": {"lambda_noise": 0.3},
+ARMS: dict[str, dict[str, float | str]] = {
+    "plain": {}, "affine": {"augment": "affine"}, "adv": {"lambda_adv": 0.5}, "noise": {"lambda_noise": 0.3},
     "all": {"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02},
 }  # fmt: skip
 STEPS = 5

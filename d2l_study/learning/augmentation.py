@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from d2l_study.data.streams import Streams
 from d2l_study.errors import UserError
@@ -36,8 +37,9 @@ def augmented(
     patches: (instances, C, H, W) uint8; bag_of: (instances,) bag of each, 0, 1, …. Returns the same shape, uint8. The
     draws come from the stream `augment`, addressed by the step. `UserError` where histology meets other than colour.
     """
-    if config.augment in ("shift", "affine") and isinstance(config, TeacherConfig):
-        return _moved(config, patches, streams.rng("augment", step))
+    if isinstance(config, TeacherConfig) and is_moved(config):
+        draws = motion_draws(streams.rng("augment", step), len(patches))
+        return moved(config, torch.from_numpy(patches), torch.from_numpy(draws)).numpy()
     if config.augment not in ("dihedral", "histology"):
         return patches
     rng = streams.rng("augment", step)
@@ -50,12 +52,23 @@ def augmented(
     return apply_symmetry(patches, symmetry)
 
 
-def _moved(config: TeacherConfig, patches: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each patch shifted and, of `augment: affine`, rotated, by draws of its own; rounded to whole grey values."""
-    draws = torch.from_numpy(rng.uniform(-1, 1, (len(patches), 3)).astype(np.float32))
+def is_moved(config: TeacherConfig) -> bool:
+    """Whether training sees each patch shifted, and perhaps rotated."""
+    return config.augment in ("shift", "affine")
+
+
+def motion_draws(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, 3) float32 on [−1, 1): of each patch what `moved` takes, drawn from the stream `augment` of a step."""
+    return rng.uniform(-1, 1, (count, 3)).astype(np.float32)
+
+
+def moved(config: TeacherConfig, patches: Tensor, draws: Tensor) -> Tensor:
+    """Each patch shifted and, of `augment: affine`, rotated, by draws of its own; rounded to whole grey values.
+
+    patches: (instances, C, H, W) uint8; draws: (instances, 3) of `motion_draws`, on the device of the patches.
+    """
     degrees = config.rotation_degrees if config.augment == "affine" else 0.0
-    x = shift_and_rotate(torch.from_numpy(patches).float(), draws, config.shift_pixels, degrees)
-    return x.round_().to(torch.uint8).numpy()
+    return shift_and_rotate(patches.float(), draws, config.shift_pixels, degrees).round_().to(torch.uint8)
 
 
 def apply_symmetry(patches: np.ndarray, symmetry: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 
 from d2l_study.data.pool import Replicate
 from d2l_study.data.streams import Streams
-from d2l_study.learning.augmentation import augmented
+from d2l_study.learning.augmentation import augmented, is_moved, motion_draws
 from d2l_study.learning.batches import batch_instances, epoch_order, float_labels, order_label
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.noise_instances import noise_counts, noise_instances
@@ -36,6 +36,9 @@ Block = dict[str, np.ndarray]
 
 BLOCK_BYTES = 64 * 2**20
 """Most bytes of one block; it holds an interval's steps, or as many of them as fit."""
+
+DEVICE_BYTES = 256 * 2**20
+"""Most bytes of the patches of a block that are moved on the device, where they lie until the next block."""
 
 UNLABELLED = "unlabelled_"
 """What the names of the arrays of unlabelled bags begin with."""
@@ -72,19 +75,23 @@ class ReplicateTask:
 @dataclass(frozen=True)
 class Capacity:
     """How much a step holds of each replicate, padding included: bags (beside the one of padding), instances, noise
-    instances. unlabelled: of the unlabelled bags, which lie in arrays of their own."""
+    instances. moves: patches are shifted and rotated on the device (`device_motion`), not on the host; unlabelled: of
+    the unlabelled bags, which lie in arrays of their own."""
 
     bags: int
     instances: int
     noise: int
+    moves: bool = False
     unlabelled: Capacity | None = None
 
     @classmethod
-    def of(cls, problems: Sequence[ReplicateTask], multiple: int = 1) -> Capacity:
+    def of(cls, problems: Sequence[ReplicateTask], multiple: int = 1, on_device: bool = False) -> Capacity:
         """The capacity that every step of every problem needs, with one instance of padding at least. All of the
         problems learn from unlabelled bags, or none does. multiple: of which instances and noise instances are: for
-        compiled steps, which are compiled anew for every shape."""
-        batch = problems[0].config.batch_bags
+        compiled steps, which are compiled anew for every shape. on_device: what the host need not compute is left to
+        the device."""
+        config = problems[0].config
+        batch = config.batch_bags
         instances = noise = 0
         for problem in problems:
             sizes = sizes_seen(problem)
@@ -100,9 +107,15 @@ class Capacity:
         others = unlabelled_tasks(problems)
         instances, noise = (multiple * math.ceil(count / multiple) for count in (instances + 1, noise))
         return cls(
-            batch, instances, noise if problems[0].config.lambda_noise > 0 else 0,
-            cls.of(others, multiple) if others else None,
+            batch, instances, noise if config.lambda_noise > 0 else 0,
+            on_device and is_moved(config) and not _host_reads_patches(config),
+            cls.of(others, multiple, on_device) if others else None,
         )  # fmt: skip
+
+
+def _host_reads_patches(config: TeacherConfig) -> bool:
+    """Whether noise instances are made of the patches that the step sees."""
+    return config.lambda_noise > 0 and config.noise_kind == "shuffled"
 
 
 def unlabelled_tasks(problems: Sequence[ReplicateTask]) -> list[ReplicateTask]:
@@ -130,11 +143,14 @@ def sizes_seen(problem: ReplicateTask) -> np.ndarray:
 
 
 def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
-    """Arrays for so many steps of these problems, all padding: `instance` (T, R, I) into the pool or `patches` where
-    they are augmented, `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1, `label` (T, R, B), `weights`
-    (T, R, 3), `rate` (T, R) the learning rate, and where asked for `share` (T, R) of the running mean of parameters,
-    `start`, `noise`, `instance_noise`, `keep`, `dropout` and `depth` of instances and then noise instances,
-    `mix_weight` and `mix_partner`."""
+    """Arrays for so many steps of these problems, all padding.
+
+    `instance` (T, R, I) into the pool; or where they are augmented `patches`, or with `instance` the draws `motion`
+    (T, R, I, 3), where the device does that; `bag` (T, R, I) and `noise_bag` (T, R, J) of 0 … R·(B + 1) − 1; `label`
+    (T, R, B), `weights` (T, R, 3), `rate` (T, R) the learning rate; and where asked for `share` (T, R) of the running
+    mean of parameters, `start`, `noise`, `instance_noise`, `keep`, `dropout` and `depth` of instances and then noise
+    instances, `mix_weight` and `mix_partner`.
+    """
     config, replicates = problems[0].config, len(problems)
     shape = problems[0].replicate.pool.shape
     width = hidden_width(config.extractor, config.feature_width, shape)
@@ -148,9 +164,11 @@ def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: in
     }
     if config.weight_average > 0:
         block["share"] = np.zeros(lead)
-    if config.augment == "none":
+    if config.augment == "none" or capacity.moves:
         block["instance"] = np.zeros((*lead, capacity.instances), np.int64)
-    else:
+    if capacity.moves:
+        block["motion"] = np.zeros((*lead, capacity.instances, 3), np.float32)
+    elif config.augment != "none":
         block["patches"] = np.zeros((*lead, capacity.instances, *shape), np.uint8)
     if config.lambda_adv > 0 and config.direction == "power":
         block["start"] = np.zeros((*lead, capacity.instances, *shape), np.float32)
@@ -172,9 +190,12 @@ def empty_block(problems: Sequence[ReplicateTask], capacity: Capacity, steps: in
 
 
 def block_steps(problems: Sequence[ReplicateTask], capacity: Capacity) -> int:
-    """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES`."""
+    """How many steps a block holds: a validation interval, or what fits into `BLOCK_BYTES` and `DEVICE_BYTES`."""
     one = sum(values.nbytes for values in empty_blocks(problems, capacity, 1).values())
-    return max(1, min(problems[0].config.eval_every, BLOCK_BYTES // one))
+    moved = sum(part.instances for part in (capacity, capacity.unlabelled) if part is not None and part.moves)
+    moved *= len(problems) * math.prod(problems[0].replicate.pool.shape)
+    most = min(BLOCK_BYTES // one, DEVICE_BYTES // max(1, moved))
+    return max(1, min(problems[0].config.eval_every, most))
 
 
 def empty_blocks(problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
@@ -257,6 +278,10 @@ def _draw(problem: ReplicateTask, block: Block, capacity: Capacity, first: int, 
     block["bag"][t_of, slot] = first_bag + row % config.batch_bags
     if "instance" in block:
         block["instance"][t_of, slot] = train.instance[positions]
+    if "motion" in block:
+        rngs = streams.rngs("augment", numbers)
+        for rng, motion, count in zip(rngs, block["motion"], total.tolist(), strict=True):
+            motion[:count] = motion_draws(rng, count)
     if "keep" in block:
         rngs = streams.rngs("subset", numbers)
         draws = np.concatenate([rng.random(count) for rng, count in zip(rngs, total.tolist(), strict=True)])
@@ -299,7 +324,7 @@ def _draw_steps(
         step, mine = first + t, slice(begin, begin + count)
         begin += count
         patches = None
-        if "patches" in block or config.noise_kind == "shuffled":
+        if "patches" in block or _host_reads_patches(config):
             patches = augmented(config, pool.instances[instance[mine]], bag_of[mine], streams, step)
         if "patches" in block:
             block["patches"][t, :count] = patches

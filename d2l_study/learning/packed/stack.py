@@ -22,8 +22,9 @@ from torch import Tensor
 from d2l_study.errors import first_line
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
-from d2l_study.learning.packed.batches import ReplicateTask
+from d2l_study.learning.packed.batches import UNLABELLED, ReplicateTask
 from d2l_study.learning.packed.compiled import Function, compiled, why_not_compiled
+from d2l_study.learning.packed.device_motion import move_patches
 from d2l_study.learning.packed.host_blocks import StagedBlock
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import StackedModel
@@ -39,6 +40,9 @@ CONSTANT = ("scalars", "norm")
 
 OF_OPTIMIZER = ("rate", "share")
 """Arrays of a block that the loss does not read."""
+
+MOVED = ("instance", "motion")
+"""Arrays of a block that become its `patches` on the device."""
 
 WARM_UP_STEPS = 2
 """Steps before a capture, undone afterwards: libraries choose their algorithms and allocate in them."""
@@ -226,16 +230,31 @@ class Stack:
         of_groups = [first for first, _ in self._rows]  # of the optimizer
         self._rate = np.ascontiguousarray(block.rate[:, of_groups])
         self._put({**block.arrays, "rate": torch.from_numpy(self._rate)})
+        for start in ("", UNLABELLED):
+            self._move_patches(start, len(self._rate))
         if block.copied is not None:
             block.copied.record()
         self._at.zero_()
 
+    def _move_patches(self, start: str, steps: int) -> None:
+        """Make the patches of the block where the device moves them; start: of the names of the arrays."""
+        instance, motion = (self._buffers.get(start + name) for name in MOVED)
+        if instance is None or motion is None:
+            return
+        patches = self._buffer(f"{start}patches", (*instance.shape, *self.pool_instances.shape[1:]), torch.uint8)
+        move_patches(self.problems[0].config, self.pool_instances, instance[:steps], motion[:steps], patches)
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """The array of that name on the device, made anew where what is there has not the room."""
+        there = self._buffers.get(name)
+        if there is None or there.shape[1:] != shape[1:] or len(there) < shape[0]:
+            self._buffers[name] = there = torch.zeros(shape, dtype=dtype, device=self.device)
+            self.graph = self._compiled = None
+        return there
+
     def _put(self, arrays: dict[str, Tensor]) -> None:
         for name, values in arrays.items():
-            there = self._buffers.get(name)
-            if there is None or there.shape[1:] != values.shape[1:] or len(there) < len(values):
-                self._buffers[name] = there = torch.zeros(values.shape, dtype=values.dtype, device=self.device)
-                self.graph = self._compiled = None
+            there = self._buffer(name, values.shape, values.dtype)
             if self.device.type == "cuda":
                 values = values.pin_memory()  # at once, if it is there already
             there[: len(values)].copy_(values, non_blocking=True)
@@ -278,7 +297,11 @@ class Stack:
 
     def _arguments(self) -> tuple[list[Tensor], dict[str, Tensor], Tensor, dict[str, Tensor], Tensor]:
         """What `_losses_and_gradients` takes. The tensors stay the same from step to step."""
-        of_steps = {name: values for name, values in self._buffers.items() if name not in (*CONSTANT, *OF_OPTIMIZER)}
+        unread = {*CONSTANT, *OF_OPTIMIZER}
+        for start in ("", UNLABELLED):
+            if f"{start}motion" in self._buffers:
+                unread |= {start + name for name in MOVED}
+        of_steps = {name: values for name, values in self._buffers.items() if name not in unread}
         constant = {name: self._buffers[name] for name in CONSTANT}
         return [value.detach() for value in self.params.values()], of_steps, self._at, constant, self.pool_instances
 

@@ -130,7 +130,8 @@ class Pack:
         compute = compiled_where_worth_it(problems, compute)
         self.problems, self.compute, self.dtype = list(problems), compute, dtype
         self.model = teacher_model(problems[0].config, problems[0].replicate)
-        self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1)
+        on_device = compute.device.startswith("cuda")
+        self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1, on_device)
         self.pool_instances = pool_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
         self.groups = []

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import group
 from d2l_study.learning.packed import stack as packed_stack
-from d2l_study.learning.packed.batches import ReplicateTask, draw_block
+from d2l_study.learning.packed.batches import Capacity, ReplicateTask, draw_block
 from d2l_study.learning.packed.group import Group
 from d2l_study.learning.packed.host_blocks import staged
 from d2l_study.learning.packed.instances import means_and_stds
@@ -76,7 +76,7 @@ def test_steps_and_validation_ask_the_host_nothing(make_replicate, tiny, monkeyp
     replicates = [make_replicate(r, train=8 + r) for r in range(3)]
     compute = Compute(packed=True, formulation=formulation, precision="bfloat16")
     pack = Pack([ReplicateTask(config, r) for r in replicates], compute)
-    block = staged(draw_block(pack.problems, pack.capacity, 0, 3))
+    block = staged(draw_block(pack.problems, Capacity.of(pack.problems, on_device=True), 0, 3))
     sets = StackedSets([[r.val] for r in replicates], pack.pool_instances.device)
     norm = means_and_stds(pack.problems)
     before = {name: torch.stack([t.params[name].detach() for t in pack.trainings]) for name in pack.trainings[0].params}
