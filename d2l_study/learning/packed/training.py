@@ -48,16 +48,28 @@ MULTIPLE = 8
 
 COMPILED_FROM = 8_000_000
 """Instances that all steps of a pack see together, from which on its step is compiled on a GPU, where nothing else is
-asked for. Compiled, such steps take some 10 s less than as they are written, and the compiler takes as long or up to
-four times longer, while another trial has the GPU; the next pack of these shapes finds what it made."""
+asked for; with R_adv they count `ADVERSARIAL` times more. Compiled, such steps take some 10 s less than as they are
+written, and the compiler takes as long or up to four times longer, while another trial has the GPU; the next pack of
+these shapes finds what it made."""
+
+ADVERSARIAL = 1.2
+"""What R_adv adds to the time that compilation saves, for each of its instances, as a part of what a plain step saves
+(benchmarks/records/2026-11-27-packed-h200: 26 µs with it and 12 µs without)."""
 
 
 def compiled_where_worth_it(problems: Sequence[ReplicateTask], compute: Compute) -> Compute:
     """`compute` with the choice made whether the step is compiled."""
     if compute.compiled is not None or not compute.compiles:
         return compute
-    seen = sum(p.config.steps * p.config.batch_bags * float(sizes_seen(p).mean()) for p in problems)
-    return dataclasses.replace(compute, compiled=seen >= COMPILED_FROM)
+
+    def seen(p: ReplicateTask) -> float:
+        return p.config.batch_bags * float(sizes_seen(p).mean())
+
+    def saving(p: ReplicateTask) -> float:
+        adversarial = seen(p) + (seen(p.unlabelled) if p.unlabelled else 0.0) if p.config.lambda_adv > 0 else 0.0
+        return p.config.steps * (seen(p) + ADVERSARIAL * adversarial)
+
+    return dataclasses.replace(compute, compiled=sum(map(saving, problems)) >= COMPILED_FROM)
 
 
 def most_in_a_stack(problems: Sequence[ReplicateTask], capacity: Capacity, compute: Compute) -> int:

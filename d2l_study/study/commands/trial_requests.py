@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from d2l_study.study.commands.prepare_study import PreparedStudy
-from d2l_study.study.plan.cost import predicted_seconds, work
+from d2l_study.study.plan.cost import gpus_of, predicted_seconds, runs_of_full_stack, work
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
@@ -26,7 +26,10 @@ def make_trial_requests(
     trials = study.plan.trials(study.options.limit)
     # A search learns from the mean of all replicates, and a schedule compares it: they stay in one trial.
     in_one = study.search is not None or study.space.schedule != "none"
-    pieces = split_for_slots(trials, 1 if in_one else concurrent)
+    resources = study.space.resources
+    pieces = split_for_slots(
+        trials, 1 if in_one else concurrent, lambda c: runs_of_full_stack(c, resources), gpus_of(resources, concurrent)
+    )
     ordered = ordered_pieces(study.space, pieces)
     order = results_first(ordered, concurrent)
     requests = [make_trial_request(study, *pieces[position], code_version) for position in order]
@@ -66,7 +69,11 @@ def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent
     trials share its time, and the last ones have it for themselves."""
     if study.search is not None or study.space.schedule != "none":  # both end or compare single configurations
         return [(request,) for request in requests]
-    trials = packed_trials(requests, study.space.resources, concurrent)
+    resources, by_id = study.space.resources, {c.config_id: c for c in study.plan.configurations}
+    trials = packed_trials(
+        requests, resources, concurrent, lambda request: runs_of_full_stack(by_id[request.config_id], resources),
+        gpus_of(resources, concurrent),
+    )  # fmt: skip
     if len(trials) == len(requests):
         return trials
     return [trials[position] for position in results_first(_ordered_packs(study, trials), concurrent, lead=1.0)]

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.learning.packed.structure import STACK_INSTANCES
 from d2l_study.study.plan.gpu_cost import (
     GPU_RUN_SECONDS,
     RunSeconds,
@@ -104,6 +105,25 @@ def predicted_seconds(configuration: Configuration, resources: Resources, runs: 
     """The predicted time of one run by the built-in constants. runs: that are trained in one trial with it."""
     beside = GPU_RUN_SECONDS if resources.kind == "cuda" else 0.0
     return _seconds(_values_of(configuration), configuration.stage, resources, runs).alone + beside
+
+
+def runs_of_full_stack(configuration: Configuration, resources: Resources) -> int:
+    """How many runs of a configuration fill a GPU as one stack; 1 where none is stacked on one, or `resources.pack`
+    says how many are."""
+    if resources.kind != "cuda" or resources.pack is not None or configuration.stage not in STACKED:
+        return 1
+    return max(1, int(STACK_INSTANCES / max(1.0, _of_a_step(_values_of(configuration)))))
+
+
+def gpus_of(resources: Resources, slots: int) -> int:
+    """How many GPUs so many trials at a time compute on, at least 1."""
+    return max(1, round(slots * min(1.0, resources.gpus)))
+
+
+def _of_a_step(values: Mapping[str, Any]) -> float:
+    """The instances of a teacher's step."""
+    bags = values["batch_bags"] + _unlabelled_of_a_step(values)
+    return float(bags * _seen(values, _sizes(values)[0], ""))
 
 
 def expected_visits(configuration: Configuration) -> float:
@@ -227,7 +247,8 @@ def estimate(
     if not trials:
         return Estimate(0.0, False, "nothing left to do")
     scale, runs, alike = _speed(rows, resources)
-    pieces = split_for_slots(trials, slots)
+    gpus = gpus_of(resources, slots)
+    pieces = split_for_slots(trials, slots, lambda c: runs_of_full_stack(c, resources), gpus)
     together = _together((_values_of(c), c.stage, len(replicates)) for c, replicates in pieces)
     lengths, alone, on_gpus = [], dict.fromkeys((t.configuration.config_id for t in trials), 0.0), 0.0
     beside = GPU_RUN_SECONDS if resources.kind == "cuda" else 0.0
@@ -238,7 +259,6 @@ def estimate(
         lengths.append(TRIAL_SECONDS + (scale * one.alone + beside) * count)
         on_gpus += scale * one.gpu * count
         alone[configuration.config_id] += lengths[-1]
-    gpus = max(1.0, slots * min(1.0, resources.gpus))
     seconds = max(makespan(lengths, slots), on_gpus / gpus)
     shares = {config: seconds * length / sum(lengths) for config, length in alone.items()}
     rough = runs < ENOUGH_RUNS or not alike
@@ -271,8 +291,7 @@ def _seconds(
     passes = run.passes if test else run.training + run.validation
     if stage not in STACKED or resources.pack == 1:
         return by_turns(run.steps, passes)
-    instances = values["batch_bags"] * _seen(values, _sizes(values)[0], "")
-    return stacked(run.steps, passes, stack_size(runs, instances, resources.pack))
+    return stacked(run.steps, passes, stack_size(runs, _of_a_step(values), resources.pack))
 
 
 def makespan(lengths: list[float], slots: int) -> float:

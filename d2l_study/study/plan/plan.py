@@ -6,7 +6,7 @@ A run is (configuration, replicate), a trial is what is missing of one configura
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,21 +99,31 @@ class Plan:
         ]
 
 
-def split_for_slots(trials: Sequence[PlannedTrial], slots: int) -> list[tuple[Configuration, tuple[int, ...]]]:
+def split_for_slots(
+    trials: Sequence[PlannedTrial], slots: int, fills: Callable[[Configuration], int] | None = None, gpus: int = 1
+) -> list[tuple[Configuration, tuple[int, ...]]]:
     """(configuration, replicates) that one worker trains together, for `slots` trials at a time.
 
     These are all missing replicates of a configuration. But if fewer configurations than slots can be trained at once,
     the replicates of each are split, so that no slot stays empty. Students wait for their teachers, so teachers and
-    students are counted apart."""
+    students are counted apart. fills: the runs of a configuration that fill a GPU, of `gpus`; see `runs_together`."""
     found = []
     for waits in (False, True):
         side_by_side = [trial for trial in trials if bool(trial.configuration.teachers) == waits]
         runs = sum(len(trial.replicates) for trial in side_by_side)
-        together = runs if len(side_by_side) >= slots else math.ceil(runs / slots)
         for trial in side_by_side:
+            full = 1 if fills is None else fills(trial.configuration)
+            together = runs if len(side_by_side) >= slots else runs_together(runs, slots, full, gpus)
             for first in range(0, len(trial.replicates), together):
                 found.append((trial.configuration, trial.replicates[first : first + together]))
     return found
+
+
+def runs_together(runs: int, slots: int, full: int, gpus: int) -> int:
+    """How many of all runs one trial trains at most, so that no slot stays empty. Several slots share a GPU, which
+    trains half a stack in little less time than a whole one: a trial is not made smaller than `full`, the runs that
+    fill a GPU, as long as every GPU has one."""
+    return max(1, math.ceil(runs / slots), min(full, math.ceil(runs / gpus)))
 
 
 def make_plan(

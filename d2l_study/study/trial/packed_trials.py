@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.packed.structure import structure
+from d2l_study.study.plan.plan import runs_together
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stages import TRAINED_AS_TEACHERS
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -35,20 +35,25 @@ Trial = tuple[TrialRequest, ...]
 
 
 # ---- in the driver: which requests share a trial
-def packed_trials(requests: Sequence[TrialRequest], resources: Resources, places: int) -> list[Trial]:
+def packed_trials(
+    requests: Sequence[TrialRequest], resources: Resources, places: int,
+    fills: Callable[[TrialRequest], int] | None = None, gpus: int = 1,
+) -> list[Trial]:  # fmt: skip
     """The requests as trials, packed where that is possible. A trial stands where its first request stood.
 
-    places: trials at a time; there are at least as many packed trials, if there are as many requests.
+    places: trials at a time; there are at least as many packed trials, if there are as many requests and runs enough.
+    fills: the runs of a request's kind that fill a GPU, of `gpus`; see `runs_together`.
     """
     if not resources.packs:
         return [(request,) for request in requests]
     keys = [_pack_key(request) for request in requests]
     runs = sum(len(request.replicates) for request, key in zip(requests, keys, strict=True) if key is not None)
-    most = min(MOST_RUNS, resources.pack or MOST_RUNS, max(1, math.ceil(runs / places)))
+    limit = min(MOST_RUNS, resources.pack or MOST_RUNS)
     trials: list[list[TrialRequest]] = []
     last: dict[str, list[TrialRequest]] = {}  # key -> its last trial
     for request, key in zip(requests, keys, strict=True):
         trial = last.get(key, []) if key is not None else []
+        most = min(limit, runs_together(runs, places, 1 if fills is None else fills(request), gpus))
         if not trial or sum(len(other.replicates) for other in trial) + len(request.replicates) > most:
             trial = []
             trials.append(trial)

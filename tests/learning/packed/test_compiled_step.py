@@ -126,6 +126,11 @@ def test_short_packs_are_not_compiled_unless_it_is_asked_for(make_replicate, tin
     assert compiled_where_worth_it([problem] * enough, gpu).compiles
     assert not compiled_where_worth_it([problem] * (enough - 1), gpu).compiles
     assert not compiled_where_worth_it([problem] * enough, Compute(packed=True)).compiles
+    others = make_replicate(0, unlabelled=30)
+    with_vat = [ReplicateTask(dataclasses.replace(tiny, lambda_adv=0.5), r) for r in (make_replicate(0), others)]
+    for arm, factor in zip(with_vat, (2.2, 3.2), strict=True):  # R_adv takes longer, and reads unlabelled bags as well
+        runs = (1, int(enough / factor * 0.8), int(enough / factor * 1.2))
+        assert [compiled_where_worth_it([arm] * count, gpu).compiles for count in runs] == [False, False, True]
     for asked in (True, False):
         assert compiled_where_worth_it([problem], dataclasses.replace(gpu, compiled=asked)).compiles == asked
 

@@ -17,12 +17,14 @@ from d2l_study.study.plan.cost import (
     TEST_IMAGES,
     earlier_rows,
     estimate,
+    gpus_of,
     human_seconds,
     makespan,
+    runs_of_full_stack,
     work,
     work_of,
 )
-from d2l_study.study.plan.plan import Plan, make_plan
+from d2l_study.study.plan.plan import Plan, make_plan, split_for_slots
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.resources import Resources
 
@@ -285,3 +287,24 @@ def test_a_plan_says_what_packing_does_on_its_device(capsys: pytest.CaptureFixtu
     show_plan(on_gpu)
     said = " ".join(capsys.readouterr().out.split())
     assert "resources.pack" not in said
+
+
+def test_a_gpu_is_filled_before_a_configuration_is_split(plan: Plan) -> None:
+    """4,096 instances fill it: 102 runs of steps of 40. Each of two GPUs has a trial, and a pack that is asked for,
+    students and a processor are as they were."""
+    shared, trials = Resources(gpus=0.25, cpus=4), plan.trials()[:1]
+
+    def pieces(resources: Resources, slots: int) -> list[int]:
+        gpus = gpus_of(resources, slots)
+        found = split_for_slots(trials, slots, lambda c: runs_of_full_stack(c, resources), gpus)
+        return [len(replicates) for _, replicates in found]
+
+    assert runs_of_full_stack(trials[0].configuration, shared) == 102
+    assert pieces(shared, 4) == [5]
+    assert pieces(shared, 8) == [3, 2]  # two GPUs
+    assert pieces(Resources(gpus=0.25, pack=2), 4) == pieces(Resources(), 4) == [2, 2, 1]
+    with_others = make_plan(load_space("vat_robust_confirm"), "data").configurations[-1]
+    assert with_others.values["unlabelled_bags"] == 1000
+    assert runs_of_full_stack(with_others, shared) == 51
+    student = make_plan(load_space("distill_quick"), "data").configurations[-1]
+    assert runs_of_full_stack(student, shared) == 1

@@ -74,6 +74,14 @@ def test_a_trial_holds_so_many_runs_and_there_are_as_many_as_run_side_by_side(tm
     for places in range(1, 22):
         found = packed_trials(requests, Resources(gpus=1), places)
         assert len(found) >= places and "".join(labels(found)) == "abcdefghijklmnopqrstu"
+    for fills, gpus, expected in (
+        (1, 1, ["a", "b", "c"]),
+        (40, 1, ["ab", "c"]),
+        (60, 1, ["abc"]),
+        (60, 3, ["a", "b", "c"]),
+    ):
+        found = packed_trials(requests[:3], Resources(gpus=0.25), 4, lambda _, fills=fills: fills, gpus)
+        assert labels(found) == expected  # no place stays empty, but for what fills a GPU
     assert labels(packed_trials(requests[:5], Resources(pack=40), 1)) == ["ab", "cd", "e"]
     assert labels(packed_trials(requests[:2], PACKED, 1)) == ["a", "b"]  # more replicates than a pack stay together
 
