@@ -22,6 +22,7 @@ DIGITS = "2026-11-22-distill-confirm"
 NUCLEI = "2026-11-25-colon-neighbours"
 CONTROL = "2026-11-26-colon-control"
 FEATURES = "2026-11-26-colon-features"
+FEATURES_CONTROL = "2026-11-27-colon-features-control"
 WORDS = {"none": "plain teacher", "vat": "VAT teacher"}
 
 
@@ -61,7 +62,7 @@ def draw() -> Figure:
         ):
             axis.plot([], [], color=COLOURS[kind], marker=MARKERS[kind], label=name)
         figure.legend(loc="outside upper center", ncols=2)
-        records = [DIGITS, *with_matched_teachers(), NUCLEI, CONTROL, FEATURES]
+        records = [DIGITS, *with_matched_teachers(), NUCLEI, CONTROL, FEATURES, FEATURES_CONTROL]
         style.footnote(figure, (
             "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
             f"nuclei over folds of the same 80 images, corrected for the data that folds share; {named(*records)}."
@@ -84,6 +85,7 @@ def _entries() -> Iterator[Entry]:
     yield from _of_students("Nuclei, AUC within images", NUCLEI, "instance_auc_within")
     yield from _control()
     yield from _of_students("Nuclei as vectors, AUC within images", FEATURES, "instance_auc_within", "near")
+    yield from _of_students("Nuclei as vectors, longer teachers", FEATURES_CONTROL, "instance_auc_within")
 
 
 def _digit_records() -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ GPU = ("*-gpu-k*", "*-vat-grid-gpu")
 """Records of the slides' experiment, each of one or more K. Of those of the same K the last is drawn, and the others as
 other studies."""
 CONFIRM = "2026-11-22-distill-confirm"
-ROBUST = "*-vat-robust-confirm"
+ROBUST = "*-vat-robust-*confirm"
 """Records of other studies of the same question at K = 10, the latter on the robust recipe."""
 PLAIN, VAT, STRONG = "#000000", "#0072B2", "#56B4E9"
 OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"), ("Pink", "#CC79A7", "v"), ("Yellow", "#E69F00", "P"))

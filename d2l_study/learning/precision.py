@@ -20,7 +20,9 @@ STACKED_RUNS = 20
 """Runs at most of the stack that is probed on a GPU, whose step is as large as in training. A step of one run takes the
 time of starting its kernels, of which bfloat16 has more."""
 
-ROUNDS = 5
+ROUNDS = {"cpu": 5, "cuda": 30}
+"""By kind of device. A GPU is shared: beside thirteen processes five rounds found float32 faster in two studies of three
+(benchmarks/records/2026-11-27-vat-robust-confirm)."""
 
 LEAST_GAIN = 1.1
 """How many times faster bfloat16 must be: for less, its rounding is not worth it."""
@@ -37,7 +39,7 @@ def faster_precision(shape: tuple[int, ...], device: str, stacked: bool | None =
     """`bfloat16` where forward and backward pass of the LeNet on patches of `shape` (C, H, W), or of a linear layer of
     512 on vectors of `shape` (D,), are faster in it, else `float32`. stacked: of a stack of runs (None: on a GPU).
 
-    The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core, and on a GPU less. It
+    The least of a few rounds in turns, in processor time on a CPU; about 0.2 s on one core. It
     decides speed alone: the format is part of no configuration's id, and a result says which one it was computed in.
     """
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
@@ -58,7 +60,7 @@ def faster_precision(shape: tuple[int, ...], device: str, stacked: bool | None =
         initial = {name: value.expand(runs, *value.shape).clone() for name, value in initial.items()}
     params = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     x = torch.zeros(count, *shape, device=device)
-    for _ in range(ROUNDS + 1):
+    for _ in range(ROUNDS[torch.device(device).type] + 1):
         for precision, spent in times.items():
             begin = _now(device)
             terms = _terms(model, params, x, Compute(device, precision), runs if stacked else None)

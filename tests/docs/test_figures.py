@@ -61,16 +61,19 @@ def test_differences_of_students_are_those_of_the_records():
     assert matched == [("+0.015 ± 0.006", 20), ("+0.005 ± 0.006", 20), ("+0.005 ± 0.001", 20), ("+0.001 ± 0.001", 20)]
     assert shown("Nuclei, ") == [("+0.022 ± 0.015", 20)]
     assert shown("The same in other folds", student_gains.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
-    assert shown("Nuclei as vectors") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
+    assert shown("Nuclei as vectors, AUC") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
+    matched = shown("Nuclei as vectors, longer teachers", student_gains.TO_MATCHED)
+    assert matched == [("+0.037 ± 0.013", 50), ("+0.030 ± 0.014", 50)]
 
 
 def test_effects_of_vat_are_those_of_the_record_at_each_k_that_has_both_arms():
     parts = vat.with_vat("2026-11-27-vat-grid-gpu")
     assert [(part.panel.value, part.arms) for part in parts] == [
-        (10, ("adv_low", "adv_high")), (50, ("adv_low", "adv_high")),
+        (size, ("adv_low", "adv_high")) for size in (10, 50, 100)
     ]  # fmt: skip
     for part, low, high in zip(
-        parts, ("+0.0051 ± 0.0023", "+0.0017 ± 0.0011"), ("+0.0047 ± 0.0020", "−0.0015 ± 0.0040"), strict=True
+        parts, ("+0.0051 ± 0.0023", "+0.0017 ± 0.0011", "+0.0001 ± 0.0007"),
+        ("+0.0047 ± 0.0020", "−0.0015 ± 0.0040", "−0.0005 ± 0.0012"), strict=True
     ):
         shown = {
             arm: [f"{one.mean:+.4f} ± {one.half_width:.4f}" for _, one in vat.effects(part, arm)] for arm in part.arms

@@ -18,7 +18,7 @@ import dataclasses
 import math
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -36,7 +36,7 @@ from d2l_study.learning.packed.instances import means_and_stds, pool_on
 from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
 from d2l_study.learning.packed.stack import optimizer_values
-from d2l_study.learning.packed.structure import STACK_VALUES, structure
+from d2l_study.learning.packed.structure import STACK_VALUES, compilation_pays, structure
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
@@ -45,16 +45,6 @@ from d2l_study.learning.unlabelled_bags import unlabelled_task
 
 MULTIPLE = 8
 """Of which the instances of a compiled step are: matrix units want it, and packs of like bags have like shapes."""
-
-COMPILED_FROM = 8_000_000
-"""Instances that all steps of a pack see together, from which on its step is compiled on a GPU, where nothing else is
-asked for; with R_adv they count `ADVERSARIAL` times more. Compiled, such steps take some 10 s less than as they are
-written, and the compiler takes as long or up to four times longer, while another trial has the GPU; the next pack of
-these shapes finds what it made."""
-
-ADVERSARIAL = 1.2
-"""What R_adv adds to the time that compilation saves, for each of its instances, as a part of what a plain step saves
-(benchmarks/records/2026-11-27-packed-h200: 26 µs with it and 12 µs without)."""
 
 
 def compiled_where_worth_it(problems: Sequence[ReplicateTask], compute: Compute) -> Compute:
@@ -65,11 +55,13 @@ def compiled_where_worth_it(problems: Sequence[ReplicateTask], compute: Compute)
     def seen(p: ReplicateTask) -> float:
         return p.config.batch_bags * float(sizes_seen(p).mean())
 
-    def saving(p: ReplicateTask) -> float:
-        adversarial = seen(p) + (seen(p.unlabelled) if p.unlabelled else 0.0) if p.config.lambda_adv > 0 else 0.0
-        return p.config.steps * (seen(p) + ADVERSARIAL * adversarial)
+    def adversarial(p: ReplicateTask) -> float:
+        return seen(p) + (seen(p.unlabelled) if p.unlabelled else 0.0) if p.config.lambda_adv > 0 else 0.0
 
-    return dataclasses.replace(compute, compiled=sum(map(saving, problems)) >= COMPILED_FROM)
+    def of_all(of: Callable[[ReplicateTask], float]) -> float:
+        return sum(p.config.steps * of(p) for p in problems)
+
+    return dataclasses.replace(compute, compiled=compilation_pays(of_all(seen), of_all(adversarial)))
 
 
 def most_in_a_stack(problems: Sequence[ReplicateTask], capacity: Capacity, compute: Compute) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from d2l_study.learning.packed.structure import STACK_INSTANCES
+from d2l_study.learning.packed.structure import STACK_INSTANCES, compilation_pays
 from d2l_study.study.plan.gpu_cost import (
     GPU_RUN_SECONDS,
     RunSeconds,
@@ -112,7 +112,7 @@ def runs_of_full_stack(configuration: Configuration, resources: Resources) -> in
     says how many are."""
     if resources.kind != "cuda" or resources.pack is not None or configuration.stage not in STACKED:
         return 1
-    return max(1, int(STACK_INSTANCES / max(1.0, _of_a_step(_values_of(configuration)))))
+    return max(1, int(STACK_INSTANCES / max(1.0, sum(_of_a_step(_values_of(configuration))))))
 
 
 def gpus_of(resources: Resources, slots: int) -> int:
@@ -120,10 +120,10 @@ def gpus_of(resources: Resources, slots: int) -> int:
     return max(1, round(slots * min(1.0, resources.gpus)))
 
 
-def _of_a_step(values: Mapping[str, Any]) -> float:
-    """The instances of a teacher's step."""
-    bags = values["batch_bags"] + _unlabelled_of_a_step(values)
-    return float(bags * _seen(values, _sizes(values)[0], ""))
+def _of_a_step(values: Mapping[str, Any]) -> tuple[float, float]:
+    """The instances of a teacher's step, of its labelled and of its unlabelled bags."""
+    size = _seen(values, _sizes(values)[0], "")
+    return values["batch_bags"] * size, _unlabelled_of_a_step(values) * size
 
 
 def expected_visits(configuration: Configuration) -> float:
@@ -291,7 +291,11 @@ def _seconds(
     passes = run.passes if test else run.training + run.validation
     if stage not in STACKED or resources.pack == 1:
         return by_turns(run.steps, passes)
-    return stacked(run.steps, passes, stack_size(runs, _of_a_step(values), resources.pack))
+    together = min(runs, resources.pack or runs)
+    seen, others = _of_a_step(values)
+    adversarial = seen + others if values["lambda_adv"] > 0 else 0.0
+    compiled = compilation_pays(together * run.steps * seen, together * run.steps * adversarial)
+    return stacked(run.steps, passes, stack_size(runs, seen + others, resources.pack), compiled)
 
 
 def makespan(lengths: list[float], slots: int) -> float:

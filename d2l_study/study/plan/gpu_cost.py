@@ -25,16 +25,19 @@ STACK_STEP, STACK_RUN, STACK_PASS = 6.7e-4, 1.1e-5, 5e-8
 (benchmarks/records/2026-11-27-packed-h200), and, because these do not tell the first term, to plain steps of one run on
 an H100, within a factor of 2.2 (benchmarks/records/2026-11-26-packed-h100)."""
 
-STUDY_FACTOR = 2.5
-"""How many times as long stacks take in a study, which waits for the processor's draws and starts the kernels of steps
-that were not captured one by one: 2,380 runs of `vat_grid` took 368 s from the first step on
-(benchmarks/records/2026-11-27-vat-grid-gpu), and their steps take 149 s by the formula."""
+STUDY_FACTOR = 1.5
+"""How many times as long stacks take in a study, which validates, compiles and waits for the processor's draws: 1,540
+runs took 335 s from the first step on, and their steps take 222 s by the formula
+(benchmarks/records/2026-11-27-vat-grid-gpu)."""
+
+PLAIN_FACTOR = 2.3
+"""How many times as long steps take that are not compiled: 1.9 to 2.9 (benchmarks/records/2026-11-27-packed-h200)."""
 
 TURN_STEP, TURN_PASS = 5e-3, 3.1e-7
 """Seconds of a step by turns, and of a pass that is not compiled: on that H100 a step took 4.4 ms without regularizers
 and 9.8 with all of them."""
 
-GPU_RUN_SECONDS = 0.15
+GPU_RUN_SECONDS = 0.05
 """Seconds of the processor for a run besides its steps: its bags, its evaluation, writing its results."""
 
 _FORM = (
@@ -57,10 +60,11 @@ class RunSeconds:
         return self.gpu + self.processor
 
 
-def stacked(steps: float, passes: float, runs: float) -> RunSeconds:
-    """A run's part of its stack. steps: of the run; passes: all of them; runs: of the stack."""
+def stacked(steps: float, passes: float, runs: float, compiled: bool = True) -> RunSeconds:
+    """A run's part of its stack. steps: of the run; passes: all of them; runs: of the stack; compiled: its steps."""
     each = STACK_STEP / max(1.0, runs) + STACK_RUN
-    return RunSeconds(STUDY_FACTOR * (steps * each + passes * STACK_PASS))
+    seconds = steps * each + passes * STACK_PASS
+    return RunSeconds(STUDY_FACTOR * seconds * (1.0 if compiled else PLAIN_FACTOR))
 
 
 def by_turns(steps: float, passes: float) -> RunSeconds:

@@ -14,7 +14,8 @@ from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import stack as packed_stack
 from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.packed.compiled import why_not_compiled
-from d2l_study.learning.packed.training import COMPILED_FROM, Pack, compiled_where_worth_it, fit_teachers
+from d2l_study.learning.packed.structure import COMPILED_FROM
+from d2l_study.learning.packed.training import Pack, compiled_where_worth_it, fit_teachers
 from d2l_study.learning.prediction import Compute
 
 COMPILED = Compute(packed=True, compiled=True)

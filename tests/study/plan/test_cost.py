@@ -188,19 +188,18 @@ def test_the_slides_experiment_on_an_h100_is_within_a_factor_of_two_of_what_was_
 
 
 def test_the_slides_experiment_on_an_h200_is_within_a_factor_of_two_of_what_was_measured() -> None:
-    """Four trials at a time: 2,380 runs in 411 s, which is 16 to 20 minutes for all, 12 by the count of runs
-    (`benchmarks/records/2026-11-27-vat-grid-gpu`)."""
+    """Four trials at a time, in two parts: 2,380 runs in 411 s, most of them without captured steps, and the other
+    1,400 in 418 s (`benchmarks/records/2026-11-27-vat-grid-gpu`)."""
     shared = Resources(gpus=0.25, cpus=4, threads=4)
-    whole = make_plan(load_space("vat_grid", replicates=20), "data")
-    assert 20 / 2 < estimate(whole, None, 4, shared).seconds / 60 < 12 * 2
-    ran = make_plan(load_space("vat_grid", replicates=20), "data")
-    ran.configurations = [c for c in ran.configurations if _ran(c.method, c.values["mean_bag_size"])]
-    assert ran.runs_total == 2380
-    assert 411 / 2 < estimate(ran, None, 4, shared).seconds < 411 * 2
+    for first, runs, measured in ((True, 2380, 411), (False, 1400, 418)):
+        part = make_plan(load_space("vat_grid", replicates=20), "data")
+        part.configurations = [c for c in part.configurations if _first(c.method, c.values["mean_bag_size"]) == first]
+        assert part.runs_total == runs
+        assert measured / 2 < estimate(part, None, 4, shared).seconds < measured * 2
 
 
-def _ran(method: str, size: int) -> bool:
-    """Whether the record has these runs."""
+def _first(method: str, size: int) -> bool:
+    """Whether the first part of the record has these runs."""
     return size == 10 or method == "none" or (size == 50 and not method.startswith("all"))
 
 
