@@ -31,20 +31,22 @@ def option(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    synonyms: Mapping[str, str] | None = None,
     neutral: Any = dataclasses.MISSING,
     scientific: bool = True,
     usual: Any = None,
 ) -> Any:
     """A field with a default, one line of documentation, and closed (least, most) or open (above, below) bounds.
 
+    `synonyms`: other words for choices, which a message about them translates.
     `neutral` is for keys added after results exist: the value under which the key changes nothing. A
     configuration's identity leaves such a key out while it has that value, so older results keep their ids.
     `scientific=False` marks a key that no result depends on (a path, say): it is in no identity.
     `usual` is for a key that other keys may stand in for: its default is None, which says that it is not given, and
     `usual` is the value that the class then gives it, unless those other keys are given.
     """
-    meta = {"doc": doc, "least": least, "most": most, "above": above, "below": below,
-            "choices": choices, "neutral": neutral, "scientific": scientific, "usual": usual}  # fmt: skip
+    meta = {"doc": doc, "least": least, "most": most, "above": above, "below": below, "choices": choices,
+            "synonyms": synonyms or {}, "neutral": neutral, "scientific": scientific, "usual": usual}  # fmt: skip
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -155,7 +157,9 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     choices = meta.get("choices")
     if choices is not None and value not in choices:
         expected = allowed_values(hint, meta)
-        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {expected}{nearest(value, choices)}")
+        meant = meta.get("synonyms", {}).get(str(value).lower())
+        hint_text = f"; did you mean {meant!r}?" if meant else nearest(value, choices)
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {expected}{hint_text}")
     if kind in (int, float) and not _within(value, meta):
         raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {allowed_values(hint, meta)}")
     return value

@@ -9,6 +9,7 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.learning import TeacherConfig
 from d2l_study.options import Options, field_of, option
+from d2l_study.study.space.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def test_every_key_of_the_sections_is_documented_and_its_default_is_allowed(sect
         hint, meta = field_of(section, key)
         assert hint is not None and len(meta["doc"]) > 5, key
     assert section.from_mapping(defaults.to_dict()) == defaults
+
+
+def test_another_word_for_a_choice_is_translated():
+    for key, word, meant in (("device", "gpu", "cuda"), ("device", "GPU", "cuda"), ("precision", "fp32", "float32")):
+        with pytest.raises(UserError, match=f"{key}: '{word}' is not allowed.*did you mean '{meant}'"):
+            Resources(**{key: word})
 
 
 def test_nearest_and_listed():

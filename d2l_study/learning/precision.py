@@ -21,7 +21,7 @@ STACKED_RUNS = 20
 time of starting its kernels, of which bfloat16 has more."""
 
 ROUNDS = {"cpu": 5, "cuda": 30}
-"""By kind of device. A GPU is shared: beside thirteen processes five rounds found float32 faster in two studies of three
+"""By kind of device. A GPU is shared: beside thirteen processes five rounds took float32 in two studies of three
 (benchmarks/records/2026-11-27-vat-robust-confirm)."""
 
 LEAST_GAIN = 1.1

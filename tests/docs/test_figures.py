@@ -72,8 +72,10 @@ def test_effects_of_vat_are_those_of_the_record_at_each_k_that_has_both_arms():
         (size, ("adv_low", "adv_high")) for size in (10, 50, 100)
     ]  # fmt: skip
     for part, low, high in zip(
-        parts, ("+0.0051 ± 0.0023", "+0.0017 ± 0.0011", "+0.0001 ± 0.0007"),
-        ("+0.0047 ± 0.0020", "−0.0015 ± 0.0040", "−0.0005 ± 0.0012"), strict=True
+        parts,
+        ("+0.0051 ± 0.0023", "+0.0017 ± 0.0011", "+0.0001 ± 0.0007"),
+        ("+0.0047 ± 0.0020", "−0.0015 ± 0.0040", "−0.0005 ± 0.0012"),
+        strict=True,
     ):
         shown = {
             arm: [f"{one.mean:+.4f} ± {one.half_width:.4f}" for _, one in vat.effects(part, arm)] for arm in part.arms

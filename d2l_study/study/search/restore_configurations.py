@@ -11,6 +11,7 @@ from d2l_study import SCIENCE_VERSION as LATEST
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.learning.science_version import FIRST
 from d2l_study.study.ledger.ledger import config_id
+from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_documents import SPACE
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, configurations
@@ -73,7 +74,11 @@ def configurations_of_study(folder: StudyFolder, plan: list[dict[str, Any]]) -> 
         path = Path(scratch) / SPACE
         path.write_bytes(folder.space_text())
         known = folder.resolved().get("space", {})
-        space = load_space(path, known.get("overrides", ()), beside=known.get("folder"))
+        try:
+            space = load_space(path, known.get("overrides", ()), beside=known.get("folder"))
+        except UserError as error:  # which names the copy that was read
+            kept = short_path(folder.storage.shown(f"{folder.key}/{SPACE}"))
+            raise UserError(str(error).replace(str(path), kept)) from None
     pairs = {(entry["values"].get("dataset"), entry.get("data_checksum")) for entry in plan}
     one_each = len({dataset for dataset, _ in pairs}) == len(pairs)
     checksum: Checksum = {str(d): str(c) for d, c in pairs} if one_each else DataChecksums()

@@ -23,12 +23,12 @@ class Resources(Options):
     )  # fmt: skip
     device: str = option(
         "auto", "where trials compute; auto: on GPUs if this machine, or the cluster, has any",
-        choices=("auto", "cpu", "cuda"), scientific=False,
+        choices=("auto", "cpu", "cuda"), synonyms={"gpu": "cuda"}, scientific=False,
     )  # fmt: skip
     precision: str = option(
         "float32", "number format of the network's passes; auto: the study's first trial probes which is faster on its "
         "machine, and all others keep to it; where it is not given, auto on a GPU, and what a study has that exists",
-        choices=("float32", "bfloat16", "auto"), scientific=False,
+        choices=("float32", "bfloat16", "auto"), synonyms={"fp32": "float32"}, scientific=False,
     )  # fmt: skip
     threads: int = option(
         1, "threads of torch, and of drawing for a pack, in one trial; on a GPU, where it is not given: as many as "

@@ -9,8 +9,10 @@ import pytest
 from whole_root import WholeRoot
 
 import analysis
+from d2l_study.errors import UserError
 from d2l_study.study.commands import run
 from d2l_study.study.commands.find_garbage import YOUNG_SECONDS
+from d2l_study.study.commands.prune import prune_study
 from d2l_study.study.ledger import gc_lock, heartbeat, records
 from d2l_study.study.ledger.claims import Claims
 from d2l_study.study.ledger.gc_lock import gc_lock_held
@@ -112,6 +114,13 @@ def test_the_search_of_a_pruned_arm_is_gone_too(whole):
     assert document["definition"]["arms"] == ["none"] and [t["arm"] for t in document["trials"]] == ["none"]
     space = whole.folder / "drawn.yaml"
     space.write_text(space.read_text().replace("  vat: {teacher: {lambda_adv: {low: 0.1, high: 3}}}\n", ""))
+
+
+def test_a_space_that_this_version_does_not_understand_is_named_where_it_lies(whole, monkeypatch):
+    monkeypatch.setattr(StudyFolder, "space_text", lambda self: b"methods: {none: {teacher: {stepz: 3}}}\n")
+    with pytest.raises(UserError, match=r"whole/runs/studies/drawn/space\.yaml: .*stepz") as raised:
+        prune_study("drawn", str(whole.root), [], False, None)
+    assert str(raised.value).count(".yaml") == 1
 
 
 def test_a_study_at_work_is_neither_pruned_nor_removed(whole):
