@@ -1,5 +1,7 @@
 """Requests for one trial: a few steps on a few bags of MNIST, or a model that is trained and kept, to label with."""
 
+from few_digits import digits
+
 from d2l_study.data import MnistBags
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
@@ -9,7 +11,7 @@ from d2l_study.study.trial.trial_request import TrialRequest
 
 
 def make_trial_request(root, replicates=(0, 1), keep_weights="none", checkpoint_every=0, **teacher):
-    data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20).resolved()
+    data = MnistBags(num_bags=6, mean_bag_size=3, test_bags=20, root=str(digits()), verify=False).resolved()
     config = TeacherConfig(**{"steps": 6, "eval_every": 2, "feature_width": 16, **teacher})
     return TrialRequest(
         root=str(root), study="s", config_id="ab" * 10, label="none", stage="teacher",

@@ -7,13 +7,12 @@ ask. The tables beside it are what version 1 printed of them.
 import csv
 import io
 import math
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from few_digits import digits
+from whole_root import command, without_ray
 
 import analysis
 from analysis.cli import main as analysis_main
@@ -57,17 +56,15 @@ def test_its_tables_are_what_version_1_printed(root, study, capsys):
         assert now[cell] == pytest.approx(values, nan_ok=True), cell
 
 
-@pytest.mark.ray
 def test_a_study_of_it_goes_on_with_what_is_missing_and_trains_nothing_again(root, tmp_path, capsys):
     """Its data are those that version 1 had: the first 400 test digits."""
     space = tmp_path / "teachers.yaml"
     space.write_bytes((root / "studies" / "teachers" / "space.yaml").read_bytes())
     before = {path: path.read_bytes() for path in root.glob("results/**/*") if path.is_file()}
-    command = [sys.executable, "-m", "d2l_study", "run", "--space", space, "--root", root, "--set",
-               f"data.root={digits()}"]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "damaged" not in done.stderr and "Traceback" not in done.stderr
+    with without_ray():
+        said = command(cli.main, "run", "--space", space, "--root", root, "--set", f"data.root={digits()}")
+    assert said.code == 0, said.text
+    assert "damaged" not in said.err and "Traceback" not in said.err
 
     assert {path: path.read_bytes() for path in before} == before
     new = {path.parent for path in root.glob("results/**/commit.json")} - {path.parent for path in before}

@@ -1,11 +1,13 @@
 """A study whose trials hold several configurations: the same as one that is trained by turns, to its users."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import pytest
+from empty_store import copied_store
 from few_digits import digits
-from test_run import children, run, steps_of
+from test_run import children, run, run_here, steps_of
 
 import analysis
 
@@ -39,17 +41,20 @@ class Study:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
-    """By turns, and packed in two commands, the first of which is limited."""
+    """By turns, and packed in two commands, the first of which is limited. Only the last has Ray."""
     found = []
     for words in ((), ("--set", "resources.pack=8")):
         folder = tmp_path_factory.mktemp("packed" if words else "by-turns")
+        (folder / "runs").mkdir()
+        copied_store(folder / "runs", tmp_path_factory)
         (folder / "few.yaml").write_text(SPACE.format(digits=digits()))
         if words:
-            out = run(folder, "--limit", 3, *words)
+            out = run_here(folder, "--limit", 3, *words)
             assert "16 runs: 0 there already, 6 to run now" in out, out
             counts = analysis.load("few", folder / "runs")["status"].value_counts().to_dict()
             assert counts == {"done": 6, "missing": 10}
-        found.append(Study(folder, run(folder, *words, code=1)))
+        command = partial(run, folder, "--max-concurrent", 1) if words else partial(run_here, folder)
+        found.append(Study(folder, command(*words, code=1)))
     return found
 
 

@@ -1,13 +1,14 @@
 """A study of students end to end: teachers made once, reused by the next study, linked, and the students used."""
 
-import subprocess
-
 import numpy as np
 import pandas as pd
 import pytest
-from test_run import children, command, run
+from few_digits import digits
+from test_run import children, run, run_here
+from whole_root import command as command_here
 
 import analysis
+from d2l_study import cli
 from d2l_study.data import MnistBags
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import Ledger
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.ray
 
 SPACE = """
 description: students of two teachers, in a few seconds
-data: {num_bags: 6, mean_bag_size: 3, test_bags: 50}
+data: {num_bags: 6, mean_bag_size: 3, test_bags: 50, root: DIGITS, verify: false}
 teacher: {steps: 10, eval_every: 5, feature_width: 16, attention_width: 8}
 student: {steps: 10, eval_every: 5, feature_width: 16}
 teachers:
@@ -29,7 +30,7 @@ references: [bag_label, attention, oracle]
 keep_weights: all
 replicates: 2
 base_seed: 3
-"""
+""".replace("DIGITS", str(digits()))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,7 @@ def test_students_learn_from_their_teachers_and_a_broken_one_has_none(few):
     assert causes.str.startswith("its teacher").all() and causes.str.contains("failed").all()
     line = next(part for part in out.splitlines() if part.startswith("| broken → plain (temperature=1) "))
     assert "not run" in line
+    assert ": 2 of 2 failed" in out and "8 runs failed" in out
     assert "none → plain (temperature=1) − its teacher" in out
 
 
@@ -79,7 +81,7 @@ def test_other_student_axes_train_no_teacher_again(few):
     before = commits(folder)
     text = SPACE.replace("  broken: {teacher: {learning_rate: 1e30}}\n", "")
     (folder / "second.yaml").write_text(text.replace("temperature: [1, 2]", "temperature: [3, 4], alpha: 0.5"))
-    out = run(folder, space="second.yaml")
+    out = run_here(folder, space="second.yaml")
     # of 1 teacher, 2 students, attention, and the two trained references, only the students are new
     assert "6 trials × 2 replicates = 12 runs: 8 there already, 4 to run now" in out
     after = commits(folder)
@@ -115,12 +117,11 @@ def test_a_stored_student_labels_images(few):
     student = rows[(rows["stage"] == "student") & (rows["status"] == "done")].iloc[0]
     images = MnistBags().load_pool().instances
     np.save(folder / "digits.npy", np.asarray(images[60_000:60_050, 0]))
-    done = subprocess.run(
-        command("label", "--run", student["trial_id"], folder / "digits.npy", "--out", folder / "labels",
-                "--root", folder / "runs", "--replicate", int(student["replicate"])),
-        capture_output=True, text=True, timeout=120,
+    said = command_here(
+        cli.main, "label", "--run", student["trial_id"], folder / "digits.npy", "--out", folder / "labels",
+        "--root", folder / "runs", "--replicate", int(student["replicate"]),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert said.code == 0, said.err
     scores = pd.read_parquet(folder / "labels" / "scores.parquet")
     kept = analysis.load_predictions(
         "first", folder / "runs", split="test", level="instance",

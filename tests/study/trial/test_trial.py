@@ -67,7 +67,7 @@ def test_a_trial_commits_rows_predictions_and_curves(tmp_path):
     assert set(frame["replicate"]) == {1}
     assert row["labels_used"] == 6 + 20  # of 6 training bags, and of the 20 by which the snapshot was chosen
     sizes = frame.groupby(["split", "level"], observed=True).size().to_dict()
-    assert sizes == {("test", "bag"): 20, ("test", "instance"): 10_000, ("val", "bag"): 20}
+    assert sizes == {("test", "bag"): 20, ("test", "instance"): 400, ("val", "bag"): 20}  # all digits
     for split, level, name in (("test", "bag", "bag"), ("test", "instance", "instance"), ("val", "bag", "val_bag")):
         part = frame[(frame["split"] == split) & (frame["level"] == level)]
         again = metrics.auc(part["label"].to_numpy(np.int64), part["logit"].to_numpy())
