@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
+from analysis.evaluation import evaluation
 from d2l_study.data.collection import BagCollection
 from d2l_study.data.pool import Bags
 from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
+
+FEW = 199
+"""Resamples."""
+
+
+@contextlib.contextmanager
+def few_resamples() -> Iterator[None]:
+    """Evaluations draw `FEW` resamples: for what does not depend on how many there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "RESAMPLES", FEW)
+        yield
 
 
 def make_bags(seed=0, patients=20, most_bags=1, most_instances=6, known=0.7, grid=False, label=None):

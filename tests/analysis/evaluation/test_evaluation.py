@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scored_bags import make_bags, make_scores
+from scored_bags import FEW, few_resamples, make_bags, make_scores
 from sklearn import metrics as sk
 
+from analysis.evaluation import evaluation
 from analysis.evaluation.evaluation import BOOTSTRAP, DELONG, Ensemble, evaluate
 from analysis.evaluation.metrics import BAG, HALF, INSTANCE, MODEL_THRESHOLD, SCALED, TRAINED
 from analysis.statistics.cluster_bootstrap import RESAMPLES
@@ -17,6 +18,12 @@ from d2l_study.learning.localisation import image_average_precision, image_dice,
 from d2l_study.learning.metrics import auc, probability
 
 AUC = (BAG, "auc", "")
+
+
+@pytest.fixture(autouse=True)
+def few():
+    with few_resamples():
+        yield
 
 
 @pytest.mark.parametrize("most_bags", [1, 3])
@@ -59,7 +66,8 @@ def _drawn_patients(names, resamples):
     return [names[rng.integers(0, len(names), len(names))] for _ in range(resamples)]
 
 
-def test_intervals_are_the_resampling_of_patients_written_out():
+def test_intervals_are_the_resampling_of_patients_written_out(monkeypatch):
+    monkeypatch.setattr(evaluation, "RESAMPLES", RESAMPLES)  # as many as users get
     bags = make_bags(2, 12, 3)
     scores = make_scores(bags)
     found = evaluate(bags, [scores])
@@ -86,7 +94,7 @@ def test_instances_are_drawn_with_their_patients():
     patient = bags.patient[bags.bags.bag_of[known]]
     y, logit = bags.instance_label[known], scores.instance_logit[known].astype(float)
     areas = []
-    for chosen in _drawn_patients(np.unique(patient), RESAMPLES):
+    for chosen in _drawn_patients(np.unique(patient), FEW):
         rows = np.concatenate([np.flatnonzero(patient == p) for p in chosen])
         if np.ptp(y[rows]):
             areas.append(sk.roc_auc_score(y[rows], logit[rows]))
@@ -113,7 +121,7 @@ def test_differences_are_paired_and_corrected_for_all_that_are_tested():
     found = evaluate(bags, models)
     (difference,) = [d for d in found.differences if d.key == AUC]
     values = []
-    for chosen in _drawn_patients(np.unique(bags.patient), RESAMPLES):
+    for chosen in _drawn_patients(np.unique(bags.patient), FEW):
         rows = np.concatenate([np.flatnonzero(bags.patient == p) for p in chosen])
         if np.ptp(bags.label[rows]):
             a, b = (sk.roc_auc_score(bags.label[rows], model.bag_logit[rows]) for model in models)

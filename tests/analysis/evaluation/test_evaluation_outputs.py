@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scored_bags import make_bags, make_scores
+from scored_bags import few_resamples, make_bags, make_scores
 
 from analysis.evaluation.evaluation import Ensemble, evaluate
 from analysis.evaluation.long_form import COLUMNS, csv_text
@@ -26,6 +26,11 @@ def _ensemble(bags, seed, name, count=3):
 
 @pytest.fixture(scope="module", params=["one", "two", "ensembles", "no truth", "one class", "one patient"])
 def found(request):
+    with few_resamples():
+        return _evaluated(request)
+
+
+def _evaluated(request):
     bags = make_bags(1, 16, 2, grid=True)
     if request.param == "one":
         return evaluate(bags, [make_scores(bags, name=LONG)])

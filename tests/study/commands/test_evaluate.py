@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import feature_files as files
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from make_trial_request import train_kept_model, train_vector_pair
+from scored_bags import few_resamples
 from sklearn.metrics import roc_auc_score
 
 import d2l_study
@@ -62,9 +64,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setenv("D2L_CACHE", str(place / "cache"))
+    with few_resamples():
+        yield
 
 
 def _evaluate(place: Path, run: str, data: str | Path, *words: str | Path) -> int:

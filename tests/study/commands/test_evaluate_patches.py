@@ -6,14 +6,17 @@ import io
 import itertools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from few_digits import digits as few_digits
 from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
+from scored_bags import few_resamples
 from sklearn.metrics import roc_auc_score
 
 import d2l_study
@@ -67,15 +70,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name / "tiles.csv").write_text("bag,label,path\n" + "\n".join(rows))
         tiled = ManifestBags(path=str(folder / "here" / "tiles.csv"), cut="grid", mpp=0.5, patch_size=27, folds=3)
         train_kept_model(folder / "runs", TILED, tiled, teacher=HISTOLOGY)
-        digits = MnistBags(num_bags=12, mean_bag_size=4, val_bags=12, test_bags=6)
+        digits = MnistBags(num_bags=12, mean_bag_size=4, val_bags=12, test_bags=6, root=str(few_digits()), verify=False)
         train_kept_model(folder / "runs", DIGITS, digits, teacher=TeacherConfig(steps=6, eval_every=3))
     return folder
 
 
 @pytest.fixture(autouse=True)
-def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setenv("D2L_CACHE", str(place / "cache"))
+    with few_resamples():
+        yield
 
 
 def _evaluate(place: Path, run: str, data: str | Path, *words: str | Path) -> int:

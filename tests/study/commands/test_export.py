@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from few_digits import digits
 from make_trial_request import train_kept_model
 
 import d2l_study
@@ -23,7 +24,7 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import PREDICTIONS
 
 MUSK = FeatureBags(path="musk1", folds=5)
-DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10)
+DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10, root=str(digits()), verify=False)
 HIDDEN = ("ray", "mlflow", "optuna", "cmaes", "pandas", "pyarrow", "yaml", "rich", "scipy", "matplotlib", "PIL", "h5py",
           "openpyxl", "openslide", "tifffile", "imagecodecs", "skimage", "shapely", "analysis")  # fmt: skip
 """What a full installation has beside torch, numpy and safetensors."""

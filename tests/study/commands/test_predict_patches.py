@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from few_digits import digits
 from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 from slides.make_slides import openslide_file
@@ -66,9 +67,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grid = ManifestBags(path=str(folder / "grid.csv"), cut="grid", patch_size=27, stride=20, folds=3)
         train_kept_model(folder / "runs", GRID, grid, teacher=HISTOLOGY)
         train_kept_model(folder / "runs", TILED, _tiled(folder), teacher=HISTOLOGY)
-        digits = MnistBags(num_bags=12, mean_bag_size=4, val_bags=12, test_bags=6)
-        train_kept_model(folder / "runs", DIGITS, digits, teacher=TeacherConfig(steps=6, eval_every=3))
+        train_kept_model(folder / "runs", DIGITS, _digits(), teacher=TeacherConfig(steps=6, eval_every=3))
     return folder
+
+
+def _digits() -> MnistBags:
+    return MnistBags(num_bags=12, mean_bag_size=4, val_bags=12, test_bags=6, root=str(digits()), verify=False)
 
 
 def _tiled(folder: Path) -> ManifestBags:
@@ -235,7 +239,7 @@ def _save_digits(folder: Path, patches: np.ndarray) -> None:
 def test_patches_of_arrays_folders_and_manifests_are_the_same_bags(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = MnistBags(num_bags=12, mean_bag_size=4, val_bags=12, test_bags=6)
+    data = _digits()
     test = data.replicate(data.load_pool(), 0, 5).test
     pool, lines = data.load_pool(), ["bag,path"]
     for b in range(len(test)):

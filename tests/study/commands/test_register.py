@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from empty_store import empty_store
+from few_digits import digits
 from make_trial_request import train_kept_model
 
 import d2l_study
@@ -22,7 +23,7 @@ from d2l_study.study.mlflow.store import StudyRuns
 from d2l_study.study.trial.model_reference import find_models
 
 MUSK = FeatureBags(path="musk1", folds=5)
-DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10)
+DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10, root=str(digits()), verify=False)
 TEACHER = {"steps": 20, "eval_every": 5, "feature_width": 16}
 VECTORS, PATCHES = "ab" * 10, "cd" * 10
 
