@@ -1,6 +1,7 @@
 """Small slides for tests: as scanners and programs write them, with known pixels, and wrong in known ways."""
 
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ GROUND = (244, 242, 244)
 
 def tissue(width=1200, height=900, seed=0):
     """(height, width, 3) uint8: two round pieces of stained tissue of smooth colours on glass."""
+    return _tissue(width, height, seed).copy()
+
+
+@lru_cache(maxsize=8)
+def _tissue(width, height, seed):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)

@@ -54,7 +54,7 @@ def test_a_step_that_cannot_be_compiled_is_taken_as_it_is(make_replicate, tiny, 
     replicates = [make_replicate(r) for r in range(4)]
     with pytest.warns(UserWarning, match="not compiled: .*no compiler here$") as said:
         found = fit_teacher(tiny, replicates, compute=dataclasses.replace(COMPILED, pack=2))
-    assert len(said) == 1
+    assert sum("not compiled" in str(one.message) for one in said) == 1
     plain = fit_teacher(tiny, replicates, compute=Compute(packed=True, pack=2))
     for a, b in zip(found, plain, strict=True):
         assert a.curve == b.curve and all(torch.equal(v, b.params[n]) for n, v in a.params.items())

@@ -117,7 +117,9 @@ def test_the_search_of_a_pruned_arm_is_gone_too(whole):
 
 
 def test_a_space_that_this_version_does_not_understand_is_named_where_it_lies(whole, monkeypatch):
-    monkeypatch.setattr(StudyFolder, "space_text", lambda self: b"description: x\nmethods: {none: {teacher: {stepz: 3}}}\n")
+    monkeypatch.setattr(
+        StudyFolder, "space_text", lambda self: b"description: x\nmethods: {none: {teacher: {stepz: 3}}}\n"
+    )
     with pytest.raises(UserError, match=r"whole/runs/studies/drawn/space\.yaml: .*stepz") as raised:
         prune_study("drawn", str(whole.root), [], False, None)
     assert str(raised.value).count(".yaml") == 1
