@@ -1,12 +1,17 @@
 """The notebooks of the documentation: sources and notebooks agree, outputs tell nothing of a machine, and they run."""
 
 import json
+import os
 import re
+import shlex
 import socket
 import sys
 from pathlib import Path
 
 import pytest
+from whole_root import command, without_ray
+
+from d2l_study import cli
 
 for package in ("jupytext", "nbclient", "ipykernel"):
     pytest.importorskip(package, reason=f"notebooks are not run: {package} is missing (extra [dev])")
@@ -73,14 +78,35 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert same == [[output["output_type"] for output in cell.get("outputs", [])] for cell in kept(name)["cells"]]
 
 
-@pytest.mark.ray
-def test_the_features_of_a_cohort_run(monkeypatch, tmp_path):
+def test_the_cells_of_the_feature_cohort_run_one_after_the_other(monkeypatch, tmp_path):
+    """In this process, its commands and trials too: `make soak` runs all notebooks in kernels of their own."""
     pytest.importorskip("h5py")
-    run("feature_cohort", monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STUDENT", "set by a cell")
+    names: dict = {}
+    commands = []
+    for cell in execute.notebook_of(execute.HERE / "feature_cohort.py").cells:
+        first, _, rest = cell["source"].partition("\n")
+        if cell["cell_type"] != "code":
+            continue
+        if first != "%%bash":
+            exec(compile(cell["source"], cell["id"], "exec"), names)
+            continue
+        words = shlex.split(os.path.expandvars(re.split(r"[|>]", rest)[0]))
+        assert words[:3] == ["python", "-m", "d2l_study"]
+        with without_ray():
+            said = command(cli.main, *words[3:])
+        assert said.code == 0, said.text
+        commands.append(words[3])
+    assert commands == ["plan", "run", "predict"]
+    assert set(names["rows"]["status"]) == {"done"} and {"bag", "instance"} == set(names["scores"]["level"])
+    assert len(names["found"]) == 24
 
 
 @pytest.mark.ray
 @pytest.mark.soak
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "feature_cohort"])
-def test_the_longer_ones_run(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", NAMES)
+def test_each_runs(name, monkeypatch, tmp_path):
     run(name, monkeypatch, tmp_path)

@@ -171,7 +171,7 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path, 
     committed = {p: p.stat().st_mtime_ns for p in results.glob("*/*/*/commit.json")}
     assert 0 < len(committed) < 6
     copied_store(tmp_path / "runs", tmp_path_factory)  # as if the driver had been killed before it told MLflow
-    out = run(tmp_path, "--max-concurrent", 1)
+    out = run_here(tmp_path)
     assert f"{len(committed)} there already, {6 - len(committed)} to run now" in out
     assert all(p.stat().st_mtime_ns == at for p, at in committed.items())
     expected = [r for r in numbers(whole, "few") if r["replicate"] < 2]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from empty_store import copied_store
 from few_digits import digits
 from test_run import children, run, run_here
 from whole_root import command as command_here
@@ -37,7 +38,9 @@ base_seed: 3
 def few(tmp_path_factory):
     folder = tmp_path_factory.mktemp("students")
     (folder / "first.yaml").write_text(SPACE)
-    return folder, run(folder, space="first.yaml", code=1)  # the broken teacher
+    (folder / "runs").mkdir()
+    copied_store(folder / "runs", tmp_path_factory)
+    return folder, run(folder, "--max-concurrent", 1, space="first.yaml", code=1)  # the broken teacher
 
 
 def commits(folder):

@@ -239,7 +239,7 @@ def test_a_slide_coarser_than_its_tiles_is_refused(cohort, tmp_path):
     assert row["reason"] == "its pixels are 0.5 µm, too coarse for patches at 0.25 µm; expected at most 0.3125 µm"
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, capsys):
     folder, out = tmp_path / "slides", tmp_path / "out"
     folder.mkdir()
     first = aperio_slide(folder / "s00.svs", tissue(1000, 800))
@@ -254,5 +254,5 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
     assert "done and kept" in err and "the same command goes on from there" in err
     kept = len(times(out)) // 2
     assert 0 < kept < 20 and not list(out.rglob("*.part")) and len(table(out)) <= kept
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "of these were there" in done.stdout and len(table(out)) == 20
+    assert tile(folder, *WANTED, "--out", out) == 0
+    assert "of these were there" in capsys.readouterr().out and len(table(out)) == 20
