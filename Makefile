@@ -9,6 +9,7 @@ WORKERS ?= 2
 
 study: $(VENV)/.installed
 	$(BIN)/python -m d2l_study run --space first_study
+	@echo; echo "In a new shell these commands need: . $(BIN)/activate"
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile

@@ -28,8 +28,12 @@ def missing_text(message: str) -> str:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with its exit code, by force where a thread may hang that Python would wait for."""
-    if thread_calls.abandoned:
+    """End this process with its exit code, by force where a thread may hang that Python would wait for.
+
+    By force also after a mistake (2), where nothing has begun: a thread that a library is just starting would abort
+    the process at an orderly end (exit code 134).
+    """
+    if thread_calls.abandoned or (code == 2 and "ray" not in sys.modules):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

@@ -97,7 +97,10 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     if LABELS_USED in rows and rows[LABELS_USED].notna().any():
         least, most = int(rows[LABELS_USED].min()), int(rows[LABELS_USED].max())
         used = f"{least}" if least == most else f"{least} to {most}"
-        found.append(("labels used", f"{used} labels of bags in a run, training and validation"))
+        bags = rows.get("num_bags")
+        alone = bags is not None and bool((rows[LABELS_USED] == bags)[rows[LABELS_USED].notna()].all())
+        of = "those of training bags alone" if alone else "training and validation"
+        found.append(("labels used", f"{used} labels of bags in a run, {of}"))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
     partitions = partitions_of(rows)

@@ -80,7 +80,8 @@ def _runs_not_there(layout: Layout) -> list[str]:
     if not partial:
         return []
     verb = "is a mean" if partial == 1 else "are means"
-    return [f"{counted(partial, 'cell')} {verb} of fewer runs than planned (“4 of 5”): others failed or are missing."]
+    why = "the others failed, are missing, or have no such value"
+    return [f"{counted(partial, 'cell')} {verb} of fewer runs than planned (“m of n” in it): {why}."]
 
 
 def _of_validation(layout: Layout) -> list[str]:

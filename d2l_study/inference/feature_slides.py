@@ -20,7 +20,7 @@ from d2l_study.errors import UserError
 from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.feature_scores import SCORES
 from d2l_study.inference.output_folder import check_replaced, stems, writing
-from d2l_study.inference.slide_outputs import ENDINGS, SlideScores, is_ours, write_outputs
+from d2l_study.inference.slide_outputs import ENDINGS, SlideScores, check_format_packages, is_ours, write_outputs
 from d2l_study.slides.score_files import METADATA, UNKNOWN
 
 FORMATS = ("h5", "geojson", "regions", "map")
@@ -30,12 +30,14 @@ FORMATS = ("h5", "geojson", "regions", "map")
 def check_slide_files(
     inputs: Sequence[FeatureInput], out: Path, formats: Sequence[str], slide_mpp: float | None
 ) -> None:
-    """`UserError` if files in these formats cannot be made of these inputs, or something else has their names."""
+    """`UserError` if files in these formats cannot be made of these inputs, or not without the extra `[wsi]`, or if
+    something else has their names."""
     for name in formats:
         if name not in FORMATS:
             raise UserError(
                 f"--formats: {name} needs the slide itself; feature files give parquet, {', '.join(FORMATS)}"
             )
+    check_format_packages(formats)
     for file in (file for entry in inputs for file in entry.files):
         _check_places(file, slide_mpp)
     for stem in _stems([slide for entry in inputs for slide in entry.slides], out):

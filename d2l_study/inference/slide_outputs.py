@@ -25,6 +25,7 @@ from d2l_study.inference.output_folder import read_json
 from d2l_study.inference.overlay import slide_overlay
 from d2l_study.learning.metrics import probability
 from d2l_study.slides.geojson import write_regions, write_tile_polygons
+from d2l_study.slides.packages import extra_package
 from d2l_study.slides.score_files import BLOCK, METADATA, TileScores, write_score_hdf5, write_score_table
 from d2l_study.slides.score_map import score_map, write_score_map
 
@@ -88,6 +89,13 @@ def formats_of(text: str) -> tuple[str, ...]:
         if word not in FORMATS:
             raise UserError(f"--formats: {word!r} is no format{nearest(word, FORMATS)} (formats: {listed(FORMATS, 9)})")
     return tuple(name for name in FORMATS if name in words or name == "parquet")
+
+
+def check_format_packages(formats: Sequence[str]) -> None:
+    """`UserError` if the extra `[wsi]`, which some of the formats need, is not installed."""
+    for kind, module in (("regions", "shapely"), ("map", "tifffile")):
+        if kind in formats:
+            extra_package(module, f"--formats {kind}: writing it")
 
 
 def write_outputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import feature_files as files
@@ -91,6 +92,17 @@ def test_what_gives_no_files_for_qupath(
     assert _label(root, tmp_path / "out", tmp_path / "features", "--formats", formats) == 2
     assert expected in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_work(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (slide, _), *_ = files.cohort(1)
+    files.trident(tmp_path / "features", slide)
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    assert _label(root, tmp_path / "out", tmp_path / "features", "--formats", "h5,geojson,regions") == 2
+    assert "--formats regions: writing it needs `pip install" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_scores_as_parquet_need_no_places(root: Path, tmp_path: Path) -> None:

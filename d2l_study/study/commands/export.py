@@ -58,8 +58,9 @@ def run_export(options: ExportOptions) -> int:
     print(f"model:    {found.loaded.name} of study {stored.card.study}"
           + (f", {found.choice}" if found.choice else ""), flush=True)  # fmt: skip
     if kind == "wsinfer":
-        mpp, classes = _resolution(options, stored), options.classes or _classes(stored)
-        check_wsinfer(stored, classes)
+        classes = options.classes or _classes(stored)
+        check_wsinfer(stored, classes)  # first whether it can be done at all
+        mpp = _resolution(options, stored)
         _make(folder)
         worst = export_wsinfer(stored, folder, mpp, classes)
         side = stored.model.patch_shape[1]

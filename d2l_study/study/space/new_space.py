@@ -32,28 +32,28 @@ data:
 
 _TEACHER = """\
 description: {question}
-recipe: robust                # settings under which every arm converges: `keys recipe`
+recipe: robust                # settings under which nearly every run converges: `d2l keys recipe`
 {data}
-# The arms that are compared. Each may set any key of data and teacher: `keys teacher`
+# The arms that are compared. Each may set any key of data and teacher: `d2l keys teacher`
 methods:
   none: {{}}                    # plain attention MIL
-  vat: {{teacher: {{lambda_adv: 1.0, epsilon: 2}}}}   # + virtual adversarial training
+  vat: {{teacher: {{lambda_adv: 0.3, epsilon: 2}}}}   # + virtual adversarial training
 
 replicates: 5                 # of each combination
 """
 
 _STUDENT = """\
 description: {question}
-recipe: robust                # settings under which every arm converges: `keys recipe`
+recipe: robust                # settings under which nearly every run converges: `d2l keys recipe`
 {data}
 student:
   start: teacher              # from the teacher's weights
   temperature: 2              # softness of the teacher's labels
 
-# Every student learns from every teacher. Arms of students may set any key of student: `keys student`
+# Every student learns from every teacher. Arms of students may set any key of student: `d2l keys student`
 teachers:
   none: {{}}                    # plain attention MIL
-  vat: {{teacher: {{lambda_adv: 1.0, epsilon: 2}}}}   # + virtual adversarial training
+  vat: {{teacher: {{lambda_adv: 0.3, epsilon: 2}}}}   # + virtual adversarial training
 methods:
   student: {{}}
 

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,12 +17,15 @@ import d2l_study
 from d2l_study import cli
 from d2l_study.data import FeatureBags, MnistBags
 from d2l_study.data.fingerprint import find_shared, training_marks
+from d2l_study.errors import UserError
 from d2l_study.inference.model_folder import CARD, MODEL, README, read_model_folder
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.thresholds import separating_threshold
+from d2l_study.study.commands.export import _resolution
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import PREDICTIONS
+from d2l_study.study.trial.model_reference import find_models
 
 MUSK = FeatureBags(path="musk1", folds=5)
 DIGITS = MnistBags(num_bags=8, mean_bag_size=4, test_bags=10, root=str(digits()), verify=False)
@@ -151,6 +155,13 @@ def test_onnx_by_the_command(root, tmp_path, capsys):
     assert "checked" in capsys.readouterr().out and (tmp_path / "o" / "model.onnx").is_file()
 
 
+def test_the_resolution_of_patches_is_asked_for_where_the_data_do_not_say_it(root):
+    stored = find_models("cdcd", str(root), None, None)[0].loaded.stored
+    with pytest.raises(UserError, match="--mpp: the model's data do not say the resolution"):
+        _resolution(SimpleNamespace(mpp=None), stored)
+    assert _resolution(SimpleNamespace(mpp=0.5), stored) == 0.5
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -159,7 +170,8 @@ def test_onnx_by_the_command(root, tmp_path, capsys):
         (["--run", "abab", "--to", "wsinfer"], "needs --out"),
         (["--run", "abab", "--to", "wsinfer", "--out", "x", "--mpp", "0.5"], "feature vectors"),
         (["--run", "cdcd", "--to", "wsinfer", "--out", "x", "--mpp", "0.5"], "1×28×28"),
-        (["--run", "cdcd", "--to", "wsinfer", "--out", "x"], "--mpp"),
+        (["--run", "cdcd", "--to", "wsinfer", "--out", "x"], "1×28×28"),  # whether at all comes before the resolution
+        (["--run", "abab", "--to", "wsinfer", "--out", "x"], "feature vectors"),
         (["--run", "cdcd", "--to", "x", "--mpp", "0.5"], "is for --to wsinfer"),
         (["--run", "cdcd", "--to", "x", "--out", "y"], "--out y"),
         (["--run", "cdcd", "--to", "x", "--replicate", "7"], "--replicate 7"),

@@ -18,7 +18,7 @@ def test_what_it_writes_is_a_space_on_the_robust_recipe(dataset, students, tmp_p
     points = list(space.points())
     assert space.recipe == "robust" and {p["data"].dataset for _, p in points} == {dataset}
     assert all(p["teacher"].select == "last" for _, p in points)
-    assert [p["teacher"].lambda_adv for _, p in points][-1] == 1.0
+    assert [(p["teacher"].lambda_adv, p["teacher"].epsilon) for _, p in points][-1] == (0.3, 2.0)
     assert max(len(line) for line in path.read_text().splitlines()) <= 110
 
 
