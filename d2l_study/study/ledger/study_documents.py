@@ -70,16 +70,19 @@ class StudyDocuments:
     def space_text(self) -> bytes:
         """The space as given. FileNotFoundError if it is not there; `DamagedError` if neither it nor its copy is the
         space that was run."""
-        expected = self.resolved().get("space_sha256")
-        found: bytes | None = None
+        expected, shown = self.resolved().get("space_sha256"), self.storage.shown(f"{self.key}/{SPACE}")
+        damaged = False
         for key in self._places(SPACE):
             with contextlib.suppress(FileNotFoundError):
                 found = self.storage.read(key)
                 if expected in (None, hashlib.sha256(found).hexdigest()):
+                    if damaged:
+                        warn_damaged(f"{shown} is not the space that was run: its copy in copies/ is taken")
                     return found
-        if found is None:
-            raise FileNotFoundError(self.storage.shown(f"{self.key}/{SPACE}"))
-        raise DamagedError(f"{self.storage.shown(f'{self.key}/{SPACE}')}: damaged: it is not the space that was run")
+                damaged = True
+        if not damaged:
+            raise FileNotFoundError(shown)
+        raise DamagedError(f"{shown}: damaged: it is not the space that was run; {REMEDY}")
 
     def resolved(self) -> dict[str, Any]:
         """The content of `resolved.json`, which is read once. Empty if it was removed (the next `run` writes it), or if

@@ -6,7 +6,7 @@ from make_study import make_study
 import analysis
 from analysis.cli import main as analysis_main
 from d2l_study import cli
-from d2l_study.errors import DamagedError, UserError
+from d2l_study.errors import DamagedError, DamagedWarning, UserError
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import DAMAGED_COMMIT
 from d2l_study.study.ledger.root import open_storage
@@ -102,6 +102,16 @@ def test_what_was_removed_as_told_is_missed_by_no_command(made, tmp_path, capsys
         assert cli.main([*words, "--root", str(tmp_path)]) == 0, capsys.readouterr().err
     page = study_page(made)
     assert page.artifacts == {} and page.params["configurations"] == 2
+
+
+def test_the_copy_of_a_space_that_was_changed_is_taken_with_a_warning(made):
+    text = made.space_text()
+    path_of(made, "space.yaml").write_bytes(text + b"\n# edited")
+    with pytest.warns(DamagedWarning, match="space.yaml is not the space that was run: its copy in copies/ is taken"):
+        assert made.space_text() == text
+    path_of(made, "copies/space.yaml").write_bytes(b"{")
+    with pytest.raises(DamagedError, match="it is not the space that was run; the study's `run` command makes it anew"):
+        made.space_text()
 
 
 def test_small_records_that_are_damaged_cost_nothing_more(made):
