@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then.
+# Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then. In the order of
+# their names: by default files of a single test, which are those with Ray, would all be left for the end.
 WORKERS ?= 2
 
 .PHONY: study test lint docs figures notebooks soak bench gpu release clean
@@ -12,7 +13,7 @@ study: $(VENV)/.installed
 	@echo; echo "In a new shell these commands need: . $(BIN)/activate"
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # A report takes seconds at the end of every study; tests of reports ask for it.
 os.environ.setdefault("D2L_REPORT", "no")
 
@@ -13,10 +15,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Collecting makes millions of objects that all stay: to look for garbage among them takes a third of the time.
-gc.disable()
 
-
-def pytest_collection_finish():
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collecting makes millions of objects that all stay: to look for garbage among them takes a third of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
