@@ -15,6 +15,7 @@ from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurre
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
+from d2l_study.study.space.configuration import Configuration
 from d2l_study.terminal import NO_BREAK, print_wrapped
 
 _MOST_VALUES = 10
@@ -36,11 +37,11 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
     )  # fmt: skip
     todo = plan.trials(options.limit)
     print_wrapped(f"{study.name}: {space.description}")
-    varied = plan.configurations[0].varied
     axes = []
-    for name in varied:
-        values = {c.values[name]: None for c in plan.configurations if name in c.values}
-        axes.append(f"{name} ∈ {_values_text(in_order(values))}".replace(" ", NO_BREAK))
+    for name in plan.configurations[0].varied:
+        values = {c.values[name]: None for c in plan.configurations if name in c.values and not _is_idle(c, name)}
+        if len(values) > 1:
+            axes.append(f"{name} ∈ {_values_text(in_order(values))}".replace(" ", NO_BREAK))
     if space.pairs:
         teachers, students = (list(dict.fromkeys(pair[i] for pair in space.pairs.values())) for i in (0, 1))
         arms = f"teachers: {', '.join(teachers)}; students: {', '.join(students)}"
@@ -70,6 +71,12 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
     elif listing is not Listing.NONE:
         show_totals(study, predicted)
     return predicted
+
+
+def _is_idle(c: Configuration, name: str) -> bool:
+    """Whether a key of the teacher does nothing in a configuration, as ε does without R_adv."""
+    teacher = c.sections.get("teacher")
+    return teacher is not None and name in teacher.idle_keys()
 
 
 def _show_lengths(study: PreparedStudy) -> None:

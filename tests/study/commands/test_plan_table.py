@@ -89,3 +89,13 @@ def test_a_screen_that_is_narrower_has_shorter_lines(tmp_path, capsys, monkeypat
     lines = said_by(capsys, tmp_path, "--space", "vat_quick")
     assert max(map(len, lines)) <= 70
     assert "  varied: num_bags ∈ {50, 100}; lambda_adv ∈ {0, 0.5}" in lines
+
+
+def test_a_key_varies_only_where_it_does_something(tmp_path, capsys):
+    """The plain arm has the default ε, 4, which nothing reads."""
+    space = tmp_path / "mine.yaml"
+    text = "description: x\ndata: {num_bags: 50}\nmethods: {none: {}, vat: {teacher: {lambda_adv: 1, epsilon: %s}}}\n"
+    axes = {"2": "lambda_adv ∈ {0, 1}", "[1, 2]": "lambda_adv ∈ {0, 1}; epsilon ∈ {1, 2}"}
+    for written, said in axes.items():
+        space.write_text(text % written)
+        assert f"  varied: {said}" in said_by(capsys, tmp_path, "--space", str(space))
