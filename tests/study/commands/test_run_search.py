@@ -19,7 +19,7 @@ methods:
   vat: {{teacher: {{lambda_adv: {{low: 0.1, high: 3}}, learning_rate: {{low: 1e-6, high: 1e-2, log: true}}}}}}
 replicates: 2
 base_seed: 3
-search: {{method: tpe, trials: 6, startup: 3}}
+search: {{method: tpe, trials: 8, startup: 4}}
 schedule: asha
 resources: {{checkpoint_every: 4}}
 """
@@ -33,18 +33,18 @@ def test_a_search_ends_trials_early_and_reports_the_best(tmp_path, tmp_path_fact
     (tmp_path / "few.yaml").write_text(SPACE.format(digits=digits()))
     (tmp_path / "runs").mkdir()
     copied_store(tmp_path / "runs", tmp_path_factory)
-    out = run(tmp_path)
+    out = run(tmp_path, "--max-concurrent", 1)  # which trials are ended depends on the order of reports
     document = searched(tmp_path)
     states = [trial["state"] for trial in document["trials"]]
-    assert len(states) == 6 and set(states) == {"complete", "pruned"}
+    assert len(states) == 8 and set(states) == {"complete", "pruned"}
     rows = analysis.load("few", tmp_path / "runs").set_index("config_id")
     for trial in document["trials"]:
         wanted = "done" if trial["state"] == "complete" else "pruned"
         assert set(rows.loc[trial["config_id"], "status"]) == {wanted}
     complete = [t for t in document["trials"] if t["state"] == "complete"]
     best = max(complete, key=lambda t: t["values"][0])
-    assert best["trial_id"] in out and f"{len(complete)} complete, {6 - len(complete)} ended early" in out
+    assert best["trial_id"] in out and f"{len(complete)} complete, {8 - len(complete)} ended early" in out
     mine, runs = children(tmp_path, "few")
-    assert len(mine) == 6 and "RUNNING" not in {r.info.status for r in runs}
+    assert len(mine) == 8 and "RUNNING" not in {r.info.status for r in runs}
     again = run_here(tmp_path)  # nothing is left: the same trials, the same words
-    assert searched(tmp_path) == document and "6 trials told, 0 to go on with, 0 to ask" in again
+    assert searched(tmp_path) == document and "8 trials told, 0 to go on with, 0 to ask" in again
