@@ -11,12 +11,13 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.options import value_text
 from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import WEIGHTS
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 TIE = 1e-9
 """Validation metrics that differ by less are equal but for rounding."""
+NAMED = 12
+"""Trials that a message names at most."""
 CONFIG_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
@@ -100,15 +103,32 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = [f"{_short(name, matches)} ({_describe(ledger, name)})" for name in matches[:12]]
-        raise UserError(f"{where}: {len(matches)} trials begin so: {listed(names)}" + ", …" * (len(matches) > 12))
+        raise UserError(f"{where}: {len(matches)} trials begin so: {_named(ledger, matches)}")
     if run in list_studies(ledger.storage):
-        raise UserError(f"{where}: that is a study; expected one of its trials: python -m d2l_study plan names them")
+        own = [_in_words(entry) for entry in StudyFolder(ledger.storage, run).plan_or_empty()]
+        raise UserError(f"{where}: that is a study; expected one of its trials{f': {_first(own)}' * bool(own)}")
     close = nearest(run, [trial_id(name) for name in ids])
+    there = "" if close else f": {_named(ledger, sorted(ids))}"
     raise UserError(
-        f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close}; expected the id of a trial "
-        f"(its first digits do) or the 32 digits of an MLflow run"
+        f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close or there}; expected the id of "
+        f"a trial (its first digits do) or the 32 digits of an MLflow run"
     )
+
+
+def _named(ledger: Ledger, ids: Sequence[str]) -> str:
+    """The first of some trials, with what they are."""
+    names = [f"{_short(name, ids)} ({_describe(ledger, name)})" for name in ids[:NAMED]]
+    return _first([*names, *ids[NAMED:]])
+
+
+def _in_words(entry: Mapping[str, Any]) -> str:
+    """A trial of a plan: its id, its arm, and what varies."""
+    varied = (f"{key}={value_text(entry['values'][key])}" for key in entry["varied"] if key in entry["values"])
+    return f"{trial_id(entry['config_id'])} ({' '.join([entry['method'], *varied])})"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + ", …" * (len(names) > NAMED)
 
 
 def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:

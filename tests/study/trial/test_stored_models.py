@@ -111,11 +111,18 @@ def test_what_is_ambiguous_lists_the_candidates(trained):
 
 def test_what_is_not_there_names_the_nearest(trained, tmp_path):
     assert f"did you mean '{ONE[:10]}'" in refusal(trained, "ab13000000")
-    assert "that is a study" in refusal(trained, "mine")
+    assert "that is a study; expected one of its trials" in refusal(trained, "mine")
     assert "0, 1, 2" in refusal(trained, "ab", replicate=7)
     assert "no results under --root" in refusal(tmp_path / "nowhere", "ab")
     assert not (tmp_path / "nowhere").exists()
     assert "no such trial" in refusal(trained, "")
+    assert f"{ONE[:10]} (teacher, 3 replicates)" in refusal(trained, "zzz")
+
+
+def test_a_study_names_its_trials(root):
+    entry = {"config_id": ONE, "method": "vat", "varied": ["lambda_adv"], "values": {"lambda_adv": 0.5, "steps": 3}}
+    StudyFolder(LocalStorage(root), "mine").write_plan([entry | {"stage": "teacher", "replicates": [0]}])
+    assert f"expected one of its trials: {ONE[:10]} (vat lambda_adv=0.5)" in refusal(root, "mine")
 
 
 def test_weights_that_were_not_kept_say_how_to_get_them(trained):
