@@ -63,6 +63,8 @@ def test_students_learn_from_their_teachers_and_a_broken_one_has_none(few):
     line = next(part for part in out.splitlines() if part.startswith("| broken → plain (temperature=1) "))
     assert "not run" in line
     assert ": 2 of 2 failed" in out and "8 runs failed" in out
+    assert "training loss became" in out or "no longer finite" in out
+    assert "failed" in next(part for part in out.splitlines() if part.startswith("| broken "))
     assert "none → plain (temperature=1) − its teacher" in out
 
 
