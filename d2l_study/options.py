@@ -157,9 +157,8 @@ def check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> An
     choices = meta.get("choices")
     if choices is not None and value not in choices:
         expected = allowed_values(hint, meta)
-        meant = meta.get("synonyms", {}).get(str(value).lower())
-        hint_text = f"; did you mean {meant!r}?" if meant else nearest(value, choices)
-        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {expected}{hint_text}")
+        meant = meta.get("synonyms", {}).get(str(value).lower(), value)
+        raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {expected}{nearest(meant, choices)}")
     if kind in (int, float) and not _within(value, meta):
         raise UserError(f"{name}: {as_yaml(value)} is not allowed; expected {allowed_values(hint, meta)}")
     return value

@@ -51,8 +51,13 @@ def _unlabelled_sentence(layout: Layout) -> str:
     return f"Unlabelled training bags beside the labelled ones: {listed(each, MOST)}."
 
 
+def of_training_bags_alone(used: Mapping[Any, tuple[int, int]]) -> bool:
+    """Whether the labels of `labels_by_bags` are those of training bags, and none of validation bags."""
+    return all(count == (n, n) for n, count in used.items())
+
+
 def _sentence(used: Mapping[Any, tuple[int, int]], name: str) -> str:
-    if all(count == (n, n) for n, count in used.items()):
+    if of_training_bags_alone(used):
         return f"Labels used in all: those of training bags ({name}) alone."
     each = [f"{_range(*count)} at {name} = {value_text(n)}" for n, count in sorted(used.items())]
     return f"Labels used in all, of training bags ({name}) and validation bags: {listed(each, MOST)}."

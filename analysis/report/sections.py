@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.best import TASK_KEYS
+from analysis.cells.labels_used import labels_by_bags, of_training_bags_alone
 from analysis.cells.layout import setting_text, value_text
 from analysis.cells.model_selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import (
@@ -97,8 +98,8 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     if LABELS_USED in rows and rows[LABELS_USED].notna().any():
         least, most = int(rows[LABELS_USED].min()), int(rows[LABELS_USED].max())
         used = f"{least}" if least == most else f"{least} to {most}"
-        bags = rows.get("num_bags")
-        alone = bags is not None and bool((rows[LABELS_USED] == bags)[rows[LABELS_USED].notna()].all())
+        by_bags = labels_by_bags(rows)
+        alone = bool(by_bags) and of_training_bags_alone(by_bags)
         of = "those of training bags alone" if alone else "training and validation"
         found.append(("labels used", f"{used} labels of bags in a run, {of}"))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()

@@ -20,7 +20,7 @@ GPU = ("*-gpu-k*", "*-vat-grid-gpu")
 other studies."""
 CONFIRM = "2026-11-22-distill-confirm"
 ROBUST = "*-vat-robust-*confirm"
-"""Records of other studies of the same question at K = 10, the latter on the robust recipe."""
+"""Records of other studies of the same question, the latter on the robust recipe; each of one K."""
 PLAIN, VAT, STRONG = "#000000", "#0072B2", "#56B4E9"
 OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"), ("Pink", "#CC79A7", "v"), ("Yellow", "#E69F00", "P"))
 ARMS = {"none": ("attention MIL", PLAIN, "o"), "adv_low": ("with VAT, λ = 0.5, ε = 4", VAT, "s"),

@@ -76,14 +76,10 @@ def trials_of(study: PreparedStudy, requests: Sequence[TrialRequest], concurrent
     )  # fmt: skip
     if len(trials) == len(requests):
         return trials
-    return [trials[position] for position in results_first(_ordered_packs(study, trials), concurrent, lead=1.0)]
-
-
-def _ordered_packs(study: PreparedStudy, trials: Sequence[Trial]) -> list[OrderedTrial]:
-    """The same of trials of several configurations, by the time that runs of such a stack take."""
-    by_id = {c.config_id: c for c in study.plan.configurations}
+    # What the order of a pack depends on: the time that runs of such a stack take.
     pieces = [[(by_id[request.config_id], request.replicates) for request in trial] for trial in trials]
-    return ordered_trials(study.space, pieces, lambda c, runs: predicted_seconds(c, study.space.resources, runs))
+    ordered = ordered_trials(study.space, pieces, lambda c, runs: predicted_seconds(c, resources, runs))
+    return [trials[position] for position in results_first(ordered, concurrent, lead=1.0)]
 
 
 def make_trial_request(

@@ -112,8 +112,10 @@ def split_for_slots(
         side_by_side = [trial for trial in trials if bool(trial.configuration.teachers) == waits]
         runs = sum(len(trial.replicates) for trial in side_by_side)
         for trial in side_by_side:
-            full = 1 if fills is None else fills(trial.configuration)
-            together = runs if len(side_by_side) >= slots else runs_together(runs, slots, full, gpus)
+            together = runs
+            if len(side_by_side) < slots:
+                full = 1 if fills is None else fills(trial.configuration)
+                together = runs_together(runs, slots, full, gpus)
             for first in range(0, len(trial.replicates), together):
                 found.append((trial.configuration, trial.replicates[first : first + together]))
     return found

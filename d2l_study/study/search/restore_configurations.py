@@ -74,11 +74,8 @@ def configurations_of_study(folder: StudyFolder, plan: list[dict[str, Any]]) -> 
         path = Path(scratch) / SPACE
         path.write_bytes(folder.space_text())
         known = folder.resolved().get("space", {})
-        try:
-            space = load_space(path, known.get("overrides", ()), beside=known.get("folder"))
-        except UserError as error:  # which names the copy that was read
-            kept = short_path(folder.storage.shown(f"{folder.key}/{SPACE}"))
-            raise UserError(str(error).replace(str(path), kept)) from None
+        kept = short_path(folder.storage.shown(f"{folder.key}/{SPACE}"))
+        space = load_space(path, known.get("overrides", ()), beside=known.get("folder"), shown=kept)
     pairs = {(entry["values"].get("dataset"), entry.get("data_checksum")) for entry in plan}
     one_each = len({dataset for dataset, _ in pairs}) == len(pairs)
     checksum: Checksum = {str(d): str(c) for d, c in pairs} if one_each else DataChecksums()

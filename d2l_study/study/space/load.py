@@ -54,16 +54,17 @@ def load_space(
     overrides: Sequence[str] = (),
     replicates: int | None = None,
     beside: str | os.PathLike[str] | None = None,
+    shown: str | None = None,
 ) -> Space:
     """Read and check a space.
 
     overrides: "key=value" each, as `--set` takes them; replicates: as `--replicates`; beside: the folder that relative
-    paths in the space begin at, where it is not the file's own.
+    paths in the space begin at, where it is not the file's own; shown: how messages call the file, where it is a copy.
 
     `UserError` names the file (or `--set`), the dotted key, the value found and the values allowed.
     """
     path = find_space(name_or_file)
-    shown = shown_path(path)
+    shown = shown or shown_path(path)
     text = read_text(path, shown)
     document = document_of(text, shown)
     students = "student" in document or "teachers" in document

@@ -106,7 +106,7 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
         raise UserError(f"{where}: {len(matches)} trials begin so: {_named(ledger, matches)}")
     if run in list_studies(ledger.storage):
         own = [_in_words(entry) for entry in StudyFolder(ledger.storage, run).plan_or_empty()]
-        raise UserError(f"{where}: that is a study; expected one of its trials{f': {_first(own)}' * bool(own)}")
+        raise UserError(f"{where}: that is a study; expected one of its trials{f': {listed(own, NAMED)}' * bool(own)}")
     close = nearest(run, [trial_id(name) for name in ids])
     there = "" if close else f": {_named(ledger, sorted(ids))}"
     raise UserError(
@@ -116,19 +116,15 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
 
 
 def _named(ledger: Ledger, ids: Sequence[str]) -> str:
-    """The first of some trials, with what they are."""
+    """The first of some trials, with what they are; no more of them are read."""
     names = [f"{_short(name, ids)} ({_describe(ledger, name)})" for name in ids[:NAMED]]
-    return _first([*names, *ids[NAMED:]])
+    return listed([*names, *ids[NAMED:]], NAMED)
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:
     """A trial of a plan: its id, its arm, and what varies."""
     varied = (f"{key}={value_text(entry['values'][key])}" for key in entry["varied"] if key in entry["values"])
     return f"{trial_id(entry['config_id'])} ({' '.join([entry['method'], *varied])})"
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + ", …" * (len(names) > NAMED)
 
 
 def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:
