@@ -30,6 +30,9 @@ RUN_COLUMNS = frozenset({
     "test_instances", "matched_id", "instance_visits", "labels_used",
 })  # fmt: skip
 
+FOLLOW_STEPS = ("eval_every", "epochs", "min_steps")
+"""Keys that differ where the steps do, as between teachers matched to two students: such rows are told apart by steps."""
+
 TEACHER_FAILED = "its teacher"
 """How the cause of a run begins that was never started because its teacher failed."""
 
@@ -308,7 +311,8 @@ def _label_keys(
         keys = ["study"] if by_study else []
         keys += [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
-        for key in [k for k in (*settings, "study", "trial_id") if k not in keys]:
+        last = sorted(settings, key=lambda key: key in FOLLOW_STEPS)
+        for key in [k for k in (*last, "study", "trial_id") if k not in keys]:
             cell = [*others, *keys]
             mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
             if mixed.empty or mixed["config_id"].nunique() == 1:

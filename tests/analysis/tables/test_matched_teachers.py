@@ -56,6 +56,17 @@ def test_differences_from_matched_teachers_come_first(controlled):
     assert labels.index("matched of none") == labels.index("*references*") + 1
 
 
+def test_teachers_matched_to_two_students_are_told_apart_by_steps(controlled):
+    """The keys that follow from the steps differ with them and would say less, though they come first in the rows."""
+    one = controlled[controlled["stage"] == "matched"].assign(eval_every=117, min_steps=200, steps=350)
+    other = one.assign(config_id="o" + one["config_id"], trial_id="o" + one["trial_id"], eval_every=167, steps=500)
+    rest = controlled[controlled["stage"] != "matched"].assign(eval_every=100, min_steps=200, steps=200)
+    both = pd.concat([rest, one, other], ignore_index=True)
+    both.attrs = controlled.attrs
+    names = [name for name, _ in table_lines(render(both)) if name.startswith("matched of none")]
+    assert names == ["matched of none (steps=350)", "matched of none (steps=500)"]
+
+
 def test_the_figure_of_pairs_has_both_the_matched_one_first(controlled):
     axis = draw_pairs(controlled).axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
