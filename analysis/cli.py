@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli_arguments import DEFAULT_PANEL, PROG, key_values, metric_name, metric_names, parse
+from analysis.cli_arguments import DEFAULT_PANEL, key_values, metric_name, metric_names, parse
 from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import export
@@ -17,7 +17,7 @@ from analysis.rows.loading import load
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX, IMAGES
-from d2l_study.command_line import os_error_text
+from d2l_study.command_line import ANALYSIS_MODULE, called_as, os_error_text
 from d2l_study.errors import UnreadableError, UserError, damage_shown
 from d2l_study.interruption_messages import stopped_text
 from d2l_study.terminal import print_anywhere
@@ -31,14 +31,20 @@ BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
 
 @damage_shown()
-def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = ANALYSIS_MODULE) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe.
 
     prog: how the user calls this, for messages and help.
     """
+    with called_as(prog):
+        return _answered(sys.argv[1:] if argv is None else list(argv), prog)
+
+
+def _answered(argv: list[str], prog: str) -> int:
+    """The exit code of a command; what goes wrong is said in one line."""
     print_anywhere()
     try:
-        arguments = parse(sys.argv[1:] if argv is None else list(argv), prog)
+        arguments = parse(argv, prog)
         commands = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}
         commands[arguments.command](arguments)
         sys.stdout.flush()

@@ -12,10 +12,9 @@ from analysis.figures.options import KINDS, SCALES
 from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
 from analysis.tables.options import AUTO, EXPLAIN, FORMATS, INTERVALS, TESTS
-from d2l_study.command_line import Parser, missing_text
+from d2l_study.command_line import ANALYSIS_MODULE, Parser, missing_text
 from d2l_study.errors import UserError, nearest
 
-PROG = "python -m analysis"
 DEFAULT_PANEL = "mean_bag_size"
 """Of the figures that have panels."""
 DESCRIPTION = "Tables, tests, figures and rows of studies, from their stored results. Nothing is trained."
@@ -72,7 +71,7 @@ class _Parser(Parser):
         raise UserError(f"{missing_text(message)} (see {self.prog} --help)")
 
 
-def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
+def parse(argv: list[str], prog: str = ANALYSIS_MODULE) -> argparse.Namespace:
     """The command and its options. UserError for a command, option or value that is not known. prog: how the user calls
     this, for messages and help."""
     parser, by_name = command_parsers(prog)
@@ -86,7 +85,7 @@ def parse(argv: list[str], prog: str = PROG) -> argparse.Namespace:
     return arguments
 
 
-def command_parsers(prog: str = PROG) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of the command line, and those of its commands by name. prog: as of `parse`."""
     parser = _Parser(prog=prog, description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)

@@ -1,4 +1,8 @@
-"""What the two command lines, `d2l_study` and `analysis`, have in common."""
+"""What the two command lines, `d2l_study` and `analysis`, have in common.
+
+Both are called by the installed command `d2l`, and as `python -m d2l_study` and `python -m analysis`. What is printed
+names other commands as the running one was called (`command_text`). Files that are kept, such as reports, say `d2l`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,40 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from d2l_study import thread_calls
+
+D2L = "d2l"
+STUDY_MODULE = "python -m d2l_study"
+ANALYSIS_MODULE = "python -m analysis"
+_IN_ANALYSIS = ("tables", "compare", "figure", "report")
+"""Commands of `analysis` that messages name."""
+
+_called_as = D2L
+
+
+@contextlib.contextmanager
+def called_as(program: str) -> Iterator[None]:
+    """While the block runs, `command_text` speaks as this process was called. program: as usage lines show it."""
+    global _called_as
+    before, _called_as = _called_as, program
+    try:
+        yield
+    finally:
+        _called_as = before
+
+
+def command_text(words: str) -> str:
+    """A command as the user of this process would type it: `d2l plan …`, or `python -m d2l_study plan …`.
+
+    words: the command and its arguments. In a notebook and in workers it is `d2l`.
+    """
+    if _called_as == D2L:
+        return f"{D2L} {words}"
+    of_analysis = words.partition(" ")[0].partition("|")[0] in _IN_ANALYSIS
+    return f"{ANALYSIS_MODULE if of_analysis else STUDY_MODULE} {words}"
 
 
 class Parser(argparse.ArgumentParser):

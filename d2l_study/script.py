@@ -12,9 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from d2l_study import cli
-from d2l_study.command_line import leave
+from d2l_study.command_line import D2L, leave
 
-PROG = "d2l"
 ANALYSIS = {
     "tables": "print a table with intervals, counts and paired differences",
     "compare": "test every method against one of them",
@@ -31,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] in ANALYSIS and not _is_about_a_model(words):
         from analysis import cli as analysis_cli
 
-        return analysis_cli.main(words, PROG)
-    return cli.main(words, PROG, ANALYSIS)
+        return analysis_cli.main(words, D2L)
+    return cli.main(words, D2L, ANALYSIS)
 
 
 def _is_about_a_model(words: Sequence[str]) -> bool:

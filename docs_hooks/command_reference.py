@@ -11,12 +11,13 @@ from plain_text import escaped  # in this folder, which MkDocs puts on the path 
 
 from analysis.cli_arguments import command_parsers
 from d2l_study.cli import command_parser
+from d2l_study.command_line import D2L
 
 PAGE = "reference/commands.md"
 INTRODUCTION = """# Commands
 
-This page is made from the code, as what `--help` prints. An installed package has one word for all of them, `d2l`:
-`d2l run` is `python -m d2l_study run`, and `d2l tables` is `python -m analysis tables`.
+This page is made from the code, as what `--help` prints. `d2l run` is the same as `python -m d2l_study run`, and
+`d2l tables` as `python -m analysis tables`.
 
 Exit codes: 0, all went well. 1, a run failed, or a place takes no more. 2, a mistake in the command or the space.
 130, stopped by Ctrl-C.
@@ -31,8 +32,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def _page() -> Iterator[str]:
     yield INTRODUCTION
-    for parser in (command_parser(), command_parsers()[0]):
-        yield f"\n## {parser.prog}\n\n{escaped(parser.description or '')}\n"
+    for title, parser in (("Studies and models", command_parser(D2L)), ("Results", command_parsers(D2L)[0])):
+        yield f"\n## {title}\n\n{escaped(parser.description or '')}\n"
         for command in _commands(parser):
             yield from _command(command)
 
@@ -47,7 +48,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPars
 
 
 def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
-    words = parser.prog.split()[3:]
+    words = parser.prog.split()[1:]
     yield f"\n### {' '.join(words)}\n\n{escaped(parser.description or '')}\n"
     yield f"```\n{_usage(parser)}\n```\n"
     for action in parser._actions:

@@ -14,7 +14,7 @@ from d2l_study.study.space.keys_help import OTHERS, PLACES, described_keys
 PAGE = "reference/keys.md"
 INTRODUCTION = """# Keys of a space
 
-This page is made from the code, as what `python -m d2l_study keys` prints. Each entry says the key with its default,
+This page is made from the code, as what `d2l keys` prints. Each entry says the key with its default,
 what it means, and the values that it takes. `null` is YAML's word for no value.
 [The space language](../spaces.md) says how keys make a study.
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-"""Where `python -m d2l_study ui` shows a local store, unless told otherwise."""
+"""Where `d2l ui` shows a local store, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def find_mlflow_links(study: str, uri: str | None) -> MlflowLinks:
             return MlflowLinks(
                 pages,
                 own,
-                f"Links work on the machine of the study while “python -m d2l_study ui” runs ({UI_ADDRESS}).",
+                f"Links work on the machine of the study while “d2l ui” runs ({UI_ADDRESS}).",
             )
     return MlflowLinks()
 

@@ -174,7 +174,7 @@ def _image_pieces(rows: pandas.DataFrame, root: str) -> list[str]:
         return []
     if "test_instances" in rows and rows["test_instances"].sum() > MOST_DRAWN:
         where = "" if root == "runs" else f" --root {shlex.quote(root)}"
-        command = f"python -m analysis tables {rows.attrs['study']} --intervals images{where}"
+        command = f"d2l tables {rows.attrs['study']} --intervals images{where}"
         return [html.paragraph(html.Text(f"Too many for a report: {html.code(command).html}"), "note")]
     try:
         made = image_table(rows)

@@ -207,7 +207,7 @@ def failures(rows: pandas.DataFrame, folder: StudyFolder | None, root: str) -> l
         pieces.append(html.paragraph(", ".join(names[:IDS_SHOWN]) + more))
         if folder is not None:
             lines = log_tail(folder, str(first["config_id"]), int(first["replicate"]))
-            command = f"python -m d2l_study trial --id {first['trial_id']} --replicate {int(first['replicate'])}{where}"
+            command = f"d2l trial --id {first['trial_id']} --replicate {int(first['replicate'])}{where}"
             pieces += [html.preformatted("\n".join(lines))] if lines else []
             pieces.append(html.paragraph(html.Text(f"Alone: {html.code(command).html}")))
     if len(groups) > MOST_CAUSES:

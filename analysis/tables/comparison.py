@@ -1,4 +1,4 @@
-"""Methods against one of them, tested: the table behind `python -m analysis compare`. What the tests ask and assume is
+"""Methods against one of them, tested: the table behind `d2l compare`. What the tests ask and assume is
 in `cells.comparisons`."""
 
 from __future__ import annotations

@@ -18,12 +18,11 @@ from d2l_study.cli import (
     study_commands,
     trial_commands,
 )
-from d2l_study.command_line import Parser, missing_text, os_error_text
+from d2l_study.command_line import ANALYSIS_MODULE, STUDY_MODULE, Parser, called_as, missing_text, os_error_text
 from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
 from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
-PROG = "python -m d2l_study"
 EXTRAS = (
     "Extras, installed as in pip install 'd2l-study[wsi]': [wsi] whole-slide images; [export] models as ONNX; "
     "[cluster] clusters of Ray and results in S3; [docs] the documentation site; [dev] the tests."
@@ -33,13 +32,19 @@ EXTRAS = (
 
 @damage_shown()
 def main(
-    argv: Sequence[str] | None = None, prog: str = PROG, analysis_commands: Mapping[str, str] | None = None
+    argv: Sequence[str] | None = None, prog: str = STUDY_MODULE, analysis_commands: Mapping[str, str] | None = None
 ) -> int:
     """Run a command. Returns its exit code: 0; 1 if a run failed or the root refused; 2 for a mistake of the user's.
 
     argv: None takes the process's own. prog: how the user calls this, for messages and help. analysis_commands: see
     `command_parser`.
     """
+    with called_as(prog):
+        return _answered(argv, prog, analysis_commands)
+
+
+def _answered(argv: Sequence[str] | None, prog: str, analysis_commands: Mapping[str, str] | None) -> int:
+    """The exit code of a command; what goes wrong is said in one line."""
     print_anywhere()
     name = ""
     try:
@@ -74,7 +79,9 @@ def main(
         return 130
 
 
-def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None = None) -> argparse.ArgumentParser:
+def command_parser(
+    prog: str = STUDY_MODULE, analysis_commands: Mapping[str, str] | None = None
+) -> argparse.ArgumentParser:
     """The parser of the command line; heavy packages are not imported for it.
 
     analysis_commands: name and help of commands that `analysis` answers under the same program (`d2l`). They are
@@ -83,7 +90,7 @@ def command_parser(prog: str = PROG, analysis_commands: Mapping[str, str] | None
     parser = _Parser(
         prog=prog,
         description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
-        epilog=EXTRAS if analysis_commands else "Tables and figures: python -m analysis --help",
+        epilog=EXTRAS if analysis_commands else f"Tables and figures: {ANALYSIS_MODULE} --help",
     )
     parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from d2l_study.cli.arguments import add_command, add_root, port
+from d2l_study.command_line import command_text
 from d2l_study.errors import UserError
 
 
@@ -53,7 +54,8 @@ def _new(arguments: argparse.Namespace) -> int:
     from d2l_study.study.space.new_space import write_new_space
 
     path = write_new_space(arguments.file, arguments.data, arguments.students)
-    print(f"wrote {path}\nwhat it would run: python -m d2l_study plan --space {shlex.quote(str(path))}")
+    plan = command_text(f"plan --space {shlex.quote(str(path))}")
+    print(f"wrote {path}\nwhat it would run: {plan}")
     return 0
 
 

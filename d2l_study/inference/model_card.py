@@ -220,8 +220,8 @@ model.predict_instances(bag_1)          # (n,)
 On the command line, which needs all of it (`pip install {own}`):
 
 ```
-python -m d2l_study predict --run {name} {data} --out scores.parquet
-python -m d2l_study evaluate --run {name} --data other_cohort.csv
+d2l predict --run {name} {data} --out scores.parquet
+d2l evaluate --run {name} --data other_cohort.csv
 ```
 
 `{MODEL}` holds the parameters (safetensors: nothing in it is executed), `{CARD}` everything that programs need to know.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study.atomic_files import write_whole
+from d2l_study.command_line import command_text
 from d2l_study.data.fingerprint import TrainingMarks
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
@@ -125,7 +126,8 @@ def read_model_folder(folder: Path, what: str = "model") -> tuple[StoredModel, M
     missing = [name for name in (MODEL, CARD) if not (folder / name).is_file()]
     if missing:
         kind = "a file" if folder.is_file() else f"has no {' and no '.join(missing)}"
-        raise UserError(f"{what}: {folder}: {kind}; expected the folder of a model, as `d2l export` writes it")
+        raise UserError(f"{what}: {folder}: {kind}; expected the folder of a model, as `{command_text('export')}` "
+                        "writes it")  # fmt: skip
     content = _read_card(folder / CARD)
     try:
         data = (folder / MODEL).read_bytes()

@@ -5,7 +5,7 @@
         eval_every: int = shared("eval_every", 100)
 
 A key's bounds and words are written here once. Each configuration lists its keys itself, since their order is that of
-stored records and of `python -m d2l_study keys`.
+stored records and of `d2l keys`.
 """
 
 from __future__ import annotations

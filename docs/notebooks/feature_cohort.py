@@ -77,10 +77,10 @@ keep_weights: all
 # `plan` looks at every file and trains nothing. It says what was found in them, and what the parts of the folds hold.
 
 # %% language="bash"
-# python -m d2l_study plan --space cohort/ours.yaml | grep -v "at a time"
+# d2l plan --space cohort/ours.yaml | grep -v "at a time"
 
 # %% language="bash"
-# python -m d2l_study run --space cohort/ours.yaml > run.log 2>&1
+# d2l run --space cohort/ours.yaml > run.log 2>&1
 
 # %% [markdown]
 # ## How well tiles are found
@@ -103,7 +103,7 @@ student = rows[rows.stage == "student"].trial_id.iloc[0]
 os.environ["STUDENT"] = student
 
 # %% language="bash"
-# python -m d2l_study predict --run $STUDENT cohort/slides.csv --out scores.parquet | tail -2
+# d2l predict --run $STUDENT cohort/slides.csv --out scores.parquet | tail -2
 
 # %%
 import pandas as pd

@@ -37,8 +37,8 @@ base_seed: 1
 # there already is not trained again. What it prints meanwhile goes to a file here.
 
 # %% language="bash"
-# python -m d2l_study plan --space first.yaml | head -3
-# python -m d2l_study run --space first.yaml > run.log 2>&1
+# d2l plan --space first.yaml | head -3
+# d2l run --space first.yaml > run.log 2>&1
 
 # %% [markdown]
 # ## The table
@@ -79,7 +79,7 @@ figure.savefig("auc.png", dpi=150)
 Image("auc.png", width=420)
 
 # %% [markdown]
-# On the command line these are `python -m analysis tables first`, `compare first --baseline method=none` and
+# On the command line these are `d2l tables first`, `compare first --baseline method=none` and
 # `figure first --kind curves --size column --out auc.pdf`. A report with all of it lies in the study's folder:
 
 # %%

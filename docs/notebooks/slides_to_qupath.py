@@ -35,7 +35,7 @@ print(len(placed), "images; the first one:", placed[0])
 # The picture shows what it took.
 
 # %% language="bash"
-# python -m d2l_study tile slides/ --mpp 0.55 --size 27 --out tiles/ > tile.log 2>&1
+# d2l tile slides/ --mpp 0.55 --size 27 --out tiles/ > tile.log 2>&1
 # cut -d, -f1,4-9 tiles/tiles.csv
 
 # %%
@@ -75,7 +75,7 @@ keep_weights: all
 """)
 
 # %% language="bash"
-# python -m d2l_study run --space model.yaml > run.log 2>&1
+# d2l run --space model.yaml > run.log 2>&1
 
 # %%
 import analysis
@@ -90,7 +90,7 @@ rows[["stage", "method", "bag_auc", "instance_auc"]].round(3)
 # about each of them.
 
 # %% language="bash"
-# python -m d2l_study label --run $STUDENT slides/ --mpp 0.55 --truth truth/ --positive epithelial \
+# d2l label --run $STUDENT slides/ --mpp 0.55 --truth truth/ --positive epithelial \
 #   --out scores/ > label.log 2>&1
 # ls scores
 
@@ -123,7 +123,7 @@ shown("scores/example.overlay.png", 900)
 # `predict` gives the slide and its tiles as one Parquet or CSV file, for work in Python.
 
 # %% language="bash"
-# python -m d2l_study predict --run $STUDENT slides/ --mpp 0.55 --out scores.parquet > predict.log 2>&1
+# d2l predict --run $STUDENT slides/ --mpp 0.55 --out scores.parquet > predict.log 2>&1
 
 # %%
 import pandas as pd

@@ -64,13 +64,13 @@ def test_the_key_reference_has_every_key(site):
 def test_the_command_reference_has_every_command_and_option(site):
     page = text_of(site / "reference" / "commands.html")
     for name, parser in command_parsers()[1].items():
-        assert f"python -m analysis {name}" in page
+        assert f"d2l {name} " in page
         for action in parser._actions:
             assert all(option in page for option in action.option_strings if option not in ("-h", "--help"))
     (commands,) = [action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction)]
     assert len(commands.choices) > 15
     for name in commands.choices:
-        assert f"python -m d2l_study {name} " in page
+        assert f"d2l {name} " in page
     assert "µm per pixel of slides" in page  # a capital µ is mega
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import listed
 from d2l_study.study.ledger.failures import log_tail
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -27,8 +28,8 @@ def show_failures(folder: StudyFolder, rows: pandas.DataFrame, where: str = "") 
         first = group.iloc[0]
         for line in log_tail(folder, first["config_id"], int(first["replicate"])):
             print(f"      {line}")
-        command = ["python", "-m", "d2l_study", "trial", "--id", trial, "--replicate", str(first["replicate"])]
-        print(f"    alone: {shlex.join(command)}{where}")
+        words = shlex.join(["trial", "--id", trial, "--replicate", str(first["replicate"])])
+        print(f"    alone: {command_text(words)}{where}")
     if len(groups) > MOST_SHOWN:
         print(f"  … and {len(groups) - MOST_SHOWN} more")
     if any(folder.failure(row["config_id"], int(row["replicate"])) for row in failed.to_dict("records")):

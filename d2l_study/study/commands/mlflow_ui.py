@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import UserError
 from d2l_study.study.commands.table_and_report import NAME as REPORT
 from d2l_study.study.ledger.root import open_storage
@@ -75,7 +76,7 @@ def free_port(port: int) -> int:
 def _no_store_text(root: str | Path, path: Path) -> str:
     studies = list_studies(open_storage(root))
     command = f"sync {studies[0]} --root {root}" if studies else f"run --space vat_quick --root {root}"
-    return f"no MLflow store at {path} yet; `python -m d2l_study {command}` makes one"
+    return f"no MLflow store at {path} yet; `{command_text(command)}` makes one"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import counted
 from d2l_study.interruption_messages import continuation_text, refused_text
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
@@ -38,8 +39,8 @@ def show_study_name(study: PreparedStudy) -> None:
     name = shlex.quote(study.name)
     print(
         f"\n--set makes another study of {study.space.name}: {study.name}\n"
-        f"      python -m d2l_study status|stop|sync {name}{where}\n"
-        f"      python -m analysis tables|figure|report {name}{where}"
+        f"      {command_text(f'status|stop|sync {name}{where}')}\n"
+        f"      {command_text(f'tables|figure|report {name}{where}')}"
     )
 
 
@@ -69,9 +70,9 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
     shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else further_metric(rows)
     print(
-        f"\nNext: python -m analysis figure {name}{where}{pairs} --out {picture}\n"
-        f"      python -m analysis tables {name}{where} --metric {shown}\n"
-        f"      python -m d2l_study ui{where}"
+        f"\nNext: {command_text(f'figure {name}{where}{pairs} --out {picture}')}\n"
+        f"      {command_text(f'tables {name}{where} --metric {shown}')}\n"
+        f"      {command_text(f'ui{where}')}"
     )
     for what, file in (("report", REPORT_NAME), ("figure", FIGURE_NAME)):
         if study.folder.storage.exists(f"{study.folder.key}/{file}"):

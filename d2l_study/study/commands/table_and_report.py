@@ -1,7 +1,7 @@
 """What a study shows of its results: its rows, its table, the figures of a search, and its report. The only module of
 `d2l_study` that imports `analysis`, beside the command line.
 
-The report (`python -m analysis report`) is a file of the study's folder and an artifact of its MLflow page. It is a
+The report (`d2l report`) is a file of the study's folder and an artifact of its MLflow page. It is a
 courtesy: whatever goes wrong while it is made costs a warning, never the study.
 """
 

@@ -1,7 +1,7 @@
 """The lease of a study: a lock with a heartbeat, so that two drivers never work on one study at once.
 
 Other commands see and reach the driver by its lease, wherever it runs. With every beat the driver writes its progress
-into the lease, and looks for `stop.json`, by which `python -m d2l_study stop STUDY` asks it to end.
+into the lease, and looks for `stop.json`, by which `d2l stop STUDY` asks it to end.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study import SCIENCE_VERSION, __version__
+from d2l_study.command_line import command_text
 from d2l_study.credentials import masked
 
 PACKAGES = ("torch", "numpy", "ray", "optuna", "cmaes", "mlflow", "pandas", "pyarrow", "scipy", "safetensors",
@@ -122,7 +123,7 @@ def collect() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "gpus": _gpus(),
-        "command": shlex.join(["python", "-m", "d2l_study", *(masked(word) for word in sys.argv[1:])]),
+        "command": command_text(shlex.join(masked(word) for word in sys.argv[1:])),
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.inference.model_folder import CARD, is_model_folder
 from d2l_study.study.mlflow.address import existing_store, one_line
@@ -149,7 +150,11 @@ def _location(store: Any, where: str, name: str, version: str | None, alias: str
     known = _registered(store, name)
     if known is None:
         names = [model.name for model in store.search_registered_models(max_results=200)]
-        there = f"registered are {listed(names)}" if names else "no model is registered there; `d2l register` does it"
+        there = (
+            f"registered are {listed(names)}"
+            if names
+            else f"no model is registered there; `{command_text('register')}` does it"
+        )
         raise UserError(f"{where}: no registered model {name!r}{nearest(name, names)}; {there}")
     if alias is not None:
         aliases = dict(known.aliases)

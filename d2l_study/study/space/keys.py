@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
@@ -170,7 +171,7 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 def unknown_key_hint(key: Any, known: Iterable[str]) -> str:
     """What a message adds for a key that no section of this kind has."""
     hint = did_you_mean(key, known)
-    return f"{hint[:-1]}; all of them: python -m d2l_study keys)" if hint.endswith("in all))") else hint
+    return f"{hint[:-1]}; all of them: {command_text('keys')})" if hint.endswith("in all))") else hint
 
 
 def section_hint(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:

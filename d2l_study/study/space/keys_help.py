@@ -1,4 +1,4 @@
-"""What `python -m d2l_study keys` prints: the keys of a space with their defaults, bounds and meaning."""
+"""What `d2l keys` prints: the keys of a space with their defaults, bounds and meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A first space of one's own: a short file with comments, on the recipe `robust` (`python -m d2l_study new`)."""
+"""A first space of one's own: a short file with comments, on the recipe `robust` (`d2l new`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Recipes: named sets of values that keys of `teacher` and `student` have where a space does not give them.
 
-`defaults` is what `python -m d2l_study keys` shows, the settings of version 1. `robust` lets nearly every run converge
+`defaults` is what `d2l keys` shows, the settings of version 1. `robust` lets nearly every run converge
 at every number of bags, and no validation label chooses a snapshot. It has He's weights, classes by turns,
 augmentation, warm-up and decay, averaged weights, four bags a step, and a length in epochs with a floor. Its frame
 comes from `benchmarks/plain_loop.py`. Length, step size and weight decay on MNIST come from `recipe_tuning`, where

@@ -112,7 +112,7 @@ def test_the_summary_counts_and_says_what_validation_chose(root, text):
 def test_failures_have_their_cause_and_the_command_that_repeats_them(root, text):
     failed = analysis.load("made", root).query("status == 'failed'")
     assert "2 runs: <code>ValueError: made to fail</code>" in text
-    command = f"python -m d2l_study trial --id {failed.trial_id.iloc[0]} --replicate {failed.replicate.iloc[0]} --root"
+    command = f"d2l trial --id {failed.trial_id.iloc[0]} --replicate {failed.replicate.iloc[0]} --root"
     assert command in text
 
 
