@@ -45,9 +45,45 @@ ROOT_ERRORS = (StorageError, UnreadableError)
 
 def nearest(name: object, valid: Iterable[object], alike: float = 0.6) -> str:
     """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
-    cutoff = alike if len(str(name)) > 3 else min(alike, 0.5)  # of two letters one may be another
-    found = difflib.get_close_matches(str(name).lower(), [str(v) for v in valid], n=1, cutoff=cutoff)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    cutoff = alike if len(str(name)) > 2 else min(alike, 0.5)  # of two letters one may be another
+    found = nearest_name(name, valid, cutoff)
+    return f"; did you mean {found!r}?" if found is not None else ""
+
+
+def nearest_name(name: object, valid: Iterable[object], alike: float = 0.6) -> str | None:
+    """The nearest of the valid names, or None if none is alike enough.
+
+    A name is also compared with the first words of a valid one, so that `lamda` finds `lambda_adv`, and `eps` finds
+    `epsilon`. alike: the least likeness, from 0 to 1; among equals the first of `valid` is found.
+    """
+    text = str(name).lower()
+    if not text:
+        return None
+    matcher = difflib.SequenceMatcher(b=text)  # which is prepared once for all names
+    found, best = None, (0.0, 0.0)
+    for one in map(str, valid):
+        whole = _likeness(matcher, one, alike)
+        begun = max((0.95 * _likeness(matcher, start, alike) for start in _beginnings(text, one)), default=0.0)
+        if (score := (max(whole, begun), whole)) > best and score[0] >= alike:
+            found, best = one, score
+    return found
+
+
+def _beginnings(text: str, name: str) -> list[str]:
+    """The beginnings of a name that a text may mean: its first words, or as many letters as the text has."""
+    if len(text) < 3:
+        return []
+    words = name.split("_")
+    starts = ["_".join(words[:number]) for number in range(1, len(words))]
+    return starts + ([text] if name.startswith(text) else [])
+
+
+def _likeness(matcher: difflib.SequenceMatcher[str], name: str, cutoff: float) -> float:
+    """The ratio of `difflib`, from 0 to 1; 0 where bounds that are found sooner say that it is below the cutoff."""
+    matcher.set_seq1(name)
+    if matcher.real_quick_ratio() < cutoff or matcher.quick_ratio() < cutoff:
+        return 0.0
+    return matcher.ratio()
 
 
 def counted(number: int, what: str) -> str:

@@ -71,6 +71,8 @@ def test_no_message_names_a_module_by_itself():
         if "python -m d2l_study" in text or "python -m analysis" in text
     ]
     assert len(found) == 2 and all(one.startswith("d2l_study/command_line.py") for one in found), found
+    sources = [path for folder in ("d2l_study", "analysis") for path in (ROOT / folder).rglob("*.py")]
+    assert not [path for path in sources if '"-m", "d2l_study"' in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)

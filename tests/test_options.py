@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from d2l_study.data import MnistBags
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, listed, nearest, nearest_name
 from d2l_study.learning import TeacherConfig
 from d2l_study.options import Options, field_of, option
 from d2l_study.study.space.resources import Resources
@@ -106,5 +106,20 @@ def test_another_word_for_a_choice_is_translated():
 def test_nearest_and_listed():
     assert nearest("atention", ("attention", "instance_max")) == "; did you mean 'attention'?"
     assert nearest("zzz", ("attention",)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("lamda", "lambda_adv"), ("lambda", "lambda_adv"), ("eps", "epsilon"), ("step", "steps"),
+     ("weight", "weight_decay"),
+     ("batch", "batch_bags"), ("bath_bags", "batch_bags"), ("LAMBDA_NOISE", "lambda_noise"), ("rate", None)],
+)  # fmt: skip
+def test_the_beginning_of_a_name_finds_it(name, meant):
+    keys = ("steps", "lambda_ent_2", "epsilon", "weight_decay", "batch_bags", "lambda_adv", "lambda_noise")
+    assert nearest_name(name, keys) == meant
+
+
+def test_of_names_that_are_as_near_the_first_is_found():
+    assert nearest_name("lamda", ("lambda_ab", "lambda_cd")) == "lambda_ab"
     assert listed("abc") == "a, b, c"
     assert listed(range(30), most=2) == "0, 1, … (30 in all)"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from d2l_study.errors import DamagedError, UserError
+from d2l_study.command_line import command_text
+from d2l_study.errors import DamagedError, UserError, nearest
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.stored_models import named_trials
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
@@ -23,8 +25,10 @@ def find_configuration(storage: Storage, identity: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root} (ids are in the "
-                        "tables' CSV and in MLflow, and, once the study was begun, in `plan`)")  # fmt: skip
+        near = nearest(identity, map(trial_id, known))
+        there = f"; there are {named_trials(Ledger(storage), sorted(known))}" if known and not near else ""
+        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root}{near}{there} (ids are "
+                        f"in `{command_text('plan --list')}`, in the tables' CSV and in MLflow)")  # fmt: skip
     raise UserError(f"--id {identity!r}: {len(found)} trials begin so: {', '.join(map(trial_id, found[:5]))}")
 
 

@@ -10,6 +10,7 @@ import contextlib
 import shlex
 from pathlib import Path
 
+from d2l_study.command_line import command_text
 from d2l_study.credentials import masked
 from d2l_study.data.memory_maps import human_bytes
 from d2l_study.errors import UserError, counted, listed
@@ -74,7 +75,7 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
 def command_line(name: str, storage: Storage, *words: str) -> str:
     """A command about this root, as a person types it here."""
     root = [] if storage.root == Path("runs").absolute() else ["--root", masked(str(storage.root))]
-    return shlex.join(["python", "-m", "d2l_study", name, *words, *root])
+    return command_text(shlex.join([name, *words, *root]))
 
 
 def _find(study: str, root: str) -> StudyFolder:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import UserError
 from d2l_study.study.ledger import heartbeat, records
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -109,7 +110,7 @@ def lease(folder: StudyFolder) -> Iterator[Lease]:
 
 def stop_command(folder: StudyFolder) -> str:
     """The command that stops a study, for messages."""
-    return shlex.join(["python", "-m", "d2l_study", "stop", folder.name, "--root", str(folder.storage.root)])
+    return command_text(shlex.join(["stop", folder.name, "--root", str(folder.storage.root)]))
 
 
 def _refuse_if_held(folder: StudyFolder) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 
+from d2l_study.command_line import command_text
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.root import open_storage
@@ -29,6 +31,8 @@ def find_study(study: str, root: str) -> StudyFolder:
     if can_be_folder(study) and folder.exists():
         return folder
     names = list_studies(storage)
-    known = f"studies there: {listed(names)}" if names else "there are no studies there; --root DIR looks elsewhere"
+    where = "" if str(root) == "runs" else f" --root {shlex.quote(str(root))}"
+    known = f"studies there: {listed(names)}; {command_text(f'list{where}')} shows them"
+    known = known if names else "there are no studies there; --root DIR looks elsewhere"
     shown = study if len(study) <= 100 else f"{study[:99]}…"
     raise UserError(f"no study {shown!r} under {storage.root}{nearest(study, names)} ({known})")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import d2l_study
+from d2l_study.command_line import command_text
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.space.keys import MOST_BYTES
@@ -37,9 +38,11 @@ def find_space(name_or_file: str | os.PathLike[str]) -> Path:
         return opened
     if is_file:
         hint = f"; there is a space named {path.stem!r}" if path.stem in named else nearest(path.stem, named)
-        raise UserError(f"--space {short(given, 200)}: no such file{hint}")
+        more = f" ({command_text('new')} writes a first space, {command_text('spaces')} lists those that come along)"
+        raise UserError(f"--space {short(given, 200)}: no such file{hint or more}")
     shown = short(given) if given.strip() and given.isprintable() else ascii(given)[:40]
-    raise UserError(f"--space {shown}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))})")
+    raise UserError(f"--space {shown}: unknown space{nearest(given, named)} (spaces: {listed(sorted(named))}; "
+                    f"{command_text('spaces')} says what each asks)")  # fmt: skip
 
 
 def list_spaces() -> list[tuple[str, str, Path]]:

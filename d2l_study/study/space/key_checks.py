@@ -28,6 +28,7 @@ from d2l_study.study.space.keys import (
     datasets_of,
     did_you_mean,
     has_key,
+    meant,
     section_class,
     section_hint,
     unknown_key_hint,
@@ -51,7 +52,8 @@ def flat_keys(
             for name, inner in mapping(value, f"{shown}: {key}").items():
                 leaves[key, name] = GivenValue(inner, f"{shown}: {key}.{name}")
         elif key not in ARM_GROUPS:
-            raise UserError(f"{shown}: {short(key)}: unknown key{section_hint(key) or did_you_mean(key, top)}")
+            hint = meant(key, top) or section_hint(key) or did_you_mean(key, top)
+            raise UserError(f"{shown}: {short(key)}: unknown key{hint}")
     if "methods" not in document:
         raise UserError(f"{shown}: methods: missing; name at least one arm, for example  methods: {{none: {{}}}}")
     groups = {
@@ -102,7 +104,11 @@ def _arms(group: str, value: Any, leaves: dict[Key, GivenValue], shown: str, stu
             if section not in allowed:
                 if students and section in SECTIONS:
                     raise UserError(f"{where}.{section}: in a space of students, {group} set keys of {allowed[0]} only")
-                hint = section_hint(section, f"{group}.{method}.", allowed) or did_you_mean(section, allowed)
+                if section in SECTIONS:
+                    raise UserError(f"{where}.{section}: only arms of a space of students set its keys; such a "
+                                    f"space has {section} at its top level")  # fmt: skip
+                hint = meant(section, allowed) or section_hint(section, f"{group}.{method}.", allowed)
+                hint = hint or did_you_mean(section, allowed)
                 raise UserError(f"{where}.{short(section)}: unknown section{hint}")
             for name, inner in mapping(keys, f"{where}.{section}").items():
                 leaves[group, method, section, name] = GivenValue(inner, f"{where}.{section}.{name}")
@@ -146,7 +152,7 @@ def typed_value(cls: type[Options], key: str, written: GivenValue, axis: bool) -
 
     axis: whether an axis or a distribution is allowed here."""
     if not has_key(cls, key):
-        raise UserError(f"{written.where}: unknown key{unknown_key_hint(key, cls.keys())}")
+        raise UserError(f"{written.where}: unknown key{unknown_key_hint(key, cls)}")
     hint, meta = field_of(cls, key)
 
     def check(where: str, value: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, listed, nearest_name
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.learning.student_config import StudentConfig
@@ -50,6 +49,10 @@ MOST_CONFIGURATIONS = 10_000
 MOST_MEMBERS = 50_000
 """Teachers in the ensembles of all students; a teacher counts once for each student that it teaches."""
 MOST_BYTES = 1_000_000
+MOST_LISTED = 20
+"""Keys that a message lists whole."""
+_ALIKE = 0.7
+"""The likeness from which an unknown key is taken for another."""
 
 TABLE_METRICS = ("bag_auc", "instance_auc", "val_bag_auc", "val_bag_nll")
 """What the table at the end of `run` may show; a study that chooses settings shows validation figures."""
@@ -164,20 +167,36 @@ def datasets_of(written: GivenValue | None) -> list[str]:
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """What a message adds for an unknown name: the nearest known one, or all."""
     known = list(known)
-    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]!r}?" if close else f" (known: {listed(known)})"
+    return meant(name, known) or f" (known: {listed(known, MOST_LISTED)})"
 
 
-def unknown_key_hint(key: Any, known: Iterable[str]) -> str:
-    """What a message adds for a key that no section of this kind has."""
-    hint = did_you_mean(key, known)
-    return f"{hint[:-1]}; all of them: {command_text('keys')})" if hint.endswith("in all))") else hint
+def meant(name: Any, known: Iterable[str]) -> str:
+    """What a message adds for the name of a key or section that is like a known one; else nothing."""
+    found = nearest_name(name, known, _ALIKE)
+    return f"; did you mean {found!r}?" if found is not None else ""
+
+
+def unknown_key_hint(key: Any, cls: type[Options]) -> str:
+    """What a message adds for a key that a section has not: another section that has it or else the nearest key, and
+    all keys or, where they are many, the command that shows them. cls: the options of the section."""
+    known = cls.keys()
+    home = next((section for section in SECTIONS if has_key(section_class(section), key)), None)
+    hint = f"; section {home} has it: {home}.{key}" if home else meant(key, known)
+    if len(known) <= MOST_LISTED:
+        return f"{hint} (known: {listed(known, MOST_LISTED)})"
+    names = {of: name for name, of in (*DATASETS.items(), *SECTIONS.items()) if of is not None}
+    return f"{hint} ({len(known)} keys; all of them: {command_text(f'keys {names[cls]}')})"
 
 
 def section_hint(key: Any, before: str = "", sections: Iterable[str] = SECTIONS) -> str:
-    """What a message adds for a section's key that was given outside its section."""
+    """What a message adds for a section's key that was given outside its section, also where it is mistyped."""
+    sections = list(sections)
     homes = [section for section in sections if has_key(section_class(section), key)]
-    return f"; it belongs into a section: {before}{homes[0]}.{key}" if homes else ""
+    if homes:
+        return f"; it belongs into a section: {before}{homes[0]}.{key}"
+    home = {name: section for section in reversed(sections) for name in section_class(section).keys()}  # noqa: SIM118
+    near = nearest_name(key, [name for section in sections for name in section_class(section).keys()], _ALIKE)  # noqa: SIM118
+    return f"; did you mean '{before}{home[near]}.{near}'?" if near is not None else ""
 
 
 def plain(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.command_line import command_text
+from d2l_study.errors import UserError, listed, nearest, nearest_name
 from d2l_study.options import Options, field_of
 from d2l_study.study.space.keys import (
     ARM_GROUPS,
@@ -73,7 +73,8 @@ def key_of_override(name: str, groups: Mapping[str, Sequence[str]], datasets: Se
             if rest.startswith(method + "."):
                 allowed = {section: classes[section] for section in arm_sections(head, students)}
                 return head, method, *_in_section(name, rest[len(method) + 1 :], allowed)
-        raise UserError(f"--set {short(name)}: unknown method or no key of one{nearest(rest, methods)} "
+        near = nearest(rest.partition(".")[0], methods)
+        raise UserError(f"--set {short(name)}: unknown method or no key of one{near} "
                         f"({head}: {listed(methods)}; expected {head}.NAME.SECTION.KEY)")  # fmt: skip
     return _in_section(name, name, {**classes, "resources": Resources, "search": SearchOptions})
 
@@ -82,7 +83,7 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     section, dot, key = inner.partition(".")
     if dot and section in classes:
         if not has_key(classes[section], key):
-            raise UserError(f"--set {short(name)}: unknown key{unknown_key_hint(key, classes[section].keys())}")
+            raise UserError(f"--set {short(name)}: unknown key{unknown_key_hint(key, classes[section])}")
         return section, key
     homes = [home for home, cls in classes.items() if has_key(cls, inner)]
     if len(homes) == 1:
@@ -94,14 +95,12 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
         raise UserError(f"--set {short(name)}: set a label by its name, as in --set labels.none=Plain")
     if inner in classes or inner in ARM_GROUPS:
         raise UserError(f"--set {short(name)}: this is a section; set one of its keys, as in --set teacher.epsilon=2")
-    keys = {home: cls.keys() for home, cls in classes.items()}
-    known = [f"{home}.{key}" for home in keys for key in keys[home]]
-    bare = difflib.get_close_matches(inner, [k.split(".")[1] for k in known], n=1, cutoff=0.75)
-    if bare:
-        hint = f"; did you mean {next(k for k in known if k.endswith('.' + bare[0]))!r}?"
-    else:
-        hint = nearest(inner, known) or f" (expected SECTION.KEY; sections: {listed(classes)})"
-    raise UserError(f"--set {short(name)}: unknown key{hint}")
+    known = [f"{home}.{key}" for home, cls in classes.items() for key in cls.keys()]  # noqa: SIM118
+    bare = nearest_name(inner, [name.partition(".")[2] for name in known], 0.75)
+    found = next((name for name in known if name.endswith(f".{bare}")), None) or nearest_name(inner, known)
+    hint = f"; did you mean {found!r}?" if found else ""
+    raise UserError(f"--set {short(name)}: unknown key{hint} (expected SECTION.KEY; sections: {listed(classes)}; all "
+                    f"keys: {command_text('keys')})")  # fmt: skip
 
 
 def description_with(description: str, settings: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.command_line import command_text
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.options import value_text
 from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
@@ -103,19 +104,19 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError(f"{where}: {len(matches)} trials begin so: {_named(ledger, matches)}")
+        raise UserError(f"{where}: {len(matches)} trials begin so: {named_trials(ledger, matches)}")
     if run in list_studies(ledger.storage):
         own = [_in_words(entry) for entry in StudyFolder(ledger.storage, run).plan_or_empty()]
         raise UserError(f"{where}: that is a study; expected one of its trials{f': {listed(own, NAMED)}' * bool(own)}")
     close = nearest(run, [trial_id(name) for name in ids])
-    there = "" if close else f": {_named(ledger, sorted(ids))}"
+    there = "" if close else f": {named_trials(ledger, sorted(ids))}"
     raise UserError(
         f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close or there}; expected the id of "
         f"a trial (its first digits do) or the 32 digits of an MLflow run"
     )
 
 
-def _named(ledger: Ledger, ids: Sequence[str]) -> str:
+def named_trials(ledger: Ledger, ids: Sequence[str]) -> str:
     """The first of some trials, with what they are; no more of them are read."""
     names = [f"{_short(name, ids)} ({_describe(ledger, name)})" for name in ids[:NAMED]]
     return listed([*names, *ids[NAMED:]], NAMED)
@@ -209,12 +210,13 @@ def _no_weights_error(
                          "with a teacher or a student")  # fmt: skip
     others = f" (replicates with weights: {listed(stored)})" if stored else ""
     number = replicate if replicate is not None else max(rows, key=lambda r: (_val_auc(rows[r]), -r))
-    one = ["python", "-m", "d2l_study", "trial", "--id", trial_id(config), "--replicate", str(number), "--weights",
+    one = ["trial", "--id", trial_id(config), "--replicate", str(number), "--weights",
            "--root", str(ledger.storage.root)]  # fmt: skip
     return UserError(
         f"{which}: its weights are not stored{others}. A space keeps those of each arm's best configuration "
         "(`keep_weights: best`) unless it says `all` or `none`. To train this run again for its weights:\n  "
-        f"{shlex.join(one)}\nor every run of its study:\n  {training_command(ledger.storage, asked.get('made_by'))}"
+        f"{command_text(shlex.join(one))}\nor every run of its study:\n  "
+        f"{training_command(ledger.storage, asked.get('made_by'))}"
     )
 
 
@@ -238,8 +240,9 @@ def training_command(storage: Storage, study: str | None) -> str:
             find_space(space)
         except UserError:  # a file of the user's own
             space = resolved["file"]
-    words = ["python", "-m", "d2l_study", "run", "--space", space, *(["--study", study] if study else [])]
-    return shlex.join([*words, *replicates, "--set", *overrides, "keep_weights=all", "--root", str(storage.root)])
+    words = ["run", "--space", space, *(["--study", study] if study else []), *replicates]
+    words += ["--set", *overrides, "keep_weights=all", "--root", str(storage.root)]
+    return command_text(shlex.join(words))
 
 
 def _short(name: str, among: Iterable[str]) -> str:

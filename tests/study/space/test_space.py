@@ -98,6 +98,11 @@ BAD = [  # what is changed in EXAMPLE, and what the message must hold
     ("replicates: 3", "search: {method: tpa}", ["search.method", "did you mean 'tpe'"]),
     ("replicates: 3", "epsilon: 2", ["epsilon: unknown key", "teacher.epsilon"]),
     ("replicates: 3", "replicate: 2", ["replicate: unknown key", "'replicates'"]),
+    ("replicates: 3", "lamda: 2", ["lamda: unknown key", "did you mean 'teacher.lambda_adv'?"]),
+    ("num_bags:", "lambda_adv: 1, num_bags:", ["data.lambda_adv: unknown key; section teacher has it"]),
+    ("num_bags:", "numbag: 1, num_bags:", ["did you mean 'num_bags'? (known: dataset, num_bags, ", "verify"]),
+    ("  none: {}", "  none: {lamda_adv: 1}", ["unknown section; did you mean 'methods.none.teacher.lambda_adv'?"]),
+    ("  none: {}", "  none: {student: {steps: 1}}", ["methods.none.student: only arms of a space of students"]),
     ("replicates: 3", "base_seed: 1.5", ["base_seed: 1.5 is not allowed"]),
     ("replicates: 3", "keep_weights: some", ["keep_weights: 'some'", "all, best, none"]),
     ("replicates: 3", "metric: auc", ["metric: 'auc' is not allowed", "val_bag_auc"]),
@@ -213,7 +218,7 @@ def test_spaces_are_found_by_name_and_by_file(load: Any, tmp_path: Path, monkeyp
     assert find_space("smoke").name == "smoke.yaml"
     (tmp_path / "smoke").mkdir()  # a folder of that name does not hide the space
     assert find_space("smoke").is_file()
-    with pytest.raises(UserError, match=r"unknown space; did you mean 'vat_quick'"):
+    with pytest.raises(UserError, match=r"unknown space; did you mean 'vat_quick'.*; d2l spaces says what each asks"):
         find_space("vat_quik")
     with pytest.raises(UserError, match=r"space named 'smoke'"):
         find_space("smoke.yaml")

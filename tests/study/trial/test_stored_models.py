@@ -130,8 +130,8 @@ def test_weights_that_were_not_kept_say_how_to_get_them(trained):
     assert "keep_weights: best" in message and "`all`" in message
     assert f"trial --id {BARE[:10]} --replicate 0 --weights --root {trained}" in message
     command = message.splitlines()[-1].split()
-    assert command[:7] == ["python", "-m", "d2l_study", "run", "--space", "vat_quick", "--study"]
-    assert command[7:] == ["mine", "--replicates", "3", "--set", "data.num_bags=6", "keep_weights=all",
+    assert command[:5] == ["d2l", "run", "--space", "vat_quick", "--study"]
+    assert command[5:] == ["mine", "--replicates", "3", "--set", "data.num_bags=6", "keep_weights=all",
                            "--root", str(trained)]  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def test_the_command_that_is_named_makes_the_weights(root):
     for r in (0, 1, 2):
         ledger.drop_file(ONE, r, WEIGHTS)
     command = next(line for line in refusal(root, "ab").splitlines() if " trial " in line).split()
-    assert main(command[3:]) == 0
+    assert main(command[1:]) == 0
     found = find_model(root, "ab")
     assert found.replicate == wanted and ledger_of(root).row(ONE, wanted)["val_bag_auc"] == areas[wanted]
     assert ledger_of(root).row(ONE, 1 - wanted) == before[1 - wanted]
