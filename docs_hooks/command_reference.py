@@ -1,4 +1,7 @@
-"""The page `reference/commands.md`: every command with its options, from the parsers that read them."""
+"""The entries of the page `reference/commands.md`: every command with its options, from the parsers that read them.
+
+The file in the repository has the introduction alone, so that links to it lead somewhere there too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from mkdocs.structure.files import File, Files
 from plain_text import escaped  # in this folder, which MkDocs puts on the path while it loads a hook
 
 from analysis.cli_arguments import command_parsers
@@ -14,24 +16,14 @@ from d2l_study.cli import command_parser
 from d2l_study.command_line import D2L
 
 PAGE = "reference/commands.md"
-INTRODUCTION = """# Commands
-
-This page is made from the code, as what `--help` prints. `d2l run` is the same as `python -m d2l_study run`, and
-`d2l tables` as `python -m analysis tables`.
-
-Exit codes: 0, all went well. 1, a run failed, or a place takes no more. 2, a mistake in the command or the space.
-130, stopped by Ctrl-C.
-"""
 
 
-def on_files(files: Files, config: Any) -> Files:
-    """Add the page."""
-    files.append(File.generated(config, PAGE, content="\n".join(_page())))
-    return files
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """The page as it is in the repository, then its entries."""
+    return "\n".join([markdown, *_sections()]) if page.file.src_uri == PAGE else markdown
 
 
-def _page() -> Iterator[str]:
-    yield INTRODUCTION
+def _sections() -> Iterator[str]:
     for title, parser in (("Studies and models", command_parser(D2L)), ("Results", command_parsers(D2L)[0])):
         yield f"\n## {title}\n\n{escaped(parser.description or '')}\n"
         for command in _commands(parser):

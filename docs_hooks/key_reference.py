@@ -1,23 +1,19 @@
-"""The page `reference/keys.md`: every key of a space, from the classes that read it."""
+"""The entries of the page `reference/keys.md`: every key of a space, from the classes that read it.
+
+The file in the repository has the introduction alone, so that links to it lead somewhere there too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from mkdocs.structure.files import File, Files
 from plain_text import escaped  # in this folder, which MkDocs puts on the path while it loads a hook
 
 from d2l_study.options import Options
 from d2l_study.study.space.keys_help import OTHERS, PLACES, described_keys
 
 PAGE = "reference/keys.md"
-INTRODUCTION = """# Keys of a space
-
-This page is made from the code, as what `d2l keys` prints. Each entry says the key with its default,
-what it means, and the values that it takes. `null` is YAML's word for no value.
-[The space language](../spaces.md) says how keys make a study.
-"""
 HEADINGS = {
     "study": "The top level",
     "data": "data",
@@ -28,14 +24,12 @@ HEADINGS = {
 }
 
 
-def on_files(files: Files, config: Any) -> Files:
-    """Add the page."""
-    files.append(File.generated(config, PAGE, content="\n".join(_page())))
-    return files
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """The page as it is in the repository, then its entries."""
+    return "\n".join([markdown, *_sections()]) if page.file.src_uri == PAGE else markdown
 
 
-def _page() -> Iterator[str]:
-    yield INTRODUCTION
+def _sections() -> Iterator[str]:
     for name, places in PLACES.items():
         yield f"\n## {HEADINGS[name]}\n"
         for heading, options in places.items():

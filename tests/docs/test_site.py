@@ -2,6 +2,7 @@
 
 import argparse
 import html
+import json
 import os
 import re
 import subprocess
@@ -79,6 +80,20 @@ def test_no_page_fetches_anything_from_elsewhere(site):
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="(https?:[^"]*)"', text)
         assert not fetched, page
+
+
+def test_the_search_works_in_pages_opened_from_a_folder(site):
+    """Browsers start no worker and read no JSON there: the index is a script, and each page loads the stand-in for
+    workers."""
+    index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    found = json.loads(index.removeprefix("var __index = "))
+    assert any(one["location"] == "students.html" for one in found["docs"])
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        (script,) = re.findall(r'<script src="([^"]*iframe-worker[^"]*)"', page.read_text(encoding="utf-8"))
+        target = site / script.lstrip("/") if page.name == "404.html" else page.parent / script
+        assert target.is_file(), page
 
 
 def test_a_link_without_target_fails(tmp_path):
