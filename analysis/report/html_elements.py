@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from analysis.tables.html import STYLE
+from analysis.tables.html import PAGE_COLOURS, STYLE
 from analysis.tables.sheet import keep_together
 
 PAGE_STYLE = """
-:root { --ink: #1b1b1b; --soft: #555; --line: #d9d9d9; --accent: #0072b2; --bad: #8a3b00; }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; max-width: 84rem; padding: 1.2rem 1.5rem 4rem; background: #fff; color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1.2rem 1.5rem 4rem;
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .1em; }
 .part > h2 { font-size: 1.25rem; margin: 2.2em 0 .6em; padding-bottom: .2em; border-bottom: 2px solid var(--ink); }
@@ -36,12 +35,13 @@ ul.findings li { margin: .35em 0; }
 .numbers span { color: var(--soft); font-size: .88rem; }
 .numbers .bad b { color: var(--bad); }
 .wide { overflow-x: auto; }
-table.plain { border-collapse: collapse; border-top: 1.5px solid #222; border-bottom: 1.5px solid #222;
+table.plain { border-collapse: collapse; border-top: 1.5px solid; border-bottom: 1.5px solid;
   margin: .4em 0 1em; font-size: 14px; font-variant-numeric: tabular-nums; }
 table.plain th, table.plain td { text-align: left; padding: .28em .8em; vertical-align: top; font-weight: normal; }
-table.plain thead th { border-bottom: 1px solid #222; font-weight: 600; }
+table.plain thead th { border-bottom: 1px solid; font-weight: 600; }
 table.plain td.number, table.plain th.number { text-align: right; white-space: nowrap; }
 table.plain td.id { white-space: nowrap; }
+@media screen { table.sortable :is(th, td):first-child { position: sticky; left: 0; background: var(--paper); } }
 table.facts th { color: var(--soft); white-space: nowrap; padding-right: 1.5em; }
 table.facts td { overflow-wrap: anywhere; }
 table.facts { border: 0; }
@@ -49,18 +49,21 @@ th.sorts { cursor: pointer; } th.sorts:hover { text-decoration: underline; }
 th[aria-sort=ascending]::after { content: " ▲"; font-size: .75em; }
 th[aria-sort=descending]::after { content: " ▼"; font-size: .75em; }
 figure { margin: 1.2em 0 1.8em; }
-figure .wide { max-width: 100%; }
 figure img { display: block; max-width: 100%; height: auto; }
+@media screen and (prefers-color-scheme: dark) {
+  figure img { padding: .5rem; border-radius: .3rem; background: #fff; filter: brightness(.9); }
+}
 figcaption { max-width: 46rem; margin-top: .4em; }
 pre, code { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
-pre { background: #f5f5f5; padding: .7em .9em; overflow-x: auto; margin: .4em 0 1em; }
+pre { background: var(--block); padding: .7em .9em; overflow-x: auto; margin: .4em 0 1em; }
 code { overflow-wrap: anywhere; }
 details > summary { cursor: pointer; color: var(--accent); margin: .4em 0; }
 .d2l-sheet > h2 { font-size: 1.05rem; margin: 1.4em 0 .2em; }
 @media (max-width: 640px) {
   body { padding: .8rem .8rem 3rem; } h1 { font-size: 1.35rem; }
-  figure img { max-width: none; }
   table.facts th { white-space: normal; padding-right: .6em; } table.plain th, table.plain td { padding: .25em .5em; }
+  table.sortable :is(th, td):first-child { white-space: normal; min-width: 7.5em; max-width: 42vw; }
+  table.plain thead th.number { white-space: normal; min-width: 8em; }
 }
 @page { size: A4; margin: 14mm 13mm; }
 @media print {
@@ -149,7 +152,8 @@ def document(title: str, subtitle: str, made: str, parts: Iterable[Section]) -> 
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n{PAGE_STYLE}\n</style>\n</head>\n<body>\n<header>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n{PAGE_COLOURS}\n{PAGE_STYLE}\n</style>\n</head>\n"
+        f"<body>\n<header>\n"
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(subtitle)}</p>\n<p class="when">{escape(made)}</p>\n'
         f"<nav>{links}</nav>\n</header>\n<main>\n{body}\n</main>\n<script>\n{SCRIPT}\n</script>\n</body>\n</html>\n"
     )
@@ -236,7 +240,7 @@ def figure(data: bytes, kind: str, width: float, caption: str) -> str:
     """A figure. kind: `svg+xml`, `png` or `jpeg`; width: in CSS pixels; caption: plain text, its alternative too."""
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     image = f'<img src="{uri}" width="{width:.0f}" alt="{escape(caption)}">'
-    return f'<figure><div class="wide">{image}</div><figcaption>{escape(keep_together(caption))}</figcaption></figure>'
+    return f"<figure>{image}<figcaption>{escape(keep_together(caption))}</figcaption></figure>"
 
 
 def _html(value: Any) -> str:

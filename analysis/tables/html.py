@@ -10,28 +10,45 @@ DETAILS = "How this was made"
 """The line that unfolds the details of a caption."""
 
 STYLE = """
-.d2l-sheet { font: 14px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1b1b; }
+.d2l-sheet { font: 14px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 .d2l-sheet .wide { overflow-x: auto; }
-.d2l-sheet table { border-collapse: collapse; margin: .4em 0 1em; border-top: 1.5px solid #222;
-  border-bottom: 1.5px solid #222; font-variant-numeric: tabular-nums; }
+.d2l-sheet table { border-collapse: collapse; margin: .4em 0 1em; border-top: 1.5px solid; border-bottom: 1.5px solid;
+  font-variant-numeric: tabular-nums; }
 .d2l-sheet th, .d2l-sheet td { padding: .25em .8em; text-align: right; white-space: nowrap; font-weight: normal; }
-.d2l-sheet thead th { border-bottom: 1px solid #222; font-weight: 600; }
-.d2l-sheet th:first-child { text-align: left; padding-left: .3em; position: sticky; left: 0; background: #fff; }
-.d2l-sheet tr.group th { font-style: italic; color: #444; padding-top: .7em; }
+.d2l-sheet thead th { border-bottom: 1px solid; font-weight: 600; }
+.d2l-sheet th:first-child { text-align: left; padding-left: .3em; }
+.jp-OutputArea .d2l-sheet th:first-child { position: sticky; left: 0; background: var(--jp-layout-color0, #fff); }
+.d2l-sheet tr.group th { font-style: italic; padding-top: .7em; }
 .d2l-sheet tr.first-difference > * { padding-top: .7em; }
-.d2l-sheet .around, .d2l-sheet .count { color: #555; }
-.d2l-sheet .state { font-style: italic; color: #8a3b00; }
-.d2l-sheet .nothing { color: #888; }
+.d2l-sheet .around, .d2l-sheet .count, .d2l-sheet .nothing, .d2l-sheet summary {
+  color: color-mix(in srgb, currentColor 72%, transparent); }
+.d2l-sheet .state { font-style: italic; }
 .d2l-sheet .tied { text-decoration: underline; text-underline-offset: 3px; }
 .d2l-sheet h2 { font-size: 1.15em; margin: 0 0 .3em; }
 .d2l-sheet h3 { font-size: 1em; font-weight: 600; margin: .6em 0 0; }
-.d2l-sheet .caption { max-width: 56em; color: #333; font-size: .92em; margin: 0 0 .4em; }
+.d2l-sheet .caption { max-width: 56em; font-size: .92em; margin: 0 0 .4em; }
 .d2l-sheet ul.caption { padding-left: 1.2em; }
 .d2l-sheet details { font-size: .92em; margin: 0 0 1.5em; } .d2l-sheet details .caption { font-size: 1em; }
-.d2l-sheet summary { cursor: pointer; color: #555; }
+.d2l-sheet summary { cursor: pointer; }
 @media print { .d2l-sheet .wide { overflow: visible; } .d2l-sheet table { break-inside: auto; font-size: 9pt; }
-  .d2l-sheet tr { break-inside: avoid; } .d2l-sheet th:first-child { position: static; } }
+  .d2l-sheet tr { break-inside: avoid; } }
 """.strip()
+"""Of a fragment. It has the colours of the page or notebook around it, light or dark, so it names none."""
+
+PAGE_COLOURS = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #555; --block: #f5f5f5; --accent: #0072b2;
+  --bad: #8a3b00; }
+@media screen and (prefers-color-scheme: dark) { :root { --paper: #17191e; --ink: #e2e4e9; --soft: #a6abb5;
+  --block: #23262d; --accent: #6fb5ec; --bad: #f0a06a; } }
+@media print { :root { color-scheme: light; } }
+body { background: var(--paper); color: var(--ink); }
+.d2l-sheet .state { color: var(--bad); }
+@media screen { .d2l-sheet th:first-child { position: sticky; left: 0; background: var(--paper); } }
+@media screen and (max-width: 640px) {
+  .d2l-sheet tbody th:first-child:not([colspan]) { white-space: normal; min-width: 6.5em; max-width: 42vw; }
+}
+""".strip()
+"""Of a page of its own: those that the reader prefers on a screen, and black on white on paper."""
 
 
 def write_html(sheet: Sheet) -> str:
@@ -39,7 +56,7 @@ def write_html(sheet: Sheet) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(sheet.title)}</title>\n<style>\nbody {{ margin: 1.5em; background: #fff; }}\n{STYLE}\n"
+        f"<title>{escape(sheet.title)}</title>\n<style>\nbody {{ margin: 1.5em; }}\n{STYLE}\n{PAGE_COLOURS}\n"
         f"</style>\n</head>\n<body>\n{html_fragment(sheet, details_open=True)}</body>\n</html>\n"
     )
 

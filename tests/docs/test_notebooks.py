@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from whole_root import command, without_ray
 
+from analysis.tables.html import STYLE
 from d2l_study import cli
 
 for package in ("jupytext", "nbclient", "ipykernel"):
@@ -49,6 +50,14 @@ def test_source_and_notebook_agree(name):
     made, there = execute.notebook_of(execute.HERE / f"{name}.py"), kept(name)
     expected = [(cell["cell_type"], cell["source"]) for cell in made.cells]
     assert [(cell["cell_type"], "".join(cell["source"])) for cell in there["cells"]] == expected, "make notebooks"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kept_tables_have_the_style_that_tables_have_now(name):
+    """An older one may name colours that a dark page makes unreadable."""
+    cells = [cell for cell in kept(name)["cells"] if cell["cell_type"] == "code"]
+    found = ["".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell["outputs"]]
+    assert all(text.startswith(f"<style>{STYLE}</style>") for text in found if "d2l-sheet" in text), "make notebooks"
 
 
 @pytest.mark.parametrize("name", NAMES)
