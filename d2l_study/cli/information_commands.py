@@ -18,8 +18,8 @@ def add_information_commands(commands: Any) -> None:
     new = add_command(commands, "new", _new, "write a first space of your own, with comments")
     new.add_argument("file", metavar="FILE", help="the file, for example my_space.yaml")
     new.add_argument("--data", default="mnist", metavar="DATASET",
-                     help="its data set: mnist, manifest (your images), features (your feature files) or another of "
-                          "`keys data`; default: mnist")  # fmt: skip
+                     help="its data set: mnist, features (your feature files), manifest (your images), slides (your "
+                          "whole slides) or another of `keys data`; default: mnist")  # fmt: skip
     new.add_argument("--students", action="store_true", help="a space of teachers and their students")
 
     keys = add_command(commands, "keys", _keys, "show the keys of a space, with defaults, bounds and meaning")

@@ -19,16 +19,52 @@ data:
     "manifest": """\
 data:
   dataset: manifest
-  path: manifest.csv          # columns bag, label, path; optional group, split, x, y, instance_label
+  path: manifest.csv          # columns bag, label (0 or 1), path; optional group, split, x, y, instance_label
   cut: whole                  # each path is one instance; grid or points: instances are cut out of images
+  # patch_size: 64            # grid and points: side of a patch in pixels; default 32
+  # stride: 64                # grid: pixels from patch to patch; default: patch_size
+  # root: images/             # folder that paths begin at; default: that of the table
+  folds: 5                    # parts that take turns as test
+""",
+    "slides": """\
+data:
+  dataset: manifest
+  path: slides.csv            # columns path (the slide), label (0 or 1); optional patient, split, annotation
+  cut: grid                   # tiles are cut out of slides
+  mpp: 0.5                    # µm per pixel: 0.5 is 20×, 0.25 is 40×
+  patch_size: 64              # side of a tile in pixels
+  tissue: true                # only tiles of tissue
+  # positive_classes: tumour  # where a column annotation names files: the classes that are positive
+  # root: slides/             # folder that paths begin at; default: that of the table
+  folds: 5                    # parts that take turns as test
+teacher:
+  extractor: lenet_histology
+  augment: histology          # each tile flipped, turned and in another stain
+  instances_per_bag: 100      # tiles of a slide that a training step sees
 """,
     "features": """\
 data:
   dataset: features
-  path: slides.csv            # columns slide_id and label, and case_id for the patient
+  path: slides.csv            # columns slide_id, a label, and case_id for the patient
   root: features/             # the folder of the slides' .h5, .pt or .npy files
+  # label_column: msi         # column of the labels, where it is not called label
+  # positive: MSI-H           # name of the positive class, where labels are not 0 and 1
+  # bag: patient              # all slides of a patient are one bag; default: each slide
+  # label_table: clinical.csv # a second table, of patient (or slide) and label
+  # splits: splits/           # given splits: a table, or the folder of CLAM's splits_0.csv
+  folds: 5                    # parts that take turns as test
+  # skip_empty: true          # leave out slides without vectors
 """,
 }
+
+_STUDENT_KEYS = {
+    "slides": """\
+  network: lenet_histology
+  augment: histology
+  instances_per_bag: 100
+"""
+}
+"""What a student needs besides, so that it may start from its teacher."""
 
 _TEACHER = """\
 description: {question}
@@ -39,7 +75,7 @@ methods:
   none: {{}}                    # plain attention MIL
   vat: {{teacher: {{lambda_adv: 0.3, epsilon: 2}}}}   # + virtual adversarial training
 
-replicates: 5                 # of each combination
+replicates: 5                 # {replicates}
 """
 
 _STUDENT = """\
@@ -49,7 +85,7 @@ recipe: robust                # settings under which nearly every run converges:
 student:
   start: teacher              # from the teacher's weights
   temperature: 2              # softness of the teacher's labels
-
+{student}
 # Every student learns from every teacher. Arms of students may set any key of student: `d2l keys student`
 teachers:
   none: {{}}                    # plain attention MIL
@@ -61,18 +97,20 @@ methods:
 # highest instance score.
 references: [matched, pooled]
 
-replicates: 5                 # of each combination
+replicates: 5                 # {replicates}
 """
 
 
 def write_new_space(file: str, dataset: str, students: bool) -> Path:
     """Write a first space and return its path.
 
-    dataset: a key of `DATASETS`; students: a space of teachers and students. `UserError` for an unknown data set, if
+    dataset: a key of `DATASETS`, or `slides`, for a manifest of whole slides; students: a space of teachers and
+    students. `UserError` for an unknown data set, if
     the file is there already, if its folder is not, or if its name does not end in .yaml.
     """
-    if dataset not in DATASETS:
-        raise UserError(f"--data {dataset}: unknown data set{did_you_mean(dataset, DATASETS)}")
+    known = dict.fromkeys((*_DATA, *DATASETS))
+    if dataset not in known:
+        raise UserError(f"--data {dataset}: unknown data set{did_you_mean(dataset, known)}")
     path = Path(file)
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"{file}: expected a name that ends in .yaml")
@@ -82,5 +120,8 @@ def write_new_space(file: str, dataset: str, students: bool) -> Path:
         raise UserError(f"{file}: no folder {path.parent}")
     question = "Does a student label instances better than its teacher?" if students else "Does VAT help?"
     data = _DATA.get(dataset, f"data:\n  dataset: {dataset}\n")
-    write_whole(path, (_STUDENT if students else _TEACHER).format(question=question, data=data).encode())
+    text = _STUDENT if students else _TEACHER
+    words = {"replicates": "the five folds once" if "folds: 5" in data else "of each combination",
+             "student": _STUDENT_KEYS.get(dataset, "")}  # fmt: skip
+    write_whole(path, text.format(question=question, data=data, **words).encode())
     return path

@@ -9,17 +9,36 @@ from d2l_study.study.space.load import load_space
 
 
 @pytest.mark.parametrize("students", [False, True])
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [*DATASETS, "slides"])
 def test_what_it_writes_is_a_space_on_the_robust_recipe(dataset, students, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     assert cli.main(["new", str(path), "--data", dataset, *(["--students"] if students else [])]) == 0
     assert f"plan --space {path}" in capsys.readouterr().out
     space = load_space(path)
     points = list(space.points())
-    assert space.recipe == "robust" and {p["data"].dataset for _, p in points} == {dataset}
+    expected = "manifest" if dataset == "slides" else dataset
+    assert space.recipe == "robust" and {p["data"].dataset for _, p in points} == {expected}
     assert all(p["teacher"].select == "last" for _, p in points)
     assert [(p["teacher"].lambda_adv, p["teacher"].epsilon) for _, p in points][-1] == (0.3, 2.0)
     assert max(len(line) for line in path.read_text().splitlines()) <= 110
+
+
+@pytest.mark.parametrize(
+    ("dataset", "keys"),
+    [
+        ("features", {"label_column", "positive", "bag", "label_table", "splits", "skip_empty"}),
+        ("manifest", {"patch_size", "stride", "root"}),
+        ("slides", {"positive_classes", "root"}),
+    ],
+)
+def test_what_most_cohorts_need_is_there_as_comments_that_hold(dataset, keys, tmp_path):
+    path = tmp_path / "mine.yaml"
+    assert cli.main(["new", str(path), "--data", dataset, "--students"]) == 0
+    text = path.read_text()
+    assert {line.split(":")[0].removeprefix("  # ") for line in text.splitlines() if line.startswith("  # ")} == keys
+    path.write_text(text.replace("\n  # ", "\n  "))  # a comment that is taken away leaves a key with a value
+    space = load_space(path)
+    assert keys < space.sections["data"].keys() and space.sections["data"]["folds"] == space.replicates == 5
 
 
 def test_its_students_stand_beside_a_matched_teacher(tmp_path):
@@ -35,6 +54,7 @@ def test_its_students_stand_beside_a_matched_teacher(tmp_path):
         (["my_space"], "ends in .yaml"),
         (["no/where.yaml"], "no folder no"),
         (["a.yaml", "--data", "colno"], "did you mean 'colon'?"),
+        (["a.yaml", "--data", "slide"], "did you mean 'slides'?"),
     ],
 )
 def test_it_overwrites_nothing_and_says_what_is_wrong(arguments, words, tmp_path, monkeypatch, capsys):
