@@ -28,7 +28,7 @@ from d2l_study.study.commands.prepare_study import (
 )
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
 from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
-from d2l_study.study.commands.study_summary import show_study_summary
+from d2l_study.study.commands.study_summary import show_new_name, show_study_summary
 from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests, trials_of
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
@@ -56,6 +56,7 @@ def run_study(options: RunOptions) -> int:
     study = prepare_study(options)
     folder, space, plan = study.folder, study.space, study.plan
     check_same_study(study)
+    show_new_name(study)
 
     from d2l_study.study.ledger.lease import lease
     from d2l_study.study.mlflow.study_page import study_page

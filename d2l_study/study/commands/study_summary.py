@@ -31,9 +31,21 @@ def show_study_summary(
     return code
 
 
+def is_named_by_set(study: PreparedStudy) -> bool:
+    """Whether `--set` has made the name of a study, which nobody has typed yet."""
+    return study.options.study is None and bool(study.space.scientific_overrides)
+
+
+def show_new_name(study: PreparedStudy) -> None:
+    """Print, before the work, where the results of a study go that `--set` has named, and how to name it otherwise."""
+    if is_named_by_set(study):
+        print(f"--set makes another study of {study.space.name}: its results go to {study.name} (--study NAME gives it "
+              "another name)", flush=True)  # fmt: skip
+
+
 def show_study_name(study: PreparedStudy) -> None:
-    """Print the name of a study that `--set` has named, with the commands that need it: nobody has typed it yet."""
-    if study.options.study is not None or not study.space.scientific_overrides:
+    """Print the name of a study that `--set` has named, with the commands that need it."""
+    if not is_named_by_set(study):
         return
     where = "" if study.options.root == "runs" else f" --root {shlex.quote(study.options.root)}"
     name = shlex.quote(study.name)
