@@ -11,9 +11,13 @@ from analysis.figures import style
 
 GPU, COMPILED, CPU = "2026-11-26-packed-h100", "2026-11-27-packed-h200", "2026-11-25-packed-cpu"
 ARMS = {"plain": "plain", "adv": "VAT", "noise": "noise\ninstances", "all": "all three\nregularizers"}
-BARS = {"cpu": ("one core of a CPU", "#888888"), "one": ("H100, one replicate", "#56B4E9"),
-        "stack": ("H100, 20 replicates as a stack", "#0072B2"),
-        "compiled": ("H200, full stack, compiled", "#D55E00")}  # fmt: skip
+BARS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cpu": ("one core of a CPU", {"color": "#1B1B1B"}),
+    "one": ("H100, one replicate", {"color": "#56B4E9"}),
+    "stack": ("H100, 20 replicates as a stack", {"color": "#0072B2"}),
+    "compiled": ("H200, full stack, compiled", {"facecolor": "#F5C9A8", "edgecolor": "#D55E00", "hatch": "//////"}),
+}
+"""Name and look of each; they differ in grey too."""
 
 
 def draw() -> Figure:
@@ -41,8 +45,9 @@ def draw() -> Figure:
                 for place, bar in enumerate(BARS):
                     if bar in values:
                         at = number + 0.22 * (place - 1.5)
-                        axis.bar(at, values[bar], width=0.2, color=BARS[bar][1])
-                        axis.text(at, values[bar] * 1.06, f"{values[bar]:.2g}", ha="center", fontsize=6)
+                        axis.bar(at, values[bar], width=0.2, **BARS[bar][1])
+                        # to the right, over the next bar, which is lower
+                        axis.text(at - 0.1, values[bar] * 1.06, f"{values[bar]:.2g}", ha="left", fontsize=6)
             axis.set_xticks(range(len(ARMS)), ARMS.values())
             axis.set_yscale("log")
             axis.set_ylim(0.008, 25)
@@ -70,4 +75,4 @@ def _is_default(row: dict[str, Any]) -> bool:
 def _handles() -> list[Any]:
     from matplotlib.patches import Patch
 
-    return [Patch(color=colour, label=name) for name, colour in BARS.values()]
+    return [Patch(**look, label=name) for name, look in BARS.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,14 +17,17 @@ from analysis.figures import style
 from analysis.statistics.intervals import Interval
 
 OWN, EQUAL = "#0072B2", "#D55E00"
-COLOURS = {TO_TEACHER: OWN, TO_MATCHED: EQUAL}
-MARKERS = {TO_TEACHER: "o", TO_MATCHED: "D"}
+MARKS: dict[str, dict[str, Any]] = {
+    TO_TEACHER: {"color": OWN, "marker": "o"},
+    TO_MATCHED: {"color": EQUAL, "marker": "D", "markerfacecolor": "white"},
+}
+"""Filled and open, so that they differ in grey too; the rows say it in words."""
 DIGITS = "2026-11-22-distill-confirm"
 NUCLEI = "2026-11-25-colon-neighbours"
 CONTROL = "2026-11-26-colon-control"
 FEATURES = "2026-11-26-colon-features"
 FEATURES_CONTROL = "2026-11-27-colon-features-control"
-WORDS = {"none": "plain teacher", "vat": "VAT teacher"}
+TEACHERS = {"none": "plain", "vat": "VAT"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def draw() -> Figure:
         axis.set_xlabel("difference of the AUC of instances")
         for kind, name in (
             (TO_TEACHER, "student − its own teacher"),
-            (TO_MATCHED, "student − a teacher trained as long"),
+            (TO_MATCHED, "student − matched teacher, trained as long as teacher and student"),
         ):
-            axis.plot([], [], color=COLOURS[kind], marker=MARKERS[kind], label=name)
+            axis.plot([], [], **MARKS[kind], label=name)
         figure.legend(loc="outside upper center", ncols=2)
         records = [DIGITS, *with_matched_teachers(), NUCLEI, CONTROL, FEATURES, FEATURES_CONTROL]
         style.footnote(figure, (
@@ -72,9 +76,7 @@ def draw() -> Figure:
 
 def _draw_entry(axis: Axes, y: int, entry: Entry) -> None:
     found = entry.found
-    axis.errorbar(
-        found.mean, y, xerr=found.half_width, color=COLOURS[entry.kind], marker=MARKERS[entry.kind], capsize=2.5
-    )
+    axis.errorbar(found.mean, y, xerr=found.half_width, **MARKS[entry.kind], capsize=2.5)
     numbers = f"{found.mean:+.3f} ± {found.half_width:.3f} ({found.count})".replace("-", "−")
     axis.text(1.02, y, numbers, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5)
 
@@ -96,19 +98,29 @@ def _digit_records() -> Iterator[tuple[str, str]]:
 
 
 def _of_students(group: str, record: str, metric: str, arm: str | None = None) -> Iterator[Entry]:
-    """Every difference of a student to its own teacher and to the one matched to it, in each column. arm: of the
-    students, where only one is shown."""
+    """Every difference of a student to its own teacher and to the one matched to it, in each column by teacher. arm:
+    of the students, where only one is shown."""
     layout = _layout(record, metric)
     for panel in layout.panels:
         for column in layout.columns_of(panel):
+            found = []
             for one in differences(layout, panel):
                 teacher, _, student = str(one.row.value).partition(" → ")
-                if one.kind not in COLOURS or column not in one.by_column or arm not in (None, student):
+                if one.kind not in MARKS or column not in one.by_column or arm not in (None, student):
                     continue
-                name = f"student of a {WORDS.get(teacher, teacher)}"
+                name = _name(one.kind, teacher)
                 if len(layout.columns) > 1:
                     name = f"{column.text}, {name}"
-                yield Entry(group, name, one.kind, one.by_column[column])
+                found.append((teacher, Entry(group, name, one.kind, one.by_column[column])))
+            teachers = list(dict.fromkeys(teacher for teacher, _ in found))
+            for _, entry in sorted(found, key=lambda one: (teachers.index(one[0]), one[1].kind != TO_TEACHER)):
+                yield entry
+
+
+def _name(kind: str, teacher: str) -> str:
+    """What a row is the difference of, which its mark alone would leave to a legend. teacher: its arm."""
+    which = "its" if kind == TO_TEACHER else "matched"
+    return f"student − {which} {TEACHERS.get(teacher, teacher)} teacher"
 
 
 def _control() -> Iterator[Entry]:
@@ -118,7 +130,7 @@ def _control() -> Iterator[Entry]:
     (column,), (panel,) = layout.columns, layout.panels
     cells = {str(row.value): layout.cells[panel, row, column] for row in layout.rows}
     for arm, kind in (("short", TO_TEACHER), ("long", TO_MATCHED)):
-        yield Entry(group, "student of a plain teacher", kind, difference_of(cells["short → near"], cells[arm]))
+        yield Entry(group, _name(kind, "none"), kind, difference_of(cells["short → near"], cells[arm]))
 
 
 def _layout(record: str, metric: str) -> Layout:

@@ -22,9 +22,22 @@ CONFIRM = "2026-11-22-distill-confirm"
 ROBUST = "*-vat-robust-*confirm"
 """Records of other studies of the same question, the latter on the robust recipe; each of one K."""
 PLAIN, VAT, STRONG = "#000000", "#0072B2", "#56B4E9"
-OTHERS = (("Orange", "#D55E00", "D"), ("Green", "#009E73", "^"), ("Pink", "#CC79A7", "v"), ("Yellow", "#E69F00", "P"))
-ARMS = {"none": ("attention MIL", PLAIN, "o"), "adv_low": ("with VAT, λ = 0.5, ε = 4", VAT, "s"),
-        "adv_high": ("with VAT, λ = 1, ε = 4", STRONG, "X")}  # fmt: skip
+Mark = dict[str, Any]
+"""How a series is drawn: by shape and filling too, so that series differ in grey."""
+OPEN = {"markerfacecolor": "white"}
+OTHERS: tuple[Mark, ...] = (
+    {"color": "#D55E00", "marker": "D"},
+    {"color": "#009E73", "marker": "o", **OPEN},
+    {"color": "#CC79A7", "marker": "v"},
+    {"color": "#E69F00", "marker": "P"},
+)
+LEGEND_FROM = 100
+"""Training bags from which on a legend lies over a panel: above or below the bars there, where there is more room."""
+ARMS: dict[str, tuple[str, Mark]] = {
+    "none": ("attention MIL", {"color": PLAIN, "marker": "o"}),
+    "adv_low": ("with VAT, λ = 0.5, ε = 4", {"color": VAT, "marker": "s"}),
+    "adv_high": ("with VAT, λ = 1, ε = 4", {"color": STRONG, "marker": "^", "linestyle": "--", **OPEN}),
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,7 @@ def draw() -> Figure:
         style.footnote(figure, (
             f"Mean and 95 % interval over {' or '.join(map(str, sorted(counts)))} replicates (new bags, new weights), "
             f"1000 test bags each; exploratory: {named(*records)}. Other studies, λ = 0.5 or tuned: "
-            + "; ".join(
-                f"{OTHERS[number][0].lower()} {other.record}, {other.count} replicates"
-                for number, other in enumerate(others)
-            )
+            + "; ".join(f"{other.record}, {other.count} replicates" for other in others)
             + "."
         ))  # fmt: skip
     return figure
@@ -96,22 +106,31 @@ def _teachers(record: str) -> Part:
 
 def _curves(axis: Axes, part: Part) -> None:
     for arm in ("none", *part.arms):
-        name, colour, marker = ARMS[arm]
+        name, mark = ARMS[arm]
         cells = _cells(part, arm)
         x = [column.value for column, _ in cells]
         found = [cell.interval for _, cell in cells]
-        axis.fill_between(x, [i.lower for i in found], [i.upper for i in found], color=colour, alpha=0.15, lw=0)
-        axis.plot(x, [i.mean for i in found], color=colour, marker=marker, label=name)
+        axis.fill_between(x, [i.lower for i in found], [i.upper for i in found], color=mark["color"], alpha=0.15, lw=0)
+        axis.plot(x, [i.mean for i in found], **mark, label=name)
     axis.legend(loc="lower right")
     _axis(axis, part)
 
 
 def _differences(axis: Axes, part: Part, others: list[tuple[int, Part]]) -> None:
-    """others: with their places in `OTHERS`."""
-    drawn = [(part, arm, ARMS[arm][1], ARMS[arm][2]) for arm in part.arms]
-    drawn += [(other, other.arms[0], OTHERS[number][1], OTHERS[number][2]) for number, other in others]
-    for place, (one, arm, colour, marker) in enumerate(drawn):
-        _bars(axis, one, arm, colour, marker, 1.055 ** (place - (len(drawn) - 1) / 2))
+    """others: with their places in `OTHERS`; the legend names them, and that of the curves the arms."""
+    drawn = [(part, arm, ARMS[arm][1]) for arm in part.arms]
+    drawn += [(other, other.arms[0], OTHERS[number]) for number, other in others]
+    for place, (one, arm, mark) in enumerate(drawn):
+        _bars(axis, one, arm, mark, 1.055 ** (place - (len(drawn) - 1) / 2))
+    for number, other in others:
+        axis.plot([], [], **OTHERS[number], ms=4, linestyle="", label=other.record)
+    if others:
+        found = [
+            interval for one, arm, _ in drawn for column, interval in effects(one, arm) if column.value >= LEGEND_FROM
+        ]
+        low, high = axis.get_ylim()
+        above = high - max(one.upper for one in found) > min(one.lower for one in found) - low
+        axis.legend(loc="upper right" if above else "lower right", title="other studies")
     axis.axhline(0, color=style.GREY, lw=0.9)
     _axis(axis, part)
 
@@ -122,11 +141,10 @@ def effects(part: Part, arm: str) -> list[tuple[Label, Interval]]:
     return [(column, difference_of(cell, plain[column])) for column, cell in _cells(part, arm)]
 
 
-def _bars(axis: Axes, part: Part, arm: str, colour: str, marker: str, aside: float) -> None:
+def _bars(axis: Axes, part: Part, arm: str, mark: Mark, aside: float) -> None:
     for column, found in effects(part, arm):
-        axis.errorbar(
-            column.value * aside, found.mean, found.half_width, color=colour, marker=marker, ms=4, capsize=1.8, lw=1.1
-        )
+        shown = {**mark, "linestyle": "-", "ms": 4, "capsize": 1.8, "lw": 1.1}
+        axis.errorbar(column.value * aside, found.mean, found.half_width, **shown)
 
 
 def _cells(part: Part, arm: str) -> list[tuple[Label, Cell]]:

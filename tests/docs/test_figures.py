@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT / "benchmarks" / "figures"))  # as `python benchmarks/figures` has it
 
+import gpu_and_cpu  # noqa: E402
 import student_gains  # noqa: E402
 import vat  # noqa: E402
 
@@ -48,6 +50,32 @@ def test_every_kept_figure_is_on_a_page():
     pages = "\n".join(path.read_text(encoding="utf-8") for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
     for path in FIGURES.iterdir():
         assert re.search(rf"!\[[^\]]+\]\((?:docs/)?figures/{path.name}\)", pages), path.name
+
+
+def test_rows_of_students_say_what_they_compare_without_their_colour():
+    entries = list(student_gains._entries())
+    names = [(one.group, one.name) for one in entries]
+    assert len(names) == len(set(names)) > 15
+    assert {one.kind for one in entries if "matched" in one.name} == {student_gains.TO_MATCHED}
+    assert {one.kind for one in entries if "its" in one.name} == {student_gains.TO_TEACHER}
+
+
+def test_series_of_the_figure_of_vat_differ_in_shape_and_are_named():
+    marks = [*(mark for _, mark in vat.ARMS.values()), *vat.OTHERS]
+    assert len({(mark["marker"], "markerfacecolor" in mark) for mark in marks}) == len(marks)
+    figure = vat.draw()
+    names = [text.get_text() for axis in figure.axes if axis.get_legend() for text in axis.get_legend().get_texts()]
+    note = figure.get_supxlabel().replace("\n", " ").replace("- ", "-")
+    others = re.findall(r"(2026-[-\w]+), \d+ replicates", note)
+    assert len(others) == len(vat.OTHERS) and set(others) <= set(names)
+    assert not re.search(r"orange|green|pink|yellow|blue|black|red", note)
+
+
+def test_bars_of_gpu_and_cpu_differ_in_grey():
+    grey = [np.dot(to_rgb(look["color"]), (0.299, 0.587, 0.114)) for _, look in gpu_and_cpu.BARS.values()
+            if "hatch" not in look]  # fmt: skip
+    assert len(grey) == len(gpu_and_cpu.BARS) - 1
+    assert min(np.diff(sorted(grey))) > 0.15
 
 
 def test_differences_of_students_are_those_of_the_records():
