@@ -31,7 +31,7 @@ RUN_COLUMNS = frozenset({
 })  # fmt: skip
 
 FOLLOW_STEPS = ("eval_every", "epochs", "min_steps")
-"""Keys that differ where the steps do, as between teachers matched to two students: such rows are told apart by steps."""
+"""Keys that differ where the steps do, as between teachers matched to two students: steps tell such rows apart."""
 
 TEACHER_FAILED = "its teacher"
 """How the cause of a run begins that was never started because its teacher failed."""
