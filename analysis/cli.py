@@ -128,11 +128,11 @@ def _print_or_write(table: FormattedTable, format: str, path: Path | None, expla
     if path is None:
         print(table.text(format, explain=explain), end="")
         return
-    with writing(path):
+    with writing(path) as place:
         if format == "parquet":
-            table.frame().to_parquet(path, index=False)
+            table.frame().to_parquet(place, index=False)
         else:
-            path.write_text(table.text(format), encoding="utf-8")
+            place.write_text(table.text(format), encoding="utf-8")
     print(f"wrote {path}")
 
 

@@ -21,7 +21,8 @@ def save_figure(figure: Figure, out: str | Path) -> Path:
 
     path = writable_path(out, SUFFIXES)
     # Without a date in it the same figure is the same file.
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with writing(path), mpl.rc_context(style.RC):
-        figure.savefig(path, metadata=metadata)
+    suffix = path.suffix.lower()
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+    with writing(path) as place, mpl.rc_context(style.RC):
+        figure.savefig(place, format=suffix[1:], metadata=metadata)
     return path

@@ -21,7 +21,7 @@ from analysis.report import html_elements as html
 from analysis.report.findings import NOTE, findings
 from analysis.report.html_elements import Section
 from analysis.report.mlflow_links import find_mlflow_links
-from analysis.rows.output_files import writable_path
+from analysis.rows.output_files import writable_path, writing
 from analysis.rows.stages import STUDENT
 from analysis.rows.study_folders import FOLDERS, folders_of
 from d2l_study.errors import UserError
@@ -51,10 +51,8 @@ def write_report(rows: pandas.DataFrame, out: str | Path, *, root: str = "runs",
     """
     path = writable_path(out, SUFFIXES)
     text = make_report(rows, root=root, uri=uri)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None
+    with writing(path) as place:
+        place.write_text(text, encoding="utf-8")
     return path
 
 

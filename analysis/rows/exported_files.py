@@ -41,11 +41,11 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
     path = writable_path(out, SUFFIXES)
     rows = rows.copy(deep=False)
     rows.attrs = {key: value for key, value in rows.attrs.items() if key != FOLDERS}  # the folders of this machine
-    with writing(path):
+    with writing(path) as place:
         if path.suffix.lower() == ".csv":
-            path.write_text(to_csv(rows), encoding="utf-8")
+            place.write_text(to_csv(rows), encoding="utf-8")
         else:
-            rows.to_parquet(path, index=False)
+            rows.to_parquet(place, index=False)
     return path
 
 

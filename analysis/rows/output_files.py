@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2l_study.atomic_files import atomic_write
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed
 
@@ -24,9 +25,17 @@ def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """`UserError` where the file system refuses what is written to the path."""
+def writing(path: Path) -> Iterator[Path]:
+    """A name to write to. When the block ends well, the file takes its place at the path, so that it is whole, or what
+    was there before; what is there and no file, such as `/dev/stdout`, is written to itself.
+
+    `UserError` where the file system refuses what is written.
+    """
     try:
-        yield
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        with atomic_write(path.resolve()) as temporary:  # a link stays, and the file that it names is replaced
+            yield temporary
     except OSError as error:
         raise UserError(f"--out {path}: cannot write there: {error.strerror or error}") from None

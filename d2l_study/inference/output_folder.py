@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,37 @@ def output_folder(out: str | Path) -> Path:
     return folder
 
 
+_MADE: ContextVar[list[Path]] = ContextVar("_MADE")
+"""The folders that `make_folder` has made in the command at work."""
+
+
+@contextlib.contextmanager
+def unused_folders_removed() -> Iterator[None]:
+    """Where the block ends by an error or Ctrl-C, folders that `make_folder` made in it go, if nothing is in them."""
+    made: list[Path] = []
+    token = _MADE.set(made)
+    try:
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    finally:
+        _MADE.reset(token)
+
+
+def make_with_parents(folder: Path) -> None:
+    """Make a folder that `unused_folders_removed` removes again where the command fails. `OSError` where it cannot be
+    made."""
+    _MADE.get([]).extend(place for place in (*reversed(folder.parents), folder) if not place.exists())
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make it, and write to it once, so that a folder which takes nothing shows before any work."""
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_with_parents(folder)
         probe = folder / f".label{PART}"
         try:
             probe.write_bytes(b"d2l_study")

@@ -25,7 +25,13 @@ from d2l_study.inference.evaluated_scores import (
     threshold_score,
 )
 from d2l_study.inference.model_folder import same_weights
-from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, writing
+from d2l_study.inference.output_folder import (
+    check_replaced,
+    make_folder,
+    output_folder,
+    unused_folders_removed,
+    writing,
+)
 from d2l_study.inference.prediction_file import about_model
 from d2l_study.study.commands.evaluation_data import (
     TRAINING_PARTS,
@@ -81,6 +87,7 @@ class _Named:
         return marks_of_runs(ledger, first.config_id, [one.replicate for one in self.found])
 
 
+@unused_folders_removed()
 def run_evaluate(options: EvaluateOptions) -> int:
     """Evaluate the models, print the tables, and write the files. Returns the exit code.
 

@@ -22,6 +22,7 @@ from d2l_study.inference.model_folder import (
 )
 from d2l_study.inference.onnx_export import FILE as ONNX_FILE
 from d2l_study.inference.onnx_export import export_onnx
+from d2l_study.inference.output_folder import make_with_parents, unused_folders_removed
 from d2l_study.inference.wsinfer_export import CONFIG, check_wsinfer, export_wsinfer
 from d2l_study.inference.wsinfer_export import MODEL as WSINFER_FILE
 from d2l_study.study.commands.found_model import whole_record, write_found_model
@@ -45,6 +46,7 @@ class ExportOptions:
     licence: str = NO_LICENCE
 
 
+@unused_folders_removed()
 def run_export(options: ExportOptions) -> int:
     """Write the model, and print what was written. `UserError` for what is wrong with the options or the model."""
     kind = options.to.lower() if options.to.lower() in FORMATS else "folder"
@@ -124,7 +126,7 @@ def _edited_page(folder: Path, stored: StoredModel) -> bytes | None:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_with_parents(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror or error}") from None
 

@@ -17,7 +17,7 @@ from d2l_study.inference import instance_file
 from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
-from d2l_study.inference.output_folder import output_folder, shown
+from d2l_study.inference.output_folder import output_folder, shown, unused_folders_removed
 from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
 from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
@@ -63,6 +63,7 @@ class LabelOptions:
         return [name for name, value in given.items() if value is not None]
 
 
+@unused_folders_removed()
 def run_label(options: LabelOptions) -> int:
     """Label the inputs, and print what was made. Returns the exit code: 0, 1 if a slide could not be labelled, or 130
     if it was interrupted.

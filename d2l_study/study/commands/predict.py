@@ -12,6 +12,7 @@ from d2l_study.errors import UserError, counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_predictions import predict_features
 from d2l_study.inference.loaded_model import LoadedModel
+from d2l_study.inference.output_folder import unused_folders_removed
 from d2l_study.inference.patch_bags import BagReading, UnreadBag, predict_patches
 from d2l_study.inference.patch_inputs import AskedCut, Cutting, check_used, cut_text, open_patch_bags
 from d2l_study.inference.prediction_file import (
@@ -53,6 +54,7 @@ class PredictOptions:
         return [name for name, value in given.items() if value is not None]
 
 
+@unused_folders_removed()
 def run_predict(options: PredictOptions) -> int:
     """Score the bags, write the file, and print what was made. Returns the exit code: 0, or 1 if a bag could not be
     read.

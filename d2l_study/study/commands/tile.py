@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from d2l_study.errors import UserError, counted
-from d2l_study.inference.output_folder import output_folder, shown
+from d2l_study.inference.output_folder import output_folder, shown, unused_folders_removed
 from d2l_study.inference.slide_inputs import slide_inputs, unused_resolution
 from d2l_study.inference.tile_slides import EMPTY, FAILED, PICTURES, TABLE, TILED, TiledSlide, tile_slides
 from d2l_study.slides.tile_file import ENDING, FOLDER, magnification
@@ -31,6 +31,7 @@ class TileOptions:
     slide_mpp: float | None = None
 
 
+@unused_folders_removed()
 def run_tile(options: TileOptions) -> int:
     """Tile the slides, and print what was found. Returns the exit code: 0, 1 if a slide could not be tiled, or 130 if
     it was interrupted.

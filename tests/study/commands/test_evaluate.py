@@ -291,6 +291,7 @@ def test_data_that_are_none_of_the_models_are_answered(case: str, place: Path, t
     assert _evaluate(place, TEACHER[:8], data, "--out", tmp_path / "out", *words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and more in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
