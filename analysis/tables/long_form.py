@@ -14,6 +14,7 @@ from analysis.rows.csv_text import guarded
 from analysis.rows.stages import ORACLE_SEARCH_NOTE
 from analysis.statistics.intervals import Interval
 from analysis.tables.study_sheet import TableContent
+from d2l_study.study.ledger.ledger import trial_id
 
 if TYPE_CHECKING:
     import pandas
@@ -36,7 +37,19 @@ def long_rows(table: TableContent) -> tuple[list[str], list[dict[str, Any]]]:
     layout = table.layout
     keys = [k for k in (layout.panel_key, layout.row_key, layout.column_key) if k is not None and k != METRICS]
     named = (k for labels in (layout.rows, layout.columns, layout.panels) for one in labels for k, _ in one.keys)
-    stated = ("study", "metric", "split", "kind", "row", *keys, "stage", "teacher_method", "student_method", *named)
+    stated = (
+        "study",
+        "metric",
+        "split",
+        "kind",
+        "row",
+        *keys,
+        "trial_id",
+        "stage",
+        "teacher_method",
+        "student_method",
+        *named,
+    )
     rows: list[dict[str, Any]] = []
     for cell_key in itertools.product(layout.panels, layout.rows, layout.columns):
         cell = layout.cells.get(cell_key)
@@ -100,10 +113,11 @@ def _row(
     own: dict[str, Any] = {str(one.key): one.value for one in labels} | {k: v for one in cell_key for k, v in one.keys}
     return {
         "study": layout.study, **own, "metric": cell.metric.name, "split": cell.metric.split, "kind": kind,
-        "row": cell_key[1].text, "stage": cell.origin.stage, "teacher_method": cell.origin.teacher_method,
-        "student_method": cell.origin.student_method, "mean": interval.mean, "lower": interval.lower,
-        "upper": interval.upper, "half_width": interval.half_width, "count": interval.count, "planned": cell.planned,
-        "status": status, "interval": interval.kind, "baseline": baseline,
+        "row": cell_key[1].text, "trial_id": trial_id(cell.origin.config_id), "stage": cell.origin.stage,
+        "teacher_method": cell.origin.teacher_method, "student_method": cell.origin.student_method,
+        "mean": interval.mean, "lower": interval.lower, "upper": interval.upper, "half_width": interval.half_width,
+        "count": interval.count, "planned": cell.planned, "status": status, "interval": interval.kind,
+        "baseline": baseline,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number, resolution
 
 MODEL_EXPORT = "write a model as a folder that travels, or for other programs (rows of a study: analysis export)"
-MODELS = "a trial's id, an MLflow run, a model's folder, or models:/NAME@ALIAS"
+MODELS = "a trial's id (status STUDY lists them), an MLflow run, a model's folder, or models:/NAME@ALIAS"
 
 
 def add_model_commands(commands: Any) -> None:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.cli.arguments import add_command, add_existing_study, add_root, positive, replicate_count
+from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
     from d2l_study.study.commands.prepare_study import RunOptions
@@ -33,6 +34,8 @@ def add_study_commands(commands: Any) -> None:
     text = "show how far a study is, from any terminal, while it runs or later"
     status = add_command(commands, "status", _status, text)
     add_existing_study(status, "a study's name, or its folder; without it all studies in a line each", nargs="?")
+    status.add_argument("--list", action="store_true", dest="every",
+                        help="list the trials with their ids also where they are many")  # fmt: skip
 
     add_existing_study(
         add_command(commands, "stop", _stop, "end a running study cleanly, from any terminal or machine")
@@ -99,7 +102,11 @@ def _list(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from d2l_study.study.commands.status import show_list, show_status
 
-    return show_list(arguments.root) if arguments.study is None else show_status(arguments.study, arguments.root)
+    if arguments.study is not None:
+        return show_status(arguments.study, arguments.root, arguments.every)
+    if arguments.every:
+        raise UserError("status --list: lists the trials of a study; name one (status without --list shows them all)")
+    return show_list(arguments.root)
 
 
 def _stop(arguments: argparse.Namespace) -> int:

@@ -19,14 +19,14 @@ from d2l_study.cli.arguments import (
 def add_trial_commands(commands: Any) -> None:
     """Add `trial` and `reproduce` to a parser's `commands`."""
     trial = add_command(commands, "trial", _trial, "run one trial in this process, under a debugger if wished")
-    trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as in plan, tables and MLflow")
+    trial.add_argument("--id", required=True, metavar="ID", help="a trial's id, as status STUDY lists it")
     trial.add_argument("--replicate", type=replicate_number, action="append", metavar="R", help="only this replicate")
     trial.add_argument("--weights", action="store_true",
                        help="train again the runs whose weights were not kept, and keep them, for `label`")  # fmt: skip
     add_root(trial)
 
     again = add_command(commands, "reproduce", _reproduce, "train a trial again from its record, and compare")
-    again.add_argument("trial", metavar="TRIAL", help="a trial's id, as in plan, tables and MLflow")
+    again.add_argument("trial", metavar="TRIAL", help="a trial's id, as status STUDY lists it")
     again.add_argument("--replicate", type=replicate_number, action="append", metavar="R", help="only this replicate")
     add_root(again)
 
@@ -35,8 +35,8 @@ def add_label(commands: Any) -> None:
     """Add `label` to a parser's `commands`."""
     label = add_command(commands, "label", _label, "label instances with a stored model of a study")
     label.add_argument("--run", required=True, metavar="MODEL",
-                       help="a trial's id, or its first digits, the id of its MLflow run, a model's folder, or "
-                            "models:/NAME@ALIAS")  # fmt: skip
+                       help="a trial's id, as status STUDY lists it, or its first digits, the id of its MLflow run, a "
+                            "model's folder, or models:/NAME@ALIAS")  # fmt: skip
     label.add_argument("inputs", nargs="+", metavar="INPUT",
                        help=".npy or .npz (FILE.npz:NAME) arrays, IDX files, images, or folders of images; over an "
                             "image larger than a patch the model is slid. For a model of feature vectors: feature "

@@ -15,7 +15,7 @@ from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurre
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
-from d2l_study.study.space.configuration import Configuration
+from d2l_study.study.space.idle_values import without_idle_values
 from d2l_study.terminal import NO_BREAK, print_wrapped
 
 _MOST_VALUES = 10
@@ -38,8 +38,9 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
     todo = plan.trials(options.limit)
     print_wrapped(f"{study.name}: {space.description}")
     axes = []
+    read = [without_idle_values(c.values) for c in plan.configurations]
     for name in plan.configurations[0].varied:
-        values = {c.values[name]: None for c in plan.configurations if name in c.values and not _is_idle(c, name)}
+        values = {own[name]: None for own in read if name in own}
         if len(values) > 1:
             axes.append(f"{name} ∈ {_values_text(in_order(values))}".replace(" ", NO_BREAK))
     if space.pairs:
@@ -71,12 +72,6 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
     elif listing is not Listing.NONE:
         show_totals(study, predicted)
     return predicted
-
-
-def _is_idle(c: Configuration, name: str) -> bool:
-    """Whether a key of the teacher does nothing in a configuration, as ε does without R_adv."""
-    teacher = c.sections.get("teacher")
-    return teacher is not None and name in teacher.idle_keys()
 
 
 def _show_lengths(study: PreparedStudy) -> None:

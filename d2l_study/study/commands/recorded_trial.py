@@ -27,8 +27,8 @@ def find_configuration(storage: Storage, identity: str) -> str:
     if not found:
         near = nearest(identity, map(trial_id, known))
         there = f"; there are {named_trials(Ledger(storage), sorted(known))}" if known and not near else ""
-        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root}{near}{there} (ids are "
-                        f"in `{command_text('plan --list')}`, in the tables' CSV and in MLflow)")  # fmt: skip
+        raise UserError(f"--id {identity!r}: no trial of that id in a study under {storage.root}{near}{there} "
+                        f"(`{command_text('status STUDY')}` lists them)")  # fmt: skip
     raise UserError(f"--id {identity!r}: {len(found)} trials begin so: {', '.join(map(trial_id, found[:5]))}")
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import DamagedError, counted
 from d2l_study.study.ledger.lease import holder
+from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.root import open_storage
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import still_to_ask
 from d2l_study.study.ledger.studies import find_study, list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.plan.cost import human_seconds
+from d2l_study.study.plan.trial_labels import trial_labels
+
+FEW = 12
+"""Trials that are listed unasked."""
 
 
 def show_list(root: str) -> int:
@@ -37,8 +44,9 @@ def show_list(root: str) -> int:
     return 0
 
 
-def show_status(study: str, root: str) -> int:
-    """Print how far a study is: its runs by state, the driver that trains it, its speed, and what failed."""
+def show_status(study: str, root: str, every_trial: bool = False) -> int:
+    """Print how far a study is: its runs by state, the driver that trains it, its speed, what failed, and its trials
+    with their ids. every_trial: list them also where they are many."""
     folder = find_study(study, root)
     rows = list(folder.iter_rows())
     counts = run_counts(folder, rows)
@@ -80,7 +88,33 @@ def show_status(study: str, root: str) -> int:
             causes[str(row["cause"])] = causes.get(str(row["cause"]), 0) + 1
     for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:10]:
         print(f"  failed × {count}: {cause}")
+    show_trials(folder, rows, every_trial)
     return 0
+
+
+def show_trials(folder: StudyFolder, rows: Sequence[Mapping[str, Any]], every: bool = False) -> None:
+    """Print the trials of a study in a line each: id, arm and values, runs, and whether a model of it is stored; of
+    more than `FEW`, how to list them. rows: those of the study; every: list them in any case."""
+    labels = trial_labels(folder.plan())
+    if not labels:
+        return
+    if len(labels) > FEW and not every:
+        print(f"  --list lists all {len(labels)} trials with the ids that --run takes")
+        return
+    planned: dict[str, set[int]] = {config: set() for config in labels}
+    done: dict[str, set[int]] = {config: set() for config in labels}
+    for row in rows:
+        planned[row["config_id"]].add(int(row["replicate"]))
+        if row["status"] == "done":
+            done[row["config_id"]].add(int(row["replicate"]))
+    finished = [(config, replicate) for config, own in done.items() for replicate in sorted(own)]
+    held = folder.storage.map(lambda run: folder.ledger.holds(*run, WEIGHTS), finished)
+    stored = {config for (config, _), there in zip(finished, held, strict=True) if there}
+    print("  trials (--run ID of label, predict, evaluate and export: one with a model)")
+    width = max(map(len, labels.values()))
+    for config, label in labels.items():
+        runs = f"{len(done[config])} of {counted(len(planned[config]), 'run')}"
+        print(f"    {trial_id(config)}  {label:<{width}}  {runs}{', model stored' if config in stored else ''}")
 
 
 def run_counts(folder: StudyFolder, rows: list[dict[str, Any]] | None = None) -> dict[str, int]:

@@ -84,6 +84,7 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     print(
         f"\nNext: {command_text(f'figure {name}{where}{pairs} --out {picture}')}\n"
         f"      {command_text(f'tables {name}{where} --metric {shown}')}\n"
+        f"      {command_text(f'status {name}{where}')}   (the ids that --run takes)\n"
         f"      {command_text(f'ui{where}')}"
     )
     for what, file in (("report", REPORT_NAME), ("figure", FIGURE_NAME)):

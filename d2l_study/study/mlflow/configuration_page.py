@@ -17,6 +17,7 @@ import numpy as np
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.mlflow.tags import TEACHER, VARIED
+from d2l_study.study.space.idle_values import idle_names
 
 COUNTERS = frozenset({"replicate", "repeat", "fold", "fold_count", "seed", "generation", "threads"})
 """Numbers of a row that are no outcomes."""
@@ -30,14 +31,15 @@ PAGE_VERSION = 2
 
 
 def run_name(method: str, stage: str, params: Mapping[str, Any], varied: Sequence[str] = ()) -> str:
-    """For example `vat n=50 K=10 λ_adv=1`: the arm, the two main axes, and the other keys that vary, unless they are 0
-    and switch a regularizer off; of a part teacher also its part."""
+    """For example `vat n=50 K=10 λ_adv=1`: the arm, the two main axes, and the other keys that vary, unless nothing
+    reads them, or they are 0 and switch a regularizer off; of a part teacher also its part."""
+    idle = idle_names(params)
     keys = ["num_bags", "mean_bag_size", *(k for k in varied if k not in ("num_bags", "mean_bag_size"))]
     keys += ["part"] if stage == PART_TEACHER else []
     parts = [method] if stage == "teacher" or method.startswith(stage) else [stage, method]
     for key in keys:
         value = params.get(key)
-        if value is None or (key.startswith("lambda_") and value == 0):
+        if value is None or key in idle or (key.startswith("lambda_") and value == 0):
             continue
         parts.append(f"{SHORT_NAMES.get(key, key)}={value_text(value)}")
     return " ".join(parts)

@@ -15,10 +15,11 @@ from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, as_yaml, field_of
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import document_of, shown_path
+from d2l_study.study.space.idle_values import idle_keys
 from d2l_study.study.space.keys import SECTIONS, Key, arm_sections
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import LENGTH_KEYS, sections_in_steps
-from d2l_study.study.space.unlabelled_keys import idle_unlabelled_keys, with_acting_unlabelled_keys
+from d2l_study.study.space.unlabelled_keys import with_acting_unlabelled_keys
 from d2l_study.study.space.yaml_reader import short
 
 OFF = (0, None, "none")
@@ -166,9 +167,7 @@ def _why(point: _Point, place: Key) -> str:
 
 
 def _idle_keys(point: _Point, section: str) -> dict[str, str]:
-    options, further = point.sections[section], idle_unlabelled_keys(point.sections)
-    of_others = {key: why for (name, key), why in further.items() if name == section}
-    return of_others | options.inert_keys() | options.idle_keys()
+    return {key: why for (name, key), why in idle_keys(point.sections).items() if name == section}
 
 
 def _differ(first: _Point, second: _Point, place: Key) -> bool:

@@ -119,13 +119,18 @@ def flat_names(sections: Mapping[str, type[Options]]) -> dict[tuple[str, str], s
     return names
 
 
-def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Section -> key -> value, from the flat values of a configuration as a plan keeps them (`flat_names`)."""
+def classes_of(values: Mapping[str, Any]) -> dict[str, type[Options]]:
+    """Section -> its option class, for the flat values of a configuration; without `data` for an unknown data set."""
     classes: dict[str, type[Options]] = {"teacher": TeacherConfig, "student": StudentConfig}
     if values.get("dataset", DEFAULT_DATASET) in DATASETS:
         classes = {"data": section_class("data", values.get("dataset")), **classes}
+    return classes
+
+
+def sections_of(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Section -> key -> value, from the flat values of a configuration as a plan keeps them (`flat_names`)."""
     sections: dict[str, dict[str, Any]] = {}
-    for (section, key), name in flat_names(classes).items():
+    for (section, key), name in flat_names(classes_of(values)).items():
         if name in values:
             sections.setdefault(section, {})[key] = values[name]
     return sections

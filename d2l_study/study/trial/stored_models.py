@@ -11,20 +11,20 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.command_line import command_text
 from d2l_study.errors import UserError, listed, nearest
-from d2l_study.options import value_text
 from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.trial_labels import trial_labels
 from d2l_study.study.space.keys import CLASS_MAPS
 
 if TYPE_CHECKING:
@@ -106,13 +106,14 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     if matches:
         raise UserError(f"{where}: {len(matches)} trials begin so: {named_trials(ledger, matches)}")
     if run in list_studies(ledger.storage):
-        own = [_in_words(entry) for entry in StudyFolder(ledger.storage, run).plan_or_empty()]
+        labels = trial_labels(StudyFolder(ledger.storage, run).plan_or_empty())
+        own = [f"{trial_id(config)} ({label})" for config, label in labels.items()]
         raise UserError(f"{where}: that is a study; expected one of its trials{f': {listed(own, NAMED)}' * bool(own)}")
     close = nearest(run, [trial_id(name) for name in ids])
     there = "" if close else f": {named_trials(ledger, sorted(ids))}"
     raise UserError(
         f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close or there}; expected the id of "
-        f"a trial (its first digits do) or the 32 digits of an MLflow run"
+        "a trial (its first digits do; `python -m d2l_study status STUDY` lists them) or the 32 digits of an MLflow run"
     )
 
 
@@ -120,12 +121,6 @@ def named_trials(ledger: Ledger, ids: Sequence[str]) -> str:
     """The first of some trials, with what they are; no more of them are read."""
     names = [f"{_short(name, ids)} ({_describe(ledger, name)})" for name in ids[:NAMED]]
     return listed([*names, *ids[NAMED:]], NAMED)
-
-
-def _in_words(entry: Mapping[str, Any]) -> str:
-    """A trial of a plan: its id, its arm, and what varies."""
-    varied = (f"{key}={value_text(entry['values'][key])}" for key in entry["varied"] if key in entry["values"])
-    return f"{trial_id(entry['config_id'])} ({' '.join([entry['method'], *varied])})"
 
 
 def config_of_mlflow_run(run_id: str, tracking_uri: str | None, root: Path | str) -> str:

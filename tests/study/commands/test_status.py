@@ -4,6 +4,7 @@ from make_study import make_study
 
 from d2l_study import cli
 from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import write_document
 
 
@@ -54,3 +55,32 @@ def test_a_study_whose_search_has_asked_for_nothing_yet_says_so(capsys, tmp_path
     assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "no trial has been begun yet" in said and "0 trials" not in said and "0 runs" not in said
+
+
+def test_status_lists_the_trials_with_the_ids_that_run_takes(tmp_path, capsys):
+    folder = make_study(tmp_path, replicates=2, num_bags=(50, 100), bag_sizes=(10,), missing=((0, 1), (3, 1)))
+    plan = folder.plan()
+    folder.write_plan([{**entry, "varied": ["num_bags", "lambda_adv", "epsilon"]} for entry in plan])
+    folder.ledger.commit(plan[3]["config_id"], 1, {"status": "done"}, {WEIGHTS: b"a network"})
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [" ".join(line.split()) for line in lines if line.startswith("    ")]
+    ids = [entry["config_id"][:10] for entry in plan]
+    assert shown == [
+        f"{ids[0]} none num_bags=50 1 of 2 runs", f"{ids[1]} none num_bags=100 2 of 2 runs",
+        f"{ids[2]} vat num_bags=50 2 of 2 runs", f"{ids[3]} vat num_bags=100 2 of 2 runs, model stored",
+    ]  # fmt: skip
+    assert any("--run ID" in line for line in lines)
+
+
+def test_many_trials_are_listed_when_they_are_asked_for(tmp_path, capsys):
+    folder = make_study(tmp_path, replicates=1, num_bags=tuple(range(10, 80, 10)), bag_sizes=(10,))
+    ids = [entry["config_id"][:10] for entry in folder.plan()]
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    few = capsys.readouterr().out
+    assert "--list lists all 14 trials" in few and ids[0] not in few
+    assert cli.main(["status", "made", "--list", "--root", str(tmp_path)]) == 0
+    every = capsys.readouterr().out
+    assert all(one in every for one in ids)
+    assert cli.main(["status", "--list", "--root", str(tmp_path)]) == 2
+    assert "name one" in capsys.readouterr().err

@@ -121,8 +121,11 @@ def test_what_is_not_there_names_the_nearest(trained, tmp_path):
 
 def test_a_study_names_its_trials(root):
     entry = {"config_id": ONE, "method": "vat", "varied": ["lambda_adv"], "values": {"lambda_adv": 0.5, "steps": 3}}
-    StudyFolder(LocalStorage(root), "mine").write_plan([entry | {"stage": "teacher", "replicates": [0]}])
-    assert f"expected one of its trials: {ONE[:10]} (vat lambda_adv=0.5)" in refusal(root, "mine")
+    other = {**entry, "config_id": OTHER, "values": {"lambda_adv": 1.0, "steps": 3}}
+    plan = [{**one, "stage": "teacher", "replicates": [0]} for one in (entry, other)]
+    StudyFolder(LocalStorage(root), "mine").write_plan(plan)
+    said = f"expected one of its trials: {ONE[:10]} (vat lambda_adv=0.5) and {OTHER[:10]} (vat lambda_adv=1)"
+    assert said in refusal(root, "mine").replace(", ", " and ")
 
 
 def test_weights_that_were_not_kept_say_how_to_get_them(trained):
