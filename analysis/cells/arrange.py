@@ -13,6 +13,7 @@ from analysis.cells.labels_used import labels_by_bags, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
+from analysis.rows.chosen_snapshots import snapshots_are_chosen
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
@@ -143,7 +144,7 @@ def arrange(
     datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
     return Layout(
         measures, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
-        printed, labels_by_bags(frame), unlabelled_bags(frame),
+        printed, labels_by_bags(frame), unlabelled_bags(frame), snapshots_are_chosen(frame),
     )  # fmt: skip
 
 

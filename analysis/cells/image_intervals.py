@@ -22,7 +22,7 @@ from analysis.cells.partitions import DRAWN, partitions_of
 from analysis.cells.scored_instances import NEEDS, RunInstances, read_instances, scored_instances, thresholds_of
 from analysis.rows.study_folders import folders_by_config
 from analysis.statistics.cluster_bootstrap import bootstrap_clusters
-from analysis.statistics.intervals import Interval
+from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS, WeightedMetric, weighted_metric
 from d2l_study.errors import UserError, listed, nearest
 
@@ -120,7 +120,8 @@ def _intervals(
             continue
         drawn = bootstrap_clusters(_mean(metrics), None, len(bags), instances, resamples=resamples)
         if not math.isnan(drawn.first):
-            by_metric[name] = Interval(drawn.first, drawn.lower, drawn.upper, len(bags), "image bootstrap")
+            interval = Interval(drawn.first, drawn.lower, drawn.upper, len(bags), "image bootstrap")
+            by_metric[name] = without_void_bounds(interval, 1.0)
     return ImageIntervals(panel, row, cell, by_metric, instances, len(parts))
 
 

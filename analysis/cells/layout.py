@@ -146,6 +146,8 @@ class Layout:
     """Number of training bags -> the least and the most labels that runs with it used (`cells.labels_used`)."""
     unlabelled: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Number of unlabelled training bags, above 0 -> the methods that have it."""
+    snapshots_chosen: bool | None = None
+    """Whether validation bags chose the snapshots of runs; None where it is not known."""
 
     def metric_of(self, column: Label) -> Metric:
         """The metric of a column; the only one unless the columns are metrics."""

@@ -14,7 +14,7 @@ from analysis.cells.layout import Cell
 from analysis.cells.scored_instances import NEEDS, RunInstances, read_instances, scored_instances, thresholds_of
 from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import folders_by_config
-from analysis.statistics.intervals import Interval
+from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
 from d2l_study.errors import UserError
 
@@ -88,8 +88,9 @@ class _Delong:
             return None
         self.few += int(min(np.bincount(ours.label, minlength=2)) < FEW_BAGS)
         test = delong_test(ours.label, ours.logit, theirs.logit)
-        interval = Interval(test.difference, test.lower, test.upper, test.positives + test.negatives, "t")
-        result = TestResult("DeLong", test.z, test.p, 0.0, test.positives + test.negatives)
+        bags = test.positives + test.negatives
+        interval = without_void_bounds(Interval(test.difference, test.lower, test.upper, bags, "t"), 2.0)
+        result = TestResult("DeLong", test.z, test.p, 0.0, bags)
         return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags"
 
     def _read(self, config: str, replicate: int) -> _Bags:
@@ -129,7 +130,7 @@ class _Clusters:
             raise UserError(f"{CLUSTERS}: {name} needs {NEEDS[name]}; run {lacks[:10]} r{replicate:03d} has none")
         known = int(np.sum(runs[0].label >= 0))
         test = bootstrap_clusters(ours, theirs, len(bags), known, resamples=RESAMPLES)
-        interval = Interval(test.difference, test.lower, test.upper, test.clusters, "t")
+        interval = without_void_bounds(Interval(test.difference, test.lower, test.upper, test.clusters, "t"), 2.0)
         result = TestResult("cluster bootstrap", math.nan, test.p, test.smallest_p, test.clusters)
         return test.first, test.second, interval, result, f"{test.clusters} images, {test.instances} instances"
 

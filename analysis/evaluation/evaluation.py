@@ -15,12 +15,24 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from analysis.evaluation.metrics import BAG, LEVELS, PRIMARY_METRIC, RANKING, Level, Metric, levels_of, metrics_of
+from analysis.evaluation.metrics import (
+    BAG,
+    LEVELS,
+    PRIMARY_METRIC,
+    RANKING,
+    WITHOUT_END,
+    Level,
+    Metric,
+    levels_of,
+    metrics_of,
+)
 from analysis.statistics.cluster_bootstrap import RESAMPLES, cluster_draws, percentile_bounds, two_sided_p
 from analysis.statistics.delong import delong_interval, delong_test
+from analysis.statistics.intervals import WIDEST
 from analysis.statistics.paired_tests import holm
 from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
 
@@ -164,12 +176,31 @@ def _value(
             few = min(level.positives, level.units - level.positives) < 2
             reason = ("no interval: a class has one bag only" if few else
                       "no interval: DeLong's variance is 0 where the classes are told apart without error")  # fmt: skip
-        return dataclasses.replace(found, lower=lower, upper=upper, interval=DELONG, reason=reason)
+        return _without_wide_interval(
+            dataclasses.replace(found, lower=lower, upper=upper, interval=DELONG, reason=reason), 1.0
+        )
     assert drawn is not None
     kept = drawn[~np.isnan(drawn)]
     reason = _without_interval(kept, len(drawn))
     lower, upper = (math.nan, math.nan) if reason else percentile_bounds(kept, CONFIDENCE)
-    return dataclasses.replace(found, lower=lower, upper=upper, interval=BOOTSTRAP, resamples=len(kept), reason=reason)
+    return _without_wide_interval(
+        dataclasses.replace(found, lower=lower, upper=upper, interval=BOOTSTRAP, resamples=len(kept), reason=reason),
+        1.0,
+    )
+
+
+_Shown = TypeVar("_Shown", MetricValue, MetricDifference)
+
+
+def _without_wide_interval(found: _Shown, length: float) -> _Shown:
+    """Without an interval that covers more than `WIDEST` of the range of a metric, or of its differences.
+
+    length: of that range
+    """
+    if found.key[1] in WITHOUT_END or not found.upper - found.lower > WIDEST * length:
+        return found
+    reason = "no interval: it would cover more than half of all possible values"
+    return dataclasses.replace(found, lower=math.nan, upper=math.nan, reason=reason)
 
 
 def _without_interval(kept: np.ndarray, resamples: int) -> str:
@@ -213,7 +244,7 @@ def _differences(
                 lower, upper = percentile_bounds(kept, CONFIDENCE)
                 made = dataclasses.replace(made, lower=lower, upper=upper, test=BOOTSTRAP, resamples=len(kept),
                                            p=two_sided_p(kept))  # fmt: skip
-        found.append(made)
+        found.append(_without_wide_interval(made, 2.0))
     others = [one for one in found if one.key != PRIMARY]
     corrected = dict(zip((one.key for one in others), holm([one.p for one in others]), strict=True))
     return tuple(dataclasses.replace(one, p_holm=corrected.get(one.key, one.p)) for one in found)

@@ -47,6 +47,9 @@ LABELS = {
 }  # fmt: skip
 """Name -> what people call it."""
 
+WITHOUT_END = ("log_loss", "calibration_slope", "calibration_intercept")
+"""Metrics with no greatest value; all others lie in [0, 1]."""
+
 HEADINGS = {
     RANKING: "ranking", MODEL_THRESHOLD: "at the model's threshold", HALF: "at a score of 0.5",
     TRAINED: "scores as probabilities", SCALED: "the same, scaled by the temperature",

@@ -76,7 +76,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
         legend(legend_handles(names, marks))
         style.footnote(
             figure,
-            "thin: runs, their dots where validation chose the snapshot; thick: their mean, as far as all of them go"
+            "thin: runs, their dots at the snapshot that is kept; thick: their mean, as far as all of them go"
             + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)]),
         )
     return figure

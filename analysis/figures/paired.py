@@ -156,7 +156,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean(unit_values({r: one.values[r] for r in both}, cell.units)))
                      for one in (teacher, cell))  # fmt: skip
-    lost = ", ± not estimable" if interval.kind == "not estimable" else ""
+    lost = ", no interval" if interval.is_void else ""
     numbers = f"{before:.4f} → {after:.4f} ({interval.count}{lost})"
     axis.annotate(numbers, (1.02, position), xycoords=("axes fraction", "data"), va="center", fontsize="small",
                   annotation_clip=False)  # fmt: skip

@@ -3,7 +3,7 @@ the numbers that go with it (`statistics.calibration`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +23,8 @@ from analysis.statistics.calibration import (
     reliability_bins,
 )
 from analysis.statistics.intervals import Interval, mean_interval, unit_count, unit_values
-from analysis.tables.caption import cell_counts_text
-from analysis.tables.number_style import BOTH_BOUNDS
+from analysis.tables.caption import cell_counts_text, no_interval_sentences
+from analysis.tables.number_style import BOTH_BOUNDS, NO_INTERVAL
 from analysis.tables.sheet import EMPTY, Caption, Entry, Group, Line, Panel, Sheet
 from d2l_study.errors import UserError
 from d2l_study.learning.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
@@ -85,7 +85,7 @@ class Reliability:
 
     def sheet(self) -> Sheet:
         """The numbers as a table: mean with its interval over replicates."""
-        panels = []
+        panels, intervals = [], []
         for title, mine in scores_by_panel(self.layout, self.cells):
             lines = []
             for one in mine:
@@ -96,10 +96,13 @@ class Reliability:
                     if name == "temperature":  # a factor: its logarithm is what varies evenly
                         logs = {r: np.log(run.temperature) for r, run in runs.items()}
                         values = unit_values(logs, one.cell.units)
-                        entries.append(_factor(mean_interval(values, unit_interval=False, test_train_ratio=ratio)))
-                        continue
-                    values = unit_values({r: getattr(run, name) for r, run in runs.items()}, one.cell.units)
-                    entries.append(_entry(mean_interval(values, unit_interval=unit, test_train_ratio=ratio)))
+                        interval = _factor(mean_interval(values, unit_interval=False, test_train_ratio=ratio))
+                        entries.append(_factor_entry(interval))
+                    else:
+                        values = unit_values({r: getattr(run, name) for r, run in runs.items()}, one.cell.units)
+                        interval = mean_interval(values, unit_interval=unit, test_train_ratio=ratio)
+                        entries.append(_entry(interval))
+                    intervals.append(interval)
                 lines.append(Line(one.row, entries))
             panels.append(Panel(title, [head for _, head, _ in COLUMNS], [Group("", lines)]))
         units = unit_noun(self.layout.designs)
@@ -110,6 +113,7 @@ class Reliability:
         beside = [
             f"Sensitivity at a specificity of {SPECIFICITY:g}: its threshold is read off the test scores, not set "
             "beforehand.",
+            *no_interval_sentences(intervals),
             *([ATTENTION_LEFT_OUT] if self.attention_cells else []),
             *hardware_differences(self.layout),
             *labels_used_sentences(self.layout),
@@ -199,14 +203,22 @@ def _draw(axis: Axes, one: ScoredCell, after: bool, mark: Mark, bars: bool) -> b
     return bool(full.any())
 
 
-def _factor(interval: Interval) -> Entry:
+def _factor(logs: Interval) -> Interval:
+    """The interval of a temperature from that of its logarithm; without bounds where it is wider than a temperature can
+    be."""
+    mean, lower, upper = (float(np.exp(v)) for v in (logs.mean, logs.lower, logs.upper))
+    if lower < LOWEST_TEMPERATURE and upper > HIGHEST_TEMPERATURE:
+        return Interval(mean, np.nan, np.nan, logs.count, "not estimable")
+    return replace(logs, mean=mean, lower=lower, upper=upper)
+
+
+def _factor_entry(interval: Interval) -> Entry:
     if not interval.count:
         return EMPTY
-    mean, lower, upper = (float(np.exp(v)) for v in (interval.mean, interval.lower, interval.upper))
-    interval_text = f"[{lower:.2g}, {upper:.2g}]" if interval.has_bounds else ""
-    if lower < LOWEST_TEMPERATURE and upper > HIGHEST_TEMPERATURE:  # wider than a temperature can be
-        interval_text = "[not estimable]"
-    return Entry(f"{mean:.2f}", interval_text, f"({interval.count})", value=mean)
+    interval_text = f"[{interval.lower:.2g}, {interval.upper:.2g}]" if interval.has_bounds else ""
+    if interval.is_void:
+        interval_text = NO_INTERVAL
+    return Entry(f"{interval.mean:.2f}", interval_text, f"({interval.count})", value=interval.mean)
 
 
 def _entry(interval: Interval) -> Entry:

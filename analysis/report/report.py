@@ -24,6 +24,8 @@ from analysis.report.mlflow_links import find_mlflow_links
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.stages import STUDENT
 from analysis.rows.study_folders import FOLDERS, folders_of
+from analysis.tables.caption import no_interval_sentences
+from analysis.tables.number_style import NO_INTERVAL
 from d2l_study.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,19 +122,31 @@ def _summary(
                                      "see; not a result of weak labels."))  # fmt: skip
     pieces += [html.paragraph(text) for text in hardware_differences_of_rows(rows)]
     if tables:
-        pieces.append(html.bullet_list(findings(tables[0], rows, compared)))
-        layout = tables[0].layout
-        pieces.append(html.paragraph(
-            f"Mean with its 95 % interval over {layout.units_text}, count in brackets; validation chose, "
-            "test figures chose nothing. The spread is over bags and initialisations (or folds) of these data, not "
-            "over data sets. "
-            + NOTE,
-            "note",
-        ))  # fmt: skip
+        lines, layout = findings(tables[0], rows, compared), tables[0].layout
+        pieces.append(html.bullet_list(lines))
+        intervals = [cell.interval for cell in layout.cells.values()]
+        intervals += [interval for one in tables[0].all_differences for interval in one.by_column.values()]
+        void = no_interval_sentences(intervals) if any(NO_INTERVAL in line for line in lines) else []
+        pieces.append(html.paragraph(" ".join([
+            f"Mean with its 95 % interval over {layout.units_text}, count in brackets.", *void,
+            what_was_chosen(layout.snapshots_chosen, reduced),
+            "The spread is over bags and initialisations (or folds) of these data, not over data sets.", NOTE,
+        ]), "note"))  # fmt: skip
     elif not _has_results(rows):
         pieces.append(html.paragraph("No run is finished: there is nothing to show yet."))
     pieces.append("<h3>What was studied</h3>" + html.fact_table(sections.study_facts(rows)))
     return Section("Summary", pieces)
+
+
+def what_was_chosen(snapshots: bool | None, configurations: bool) -> str:
+    """What validation bags chose: the snapshots of runs (None: not known), the configurations that are shown."""
+    chosen = ["the snapshots of the runs"] if snapshots else []
+    chosen += ["which configurations are shown"] if configurations else []
+    if chosen:
+        return f"Validation bags chose {' and '.join(chosen)}; test figures chose nothing."
+    if snapshots is None:
+        return "Test figures chose nothing."
+    return "Nothing was chosen: each run is taken at its last step, and every configuration is shown."
 
 
 def _tables(rows: pandas.DataFrame) -> list[Table]:

@@ -23,10 +23,12 @@ from analysis.cells.partitions import (
 from analysis.report import html_elements as html
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names
+from analysis.rows.idle_values import without_idle_values
 from analysis.rows.labels_used import COLUMN as LABELS_USED
 from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
-from analysis.statistics.intervals import unit_count
+from analysis.statistics.intervals import Interval, unit_count
+from analysis.tables.caption import no_interval_sentences
 from analysis.tables.number_style import BOTH_BOUNDS
 from d2l_study.credentials import masked
 from d2l_study.options import value_text as option_text
@@ -83,9 +85,10 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     arms = [names.arm(arm) for arm in dict.fromkeys(f"{m}" for m in rows["method"].dropna())]
     shown = ", ".join(arms[:12]) + (f" and {len(arms) - 12} more" if len(arms) > 12 else "")
     found: list[tuple[str, str | html.Text]] = [(f"{len(arms)} arm{'s' if len(arms) != 1 else ''}", shown)]
-    keys = dict.fromkeys([*(k for k in TASK_KEYS if k in rows), *rows.attrs.get("varied", [])])
+    keys = [*dict.fromkeys(key for key in (*TASK_KEYS, *rows.attrs.get("varied", [])) if key in rows)]
+    read = without_idle_values(rows, keys)
     for key in keys:
-        values = rows[key].dropna().unique() if key in rows else []
+        values = read[key].dropna().unique()
         if not len(values):
             continue
         name = f"{key} {SYMBOLS[key]}" if names.uses_symbol(key) else names.key(key)
@@ -132,18 +135,21 @@ def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
     shown = order.groupby(tasks, sort=False, dropna=False).head(BEST_PER_TASK) if tasks else order.head(BEST_PER_TASK)
     number = shown.groupby(tasks, sort=False, dropna=False).ngroups if tasks else 1
     shown = shown.head(BEST_PER_TASK * MOST_TASKS)
-    by_config = dict(iter(rows[rows["config_id"].isin(set(shown["config_id"]))].groupby("config_id")))
     several = [key for key in tasks if order[key].nunique() > 1]
     varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
+    read = without_idle_values(rows[rows["config_id"].isin(set(shown["config_id"]))], varied)
+    by_config = dict(iter(read.groupby("config_id")))
     partitions, names = partitions_of(rows), Names.of(rows)
     lines: list[list[Any]] = []
     designs: dict[Design, None] = {}
+    intervals: list[Interval] = []
     for one in shown.to_dict("records"):
         mine = by_config[one["config_id"]]
         mine = mine[(mine["method"] == one["method"]) & (mine["status"] == "done")]
         partition = partitions.get(str(one["config_id"]), DRAWN)
         chosen = metric_interval(mine, SELECTION_METRIC, partition)
         tested = metric_interval(mine, test, partition) if test in mine else None
+        intervals += [chosen, *([tested] if tested is not None else [])]
         settings = ", ".join(setting_text(k, _value(mine[k].iloc[0]), names) for k in varied if mine[k].notna().any())
         address = pages.by_config.get(one["config_id"])
         trial = html.link(address, one["trial_id"]) if address else html.code(one["trial_id"])
@@ -174,13 +180,14 @@ def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
     if ties:
         where = f" in {len(ties)} of {len(groups)} tasks" if len(groups) > 1 else ""
         note += f" Up to {max(ties)} tie at the highest validation AUC{where}: their order is that of the plan."
+    note += "".join(f" {sentence}" for sentence in no_interval_sentences(intervals))
     if number > MOST_TASKS:
         note += f" The first {MOST_TASKS} of {number} tasks."
     pieces = [html.sortable_table(heads, lines, ids=[len(several)]), html.paragraph(note, "note")]
     return [*pieces, html.paragraph(pages.note, "note")] if pages.by_config and pages.note else pieces
 
 
-def _interval(interval: Any) -> html.Number:
+def _interval(interval: Interval) -> html.Number:
     return html.Number(BOTH_BOUNDS.text(interval) if interval.count else "–", interval.mean)
 
 

@@ -12,8 +12,9 @@ from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
 from analysis.rows import stages
 from analysis.rows.metrics import Metric
+from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS
-from analysis.tables.number_style import NumberStyle
+from analysis.tables.number_style import NO_INTERVAL, NumberStyle
 from analysis.tables.sheet import Caption
 from d2l_study.errors import counted, listed
 
@@ -34,7 +35,7 @@ def caption(
     beside = [
         *_rows_of_differences(found),
         *_runs_not_there(layout),
-        *_of_validation(layout),
+        *validation_sentences(layout),
         *hardware_differences(layout),
         *_tie_mark(tested),
         *_few_units(cells, found),
@@ -52,7 +53,7 @@ def caption(
     if any(style.asymmetric for style in styles.values()) and not bounds:
         details.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
     details += _spread(layout)
-    if not _of_validation(layout):
+    if not any(metric.split == "validation" for metric in layout.metrics):
         details.append("Nothing was chosen on test data.")
     details += metric_meanings([metric.name for metric in layout.metrics])
     details += _marks(layout, cells, best, tested)
@@ -84,9 +85,10 @@ def _runs_not_there(layout: Layout) -> list[str]:
     return [f"{counted(partial, 'cell')} {verb} of fewer runs than planned (“m of n” in it): {why}."]
 
 
-def _of_validation(layout: Layout) -> list[str]:
-    chosen = any(metric.split == "validation" for metric in layout.metrics)
-    return [VALIDATION_CHOSE] if chosen else []
+def validation_sentences(layout: Layout) -> list[str]:
+    """What validation metrics are good for, where validation bags chose the snapshots too (or that is not known)."""
+    shown = any(metric.split == "validation" for metric in layout.metrics)
+    return [VALIDATION_CHOSE] if shown and layout.snapshots_chosen is not False else []
 
 
 def _tie_mark(tested: Mapping[CellKey, BestComparison]) -> list[str]:
@@ -103,7 +105,18 @@ def _few_units(cells: Sequence[Cell], found: Sequence[Difference]) -> list[str]:
     intervals = [interval for difference in found for interval in difference.by_column.values()]
     if any(0 < i.count < LEAST_PAIRS for i in intervals):
         sentences.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
-    return sentences + ([NOT_ESTIMABLE] if any(i.kind == "not estimable" for i in intervals) else [])
+    return sentences + no_interval_sentences([*(c.interval for c in cells), *intervals])
+
+
+def no_interval_sentences(intervals: Iterable[Interval]) -> list[str]:
+    """Why some have the sign `NO_INTERVAL` in the place of an interval; empty where none has."""
+    kinds = {interval.kind for interval in intervals}
+    reasons = []
+    if "not estimable" in kinds:
+        reasons.append("it would cover more than half of all possible values")
+    if "no spread" in kinds:
+        reasons.append("all values are equal and do not tell how much others would differ")
+    return [f"{NO_INTERVAL}: no interval, since {', or '.join(reasons)}."] if reasons else []
 
 
 def _kinds_of_bags(layout: Layout) -> list[str]:
@@ -240,7 +253,6 @@ def interval_kinds(cells: Iterable[Cell]) -> str:
         "t on the logit": "t on the logit, transformed back",
         "corrected t": "t, corrected for folds",
         "corrected t on the logit": "t on the logit, corrected for folds, transformed back",
-        "no spread": "none (zero width) where all replicates are equal",
     }
     return "; ".join(text for kind, text in texts.items() if kind in found)
 
@@ -266,7 +278,6 @@ def _spread(layout: Layout) -> list[str]:
 
 VALIDATION_CHOSE = "Validation bags also chose the snapshots, so these values are optimistic."
 GIVEN_SPLIT = "Replicates share the given split: nothing is said of other test bags or of another split."
-NOT_ESTIMABLE = "Not estimable: an interval from so few pairs would be wider than a difference of the metric can be."
 REPEATS_AVERAGED = (
     "Repeats that were tested on the same bags are no new partition: they are averaged, and each fold is counted once."
 )

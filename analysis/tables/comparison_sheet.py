@@ -10,8 +10,14 @@ from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
-from analysis.tables.caption import NOT_ESTIMABLE, REPEATS_AVERAGED, VALIDATION_CHOSE, ratios_text, what_of_metrics
-from analysis.tables.number_style import styles_of
+from analysis.tables.caption import (
+    REPEATS_AVERAGED,
+    no_interval_sentences,
+    ratios_text,
+    validation_sentences,
+    what_of_metrics,
+)
+from analysis.tables.number_style import NO_INTERVAL, styles_of
 from analysis.tables.sheet import EMPTY, Caption, Entry, Group, Line, Panel, Sheet, column_head
 from d2l_study.errors import counted, listed
 
@@ -61,8 +67,8 @@ def _difference(interval: Interval, decimals: int, count: int | None) -> Entry:
     bounds = ""
     if interval.has_bounds:
         bounds = f"[{interval.lower:+.{decimals}f}, {interval.upper:+.{decimals}f}]".replace("-", "−")
-    elif interval.kind == "not estimable":
-        bounds = "[not estimable]"
+    elif interval.is_void:
+        bounds = NO_INTERVAL
     mean = f"{interval.mean:+.{decimals}f}".replace("-", "−")
     return Entry(mean, bounds, "" if count is None else f"({count})", value=interval.mean)
 
@@ -85,12 +91,10 @@ def _p(p: float) -> Entry:
 
 def _caption(made: Comparisons) -> Caption:
     beside, details = {"delong": _of_two_models, "clusters": _of_two_models}.get(made.test, _of_pairs)(made)
-    if any(metric.split == "validation" for metric in made.layout.metrics):
-        beside.insert(0, VALIDATION_CHOSE)
+    beside[:0] = validation_sentences(made.layout)
     if made.test == "paired" and any(one.difference.count < LEAST_PAIRS for one in made.found):
         beside.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
-    if any(one.difference.kind == "not estimable" for one in made.found):
-        beside.append(NOT_ESTIMABLE)
+    beside += no_interval_sentences(one.difference for one in made.found)
     beside += ["A large p is no proof of equality: look at the interval.", *labels_used_sentences(made.layout)]
     details.append(f"Holm: corrected over the {counted(len(made.found), 'comparison')} of this table.")
     return Caption(_cells(made), beside + made.notes, details)

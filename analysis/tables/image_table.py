@@ -11,7 +11,7 @@ from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_inte
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
 from analysis.rows.csv_text import to_csv
-from analysis.tables.caption import metric_meanings, what_of_metrics
+from analysis.tables.caption import metric_meanings, no_interval_sentences, what_of_metrics
 from analysis.tables.formatted import FormattedTable
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Caption, Entry, Line, Panel, Sheet
@@ -64,6 +64,7 @@ class ImageTable(FormattedTable):
             f"{listed(images)} images]."
         )
         beside = ["The intervals are about other images, not about other trainings; too narrow below about 20 images."]
+        beside += no_interval_sentences(i for one in self.found for i in one.by_metric.values())
         if self.left_out:
             beside.append(f"Left out: {listed(self.left_out, 6)}.")
         details = [f"Interval: percentiles of {RESAMPLES} bootstrap samples of whole images."]

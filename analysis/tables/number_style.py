@@ -12,6 +12,8 @@ from analysis.statistics.intervals import Interval
 
 ASYMMETRY = 1.5
 """An interval is visibly asymmetric where one side of it is longer by this factor."""
+NO_INTERVAL = "[–]"
+"""In the place of an interval that would say nothing (`intervals.without_void_bounds`)."""
 BOUNDS_UP_TO = 5
 """A table of so many columns still has room for both bounds."""
 
@@ -56,7 +58,7 @@ class NumberStyle:
     def interval_text(self, interval: Interval) -> str:
         """What follows the mean: the interval, without the count."""
         if not interval.has_bounds:
-            return ""
+            return NO_INTERVAL if interval.is_void else ""
         if self.bounds:
             return f"[{interval.lower:.{self.decimals}f}, {interval.upper:.{self.decimals}f}]".replace("-", "−")
         return f"± {interval.half_width:.{self.decimals}f}"
@@ -68,9 +70,7 @@ class NumberStyle:
     def difference(self, interval: Interval) -> tuple[str, str]:
         """The mean with its sign, and what follows it. Its t interval is symmetric, so it always has a half-width."""
         decimals = self.difference_decimals
-        half = f"± {interval.half_width:.{decimals}f}" if interval.has_bounds else ""
-        if interval.kind == "not estimable":
-            half = f"(± not estimable from {interval.count})"
+        half = f"± {interval.half_width:.{decimals}f}" if interval.has_bounds else NO_INTERVAL * interval.is_void
         return f"{interval.mean:+.{decimals}f}".replace("-", "−"), half
 
 

@@ -10,6 +10,8 @@ from analysis.cells.partitions import DRAWN, Partition, metric_interval, partiti
 from analysis.cells.search_results import Trial, best_trial, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.rows.display_names import Names
 from analysis.rows.metrics import heading_of
+from analysis.statistics.intervals import Interval
+from analysis.tables.caption import no_interval_sentences
 from analysis.tables.markdown import aligned, caption_blocks
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import Caption
@@ -43,7 +45,7 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
     ]  # fmt: skip
     all_complete: list[str] = []
     not_complete: list[str] = []
-    ties, partitions = [], partitions_of(rows)
+    ties, intervals, partitions = [], [], partitions_of(rows)
     for name, trials in trials_by_search(document, Names.of(rows).arm):
         whole = all(trial["state"] == COMPLETE for trial in trials)
         (all_complete if whole else not_complete).append(f"Trials of {name}: {count_text(trials)}.")
@@ -57,7 +59,9 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
             lines.append([name, "–", *(["–"] if several else []), "no trial is complete", *("–" for _ in metrics), "–"])
         for number, trial in enumerate(chosen, start=1):
             # One trial was chosen, and of it alone the test figure is looked at.
-            tested = _tested(rows, trial, test, partitions) if number == 1 else "–"
+            interval = _tested(rows, trial, test, partitions) if number == 1 else None
+            intervals += [] if interval is None else [interval]
+            tested = "–" if interval is None else f"{BOTH_BOUNDS.text(interval)} ({interval.count})"
             lines.append([
                 name, str(trial["trial_id"]), *([f"{number} of {len(front)}"] if several else []),
                 _settings_text(trial["params"]), *map(_value_text, trial["values"]), tested,
@@ -70,7 +74,8 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
         f"{words} of each search: {' and '.join(headings)}, means of {over}; {heading_of(test)} with [95 % interval] "
         "(count)."
     )
-    beside = ["What was chosen as the best of many looks better there than it is.", *not_complete, *ties]
+    beside = ["What was chosen as the best of many looks better there than it is.", *no_interval_sentences(intervals),
+              *not_complete, *ties]  # fmt: skip
     if mark:
         beside.append("† ORACLE: the search looked at true instance labels, which nothing else may see. Not a result "
                       "of weak labels.")  # fmt: skip
@@ -79,13 +84,12 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
     return "\n\n".join([text, *caption_blocks(Caption(cells, beside, details), explain)]) + "\n"
 
 
-def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mapping[str, Partition]) -> str:
-    """The test metric of a trial: mean, interval and count; `–` where the rows do not have it."""
+def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mapping[str, Partition]) -> Interval | None:
+    """The test metric of a trial; None where the rows do not have it."""
     mine = rows[(rows["config_id"] == trial["config_id"]) & (rows["method"] == trial["arm"])]
     if metric not in mine[mine["status"] == "done"]:
-        return "–"
-    interval = metric_interval(mine, metric, partitions.get(str(trial["config_id"]), DRAWN))
-    return f"{BOTH_BOUNDS.text(interval)} ({interval.count})"
+        return None
+    return metric_interval(mine, metric, partitions.get(str(trial["config_id"]), DRAWN))
 
 
 def _settings_text(params: Mapping[str, Any]) -> str:

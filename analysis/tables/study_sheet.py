@@ -106,8 +106,7 @@ class _SheetMaker:
         if interval is None or interval.count == 0:
             return EMPTY
         mean, interval_text = self.styles[self.layout.metric_of(column).name].difference(interval)
-        count = "" if interval.kind == "not estimable" else f"({interval.count})"
-        return Entry(mean, interval_text, count, value=interval.mean)
+        return Entry(mean, interval_text, f"({interval.count})", value=interval.mean)
 
     def _pooled(self, panel: Label, columns: list[Label]) -> list[Group]:
         pooled = self.content.pooled

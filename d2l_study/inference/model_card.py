@@ -22,8 +22,6 @@ SHOWN_METRICS = {
 }  # fmt: skip
 NO_LICENCE = "not stated"
 PACKAGE = "d2l-study"
-WIDEST = 0.9
-"""Width of an interval beyond which it says nothing of a metric in [0, 1]."""
 
 _STAGES = {
     "teacher": "A bag classifier (attention multiple-instance learning)",
@@ -172,9 +170,8 @@ def _metrics_text(record: ModelRecord) -> str:
 def _mean_text(metric: MetricRecord) -> str:
     if metric.count < 2:
         return "one replicate"
-    spread = metric.upper - metric.lower
-    if math.isnan(spread) or metric.lower < -1e-9 or spread > WIDEST:
-        return f"{metric.mean:.3f} (n = {metric.count}, too few for an interval)"
+    if math.isnan(metric.upper - metric.lower) or metric.lower < -1e-9:
+        return f"{metric.mean:.3f} (n = {metric.count}, too few or too alike for an interval)"
     return f"{metric.mean:.3f} [{metric.lower:.3f}, {metric.upper:.3f}] (n = {metric.count})"
 
 

@@ -43,6 +43,15 @@ def chosen_by_validation_labels(stage: str, sections: Mapping[str, Mapping[str, 
     return (taught and _chooses(sections["teacher"])) or (_chooses(student) and not by_distillation)
 
 
+def snapshot_is_chosen(stage: str, sections: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether validation bags, with labels or without, chose the snapshot of the network or of a teacher of it.
+
+    KeyError if a section lacks the keys that say it.
+    """
+    read = ("teacher",) if stage in _TEACHERS else ("student", "teacher")
+    return any(_chooses(sections[name]) for name in read if name in sections)
+
+
 def _chooses(section: Mapping[str, Any]) -> bool:
     """Whether a training chooses among snapshots."""
     return bool(section["select"] != "last" and section["eval_every"] < section["steps"])

@@ -51,7 +51,7 @@ def is_corrected(interval, values, ratio):
 
 
 @pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize(("train", "ratio"), [(None, 6 / 18), (10, 6 / 10)])
+@pytest.mark.parametrize(("train", "ratio"), [(None, 6 / 18), (15, 6 / 15)])
 def test_the_ratio_is_of_the_bags_that_runs_tested_and_trained_on(tmp_path, older, train, ratio):
     """Five given folds under the default data.folds: 10, and a part of the training bags."""
     rows = study(tmp_path, dataset="manifest", repeats=1, partition="given folds", folds_key=10, train_bags=train,

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from analysis.evaluation import evaluation
 from analysis.evaluation.evaluation import BOOTSTRAP, DELONG, Ensemble, evaluate
-from analysis.evaluation.metrics import BAG, HALF, INSTANCE, MODEL_THRESHOLD, SCALED, TRAINED
+from analysis.evaluation.metrics import BAG, HALF, INSTANCE, MODEL_THRESHOLD, SCALED, TRAINED, WITHOUT_END
 from analysis.statistics.cluster_bootstrap import RESAMPLES
 from analysis.statistics.delong import delong_interval, delong_test
 from analysis.statistics.paired_tests import holm
@@ -213,7 +213,7 @@ def test_separated_classes_have_no_slope_and_no_delong_interval():
 
 
 def test_what_a_model_or_the_data_lack_is_named():
-    bags = make_bags(10, 20, known=0.0)
+    bags = make_bags(10, 60, known=0.0)
     bare = make_scores(bags, bag_threshold=None, instance_threshold=None, temperature=None)
     found = evaluate(bags, [bare])
     assert "no threshold for bags" in found.value("A", (BAG, "f1", MODEL_THRESHOLD)).reason
@@ -228,6 +228,17 @@ def test_froc_is_of_grids_alone():
     assert "no tiles of a grid" in evaluate(scattered, [make_scores(scattered)]).value("A", key).reason
     one = evaluate(grid, [make_scores(grid, gain=1.0)]).value("A", key)
     assert 0 < one.lower < one.value < one.upper <= 1
+
+
+def test_an_interval_over_half_of_the_range_is_left_out_with_the_reason():
+    bags = make_bags(10, 8)
+    found = evaluate(bags, [make_scores(bags, gain=0.5), make_scores(bags, 5, "B", gain=0.5)])
+    wide = [one for one in found.values.values() if "more than half of all possible values" in one.reason]
+    assert wide and all(math.isnan(one.lower) and not math.isnan(one.value) for one in wide)
+    bounded = [one for one in found.values.values() if one.key[1] not in WITHOUT_END and not math.isnan(one.lower)]
+    assert bounded and all(one.upper - one.lower <= 0.5 for one in bounded)
+    others = [one for one in found.differences if one.key[1] not in WITHOUT_END and not math.isnan(one.lower)]
+    assert all(one.upper - one.lower <= 1 for one in others)
 
 
 def test_one_patient_has_values_without_intervals():

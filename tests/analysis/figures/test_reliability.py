@@ -61,4 +61,4 @@ def test_a_temperature_is_no_wider_than_it_can_be(tmp_path):
     assert entry.mean == f"{np.exp(np.log(own).mean()):.2f}"
     half = 12.706 * np.log(own).std() / np.sqrt(2)
     beyond = np.exp(np.log(own).mean() - half) < 0.05 and np.exp(np.log(own).mean() + half) > 20
-    assert (entry.interval_text == "[not estimable]") == beyond and "e+" not in entry.interval_text
+    assert (entry.interval_text == "[–]") == beyond and "e+" not in entry.interval_text

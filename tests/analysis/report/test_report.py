@@ -285,3 +285,30 @@ def test_instances_are_shown_with_intervals_over_images_where_there_are_not_too_
     make_folds(tmp_path, "older", images=20, folds=3, repeats=1, data="other")
     older = make_report(analysis.load("older", tmp_path))
     assert "bootstrap samples of whole images" in older and "FROC" not in older
+
+
+def test_what_was_studied_leaves_out_values_that_nothing_reads(tmp_path):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
+    rows = analysis.load("made", tmp_path)
+    rows.attrs["varied"] = ["epsilon", "lambda_adv"]
+    rows.loc[rows["method"] == "vat", "epsilon"] = 4.0  # the plain arm has 2, which it does not read
+    page = Page(make_report(rows))
+    assert ["epsilon", "4"] in page.tables[0]
+    best = next(one for one in page.tables if "settings" in one[0])
+    settings = {line[best[0].index("arm")]: line[best[0].index("settings")] for line in best[1:]}
+    assert settings == {"none": "lambda_adv=0", "vat": "epsilon=4, lambda_adv=1"}
+
+
+@pytest.mark.parametrize(
+    ("select", "eval_every", "said"),
+    [("last", 10, "Nothing was chosen"), ("auc", 10, "Validation bags chose the snapshots of the runs"),
+     ("auc", 100, "Nothing was chosen"), (None, None, "Test figures chose nothing")],
+)  # fmt: skip
+def test_it_is_said_what_validation_chose(tmp_path, select, eval_every, said):
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
+    rows = analysis.load("made", tmp_path)
+    rows = rows.assign(select=select, eval_every=eval_every, steps=100) if select else rows
+    rows.attrs = analysis.load("made", tmp_path).attrs
+    assert said in make_report(rows)
+    optimistic = "Validation bags also chose the snapshots" in table(rows, "val_bag_auc").text()
+    assert optimistic == (said != "Nothing was chosen")

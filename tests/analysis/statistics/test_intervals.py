@@ -59,12 +59,41 @@ def test_one_value_has_no_interval():
 
 @pytest.mark.parametrize("value", [0.1, 0.93, 1.0, 0.0])
 @pytest.mark.parametrize("count", [5, 25])
-def test_no_spread_gives_a_point_without_a_warning(value, count):
+def test_equal_values_have_no_interval_and_give_no_warning(value, count):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = mean_interval([value] * count)
     assert found.kind == "no spread"
-    assert found.lower == found.upper == found.mean == pytest.approx(value)
+    assert found.mean == pytest.approx(value) and not found.has_bounds and found.is_void
+    same = paired_difference({0: 0.9, 1: 0.8}, {0: 0.8, 1: 0.7}, unit_interval=True)
+    assert same.kind == "no spread" and same.mean == pytest.approx(0.1) and not same.has_bounds
+
+
+def test_an_interval_over_half_of_the_range_is_not_given():
+    folds = [1.0, 0.75, 1.0, 0.5, 1.0]  # of two bags of each class
+    wide = mean_interval(folds, test_train_ratio=1 / 3)
+    assert (wide.kind, wide.mean, wide.count, wide.has_bounds) == ("not estimable", 0.85, 5, False)
+    assert mean_interval([0.9, 0.8, 1.0, 0.85, 0.95], test_train_ratio=1 / 3).has_bounds
+    loss = mean_interval([0.1, 3.0, 9.0], unit_interval=False)  # without an end there is no half of a range
+    assert loss.has_bounds and loss.half_width > 5
+
+
+@pytest.mark.parametrize(("half", "kind"), [(0.99, "t"), (1.01, "not estimable")])
+def test_a_difference_may_cover_half_of_minus_one_to_one(half, kind):
+    step = half / 2 / stats.t.ppf(0.975, 1)  # of two values d ± s the half-width is t · s
+    found = paired_difference({0: 0.1 + step, 1: 0.1 - step}, {0: 0.0, 1: 0.0}, unit_interval=True)
+    assert found.kind == kind and found.mean == pytest.approx(0.1)
+
+
+def test_folds_of_few_bags_mislead_by_equal_values_alone():
+    """Of two bags of each class in a fold, at an AUC of 0.9: a fifth of all studies has five equal folds."""
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(stats.norm.ppf(0.9) * 2**0.5, 1, (600, 5, 2, 1)), rng.normal(0, 1, (600, 5, 1, 2))
+    areas = (positive > negative).mean((-1, -2))
+    found = [mean_interval(one, test_train_ratio=1 / 3) for one in areas]
+    equal = np.mean([one.kind == "no spread" for one in found])
+    assert equal == pytest.approx(0.21, abs=0.05)
+    assert np.mean([one.kind == "not estimable" for one in found]) > 0.7  # true, but as wide as chance to perfect
 
 
 @pytest.mark.parametrize("values", [[1.0, 0.98, 0.97], [0.0, 0.2, 0.1, 0.3], [1.0, 1.0, 1.0, 0.999]])

@@ -41,7 +41,11 @@ def test_all_images_of_a_repeat_are_drawn_with_the_runs_of_their_folds(root):
     frame = image_table(analysis.load("tiled", root)).frame()
     assert set(frame["metric"]) == set(WEIGHTED_METRICS) and set(frame["row"]) == {"none", "vat", "oracle †"}
     assert (frame["images"] == 30).all() and (frame["tested"] == 2).all() and (frame["instances"] == 480).all()
-    assert ((frame["lower"] <= frame["value"]) & (frame["value"] <= frame["upper"])).all()
+    given = frame[frame["lower"].notna()]
+    assert ((given["lower"] <= given["value"]) & (given["value"] <= given["upper"])).all()
+    without = frame[frame["lower"].isna()]  # the oracle makes no error, whichever images are drawn
+    assert "oracle †" in set(without["row"]) and (without["value"] == 1).all()
+    assert (without["interval"] == "no spread").all()
 
     scores = analysis.load_predictions("tiled", root, method="vat", split="test", level="instance")
     values = np.full((2, 30), np.nan)

@@ -1,4 +1,4 @@
-"""One notation of intervals in one table, and no half-width beyond any difference."""
+"""One notation of intervals in one table, and a sign in the place of those that say nothing."""
 
 import csv
 import io
@@ -22,21 +22,22 @@ def test_one_notation_of_intervals_in_one_table(tmp_path):
     layout = arrange(rows, ["bag_auc", "instance_auc"], "method", METRICS, None)
     styles = styles_of(layout, [])
     interval_text = {c.metric.name: styles[c.metric.name].interval_text(c.interval) for c in layout.cells.values()}
-    assert interval_text["bag_auc"] == "[1.000, 1.000]" and interval_text["instance_auc"].startswith("[")
+    assert interval_text["bag_auc"] == "[–]" and interval_text["instance_auc"].startswith("[0.")
 
 
-def test_a_half_width_beyond_any_difference_is_not_printed(labelled):
+def test_a_difference_without_a_telling_interval_is_shown_with_a_sign(labelled):
     rows = analysis.load("made", labelled)
     two = rows[rows["replicate"] < 2].copy()
     two.loc[two["method"] == "none", "bag_auc"] = [0.1, 0.9, 0.5, 0.5]
     two.loc[two["method"] == "vat", "bag_auc"] = [0.9, 0.6, 0.6, 0.7]
     text = table(two).text()
-    assert "+0.250 (± not estimable from 2)" in text and "+0.150 ± 0.635 (2)" in text
-    assert "Not estimable: an interval from so few pairs" in " ".join(text.split())
-    assert "[not estimable]" in compare(two).text()
+    assert "+0.250 [–] (2)" in text and "+0.150 [–] (2)" in text
+    said = "[–]: no interval, since it would cover more than half of all possible values"
+    assert said in " ".join(text.split()) and said in " ".join(compare(two).text().split())
+    assert "+0.2500 [–] (2)" in compare(two).text()
     (line,) = [one for one in csv.DictReader(io.StringIO(table(two).text("csv")))
                if one["baseline"] and one["num_bags"] == "20"]  # fmt: skip
     assert (line["interval"], line["lower"], line["half_width"]) == ("not estimable", "", "")
-    assert "± not estimable from 2" in make_report(two)
+    assert "[–]" in make_report(two)
     loss = paired_difference({0: 1.0, 1: 90.0}, {0: 0.0, 1: 0.0})
     assert loss.half_width > 1  # of a metric without bounds it is an interval like any other
