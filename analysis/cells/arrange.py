@@ -18,6 +18,7 @@ from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -116,6 +117,7 @@ def arrange(
         arms = {key: _plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method", "matched_id")}
         origins.append(Origin(config, str(run["stage"]), **arms, instance_visits=visits.get(config)))
 
+    unlabelled = lacks_instance_labels(frame)
     by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
     levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
     cells: dict[CellKey, Cell] = {}
@@ -133,7 +135,10 @@ def arrange(
                 if len(levels) > 1:
                     where = Label(panel.key, panel.value, keys=((LEVEL, level_of(measure.name)),), names=printed)
             lacks = origin.stage in lacking[measure.name]
-            cells[where, row, head] = _cell(by_replicate, measure, origin, lacks, partition, hardware)
+            cell = _cell(by_replicate, measure, origin, lacks, partition, hardware)
+            if cell.status == "undefined" and unlabelled and level_of(measure.name) == "instance":
+                cell = replace(cell, status=NO_INSTANCE_LABELS)
+            cells[where, row, head] = cell
     if column_key == METRICS:
         cells = _without_empty_rows(cells)
 

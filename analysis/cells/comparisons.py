@@ -26,7 +26,7 @@ import numpy as np
 from analysis.cells.baseline_pairs import CellComparison, Pair, baseline_pairs, baseline_text, why_no_pairs
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
-from analysis.cells.layout import Layout
+from analysis.cells.layout import Layout, why_no_values
 from analysis.cells.prediction_tests import RESAMPLES, compare_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
@@ -82,7 +82,8 @@ def compare_cells(
         found = list(compare_predictions(rows, pairs, test, replicates, notes))
     if not found:
         text = baseline_text(baseline)
-        raise UserError(f"--baseline {text}: no replicate is finished both there and in another row")
+        why = why_no_values(layout)
+        raise UserError(f"--baseline {text}: no replicate is finished both there and in another row{why}")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
 
 

@@ -25,6 +25,7 @@ from analysis.statistics.cluster_bootstrap import bootstrap_clusters
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS, WeightedMetric, weighted_metric
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -92,6 +93,8 @@ def image_intervals(
                 found.append(_intervals(panel, row, cell, parts, names, resamples))
     found = [one for one in found if one.by_metric]
     if not found:
+        if lacks_instance_labels(rows):
+            raise UserError(f"{OPTION}: {NO_INSTANCE_LABELS} in the data of study {layout.study!r}")
         needed = listed(dict.fromkeys(NEEDS.get(name, "instances of known label") for name in names))
         raise UserError(f"{OPTION}: no run of study {layout.study!r} has {listed(names)}: it needs {needed}")
     layout.metrics = [one for one in layout.metrics if any(one.name in mine.by_metric for mine in found)]

@@ -19,6 +19,7 @@ from analysis.rows.display_names import PLAIN, Names
 from analysis.rows.metrics import Metric, metric_of_column
 from analysis.statistics.intervals import Interval
 from d2l_study.options import value_text as option_text
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,9 @@ METRICS = "metric"
 LEVEL = "level"
 """The key that sets apart the panels of bag and instance metrics."""
 
-Status = Literal["done", "partial", "failed", "not run", "missing", "undefined", "no such metric", "pruned"]
+Status = Literal[
+    "done", "partial", "failed", "not run", "missing", "undefined", "no instance labels", "no such metric", "pruned"
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Cell:
     """By replicate."""
     planned_runs: int
     status: Status
-    """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all; `not run`: its
+    """`partial`: fewer values than planned; `undefined`: runs are done, but the metric is NaN for all; `no
+    instance labels`: so it is, since the data have none; `not run`: its
     teacher failed; `no such metric`: its stage has none of it, while others have."""
     origin: Origin
     metric: Metric
@@ -255,6 +259,11 @@ def value_text(value: Any) -> str:
     """A value as a person writes it: 50, 0.05, attention; `–` for none."""
     value = value.item() if hasattr(value, "item") else value  # of NumPy
     return "–" if is_missing(value) else option_text(value)
+
+
+def why_no_values(layout: Layout) -> str:
+    """` (no instance labels)` where that is why there is nothing to show; else empty."""
+    return f" ({NO_INSTANCE_LABELS})" if NO_INSTANCE_LABELS in {c.status for c in layout.cells.values()} else ""
 
 
 def is_missing(value: Any) -> bool:

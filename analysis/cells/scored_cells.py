@@ -14,6 +14,7 @@ from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import folders_by_config
 from analysis.statistics.scores import Scores
 from d2l_study.errors import DamagedError, UserError, listed
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -49,9 +50,9 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
     panel = default_panel(rows)
     metric = f"{level}_auc"
     if metric not in rows or rows[metric].isna().all():
-        raise UserError(
-            f"--kind {kind}: no finished run has scores of the level {level} in study {rows.attrs.get('study')!r}"
-        )
+        why = f": {NO_INSTANCE_LABELS}" if level == "instance" and lacks_instance_labels(rows) else ""
+        study = rows.attrs.get("study")
+        raise UserError(f"--kind {kind}: no finished run has scores of the level {level} in study {study!r}{why}")
     layout = arrange(rows, [metric] if columns == METRICS else metric, "method", columns, panel)
     there = {key: cell for key, cell in layout.cells.items() if cell.values or cell.status == "undefined"}
     if len(there) > MOST_CELLS:

@@ -21,6 +21,7 @@ from analysis.statistics.weighted_classification import (
 )
 from analysis.statistics.weighted_metrics import ScoredInstances, SortedScores, WeightedMetric, weighted_metric
 from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS
 
 BAG, INSTANCE = "bag", "instance"
 LEVELS = (BAG, INSTANCE)
@@ -129,7 +130,7 @@ def _instance_metrics(bags: EvaluatedBags, scores: ModelScores) -> list[Metric]:
     names += [(name, MODEL_THRESHOLD) for name in (*AT_THRESHOLD, DICE_WITHIN)]
     known = bags.known
     if not known.any():
-        return [Metric(INSTANCE, name, at, None, "no instance has a known label") for name, at in names]
+        return [Metric(INSTANCE, name, at, None, NO_INSTANCE_LABELS) for name, at in names]
     bag_of, truth = bags.bags.bag_of, bags.instance_label.astype(np.int64)
     with_known = np.unique(bag_of[known])
     kept = np.isin(bag_of, with_known)  # whole bags, for maps; those without a known label say nothing

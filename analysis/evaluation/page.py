@@ -100,7 +100,7 @@ def _findings(found: Evaluation) -> Iterator[str]:
 
 def _metrics(found: Evaluation, level: str, notes: Notes) -> list[str]:
     if level == INSTANCE and not found.levels[level].units:
-        return [html.paragraph("No instance has a known label: there are no metrics of instances.", "note")]
+        return [html.paragraph("No instance labels: there are no metrics of instances.", "note")]
     pieces = [f"<h3>{counts_text(found, level)}</h3>"]
     rows: list[list[str | html.Text | html.Number]] = []
     for key in (key for key in found.keys if key[0] == level):

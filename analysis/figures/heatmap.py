@@ -14,7 +14,7 @@ import numpy as np
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
-from analysis.cells.layout import Label, Layout, value_text
+from analysis.cells.layout import Label, Layout, value_text, why_no_values
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
@@ -62,7 +62,8 @@ def draw_heatmap(
     wide = [p for p in panels if len(layout.rows_of(p)) > 1 and len(layout.columns_of(p)) > 1]
     if not panels:
         raise UserError(
-            f"study {layout.study!r} has no finished run with {layout.metric.name}: there is nothing to draw"
+            f"study {layout.study!r} has no finished run with {layout.metric.name}{why_no_values(layout)}: there is "
+            "nothing to draw"
         )
     if not wide:
         raise UserError(f"--kind heatmap: no arm has several values of both {row_key} and {column_key}")

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
-from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, Label, Layout, default_columns, known_panel
+from analysis.cells.layout import (
+    METRICS,
+    SYMBOL_MEANINGS,
+    Cell,
+    Label,
+    Layout,
+    default_columns,
+    known_panel,
+    why_no_values,
+)
 from analysis.cells.unfinished import Unfinished, unfinished, without_waiting_panels
 from analysis.figures import style
 from analysis.figures.marks import Mark, legend_handles, marks_of
@@ -61,7 +70,8 @@ def draw_metric_curves(
         raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
     if not any(cell.values for cell in layout.cells.values()):
         raise UserError(
-            f"study {layout.study!r} has no finished run with {layout.metric.name}: there is nothing to draw"
+            f"study {layout.study!r} has no finished run with {layout.metric.name}{why_no_values(layout)}: there is "
+            "nothing to draw"
         )
     if scale not in SCALES:
         raise UserError(f"--scale {scale}: not known{nearest(scale, SCALES)} (scales: {', '.join(SCALES)})")

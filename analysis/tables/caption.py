@@ -17,6 +17,7 @@ from analysis.statistics.paired_tests import LEAST_PAIRS
 from analysis.tables.number_style import NO_INTERVAL, NumberStyle
 from analysis.tables.sheet import Caption
 from d2l_study.errors import counted, listed
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS
 
 SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
 
@@ -67,8 +68,8 @@ def _rows_of_differences(found: Sequence[Difference]) -> list[str]:
     """What stands in the rows of differences."""
     if not found:
         return []
-    around = " ± half its 95 % interval" if _with_bounds(found) else ""
-    return [f"Rows “a − b”: mean difference of a and b, paired,{around} (pairs)."]
+    around = ", ± half its 95 % interval" if _with_bounds(found) else ""
+    return [f"Rows “a − b”: mean difference of a and b, paired{around} (pairs)."]
 
 
 def _with_bounds(found: Iterable[Difference]) -> bool:
@@ -200,7 +201,7 @@ def _training_seen(layout: Layout) -> list[str]:
 
 def _cells(layout: Layout, bounds: bool) -> str:
     """What a cell is: metric, split, range, interval and count."""
-    around = (" [its 95 % interval]" if bounds else " ± half its 95 % interval") if _has_intervals(layout) else ","
+    around = (" [its 95 % interval]" if bounds else " ± half its 95 % interval") if _has_intervals(layout) else ""
     count = cell_counts_text((c, c.planned) for c in layout.cells.values())
     shown = f"({what_of_metrics(layout.metrics)}){around} (count; {count} planned)."
     splits = {metric.split for metric in layout.metrics}
@@ -317,5 +318,6 @@ def _states(layout: Layout) -> list[str]:
     meanings = {
         "not run": "Not run: its teacher failed.",
         "undefined": "Undefined: the metric is not defined for any of the runs that are done.",
+        NO_INSTANCE_LABELS: "No instance labels: the data have none, so that nothing of instances can be measured.",
     }
     return [text for status, text in meanings.items() if status in present]

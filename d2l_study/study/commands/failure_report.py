@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from d2l_study.command_line import command_text
 from d2l_study.errors import listed
 from d2l_study.study.ledger.failures import log_tail
+from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ UNDEFINED_SHOWN = ("bag_auc", "instance_auc")
 def show_undefined(rows: pandas.DataFrame) -> None:
     """Print which finished runs have a metric that is not defined, such as the AUC of a test fold with one class.
 
-    Tables leave them out. A metric that no run has gets a line of its own, as where no instance labels are known.
+    Tables leave them out. A metric that no run has gets a line of its own.
     """
+    if lacks_instance_labels(rows):
+        print(f"\n{NO_INSTANCE_LABELS}: the data have none, so that nothing was measured of single instances")
+        rows = rows.drop(columns="instance_auc", errors="ignore")
     done = rows[rows["status"] == "done"]
     for metric in UNDEFINED_SHOWN:
         if metric not in done:

@@ -113,7 +113,7 @@ def config_of_prefix(ledger: Ledger, run: str) -> str:
     there = "" if close else f": {named_trials(ledger, sorted(ids))}"
     raise UserError(
         f"{where}: no such trial among the {len(ids)} under {ledger.storage.root}{close or there}; expected the id of "
-        "a trial (its first digits do; `python -m d2l_study status STUDY` lists them) or the 32 digits of an MLflow run"
+        f"a trial (its first digits do; `{command_text('status STUDY')}` lists them) or the 32 digits of an MLflow run"
     )
 
 

@@ -218,7 +218,7 @@ def test_what_a_model_or_the_data_lack_is_named():
     found = evaluate(bags, [bare])
     assert "no threshold for bags" in found.value("A", (BAG, "f1", MODEL_THRESHOLD)).reason
     assert "no temperature" in found.value("A", (BAG, "ece", SCALED)).reason
-    assert all("no instance has" in found.value("A", key).reason for key in found.keys if key[0] == INSTANCE)
+    assert all("no instance labels" in found.value("A", key).reason for key in found.keys if key[0] == INSTANCE)
     assert all(math.isnan(one.value) or one.reason == "" for one in found.values.values())
 
 

@@ -11,6 +11,7 @@ from analysis.cells.layout import METRICS
 from analysis.cli import main
 from analysis.rows.published_results import published_results
 from analysis.tables.study_table import render, table
+from d2l_study.errors import UserError
 
 
 def test_methods_against_metrics_in_a_panel_for_bags_and_one_for_instances(fold_rows):
@@ -74,3 +75,22 @@ def test_the_command_shows_pooled_figures_and_can_leave_them(folds_root, tmp_pat
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert set(frame["kind"]) == {"value", "pooled_out_of_fold", "method_minus_none"}
     assert frame["best"].dtype == "boolean"
+
+
+def test_data_without_instance_labels_are_called_so(fold_rows):
+    names = [name for name in fold_rows if name.startswith("instance_")]
+    bare = fold_rows.assign(**dict.fromkeys(names, np.nan))
+    bare.attrs = fold_rows.attrs
+    text = table(bare, ["bag_auc", "instance_auc"]).text()
+    assert "no instance labels |" in text
+    assert "undefined" not in text and "No instance labels: the data have none" in " ".join(text.split())
+    asked = [
+        lambda: analysis.compare(bare, None, "instance_auc"), lambda: analysis.figure(bare, "roc", level="instance"),
+        lambda: analysis.figure(bare, "curves", metric="instance_auc"),
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(UserError, match="no instance labels"):
+            ask()
+    one_class = bare.assign(instance_accuracy=0.9)
+    one_class.attrs = fold_rows.attrs
+    assert "undefined" in table(one_class, "instance_auc").text()

@@ -215,7 +215,7 @@ def test_single_replicate_has_no_interval():
     assert table_cells(text)["a"] == ["0.800 (1)"]
     caption = " ".join(text.split())
     assert "A single replicate has no interval." in caption
-    assert "Mean test bag AUC (0 to 1, higher is better), (count; 1 replicate planned)." in caption
+    assert "Mean test bag AUC (0 to 1, higher is better) (count; 1 replicate planned)." in caption
     assert "±" not in caption
 
 

@@ -22,8 +22,12 @@ def test_a_fold_of_one_class_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
-def test_unknown_instances_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    show_undefined(_rows(replicate=[0, 1], bag_auc=[0.7, 0.8], instance_auc=[math.nan] * 2))
+def test_data_without_instance_labels_are_told_from_instances_of_one_class(capsys: pytest.CaptureFixture[str]) -> None:
+    areas = {"replicate": [0, 1], "bag_auc": [0.7, 0.8], "instance_auc": [math.nan] * 2}
+    show_undefined(_rows(**areas, instance_accuracy=[math.nan] * 2))
+    said = capsys.readouterr().out.strip()
+    assert said == "no instance labels: the data have none, so that nothing was measured of single instances"
+    show_undefined(_rows(**areas, instance_accuracy=[0.9, 1.0]))
     said = capsys.readouterr().out.strip()
     assert said == "instance_auc is not defined for any run: no test part has instances of both classes"
 
