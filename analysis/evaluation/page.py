@@ -19,7 +19,7 @@ from analysis.evaluation.metrics import (
     SCALED,
     TRAINED,
 )
-from analysis.evaluation.text_table import MAIN, Notes, counts_text, mean_sd, number, p_text, value_text
+from analysis.evaluation.text_table import MAIN, Notes, cells_text, counts_text, mean_sd, number, p_text, value_text
 from analysis.report import html_elements as html
 from analysis.report.figure_section import embedded
 from analysis.report.html_elements import Section
@@ -111,7 +111,8 @@ def _metrics(found: Evaluation, level: str, notes: Notes) -> list[str]:
             continue  # no temperature, as the note says
         rows.append([LABELS[key[1]], _where(key), *(html.Number(value_text(one), one.value) for one in values)])
     pieces.append(html.sortable_table(["metric", "at", *(model.name for model in found.leads)], rows, ids=[0, 1]))
-    return pieces
+    text = cells_text(level)
+    return [*pieces, html.paragraph(f"{text[:1].upper()}{text[1:]}.", "note")]
 
 
 def _where(key: Key) -> str:

@@ -50,6 +50,12 @@ def counts_text(found: Evaluation, level: str) -> str:
     return f"{units} ({of.positives:,} positive){whose}"
 
 
+def cells_text(level: str) -> str:
+    """What the cells of the metrics of a level are, with their units."""
+    others = "; log loss in nats, calibration slope and intercept without unit or end" if level == BAG else ""
+    return f"value [95 % interval], from 0 to 1{others}"
+
+
 def number(value: float, signed: bool = False) -> str:
     """Three decimals with a minus sign; `–` for what has no value."""
     if math.isnan(value):
@@ -100,7 +106,8 @@ def _level(found: Evaluation, level: str, notes: Notes) -> Iterator[str]:
     leads = found.leads
     wide = (WIDTH - FIRST) // 2 - 2
     heads = [cut(model.name, wide) for model in leads]
-    yield f"{counts_text(found, level)}, with 95 % intervals"
+    yield counts_text(found, level)
+    yield f"  {cells_text(level)}"
     yield _row("", heads, wide)
     at, empty = None, False
     for key in (key for key in found.keys if key[0] == level):

@@ -173,7 +173,7 @@ def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
         f"By mean validation AUC over {units}, the oracle left out: {many}"
         + (" in each task" if number > 1 else "")
         + ". What is the best of many on validation looks better there than it is; the test figures chose nothing. "
-        "Mean [95 % interval]."
+        "Mean [95 % interval]; an AUC is from 0 to 1, higher is better."
     )
     groups = [one for _, one in order.groupby(tasks, sort=False, dropna=False)] if tasks else [order]
     ties = [count for count in map(ties_for_first, groups) if count > 1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells.partitions import DRAWN, Partition, metric_interval, partitions_of
 from analysis.cells.search_results import Trial, best_trial, count_text, pareto_front, tied_trials, trials_by_search
 from analysis.rows.display_names import Names
-from analysis.rows.metrics import heading_of
+from analysis.rows.metrics import heading_of, metric_of_column
 from analysis.statistics.intervals import Interval
 from analysis.tables.caption import no_interval_sentences
 from analysis.tables.markdown import aligned, caption_blocks
@@ -39,6 +39,7 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
     mark = " †" if definition.get("oracle") else ""
     test = "instance_auc" if (rows["stage"] == "student").any() else "bag_auc"
     headings = [heading_of(name) for name in metrics]
+    scales = dict.fromkeys(one.scale for name in (*metrics, test) if (one := metric_of_column(name)) is not None)
     lines = [
         ["search", "trial", *(["front"] if several else []), "settings",
          *(f"{heading}{mark}" for heading in (*headings, heading_of(test)))]
@@ -72,7 +73,7 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
     over = int(replicates) if replicates == replicates else 0
     cells = (
         f"{words} of each search: {' and '.join(headings)}, means of {over}; {heading_of(test)} with [95 % interval] "
-        "(count)."
+        f"(count). Values: {'; '.join(scales)}."
     )
     beside = ["What was chosen as the best of many looks better there than it is.", *no_interval_sentences(intervals),
               *not_complete, *ties]  # fmt: skip

@@ -52,6 +52,7 @@ def test_tables_fit_a_terminal_and_say_why_a_value_is_missing(found):
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
     assert "nan" not in text
+    assert "value [95 % interval], from 0 to 1; log loss in nats" in text
     assert f"{found.levels['bag'].units} bags ({found.levels['bag'].positives} positive)" in text
     area = found.value(found.leads[0].name, ("bag", "auc", ""))
     assert (f"{area.value:.3f}" if not math.isnan(area.value) else area.reason) in text

@@ -45,6 +45,7 @@ def test_every_table_says_that_true_labels_were_looked_at(looks, marked, tmp_pat
     folder, root = made(tmp_path, looks), ["--root", str(tmp_path / "runs")]
     rows = analysis.load("s", tmp_path / "runs")
     assert ("ORACLE" in search_table(folder, rows)) == marked
+    assert "Values: 0 to 1, higher is better." in " ".join(search_table(folder, rows).split())
     for name in ("t.md", "t.csv", "t.tex", "t.html"):
         assert main(["tables", "s", *root, "--out", str(tmp_path / name)]) == 0
         assert ("oracle" in (tmp_path / name).read_text().lower()) == marked, name
