@@ -52,7 +52,7 @@ def counts_text(found: Evaluation, level: str) -> str:
 
 def cells_text(level: str) -> str:
     """What the cells of the metrics of a level are, with their units."""
-    others = "; log loss in nats, calibration slope and intercept without unit or end" if level == BAG else ""
+    others = "; log loss in nats; slope and intercept have no bounds" if level == BAG else ""
     return f"value [95 % interval], from 0 to 1{others}"
 
 
