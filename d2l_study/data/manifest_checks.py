@@ -21,16 +21,18 @@ LARGEST_WHOLE = 256
 _PAIRS = 20
 
 
-def check_bags(rows: Rows, cut: str) -> None:
-    """`UserError` with all contradictions between the rows of a manifest, and what `cut` does not go with."""
-    problems = Problems(rows.file)
+def check_bags(rows: Rows, cut: str, noted: Problems | None = None) -> None:
+    """`UserError` with all contradictions between the rows of a manifest, and what `cut` does not go with. noted: takes
+    the contradictions instead."""
+    problems = Problems(rows.file) if noted is None else noted
     shown = rows.columns.shown
     if cut == "points" and "x" not in rows.columns:
         problems.add("header", "no columns x and y, which data.cut: points needs")
     if cut == "grid" and "instance_label" in rows.columns:
         problems.add("header", f"column {shown['instance_label']}: rows are whole images under data.cut: grid, not "
                      "instances; use cut points or whole, or take the column out")  # fmt: skip
-    problems.stop_if_any()
+    if noted is None:
+        problems.stop_if_any()
     check_agreement(rows, problems)
     wrong = np.flatnonzero((rows.instance_label == 1) & (rows.label == 0))
     problems.add_rows(rows.number, wrong, lambda i: (
@@ -46,7 +48,8 @@ def check_bags(rows: Rows, cut: str) -> None:
     if len(labels := np.unique(rows.label[first])) == 1:
         problems.add(f"column {shown['label']}", f"all {len(first)} bags have label {labels[0]}; both classes are "
                      "needed")  # fmt: skip
-    problems.stop_if_any()
+    if noted is None:
+        problems.stop_if_any()
 
 
 def check_instances(
@@ -120,14 +123,12 @@ def check_sizes(
     return found
 
 
-def check_each_once(rows: Rows) -> None:
-    """`UserError` if a file stands in two rows, whatever bags they are of."""
-    problems = Problems(rows.file)
+def check_each_once(rows: Rows, problems: Problems) -> None:
+    """Notes files that stand in two rows, whatever bags they are of."""
     first = _earlier(rows.path)
     problems.add_rows(rows.number, np.flatnonzero(first != np.arange(len(rows))), lambda i: (
         "", f"{rows.files[rows.path[i]].name} is in row {rows.number[first[i]]}, too: the same {rows.noun} twice"
     ))  # fmt: skip
-    problems.stop_if_any()
 
 
 def check_agreement(

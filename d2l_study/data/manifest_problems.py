@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,21 @@ _LONGEST = 800
 """Letters of a problem that are shown."""
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """Where a table names its files. column: as messages call it; row_of: file -> the first row that names it."""
+
+    column: str
+    row_of: Mapping[Path, int]
+
+
 @dataclass
 class Problems:
     """What is wrong with a manifest. `count` is of all, `found` holds the first ones of each kind, with the row that
-    they are shown in the order of."""
+    they are shown in the order of. rows: where the files that a table names stand in it, if they do."""
 
     file: Path
+    rows: FileRows | None = field(default=None, kw_only=True)
     found: list[tuple[int, str]] = field(default_factory=list)
     count: int = 0
 
@@ -34,6 +43,12 @@ class Problems:
         if len(text) > _LONGEST:  # a value may be of any length
             text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
         self.found.append((row, text))
+
+    def add_file(self, path: Path, what: str) -> None:
+        """What is wrong with a file that the table names, with its row."""
+        row = self.rows.row_of.get(path, 0) if self.rows is not None else 0
+        place = f"row {row}, column {self.rows.column}: " if self.rows is not None and row else ""
+        self.add(f"{place}{path.name}", what, row)
 
     def add_rows(self, number: np.ndarray, rows: np.ndarray, tell: Callable[[int], tuple[str, str]]) -> None:
         """One for each of the rows (indices, rising); number: (n,) of all rows in the file; tell: a row's index ->

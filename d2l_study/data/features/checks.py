@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,33 +21,38 @@ _READERS = 4
 
 
 def open_all(
-    paths: Sequence[Path], folder: Path, truth: str | None = None, beside: Sequence[Path | None] = (),
+    paths: Sequence[Path], problems: Problems, truth: str | None = None, beside: Sequence[Path | None] = (),
     skip_empty: bool = True,
 ) -> tuple[list[FeatureFile], dict[str, Any]]:  # fmt: skip
     """The files of a data set's slides, described, and what is said of all of them (plain values).
 
-    beside: of each, the file with its places, where these stand in files of their own; skip_empty: whether slides
-    without vectors may be there. `UserError` says which cannot be read, and which differ from most others in
-    dimensions, encoder or scale.
+    problems: takes what is wrong; beside: of each, the file with its places, where these stand in files of their own;
+    skip_empty: whether slides without vectors may be there. `UserError` says which cannot be read, and which differ
+    from most others in dimensions, encoder or scale.
     """
-    problems = Problems(folder)
     found = describe_files(paths, truth, beside)
-    for text in (text for text in found if isinstance(text, str)):
-        problems.add_text(text.removeprefix(f"{folder}{os.sep}"))
+    note_unreadable(problems, paths, found)
     files = [file for file in found if isinstance(file, FeatureFile)]
     full = [file for file in files if file.count]
     if not skip_empty:
         for file in files:
             if not file.count:
-                problems.add(file.path.name, EMPTY)
+                problems.add_file(file.path, EMPTY)
     _alike(problems, full, lambda f: f.width, lambda width: f"vectors of {width:,} dimensions")
     check_encoders_alike(problems, full)
     _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda scale: f"tiles of {scale}")
     check_places_alike(problems, full)
     problems.stop_if_any()
     if not full:
-        raise UserError(f"{folder}: {counted(len(files), 'feature file')}, all of them without a vector")
+        raise UserError(f"{problems.file}: {counted(len(files), 'feature file')}, all of them without a vector")
     return files, common_metadata(full)
+
+
+def note_unreadable(problems: Problems, paths: Sequence[Path], found: Sequence[FeatureFile | str]) -> None:
+    """Notes the files that cannot be read as features. found: of `describe_files`."""
+    for path, text in zip(paths, found, strict=True):
+        if isinstance(text, str):
+            problems.add_file(path, text.removeprefix(f"{path}: "))
 
 
 def describe_files(
@@ -130,5 +134,5 @@ def _alike(
     example = next(file for file in files if key(file) == usual)
     for file in files:
         if key(file) != usual:
-            problems.add(file.path.name, f"{tell(key(file))}; {most:,} of {len(files):,} files have {tell(usual)} "
+            problems.add_file(file.path, f"{tell(key(file))}; {most:,} of {len(files):,} files have {tell(usual)} "
                          f"({example.path.name})")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFi
 from d2l_study.errors import UserError, listed, nearest
 
 MAGIC = b"\x93NUMPY"
+
+_HEADERS = threading.Lock()
+"""One thread at a time: numpy reads a header as a Python literal, and in several threads of Python 3.11 that has failed
+with "AST constructor recursion depth mismatch"."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def _read_header(path: Path, member: str, file: IO[bytes], size: int) -> Header:
     """size: bytes of the array with its header. `UserError` for a pickle, or where some are missing."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    with _HEADERS:
+        shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise UserError(f"{path}: {member or 'the array'} holds Python objects (a pickle), which is not read: it may "
                         "run code; save it as an array of numbers")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.data.features.annotated_truth import AnnotatedSlide, annotated_truth, is_annotation
-from d2l_study.data.features.checks import EMPTY, open_all
+from d2l_study.data.features.checks import EMPTY, describe_files, note_unreadable, open_all
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.feature_file import FeatureFile, Tiles, truth_of
 from d2l_study.data.features.finding import PLACE_FOLDERS, TRUTH_FOLDERS, Folder, parallel_files, parallel_folder
@@ -65,16 +65,16 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     else:
         slides = read_slides(table, folder, keys)
     rows = slides.rows
-    check_each_once(rows)
-    check_bags(rows, "slides")
-    given = given_splits(slides, keys.splits)
     files = sorted(rows.files, key=lambda path: (path.name, str(path)))
+    _check_rows(slides, files)
+    given = given_splits(slides, keys.splits)
     separate = _truth_files(slides, folder, keys)
     in_files = keys.truth if keys.truth is not None and not any(separate) else None
     beside = _place_files(folder, files)
 
     def describe() -> tuple[list[FeatureFile], dict[str, Any]]:
-        return open_all(files, folder.path, in_files, beside, keys.skip_empty)
+        problems = Problems(folder.path if table is None else table, rows=slides.file_rows)
+        return open_all(files, problems, in_files, beside, keys.skip_empty)
 
     paths = [*files, *(path for path in beside if path is not None), *_indices(files)]
     store = open_store(paths, {"files": len(files), "truth": in_files}, describe)
@@ -115,6 +115,18 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
         of_patients=table is not None and keys.bag == "patient",
     )  # fmt: skip
     return found.without_empty()
+
+
+def _check_rows(slides: Slides, files: Sequence[Path]) -> None:
+    """`UserError` with the contradictions between the rows of a table, and the files that cannot be read with them."""
+    rows = slides.rows
+    problems = Problems(rows.file, rows=slides.file_rows)
+    check_each_once(rows, problems)
+    if not problems.found:  # a slide that is there twice contradicts itself in further ways
+        check_bags(rows, "slides", problems)
+    if problems.found:
+        note_unreadable(problems, files, describe_files(files))
+    problems.stop_if_any()
 
 
 def _indices(files: Sequence[Path]) -> list[Path]:

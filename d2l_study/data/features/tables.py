@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.annotation_keys import AnnotationKeys
+from d2l_study.data.features.checks import describe_files, note_unreadable
 from d2l_study.data.features.finding import Folder, bare_name, parallel_files
 from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import ENDINGS, load_values, stem_of
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
-from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.manifest_problems import FileRows, Problems
 from d2l_study.data.manifest_rows import ALL_NEGATIVE, NOTHING, Rows, normalised_splits, without_group
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
@@ -51,13 +52,15 @@ class Slides:
     """The slides of a table: `rows` has one for each of them. names: (S,) of the slides; truth: (S,) the files that
     label their instances as a column of the table names them, None where it names none, and `ALL_NEGATIVE` where it
     says so; splits: column -> (S,) what it
-    says; notes: what a user should know."""
+    says; notes: what a user should know; file_rows: where
+    a table names the files."""
 
     rows: Rows
     names: list[str]
     truth: list[Path | str | None]
     splits: dict[str, CategoricalColumn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    file_rows: FileRows | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
         label, more = _joined(keys, texts.get("group"), bag, slide, number, problems)
     files, path, names = _files(table, folder, slide, problems)
     truth = _truth_entries(table, file, problems, named=keys.truth is not None)
+    if problems.found:  # all that is wrong at once, with the files that are there
+        note_unreadable(problems, files, describe_files(files))
     problems.stop_if_any()
     if "group" in columns and keys.bag == "slide":
         notes += without_group(group, bag, shown["group"])
@@ -113,7 +118,7 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
         normalised_splits(texts.get("split", nothing)), nowhere, nowhere, np.full(len(number), UNKNOWN, np.int8),
         table.related, noun="slide",
     )  # fmt: skip
-    return Slides(rows, names, truth, table.kept if keys.splits is None else {}, (*notes, *more))
+    return Slides(rows, names, truth, table.kept if keys.splits is None else {}, (*notes, *more), problems.rows)
 
 
 @dataclass(frozen=True)
@@ -321,21 +326,26 @@ def _joined(
 def _files(
     table: Table, folder: Folder, slide: CategoricalColumn, problems: Problems
 ) -> tuple[list[Path], np.ndarray, list[str]]:  # fmt: skip
-    """The distinct files of the rows, (n,) which of them each row has, and (n,) the names of the slides."""
+    """The distinct files of the rows, (n,) which of them each row has, and (n,) the names of the slides. `problems`
+    gets to know in which rows they stand."""
     column = table.texts.get("path", slide)
     shown = table.columns.shown.get("path") or table.columns.shown.get(_OWN, table.columns.shown["bag"])
     places: dict[Path, int] = {}
     place_of, reasons = np.zeros(len(column.values), np.int64), {}
+    first = dict(zip(*np.unique(column.codes, return_index=True), strict=True))
+    row_of: dict[Path, int] = {}
     for code, text in enumerate(column.values):
         path, reason = folder.find(text)
         if path is not None:
             place_of[code] = places.setdefault(path, len(places))
+            row_of.setdefault(path, int(table.number[first[code]]))
         elif text or "path" in table.texts:
             reasons[code] = reason if text else "empty"
     used = {path.name for path in places}
     free = [stem for stem, names in folder.names.items() if used.isdisjoint(names)]
     problems.add_values(table.number, column.codes, reasons, lambda code: (
         shown, reasons[code] + nearest(column.values[code], free, 0.8)))  # fmt: skip
+    problems.rows = FileRows(shown, row_of)
     files = list(places)
     path = place_of[column.codes]
     names = [slide.text(i) for i in range(len(path))]

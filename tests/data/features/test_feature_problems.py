@@ -44,6 +44,43 @@ def test_each_wrong_file_is_named_with_what_was_found(change, slides, tmp_path, 
     assert "code has run" not in capsys.readouterr().out
 
 
+def test_what_is_wrong_with_table_and_files_is_said_at_once_with_row_and_column(slides, tmp_path):
+    names = [slide.name for slide, _ in slides]
+    place(tmp_path, names[1]).write_text("no HDF5 at all")
+    place(tmp_path, names[2]).write_bytes(b"")
+    with h5py.File(place(tmp_path, names[3]), "w") as file:
+        file["else"] = [1]
+    place(tmp_path, names[4]).unlink()
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    lines[6] = f"{names[5]},"  # without its label
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    first, *found = said(tmp_path).splitlines()
+    assert first == f"{tmp_path / 't.csv'}: 5 problems"
+    assert [line.split(":")[0].strip() for line in found] == [
+        *(f"row {row}, column slide_id (taken as bag)" for row in (3, 4, 5, 6)), "row 7, column label",
+    ]  # fmt: skip
+    parts = (f"{names[1]}.h5: this is no file of features", f"{names[2]}.h5: an empty file of 0 bytes",
+             f"{names[3]}.h5: no dataset features or feats (found: else)", "no feature file in", "empty")  # fmt: skip
+    assert all(part in line for part, line in zip(parts, found, strict=True)), found
+
+
+def test_contradictions_of_rows_are_said_with_the_files_and_others_counted(slides, tmp_path):
+    names = [slide.name for slide, _ in slides]
+    place(tmp_path, names[0]).write_text("no HDF5 at all")
+    add_row(tmp_path, f"{names[1]},1")
+    found = said(tmp_path)
+    assert "2 problems" in found and "row 2, column slide_id" in found and "the same slide twice" in found
+    for name in names:
+        place(tmp_path, name).write_text("no HDF5 at all")
+    many = files.cohort(30)
+    files.table(tmp_path / "t.csv", many)
+    for slide, _ in many:
+        (tmp_path / "features" / f"{slide.name}.h5").write_text("no HDF5 at all")
+    lines = said(tmp_path).splitlines()
+    assert "30 problems" in lines[0] and len(lines) == 22 and lines[-1].strip() == "… and 10 more"
+    assert lines[1].strip().startswith("row 2, column slide_id")
+
+
 def test_several_are_said_at_once_and_the_others_counted(tmp_path):
     found = files.cohort(40)
     for i, (slide, _) in enumerate(found):
