@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from d2l_study.study.commands.time_left import TimeLeft, rounded_seconds
 from d2l_study.study.plan.cost import human_seconds
 from d2l_study.study.trial.trial_request import TrialRequest
 
@@ -30,15 +31,17 @@ class RunningTrial:
 
 
 class ProgressDisplay:
-    """The progress of one command's trials. work: of each trial by its key, in any unit; it weighs them for the
-    predicted time left."""
+    """The progress of one command's trials. work, kinds: of each trial by its key, for the predicted time left
+    (`TimeLeft`)."""
 
-    def __init__(self, console: Console, work: Mapping[str, float], concurrent: int) -> None:
+    def __init__(
+        self, console: Console, work: Mapping[str, float], concurrent: int, kinds: Mapping[str, str] | None = None
+    ) -> None:
         self.console, self.concurrent = console, concurrent
-        self._work = dict(work)
-        self._later, self._later_work = 0, 0.0
+        self._keys = list(work)
+        self._later = 0
         self._running: dict[str, RunningTrial] = {}
-        self._done_work = 0.0
+        self._left = TimeLeft(work, kinds or {}, concurrent)
         self.done = self.failed = 0
         self.best: tuple[float, str] | None = None
         self.note: str | None = None
@@ -60,27 +63,33 @@ class ProgressDisplay:
     # ---- what is not known at the beginning
     def expect_trials(self, count: int, work: float) -> None:
         """So many trials will be added, of so much work each: those that a search has not asked for yet."""
-        self._later, self._later_work = count, work
+        self._later = count
+        self._left.expect(count, work)
 
-    def add_trial(self, key: str, work: float) -> None:
-        self._work[key] = work
+    def add_trial(self, key: str, work: float, kind: str) -> None:
+        self._keys.append(key)
         self._later = max(0, self._later - 1)
+        self._left.add(key, work, kind)
 
     # ---- events
     def trial_started(self, key: str, request: TrialRequest) -> None:
         self._running[key] = RunningTrial(request.label, max(request.steps, 1), len(request.replicates))
+        self._left.started(key)
 
     def trial_reported(self, key: str, step: int, val_auc: float) -> None:
         running = self._running[key]
         running.step, running.val_auc = step, val_auc
+        self._left.reported(key, min(1.0, step / running.steps))
         if self._live is None and time.monotonic() - self._said > PLAIN_SECONDS:
             self._say(f"{running.label}: step {step} of {running.steps}, {_val_auc_text(val_auc)}")
 
     def trial_retried(self, key: str, request: TrialRequest, cause: str, keys: Sequence[str]) -> None:
         """A trial was lost. It is run again, in pieces that have these keys."""
         self._running.pop(key, None)
-        weight = self._work.pop(key, 0.0)
-        self._work |= {piece: weight / len(keys) for piece in keys}
+        if key in self._keys:
+            self._keys.remove(key)
+        self._keys += [piece for piece in keys if piece not in self._keys]
+        self._left.replaced(key, keys)
         if self._live is None:
             self._say(
                 f"{request.label}: {cause}; attempt {request.attempt + 1}" + (", in halves" if len(keys) > 1 else "")
@@ -91,7 +100,7 @@ class ProgressDisplay:
         running = self._running.pop(key, None)
         self.done += 1
         self.failed += failed > 0
-        self._done_work += self._work.get(key, 0.0)
+        self._left.ended(key)
         if val_auc is not None and val_auc == val_auc and (self.best is None or val_auc > self.best[0]):
             self.best = (val_auc, request.label)
         took = human_seconds(time.monotonic() - running.begun) if running else "?"
@@ -106,7 +115,7 @@ class ProgressDisplay:
             {"label": r.label, "step": r.step, "steps": r.steps, "replicates": r.replicates}
             for r in list(self._running.values())
         ]
-        return {"done": self.done, "failed": self.failed, "trials": len(self._work) + self._later,
+        return {"done": self.done, "failed": self.failed, "trials": len(self._keys) + self._later,
                 "running": running, "left": self.left()}  # fmt: skip
 
     # ---- pictures
@@ -115,25 +124,23 @@ class ProgressDisplay:
         return time.monotonic() - self._begun
 
     def left(self) -> float | None:
-        """Predicted seconds left, from the share of the work that is done; None while that is below 2 %."""
-        partly = sum(self._work.get(k, 0.0) * r.step / r.steps for k, r in self._running.items())
-        share = (self._done_work + partly) / max(sum(self._work.values()) + self._later * self._later_work, 1e-9)
-        return self.elapsed * (1 - share) / share if share > 0.02 else None
+        """Predicted seconds left; None while too little is known."""
+        return self._left.seconds()
 
     def _counts(self) -> str:
         left = self.left()
         parts = [
-            f"{self.done} of {len(self._work) + self._later} {self._noun()} done",
+            f"{self.done} of {len(self._keys) + self._later} {self._noun()} done",
             f"{len(self._running)} running",
             f"{self.failed} failed",
             f"{human_seconds(self.elapsed)} elapsed",
-            f"{human_seconds(left)} left" if left is not None and left >= 1 else "",
+            f"about {human_seconds(rounded_seconds(left))} left" if left is not None and left >= 1 else "",
         ]
         return ", ".join(part for part in parts if part)
 
     def _noun(self) -> str:
         """A trial whose replicates are spread over several places counts once for each."""
-        return "parts of trials" if len({key.rsplit("-", 1)[0] for key in self._work}) < len(self._work) else "trials"
+        return "parts of trials" if len({key.rsplit("-", 1)[0] for key in self._keys}) < len(self._keys) else "trials"
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()

@@ -29,7 +29,13 @@ from d2l_study.study.commands.prepare_study import (
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
 from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
 from d2l_study.study.commands.study_summary import show_new_name, show_study_summary
-from d2l_study.study.commands.trial_requests import make_trial_request, make_trial_requests, trials_of
+from d2l_study.study.commands.trial_requests import (
+    kind_of,
+    make_trial_request,
+    make_trial_requests,
+    trial_key,
+    trials_of,
+)
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_lock import wait_for_collection
@@ -227,7 +233,7 @@ def _train(
         if known_concurrency(study) is None:
             print(f"  {counted(concurrent, 'trial')} at a time", flush=True)
         requests, weights = make_trial_requests(study, concurrent, str(origin["code_version"]))
-        display = ProgressDisplay(stdout(), weights, concurrent)
+        display = ProgressDisplay(stdout(), weights, concurrent, {trial_key(r): kind_of(r) for r in requests})
         callback = StudyCallback(study, entries, requests, tracker, display, tags, held)
         held.progress = display.progress
         queue = TrialQueue(trials_of(study, requests, concurrent), folder)

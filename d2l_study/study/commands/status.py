@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import DamagedError, counted
+from d2l_study.study.commands.time_left import rounded_seconds
 from d2l_study.study.ledger.lease import holder
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.root import open_storage
@@ -71,10 +72,11 @@ def show_status(study: str, root: str, every_trial: bool = False) -> int:
         recent = sum(row.get("committed_at", "") >= timestamp(begun) for row in rows)
         if recent:
             speed = recent / (now - begun)
-            left = progress.get("left") or (counts["missing"] + later) / speed
-            ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
-            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute; {human_seconds(left)} left "
-                  f"(until {ends:%d %b %H:%M})")  # fmt: skip
+            predicted = ""
+            if (seconds := progress.get("left")) is not None:  # too little is known at the beginning
+                ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=seconds)
+                predicted = f"; about {human_seconds(rounded_seconds(seconds))} left (until {ends:%d %b %H:%M})"
+            print(f"  {recent} runs committed since, {speed * 60:.1f} a minute{predicted}")
         for trial in running[:10]:
             print(f"    {trial['label']}: step {trial['step']} of {trial['steps']}, {trial['replicates']} replicates")
         if len(running) > 10:

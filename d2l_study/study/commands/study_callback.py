@@ -12,7 +12,7 @@ from d2l_study.errors import ROOT_ERRORS, UnreadableError
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.commands.search_trials import typical_work
-from d2l_study.study.commands.trial_requests import is_part_of, trial_key
+from d2l_study.study.commands.trial_requests import is_part_of, kind_of, trial_key
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.trial.packed_trials import Trial
@@ -56,7 +56,7 @@ class StudyCallback:
         self._entries |= {entry["config_id"]: entry for entry in entries if entry["config_id"] not in self._entries}
         self._expect(requests)
         for request in requests:
-            self.display.add_trial(trial_key(request), self._typical_work)
+            self.display.add_trial(trial_key(request), self._typical_work, kind_of(request))
         trained = {request.config_id for request in requests}
         for entry in entries:
             if entry["config_id"] not in trained and entry["config_id"] not in self._replicates:

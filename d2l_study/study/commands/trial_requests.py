@@ -101,6 +101,12 @@ def trial_key(request: TrialRequest) -> str:
     return f"{request.config_id}-{request.replicates[0]}"
 
 
+def kind_of(request: TrialRequest) -> str:
+    """What the trials of one kind share, whose times are predicted from each other: stage and arm."""
+    arm = " ".join(word for word in request.label.split() if "=" not in word)
+    return f"{request.stage} {arm}"
+
+
 def is_part_of(piece: TrialRequest, request: TrialRequest) -> bool:
     """Whether a request is for runs of another one."""
     return piece.config_id == request.config_id and set(piece.replicates) <= set(request.replicates)
