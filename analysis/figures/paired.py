@@ -181,7 +181,8 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[tupl
     text = f"dots: {layout.units_text}; mean and 95 % {kind} interval of the paired differences"
     text += f"; {layout.metric.better} is better"
     if any(line.matched for line, _ in teachers):
-        text += "; matched: the teacher trained for as long as student and teacher together, with the student's noise"
+        text += "; matched: the teacher trained for as long as student and teacher together, with the student's "
+        text += "augmentation and noise"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
     pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in teachers.items() if other is not None)

@@ -29,8 +29,8 @@ ORACLE_MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 
 MEANINGS = {
-    MATCHED: "matched: the teacher trained anew with the student's noise, for as many instance visits as teacher and "
-    "student together",
+    MATCHED: "matched: the teacher trained anew with the student's augmentation and noise, for as many instance "
+    "visits as teacher and student together",
     "pooled": "pooled: the teacher, its bags read by their highest instance score",
     "smoothed": "smoothed: the teacher, its instance scores averaged over neighbours",
     "no_teacher": "no_teacher: the student without a teacher's labels, trained on known negatives",

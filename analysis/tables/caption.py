@@ -165,7 +165,8 @@ def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
     if any(difference.kind == TO_MATCHED for difference in found):
         sentences.append(
-            "“Its matched teacher” was trained for as long as student and teacher together, with the student's noise."
+            "“Its matched teacher” was trained for as long as student and teacher together, with the student's "
+            "augmentation and noise."
         )
     return sentences
 

@@ -28,8 +28,8 @@ _STAGES = {
     "part_teacher": "A bag classifier that was trained on a part of the training bags only, to label the others for a "
     "student",
     "student": "An instance classifier, distilled from bag classifiers; a bag's score is pooled from its instances'",
-    "matched": "A bag classifier for reference: a teacher trained with a student's noise for as long as teacher and "
-    "student together",
+    "matched": "A bag classifier for reference: a teacher trained with a student's augmentation and noise for as "
+    "long as teacher and student together",
     "no_teacher": "An instance classifier for reference, trained without a teacher on instances of negative bags",
     "bag_label": "An instance classifier for reference, trained on instances labelled like their bags",
     "oracle": "An instance classifier for reference, trained on the true instance labels",
