@@ -9,8 +9,9 @@ WORKERS ?= 2
 .PHONY: study test lint docs figures notebooks soak bench gpu release clean
 
 study: $(VENV)/.installed
-	$(BIN)/python -m d2l_study run --space first_study
-	@echo; echo "In a new shell these commands need: . $(BIN)/activate"
+	$(BIN)/d2l run --space first_study
+	$(BIN)/d2l tables first_study --metric bag_auc
+	@echo; echo "For the commands above, d2l …, first type: . $(BIN)/activate"
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -17,7 +17,7 @@ from analysis.rows.loading import load
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX, IMAGES
-from d2l_study.command_line import ANALYSIS_MODULE, called_as, os_error_text
+from d2l_study.command_line import ANALYSIS_MODULE, called_as, missing_package_text, os_error_text
 from d2l_study.errors import UnreadableError, UserError, damage_shown
 from d2l_study.interruption_messages import stopped_text
 from d2l_study.terminal import print_anywhere
@@ -60,6 +60,9 @@ def _answered(argv: list[str], prog: str) -> int:
         return BROKEN_PIPE
     except OSError as error:
         print(f"error: {os_error_text(error)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"error: {missing_package_text(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{stopped_text('analysis')}", file=sys.stderr)

@@ -80,3 +80,10 @@ def os_error_text(error: OSError) -> str:
     place = next((str(name) for name in (error.filename, error.filename2) if name is not None), None)
     said = error.strerror or str(error) or type(error).__name__
     return f"{place}: {said}" if place is not None else f"the system refused a file or connection: {said}"
+
+
+def missing_package_text(error: ModuleNotFoundError) -> str:
+    """One line for a Python that lacks a package of ours, as one outside the environment that was installed into."""
+    name = (error.name or str(error)).partition(".")[0]
+    return (f"the package {name} is not installed for {sys.executable}; use the Python of the environment that d2l_study "
+            "was installed into (after make study: . .venv/bin/activate)")  # fmt: skip

@@ -39,6 +39,11 @@ class UnreadableError(OSError):
     """A root that cannot be read: the network, a bucket's name, the right to, a folder where a file should be."""
 
 
+class MachineError(OSError):
+    """The machine did not do what was rightly asked, as where Ray does not start on one that is overloaded. The same
+    command may succeed later."""
+
+
 ROOT_ERRORS = (StorageError, UnreadableError)
 """The root of results takes or gives nothing: no run's fault, and nothing that another attempt would change."""
 

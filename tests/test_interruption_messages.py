@@ -10,7 +10,7 @@ import pytest
 import analysis.cli
 from d2l_study import cli
 from d2l_study.cli import information_commands, model_commands, slide_commands, study_commands, trial_commands
-from d2l_study.errors import StorageError, UnreadableError
+from d2l_study.errors import MachineError, StorageError, UnreadableError
 from d2l_study.interruption_messages import continuation_text
 from d2l_study.study.commands.run import stopped_by_signals
 from d2l_study.study.commands.study_summary import show_study_summary
@@ -55,6 +55,7 @@ def test_a_refusal_promises_what_the_command_keeps(name, monkeypatch, capsys):
         (StorageError(errno.ENOSPC, "No space left on device", "/x"), "cannot write to /x: No space left on device"),
         (UnreadableError(errno.EIO, "Input/output error", "/x"), "cannot read /x: Input/output error"),
         (OSError(errno.EIO, "Input/output error", "/x"), "/x: Input/output error"),
+        (MachineError("Ray did not start on this machine"), "Ray did not start on this machine"),
     ):
         let_fail(monkeypatch, name, error)
         assert cli.main([name, *COMMANDS[name]]) == 1
@@ -110,3 +111,19 @@ def test_a_search_that_ends_before_its_first_trial_says_why(reason, code, capsys
     said = capsys.readouterr()
     assert "Stopped before the first trial" in said.out and (reason is None or f"({reason})" in said.out)
     assert ("error: cannot write to /x: full; what was committed is safe" in said.err) is (code == 1)
+
+
+def test_a_python_without_our_packages_is_a_line(monkeypatch, capsys):
+    """As where a command is given to another Python than the one that was installed into."""
+    let_fail(monkeypatch, "run", ModuleNotFoundError("No module named 'torch'", name="torch.nn"))
+    assert cli.main(["run", *COMMANDS["run"]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the package torch is not installed for ") and said.count("\n") == 1
+    assert "activate" in said
+
+    def gone(arguments):
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+    monkeypatch.setattr(analysis.cli, "_tables", gone)
+    assert analysis.cli.main(["tables", "some"]) == 2
+    assert capsys.readouterr().err.startswith("error: the package pandas is not installed for ")

@@ -18,8 +18,16 @@ from d2l_study.cli import (
     study_commands,
     trial_commands,
 )
-from d2l_study.command_line import ANALYSIS_MODULE, STUDY_MODULE, Parser, called_as, missing_text, os_error_text
-from d2l_study.errors import StorageError, UnreadableError, UserError, damage_shown, nearest
+from d2l_study.command_line import (
+    ANALYSIS_MODULE,
+    STUDY_MODULE,
+    Parser,
+    called_as,
+    missing_package_text,
+    missing_text,
+    os_error_text,
+)
+from d2l_study.errors import MachineError, StorageError, UnreadableError, UserError, damage_shown, nearest
 from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
@@ -67,6 +75,9 @@ def _answered(argv: Sequence[str] | None, prog: str, analysis_commands: Mapping[
             file=sys.stderr,
         )
         return 1
+    except MachineError as error:
+        print(f"error: {error}{refused_text(name)}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +85,9 @@ def _answered(argv: Sequence[str] | None, prog: str, analysis_commands: Mapping[
     except OSError as error:
         print(f"error: {os_error_text(error)}{refused_text(name)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {missing_package_text(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\n{stopped_text(name)}", file=sys.stderr)
         return 130

@@ -37,7 +37,7 @@ like may follow."""
 class ColumnNames:
     """The columns that a table may have. needed, optional: their names; taken: the order in which they are looked for
     by other names, `other` has these; kept: what the names of further columns match that are read, too; called: name ->
-    the column that the user says it is, and nothing else."""
+    the column that the user says it is, and nothing else; keys: name -> the key that says so."""
 
     needed: tuple[str, ...]
     optional: tuple[str, ...]
@@ -45,6 +45,7 @@ class ColumnNames:
     other: Mapping[str, tuple[str, ...]]
     kept: re.Pattern[str] | None = None
     called: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 MANIFEST = ColumnNames(
@@ -126,7 +127,8 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
         if name not in place:
             text = table.called.get(name, name)
             hint = nearest(text, [names[i] for i in unused[:_COMPARED] if names[i]])
-            wrong.append(f"no column {text}{hint} (found: {listed(h.strip() or '(empty)' for h in header)})")
+            key = f"; {table.keys[name]} names it" if name in table.keys else ""
+            wrong.append(f"no column {text}{hint} (found: {listed(h.strip() or '(empty)' for h in header)}){key}")
     wrong += _misspelt([names[i] for i in unused], place, table)
     if ("x" in place) != ("y" in place):
         wrong.append("only one of the columns x and y is there; points need both")

@@ -252,6 +252,7 @@ def _names(keys: TableKeys, with_label: bool) -> ColumnNames:
         called["truth"] = keys.truth
     return ColumnNames(
         needed, optional, _TAKEN, {name: _OTHER[name] for name in _TAKEN}, _FOLDS, called,
+        {"label": "data.label_column"},
     )  # fmt: skip
 
 

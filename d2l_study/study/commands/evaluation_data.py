@@ -109,7 +109,7 @@ def load_data(section: GivenBags) -> BagCollection:
     try:
         return section.load_pool()
     except UserError as error:
-        raise UserError(str(error).replace("data.path: ", "--data ").replace("data.path", "--data")) from None
+        raise UserError(str(error).replace("data.path", "--data")) from None
 
 
 def check_fits(stored: StoredModel, section: GivenBags, name: str) -> None:

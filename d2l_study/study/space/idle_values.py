@@ -28,7 +28,9 @@ def idle_names(values: Mapping[str, Any]) -> set[str]:
     """
     classes = classes_of(values)
     sections: dict[str, Options] = {}
-    for name, given in sections_of(values).items():
+    for name, section in sections_of(values).items():
+        # Plans and rows keep the epochs beside the steps that they came to; options take one of them.
+        given = {key: value for key, value in section.items() if key not in ("epochs", "min_steps")}
         with contextlib.suppress(UserError, TypeError):
             sections[name] = classes[name](**given)
     names = flat_names(classes)

@@ -66,6 +66,10 @@ _STUDENT_KEYS = {
 }
 """What a student needs besides, so that it may start from its teacher."""
 
+_VAT = {"features": "{lambda_adv: 1, epsilon: 5}"}
+"""What VAT has where it differs from what was tuned for digits."""
+_RADIUS = {"features": "; epsilon: √D/10 to √D/3"}
+
 _TEACHER = """\
 description: {question}
 recipe: robust                # settings under which nearly every run converges: `d2l keys recipe`
@@ -73,7 +77,7 @@ recipe: robust                # settings under which nearly every run converges:
 # The arms that are compared. Each may set any key of data and teacher: `d2l keys teacher`
 methods:
   none: {{}}                    # plain attention MIL
-  vat: {{teacher: {{lambda_adv: 0.3, epsilon: 2}}}}   # + virtual adversarial training
+  vat: {{teacher: {vat}}}   # + virtual adversarial training{radius}
 
 replicates: 5                 # {replicates}
 """
@@ -89,7 +93,7 @@ student:
 # Every student learns from every teacher. Arms of students may set any key of student: `d2l keys student`
 teachers:
   none: {{}}                    # plain attention MIL
-  vat: {{teacher: {{lambda_adv: 0.3, epsilon: 2}}}}   # + virtual adversarial training
+  vat: {{teacher: {vat}}}   # + virtual adversarial training{radius}
 methods:
   student: {{}}
 
@@ -122,6 +126,7 @@ def write_new_space(file: str, dataset: str, students: bool) -> Path:
     data = _DATA.get(dataset, f"data:\n  dataset: {dataset}\n")
     text = _STUDENT if students else _TEACHER
     words = {"replicates": "the five folds once" if "folds: 5" in data else "of each combination",
-             "student": _STUDENT_KEYS.get(dataset, "")}  # fmt: skip
+             "student": _STUDENT_KEYS.get(dataset, ""), "vat": _VAT.get(dataset, "{lambda_adv: 0.3, epsilon: 2}"),
+             "radius": _RADIUS.get(dataset, "")}  # fmt: skip
     write_whole(path, text.format(question=question, data=data, **words).encode())
     return path

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study import thread_calls
-from d2l_study.errors import UserError, first_line
+from d2l_study.errors import MachineError, UserError, first_line
 from d2l_study.study.tune import auth_token, processes
 from d2l_study.study.tune.address import find_head
 from d2l_study.study.tune.ray_environment import set_ray_environment
@@ -29,7 +29,8 @@ END_SECONDS, LOST_SECONDS = 20.0, 3.0
 @contextlib.contextmanager
 def cluster(address: str) -> Iterator[Any]:
     """Ray within the block: started here on loopback (`local`), or joined (`auto`, `HOST:PORT`). What was started here
-    is ended here, within `END_SECONDS` or by force. `UserError` if Ray does not start or cannot be joined."""
+    is ended here, within `END_SECONDS` or by force. `MachineError` if Ray does not start, `UserError` if it cannot
+    be joined."""
     set_ray_environment()
     if (warning := auth_token.token_file_warning()) is not None:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
@@ -77,7 +78,9 @@ def _started(folder: str | None) -> Iterator[Any]:
     try:
         ray.init(**options)
     except Exception as error:  # its processes fail in many ways, of which one is a plain Exception after a time
-        raise UserError(f"Ray did not start on this machine: {first_line(error)} (its logs: {_logs(folder)})") from None
+        raise MachineError(
+            f"Ray did not start on this machine: {first_line(error)} (its logs: {_logs(folder)})"
+        ) from None
     _quiet_loggers()
     try:
         yield ray

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l_study.errors import UserError
+from d2l_study.errors import MachineError, UserError
 from d2l_study.study.tune import cluster
 from d2l_study.study.tune.cluster import shut_down
 
@@ -75,7 +75,7 @@ def test_a_ray_that_does_not_start_is_a_line(monkeypatch: pytest.MonkeyPatch, er
         raise error("The current node timed out during startup.\nThis could happen because …")
 
     monkeypatch.setattr(ray, "init", late)
-    with pytest.raises(UserError) as caught, cluster.cluster("local"):
+    with pytest.raises(MachineError) as caught, cluster.cluster("local"):
         pass
     said = str(caught.value)
     assert said.startswith("Ray did not start on this machine: The current node timed out during startup.")
