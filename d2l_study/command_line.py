@@ -85,5 +85,7 @@ def os_error_text(error: OSError) -> str:
 def missing_package_text(error: ModuleNotFoundError) -> str:
     """One line for a Python that lacks a package of ours, as one outside the environment that was installed into."""
     name = (error.name or str(error)).partition(".")[0]
-    return (f"the package {name} is not installed for {sys.executable}; use the Python of the environment that d2l_study "
-            "was installed into (after make study: . .venv/bin/activate)")  # fmt: skip
+    return (
+        f"the package {name} is not installed for {sys.executable}; use the Python of the environment that "
+        "d2l_study was installed into (after make study: . .venv/bin/activate)"
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.space.yaml_reader import short
 
 KEYS = ("low", "high", "log")
 CHOICES = "choices"
@@ -97,7 +98,7 @@ def read_distribution(
         raise UserError(f"{where}: a distribution needs low and high, for example {{low: 1, high: 8}}")
     low, high, log = check(f"{where}.low", value["low"]), check(f"{where}.high", value["high"]), value.get("log", False)
     if not isinstance(log, bool):
-        raise UserError(f"{where}.log: {log!r} is not allowed; expected true or false")
+        raise UserError(f"{where}.log: {short(repr(log))} is not allowed; expected true or false")
     if low is None or high is None or not low < high:
         raise UserError(f"{where}: low {low} and high {high} are not allowed; expected low < high")
     if log and low <= 0:
@@ -116,6 +117,6 @@ def _choices(value: Mapping[str, Any], where: str, check: Callable[[str, Any], A
     for number, one in enumerate(given, start=1):
         typed = check(f"{where}.choices (entry {number} of {len(given)})", one)
         if typed in values:
-            raise UserError(f"{where}.choices (entry {number} of {len(given)}): {typed!r} is there twice")
+            raise UserError(f"{where}.choices (entry {number} of {len(given)}): {short(repr(typed))} is there twice")
         values.append(typed)
     return Distribution(choices=tuple(values))

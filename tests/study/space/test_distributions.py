@@ -6,7 +6,7 @@ from make_space import load_text
 
 from d2l_study.errors import UserError
 from d2l_study.study.plan.configurations import configurations
-from d2l_study.study.space.distributions import Distribution
+from d2l_study.study.space.distributions import Distribution, read_distribution
 from d2l_study.study.space.space import study_name
 
 SPACE = """
@@ -96,3 +96,11 @@ def test_mistakes_are_named(load, old, new, words):
 def test_a_search_without_a_distribution_is_refused(load):
     with pytest.raises(UserError, match="search: no key has a distribution"):
         load("description: x\nmethods: {none: {}}\nsearch: {trials: 3}\n")
+
+
+def test_a_long_value_is_shown_short():
+    """A file of nonsense is answered in a line that can be read."""
+    long = list(range(4000))
+    with pytest.raises(UserError) as caught:
+        read_distribution({"low": 1.0, "high": 2.0, "log": long}, "teacher.epsilon", float, lambda where, value: value)
+    assert str(caught.value).startswith("teacher.epsilon.log: [0, 1, 2") and len(str(caught.value)) < 150
