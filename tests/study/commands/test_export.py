@@ -81,7 +81,8 @@ def test_the_card_says_what_it_was_trained_on(root, tmp_path):
     rows = [Ledger(LocalStorage(root)).read("ab" * 10, r)["row"]["bag_auc"] for r in (0, 1)]
     assert record.metrics["bag_auc"].value == rows[0]
     assert record.metrics["bag_auc"].mean == pytest.approx(np.mean(rows))
-    assert record.metrics["bag_auc"].lower < np.mean(rows) < record.metrics["bag_auc"].upper
+    # Two values so far apart bear no interval that would say anything.
+    assert np.isnan([record.metrics["bag_auc"].lower, record.metrics["bag_auc"].upper]).all()
     text = (tmp_path / README).read_text()
     assert f"{rows[0]:.3f}" in text and "(n = 2)" in text and "166 dimensions" in text
     names = {*pool.names, *pool.group_names}
