@@ -19,6 +19,7 @@ from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_colum
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
+from d2l_study.study.space.training_length import FOLLOW_STEPS
 
 if TYPE_CHECKING:
     import pandas
@@ -31,9 +32,6 @@ RUN_COLUMNS = frozenset({
     "partition", "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances",
     "test_instances", "matched_id", "instance_visits", "labels_used",
 })  # fmt: skip
-
-FOLLOW_STEPS = ("eval_every", "epochs", "min_steps")
-"""Keys that differ where the steps do, as between teachers matched to two students: steps tell such rows apart."""
 
 TEACHER_FAILED = "its teacher"
 """How the cause of a run begins that was never started because its teacher failed."""
@@ -312,13 +310,13 @@ def _label_keys(
     for key in (k for k in settings if k in named & following and frame[k].nunique() > 1):
         notes.append(f"{names.key(key)} follows {' and '.join(map(names.key, others))}.")
 
+    telling = sorted(settings, key=lambda key: key in FOLLOW_STEPS)  # these last, since they say less
     by_arm: dict[tuple[Any, Any], list[str]] = {}
     for (value, stage), arm in frame.groupby([label_key, "stage"], dropna=False, sort=False):
         keys = ["study"] if by_study else []
         keys += [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
-        last = sorted(settings, key=lambda key: key in FOLLOW_STEPS)
-        for key in [k for k in (*last, "study", "trial_id") if k not in keys]:
+        for key in [k for k in (*telling, "study", "trial_id") if k not in keys]:
             cell = [*others, *keys]
             mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
             if mixed.empty or mixed["config_id"].nunique() == 1:

@@ -24,7 +24,7 @@ from d2l_study.study.space.files import shown_path
 from d2l_study.study.space.keys import REFERENCES, TEACHING, flat_names, scientific
 from d2l_study.study.space.search_checks import check_schedule
 from d2l_study.study.space.space import Space
-from d2l_study.study.space.training_length import asked_lengths, sections_in_steps
+from d2l_study.study.space.training_length import FOLLOW_STEPS, asked_lengths, sections_in_steps
 from d2l_study.study.space.unlabelled_keys import with_acting_unlabelled_keys
 
 Checksum = str | Mapping[str, str] | Callable[[Options], str]
@@ -252,8 +252,11 @@ def _derived_names(stage: str, names: Mapping[tuple[str, str], str], varied: tup
         return ["part"]
     if stage not in ("matched", "no_teacher"):
         return []
-    follow = ("eval_every", "epochs", "min_steps")
-    return [n for (section, key), n in names.items() if section != "data" and key not in follow and n not in varied]
+    return [
+        name
+        for (section, key), name in names.items()
+        if section != "data" and key not in FOLLOW_STEPS and name not in varied
+    ]
 
 
 def _written_names(space: Space, names: Mapping[tuple[str, str], str]) -> list[str]:

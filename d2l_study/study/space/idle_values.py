@@ -9,6 +9,7 @@ from typing import Any
 from d2l_study.errors import UserError
 from d2l_study.options import Options
 from d2l_study.study.space.keys import Key, classes_of, flat_names, sections_of
+from d2l_study.study.space.training_length import LENGTH_KEYS
 from d2l_study.study.space.unlabelled_keys import idle_unlabelled_keys
 
 
@@ -30,7 +31,7 @@ def idle_names(values: Mapping[str, Any]) -> set[str]:
     sections: dict[str, Options] = {}
     for name, section in sections_of(values).items():
         # Plans and rows keep the epochs beside the steps that they came to; options take one of them.
-        given = {key: value for key, value in section.items() if key not in ("epochs", "min_steps")}
+        given = {key: value for key, value in section.items() if key not in LENGTH_KEYS}
         with contextlib.suppress(UserError, TypeError):
             sections[name] = classes[name](**given)
     names = flat_names(classes)

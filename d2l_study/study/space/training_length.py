@@ -11,6 +11,8 @@ from d2l_study.options import Options
 
 LENGTH_KEYS = ("epochs", "min_steps")
 """The keys that say in another way what `steps` says."""
+FOLLOW_STEPS = ("eval_every", *LENGTH_KEYS)
+"""Keys that differ where the steps do, as between teachers matched to two students: steps tell these apart."""
 
 
 def sections_in_steps(sections: dict[str, Options]) -> dict[str, Options]:
