@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SELECTION_METRIC = "val_bag_auc"
 """The metric that chooses; higher is better."""
+TIE = 1e-9
+"""Means of it that differ by less are equal."""
 
 
 def ranked_by_validation(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -48,7 +50,7 @@ def ties_for_first(order: pandas.DataFrame) -> int:
     if order.empty:
         return 0
     first = order.iloc[0]
-    same = (order["complete"] == first["complete"]) & ((order["validation"] - first["validation"]).abs() <= 1e-9)
+    same = (order["complete"] == first["complete"]) & ((order["validation"] - first["validation"]).abs() <= TIE)
     return int(same.sum())
 
 

@@ -1,4 +1,5 @@
-"""The headlines of a report: in each task what validation chose, with its test figure, then the paired differences.
+"""The headlines of a report: the best setting of each arm that has several, on validation, with its test figure, then
+the paired differences.
 
 A tie is called a tie. A difference is told apart from 0 by the t test (of folds the corrected one) after Holm's
 correction, never by an interval, which is not corrected. Below `LEAST_PAIRS` pairs there is no verdict.
@@ -10,11 +11,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from analysis.cells.best import TASK_KEYS
 from analysis.cells.differences import TO_MATCHED, TO_TEACHER, Difference
 from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
-from analysis.cells.model_selection import ranked_by_validation, ties_for_first
+from analysis.cells.model_selection import TIE, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
-from analysis.rows.stages import MATCHED, NO_MATCHED_NOTE, STUDENT, default_metric
+from analysis.rows.stages import MATCHED, NO_MATCHED_NOTE, STUDENT, TEACHER, default_metric
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, holm
 from analysis.tables.comparison import Comparison
 from analysis.tables.number_style import NumberStyle, styles_of
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from analysis.tables.study_table import Table
 
 MOST_FINDINGS = 8
+"""Differences that are told."""
+MOST_SETTINGS = 4
+"""Best settings of arms that are told; more would push the differences off the first page."""
 NOTE = (
     f"Verdicts are of the t test after Holm's correction, at {SIGNIFICANCE_LEVEL:g}: over the comparisons under "
     "Comparisons, and over all students with their teachers, matched ones too, in the first table; below "
@@ -34,19 +39,32 @@ NOTE = (
 
 
 def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = None) -> list[str]:
-    """The sentences, the first `MOST_FINDINGS` of them. compared: every arm against the plain one, for the p-values."""
+    """The sentences, the first few of each kind. compared: every arm against the plain one, for the p-values."""
     styles = styles_of(made.layout, (d for found in made.differences.values() for d in found))
     headline = _headline_metric(made, rows)
-    lines = [*_chosen(made, rows, styles, headline), *_differences(made, styles, headline, compared)]
-    more = len(lines) - MOST_FINDINGS
-    found = lines[:MOST_FINDINGS] + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
+    found = [
+        *_at_most(MOST_SETTINGS, [*_chosen(made, rows, styles, headline)], "more arms and tasks, under Best trials."),
+        *_at_most(MOST_FINDINGS, [*_differences(made, styles, headline, compared)],
+                  "more comparisons in the tables below."),
+    ]  # fmt: skip
     stages = set(rows["stage"])
     return [*found, NO_MATCHED_NOTE] if STUDENT in stages and MATCHED not in stages else found
 
 
+def _at_most(most: int, lines: list[str], rest: str) -> list[str]:
+    """The first `most` of them, and how many more there are."""
+    more = len(lines) - most
+    return lines[:most] + ([f"… and {more} {rest}"] if more > 0 else [])
+
+
 def _chosen(made: Table, rows: pandas.DataFrame, styles: Mapping[str, NumberStyle], headline: str) -> Iterator[str]:
-    layout, order = made.layout, ranked_by_validation(rows)
-    rank = {one: i for i, one in enumerate(zip(order["config_id"], order["method"], strict=True))}
+    """Of each arm that was trained with several settings, which of them is the best on validation, with its test
+    figure; of a task with a single result that one. Arms are never ranked by validation against each other, and
+    controls not at all: nothing chooses between them."""
+    layout, order = made.layout, ranked_by_validation(rows).reset_index(drop=True)
+    arm_keys = ["stage", "method", *(key for key in TASK_KEYS if key in order)]
+    settings = dict(iter(order.groupby(arm_keys, sort=False, dropna=False).ngroup().items()))
+    place = {one: i for i, one in enumerate(zip(order["config_id"], order["method"], strict=True))}
     for panel in layout.panels:
         for column in layout.columns_of(panel):
             if layout.column_key == METRICS and column.value != headline:
@@ -54,31 +72,55 @@ def _chosen(made: Table, rows: pandas.DataFrame, styles: Mapping[str, NumberStyl
             cells: dict[int, tuple[Label, Cell]] = {}
             for row in layout.rows_of(panel):
                 cell = layout.cells.get((panel, row, column))
-                if cell is not None and cell.values and (cell.origin.config_id, row.value) in rank:
-                    cells[rank[cell.origin.config_id, row.value]] = (row, cell)
-            if not cells:
-                continue
-            competing = order.iloc[sorted(cells)]
-            best = [cells[i] for i in sorted(cells)[: ties_for_first(competing)]]
-            heading = best[0][1].metric.heading
-            figures = []
-            for _, cell in best:
-                style = styles[cell.metric.name]
-                count = cell.interval.count
-                of = f"({count} {unit_noun([cell.partition.design], count)})"
-                shown = (style.mean(cell.interval), style.interval_text(cell.interval), of)
-                figures.append(" ".join(filter(None, shown)))
-            names, value = [row.text for row, _ in best], f"{competing['validation'].iloc[0]:.3f}"
-            if len(cells) == 1:
-                yield f"{_lead(panel, column)}{names[0]}: {heading} {figures[0]}."
-            elif len(best) == 1:
-                yield (f"{_lead(panel, column)}{names[0]} has the highest validation AUC of {len(cells)}; its "
-                       f"{heading}: {figures[0]}.")  # fmt: skip
-            else:
-                of = f"all {len(cells)}" if len(best) == len(cells) else f"{len(best)} of {len(cells)}"
-                each = listed((f"{name} {figure}" for name, figure in zip(names, figures, strict=True)), 4)
-                yield (f"{_lead(panel, column)}{of} tie at the highest validation AUC ({value}), so that it chooses "
-                       f"none of them; their {heading}: {each}.")  # fmt: skip
+                if cell is not None and cell.values and (cell.origin.config_id, row.value) in place:
+                    cells[place[cell.origin.config_id, row.value]] = (row, cell)
+            lead = _lead(panel, column)
+            for arm in dict.fromkeys(settings[i] for i in cells):
+                rivals = order[order.index.map(settings) == arm]
+                shown = {i: cells[i] for i in rivals.index if i in cells}
+                if len(rivals) > 1 and rivals["stage"].iloc[0] in (TEACHER, STUDENT):
+                    yield lead + _best_setting(rivals, shown, styles)
+                elif len(cells) == 1:
+                    row, cell = cells[rivals.index[0]]
+                    yield f"{lead}{row.text}: {cell.metric.heading} {_figure(cell, styles)}."
+
+
+def _best_setting(
+    rivals: pandas.DataFrame, shown: Mapping[int, tuple[Label, Cell]], styles: Mapping[str, NumberStyle]
+) -> str:
+    """Which of the settings of one arm is the best on validation. rivals: they, best first (`ranked_by_validation`);
+    shown: those that stand in the table, of a large study only the first."""
+    ties = ties_for_first(rivals)
+    best = {i: shown[i] for i in rivals.index[:ties] if i in shown}
+    first, one = rivals.iloc[0], next(iter((best or shown).values()))
+    names = {i: _name_of_setting(row, str(rivals.loc[i, "trial_id"])) for i, (row, _) in best.items()}
+    heading, arm = one[1].metric.heading, one[0].names.arm(str(first["method"]))
+    whole = " of those with all their runs" if rivals["validation"].max() > first["validation"] + TIE else ""
+    figures = {i: _figure(cell, styles) for i, (_, cell) in best.items()}
+    if not best:
+        return f"the best of the {len(rivals)} settings of {arm} on validation has no {heading}."
+    if ties == 1:
+        (name,), (figure,) = names.values(), figures.values()
+        return (f"of the {len(rivals)} settings of {arm}, {name} has the highest validation AUC{whole}; its {heading}: "
+                f"{figure}.")  # fmt: skip
+    tie = (f"{'all' if ties == len(rivals) else f'{ties} of the'} {len(rivals)} settings of {arm} tie at the highest "
+           f"validation AUC{whole} ({first['validation']:.3f})")  # fmt: skip
+    if len(best) < ties:
+        (name, figure), *_ = zip(names.values(), figures.values(), strict=True)
+        return f"{tie}; the first planned is shown, {name}; its {heading}: {figure}."
+    each = listed((f"{names[i]} {figures[i]}" for i in best), 4)
+    return f"{tie}, so that it chooses none of them; their {heading}: {each}."
+
+
+def _name_of_setting(row: Label, trial: str) -> str:
+    """A row by its text; by its trial where a large study shows one setting of each arm, which the row does not say."""
+    return row.text if row.keys else f"trial {trial}"
+
+
+def _figure(cell: Cell, styles: Mapping[str, NumberStyle]) -> str:
+    style, count = styles[cell.metric.name], cell.interval.count
+    of = f"({count} {unit_noun([cell.partition.design], count)})"
+    return " ".join(filter(None, (style.mean(cell.interval), style.interval_text(cell.interval), of)))
 
 
 def _differences(

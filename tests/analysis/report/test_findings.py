@@ -1,13 +1,12 @@
 """Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
-import re
-
 import numpy as np
+import pandas
 import pytest
 from make_study import make_distillation, make_study
 from scipy import stats
 
-from analysis.cells.model_selection import ranked_by_validation, ties_for_first
+from analysis.cells.model_selection import ranked_by_validation, selected_rows, ties_for_first
 from analysis.report.findings import findings, verdict
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.report.report import make_report
@@ -26,17 +25,84 @@ def rows(tmp_path_factory):
     return make_study(tmp_path_factory.mktemp("runs"), num_bags=(50, 100), bag_sizes=(10,), replicates=8).rows()
 
 
+def with_settings(rows, epsilons=(1.0, 2.0, 4.0)):
+    """The rows with the arm `vat` trained with several values of epsilon, the larger the better on validation."""
+    vat = rows["method"] == "vat"
+    parts = [rows[~vat]]
+    for k, epsilon in enumerate(epsilons):
+        ids = rows.loc[vat, "config_id"].str.slice(0, -1) + str(k)
+        parts.append(
+            rows[vat].assign(
+                config_id=ids,
+                trial_id=[f"t{k}{one[:4]}" for one in ids],
+                epsilon=epsilon,
+                val_bag_auc=0.8 + 0.01 * k,
+                bag_auc=rows.loc[vat, "bag_auc"] - 0.01 * k,
+            )
+        )
+    made = pandas.concat(parts, ignore_index=True)
+    made.attrs = {**rows.attrs, "varied": [*rows.attrs["varied"], "epsilon"]}
+    return made
+
+
+def test_arms_are_not_ranked_by_validation(rows):
+    assert not [line for line in lines_of(rows) if "validation" in line]
+    assert lines_of(rows)[0].startswith("K = 10, n = 50: vat − none: ")
+
+
+def test_settings_of_one_arm_are_ranked_by_validation(rows):
+    several = with_settings(rows)
+    chosen = [line for line in lines_of(several) if "validation" in line]
+    assert len(chosen) == 2
+    for n, line in zip((50, 100), chosen, strict=True):
+        mean = several[(several["num_bags"] == n) & (several["epsilon"] == 4.0)]["bag_auc"].mean()
+        best = "of the 3 settings of vat, vat (epsilon=4) has the highest validation AUC; its bag AUC (test): "
+        assert line.startswith(f"K = 10, n = {n}: {best}{mean:.3f}")
+        assert line.endswith("(8 replicates).")
+
+
 def test_equal_validation_is_said_to_be_a_tie(rows):
-    tied = rows.copy()
-    tied.loc[tied["num_bags"] == 50, "val_bag_auc"] = 1.0
-    first, second = lines_of(tied)[:2]
-    assert first.startswith("K = 10, n = 50: all 2 tie at the highest validation AUC (1.000), so that it chooses none")
-    means = tied[tied["num_bags"] == 50].groupby("method")["bag_auc"].mean()
-    assert all(f"{method} {mean:.3f}" in first for method, mean in means.items())
-    assert re.match(r"K = 10, n = 100: (none|vat) has the highest validation AUC of 2; its bag AUC", second)
+    several = with_settings(rows)
+    tied = several.copy()
+    tied.loc[(tied["num_bags"] == 50) & (tied["method"] == "vat"), "val_bag_auc"] = 1.0
+    first, second = [line for line in lines_of(tied) if "validation" in line]
+    start = "K = 10, n = 50: all 3 settings of vat tie at the highest validation AUC (1.000), so that it chooses none"
+    assert first.startswith(start)
+    means = tied[(tied["num_bags"] == 50) & (tied["method"] == "vat")].groupby("epsilon")["bag_auc"].mean()
+    assert all(f"vat (epsilon={epsilon:g}) {mean:.3f}" in first for epsilon, mean in means.items())
+    assert second.startswith("K = 10, n = 100: of the 3 settings of vat, vat (epsilon=4) has the highest")
     page = "".join(best_trials(tied, MlflowLinks()))
-    assert "Up to 2 tie at the highest validation AUC in 1 of 2 tasks" in page
-    assert " tie at " not in "".join(best_trials(rows, MlflowLinks()))
+    assert "Up to 3 tie at the highest validation AUC in 1 of 2 tasks" in page
+    assert " tie at " not in "".join(best_trials(several, MlflowLinks()))
+
+
+def test_a_large_study_names_the_trial_that_validation_chose(rows):
+    several = with_settings(rows)
+    lines = findings(table(selected_rows(several)), several)
+    best = several[(several["num_bags"] == 50) & (several["epsilon"] == 4.0)]["trial_id"].iloc[0]
+    assert lines[0].startswith(f"K = 10, n = 50: of the 3 settings of vat, trial {best} has the highest validation AUC")
+    tied = several.assign(val_bag_auc=0.9)
+    tied.attrs = several.attrs
+    line = findings(table(selected_rows(tied)), tied)[0]
+    assert "all 3 settings of vat tie" in line and "the first planned is shown, trial t0" in line
+
+
+def test_a_setting_with_fewer_runs_is_not_said_to_be_the_lowest(rows):
+    several = with_settings(rows)
+    several.loc[(several["epsilon"] == 4.0) & (several["replicate"] == 0), "status"] = "failed"
+    line = next(line for line in lines_of(several) if "validation" in line)
+    assert "vat (epsilon=2) has the highest validation AUC of those with all their runs; its" in line
+
+
+def test_controls_are_not_chosen_by_validation(tmp_path):
+    """Two teachers matched to two students differ in their length, and neither was chosen."""
+    rows = make_distillation(tmp_path, num_bags=(50,), teachers=("none",), replicates=3).rows()
+    vat = rows[rows["stage"] == "teacher"]
+    controls = [vat.assign(stage="matched", method="matched of none", config_id=f"m{k}", trial_id=f"m{k}",
+                           steps=float(k), teacher_method="none") for k in (1, 2)]  # fmt: skip
+    made = pandas.concat([rows, *controls], ignore_index=True)
+    made.attrs = {**rows.attrs, "varied": [*rows.attrs["varied"], "steps"]}
+    assert not [line for line in findings(table(made), made) if "validation" in line]
 
 
 def test_the_only_arm_has_beaten_nobody(rows):
