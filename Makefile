@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then. In the order of
 # their names: by default files of a single test, which are those with Ray, would all be left for the end.
 WORKERS ?= 2
+# Notebooks are tests, too; a cell may take ten minutes on a busy machine.
+NOTEBOOKS := --nbmake --nbmake-timeout 600
 
 .PHONY: study test lint docs figures notebooks soak bench gpu release clean
 
@@ -14,7 +16,7 @@ study: $(VENV)/.installed
 	@echo; echo "For the commands above, d2l …, first type: . $(BIN)/activate"
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not soak" $(NOTEBOOKS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -37,7 +39,7 @@ notebooks: $(VENV)/.installed-dev
 
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-soak
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak $(NOTEBOOKS)
 
 # The claims of speed, in a short version (minutes); each script's --help says how to run it in full.
 bench: $(VENV)/.installed-dev

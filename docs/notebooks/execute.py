@@ -18,7 +18,7 @@ import jupytext
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
-SOURCES = sorted(path for path in HERE.glob("*.py") if path.stem != "execute")
+SOURCES = sorted(path for path in HERE.glob("*.py") if path.stem not in ("conftest", "execute"))
 SECONDS = 600
 """For a cell."""
 

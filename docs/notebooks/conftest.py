@@ -1,0 +1,37 @@
+"""The notebooks as tests (`pytest --nbmake docs/notebooks`): each runs as a reader runs it, in a kernel, with Ray.
+
+`make test` runs one; the others take as long each and use the same machinery, so they are left to `make soak`.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+IN_EVERY_TEST_RUN = "feature_cohort"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker("ray")
+    if item.path.stem != IN_EVERY_TEST_RUN:
+        item.add_marker("soak")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """The kernel and its commands are of this Python and import this checkout; what they leave is removed."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="nb", ignore_cleanup_errors=True) as folder,
+    ):
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("OMP_NUM_THREADS", "1")  # small networks: threads would wait for each other
+        patch.setenv("D2L_CACHE", str(Path(folder) / "cache"))
+        patch.setenv("TMPDIR", folder)
+        patch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # without it Jupyter warns of its old folders
+        patch.delenv("D2L_DATA", raising=False)
+        return (yield)
