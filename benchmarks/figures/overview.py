@@ -66,12 +66,12 @@ def _label(figure: Figure, x: float, y: float, bag: Bag) -> None:
 
 def _colour_bar(figure: Figure, left: float) -> None:
     bar = figure.colorbar(
-        ScalarMappable(cmap=SCALE), cax=figure.add_axes((left + 0.04, 0.105, 0.19, 0.022)), orientation="horizontal"
+        ScalarMappable(cmap=SCALE), cax=figure.add_axes((left + 0.04, 0.118, 0.19, 0.022)), orientation="horizontal"
     )
-    bar.set_ticks([0, 0.5, 1], labels=["0.01", "0.5", "0.99"])
+    bar.set_ticks([0, 0.5, 1], labels=["0.01\nnegative", "0.5", "0.99\npositive"])
     bar.ax.tick_params(length=2, pad=1.5, labelsize=6.5)
     bar.outline.set_visible(False)
-    figure.text(left, 0.115, "score", fontsize=7.5, va="center")
+    figure.text(left, 0.128, "score", fontsize=7.5, va="center")
 
 
 def _auc(figure: Figure) -> None:

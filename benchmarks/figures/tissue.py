@@ -30,10 +30,10 @@ def draw() -> Figure:
             row[0].set_title(f"{words}: {int(bag.truth.sum())} of {len(bag.truth)} epithelial", fontsize=8)
         for axis, name in zip(axes[0][1:], ("teacher", "student"), strict=True):
             axis.set_title(f"scores of the {name}", fontsize=8)
-        bar = figure.colorbar(ScalarMappable(cmap=SCALE), ax=axes, shrink=0.5, pad=0.01)
+        bar = figure.colorbar(ScalarMappable(cmap=SCALE), ax=axes, shrink=0.6, pad=0.01)
         ticks = np.array(TICKS)
         bar.set_ticks(levels(np.log(ticks / (1 - ticks))), labels=[f"{tick:g}" for tick in TICKS])
-        bar.set_label("score of a nucleus")
+        bar.set_label("score of a nucleus: probability of epithelial")
         nuclei = sum(len(bag.truth) for bag in bags)
         style.footnote(figure, (
             "Synthetic tissue, which says nothing of real tissue: the first test image of each class. Rings: truly "

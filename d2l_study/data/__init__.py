@@ -3,6 +3,7 @@
 `DATASETS` maps a data set's name (`data.dataset` in a space) to the configuration of its bags.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from d2l_study.data.breast import BreastBags
@@ -16,6 +17,7 @@ from d2l_study.data.manifest import ManifestBags
 from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.data.streams import Streams
+from d2l_study.errors import listed
 
 DATASETS: dict[str, Any] = {
     "mnist": MnistBags,
@@ -32,6 +34,14 @@ def holds_vectors(dataset: str | None) -> bool:
     return isinstance(found := DATASETS.get(dataset or ""), type) and issubclass(found, FeatureBags)
 
 
+def instance_classes(data: Mapping[str, Any]) -> tuple[str, str]:
+    """What the positive and the negative instances of a data set are called, for pictures. data: the section `data` of
+    a configuration; the classes that it names come before the words of the kind of data set."""
+    positive, negative = getattr(DATASETS.get(data.get("dataset", "")), "INSTANCE_CLASSES", ("positive", "negative"))
+    named = [name.strip() for name in str(data.get("positive_classes") or data.get("positive") or "").split(",")]
+    return listed(filter(None, named), 2) or positive, negative
+
+
 PATH_KEYS = frozenset(key for cls in DATASETS.values() for key in (*getattr(cls, "PATH_KEYS", ()), "root"))
 """The keys of data sections that name files or folders."""
 
@@ -41,5 +51,5 @@ WORDS_FOR_PATHS: dict[str, tuple[str, ...]] = {"path": tuple(EMBEDDED), "splits"
 __all__ = [
     "DATASETS", "PATH_KEYS", "WORDS_FOR_PATHS", "BagCollection", "Bags", "BreastBags", "ColonBags", "FeatureBags",
     "FeatureCollection", "ManifestBags", "MnistBags", "Pool", "Replicate", "Streams", "SyntheticColonBags",
-    "holds_vectors",
+    "holds_vectors", "instance_classes",
 ]  # fmt: skip

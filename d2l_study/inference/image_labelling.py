@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.atomic_files import PART, write_whole
+from d2l_study.data import instance_classes
 from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
@@ -63,12 +64,10 @@ MEANING = (
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """What is known of an image: places (`overlay.Places`); positive, negative: what they are called; note: for the
-    picture's title, such as which part of its model's data the image was."""
+    """What is known of an image: places (`overlay.Places`); note: for the picture's title, such as which part of its
+    model's data the image was."""
 
     places: Places
-    positive: str = "positive"
-    negative: str = "negative"
     note: str = ""
 
 
@@ -222,7 +221,7 @@ def _label_image(
     try:
         area, count, note = _known_instances(stored, image, known, instances, compute, smooth)
         share = _share_above(logits, stored.card.instance_threshold)
-        drawn = _digest(known)
+        drawn = _digest(stored, known)
         if there is None or about.get("drawn") != drawn or not planned.file(".overlay.png").is_file():
             picture = _picture(stored, image, grid, logits, known, note)
             with writing(planned.stem.parent):
@@ -298,11 +297,13 @@ def _known_instances(
     return area, count, note
 
 
-def _digest(known: ImageAnnotations | None) -> str:
-    """Of what is drawn over a map."""
+def _digest(stored: StoredModel, known: ImageAnnotations | None) -> str:
+    """Of what is drawn with a map."""
+    data = stored.card.sections.get("data", {})
+    found = hashlib.sha256(repr((*instance_classes(data), data.get("white_above"))).encode())
     if known is None:
-        return "map"
-    found = hashlib.sha256(repr((known.positive, known.negative, known.note)).encode())
+        return found.hexdigest()
+    found.update(known.note.encode())
     found.update(np.ascontiguousarray(known.places.xy, np.float64).tobytes())
     found.update(np.ascontiguousarray(known.places.label, np.int64).tobytes())
     return found.hexdigest()
@@ -316,10 +317,12 @@ def _picture(
     title = f"{shown(Path(image.source).name)}, {card.stage} {card.config_id[:10]} r{card.replicate:03d}"
     tissue, shrink = image.reduced(SHOWN)
     marked = ImageAnnotations(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
+    data = card.sections.get("data", {})
+    positive, negative = instance_classes(data)
     return overlay_picture(
         tissue, (image.width, image.height), {card.stage: panel}, shrink=shrink, places=marked.places,
-        positive=marked.positive, negative=marked.negative, title=f"{title}: {marked.note}" if marked.note else title,
-        side=min(SHOWN, max(LEAST_SHOWN, 2 * max(image.width, image.height))),
+        positive=positive, negative=negative, title=f"{title}: {marked.note}" if marked.note else title,
+        side=min(SHOWN, max(LEAST_SHOWN, 2 * max(image.width, image.height))), white_above=data.get("white_above"),
     )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ LETTERS = 800
 """Pixels of a panel's longer side up to which all of these, and letters, have the size given; beyond, they grow with
 it, so that a large picture can be read when it is shown small."""
 POSITIVE, NEGATIVE = 1, 0
+BAR_HEADING = "probability of"
+NO_COLOUR = "no colour: white ground, which training left out"
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,15 @@ def overlay_picture(
     negative: str = "negative",
     title: str = "",
     side: int = 560,
+    white_above: float | None = None,
 ) -> bytes:
     """A PNG: the tissue, and for each name its map over the tissue, with a colour bar of the probability and a legend.
 
     tissue: (h, w, 1 or 3) uint8, the image reduced by the whole factor `shrink` (`TissueImage.reduced`); size: (width,
     height) of the image in full; places: true instances, a ring about a positive one, a dot on a negative one;
-    positive, negative: what they are called; side: pixels of a panel's longer side.
+    positive, negative: what they are called, the first also at the colour bar; side: pixels of a panel's longer side;
+    white_above: where a patch has a mean intensity, in [0, 1], above this there is no colour and no line, since
+    training left such patches out (`data.white_above`).
     """
     from PIL import Image, ImageDraw
 
@@ -92,20 +97,23 @@ def overlay_picture(
         (wide * SHARP, high * SHARP), Image.Resampling.BICUBIC, box=(0, 0, width / shrink, height / shrink)
     )  # fmt: skip
     views: dict[str, tuple[Any, str]] = {"tissue": (shown, _counted(places, positive, negative))}
-    lined = False
+    lined = bare = False
     for name, panel in panels.items():
         logits = map_at(panel, size, (wide * SHARP, high * SHARP))
-        blended = blend(np.asarray(shown), logits)
+        white = _white_patches(np.asarray(shown), panel.grid.patch, scale * SHARP, white_above)
+        logits[white] = np.nan
+        blended = over_tissue(np.asarray(shown), logits)
         if panel.threshold is not None:
             edge = border(logits > panel.threshold)
             blended[edge] = ABOVE
             lined = lined or bool(edge.any())
+        bare = bare or bool(white.any())
         views[name] = (Image.fromarray(blended), panel.note)
-    noted = any(note for _, note in views.values())
     marks = places is not None and bool(np.isin(places.label, (POSITIVE, NEGATIVE)).any())
-    head = round((HEAD if title else 0) * unit) + line * (1 + noted) + round(6 * unit)
-    legend = round(LEGEND * unit) if marks or lined else 0
-    full = (2 * margin + len(views) * (wide + gap) + round(BAR * unit), 2 * margin + head + high + legend)
+    head = round((HEAD if title else 0) * unit) + 2 * line + round(6 * unit)
+    legend, below = (round(LEGEND * unit) if there else 0 for there in (marks or lined, bare))
+    bar = _bar_width(positive, unit)
+    full = (2 * margin + len(views) * (wide + gap) + bar, 2 * margin + head + high + legend + below)
     canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
     patch = min(next(iter(panels.values())).grid.patch) if panels else 27
     pen = _Pen(ImageDraw.Draw(canvas), scale, patch, unit)
@@ -113,7 +121,7 @@ def overlay_picture(
     top, left = margin + head, margin
     for name, (picture, note) in views.items():
         canvas.paste(picture, (left * SHARP, top * SHARP))
-        pen.text(left, top - line * (1 + noted) - 5 * unit, name, 14)
+        pen.text(left, top - line * 2 - 5 * unit, name, 14)
         pen.text(left, top - line - 4 * unit, note, 12, MUTED)
         if places is not None:
             for label in (NEGATIVE, POSITIVE):
@@ -121,37 +129,44 @@ def overlay_picture(
                     if 0 <= x <= wide and 0 <= y <= high:
                         pen.mark(left + x, top + y, label)
         left += wide + gap
-    _colour_bar(pen, canvas, left, top, high)
+    _colour_bar(pen, canvas, left, top, high, positive)
     if legend:
         _legend(pen, top + high + legend / 2 + 4 * unit, places, positive, negative, lined)
+    if bare:
+        pen.text(margin, top + high + legend + below / 2 + 4 * unit, NO_COLOUR, 13, anchor="lm")
     out = io.BytesIO()
     canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
     return out.getvalue()
 
 
 def slide_overlay(
-    thumbnail: np.ndarray, size: tuple[int, int], found: ScoreMap, threshold: float | None, title: str
+    thumbnail: np.ndarray,
+    size: tuple[int, int],
+    found: ScoreMap,
+    threshold: float | None,
+    title: str,
+    positive: str = "positive",
 ) -> bytes:
     """A PNG of a slide: its thumbnail, and beside it the map of its tiles over it, with the bar of the probability.
 
     thumbnail: (h, w, 3) uint8; size: (width, height) of the slide in level-0 pixels; found: the map of logits, NaN
-    where there is no tile; threshold: the logit above which a tile is predicted positive.
+    where there is no tile; threshold: the logit above which a tile is predicted positive; positive: what such tiles are
+    called.
     """
     from PIL import Image, ImageDraw
 
     high, wide = thumbnail.shape[:2]
     unit = max(1.0, max(high, wide) / LETTERS)
-    margin, gap, head = round(MARGIN * unit), round(GAP * unit), round((HEAD + LINE + 6) * unit)
+    margin, gap, head = round(MARGIN * unit), round(GAP * unit), round((HEAD + 2 * LINE + 6) * unit)
     logits = _tiles_at(found, size, (wide, high))
-    tile = np.isfinite(logits)
-    blended = np.where(tile[..., None], blend(thumbnail, np.where(tile, logits, 0)), thumbnail)
+    blended = over_tissue(thumbnail, logits)
     lined = False
     if threshold is not None:
-        edge = border(np.where(tile, logits, -np.inf) > threshold)
+        edge = border(logits > threshold)
         blended[edge] = ABOVE
         lined = bool(edge.any())
     legend = round(LEGEND * unit) if lined else 0
-    full = (2 * margin + 2 * (wide + gap) + round(BAR * unit), margin + head + high + margin + legend)
+    full = (2 * margin + 2 * (wide + gap) + _bar_width(positive, unit), margin + head + high + margin + legend)
     canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
     pen = _Pen(ImageDraw.Draw(canvas), 1.0, 27, unit)
     pen.text(margin, margin - 2 * unit, title, 16)
@@ -161,7 +176,7 @@ def slide_overlay(
         canvas.paste(picture, (left * SHARP, top * SHARP))
         pen.text(left, top - (LINE + 5) * unit, name, 14)
         left += wide + gap
-    _colour_bar(pen, canvas, left, top, high)
+    _colour_bar(pen, canvas, left, top, high, positive)
     if legend:
         _legend(pen, top + high + legend / 2 + 4 * unit, None, "", "", lined)
     out = io.BytesIO()
@@ -203,6 +218,30 @@ def blend(tissue: np.ndarray, logits: np.ndarray) -> np.ndarray:
     weight = (FAINT + (STRONG - FAINT) * level)[..., None]
     mixed = weight * colours(level) + (1 - weight) * grey[..., None]
     return np.rint(mixed).astype(np.uint8)
+
+
+def over_tissue(tissue: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """As of `blend`; the tissue as it is where a logit is NaN."""
+    there = np.isfinite(logits)
+    return np.where(there[..., None], blend(tissue, np.where(there, logits, 0)), tissue)
+
+
+def _white_patches(picture: np.ndarray, patch: tuple[int, int], scale: float, white_above: float | None) -> np.ndarray:
+    """(h, w) bool: whether the patch about a pixel has a mean intensity above `white_above`; nowhere without one.
+
+    picture: (h, w, 3) uint8, the image enlarged by `scale`; patch: (height, width) in the image. Beyond the border the
+    picture is mirrored.
+    """
+    if white_above is None:
+        return np.zeros(picture.shape[:2], bool)
+    means = picture.mean(axis=2, dtype=np.float64) / 255
+    for axis in (0, 1):
+        side = max(1, round(patch[axis] * scale))
+        around = [(0, 0), (0, 0)]
+        around[axis] = (side // 2 + 1, side - side // 2 - 1)
+        sums = np.moveaxis(np.pad(means, around, "symmetric").cumsum(axis), axis, 0)
+        means = np.moveaxis(sums[side:] - sums[:-side], 0, axis) / side
+    return np.asarray(means > white_above)
 
 
 def colours(values: np.ndarray) -> np.ndarray:
@@ -270,7 +309,14 @@ def _counted(places: Places | None, positive: str, negative: str) -> str:
     return ", ".join(f"{int((places.label == label).sum())} {word}" for label, word in ((1, positive), (0, negative)))
 
 
-def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int) -> None:
+def _bar_width(positive: str, unit: float) -> int:
+    """Pixels of the colour bar with its numbers and the words above it."""
+    words = max(_font(round(12 * unit, 3)).getlength(text) for text in (BAR_HEADING, positive))
+    return round(max(BAR * unit, words))
+
+
+def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int, positive: str) -> None:
+    """positive: what it is the probability of."""
     from PIL import Image
 
     unit = pen.unit
@@ -285,7 +331,8 @@ def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int) -> None:
         anchor = "ls" if value == TICKS[0] else "lt" if value == TICKS[-1] else "lm"
         sign = "< " if value == TICKS[0] else "> " if value == TICKS[-1] else ""
         pen.text(left + wide + 7 * unit, y, f"{sign}{value:g}", 12, anchor=anchor)
-    pen.text(left, top - LINE * unit - 4 * unit, "probability", 12, MUTED)
+    pen.text(left, top - 2 * LINE * unit - 4 * unit, BAR_HEADING, 12, MUTED)
+    pen.text(left, top - LINE * unit - 4 * unit, positive, 12)
 
 
 def _legend(pen: _Pen, middle: float, places: Places | None, positive: str, negative: str, lined: bool) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.atomic_files import write_whole
+from d2l_study.data import instance_classes
 from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
@@ -266,7 +267,8 @@ class _SlideWork:
         same = all(about.get(key) == value for key, value in made.items()) and about.get("truth") == known.get("truth")
         wanted = [name for name in options.formats if not (same and name in there)]
         with writing(planned.stem.parent):
-            write_outputs(planned.stem, wanted, scores, threshold, model)
+            positive, _ = instance_classes(stored.card.sections.get("data", {}))
+            write_outputs(planned.stem, wanted, scores, threshold, model, positive)
             found = {
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,

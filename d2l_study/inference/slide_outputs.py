@@ -99,12 +99,17 @@ def check_format_packages(formats: Sequence[str]) -> None:
 
 
 def write_outputs(
-    stem: Path, formats: Sequence[str], scores: SlideScores, threshold: float | None, about: Mapping[str, Any]
+    stem: Path,
+    formats: Sequence[str],
+    scores: SlideScores,
+    threshold: float | None,
+    about: Mapping[str, Any],
+    positive: str = "positive",
 ) -> tuple[Path, ...]:
     """Write the files of a slide; returns those that were written. Each appears whole or not at all.
 
     stem: their common path, without the ending; threshold: the logit above which a tile is predicted positive: without
-    one no regions are written; about: which model it was, plain values.
+    one no regions are written; about: which model it was, plain values; positive: what such tiles are called.
     """
     found = []
     tiles = scores.tiles()
@@ -130,7 +135,8 @@ def write_outputs(
                 BLOCK
             )  # a score near 1 has no digits left
             drawn = score_map(logits, scores.size, scores.side, scores.step)
-            write_whole(path, slide_overlay(scores.thumbnail(SHOWN), scores.size, drawn, threshold, scores.name))
+            picture = slide_overlay(scores.thumbnail(SHOWN), scores.size, drawn, threshold, scores.name, positive)
+            write_whole(path, picture)
         found.append(path)
     return tuple(found)
 

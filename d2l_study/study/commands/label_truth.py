@@ -118,8 +118,7 @@ class KnownImages(KnownData):
         known = label >= 0
         word = self.part(path)
         note = f"a {word} image of this model" if word else ""
-        positive, negative = DATASETS[self.dataset].INSTANCE_CLASSES
-        return ImageAnnotations(Places(xy[known], label[known]), positive, negative, note)
+        return ImageAnnotations(Places(xy[known], label[known]), note)
 
 
 @dataclass(frozen=True)

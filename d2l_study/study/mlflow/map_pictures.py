@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.data import DATASETS, holds_vectors
+from d2l_study.data import DATASETS, holds_vectors, instance_classes
 from d2l_study.learning.metrics import auc
 from d2l_study.slides.image_files import read_image
 from d2l_study.study.ledger.ledger import Ledger, trial_id
@@ -66,12 +66,13 @@ def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate
         panels[name] = Panel(arrays[f"logits{k}"], Grid.from_dict(metas[k]["grid"]), note, thresholds[name])
     bag = about["bag"]
     sort = "positive" if pool.bags.label[bag] == 1 else "negative"
-    positive, negative = DATASETS[data["dataset"]].INSTANCE_CLASSES
+    positive, negative = instance_classes(data)
     pixels = read_image(path)
     return overlay_picture(
         pixels, (pixels.shape[1], pixels.shape[0]), panels, places=Places(xy[known], label[known]), positive=positive,
         negative=negative,
         title=f"test image of bag {pool.names[bag]} ({sort}), replicate {replicate}, trial {trial_id(config_id)}",
+        white_above=data.get("white_above"),
     )  # fmt: skip
 
 
