@@ -18,6 +18,7 @@ from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.learning.controls import CONTROL_IDS, CONTROLS
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 from d2l_study.study.space.training_length import FOLLOW_STEPS
 
@@ -30,7 +31,7 @@ RUN_COLUMNS = frozenset({
     "device", "precision", "code_version", "best_step", "steps_run", "threads", "made_by", "committed_at", "oracle",
     "search_oracle", "instance_threshold", "instance_bias", "host", "warning", "replaces", "replaces_difference",
     "partition", "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances",
-    "test_instances", "matched_id", "instance_visits", "labels_used",
+    "test_instances", *CONTROL_IDS, "instance_visits", "labels_used",
 })  # fmt: skip
 
 TEACHER_FAILED = "its teacher"
@@ -112,8 +113,12 @@ def arrange(
             labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
         cell_keys.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
         config = str(run["config_id"])
-        arms = {key: _plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method", "matched_id")}
-        origins.append(Origin(config, str(run["stage"]), **arms, instance_visits=visits.get(config)))
+        arms = {key: _plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method")}
+        controls_named = zip(CONTROLS, CONTROL_IDS, strict=True)
+        controls = {stage: str(run[key]) for stage, key in controls_named if not is_missing(run.get(key))}
+        origins.append(
+            Origin(config, str(run["stage"]), **arms, control_ids=controls, instance_visits=visits.get(config))
+        )
 
     unlabelled = lacks_instance_labels(frame)
     by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])

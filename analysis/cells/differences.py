@@ -1,9 +1,9 @@
 """Paired differences of the cells of a table: a method minus the method `none`, a student minus the teacher that is
-matched to it in training, and minus its own teacher.
+matched to it in training, minus the same student without soft labels, and minus its own teacher.
 
 All are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
-student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), and with the one
-matched to it (`matched_id`), wherever these stand in the table. What the intervals say and assume is in
+student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), and with its own
+controls (`learning.controls`), wherever these stand in the table. What the intervals say and assume is in
 `statistics.intervals`.
 """
 
@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from analysis.cells.layout import Cell, Label, Layout
-from analysis.rows.stages import STUDENT
+from analysis.rows.stages import MATCHED, NO_SOFT_LABELS, STUDENT
 from analysis.statistics.intervals import Interval, paired_difference, paired_values
 from analysis.statistics.paired_tests import TestResult, corrected_t
 
 BASELINE = "none"
 TO_TEACHER: Final = "student_minus_teacher"
 TO_MATCHED: Final = "student_minus_matched"
+TO_NO_SOFT_LABELS: Final = "student_minus_no_soft_labels"
+OF_STUDENTS = (TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER)
+"""The kinds of differences that have a student on their left, in the order of tables."""
 TO_BASELINE: Final = "method_minus_none"
 
 
@@ -29,7 +33,7 @@ class Difference:
     """One row of differences: `row` minus `baseline`, by column."""
 
     kind: str
-    """`TO_MATCHED`, `TO_TEACHER` or `TO_BASELINE`."""
+    """One of `OF_STUDENTS`, or `TO_BASELINE`."""
     row: Label
     baseline: str
     by_column: Mapping[Label, Interval]
@@ -58,11 +62,10 @@ def paired_test_of(cell: Cell, other: Cell) -> TestResult:
 
 def differences(layout: Layout, panel: Label) -> list[Difference]:
     """All differences of a panel that have a pair: methods minus `none` first, then students minus the teachers that
-    are matched to them, then students minus their own teachers."""
+    are matched to them, minus those without soft labels, and last minus their own teachers."""
     return [
         *_to_baseline(layout, panel),
-        *_of_students(layout, panel, TO_MATCHED, "its matched teacher", matched_of),
-        *_of_students(layout, panel, TO_TEACHER, "its teacher", teacher_of),
+        *(one for kind in OF_STUDENTS for one in _of_students(layout, panel, kind)),
     ]
 
 
@@ -85,12 +88,18 @@ def teacher_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
     return by_id.get((origin.teacher_id.split(",")[0], cell.metric.name))
 
 
-def matched_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
-    """The cell of the teacher that is matched in training to a student's cell; None where there is none here."""
-    origin = cell.origin
-    if origin.stage != STUDENT or origin.matched_id is None:
-        return None
-    return by_id.get((origin.matched_id, cell.metric.name))
+def control_of(stage: str, cell: Cell, by_id: CellsByConfig) -> Cell | None:
+    """The cell of the control of a student's cell, of a stage of `learning.controls`; None where there is none here."""
+    config = cell.origin.control_ids.get(stage) if cell.origin.stage == STUDENT else None
+    return None if config is None else by_id.get((config, cell.metric.name))
+
+
+OTHER_SIDE: Final[Mapping[str, tuple[str, Callable[[Cell, CellsByConfig], Cell | None]]]] = {
+    TO_MATCHED: ("its matched teacher", partial(control_of, MATCHED)),
+    TO_NO_SOFT_LABELS: ("the same without soft labels", partial(control_of, NO_SOFT_LABELS)),
+    TO_TEACHER: ("its teacher", teacher_of),
+}
+"""Kind of a student's differences -> what stands on their right: its name, and the cell of it for a student's."""
 
 
 def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
@@ -129,10 +138,9 @@ def rows_without_baseline(layout: Layout) -> list[Label]:
     return [*found]
 
 
-def _of_students(
-    layout: Layout, panel: Label, kind: str, baseline: str, other_of: Callable[[Cell, CellsByConfig], Cell | None]
-) -> list[Difference]:
-    """Students minus what `other_of` finds for them."""
+def _of_students(layout: Layout, panel: Label, kind: str) -> list[Difference]:
+    """Students minus what stands on the right of the kind."""
+    baseline, other_of = OTHER_SIDE[kind]
     if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
         return []
     by_id = cells_by_config(layout)

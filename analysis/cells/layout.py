@@ -84,8 +84,8 @@ class Origin:
     """The config_id of the (first) teacher that it learned from."""
     teacher_method: str | None = None
     student_method: str | None = None
-    matched_id: str | None = None
-    """Of a student the config_id of the teacher matched to it in training, where the study has one."""
+    control_ids: Mapping[str, str] = field(default_factory=dict)
+    """Of a student the config_ids of the reference rows that it is compared with, by stage (`learning.controls`)."""
     instance_visits: float | None = None
     """The mean over its runs of how many instances training saw, where rows say so."""
 

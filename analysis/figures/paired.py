@@ -1,5 +1,6 @@
 """The figure of a distillation study: what each student adds to its own teacher, replicate by replicate, and where the
-study has it to the teacher that is matched to it in training, which stands first.
+study has them to its controls, which stand first: the teacher that is matched to it in training, and the same student
+without soft labels.
 
 The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
 or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate
@@ -10,14 +11,23 @@ as numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import CellsByConfig, cells_by_config, difference_of, matched_of, teacher_of
+from analysis.cells.differences import (
+    OF_STUDENTS,
+    OTHER_SIDE,
+    TO_MATCHED,
+    TO_NO_SOFT_LABELS,
+    TO_TEACHER,
+    CellsByConfig,
+    cells_by_config,
+    difference_of,
+)
 from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
@@ -40,17 +50,22 @@ DOTS_BELOW = 0.27
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the figure: a student minus one of its teachers.
+    """A line of the figure: a student minus its teacher or one of its controls.
 
-    row: the student's; matched: whether the teacher is the one matched in training; text: its name in the figure.
+    row: the student's; kind: of the difference (`OF_STUDENTS`); text: its name in the figure.
     """
 
     row: Label
-    matched: bool
+    kind: str
     text: str
 
-    def teacher(self, cell: Cell, by_id: CellsByConfig) -> Cell | None:
-        return (matched_of if self.matched else teacher_of)(cell, by_id)
+    def other(self, cell: Cell, by_id: CellsByConfig) -> Cell | None:
+        """What stands on the right of the difference of a student's cell."""
+        return OTHER_SIDE[self.kind][1](cell, by_id)
+
+
+_SHORT = {TO_MATCHED: "matched", TO_NO_SOFT_LABELS: "without soft labels", TO_TEACHER: "its teacher"}
+"""Kind of a difference -> what stands on its right, as lines name it."""
 
 
 def draw_pairs(
@@ -62,7 +77,7 @@ def draw_pairs(
     size: str = "page",
 ) -> Figure:
     """Student minus teacher for each student of a study's rows (`analysis.load`), one panel per cell of the table:
-    minus the teacher matched to it in training where there is one, and minus its own.
+    minus the controls that there are, and minus its own.
 
     metric: by default the instance AUC
     column_key: by default that of the table: num_bags, of folds the metric
@@ -74,11 +89,11 @@ def draw_pairs(
     taught = {cell_key: cell for cell_key, cell in layout.cells.items() if cell.origin.stage == STUDENT}
     students = [row for row in layout.rows if any(row == cell_key[1] for cell_key in taught)]
     lines = _lines(students, taught, by_id)
-    teachers = {
-        (line, cell_key): line.teacher(cell, by_id)
+    others = {
+        (line, cell_key): line.other(cell, by_id)
         for line in lines for cell_key, cell in taught.items() if cell_key[1] == line.row
     }  # fmt: skip
-    if not any(_pairs(taught[cell_key], teacher) for (_, cell_key), teacher in teachers.items()):
+    if not any(_pairs(taught[cell_key], other) for (_, cell_key), other in others.items()):
         raise UserError(
             f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
             "there is nothing to pair"
@@ -105,8 +120,8 @@ def draw_pairs(
             for position, line in enumerate(lines):
                 cell_key = (panel, line.row, column)
                 if cell_key in taught:
-                    _draw_student(axis, position, taught[cell_key], teachers[line, cell_key], marks[line.row])
-            axis.annotate("teacher → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
+                    _draw_student(axis, position, taught[cell_key], others[line, cell_key], marks[line.row])
+            axis.annotate("from → to student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
                           color=style.GREY)  # fmt: skip
             axis.set_yticks(range(len(lines)), labels)
             axis.set_ylim(len(lines) - 0.4, -0.6)
@@ -117,35 +132,38 @@ def draw_pairs(
                 axis.set_xlabel(f"difference of {layout.metric.title}")
             _separate_teachers(axis, layout, [line.row for line in lines])
         figure.suptitle(
-            f"{layout.metric.heading}: student − {'teacher' if any(x.matched for x in lines) else 'its teacher'}",
+            f"{layout.metric.heading}: student − {'its teacher' if not _controlled(lines) else 'teacher and controls'}",
             fontsize="large",
         )
-        style.footnote(figure, _note(layout, taught, teachers))
+        style.footnote(figure, _note(layout, taught, others))
     return figure
 
 
 def _lines(students: list[Label], taught: Mapping[CellKey, Cell], by_id: CellsByConfig) -> list[_Line]:
-    having = {cell_key[1] for cell_key, cell in taught.items() if matched_of(cell, by_id) is not None}
-    if not having:
-        return [_Line(row, False, row.text) for row in students]
     lines = []
     for row in students:
-        if row in having:
-            lines.append(_Line(row, True, f"{row.text} − matched"))
-        lines.append(_Line(row, False, f"{row.text} − its teacher"))
-    return lines
+        cells = [cell for cell_key, cell in taught.items() if cell_key[1] == row]
+        for kind in OF_STUDENTS:
+            if kind == TO_TEACHER or any(OTHER_SIDE[kind][1](cell, by_id) is not None for cell in cells):
+                lines.append(_Line(row, kind, f"{row.text} − {_SHORT[kind]}"))
+    return lines if _controlled(lines) else [replace(line, text=line.row.text) for line in lines]
 
 
-def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, mark: Mark) -> None:
-    both = _pairs(cell, teacher)
-    if teacher is None or not both:
-        text = cell.status if not cell.values else "teacher not here" if teacher is None else "no pair"
+def _controlled(lines: Iterable[_Line]) -> bool:
+    """Whether a student is compared with anything but its own teacher."""
+    return any(line.kind != TO_TEACHER for line in lines)
+
+
+def _draw_student(axis: Axes, position: int, cell: Cell, other: Cell | None, mark: Mark) -> None:
+    both = _pairs(cell, other)
+    if other is None or not both:
+        text = cell.status if not cell.values else "not here" if other is None else "no pair"
         axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), va="center", color=style.GREY,
                       fontsize="small", style="italic",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         return
-    interval = difference_of(cell, teacher)
-    dots = paired_values(cell.values, teacher.values, cell.units)
+    interval = difference_of(cell, other)
+    dots = paired_values(cell.values, other.values, cell.units)
     axis.plot(dots, [position + DOTS_BELOW] * len(dots), "o", color=mark.colour, markersize=3.2, alpha=0.45,
               markeredgewidth=0, zorder=2)  # fmt: skip
     if interval.has_bounds:
@@ -155,16 +173,16 @@ def _draw_student(axis: Axes, position: int, cell: Cell, teacher: Cell | None, m
     face = mark.colour if len(both) == cell.planned_runs else "white"
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean(unit_values({r: one.values[r] for r in both}, cell.units)))
-                     for one in (teacher, cell))  # fmt: skip
+                     for one in (other, cell))  # fmt: skip
     lost = ", no interval" if interval.is_void else ""
     numbers = f"{before:.4f} → {after:.4f} ({interval.count}{lost})"
     axis.annotate(numbers, (1.02, position), xycoords=("axes fraction", "data"), va="center", fontsize="small",
                   annotation_clip=False)  # fmt: skip
 
 
-def _pairs(cell: Cell, teacher: Cell | None) -> list[int]:
-    """The replicates that a student and its teacher both have."""
-    return sorted(cell.values.keys() & teacher.values.keys()) if teacher is not None else []
+def _pairs(cell: Cell, other: Cell | None) -> list[int]:
+    """The replicates that a student and what it is compared with both have."""
+    return sorted(cell.values.keys() & other.values.keys()) if other is not None else []
 
 
 def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> None:
@@ -176,15 +194,18 @@ def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> Non
             axis.axhline(position - 0.5 + 0.05, color="#BBBBBB", lw=0.7)
 
 
-def _note(layout: Layout, taught: Mapping[CellKey, Cell], teachers: Mapping[tuple[_Line, CellKey], Cell | None]) -> str:
+def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[_Line, CellKey], Cell | None]) -> str:
     kind = "corrected t" if layout.has_folds else "t"
     text = f"dots: {layout.units_text}; mean and 95 % {kind} interval of the paired differences"
     text += f"; {layout.metric.better} is better"
-    if any(line.matched for line, _ in teachers):
+    kinds = {line.kind for line, _ in others}
+    if TO_MATCHED in kinds:
         text += "; matched: the teacher trained for as long as student and teacher together, with the student's "
         text += "augmentation and noise"
+    if TO_NO_SOFT_LABELS in kinds:
+        text += "; without soft labels: the student from the same weights, on known negatives and bag labels"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
-    pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in teachers.items() if other is not None)
+    pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in others.items() if other is not None)
     said = [*hardware_differences(layout), *hardware_differences_of_pairs(pairs), *labels_used_sentences(layout)]
     return text + note_suffix(said)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from analysis.cells.best import TASK_KEYS
-from analysis.cells.differences import TO_MATCHED, TO_TEACHER, Difference
+from analysis.cells.differences import OF_STUDENTS, Difference
 from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
 from analysis.cells.model_selection import TIE, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
@@ -33,7 +33,7 @@ MOST_SETTINGS = 4
 """Best settings of arms that are told; more would push the differences off the first page."""
 NOTE = (
     f"Verdicts are of the t test after Holm's correction, at {SIGNIFICANCE_LEVEL:g}: over the comparisons under "
-    "Comparisons, and over all students with their teachers, matched ones too, in the first table; below "
+    "Comparisons, and over all students with their teachers and controls, in the first table; below "
     f"{LEAST_PAIRS} pairs there is none. Intervals are not corrected for their number."
 )
 
@@ -166,7 +166,7 @@ def _corrected(
     p_values: list[float] = []
     for panel, one, column in shown:
         key = (one.kind, panel, one.row, column)
-        if one.kind in (TO_MATCHED, TO_TEACHER):
+        if one.kind in OF_STUDENTS:
             of_teachers.append(key)
             p_values.append(one.tests[column].p)
         elif (_task(panel), one.row, column, one.baseline) in there:

@@ -26,7 +26,7 @@ SETTING_SYMBOLS = {
 }  # fmt: skip
 """Of the keys that figures write as symbols; tables and messages have only `SYMBOLS`."""
 STUDENT_ARROW = " → "
-OF_TEACHER = tuple(f"{stage} of " for stage in ("attention", "matched", "pooled", "smoothed"))
+OF_TEACHER = tuple(f"{stage} of " for stage in ("attention", "matched", "no_soft_labels", "pooled", "smoothed"))
 """How the names of a student's arm and of a teacher's references are made from those of both kinds of arms."""
 
 

@@ -12,6 +12,7 @@ from analysis.rows.metrics import metric_of_column
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from d2l_study.errors import UserError, listed
+from d2l_study.learning.controls import CONTROL_IDS
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ TEXTS = (
     "teacher_id",
     "teacher_method",
     "student_method",
-    "matched_id",
+    *CONTROL_IDS,
     "status",
 )
 MISSING = ("", "nan", "NaN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")

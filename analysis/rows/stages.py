@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from d2l_study.errors import UserError, counted
+from d2l_study.learning.controls import CONTROLS
 
 if TYPE_CHECKING:
     import pandas
 
-TEACHER, STUDENT, MATCHED, ORACLE = "teacher", "student", "matched", "oracle"
+TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
+MATCHED, NO_SOFT_LABELS = CONTROLS
 ORACLE_SEARCH_NOTE = "ORACLE: the settings were searched for with true instance labels."
 PART_TEACHER = "part_teacher"
 """Trained on a part of the training bags, to label the others for a student: no result, and in no table or figure."""
-REFERENCES = (MATCHED, "pooled", "smoothed", "no_teacher", "bag_label", "attention", "cam", "peak", ORACLE)
+REFERENCES = (*CONTROLS, "pooled", "smoothed", "no_teacher", "bag_label", "attention", "cam", "peak", ORACLE)
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
@@ -31,9 +33,10 @@ ORACLE_MARK = "†"
 MEANINGS = {
     MATCHED: "matched: the teacher trained anew with the student's augmentation and noise, for as many instance "
     "visits as teacher and student together",
+    NO_SOFT_LABELS: "no_soft_labels: the student from its teacher's weights, without soft labels",
     "pooled": "pooled: the teacher, its bags read by their highest instance score",
     "smoothed": "smoothed: the teacher, its instance scores averaged over neighbours",
-    "no_teacher": "no_teacher: the student without a teacher's labels, trained on known negatives",
+    "no_teacher": "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
 from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
-from analysis.cells.differences import BASELINE, TO_MATCHED, TO_TEACHER, Difference, rows_without_baseline
+from analysis.cells.differences import (
+    BASELINE,
+    TO_MATCHED,
+    TO_NO_SOFT_LABELS,
+    TO_TEACHER,
+    Difference,
+    rows_without_baseline,
+)
 from analysis.cells.hardware import hardware_differences
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
@@ -167,6 +174,11 @@ def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
         sentences.append(
             "“Its matched teacher” was trained for as long as student and teacher together, with the student's "
             "augmentation and noise."
+        )
+    if any(difference.kind == TO_NO_SOFT_LABELS for difference in found):
+        sentences.append(
+            "“The same without soft labels” is the student from the same weights of its teacher, trained on known "
+            "negatives and bag labels alone."
         )
     return sentences
 

@@ -8,8 +8,8 @@ methods against metrics, a panel for bags and one for instances, with pooled out
 0.952 ± 0.021 (4 of 5)     one of five replicates is not there
 
 In a distillation study teachers, students and references are groups of rows, and students are also compared with
-their teachers, and with the teachers that are matched to them in training. The best of a column is bold; from 10
-replicates on, what a test cannot tell from it is marked (`cells.best`).
+their teachers, with the teachers that are matched to them in training and with themselves without soft labels. The best
+of a column is bold; from 10 replicates on, what a test cannot tell from it is marked (`cells.best`).
 """
 
 from __future__ import annotations

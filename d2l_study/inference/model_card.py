@@ -30,6 +30,7 @@ _STAGES = {
     "student": "An instance classifier, distilled from bag classifiers; a bag's score is pooled from its instances'",
     "matched": "A bag classifier for reference: a teacher trained with a student's augmentation and noise for as "
     "long as teacher and student together",
+    "no_soft_labels": "An instance classifier for reference, trained from a teacher's weights without its soft labels",
     "no_teacher": "An instance classifier for reference, trained without a teacher on instances of negative bags",
     "bag_label": "An instance classifier for reference, trained on instances labelled like their bags",
     "oracle": "An instance classifier for reference, trained on the true instance labels",
@@ -183,7 +184,7 @@ def _limits_text(stored: StoredModel, record: ModelRecord) -> str:
     ]
     if stored.card.stage != "oracle":
         lines.append("- It was trained on labels of bags. What instances are was never taught; it was inferred.")
-    if stored.card.stage in ("teacher", "student", "matched", "no_teacher"):
+    if stored.card.stage in ("teacher", "student", "matched", "no_soft_labels", "no_teacher"):
         lines.append("- Scores of instances are ranked better than they are calibrated: a score of 0.7 is no share of "
                      "70 % where the share of positives is another one.")  # fmt: skip
     if record.trained_on is None:

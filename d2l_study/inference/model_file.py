@@ -30,7 +30,7 @@ LEAST_STD_OF_VECTORS, MOST_NUMBER_OF_VECTORS = 1e-18, 1e18
 MOST_FLOAT = 1e300
 MOST_TEXT = 200
 """Letters of what a reader says of a damaged file, which may hold the file's own."""
-STAGES = ("teacher", "part_teacher", "student", "matched", "no_teacher", "bag_label", "oracle")
+STAGES = ("teacher", "part_teacher", "student", "matched", "no_soft_labels", "no_teacher", "bag_label", "oracle")
 MOST_CHANNELS, MOST_SIDE, MOST_FEATURES, MOST_ATTENTION = 64, 1024, 8192, 4096
 _OF_VECTORS = ("encoder", "tiles")
 """Of a card what only models of vectors have, and not all of them."""

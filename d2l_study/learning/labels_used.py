@@ -35,7 +35,7 @@ def chosen_by_validation_labels(stage: str, sections: Mapping[str, Mapping[str, 
     if stage in _TEACHERS:
         return _chooses(sections["teacher"])
     student = sections["student"]
-    if stage != "student":  # a reference learns, and is selected, from labels themselves
+    if stage not in ("student", "no_soft_labels"):  # a reference learns, and is selected, from labels themselves
         return _chooses(student)
     distils = student.get("lambda_distill", 1.0) > 0  # else its teacher gives it first weights at most
     taught = distils or student["start"] == "teacher"

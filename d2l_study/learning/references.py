@@ -2,13 +2,14 @@
 
 `bag_label`: single-instance learning, every instance labelled like its bag. `oracle`: trained on the true instance
 labels, the ceiling; marked in every result. Both are students of other soft labels: the same network, draws and steps.
-`no_teacher`: the student without soft labels, from known negatives and bag labels.
+`no_teacher`: the student without soft labels, from new weights, known negatives and bag labels.
 
 Nothing is trained for three more, which read a trained teacher in another way. `attention`: its own attention is the
 instance score. `pooled`: a bag's score is its highest instance score. `smoothed`: an instance's score is the mean over
 its neighbours.
 
-The control that is trained like teacher and student together is a teacher (`matched_teacher`).
+Two are trained elsewhere: `matched`, trained like teacher and student together, is a teacher (`matched_teacher`), and
+`no_soft_labels`, from the teacher's weights, is a student (`StudentConfig.without_soft_labels`).
 """
 
 from __future__ import annotations

@@ -101,14 +101,15 @@ def fit_student(
     replicates: Sequence[Replicate],
     teachers: Mapping[int, Sequence[TeacherTargets]],
     *,
+    stage: str = "student",
     compute: Compute | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> list[FittedStudent]:
     """Train every replicate's student from its own teachers, generation after generation, and evaluate it.
 
-    teachers: replicate number -> the members of its ensemble, `config.teachers` of them. The other keywords as in
-    `fit_teacher`. `UserError` if teachers are missing, or of another data set, base seed, replicate, fold or other
-    bags.
+    teachers: replicate number -> the members of its ensemble, `config.teachers` of them; stage: of the results
+    (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, or of another data
+    set, base seed, replicate, fold or other bags.
     """
     soft_labels = []
     for replicate in replicates:
@@ -121,7 +122,7 @@ def fit_student(
             soft_labels.append(SoftLabels(train, val, start, further))
         else:
             soft_labels.append(SoftLabels(None, None, start))
-    return fit_to_soft_labels(config, replicates, soft_labels, compute=compute, **callbacks)
+    return fit_to_soft_labels(config, replicates, soft_labels, stage=stage, compute=compute, **callbacks)
 
 
 def fit_to_soft_labels(

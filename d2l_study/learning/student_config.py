@@ -157,6 +157,14 @@ class StudentConfig(TrainingOptions):
             generations=1, neighbours=0, cross_fit=0, unlabelled=False, mixup=0.0, **length,
         )  # fmt: skip
 
+    def without_soft_labels(self) -> StudentConfig:
+        """The student that starts from its teacher and does not learn from its soft labels: λ = 0, known negatives (α,
+        1 where the student has none) and its own β. All else is the student's, generations and steps among it."""
+        return dataclasses.replace(
+            self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, teachers=1, neighbours=0, cross_fit=0,
+            unlabelled=False, mixup=0.0,
+        )  # fmt: skip
+
     def check_teacher(self, extractor: str, feature_width: int, hidden_layers: int = 1) -> None:
         """`UserError` if the student shall start from weights that do not fit its network."""
         if self.start != "teacher":

@@ -91,7 +91,7 @@ def _show_lengths(study: PreparedStudy) -> None:
 
 def _show_references(study: PreparedStudy) -> None:
     """Print how many instances students and teachers will see, where a teacher matched to them is asked for; and beside
-    which students no smoothed teacher stands."""
+    which students a row does not stand that is asked for."""
     references, planned = study.space.references, study.plan.configurations
     if "matched" in references:
         texts = []
@@ -105,6 +105,14 @@ def _show_references(study: PreparedStudy) -> None:
             print_wrapped(
                 f"without neighbours, so that no smoothed teacher stands beside them: {listed(alone, 4)}", "  "
             )
+    if "no_soft_labels" in references:
+        students = [c for c in planned if c.stage == "student"]
+        alone = dict.fromkeys(c.label for c in students if "no_soft_labels" not in c.controls)
+        if alone:
+            print_wrapped(
+                "without soft labels or without the teacher's weights (student.start), so that no row no_soft_labels "
+                f"stands beside them: {listed(alone, 4)}", "  "
+            )  # fmt: skip
 
 
 def _show_part_teachers(study: PreparedStudy) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from d2l_study.learning.controls import CONTROL_IDS
 from d2l_study.study.ledger import compacted_rows
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.search_document import read_document
@@ -53,7 +54,7 @@ class StudyFolder(StudyDocuments):
             "stage": entry["stage"], "method": entry["method"], "replicate": replicate,
             "teacher_id": entry.get("teacher_id"), "generation": entry.get("generation", 0),
             "teacher_method": entry.get("teacher_method"), "student_method": entry.get("student_method"),
-            "oracle": entry.get("oracle", False), **{k: entry[k] for k in ("matched_id",) if k in entry},
+            "oracle": entry.get("oracle", False), **{k: entry[k] for k in CONTROL_IDS if k in entry},
         }  # fmt: skip
         record = self.ledger.read(config, replicate, self.fresh_of)
         if record is not None:

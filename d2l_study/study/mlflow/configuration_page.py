@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.learning.controls import CONTROL_IDS
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.options import value_text
 from d2l_study.study.mlflow.tags import TEACHER, VARIED
@@ -94,7 +95,7 @@ ROW_FACTS = (
     "teacher_method",
     "student_method",
     "oracle",
-    "matched_id",
+    *CONTROL_IDS,
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.controls import CONTROLS
 from d2l_study.learning.matched_teacher import matched_teacher
 from d2l_study.learning.part_config import PART_TEACHER, TrainingPart
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
@@ -49,7 +50,7 @@ class _Unlabelled:
     teacher_method: str | None = None
     student_method: str | None = None
     lengths: Mapping[tuple[str, str], Any] = field(default_factory=dict)
-    matched: str | None = None
+    controls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _labelled(space: Space, varied_keys: VariedKeys, points: Iterable[_Unlabelle
             Configuration(
                 point.config_id, point.stage, point.method, point.sections, varied_keys.varied, flat, label,
                 point.checksum, space.base_seed, point.teachers, point.teacher_method, point.student_method,
-                point.config_id in taught, point.matched,
+                point.config_id in taught, point.controls,
             )
         )  # fmt: skip
     return found
@@ -178,6 +179,10 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
                 references.append(point(reference, name, own, **of_teacher))
         elif reference == "pooled" or (reference == "attention" and "attention" in teacher.pooling):
             references.append(point(reference, name, ensemble[0], **of_teacher))
+        elif reference == "no_soft_labels":
+            if student.start == "teacher" and student.lambda_distill > 0:  # others have `no_teacher`, or are it
+                own = {**ensemble[0], "student": student.without_soft_labels()}
+                references.append(point(reference, name, own, **of_teacher))
         elif reference == "no_teacher":
             made = sections_in_steps(sections)["student"]
             assert isinstance(made, StudentConfig)
@@ -186,11 +191,11 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
         elif reference != "attention":
             common = _common_student(space, student_arm, student, sections["data"]).without_teacher()
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
-    matched = next((one.config_id for one in references if one.stage == "matched"), None)
+    controls = {one.stage: one.config_id for one in references if one.stage in CONTROLS}
     # First those that were trained on all bags: a student is compared with the first.
     learns_from = (*taught_by, *(part.config_id for part in parts))
     origin: dict[str, Any] = {"teachers": learns_from, "teacher_method": teacher_arm, "student_method": student_arm}
-    yield point("student", method, sections, **origin, matched=matched)
+    yield point("student", method, sections, **origin, controls=controls)
     yield from references
 
 
@@ -250,7 +255,7 @@ def _derived_names(stage: str, names: Mapping[tuple[str, str], str], varied: tup
     follow from keys of the student, and of a part teacher the part."""
     if stage == PART_TEACHER:
         return ["part"]
-    if stage not in ("matched", "no_teacher"):
+    if stage not in (*CONTROLS, "no_teacher"):
         return []
     return [
         name

@@ -93,7 +93,7 @@ class Plan:
                 "data_checksum": c.data_checksum,
                 "base_seed": c.base_seed,
                 "science_version": c.science_version,
-                **({"matched_id": c.matched} if c.matched is not None else {}),
+                **{f"{stage}_id": config for stage, config in c.controls.items()},
             }
             for c in self.configurations
         ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from d2l_study.learning.science_version import science_version
@@ -16,8 +17,8 @@ class Configuration:
     sections: section -> its resolved options; values: the scientific values of all sections by flat name
     (`keys.flat_names`); varied: the flat names of the keys that vary in the study, common axes first; label: the
     method, and the values that tell this configuration from others of the method; teachers: config_ids of the teachers
-    that it learns from; teaches: a student of the study needs its weights; matched: of a student the config_id of the
-    teacher that is matched to it, where the space asks for it.
+    that it learns from; teaches: a student of the study needs its weights; controls: of a student the config_ids of
+    the reference rows that it is compared with (`learning.controls`), by stage, as far as the space asks for them.
     """
 
     config_id: str
@@ -33,7 +34,7 @@ class Configuration:
     teacher_method: str | None = None
     student_method: str | None = None
     teaches: bool = False
-    matched: str | None = None
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def science_version(self) -> int:

@@ -10,6 +10,7 @@ from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError, listed, nearest_name
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.controls import CONTROLS
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, field_of, option
@@ -29,7 +30,7 @@ CLASS_MAPS = ("cam", "peak")
 TEACHER_READINGS = ("pooled", "smoothed", "attention")
 """The reference rows that train nothing, but read a trained teacher in another way."""
 
-REFERENCES = ("matched", "pooled", "smoothed", "no_teacher", "bag_label", "attention", *CLASS_MAPS, "oracle")
+REFERENCES = (*CONTROLS, "pooled", "smoothed", "no_teacher", "bag_label", "attention", *CLASS_MAPS, "oracle")
 """The reference rows that a space of students may ask for (`references`), each a stage of its plan."""
 
 TEACHING = ("teacher", PART_TEACHER)

@@ -38,9 +38,10 @@ OTHERS = {
     "nothing else",
     "references": f"a list of {', '.join(REFERENCES)}: rows without distillation, in a space of students. matched: the "
     "teacher with the student's augmentation and noise, trained for as many instance visits as teacher and student "
-    "together; pooled: the teacher's bags by their highest instance score; smoothed: the teacher's instance "
-    "scores averaged over the student's neighbours; no_teacher: the student without soft labels; bag_label: "
-    "trained on bag labels; attention: the teacher's, as a score; cam, peak: class maps of whole images; oracle: "
+    "together; no_soft_labels: the student from its teacher's weights, on known negatives and bag labels alone; "
+    "pooled: the teacher's bags by their highest instance score; smoothed: the teacher's instance scores averaged over "
+    "the student's neighbours; no_teacher: the student from new weights, without soft labels; bag_label: trained on "
+    "bag labels; attention: the teacher's, as a score; cam, peak: class maps of whole images; oracle: "
     "trained on true instance labels",
 }
 """What stands at the top level of a space besides the keys of `study` and the sections."""

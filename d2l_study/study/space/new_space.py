@@ -89,6 +89,7 @@ recipe: robust                # settings under which nearly every run converges:
 student:
   start: teacher              # from the teacher's weights
   temperature: 2              # softness of the teacher's labels
+  beta: 1                     # weight of the labels of bags, by their highest score
 {student}
 # Every student learns from every teacher. Arms of students may set any key of student: `d2l keys student`
 teachers:
@@ -97,9 +98,9 @@ teachers:
 methods:
   student: {{}}
 
-# What a student must beat: its teacher trained as long with its augmentation, and its teacher read by the
-# highest instance score.
-references: [matched, pooled]
+# What a student must beat: its teacher trained as long with its augmentation, itself without the teacher's labels, and
+# its teacher read by the highest instance score.
+references: [matched, no_soft_labels, pooled]
 
 replicates: 5                 # {replicates}
 """

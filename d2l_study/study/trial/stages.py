@@ -108,7 +108,8 @@ def _fit_teacher(
 def _fit_student(
     request: TrialRequest, replicates: Sequence[Replicate], ledger: Ledger, options: dict[str, Any]
 ) -> Sequence[Fitted]:
-    """A student of a replicate learns from the committed teachers of that replicate, from no others."""
+    """A student of a replicate learns from the committed teachers of that replicate, from no others. So does the one
+    that takes their weights alone."""
     from d2l_study.learning.student import fit_student
 
     config = StudentConfig(**request.sections["student"])
@@ -116,7 +117,7 @@ def _fit_student(
         replicate.number: _learned_targets(request, config, replicate, ledger, options["compute"])
         for replicate in replicates
     }
-    return fit_student(config, replicates, targets, **options)
+    return fit_student(config, replicates, targets, stage=request.stage, **options)
 
 
 def _fit_reference(
@@ -158,6 +159,7 @@ FIT_FUNCTIONS: dict[str, FitFunction] = {
     PART_TEACHER: _fit_teacher,
     "student": _fit_student,
     "matched": _fit_teacher,
+    "no_soft_labels": _fit_student,
     "pooled": _read_teacher,
     "smoothed": _read_teacher,
     "no_teacher": _fit_reference,

@@ -1,4 +1,4 @@
-"""The controls that a space of students makes by itself: matched, pooled, smoothed, no_teacher."""
+"""The controls that a space of students makes by itself: matched, no_soft_labels, pooled, smoothed, no_teacher."""
 
 import dataclasses
 import re
@@ -71,7 +71,7 @@ def test_a_matched_teacher_serves_all_students_that_need_it(planned):
     matched = {c.config_id: c for c in stages["matched"]}
     teachers = {c.config_id: c for c in stages["teacher"]}
     for c in stages["student"]:
-        own, teacher = matched[c.matched], teachers[c.teachers[0]]
+        own, teacher = matched[c.controls["matched"]], teachers[c.teachers[0]]
         assert own.sections["data"] == c.sections["data"] and not own.teachers and not own.teaches
         noisy = c.student_method == "noisy"
         assert own.sections["teacher"] == dataclasses.replace(
@@ -79,7 +79,7 @@ def test_a_matched_teacher_serves_all_students_that_need_it(planned):
             dropout=0.5 if noisy else 0.0, augment="affine" if noisy else "none",
         )  # fmt: skip
         assert own.method == f"matched of {c.teacher_method}" and own.teacher_method == c.teacher_method
-    assert {c.matched for c in stages["student"]} == set(matched)
+    assert {c.controls.get("matched") for c in stages["student"]} == set(matched)
     assert len({c.label for c in stages["matched"]}) == 8  # told apart by n, and by what follows from the students
     entries = Plan(planned(), 3).entries()
     assert all(("matched_id" in entry) == (entry["stage"] == "student") for entry in entries)
@@ -109,7 +109,44 @@ def test_controls_change_no_other_id(planned):
     bare = SPACE.replace("references: [matched, pooled, no_teacher, bag_label]", "references: [bag_label]")
     ids = {(c.stage, c.config_id) for c in planned(bare)}
     assert ids == {(c.stage, c.config_id) for c in planned() if c.stage in ("teacher", "student", "bag_label")}
-    assert all(c.matched is None for c in planned(bare))
+    assert all(c.controls.get("matched") is None for c in planned(bare))
+
+
+def test_students_from_their_teachers_weights_stand_beside_the_same_without_soft_labels(
+    planned, tmp_path, capsys, monkeypatch
+):
+    """Those from new weights have no such row, nor those that learn from no soft labels themselves; `plan` says so."""
+    text = SPACE.replace("no_teacher", "no_soft_labels").replace("LIMIT", "null").replace(
+        "methods:", "methods:\n"
+        "  moved: {student: {start: teacher, alpha: 0.0, beta: 0.5, generations: 2, mixup: 0.2}}\n"
+        "  bare: {student: {start: teacher, lambda_distill: 0, alpha: 1}}",
+    ).replace("num_bags: [50, 100]", "num_bags: 50").replace(", temperature: [1, 2]", "")  # fmt: skip
+    stages = by_stage(planned(text))
+    own = {c.config_id: c for c in stages["no_soft_labels"]}
+    assert len(own) == 2  # of either teacher
+    entries = {e["config_id"]: e for e in Plan(planned(text), 3).entries()}
+    for c in stages["student"]:
+        assert ("no_soft_labels" in c.controls) == (c.student_method == "moved")
+        if c.student_method == "moved":
+            other = own[c.controls["no_soft_labels"]]
+            assert other.teachers == c.teachers and other.method == f"no_soft_labels of {c.teacher_method}"
+            assert other.sections["student"] == StudentConfig(
+                steps=60, eval_every=20, batch_bags=2, start="teacher", generations=2, lambda_distill=0, alpha=1,
+                beta=0.5, temperature=1,
+            )  # fmt: skip
+            assert entries[c.config_id]["no_soft_labels_id"] == other.config_id
+    assert main(["plan", "--space", str(tmp_path / "s.yaml")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no row no_soft_labels stands beside them: none → plain, none → bare," in said
+
+
+def test_of_an_ensemble_the_first_teacher_gives_the_weights(planned):
+    text = SPACE.replace("no_teacher", "no_soft_labels").replace("temperature: [1, 2]", "teachers: 2, start: teacher")
+    stages = by_stage(planned(text.replace("LIMIT", "null").replace("{dropout: 0.5,", "{dropout: 0.5, cross_fit: 2,")))
+    firsts = {c.config_id for c in stages["teacher"] if c.sections["teacher"].member == 0}
+    assert {c.teachers for c in stages["no_soft_labels"]} == {(one,) for one in firsts}
+    assert all(c.sections["student"].teachers == 1 for c in stages["no_soft_labels"])
+    assert len({c.label for c in stages["no_soft_labels"]}) == len(stages["no_soft_labels"]) == 8
 
 
 def test_smoothed_belongs_to_students_with_neighbours(planned):
@@ -132,7 +169,7 @@ def test_what_reads_a_teacher_costs_its_evaluation_and_matched_its_training(plan
         assert (found.steps, found.training, found.validation) == (0, 0, 0) and found.test > 0
     for c in stages["student"]:
         teacher = next(t for t in stages["teacher"] if t.config_id == c.teachers[0])
-        matched = next(m for m in stages["matched"] if m.config_id == c.matched)
+        matched = next(m for m in stages["matched"] if m.config_id == c.controls.get("matched"))
         assert work(matched) > work(teacher)
 
 

@@ -9,14 +9,16 @@ import pytest
 import torch
 from make_space import load_text
 
-from d2l_study.learning import packing
+from d2l_study.inference.model_file import from_bytes
+from d2l_study.learning import fit_student, packing, teacher_targets
 from d2l_study.learning.instance_visits import teacher_visits
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
-from d2l_study.study.ledger.run_files import PREDICTIONS
+from d2l_study.study.ledger.run_files import PREDICTIONS, WEIGHTS
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.stages import stored_teacher
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
 
@@ -24,9 +26,9 @@ SPACE = """
 description: controls
 data: {dataset: colon_synthetic, images: 12, side: 100, nuclei: 12.0, folds: 3}
 teacher: {steps: 8, eval_every: 4, feature_width: 16}
-student: {steps: 4, eval_every: 2, feature_width: 16, neighbours: 3, augment: dihedral}
+student: {steps: 4, eval_every: 2, feature_width: 16, neighbours: 3, augment: dihedral, start: teacher}
 methods: {student: {}}
-references: [matched, pooled, smoothed, no_teacher]
+references: [matched, no_soft_labels, pooled, smoothed, no_teacher]
 replicates: 2
 """
 
@@ -73,6 +75,22 @@ def test_runs_say_what_their_training_saw(trained):
     assert np.mean([row["instance_visits"] for row in rows["matched"]]) == pytest.approx(sum(seen.values()), rel=0.1)
     assert [row["instance_visits"] for row in rows["no_teacher"]] == [row["instance_visits"] for row in rows["student"]]
     assert not any("instance_visits" in row for stage in ("pooled", "smoothed") for row in rows[stage])
+
+
+def test_no_soft_labels_is_the_student_of_the_same_weights_and_draws_without_them(trained):
+    found, rows, ledger = trained
+    own, data = found["no_soft_labels"].sections["student"], found["student"].sections["data"]
+    student = dataclasses.replace(found["student"].sections["student"], lambda_distill=0, alpha=1, neighbours=0)
+    assert own == dataclasses.replace(student, temperature=1)
+    replicate = data.replicate(data.load_pool(), 0, 1)
+    stored = stored_teacher(ledger, found["teacher"].config_id, 0)
+    targets = {0: [teacher_targets(stored.model, stored.params, replicate)]}
+    (alone,) = fit_student(own, [replicate], targets)
+    assert rows["no_soft_labels"][0]["instance_auc"] == pytest.approx(alone.metrics["instance_auc"], abs=1e-6)
+    kept = ledger.read_file(found["no_soft_labels"].config_id, 0, WEIGHTS)
+    assert from_bytes(kept, "weights").card.stage == "no_soft_labels"
+    seen = [row["instance_visits"] for row in rows["no_soft_labels"]]
+    assert seen == [row["instance_visits"] for row in rows["student"]]
 
 
 def test_pooled_and_smoothed_are_readings_of_the_committed_teacher(trained):

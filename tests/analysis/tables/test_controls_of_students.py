@@ -1,4 +1,5 @@
-"""Students against the teachers that are matched to them in training, in tables, captions and findings."""
+"""Students against their controls, in tables, captions and findings: the teachers that are matched to them in training,
+and the same students without soft labels."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 from table_lines import table_lines
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import TO_MATCHED, TO_TEACHER, differences
+from analysis.cells.differences import TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER, differences
 from analysis.figures.paired import draw_pairs
 from analysis.report.findings import findings
 from analysis.rows.stages import NO_MATCHED_NOTE
@@ -85,6 +86,57 @@ def test_the_figure_of_pairs_has_both_the_matched_one_first(controlled):
     dots = [line for line in axis.get_lines() if line.get_alpha() is not None]
     for name, line in zip(names, dots, strict=True):
         np.testing.assert_allclose(sorted(line.get_xdata()), expected[name.replace("\n", " ")], atol=1e-9)
+
+
+@pytest.fixture
+def undistilled(controlled):
+    """The rows with the same student without soft labels for each student of T = 1, a little worse."""
+    students = controlled[(controlled["stage"] == "student") & (controlled["temperature"] == 1)]
+    loss = np.random.default_rng(8).normal(0.01, 0.001, len(students))
+    own = students.assign(
+        config_id="w" + students["config_id"].str[1:], trial_id="w" + students["trial_id"].str[1:],
+        stage="no_soft_labels", method="no_soft_labels of " + students["teacher_method"], student_method=None,
+        matched_id=None, instance_auc=students["instance_auc"] - loss,
+    )  # fmt: skip
+    own = own.drop_duplicates(["method", "num_bags", "replicate"])
+    by_task = own.set_index(["teacher_method", "num_bags", "replicate"])["config_id"]
+    keys = [tuple(one) for one in controlled[["teacher_method", "num_bags", "replicate"]].to_numpy()]
+    named = pd.Series([by_task.get(key) for key in keys], index=controlled.index)
+    marked = controlled.assign(no_soft_labels_id=named.where(controlled["stage"] == "student"))
+    made = pd.concat([marked, own], ignore_index=True)
+    made.attrs = controlled.attrs
+    return made
+
+
+def test_a_student_is_paired_with_the_same_without_soft_labels(undistilled):
+    layout = arrange(undistilled)
+    (panel,) = layout.panels
+    every = differences(layout, panel)
+    found = [one for one in every if one.kind == TO_NO_SOFT_LABELS]
+    kinds = list(dict.fromkeys(one.kind for one in every))
+    assert kinds[-3:] == [TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER]
+    students = undistilled[undistilled["stage"] == "student"]
+    assert len(found) == students.groupby(["method", "temperature"]).ngroups > 1
+    both = students.merge(undistilled, left_on=["no_soft_labels_id", "replicate"], right_on=["config_id", "replicate"])
+    both["d"] = both["instance_auc_x"] - both["instance_auc_y"]
+    by_text = {one.text: one for one in found}
+    for (method, temperature, n), group in both.groupby(["method_x", "temperature_x", "num_bags_x"]):
+        one = by_text[f"{method} (temperature={temperature:g}) − the same without soft labels"]
+        (interval,) = (i for column, i in one.by_column.items() if column.value == n)
+        assert interval.mean == pytest.approx(group["d"].mean()) and interval.count == len(group)
+    said = " ".join(render(undistilled).split())
+    assert "“The same without soft labels” is the student from the same weights of its teacher" in said
+    assert "no_soft_labels of none" in said
+    lines = findings(table(undistilled), undistilled)
+    assert any("− the same without soft labels" in line and "after Holm" in line for line in lines)
+
+
+def test_the_figure_of_pairs_has_the_same_without_soft_labels_between_the_teachers(undistilled):
+    figure = draw_pairs(undistilled)
+    names = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 24 and all(name.endswith("− without soft labels") for name in names[1::3])
+    said = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    assert "without soft labels: the student from the same weights" in said
 
 
 def test_captions_say_what_training_saw(controlled):
