@@ -18,7 +18,7 @@ from analysis.cells.layout import Label, Layout, value_text, why_no_values
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
-from analysis.tables.caption import cell_counts_text
+from analysis.tables.caption import cell_counts_text, without_interval_note
 from d2l_study.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def draw_heatmap(
         shown = replace(
             layout, cells={cell_key: cell for cell_key, cell in layout.cells.items() if cell_key[0] in panels}
         )
+        if field >= 2 * NUMBERS_FROM:
+            note += without_interval_note([cell for cell in shown.cells.values() if cell.values], "±")
         said = [*hardware_differences(shown, by_panel=True), *labels_used_sentences(shown)]
         style.footnote(figure, note + note_suffix(said))
     return figure

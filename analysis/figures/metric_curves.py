@@ -1,7 +1,8 @@
 """The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
 Teacher against student, paired, is another figure (`figures.paired`).
 
-Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`). A hollow marker stands for
+Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`). Where a cell has no interval the
+band ends, and the note says why. A hollow marker stands for
 a cell with fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is no
 curve, and the panels show one point with its error bar per row.
 """
@@ -34,7 +35,7 @@ from analysis.figures.options import SCALES
 from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
-from analysis.tables.caption import cell_counts_text, interval_kinds
+from analysis.tables.caption import cell_counts_text, interval_kinds, without_interval_note
 from d2l_study.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def draw_metric_curves(
                 axis.set_ylabel(layout.metric.heading)
         if curves and len(layout.rows) > 1:
             _draw_legend(figure, layout, marks, right)
-        style.footnote(figure, _note(layout, unfinished(whole)))
+        style.footnote(figure, _note(layout, unfinished(whole), "band or bar" if curves else "bar"))
         _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
         if curves:
             _set_ticks(figure, axes, layout)
@@ -162,11 +163,15 @@ def why_empty(cells: Iterable[Cell]) -> str:
 
 
 def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: Mark, few: bool, z: float) -> None:
-    bounded = [(c.value, cell.interval.lower, cell.interval.upper) for c, cell in piece if cell.interval.has_bounds]
-    if len(bounded) == 1:
-        x, lower, upper = bounded[0]
-        axis.errorbar(x, (lower + upper) / 2, (upper - lower) / 2, color=mark.colour, capsize=2, fmt="none", lw=0.9)
-    elif bounded:
+    """The interval of each cell: bands over neighbours that have one, a bar for one that stands alone."""
+    for has_bounds, group in itertools.groupby(piece, lambda one: one[1].interval.has_bounds):
+        bounded = [(column.value, cell.interval.lower, cell.interval.upper) for column, cell in group]
+        if not has_bounds:
+            continue
+        if len(bounded) == 1:
+            x, lower, upper = bounded[0]
+            axis.errorbar(x, (lower + upper) / 2, (upper - lower) / 2, color=mark.colour, capsize=2, fmt="none", lw=0.9)
+            continue
         x_values, lower_values, upper_values = zip(*bounded, strict=True)
         alpha = 0.15 if few else 0.07
         axis.fill_between(x_values, lower_values, upper_values, color=mark.colour, alpha=alpha, lw=0, zorder=z)
@@ -292,7 +297,8 @@ def _words(key: str, names: Names) -> str:
     return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.uses_symbol(key) else names.key(key)
 
 
-def _note(layout: Layout, waiting: Unfinished) -> str:
+def _note(layout: Layout, waiting: Unfinished, bars: str) -> str:
+    """bars: what shows an interval."""
     cells = [c for c in layout.cells.values() if c.values]
     kinds = interval_kinds(cells)
     interval = f" and 95 % interval ({kinds})" if kinds else ""
@@ -301,6 +307,7 @@ def _note(layout: Layout, waiting: Unfinished) -> str:
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
+    text += without_interval_note(cells, bars)
     if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
     said = [waiting.sentence(), *hardware_differences(layout), *labels_used_sentences(layout)]

@@ -65,10 +65,7 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
         raise UserError(f"a report is about one study, found {len(names)}: {', '.join(names)}")
     folder = folders_of(rows)[names[0]] if rows.attrs.get(FOLDERS) else None
     pages = find_mlflow_links(names[0], uri)
-    reduced = _is_large(rows, folder)
-    shown = selected_rows(rows) if reduced else rows
-    if shown.empty:  # nothing has a validation AUC yet
-        shown = rows.head(0) if reduced else rows
+    shown, reduced = shown_rows(rows, folder)
     tables = _tables(shown) if _has_results(shown) else []
     description = ""
     if folder is not None:
@@ -89,6 +86,16 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     return html.document(
         f"Study {names[0]}", description, f"Report made {now} from stored results; nothing was trained.", parts
     )
+
+
+def shown_rows(rows: pandas.DataFrame, folder: StudyFolder | None) -> tuple[pandas.DataFrame, bool]:
+    """The rows that tables and figures of a report show, and whether they are only those that validation chose, as of a
+    search or a large study. folder: of the study, None where it is not known."""
+    reduced = _is_large(rows, folder)
+    shown = selected_rows(rows) if reduced else rows
+    if shown.empty:  # nothing has a validation AUC yet
+        shown = rows.head(0) if reduced else rows
+    return shown, reduced
 
 
 def _is_large(rows: pandas.DataFrame, folder: StudyFolder | None) -> bool:

@@ -118,13 +118,28 @@ def _few_units(cells: Sequence[Cell], found: Sequence[Difference]) -> list[str]:
 
 def no_interval_sentences(intervals: Iterable[Interval]) -> list[str]:
     """Why some have the sign `NO_INTERVAL` in the place of an interval; empty where none has."""
+    reasons = why_no_interval(intervals)
+    return [f"{NO_INTERVAL}: no interval, since {reasons}."] if reasons else []
+
+
+def why_no_interval(intervals: Iterable[Interval]) -> str:
+    """Why some of several values have no interval (`Interval.is_void`); empty where all have one."""
     kinds = {interval.kind for interval in intervals}
     reasons = []
     if "not estimable" in kinds:
         reasons.append("it would cover more than half of all possible values")
     if "no spread" in kinds:
         reasons.append("all values are equal and do not tell how much others would differ")
-    return [f"{NO_INTERVAL}: no interval, since {', or '.join(reasons)}."] if reasons else []
+    return ", or ".join(reasons)
+
+
+def without_interval_note(cells: Sequence[Cell], shown_as: str) -> str:
+    """The part of a figure's note that says why cells have no interval; empty where all have one.
+    shown_as: what is missing."""
+    reasons = why_no_interval(cell.interval for cell in cells)
+    single = [cell.partition.design for cell in cells if cell.interval.count == 1]
+    found = f"; no {shown_as}: no interval, since {reasons}" if reasons else ""
+    return found + (f"; a single {partitions.unit_noun(single, 1)} has no interval" if single else "")
 
 
 def _kinds_of_bags(layout: Layout) -> list[str]:

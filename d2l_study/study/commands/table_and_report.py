@@ -70,7 +70,7 @@ def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> 
         if not (rows["status"] == "done").any():
             return {}
         text = make_report(rows, root=where if root is None else root, uri=uri).encode()
-        made = {NAME: text, **_main_figure(rows)}
+        made = {NAME: text, **_main_figure(rows, folder)}
         for name, content in made.items():
             folder.storage.put(f"{folder.key}/{name}", content)
         return made
@@ -82,31 +82,33 @@ def report_of(folder: StudyFolder, uri: str | None, root: str | None = None) -> 
         return {}
 
 
-def _main_figure(rows: pandas.DataFrame) -> dict[str, bytes]:
-    """{FIGURE_NAME: a PNG}: students minus their teachers, or a metric against the number of bags; empty if the study
-    has neither, or too little of it. A search has figures of its own (`search_artifacts`)."""
+def _main_figure(rows: pandas.DataFrame, folder: StudyFolder) -> dict[str, bytes]:
+    """{FIGURE_NAME: a PNG}: students minus their teachers; without these a metric against the number of bags, or a
+    point for each arm. Empty where no run has a metric, and for a search, which has figures of its own
+    (`search_artifacts`)."""
     import io
 
     import matplotlib as mpl
 
     import analysis
     from analysis.figures import style
+    from analysis.report.report import shown_rows
+    from d2l_study.study.ledger.search_document import read_document
 
-    done = rows[rows["status"] == "done"]
-    if (done["stage"] == "student").any():
-        kind = "pairs"
-    elif "num_bags" in done and done["num_bags"].nunique() > 1:
-        kind = "curves"
-    else:
+    if read_document(folder) is not None:
         return {}
-    try:
+    shown, _ = shown_rows(rows, folder)
+    students = bool((shown["stage"] == "student").any())
+    for kind in (*(["pairs"] if students else []), "curves"):
+        try:
+            figure = analysis.figure(shown, kind)
+        except UserError:  # such as pairs of which no teacher is done yet
+            continue
         out = io.BytesIO()
-        figure = analysis.figure(rows, kind)
         with mpl.rc_context(style.RC):
             figure.savefig(out, format="png")
-    except UserError:
-        return {}
-    return {FIGURE_NAME: out.getvalue()}
+        return {FIGURE_NAME: out.getvalue()}
+    return {}
 
 
 def outcomes_digest(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -70,6 +70,29 @@ def test_the_note_says_what_the_interval_is_the_count_and_what_is_not_there(inco
     )
 
 
+def test_a_cell_without_an_interval_ends_the_band_and_is_explained(tmp_path):
+    rows = make_study(tmp_path, num_bags=(50, 100, 200, 400), bag_sizes=(10,), methods=("none",)).rows()
+    whole = draw_metric_curves(rows)
+    assert len(whole.axes[0].collections) == 1 and "no interval" not in whole.get_supxlabel()
+    rows.loc[rows["num_bags"] == 100, "bag_auc"] = 0.9
+    figure = draw_metric_curves(rows)
+    bands = [band.get_paths()[0].vertices[:, 0] for band in figure.axes[0].collections if band.get_alpha() is not None]
+    assert [(min(x), max(x)) for x in bands] == [(200, 400)]  # 50 stands alone and has a bar
+    note = " ".join(figure.get_supxlabel().split())
+    assert "no band or bar: no interval, since all values are equal and do not tell how much others" in note
+    wide = rows.assign(bag_auc=rows["replicate"].map({0: 0.1, 1: 0.9}).fillna(0.5))
+    assert "since it would cover more than half of all" in " ".join(draw_metric_curves(wide).get_supxlabel().split())
+    single = draw_metric_curves(rows[rows["replicate"] == 0]).get_supxlabel()
+    assert "a single replicate has no interval" in " ".join(single.split())
+
+
+def test_points_of_few_folds_say_why_they_have_no_bar(tmp_path):
+    rows = make_folds(tmp_path, images=12, repeats=1, folds=3).rows()
+    rows["bag_auc"] = rows["fold"].map({0: 0.2, 1: 0.9, 2: 0.6})
+    note = " ".join(draw_metric_curves(rows, "bag_auc").get_supxlabel().split())
+    assert "; no bar: no interval, since it would cover" in note
+
+
 def test_ticks_stand_at_the_numbers_of_bags_and_do_not_touch(incomplete):
     figure = draw_metric_curves(incomplete)
     figure.draw_without_rendering()

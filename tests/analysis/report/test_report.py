@@ -214,7 +214,7 @@ def test_a_report_that_cannot_be_made_costs_a_warning(tmp_path, capsys, monkeypa
     folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2)
     assert table_and_report.report_of(folder, "") == {}  # the tests' own wish, in conftest
     monkeypatch.setenv("D2L_REPORT", "yes")
-    (data,) = table_and_report.report_of(folder, "").values()  # one number of bags: no figure of the whole study
+    data = table_and_report.report_of(folder, "")["report.html"]
     assert folder.storage.read(f"{folder.key}/report.html") == data
     Page(data.decode())
     monkeypatch.setattr("analysis.report.report.make_report", lambda *a, **k: 1 / 0)
@@ -235,6 +235,41 @@ def test_a_study_keeps_the_figure_that_says_most_of_it(tmp_path, monkeypatch):
     assert folder.storage.read(f"{folder.key}/figure.png") == made["figure.png"]
     with Image.open(io.BytesIO(made["figure.png"])) as picture:
         assert picture.format == "PNG" and picture.width > 500
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_a_study_of_few_folds_keeps_a_figure_too(tmp_path, monkeypatch, folds):
+    from d2l_study.study.commands import table_and_report
+
+    folder = make_folds(tmp_path, images=24, folds=folds, repeats=1)
+    monkeypatch.setenv("D2L_REPORT", "yes")
+    drawn, figure = [], analysis.figure
+    monkeypatch.setattr(analysis, "figure", lambda *a, **k: drawn.append(a[1]) or figure(*a, **k))
+    assert sorted(table_and_report.report_of(folder, "")) == ["figure.png", "report.html"]
+    assert drawn == ["curves"]
+
+
+def test_a_large_study_draws_what_validation_chose(tmp_path, monkeypatch):
+    from d2l_study.study.commands import table_and_report
+
+    folder = make_study(tmp_path, num_bags=tuple(range(10, 80)), bag_sizes=(10,), replicates=2)
+    rows = folder.rows()
+    several = rows.assign(num_bags=50, epsilon=rows["num_bags"].astype(float))
+    several.attrs = {**rows.attrs, "varied": ["epsilon", "lambda_adv"]}
+    drawn, figure = [], analysis.figure
+    monkeypatch.setattr(analysis, "figure", lambda *a, **k: drawn.append(a[0]) or figure(*a, **k))
+    assert table_and_report._main_figure(several, folder)
+    assert several["config_id"].nunique() == 140 and drawn[0]["config_id"].nunique() == 2
+
+
+def test_a_search_has_figures_of_its_own(tmp_path, monkeypatch):
+    from d2l_study.study.commands import table_and_report
+    from d2l_study.study.ledger import search_document
+
+    folder = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), replicates=2)
+    assert table_and_report._main_figure(folder.rows(), folder)
+    monkeypatch.setattr(search_document, "read_document", lambda folder: {"trials": []})
+    assert table_and_report._main_figure(folder.rows(), folder) == {}
 
 
 def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatch):
