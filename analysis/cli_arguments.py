@@ -13,7 +13,7 @@ from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
 from analysis.tables.options import AUTO, EXPLAIN, FORMATS, INTERVALS, TESTS
 from d2l_study.command_line import ANALYSIS_MODULE, Parser, missing_text
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import UserError, nearest, nearest_option
 
 DEFAULT_PANEL = "mean_bag_size"
 """Of the figures that have panels."""
@@ -81,7 +81,7 @@ def parse(argv: list[str], prog: str = ANALYSIS_MODULE) -> argparse.Namespace:
         options = [o for action in chosen._actions for o in action.option_strings if o.startswith("--")]
         found = unknown[0].split("=")[0]
         what = "unknown option" if found.startswith("-") else "unexpected argument"
-        raise UserError(f"{what} {found}{nearest(found, options)} (options: {', '.join(options)})")
+        raise UserError(f"{what} {found}{nearest_option(found, options)} (options: {', '.join(options)})")
     return arguments
 
 

@@ -49,17 +49,33 @@ ROOT_ERRORS = (StorageError, UnreadableError)
 
 
 def nearest(name: object, valid: Iterable[object], alike: float = 0.6) -> str:
-    """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough."""
+    """`"; did you mean 'x'?"` for the nearest of the valid names, or an empty string if none is alike enough. Of a name
+    that differs by upper and lower case alone it says that case matters."""
     cutoff = alike if len(str(name)) > 2 else min(alike, 0.5)  # of two letters one may be another
     found = nearest_name(name, valid, cutoff)
-    return f"; did you mean {found!r}?" if found is not None else ""
+    return "" if found is None else hint_text(name, found)
+
+
+def hint_text(name: object, found: str, before: str = "") -> str:
+    """What a message adds where `found` is the nearest of the valid names. before: what stands before it where it is
+    given."""
+    by_case = found != str(name) and found.lower() == str(name).lower()
+    return f"; {'case matters: ' if by_case else ''}did you mean {before + found!r}?"
+
+
+def nearest_option(option: str, known: Iterable[str]) -> str:
+    """As `nearest`, of options of a command, whose dashes make no two of them alike."""
+    by_name = {one.lstrip("-"): one for one in known}
+    found = nearest_name(option.lstrip("-"), by_name)
+    return "" if found is None else hint_text(option, by_name[found])
 
 
 def nearest_name(name: object, valid: Iterable[object], alike: float = 0.6) -> str | None:
     """The nearest of the valid names, or None if none is alike enough.
 
-    A name is also compared with the first words of a valid one, so that `lamda` finds `lambda_adv`, and `eps` finds
-    `epsilon`. alike: the least likeness, from 0 to 1; among equals the first of `valid` is found.
+    A name that differs by case alone is the nearest of all. A name is also compared with the first words of a valid
+    one, so that `lamda` finds `lambda_adv`, and `eps` finds `epsilon`. alike: the least likeness, from 0 to 1; among
+    equals the first of `valid` is found.
     """
     text = str(name).lower()
     if not text:
@@ -67,6 +83,8 @@ def nearest_name(name: object, valid: Iterable[object], alike: float = 0.6) -> s
     matcher = difflib.SequenceMatcher(b=text)  # which is prepared once for all names
     found, best = None, (0.0, 0.0)
     for one in map(str, valid):
+        if one.lower() == text:
+            return one
         whole = _likeness(matcher, one, alike)
         begun = max((0.95 * _likeness(matcher, start, alike) for start in _beginnings(text, one)), default=0.0)
         if (score := (max(whole, begun), whole)) > best and score[0] >= alike:

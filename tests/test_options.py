@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from d2l_study.data import MnistBags
-from d2l_study.errors import UserError, listed, nearest, nearest_name
+from d2l_study.errors import UserError, listed, nearest, nearest_name, nearest_option
 from d2l_study.learning import TeacherConfig
 from d2l_study.options import Options, field_of, option
 from d2l_study.study.space.resources import Resources
@@ -123,3 +123,17 @@ def test_of_names_that_are_as_near_the_first_is_found():
     assert nearest_name("lamda", ("lambda_ab", "lambda_cd")) == "lambda_ab"
     assert listed("abc") == "a, b, c"
     assert listed(range(30), most=2) == "0, 1, … (30 in all)"
+
+
+def test_a_name_that_differs_by_case_alone_is_said_to():
+    """Else 'did you mean' shows a word that looks like the one that was typed."""
+    assert nearest("Diagnosis", ("diagnostic", "diagnosis")) == "; case matters: did you mean 'diagnosis'?"
+    assert nearest("bag_auc", ("BAG_AUC", "bag_aucs")) == "; case matters: did you mean 'BAG_AUC'?"
+    assert nearest("Diagnoses", ("Diagnosis",)) == "; did you mean 'Diagnosis'?"
+
+
+def test_options_of_a_command_are_not_alike_for_their_dashes():
+    known = ("--help", "--root", "--format")
+    assert nearest_option("--where", known) == ""
+    assert nearest_option("--fromat", known) == "; did you mean '--format'?"
+    assert nearest_option("--Root", known) == "; case matters: did you mean '--root'?"

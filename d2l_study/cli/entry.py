@@ -27,7 +27,15 @@ from d2l_study.command_line import (
     missing_text,
     os_error_text,
 )
-from d2l_study.errors import MachineError, StorageError, UnreadableError, UserError, damage_shown, nearest
+from d2l_study.errors import (
+    MachineError,
+    StorageError,
+    UnreadableError,
+    UserError,
+    damage_shown,
+    nearest,
+    nearest_option,
+)
 from d2l_study.interruption_messages import refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
@@ -136,7 +144,7 @@ class _Parser(Parser):
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
             message += f"; {self.epilog}" if self.epilog else ""
         elif unknown and ("unrecognized" in message or "required" in message):
-            message = f"unknown option {unknown[0]}{nearest(unknown[0], known, 0.6)}"
+            message = f"unknown option {unknown[0]}{nearest_option(unknown[0], known)}"
         elif "required: --space" in message and words and not words[0].startswith("-"):
             message = f"--space is missing; did you mean --space {words[0]}?"
         raise UserError(f"{missing_text(message)} (see {self.prog} --help)")

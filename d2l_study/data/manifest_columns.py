@@ -126,10 +126,10 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
     for name in table.needed:
         if name not in place:
             text = table.called.get(name, name)
-            hint = nearest(text, [names[i] for i in unused[:_COMPARED] if names[i]])
+            hint = nearest(text, [header[i].strip() for i in unused[:_COMPARED] if names[i]])
             key = f"; {table.keys[name]} names it" if name in table.keys else ""
             wrong.append(f"no column {text}{hint} (found: {listed(h.strip() or '(empty)' for h in header)}){key}")
-    wrong += _misspelt([names[i] for i in unused], place, table)
+    wrong += _misspelt([header[i].strip() for i in unused], place, table)
     if ("x" in place) != ("y" in place):
         wrong.append("only one of the columns x and y is there; points need both")
     related = {header[i].strip(): i for i in by_meaning["group"] if i not in taken}
@@ -170,7 +170,7 @@ def _misspelt(unused: Sequence[str], place: dict[str, int], table: ColumnNames) 
     found = []
     compared = [name for name in dict.fromkeys(unused) if not re.search(r"\d\d", name)][:_COMPARED]
     for name in compared:
-        close = difflib.get_close_matches(name, lacking, n=1, cutoff=0.8)
+        close = difflib.get_close_matches(name.lower(), lacking, n=1, cutoff=0.8)
         if close and close[0] in table.optional:
             found.append(f"unknown column {name!r}; did you mean {close[0]!r}?")
     return found

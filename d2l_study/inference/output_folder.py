@@ -1,5 +1,5 @@
-"""Where `label` writes: the folder is checked before work starts, every file appears whole, and only files that `label`
-itself wrote are replaced."""
+"""Where `label`, `predict` and others write: the folder is checked before work starts, every file appears whole, and
+only files that the command itself wrote are replaced. Messages name what the user gave for `--out`, folder or file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 
 MORE_ROOM = "make room, or name a folder on another disk with --out"
+_PROBE = f".label{PART}"
+"""A file that is written to see whether a folder takes any."""
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
 
@@ -57,11 +59,12 @@ def make_with_parents(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Make it, and write to it once, so that a folder which takes nothing shows before any work."""
-    with writing(folder):
+def make_folder(folder: Path, out: Path | None = None) -> None:
+    """Make it, and write to it once, so that a folder which takes nothing shows before any work. out: as of
+    `writing`."""
+    with writing(folder, out):
         make_with_parents(folder)
-        probe = folder / f".label{PART}"
+        probe = folder / _PROBE
         try:
             probe.write_bytes(b"d2l_study")
         finally:
@@ -70,31 +73,34 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Says in a line why a folder, or the disk below it, takes nothing."""
+def writing(folder: Path, out: Path | None = None) -> Iterator[None]:
+    """Says in a line why a folder, or the disk below it, takes nothing. out: the file in it that `--out` names; None
+    where `--out` names the folder."""
+    given = out or folder
     try:
         with disk_full_as_user_error(folder, MORE_ROOM):
             yield
     except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else folder
-        what = "" if Path(place) == folder else f" ({place})"
-        raise UserError(f"--out {folder}: cannot write there{what}: {error.strerror or error}") from None
+        place = Path(error.filename if isinstance(error.filename, str) else given)
+        place = folder if place.name == _PROBE else place
+        what = "" if place in (given, given.with_name(f"{given.name}{PART}")) else f" ({place})"
+        raise UserError(f"--out {given}: cannot write there{what}: {error.strerror or error}") from None
 
 
-def check_replaced(path: Path, is_ours: Callable[[Path], bool], command: str = "label") -> None:
-    """`UserError` if something is there that the command did not write."""
-    with writing(path.parent):
+def check_replaced(path: Path, is_ours: Callable[[Path], bool], command: str = "label", *, named: bool = False) -> None:
+    """`UserError` if something is there that the command did not write. named: `--out` names the file itself, and not
+    its folder."""
+    given = f"--out {path}:" if named else f"--out {path.parent}: {path.name}"
+    other = f"name another {'file' if named else 'folder'}"
+    with writing(path.parent, path if named else None):
         if not os.path.lexists(path):
             return
         if not path.is_file():
-            raise UserError(f"--out {path.parent}: {path.name} is there, and is no file; name another folder")
+            raise UserError(f"{given} is there, and is no file; {other}")
     with contextlib.suppress(OSError, ValueError):
         if is_ours(path):
             return
-    raise UserError(
-        f"--out {path.parent}: {path.name} is there, and was not written by `{command}`; name another folder, or move "
-        "it"
-    )
+    raise UserError(f"{given} is there, and was not written by `{command}`; {other}, or move it")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.label import origin
 from d2l_study.inference.loaded_model import LoadedModel
-from d2l_study.inference.output_folder import check_replaced, make_folder, output_folder, shown, writing
+from d2l_study.inference.output_folder import check_replaced, make_folder, shown, writing
 from d2l_study.learning.metrics import probability
 from d2l_study.slides.score_files import BLOCK
 
@@ -138,8 +138,10 @@ def check_prediction_file(out: str | Path) -> Path:
     path = user_path(out, "--out")
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"--out {path}: expected a file whose name ends in {' or '.join(ENDINGS)}")
-    output_folder(path.parent)
-    check_replaced(path, _is_ours, "predict")
+    with writing(path.parent, path):
+        if path.parent.exists() and not path.parent.is_dir():
+            raise UserError(f"--out {path}: cannot write there: {path.parent} is a file; expected a folder")
+    check_replaced(path, _is_ours, "predict", named=True)
     if len(os.fsencode(path.name)) > 255 - len(PART):
         raise UserError(f"--out {str(path)[:60]}…: the name is too long")
     return path
@@ -169,7 +171,7 @@ class PredictionFile:
         self._writer: Any = None
 
     def __enter__(self) -> Self:
-        make_folder(self.path.parent)
+        make_folder(self.path.parent, self.path)
         return self
 
     def __exit__(
@@ -177,7 +179,7 @@ class PredictionFile:
     ) -> None:
         try:
             if kind is None and self.bags:
-                with writing(self.path.parent):
+                with writing(self.path.parent, self.path):
                     self._write()
                     self._close()
                     self._part.replace(self.path)
@@ -195,7 +197,7 @@ class PredictionFile:
         self._waiting.append(prediction_rows(bag, self.thresholds))
         self._rows += len(bag) + 1
         if self._rows >= BLOCK:
-            with writing(self.path.parent):
+            with writing(self.path.parent, self.path):
                 self._write()
 
     def _write(self) -> None:

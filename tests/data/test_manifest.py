@@ -285,6 +285,8 @@ def test_a_mistake_of_many_rows_is_one_sentence(folder):
         ("bag,lable,path\nb0,0,a.png\n", "header: no column label; did you mean 'lable'? (found: bag, lable, path)"),
         ("bag,label,path,label\nb0,0,images/0.png,1\n", "header: column label is there 2 times"),
         ("bag,label,path,x\nb0,0,images/0.png,1\n", "only one of the columns x and y"),
+        ("bag,Lable,path\nb0,0,a.png\n", "header: no column label; did you mean 'Lable'? (found: bag, Lable, path)"),
+        ("bag,label,path,Groups\nb0,0,images/0.png,1\n", "unknown column 'Groups'; did you mean 'group'?"),
         ("bag,label,path,groups\nb0,0,images/0.png,1\n", "unknown column 'groups'; did you mean 'group'?"),
         ("bag,label,path\nb0,0,images/0.png,9\nb1,1\n", "row 2: 4 values; the header has 3 columns"),
         ('bag,label,path\n"b0,0,images/0.png\n', "row 2: a quote is opened here and not closed"),

@@ -127,11 +127,12 @@ def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[
     bag_of |= {name: i for i, name in enumerate(rows.bag.values)}
     for file in files:
         parts = np.full(len(rows.bag.values), NONE, np.int8)
-        columns = {name.lower(): values for name, values in _lists(file).items()}
+        lists = _lists(file)
+        columns = {name.lower(): values for name, values in lists.items()}
         for name in ("train", "test"):
             if name not in columns:
-                problems.add(file.name, f"no column {name}{nearest(name, columns)} (found: "
-                             f"{listed(name or '(empty)' for name in columns)})")  # fmt: skip
+                problems.add(file.name, f"no column {name}{nearest(name, lists)} (found: "
+                             f"{listed(name or '(empty)' for name in lists)})")  # fmt: skip
         if {value.lower() for value in columns.get("train", ())} <= {"true", "false"} and columns.get("train"):
             problems.add(f"{file.name}, column train", "True and False, as in CLAM's splits_0_bool.csv; expected names "
                          "of slides, as in its splits_0.csv")  # fmt: skip

@@ -63,21 +63,21 @@ def run_export(options: ExportOptions) -> int:
         classes = options.classes or _classes(stored)
         check_wsinfer(stored, classes)  # first whether it can be done at all
         mpp = _resolution(options, stored)
-        _make(folder)
+        _make(folder, "--out")
         worst = export_wsinfer(stored, folder, mpp, classes)
         side = stored.model.patch_shape[1]
         print(f"wsinfer:  {folder}: {WSINFER_FILE}, {CONFIG}: patches of {side} pixels at {mpp:g} µm, classes "
               f"{classes[0]}, {classes[1]}")  # fmt: skip
         print(f"checked:  logits of random patches are the model's to {worst:.1g}")
     elif kind == "onnx":
-        _make(folder)
+        _make(folder, "--out")
         worst = export_onnx(stored, folder)
         print(f"onnx:     {folder / ONNX_FILE}: instances of one bag in, instance_logits and bag_logit out")
         print(f"checked:  logits of random bags, by onnxruntime, are the model's to {worst:.1g}")
     else:
         record = whole_record(found)
         edited = _edited_page(folder, stored)
-        _make(folder)
+        _make(folder, "--to")
         write_found_model(folder, found, record, folder.name, options.licence)
         if edited is not None:
             write_whole(folder / README, edited)
@@ -124,11 +124,12 @@ def _edited_page(folder: Path, stored: StoredModel) -> bytes | None:
                     "; name a new folder, or remove it")  # fmt: skip
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, option: str) -> None:
+    """option: that named the folder."""
     try:
         make_with_parents(folder)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror or error}") from None
+        raise UserError(f"{option} {folder}: cannot be made: {error.strerror or error}") from None
 
 
 def _resolution(options: ExportOptions, stored: StoredModel) -> float:

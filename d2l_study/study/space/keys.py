@@ -8,7 +8,7 @@ from typing import Any
 
 from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS
-from d2l_study.errors import UserError, listed, nearest_name
+from d2l_study.errors import UserError, hint_text, listed, nearest_name
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.controls import CONTROLS
 from d2l_study.learning.part_config import PART_TEACHER
@@ -179,7 +179,7 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 def meant(name: Any, known: Iterable[str]) -> str:
     """What a message adds for the name of a key or section that is like a known one; else nothing."""
     found = nearest_name(name, known, _ALIKE)
-    return f"; did you mean {found!r}?" if found is not None else ""
+    return "" if found is None else hint_text(name, found)
 
 
 def unknown_key_hint(key: Any, cls: type[Options]) -> str:
@@ -202,7 +202,7 @@ def section_hint(key: Any, before: str = "", sections: Iterable[str] = SECTIONS)
         return f"; it belongs into a section: {before}{homes[0]}.{key}"
     home = {name: section for section in reversed(sections) for name in section_class(section).keys()}  # noqa: SIM118
     near = nearest_name(key, [name for section in sections for name in section_class(section).keys()], _ALIKE)  # noqa: SIM118
-    return f"; did you mean '{before}{home[near]}.{near}'?" if near is not None else ""
+    return "" if near is None else hint_text(key, near, f"{before}{home[near]}.")
 
 
 def plain(value: Any) -> Any:

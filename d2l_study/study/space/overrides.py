@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from d2l_study.command_line import command_text
-from d2l_study.errors import UserError, listed, nearest, nearest_name
+from d2l_study.errors import UserError, hint_text, listed, nearest, nearest_name
 from d2l_study.options import Options, field_of
 from d2l_study.study.space.keys import (
     ARM_GROUPS,
@@ -98,7 +98,8 @@ def _in_section(name: str, inner: str, classes: Mapping[str, type[Options]]) -> 
     known = [f"{home}.{key}" for home, cls in classes.items() for key in cls.keys()]  # noqa: SIM118
     bare = nearest_name(inner, [name.partition(".")[2] for name in known], 0.75)
     found = next((name for name in known if name.endswith(f".{bare}")), None) or nearest_name(inner, known)
-    hint = f"; did you mean {found!r}?" if found else ""
+    home, _, key = (found or "").partition(".")
+    hint = hint_text(inner, key, f"{home}.") if found else ""
     raise UserError(f"--set {short(name)}: unknown key{hint} (expected SECTION.KEY; sections: {listed(classes)}; all "
                     f"keys: {command_text('keys')})")  # fmt: skip
 

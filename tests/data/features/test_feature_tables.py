@@ -91,6 +91,7 @@ def test_one_class_against_several_others(slides, tmp_path):
     (["0", "1", "2"], {}, "3 labels: 0, 1, 2; expected 0 and 1"),
     (["normal", "tumor"], {"positive": "tumour"}, "no bag has the label 'tumour' (data.positive); did you mean"),
     (["0", "1"], {"label_column": "lable"}, "no column lable; did you mean 'label'?"),
+    (["normal", "tumor"], {"positive": "Tumor"}, "(data.positive); case matters: did you mean 'tumor'?"),
     (["0", "1"], {"label_column": "lable"}, "); data.label_column names it"),
 ])  # fmt: skip
 def test_labels_that_say_no_two_classes(labels, keys, expected, slides, tmp_path):

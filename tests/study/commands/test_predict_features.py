@@ -144,7 +144,22 @@ def test_ours_are_replaced_and_others_are_not(place: Path, tmp_path: Path, capsy
         before = out.read_bytes()
         capsys.readouterr()
         assert _predict(place, TEACHER, out, one) == 2 and out.read_bytes() == before
-        assert f"s.{ending} is there, and was not written by `predict`" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"error: --out {out}: is there, and was not written by `predict`; name another file, or move it" in said
+
+
+def test_messages_name_the_file_that_was_given(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not its folder, which the user may never have written."""
+    one = files.npz(tmp_path, files.make_slide("full", 5))
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.csv").mkdir()
+    for out, reason in (
+        (tmp_path / "file" / "s.csv", f"cannot write there: {tmp_path / 'file'} is a file; expected a folder"),
+        (tmp_path / "file" / "a" / "s.csv", "cannot write there"),
+        (tmp_path / "folder.csv", "is there, and is no file; name another file"),
+    ):
+        assert _predict(place, TEACHER, out, one) == 2
+        assert f"error: --out {out}: {reason}" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_leaves_what_was_there(

@@ -151,3 +151,9 @@ def test_words_that_stand_for_a_path_stay(tmp_path):
     file.write_text(text)
     data = load_space(file).sections["data"]
     assert (data["path"], data["splits"]) == ("musk1", "made")
+
+
+@pytest.mark.parametrize(("override", "hint"), [("Num_Bags=5", "'data.num_bags'"), ("data.Num_Bags=5", "'num_bags'")])
+def test_a_key_that_differs_by_case_alone_is_said_to(load: Any, override: str, hint: str) -> None:
+    with pytest.raises(UserError, match=f"unknown key; case matters: did you mean {hint}"):
+        load(EXAMPLE, override)
