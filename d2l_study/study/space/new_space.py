@@ -98,8 +98,8 @@ teachers:
 methods:
   student: {{}}
 
-# What a student must beat: its teacher trained as long with its augmentation, itself without the teacher's labels, and
-# its teacher read by the highest instance score.
+# What a student must beat: its teacher trained as long with its augmentation, itself without the teacher's
+# labels, and its teacher read by the highest instance score.
 references: [matched, no_soft_labels, pooled]
 
 replicates: 5                 # {replicates}

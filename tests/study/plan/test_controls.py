@@ -112,9 +112,7 @@ def test_controls_change_no_other_id(planned):
     assert all(c.controls.get("matched") is None for c in planned(bare))
 
 
-def test_students_from_their_teachers_weights_stand_beside_the_same_without_soft_labels(
-    planned, tmp_path, capsys, monkeypatch
-):
+def test_students_from_their_teachers_weights_stand_beside_the_same_without_soft_labels(planned, tmp_path, capsys):
     """Those from new weights have no such row, nor those that learn from no soft labels themselves; `plan` says so."""
     text = SPACE.replace("no_teacher", "no_soft_labels").replace("LIMIT", "null").replace(
         "methods:", "methods:\n"
@@ -137,7 +135,7 @@ def test_students_from_their_teachers_weights_stand_beside_the_same_without_soft
             assert entries[c.config_id]["no_soft_labels_id"] == other.config_id
     assert main(["plan", "--space", str(tmp_path / "s.yaml")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "no row no_soft_labels stands beside them: none → plain, none → bare," in said
+    assert "no row no_soft_labels stands beside them: none → bare, none → plain," in said
 
 
 def test_of_an_ensemble_the_first_teacher_gives_the_weights(planned):

@@ -42,10 +42,10 @@ def test_what_most_cohorts_need_is_there_as_comments_that_hold(dataset, keys, tm
     assert keys < space.sections["data"].keys() and space.sections["data"]["folds"] == space.replicates == 5
 
 
-def test_its_students_stand_beside_a_matched_teacher(tmp_path):
+def test_its_students_stand_beside_their_controls(tmp_path):
     assert cli.main(["new", str(tmp_path / "mine.yaml"), "--students"]) == 0
     stages = {c.stage for c in configurations(load_space(tmp_path / "mine.yaml"), "")}
-    assert stages == {"teacher", "student", "matched", "pooled"}
+    assert stages == {"teacher", "student", "matched", "no_soft_labels", "pooled"}
 
 
 @pytest.mark.parametrize(
