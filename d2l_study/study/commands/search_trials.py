@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
-from d2l_study.study.plan.cost import work
+from d2l_study.study.plan.cost import training_work
 from d2l_study.study.plan.plan import Plan, committed_replicates, keep_replicates
 from d2l_study.study.search.trial import SearchTrial
 from d2l_study.study.space.configuration import Configuration
@@ -29,9 +29,10 @@ def begin_search(study: PreparedStudy) -> None:
 
 
 def typical_work(study: PreparedStudy) -> float:
-    """The predicted work of one trial of a search (`cost.work`): the mean over random draws of its configuration."""
+    """The predicted work of one trial of a search in training (`cost.training_work`): the mean over random draws of its
+    configuration."""
     drawn = [c for c in configurations(study.space, study.checksum) if c.stage == study.space.stage]
-    return sum(map(work, drawn)) / len(drawn) * study.plan.replicates
+    return sum(map(training_work, drawn)) / len(drawn) * study.plan.replicates
 
 
 def varied_keys(study: PreparedStudy, known: Sequence[str]) -> list[str]:

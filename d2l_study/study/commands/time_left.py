@@ -3,8 +3,9 @@
 Trials differ in their predicted work, which is right up to a factor. The factor is measured: seconds of training per
 unit of work, of all trials and of each kind (stage and arm). A kind of which little is known is drawn towards all. What
 a trial takes besides training (its worker starts, data are read, results are evaluated and written) is measured apart:
-at the beginning of a study it is most of the time, and says nothing of the trials that come later. The trials that are
-left are then laid on the places that train at a time, in their order.
+at the beginning of a study it is most of the time, and says nothing of the trials that come later. So the work must be
+that of training alone: with the test in it the first trials, which are short, make all later ones look faster than they
+are. The trials that are left are then laid on the places that train at a time, in their order.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ def _locked(method: _Method) -> _Method:
 
 
 class TimeLeft:
-    """The prediction for one command. work: of each trial by its key, in any unit and in the order in which trials are
-    given out; kinds: of trials whose factor is alike; places: trials at a time; clock: gives seconds;
-    None: of this machine."""
+    """The prediction for one command. work: of the training of each trial by its key, in any unit and in the order in
+    which trials are given out, 0 where nothing is trained; kinds: of trials whose factor is alike; places: trials at a
+    time; clock: gives seconds; None: of this machine."""
 
     def __init__(
         self, work: Mapping[str, float], kinds: Mapping[str, str], places: int,
@@ -124,6 +125,8 @@ class TimeLeft:
             training = seconds / share
             if trial.follows:
                 self._beside.append(max(0.0, trial.spent - training))
+        elif not self._work.get(key, 0.0):  # nothing to train, such as a reading of a teacher
+            training = 0.0
         else:  # too short for two reports
             training = max(0.1 * trial.spent, trial.spent - self._beside_seconds())
         self._ended += 1

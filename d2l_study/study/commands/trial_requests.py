@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from d2l_study.study.commands.prepare_study import PreparedStudy
-from d2l_study.study.plan.cost import gpus_of, predicted_seconds, runs_of_full_stack, work
+from d2l_study.study.plan.cost import gpus_of, predicted_seconds, runs_of_full_stack, training_work, work
 from d2l_study.study.plan.plan import split_for_slots
 from d2l_study.study.plan.trial_order import OrderedTrial, results_first
 from d2l_study.study.space.configuration import Configuration
@@ -19,7 +19,7 @@ def make_trial_requests(
     study: PreparedStudy, concurrent: int, code_version: str
 ) -> tuple[list[TrialRequest], dict[str, float]]:
     """The requests of a study in the order in which they are given out (`trial_order`), and the predicted work of each
-    by its `trial_key`.
+    in training, by its `trial_key`.
 
     How replicates are spread over trials changes no result (`plan.spread`), and neither does the order.
     """
@@ -33,7 +33,8 @@ def make_trial_requests(
     ordered = ordered_pieces(study.space, pieces)
     order = results_first(ordered, concurrent)
     requests = [make_trial_request(study, *pieces[position], code_version) for position in order]
-    return requests, {trial_key(r): ordered[position].length for r, position in zip(requests, order, strict=True)}
+    in_training = [training_work(c) * len(replicates) for c, replicates in pieces]
+    return requests, {trial_key(r): in_training[position] for r, position in zip(requests, order, strict=True)}
 
 
 Piece = tuple[Configuration, tuple[int, ...]]

@@ -101,6 +101,13 @@ def work(configuration: Configuration) -> float:
     return work_of(_values_of(configuration), stage=configuration.stage).passes
 
 
+def training_work(configuration: Configuration) -> float:
+    """The part of `work` that lies between the first and the last report of a run: steps and validations, not the
+    test. 0 of what reads a teacher, which takes no step."""
+    run = work_of(_values_of(configuration), stage=configuration.stage)
+    return run.training + run.validation
+
+
 def predicted_seconds(configuration: Configuration, resources: Resources, runs: int) -> float:
     """The predicted time of one run by the built-in constants. runs: that are trained in one trial with it."""
     beside = GPU_RUN_SECONDS if resources.kind == "cuda" else 0.0

@@ -18,9 +18,10 @@ class Clock:
         return self.now
 
 
-def simulated(trials, places, start=30.0, later_start=1.0, reports=10):
+def simulated(trials, places, start=30.0, later_start=1.0, reports=10, after=0.1):
     """(seconds left, predicted) at each event of a study. trials: (kind, work, seconds of training) in their order;
-    start: seconds of a worker's start, which the first trial of each place takes besides; later_start: those of others.
+    start: seconds of a worker's start, which the first trial of each place takes besides; later_start: those of others;
+    after: seconds of the test. What takes no training has no reports.
     """
     clock, events, log = Clock(), [], []
     names = {f"t{i}": trial for i, trial in enumerate(trials)}
@@ -30,9 +31,9 @@ def simulated(trials, places, start=30.0, later_start=1.0, reports=10):
     def begin(beside):
         key = waiting.pop(0)
         left.started(key)
-        for i in range(1, reports + 1):
+        for i in range(1, reports + 1) if names[key][2] else ():
             heapq.heappush(events, (clock.now + beside + names[key][2] * i / reports, len(events), key, i / reports))
-        heapq.heappush(events, (clock.now + beside + names[key][2] + 0.1, len(events), key, None))
+        heapq.heappush(events, (clock.now + beside + names[key][2] + after, len(events), key, None))
 
     for _ in range(places):
         begin(start)
@@ -60,6 +61,29 @@ def test_the_start_of_workers_says_nothing_of_the_trials_that_come(start):
     truth, first = next((t, p) for t, p in found if p is not None)
     assert first == pytest.approx(truth, rel=0.1)
     assert largest_jump(found) < 0.03
+
+
+def test_the_test_of_short_trials_says_nothing_of_the_training_of_long_ones():
+    trials = [("a", 10.0, 30.0)] * 4 + [("a", 200.0, 600.0)] * 4
+    found = simulated(trials, 2, 5.0, after=20.0)
+    truth, first = next((t, p) for t, p in found if p is not None)
+    assert first == pytest.approx(truth, rel=0.1)
+    assert largest_jump(found) < 0.06
+
+
+def test_what_reads_a_teacher_says_nothing_of_training():
+    """Else its seconds would count without any work."""
+    clock = Clock()
+    left = TimeLeft({"teacher": 10.0, "reading": 0.0, "other": 10.0}, {}, 1, clock)
+    left.started("teacher")
+    left.reported("teacher", 0.0)
+    clock.now = 100.0
+    left.reported("teacher", 1.0)
+    left.ended("teacher")
+    left.started("reading")
+    clock.now = 160.0
+    left.ended("reading")
+    assert left.seconds() == pytest.approx(100, rel=0.05)
 
 
 def test_each_kind_has_a_factor_of_its_own():
