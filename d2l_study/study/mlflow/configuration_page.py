@@ -27,7 +27,7 @@ SHORT_NAMES = {
     "num_bags": "n", "mean_bag_size": "K", "lambda_adv": "λ_adv", "lambda_noise": "λ_noise", "lambda_ent": "λ_ent",
     "epsilon": "ε", "learning_rate": "lr",
 }  # fmt: skip
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 """To be raised when pages show something new, so that `sync` writes the old ones again."""
 
 

@@ -22,6 +22,8 @@ from d2l_study.study.mlflow.address import ARTIFACTS, artifact_location, client,
 from d2l_study.study.mlflow.curve_points import CurvePoints, Point
 from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, allowed_name, batches, finite_or_nan, short_texts
 from d2l_study.study.mlflow.links import experiment_url, run_path
+from d2l_study.study.mlflow.notes import NOTE, configuration_note, is_ours
+from d2l_study.study.mlflow.notes import STUDY as STUDY_NOTE
 from d2l_study.study.mlflow.page import PARENT, Page
 from d2l_study.study.mlflow.sqlite_points import write_points
 from d2l_study.study.mlflow.study_models import StudyModels, write_models
@@ -122,8 +124,10 @@ class StudyRuns:
 
     def write(self, key: str, page: Page) -> None:
         """Bring a run to the state of a page, except for artifacts and digest."""
-        wished = short_texts({**page.tags, **self._origin(page)}, TAG_LENGTH)
+        wished = short_texts({**page.tags, **self._origin(page), NOTE: self._note(key, page)}, TAG_LENGTH)
         stored = self.stored.get(key) or self._create(key, page, wished)
+        if not is_ours(stored.tags.get(NOTE, "")):
+            del wished[NOTE]
         tags = {k: v for k, v in wished.items() if stored.tags.get(k, "") != v}
         # a parameter cannot be changed in MLflow; the ones of a configuration do not, but their defaults may be added
         params = {k: v for k, v in short_texts(page.params, PARAM_LENGTH).items() if k not in stored.params}
@@ -148,12 +152,20 @@ class StudyRuns:
 
     def _origin(self, page: Page) -> dict[str, str]:
         """Tags that link a student's run to the run of its first teacher, once that run is there."""
-        key = page.tags.get(TEACHER, "").split(",")[0]
-        teacher = self.stored.get(key) if key else None  # "" is the key of the parent run
+        teacher = self._teacher(page.tags)
+        return {TEACHER_RUN: teacher.run_id} if teacher is not None else {}
+
+    def _teacher(self, tags: Mapping[str, str]) -> StoredRun | None:
+        key = tags.get(TEACHER, "").split(",")[0]
+        return self.stored.get(key) if key else None  # "" is the key of the parent run
+
+    def _note(self, key: str, page: Page) -> str:
+        if key == PARENT:
+            return STUDY_NOTE
+        teacher = self._teacher(page.tags)
         if teacher is None:
-            return {}
-        link = run_path(self._experiment, teacher.run_id)
-        return {TEACHER_RUN: teacher.run_id, "mlflow.note.content": f"Learned from [{teacher.name}]({link})."}
+            return configuration_note()
+        return configuration_note(teacher.name, run_path(self._experiment, teacher.run_id))
 
     def write_artifacts(self, key: str, page: Page) -> list[str]:
         """Write a page's artifacts, then its digest; returns a line for each artifact that could not be made."""

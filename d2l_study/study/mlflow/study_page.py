@@ -14,6 +14,7 @@ from d2l_study.credentials import masked
 from d2l_study.errors import counted
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.links import table_view
+from d2l_study.study.mlflow.notes import EXPERIMENT, NOTE
 from d2l_study.study.mlflow.tags import ARMS, LABELS, LEFT, REPLICATES
 
 BEST = "best_val_bag_auc"
@@ -26,8 +27,8 @@ top."""
 def experiment_tags(varied: Sequence[str], description: str) -> dict[str, str]:
     """The tags of a study's experiment: MLflow's table of its runs, with the keys that vary, and its note."""
     columns = [*TABLE_PARAMS, *(k for k in varied if k not in TABLE_PARAMS)]
-    note = {"mlflow.note.content": description} if description else {}
-    return table_view(columns, TABLE_METRICS, order_by=TABLE_METRICS[0]) | note
+    note = "\n\n".join(filter(None, [description, EXPERIMENT]))
+    return table_view(columns, TABLE_METRICS, order_by=TABLE_METRICS[0]) | {NOTE: note}
 
 
 def study_tags(rows: Sequence[Mapping[str, Any]], left: int | None = None) -> dict[str, str]:
