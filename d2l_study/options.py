@@ -16,7 +16,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import UserError, listed, nearest
@@ -227,7 +227,9 @@ def _allowed(kind: type, optional: bool, meta: Mapping[str, Any]) -> str:
         names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
                                   Mapping: "a map of keys and values"}  # fmt: skip
         text = names[kind]
-        bounds: Iterable[tuple[str, str]] = (("least", "≥"), ("above", ">"), ("most", "≤"), ("below", "<"))
-        limits = [f"{sign} {meta[key]:g}" for key, sign in bounds if meta.get(key) is not None]
+        bounds: Sequence[tuple[str, str]] = (("least", "≥"), ("above", ">"), ("most", "≤"), ("below", "<"))
+        shown = {key: f"{v}" if isinstance(v, int) and kind is int else f"{v:g}"  # of whole numbers all digits
+                 for key, _ in bounds if (v := meta.get(key)) is not None}  # fmt: skip
+        limits = [f"{sign} {shown[key]}" for key, sign in bounds if key in shown]
         text += " " + " and ".join(limits) if limits else ""
     return text + (" or null" if optional else "")

@@ -17,6 +17,9 @@ NO_BREAK = "\xa0"
 WIDTH = 100
 """Columns of a printed line at most; a narrower terminal takes its own."""
 
+_LEAST_ROOM = 24
+"""Columns beside a name that a text needs for lines of its own."""
+
 PLAIN = {
     "−": "-", "–": "-", "—": "-", "±": "+/-", "×": "x", "·": "*", "…": "...", "→": "->", "←": "<-", "≤": "<=",
     "≥": ">=", "∈": "in", "∞": "inf", "≠": "!=", "≈": "~", "√": "sqrt", "∇": "grad ", "∂": "d", "‖": "|", "†": "+",
@@ -78,10 +81,24 @@ def print_anywhere() -> None:
                 continue
 
 
+def screen_width(most: int = WIDTH) -> int:
+    """The columns of a printed line: `most`, or those of a narrower terminal, at least 40."""
+    return min(most, max(40, shutil.get_terminal_size((most, 24)).columns))
+
+
+def print_entry(name: str, text: str, width: int) -> None:
+    """Print a name in a column of `width`, and a text beside it. On a terminal the text is broken between words, and
+    its lines begin in one column; elsewhere it stays in one line, for `grep`."""
+    start = f"{name:<{width}}  "
+    if sys.stdout.isatty() and (room := shutil.get_terminal_size().columns - len(start)) >= _LEAST_ROOM:
+        text = f"\n{' ' * len(start)}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
+    print(f"{start}{text}")
+
+
 def print_wrapped(text: str, indent: str = "") -> None:
     """Print a line, broken between words where it is wider than the screen; not at `NO_BREAK`, which is printed as a
     space. indent: before its first line; the others are set in by four spaces more."""
-    width = min(WIDTH, max(40, shutil.get_terminal_size((WIDTH, 24)).columns))
+    width = screen_width()
     lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "    ",
                           break_long_words=False, break_on_hyphens=False)  # fmt: skip
     print("\n".join(lines).replace(NO_BREAK, " "))

@@ -13,7 +13,7 @@ from make_study import make_study
 import d2l_study
 from analysis.cli import main as analyse
 from d2l_study.cli import main
-from d2l_study.terminal import plain
+from d2l_study.terminal import plain, print_entry
 
 HERE = Path(d2l_study.__file__).parents[1]
 
@@ -77,3 +77,15 @@ def test_a_stream_that_is_closed_or_none_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", closed)
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["list", "--root", str(tmp_path)]) == 0
+
+
+def test_a_text_beside_a_name_stays_in_its_column_on_a_terminal_and_in_one_line_elsewhere(monkeypatch, capsys):
+    words = " ".join(["seven"] * 20)
+    monkeypatch.setenv("COLUMNS", "60")
+    print_entry("name", words, 10)
+    assert capsys.readouterr().out == f"name        {words}\n"  # a pipe: `grep` finds whole lines
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    print_entry("name", words, 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1 and max(map(len, lines)) <= 60
+    assert lines[0].startswith("name        seven") and all(line.startswith(" " * 12 + "seven") for line in lines[1:])

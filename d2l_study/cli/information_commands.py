@@ -42,11 +42,12 @@ def add_ui(commands: Any) -> None:
 
 def _spaces(arguments: argparse.Namespace) -> int:
     from d2l_study.study.space.files import list_spaces
+    from d2l_study.terminal import print_entry
 
     spaces = list_spaces()
     width = max((len(name) for name, _, _ in spaces), default=0)
     for name, description, _ in spaces:
-        print(f"{name:<{width}}  {description}")
+        print_entry(name, description, width)
     return 0
 
 

@@ -19,6 +19,7 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.plan.cost import human_seconds
 from d2l_study.study.plan.trial_labels import trial_labels
+from d2l_study.terminal import print_entry, print_wrapped
 
 FEW = 12
 """Trials that are listed unasked."""
@@ -41,7 +42,8 @@ def show_list(root: str) -> int:
             continue
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         at_work = ", running" if holder(folder) else ""
-        print(f"{name:<{width}}  {counts['done']} of {sum(counts.values())} runs{failed}{at_work}  {description}")
+        text = f"{counts['done']} of {sum(counts.values())} runs{failed}{at_work}  {description}"
+        print_entry(name, text, width)
     return 0
 
 
@@ -52,7 +54,7 @@ def show_status(study: str, root: str, every_trial: bool = False) -> int:
     rows = list(folder.iter_rows())
     counts = run_counts(folder, rows)
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    print(f"{folder.name}: {folder.resolved().get('space', {}).get('description', '')}")
+    print_wrapped(f"{folder.name}: {folder.resolved().get('space', {}).get('description', '')}")
     driver = holder(folder)
     progress = (driver or {}).get("progress") or {}
     running = progress.get("running", [])
@@ -112,7 +114,7 @@ def show_trials(folder: StudyFolder, rows: Sequence[Mapping[str, Any]], every: b
     finished = [(config, replicate) for config, own in done.items() for replicate in sorted(own)]
     held = folder.storage.map(lambda run: folder.ledger.holds(*run, WEIGHTS), finished)
     stored = {config for (config, _), there in zip(finished, held, strict=True) if there}
-    print("  trials (--run ID of label, predict, evaluate and export: one with a model)")
+    print("  trials, as --run ID (label, predict, evaluate, export: with a model stored)")
     width = max(map(len, labels.values()))
     for config, label in labels.items():
         runs = f"{len(done[config])} of {counted(len(planned[config]), 'run')}"

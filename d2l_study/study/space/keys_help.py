@@ -18,6 +18,7 @@ from d2l_study.options import Options, allowed_values, field_of
 from d2l_study.study.space.keys import REFERENCES, StudyOptions, did_you_mean, has_key
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.search_options import SearchOptions
+from d2l_study.terminal import screen_width
 
 PLACES: dict[str, dict[str, type[Options]]] = {
     "study": {"the top level of a space": StudyOptions},
@@ -68,10 +69,13 @@ def _pages(name: str) -> list[str]:
         places = _places(section)
     else:  # a bare key, wherever it is
         key, places = name, {heading: cls for known in PLACES.values() for heading, cls in known.items()}
+        section, _, rest = name.partition("_")
+        if not any(has_key(cls, name) for cls in places.values()) and section in ("teacher", "student") and rest:
+            key, places = rest, PLACES[section]  # a column of tables, where both sections have the key
     found = [_page(heading, cls, key) for heading, cls in places.items() if has_key(cls, key)]
     if not found:
         known = list(dict.fromkeys(itertools.chain.from_iterable(cls.keys() for cls in places.values())))
-        if not dot:
+        if not dot and key == name:
             known += [*PLACES, *DATASETS, *OTHERS]
         raise UserError(f"{name!r}: unknown key{nearest(key, known) or f' (known: {listed(known, 60)})'}")
     return found
@@ -115,7 +119,7 @@ def _entries(cls: type[Options], only: str) -> Iterator[str]:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return textwrap.fill(text, screen_width(WIDTH), initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _yaml(value: Any) -> str:

@@ -71,3 +71,21 @@ def test_a_message_that_cannot_hold_all_keys_says_who_can(capsys: pytest.Capture
     assert main(["plan", "--space", "smoke", "--set", "teacher.zzz=1"]) == 2
     said = capsys.readouterr().err
     assert "teacher.zzz: unknown key (" in said and " keys; all of them: python -m d2l_study keys teacher)" in said
+
+
+def test_a_column_of_tables_finds_the_key_of_its_section() -> None:
+    assert show_keys(["student_augment"]) == show_keys(["student.augment"])
+    assert "section teacher" not in show_keys(["student_augment"])
+    with pytest.raises(UserError, match="'student_agument': unknown key; did you mean 'augment'"):
+        show_keys(["student_agument"])
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(60, 60), (200, 110)])
+def test_lines_fit_the_screen(columns: int, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [line for line in show_keys([]).splitlines() if line.startswith("      ")]
+    assert widest - 12 < max(map(len, lines)) <= widest
+
+
+def test_bounds_of_whole_numbers_have_all_their_digits() -> None:
+    assert "≤ 9007199254740992)" in " ".join(show_keys(["study"]).split())
