@@ -13,6 +13,9 @@ os.environ.setdefault("D2L_REPORT", "no")
 # Studies of tests compute on the processor, on a machine with a GPU too.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+# The networks are small and other tests run beside: threads would only wait for each other. Before NumPy and PyTorch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -29,6 +29,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def entries() -> list[student_gains.Entry]:
+    return list(student_gains._entries())
+
+
 def environment() -> dict[str, str]:
     import os
 
@@ -52,8 +57,7 @@ def test_every_kept_figure_is_on_a_page():
         assert re.search(rf"!\[[^\]]+\]\((?:docs/)?figures/{path.name}\)", pages), path.name
 
 
-def test_rows_of_students_say_what_they_compare_without_their_colour():
-    entries = list(student_gains._entries())
+def test_rows_of_students_say_what_they_compare_without_their_colour(entries):
     names = [(one.group, one.name) for one in entries]
     assert len(names) == len(set(names)) > 15
     assert {one.kind for one in entries if "matched" in one.name} == {student_gains.TO_MATCHED}
@@ -78,12 +82,11 @@ def test_bars_of_gpu_and_cpu_differ_in_grey():
     assert min(np.diff(sorted(grey))) > 0.15
 
 
-def test_differences_of_students_are_those_of_the_records():
+def test_differences_of_students_are_those_of_the_records(entries):
     def shown(group: str, kind: str = student_gains.TO_TEACHER) -> list[tuple[str, int]]:
         return [(f"{one.found.mean:+.3f} ± {one.found.half_width:.3f}", one.found.count)
                 for one in entries if one.group.startswith(group) and one.kind == kind]  # fmt: skip
 
-    entries = list(student_gains._entries())
     assert shown("MNIST digits, settings of version 1")[:2] == [("+0.037 ± 0.027", 20), ("+0.031 ± 0.029", 20)]
     matched = shown("MNIST digits, robust recipe", student_gains.TO_MATCHED)
     assert matched == [("+0.015 ± 0.006", 20), ("+0.005 ± 0.006", 20), ("+0.005 ± 0.001", 20), ("+0.001 ± 0.001", 20)]

@@ -42,7 +42,7 @@ def images(draw):
     return rng.integers(0, 2, count), rng.integers(-3, 4, count).astype(float), rng.integers(0, 6, count) * 7
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(images())
 def test_figures_by_image_are_those_of_scikit_learn_for_each_image(case):
     truth, score, image = case
@@ -202,7 +202,7 @@ def score_maps(draw):
     return np.concatenate(parts), image, truth, score, rng.integers(0, 4, count).astype(float)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(score_maps())
 def test_froc_is_what_its_definition_gives(case):
     xy, image, truth, score, weight = case

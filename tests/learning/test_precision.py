@@ -45,6 +45,7 @@ def test_the_probe_takes_patches_of_every_size(shape):
 @pytest.mark.parametrize(("shape", "runs"), [((3, 20, 20), 3), ((1, 28, 28), 5), ((64,), 20), ((3, 90, 90), 1)])
 def test_the_probe_of_a_gpu_is_a_stack_of_runs(shape, runs, monkeypatch):
     monkeypatch.setattr(precision, "STACK_VALUES", 5 * precision.INSTANCES * 28 * 28)
+    monkeypatch.setattr(precision, "ROUNDS", {"cpu": 1})
     asked = []
 
     class Stacked(StackedModel):

@@ -204,7 +204,7 @@ def places_in(value, place=()):
             yield from places_in(value[key], (*place, key))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_value_in_a_wrong_place_is_read_or_said(tmp_path_factory, data):
     several = {"type": "MultiPolygon", "coordinates": [SQUARE, SQUARE]}

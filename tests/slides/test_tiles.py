@@ -40,7 +40,7 @@ def test_slides_of_two_magnifications_are_cut_at_the_same_microns(tmp_path):
     pixels = tissue(4000, 3000)
     microns, counts = [], []
     for name, image, mpp in (("40", pixels, 0.25), ("20", reduced(pixels, 2), 0.5)):
-        with open_slide(ome_slide(tmp_path / f"{name}.ome.tif", image, mpp=mpp)) as slide:
+        with open_slide(ome_slide(tmp_path / f"{name}.ome.tif", image, mpp=mpp, tile=256)) as slide:
             tiles = cut_tiles(slide, TileSettings(0.55, 32))
         microns.append({tuple(xy) for xy in np.rint(tiles.xy * mpp / (0.55 * 32)).astype(int).tolist()})
         off = tiles.xy * mpp - np.rint(tiles.xy * mpp / (0.55 * 32)) * 0.55 * 32

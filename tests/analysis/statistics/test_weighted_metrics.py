@@ -50,7 +50,7 @@ def mean_of_bags(metric, bag, label, second, needs_both):
     return np.mean(values) if values else math.nan
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(maps())
 def test_weights_are_copies_of_whole_images(case):
     scored, weight = case

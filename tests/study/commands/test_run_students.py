@@ -1,4 +1,7 @@
-"""A study of students end to end: teachers made once, reused by the next study, linked, and the students used."""
+"""A study of students end to end: teachers made once, reused by the next study, linked, and the students used.
+
+Trained in this process. The notebook of a cohort, which runs with the tests, trains students of teachers with Ray.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,8 +17,6 @@ from d2l_study.data import MnistBags
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
-
-pytestmark = pytest.mark.ray
 
 SPACE = """
 description: students of two teachers, in a few seconds
@@ -40,7 +41,7 @@ def few(tmp_path_factory):
     (folder / "first.yaml").write_text(SPACE)
     (folder / "runs").mkdir()
     copied_store(folder / "runs", tmp_path_factory)
-    return folder, run(folder, "--max-concurrent", 1, space="first.yaml", code=1)  # the broken teacher
+    return folder, run_here(folder, space="first.yaml", code=1)  # the broken teacher
 
 
 def commits(folder):
@@ -94,6 +95,7 @@ def test_other_student_axes_train_no_teacher_again(few):
     assert len(after) == len(before) + 4
 
 
+@pytest.mark.ray
 @pytest.mark.soak
 def test_a_teacher_without_weights_is_made_again_for_its_students(tmp_path):
     teacher = (
