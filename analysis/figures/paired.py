@@ -121,7 +121,7 @@ def draw_pairs(
                 cell_key = (panel, line.row, column)
                 if cell_key in taught:
                     _draw_student(axis, position, taught[cell_key], others[line, cell_key], marks[line.row])
-            axis.annotate("from → to student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
+            axis.annotate("other → student", (1.02, 1.0), xycoords="axes fraction", fontsize="small", va="bottom",
                           color=style.GREY)  # fmt: skip
             axis.set_yticks(range(len(lines)), labels)
             axis.set_ylim(len(lines) - 0.4, -0.6)
