@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -45,15 +46,21 @@ def rows(*names, **columns):
     ]
 
 
-@pytest.fixture
-def cohort(tmp_path, cache):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
     """The same tissue at 40× and at 20×, a further slide, and an image that does not say its resolution."""
-    pixels = tissue(2000, 1500)
-    aperio_slide(tmp_path / "forty.svs", pixels, mpp=0.25, compression="lossless")
-    ome_slide(tmp_path / "twenty.ome.tif", reduced(pixels, 2), mpp=0.5, compression="lossless")
-    ome_slide(tmp_path / "other.ome.tif", tissue(1600, 1200, seed=1), mpp=0.25)
-    Image.fromarray(reduced(tissue(1600, 1200, seed=2), 2)).save(tmp_path / "ten.png")
-    return tmp_path
+    folder, pixels = tmp_path_factory.mktemp("drawn"), tissue(2000, 1500)
+    aperio_slide(folder / "forty.svs", pixels, mpp=0.25, compression="lossless", tile=256)
+    ome_slide(folder / "twenty.ome.tif", reduced(pixels, 2), mpp=0.5, compression="lossless", tile=256)
+    ome_slide(folder / "other.ome.tif", tissue(1600, 1200, seed=1), mpp=0.25, tile=256)
+    Image.fromarray(reduced(tissue(1600, 1200, seed=2), 2)).save(folder / "ten.png")
+    return folder
+
+
+@pytest.fixture
+def cohort(drawn, tmp_path, cache):
+    """A copy of the test's own."""
+    return shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
 
 
 NAMES = ("forty.svs", "twenty.ome.tif", "other.ome.tif", "ten.png")

@@ -24,8 +24,8 @@ def drawn(tmp_path_factory):
     """Two slides of the same tissue at 40× and at 20×, and one of glass."""
     folder = tmp_path_factory.mktemp("drawn")
     pixels = tissue(3200, 2400)
-    aperio_slide(folder / "forty.svs", pixels, mpp=0.25)
-    ome_slide(folder / "zwanzig ö.ome.tif", reduced(pixels, 2), mpp=0.5)
+    aperio_slide(folder / "forty.svs", pixels, mpp=0.25, tile=256)
+    ome_slide(folder / "zwanzig ö.ome.tif", reduced(pixels, 2), mpp=0.5, tile=256)
     aperio_slide(folder / "glass.svs", np.full((1000, 1400, 3), 243, np.uint8))
     return folder
 
