@@ -8,6 +8,7 @@ correction, never by an interval, which is not corrected. Below `LEAST_PAIRS` pa
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,7 @@ def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = 
     headline = _headline_metric(made, rows)
     found = [
         *_at_most(MOST_SETTINGS, [*_chosen(made, rows, styles, headline)], "more arms and tasks, under Best trials."),
-        *_at_most(MOST_FINDINGS, [*_differences(made, styles, headline, compared)],
-                  "more comparisons in the tables below."),
+        *_some_of_each_kind([*_differences(made, styles, headline, compared)]),
     ]  # fmt: skip
     stages = set(rows["stage"])
     return [*found, NO_MATCHED_NOTE] if STUDENT in stages and MATCHED not in stages else found
@@ -55,6 +55,22 @@ def _at_most(most: int, lines: list[str], rest: str) -> list[str]:
     """The first `most` of them, and how many more there are."""
     more = len(lines) - most
     return lines[:most] + ([f"… and {more} {rest}"] if more > 0 else [])
+
+
+def _some_of_each_kind(lines: list[tuple[str, str]]) -> list[str]:
+    """At most `MOST_FINDINGS` of (kind, sentence), in their order, with a like part for each kind: of many students the
+    first kind would leave no room for the others."""
+    part = MOST_FINDINGS // max(1, len({kind for kind, _ in lines}))
+    counts: Counter[str] = Counter()
+    first: list[int] = []
+    others: list[int] = []
+    for i, (kind, _) in enumerate(lines):
+        counts[kind] += 1
+        (first if counts[kind] <= part else others).append(i)
+    shown = sorted([*first, *others][:MOST_FINDINGS])
+    more = len(lines) - len(shown)
+    found = [lines[i][1] for i in shown]
+    return found + ([f"… and {more} more comparisons in the tables below."] if more > 0 else [])
 
 
 def _chosen(made: Table, rows: pandas.DataFrame, styles: Mapping[str, NumberStyle], headline: str) -> Iterator[str]:
@@ -125,7 +141,8 @@ def _figure(cell: Cell, styles: Mapping[str, NumberStyle]) -> str:
 
 def _differences(
     made: Table, styles: Mapping[str, NumberStyle], headline: str, compared: Comparison | None
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
+    """The kind of each difference, and its sentence."""
     layout = made.layout
     shown = [
         (panel, one, column)
@@ -139,8 +156,13 @@ def _differences(
         interval, metric = one.by_column[column], layout.metric_of(column)
         mean, interval_text = styles[metric.name].difference(interval)
         verdict_text = verdict(p_values.get((one.kind, panel, one.row, column), math.nan), interval.count)
-        yield (f"{_lead(panel, column)}{one.text}: {' '.join(filter(None, (mean, interval_text)))} {metric.title} "
-               f"({_pairs(interval.count)}); {verdict_text}.")  # fmt: skip
+        yield (
+            one.kind,
+            (
+                f"{_lead(panel, column)}{one.text}: {' '.join(filter(None, (mean, interval_text)))} {metric.title} "
+                f"({_pairs(interval.count)}); {verdict_text}."
+            ),
+        )
 
 
 def verdict(p_holm: float, pairs: int) -> str:

@@ -9,6 +9,7 @@ from analysis.tables.options import EXPLAIN
 from analysis.tables.sheet import NO_BREAK, Caption, Entry, Panel, Sheet, head_text, keep_together
 
 CAPTION_WIDTH = 100
+HOW = "How this was made:"
 
 
 def write_markdown(sheet: Sheet, *, explain: bool = True) -> str:
@@ -26,11 +27,11 @@ def write_markdown(sheet: Sheet, *, explain: bool = True) -> str:
 
 
 def caption_blocks(caption: Caption, explain: bool) -> list[str]:
-    """The paragraphs of a caption: what the cells are, with a list of what stands beside; then the details."""
+    """The paragraphs of a caption: what the cells are, with a list of what stands beside; then one of the details."""
     blocks = ["\n".join([*([_filled(caption.cells)] if caption.cells else []),
                          *(_filled(text, "- ") for text in caption.beside)])]  # fmt: skip
     if explain and caption.details:
-        blocks.append(_filled(" ".join(caption.details)))
+        blocks.append("\n".join([HOW, *(_filled(text, "- ") for text in caption.details)]))
     elif caption.details:
         blocks.append(f"({EXPLAIN} adds how this was made: intervals, tests, names.)")
     return list(filter(None, blocks))

@@ -178,3 +178,11 @@ def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
     made = table(rows)
     found = [line for line in findings(made, rows, compare(rows, metric="instance_auc")) if "vat − none" in line]
     assert len(found) == 1 and "told apart (p" in found[0]
+
+
+def test_many_students_leave_room_for_every_kind_of_comparison(tmp_path):
+    rows = make_distillation(tmp_path, num_bags=(50, 100, 200), students=("a", "b", "c"), replicates=5).rows()
+    lines = [line for line in lines_of(rows) if " − " in line]
+    assert sum("vat − none" in line for line in lines) == 3
+    assert sum("its teacher" in line for line in lines) == 5 and len(lines) == 8
+    assert "… and 13 more comparisons in the tables below." in lines_of(rows)
