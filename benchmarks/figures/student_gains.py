@@ -1,4 +1,4 @@
-"""What students add to their teachers, and to teachers that were trained as long, in all records that ask."""
+"""What students add to their teachers, to teachers that were trained as long, and to themselves without soft labels."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from matplotlib.figure import Figure
 from records import named, rows_of, with_matched_teachers
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import TO_MATCHED, TO_TEACHER, difference_of, differences
+from analysis.cells.differences import TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER, difference_of, differences
 from analysis.cells.layout import Layout, default_columns, known_panel
 from analysis.figures import style
 from analysis.statistics.intervals import Interval
 
-OWN, EQUAL = "#0072B2", "#D55E00"
+OWN, EQUAL, WITHOUT = "#0072B2", "#D55E00", "#009E73"
 MARKS: dict[str, dict[str, Any]] = {
     TO_TEACHER: {"color": OWN, "marker": "o"},
     TO_MATCHED: {"color": EQUAL, "marker": "D", "markerfacecolor": "white"},
+    TO_NO_SOFT_LABELS: {"color": WITHOUT, "marker": "s"},
 }
-"""Filled and open, so that they differ in grey too; the rows say it in words."""
+"""Of other shapes, so that they differ in grey too; the rows say it in words."""
 DIGITS = "2026-11-22-distill-confirm"
 NUCLEI = "2026-11-25-colon-neighbours"
 CONTROL = "2026-11-26-colon-control"
 FEATURES = "2026-11-26-colon-features"
 FEATURES_CONTROL = "2026-11-27-colon-features-control"
+SOFT_LABELS = "2026-11-27-soft-labels"
+FEATURES_SOFT_LABELS = "2026-11-27-colon-features-soft-labels"
 TEACHERS = {"none": "plain", "vat": "VAT"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the figure. kind: of the difference, `TO_TEACHER` or `TO_MATCHED`."""
+    """A line of the figure. kind: of the difference, a key of `MARKS`."""
 
     group: str
     name: str
@@ -61,12 +64,14 @@ def draw() -> Figure:
         axis.grid(False, axis="y")
         axis.set_xlabel("difference of the AUC of instances")
         for kind, name in (
-            (TO_TEACHER, "student − its own teacher"),
-            (TO_MATCHED, "student − matched teacher, trained as long as teacher and student"),
+            (TO_TEACHER, "its own teacher"),
+            (TO_MATCHED, "matched teacher, trained as long as both"),
+            (TO_NO_SOFT_LABELS, "itself without soft labels"),
         ):
             axis.plot([], [], **MARKS[kind], label=name)
-        figure.legend(loc="outside upper center", ncols=2)
-        records = [DIGITS, *with_matched_teachers(), NUCLEI, CONTROL, FEATURES, FEATURES_CONTROL]
+        figure.legend(loc="outside upper center", ncols=3, title="student minus …")
+        records = [DIGITS, *with_matched_teachers(), SOFT_LABELS, NUCLEI, CONTROL, FEATURES, FEATURES_CONTROL,
+                   FEATURES_SOFT_LABELS]  # fmt: skip
         style.footnote(figure, (
             "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
             f"nuclei over folds of the same 80 images, corrected for the data that folds share; {named(*records)}."
@@ -84,10 +89,13 @@ def _draw_entry(axis: Axes, y: int, entry: Entry) -> None:
 def _entries() -> Iterator[Entry]:
     for group, record in _digit_records():
         yield from _of_students(group, record, "instance_auc")
+    yield from _soft_labels()
     yield from _of_students("Nuclei, AUC within images", NUCLEI, "instance_auc_within")
     yield from _control()
     yield from _of_students("Nuclei as vectors, AUC within images", FEATURES, "instance_auc_within", "near")
     yield from _of_students("Nuclei as vectors, longer teachers", FEATURES_CONTROL, "instance_auc_within")
+    group = "Nuclei as vectors, soft labels of neighbours"
+    yield from _of_students(group, FEATURES_SOFT_LABELS, "instance_auc_within", "near_bags")
 
 
 def _digit_records() -> Iterator[tuple[str, str]]:
@@ -98,8 +106,8 @@ def _digit_records() -> Iterator[tuple[str, str]]:
 
 
 def _of_students(group: str, record: str, metric: str, arm: str | None = None) -> Iterator[Entry]:
-    """Every difference of a student to its own teacher and to the one matched to it, in each column by teacher. arm:
-    of the students, where only one is shown."""
+    """Every difference of a student to its own teacher and to its controls, in each column by teacher. arm: of the
+    students, where only one is shown."""
     layout = _layout(record, metric)
     for panel in layout.panels:
         for column in layout.columns_of(panel):
@@ -119,6 +127,8 @@ def _of_students(group: str, record: str, metric: str, arm: str | None = None) -
 
 def _name(kind: str, teacher: str) -> str:
     """What a row is the difference of, which its mark alone would leave to a legend. teacher: its arm."""
+    if kind == TO_NO_SOFT_LABELS:
+        return f"{TEACHERS.get(teacher, teacher)} teacher, student − without soft labels"
     which = "its" if kind == TO_TEACHER else "matched"
     return f"student − {which} {TEACHERS.get(teacher, teacher)} teacher"
 
@@ -131,6 +141,17 @@ def _control() -> Iterator[Entry]:
     cells = {str(row.value): layout.cells[panel, row, column] for row in layout.rows}
     for arm, kind in (("short", TO_TEACHER), ("long", TO_MATCHED)):
         yield Entry(group, _name(kind, "none"), kind, difference_of(cells["short → near"], cells[arm]))
+
+
+def _soft_labels() -> Iterator[Entry]:
+    """Students of plain teachers against the same without soft labels, which is an arm of its own there."""
+    layout = _layout(SOFT_LABELS, "instance_auc")
+    (panel,) = layout.panels
+    rows = {str(row.value): row for row in layout.rows}
+    for column in layout.columns:
+        ours, theirs = (layout.cells[panel, rows[f"none → {arm}"], column] for arm in ("soft", "without"))
+        name = f"{column.text}, {_name(TO_NO_SOFT_LABELS, 'none')}"
+        yield Entry("MNIST digits, soft labels", name, TO_NO_SOFT_LABELS, difference_of(ours, theirs))
 
 
 def _layout(record: str, metric: str) -> Layout:

@@ -62,6 +62,7 @@ def test_rows_of_students_say_what_they_compare_without_their_colour(entries):
     assert len(names) == len(set(names)) > 15
     assert {one.kind for one in entries if "matched" in one.name} == {student_gains.TO_MATCHED}
     assert {one.kind for one in entries if "its" in one.name} == {student_gains.TO_TEACHER}
+    assert {one.kind for one in entries if "without" in one.name} == {student_gains.TO_NO_SOFT_LABELS}
 
 
 def test_series_of_the_figure_of_vat_differ_in_shape_and_are_named():
@@ -95,6 +96,10 @@ def test_differences_of_students_are_those_of_the_records(entries):
     assert shown("Nuclei as vectors, AUC") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
     matched = shown("Nuclei as vectors, longer teachers", student_gains.TO_MATCHED)
     assert matched == [("+0.037 ± 0.013", 50), ("+0.030 ± 0.014", 50)]
+    without = shown("MNIST digits, soft labels", student_gains.TO_NO_SOFT_LABELS)
+    assert without == [("-0.005 ± 0.002", 20), ("-0.003 ± 0.001", 20)]
+    without = shown("Nuclei as vectors, soft labels", student_gains.TO_NO_SOFT_LABELS)
+    assert without == [("+0.022 ± 0.016", 50)]
 
 
 def test_effects_of_vat_are_those_of_the_record_at_each_k_that_has_both_arms():
