@@ -34,6 +34,12 @@ def refused_text(command: str) -> str:
     return "; what was committed is safe. When that is mended, give the same command" if command in RESUMABLE else ""
 
 
+def machine_text(command: str) -> str:
+    """What follows the cause where the machine did not do what was rightly asked."""
+    busy = "; the machine may only be busy"
+    return f"{busy}. What was committed is safe; give the same command again" if command in RESUMABLE else busy
+
+
 def continuation_text(reason: str | None) -> str:
     """What the same `run` command does with the runs that are left. reason: why the study has ended."""
     if reason is not None and reason.startswith("another driver"):

@@ -55,12 +55,16 @@ def test_a_refusal_promises_what_the_command_keeps(name, monkeypatch, capsys):
         (StorageError(errno.ENOSPC, "No space left on device", "/x"), "cannot write to /x: No space left on device"),
         (UnreadableError(errno.EIO, "Input/output error", "/x"), "cannot read /x: Input/output error"),
         (OSError(errno.EIO, "Input/output error", "/x"), "/x: Input/output error"),
-        (MachineError("Ray did not start on this machine"), "Ray did not start on this machine"),
     ):
         let_fail(monkeypatch, name, error)
         assert cli.main([name, *COMMANDS[name]]) == 1
         promised = "; what was committed is safe. When that is mended, give the same command" if name == "run" else ""
         assert capsys.readouterr().err == f"error: {said}{promised}\n"
+    let_fail(monkeypatch, name, MachineError("Ray did not start on this machine"))
+    assert cli.main([name, *COMMANDS[name]]) == 1
+    promised = ". What was committed is safe; give the same command again" if name == "run" else ""
+    said = "Ray did not start on this machine; the machine may only be busy"
+    assert capsys.readouterr().err == f"error: {said}{promised}\n"
 
 
 def test_ctrl_c_ends_an_analysis_in_a_word(monkeypatch, capsys):

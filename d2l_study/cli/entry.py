@@ -36,7 +36,7 @@ from d2l_study.errors import (
     nearest,
     nearest_option,
 )
-from d2l_study.interruption_messages import refused_text, stopped_text
+from d2l_study.interruption_messages import machine_text, refused_text, stopped_text
 from d2l_study.terminal import print_anywhere
 
 EXTRAS = (
@@ -84,7 +84,7 @@ def _answered(argv: Sequence[str] | None, prog: str, analysis_commands: Mapping[
         )
         return 1
     except MachineError as error:
-        print(f"error: {error}{refused_text(name)}", file=sys.stderr)
+        print(f"error: {error}{machine_text(name)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.

@@ -122,8 +122,7 @@ def _tracking_store(options: RunOptions, folder: StudyFolder) -> tuple[str, bool
     except StoreUnreachable as error:
         if not folder.exists():
             raise
-        reason = str(error).removesuffix("; is the server running?")
-        print(f"warning: {reason}; the study goes on without it, and `sync` brings it up to date")
+        print(f"warning: {error.reason}; the study goes on without it, and `sync` brings it up to date")
         return uri, True
     return uri, False
 

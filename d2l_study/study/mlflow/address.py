@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import threading
 import uuid
 from functools import cache
@@ -25,6 +26,10 @@ PLAIN = re.compile(r"[\w/.+,=@~ -]*")
 DATABASES = ("postgresql", "mysql", "mssql")
 ARTIFACTS = "mlartifacts"
 CHECK_SECONDS = 8.0
+NEW_SECONDS = 600.0
+"""How long a new sqlite store may take: MLflow's fifty migrations, on a machine that others use too."""
+SAID_AFTER_SECONDS = 20.0
+"""When a line says what is waited for."""
 QUIET = "WARNING"
 """The level of MLflow's messages, unless the user's variable says another."""
 
@@ -86,15 +91,23 @@ def is_http(uri: str) -> bool:
 
 
 class StoreUnreachable(UserError):
-    """The address is valid, but nothing answers there in time: the server may not be running yet."""
+    """The address is valid, but nothing answers there in time: the server may not be running yet.
+
+    reason: what happened; hint: what to do where it is needed at once.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason + hint)
+        self.reason = reason
 
 
 def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
     """Make the store if it is a new sqlite file, and send it one request. `UserError` if it cannot be used,
-    `StoreUnreachable` if it is a server or a database that does not answer.
+    `StoreUnreachable` if it does not answer in time.
 
-    It takes at most `seconds`: MLflow and the database drivers would retry for minutes. It is called before anything
-    else writes, since processes that open a new sqlite store at the same time fail.
+    A server or a database has `seconds`: MLflow and the drivers would retry for minutes. A sqlite file is on this
+    machine, which may only be busy: it has ten times as long, and `NEW_SECONDS` where it is to be made. It is called
+    before anything else writes, since processes that open a new sqlite store at the same time fail.
     """
     where = f"tracking URI {uri!r} (--tracking-uri or MLFLOW_TRACKING_URI)"
     _check_scheme(uri, where)
@@ -114,13 +127,19 @@ def check_uri(uri: str, seconds: float = CHECK_SECONDS) -> None:
 
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()
-    thread.join(seconds if path is None else 10 * seconds)  # a new sqlite store is 50 migrations: slow, but local
-    kind = StoreUnreachable if path is None else UserError
+    limit = seconds if path is None else 10 * seconds if path.exists() else NEW_SECONDS
+    thread.join(min(limit, SAID_AFTER_SECONDS))
+    if thread.is_alive() and limit > SAID_AFTER_SECONDS:
+        print(f"waiting for MLflow's store, {path} …", file=sys.stderr, flush=True)
+        thread.join(limit - SAID_AFTER_SECONDS)
     if thread.is_alive():
-        raise kind(f"{where}: no answer within {seconds:g} s")
+        busy = "; if this machine or its disk is only busy, give the same command again" if path is not None else ""
+        raise StoreUnreachable(f"{where}: no answer within {limit:g} s", busy)
     if failure:
-        hint = "; is the server running?" if is_http(uri) else ""
-        raise kind(f"{where}: {one_line(failure[0])}{hint}") from None
+        reason = f"{where}: {one_line(failure[0])}"
+        if path is not None:
+            raise UserError(reason) from None
+        raise StoreUnreachable(reason, "; is the server running?" if is_http(uri) else "") from None
 
 
 def _check_scheme(uri: str, where: str) -> None:

@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def cluster(address: str) -> Iterator[Any]:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     with _tune_folder(), auth_token.own_token(), ray_folder() as folder, processes.child_processes() as kill_all:
         try:
-            with _started(folder) as ray:
+            with _started(folder, kill_all) as ray:
                 yield ray
         finally:
             kill_all()
@@ -69,18 +69,23 @@ def tune_folder() -> str:
 
 
 @contextlib.contextmanager
-def _started(folder: str | None) -> Iterator[Any]:
+def _started(folder: str | None, kill_all: Callable[[], None]) -> Iterator[Any]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     # Never whatever cluster the temp folder remembers.
     options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
-    try:
-        ray.init(**options)
-    except Exception as error:  # its processes fail in many ways, of which one is a plain Exception after a time
-        raise MachineError(
-            f"Ray did not start on this machine: {first_line(error)} (its logs: {_logs(folder)})"
-        ) from None
+    for last in (False, True):
+        try:
+            ray.init(**options)
+            break
+        except Exception as error:  # its processes fail in many ways, of which one is a plain Exception after a time
+            reason = f"{first_line(error)} (its logs: {_logs(folder)})"
+            ray.shutdown()
+            kill_all()  # what has begun to run
+            if last:
+                raise MachineError(f"Ray did not start on this machine, tried twice: {reason}") from None
+            print(f"Ray did not start: {reason}; trying once more", file=sys.stderr, flush=True)
     _quiet_loggers()
     try:
         yield ray

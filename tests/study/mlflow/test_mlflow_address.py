@@ -1,6 +1,7 @@
 """The address of an MLflow store: which one is meant, that it can serve, and how a new one is made."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from empty_store import empty_store
 
 from d2l_study import temporary_files
 from d2l_study.errors import UserError
-from d2l_study.study.mlflow.address import _create_sqlite, check_uri, resolve_uri, sqlite_uri
+from d2l_study.study.mlflow.address import StoreUnreachable, _create_sqlite, check_uri, resolve_uri, sqlite_uri
 
 
 def test_the_flag_comes_before_the_variable_and_both_before_the_root(monkeypatch, tmp_path):
@@ -67,6 +68,32 @@ def test_a_file_that_is_no_store_is_left_as_it_was(tmp_path):
 def test_a_server_that_never_answers_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match="no answer within"):
         check_uri(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.5)
+
+
+def test_a_store_on_a_busy_machine_is_waited_for_and_a_line_says_so(tmp_path, tmp_path_factory, monkeypatch, capsys):
+    """A new one has far longer than a server; one that is there and does not answer is away, not wrong."""
+    import d2l_study.study.mlflow.address as address
+
+    empty, path = empty_store(tmp_path_factory), tmp_path / "mlflow.db"
+    may_go_on = threading.Event()
+
+    def slow(made):
+        assert may_go_on.wait(30)
+        made.write_bytes(empty.read_bytes())
+
+    monkeypatch.setattr(address, "SAID_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(address, "_create_sqlite", slow)
+    timer = threading.Timer(1.0, may_go_on.set)
+    timer.start()
+    check_uri(sqlite_uri(path), seconds=0.01)  # 0.1 s would be those of a store that is there
+    assert capsys.readouterr().err == f"waiting for MLflow's store, {path} …\n"
+    monkeypatch.setattr(address, "client", lambda uri: may_go_on.clear() or may_go_on.wait(30))
+    with pytest.raises(
+        StoreUnreachable, match=r"no answer within 0.1 s; if this machine .* same command again"
+    ) as away:
+        check_uri(sqlite_uri(path), seconds=0.01)
+    may_go_on.set()
+    assert away.value.reason.endswith("no answer within 0.1 s")
 
 
 def test_making_a_store_is_silent(tmp_path_factory):

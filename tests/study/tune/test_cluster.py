@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from d2l_study.errors import MachineError, UserError
-from d2l_study.study.tune import cluster
+from d2l_study.study.tune import cluster, processes
 from d2l_study.study.tune.cluster import shut_down
 
 
@@ -71,15 +71,40 @@ def test_an_error_of_the_study_passes_through(monkeypatch: pytest.MonkeyPatch, t
 def test_a_ray_that_does_not_start_is_a_line(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     import ray
 
+    tries = []
+
     def late(**options: object) -> None:
+        tries.append(options)
         raise error("The current node timed out during startup.\nThis could happen because …")
 
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(MachineError) as caught, cluster.cluster("local"):
         pass
     said = str(caught.value)
-    assert said.startswith("Ray did not start on this machine: The current node timed out during startup.")
-    assert "session_latest/logs" in said and "\n" not in said
+    assert said.startswith("Ray did not start on this machine, tried twice: The current node timed out during startup.")
+    assert "session_latest/logs" in said and "\n" not in said and len(tries) == 2
+
+
+@pytest.mark.ray
+def test_a_ray_that_is_late_once_is_started_again_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a machine that is busy: the node is not there in Ray's thirty seconds."""
+    import ray._private.services as services
+
+    known, started = services.get_node, []
+
+    def late(*arguments: object) -> object:
+        if not started:
+            started.extend(one.pid for one in processes.children_named("raylet", "gcs_server"))
+            raise Exception("The current node timed out during startup.")
+        return known(*arguments)
+
+    monkeypatch.setattr(services, "get_node", late)
+    with cluster.cluster("local") as ray:
+        assert ray.is_initialized() and len(started) == 2
+        assert not set(started) & {one.pid for one in processes.children_named("raylet", "gcs_server")}
+    assert "Ray did not start: The current node timed out during startup." in capsys.readouterr().err
 
 
 class Reference:
