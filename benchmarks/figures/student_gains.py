@@ -29,6 +29,7 @@ CONTROL = "2026-11-26-colon-control"
 FEATURES = "2026-11-26-colon-features"
 FEATURES_CONTROL = "2026-11-27-colon-features-control"
 SOFT_LABELS = "2026-11-27-soft-labels"
+SOFT_LABELS_VAT = "2026-11-27-soft-labels-vat"
 FEATURES_SOFT_LABELS = "2026-11-27-colon-features-soft-labels"
 TEACHERS = {"none": "plain", "vat": "VAT"}
 
@@ -70,8 +71,8 @@ def draw() -> Figure:
         ):
             axis.plot([], [], **MARKS[kind], label=name)
         figure.legend(loc="outside upper center", ncols=3, title="student minus …")
-        records = [DIGITS, *with_matched_teachers(), SOFT_LABELS, NUCLEI, CONTROL, FEATURES, FEATURES_CONTROL,
-                   FEATURES_SOFT_LABELS]  # fmt: skip
+        records = [DIGITS, *with_matched_teachers(), SOFT_LABELS, SOFT_LABELS_VAT, NUCLEI, CONTROL, FEATURES,
+                   FEATURES_CONTROL, FEATURES_SOFT_LABELS]  # fmt: skip
         style.footnote(figure, (
             "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
             f"nuclei over folds of the same 80 images, corrected for the data that folds share; {named(*records)}."
@@ -90,6 +91,9 @@ def _entries() -> Iterator[Entry]:
     for group, record in _digit_records():
         yield from _of_students(group, record, "instance_auc")
     yield from _soft_labels()
+    for entry in _of_students("MNIST digits, soft labels", SOFT_LABELS_VAT, "instance_auc", "bags"):
+        if entry.kind == TO_NO_SOFT_LABELS:
+            yield entry
     yield from _of_students("Nuclei, AUC within images", NUCLEI, "instance_auc_within")
     yield from _control()
     yield from _of_students("Nuclei as vectors, AUC within images", FEATURES, "instance_auc_within", "near")
