@@ -128,7 +128,8 @@ def _of_problem(rows: pandas.DataFrame, runs: pandas.DataFrame, replicates: list
     if GIVEN_SPLIT in recorded or (not recorded and _is_split(runs)):
         return Partition("split")
     folds = _fold_count(runs)
-    if GIVEN_FOLDS in recorded or (not recorded and (folds != _key(runs) or _repeats_are_alike(rows, runs))):
+    other = "folds" in rows and folds != _key(runs)  # a file of chosen columns may lack the key, which says nothing
+    if GIVEN_FOLDS in recorded or (not recorded and (other or _repeats_are_alike(rows, runs))):
         return Partition("folds", None, {replicate: replicate % folds for replicate in replicates}, folds)
     return Partition("folds", None, tested, folds)
 

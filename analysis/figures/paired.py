@@ -203,7 +203,7 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
         text += "; matched: the teacher trained for as long as student and teacher together, with the student's "
         text += "augmentation and noise"
     if TO_NO_SOFT_LABELS in kinds:
-        text += "; without soft labels: the student from the same weights, on known negatives and bag labels"
+        text += "; without soft labels: the student from the same weights, on known negatives and its bag labels"
     if any(cell.status != "done" for cell in taught.values()):
         text += "; hollow: fewer pairs than planned"
     pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in others.items() if other is not None)

@@ -13,13 +13,14 @@ from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.controls import CONTROL_IDS
+from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 
 if TYPE_CHECKING:
     import pandas
 
 SUFFIXES = (".parquet", ".csv")
-NEEDED = ("study", "config_id", "stage", "method", "replicate", "status")
+NEEDED = ("config_id", "stage", "method", "replicate", "status")
 TEXTS = (
     "study",
     "config_id",
@@ -52,8 +53,7 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
 
 def load_file(path: Path) -> pandas.DataFrame:
     """The rows of an export, or of a study's `rows.parquet`. UserError if the file is not one, or names a value that
-    no run can have."""
-
+    no run can have. A file of chosen columns may lack those that others give: its study has the file's name."""
     try:
         frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     except FileNotFoundError:
@@ -69,6 +69,10 @@ def load_file(path: Path) -> pandas.DataFrame:
     if frame.empty:
         raise UserError(f"{path}: holds no rows")
     _check(frame, path)
+    if "study" not in frame:
+        frame["study"] = path.parent.name if path.stem == "rows" else path.stem
+    if "trial_id" not in frame:
+        frame["trial_id"] = frame["config_id"].map(trial_id)
     for column in LEADING_COLUMNS:  # what nothing fills may have been left out
         if column not in frame:
             frame[column] = math.nan

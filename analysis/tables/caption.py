@@ -193,7 +193,7 @@ def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
     if any(difference.kind == TO_NO_SOFT_LABELS for difference in found):
         sentences.append(
             "“The same without soft labels” is the student from the same weights of its teacher, trained on known "
-            "negatives and bag labels alone."
+            "negatives, and on bag labels where it reads them."
         )
     return sentences
 

@@ -1,10 +1,13 @@
 """Exported files hold the rows as they are; what is no export, or no value of a run, is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import analysis
+from analysis.cli import main
 from analysis.rows.exported_files import export
 from analysis.tables.study_table import render
 from d2l_study.errors import UserError
@@ -50,7 +53,7 @@ def test_an_exported_file_is_a_study_and_holds_no_path_of_this_machine(failing_r
     [
         ("none.parquet", None, "no such file"),
         ("bad.parquet", b"no parquet", "cannot be read"),
-        ("other.csv", b"a,b\n1,2\n", "lacks the columns study, config_id"),
+        ("other.csv", b"a,b\n1,2\n", "lacks the columns config_id, stage"),
         ("empty.csv", b"study,config_id,stage,method,replicate,status\n", "holds no rows"),
     ],
 )
@@ -79,3 +82,17 @@ def test_a_value_that_no_run_can_have_is_named_with_its_line_and_column(failing_
     frame.to_csv(tmp_path / "edited.csv", index=False)
     with pytest.raises(UserError, match=f"edited.csv: line 4, column {column}: {message}"):
         analysis.load(tmp_path / "edited.csv")
+
+
+RECORD = Path(__file__).resolve().parents[3] / "benchmarks" / "records" / "2026-11-27-colon-features-soft-labels"
+
+
+def test_a_file_of_chosen_columns_is_read_as_the_study_was(tmp_path):
+    """It lacks study, trial_id and the number of folds; folds are corrected for shared bags all the same."""
+    rows = analysis.load(RECORD / "rows.csv")
+    assert set(rows["study"]) == {RECORD.name} and "folds" not in rows and rows["trial_id"].str.len().eq(10).all()
+    said = " ".join(render(rows, "instance_auc_within").split())
+    assert "none → near_bags − the same without soft labels | +0.022 ± 0.016 (50) |" in said
+    assert main(["report", str(RECORD / "rows.csv"), "--out", str(tmp_path / "report.html")]) == 0
+    (tmp_path / "mine.csv").write_bytes((RECORD / "rows.csv").read_bytes())
+    assert set(analysis.load(tmp_path / "mine.csv")["study"]) == {"mine"}
