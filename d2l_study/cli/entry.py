@@ -142,7 +142,7 @@ class _Parser(Parser):
         if commands and "invalid choice: " in message:
             name = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
-            message += f"; {self.epilog}" if self.epilog else ""
+            message += f"; {self.epilog}" if self.epilog and self.epilog != EXTRAS else ""
         elif unknown and ("unrecognized" in message or "required" in message):
             message = f"unknown option {unknown[0]}{nearest_option(unknown[0], known)}"
         elif "required: --space" in message and words and not words[0].startswith("-"):

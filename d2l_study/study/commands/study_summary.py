@@ -78,7 +78,8 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     code = _broken_off(reason) if broken else 130 if stopped else 1 if failed else 0
     if not (rows["status"] == "done").any():
         return code or 1
-    pairs = " --kind best" if study.space.search else " --kind pairs" if study.space.pairs else ""
+    taught = bool((rows["stage"].eq("student") & rows["status"].eq("done")).any())
+    pairs = " --kind best" if study.space.search else " --kind pairs" if taught else ""
     name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
     shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else further_metric(rows)
     print(
