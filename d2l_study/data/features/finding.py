@@ -81,7 +81,9 @@ def bare_name(text: str) -> str:
     return bare if bare != text else stem_of(text)
 
 
-def feature_folder(base: Path, key: str, naming: str = "as data.root (in a space, or --set data.root=FOLDER)") -> Folder:
+def feature_folder(
+    base: Path, key: str, naming: str = "as data.root (in a space, or --set data.root=FOLDER)"
+) -> Folder:
     """The folder of feature files that is `base`, or lies below it under a usual name; in `doubt` if there is none, or
     several. key: how messages call what named `base`; naming: how they say that one is named."""
     found = [folder for path in _candidates(base) if (folder := Folder.of(path, base)).names]

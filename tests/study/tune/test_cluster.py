@@ -85,7 +85,27 @@ def test_a_ray_that_does_not_start_is_a_line(monkeypatch: pytest.MonkeyPatch, er
     assert "session_latest/logs" in said and "\n" not in said and len(tries) == 2
 
 
+def test_a_ray_that_is_late_once_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    tries = []
+
+    def late_once(**options: object) -> None:
+        tries.append(options)
+        if len(tries) == 1:
+            raise TimeoutError("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late_once)
+    with cluster.cluster("local"):
+        pass
+    assert len(tries) == 2
+    assert "Ray did not start: The current node timed out during startup." in capsys.readouterr().err
+
+
 @pytest.mark.ray
+@pytest.mark.soak
 def test_a_ray_that_is_late_once_is_started_again_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
