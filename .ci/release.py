@@ -36,7 +36,7 @@ class ReleaseError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="where wheel and archive go")
-    out: Path = parser.parse_args().out
+    out: Path = parser.parse_args().out.resolve()  # commands run in folders of their own
     try:
         version = declared_version()
         wheel = build(out, version)

@@ -31,6 +31,18 @@ def test_a_version_that_differs_is_refused(tmp_path, monkeypatch):
         release.declared_version()
 
 
+def test_a_folder_that_is_named_from_here_is_found_from_the_folder_where_the_wheel_is_tried(tmp_path, monkeypatch):
+    """`make release` says --out dist; commands that try the wheel run elsewhere."""
+    tried = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["release.py", "--out", "dist"])
+    monkeypatch.setattr(release, "build", lambda out, version: out / "d2l.whl")
+    monkeypatch.setattr(release, "check_wheel", lambda wheel, version: None)
+    monkeypatch.setattr(release, "try_wheel", lambda wheel, place, version: tried.append(wheel))
+    assert release.main() == 0
+    assert tried == [tmp_path / "dist" / "d2l.whl"]
+
+
 def test_the_citation_has_what_its_format_asks_for():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["cff-version"] == "1.2.0"
