@@ -17,21 +17,18 @@ RECORDS = Path(__file__).resolve().parents[1] / "records"
 
 
 def rows_of(record: str) -> pandas.DataFrame:
-    """The rows of a record (`analysis.load`). Where a record lacks them, its name is that of the study, a student's
-    teacher is the configuration of the arm before its arrow, and folds are counted."""
+    """The rows of a record (`analysis.load`). Where a record lacks it, a student's teacher is the configuration of the
+    arm before its arrow."""
     file = _file(record)
     rows = _as_written(file)
-    if "study" in rows and "teacher_id" in rows:
+    if "teacher_id" in rows:
         return analysis.load(file)
     rows["study"] = record
-    if "fold" in rows and "folds" not in rows:
-        rows["folds"] = int(rows.fold.max()) + 1
-    if "teacher_id" not in rows:
-        id_of = rows[rows.stage == "teacher"].groupby("method").config_id.first()
-        arms = rows.method.str.split(" → ").str
-        rows["teacher_id"] = arms[0].map(id_of).where(rows.stage == "student")
-        rows["teacher_method"] = arms[0].where(rows.stage == "student")
-        rows["student_method"] = arms[1].where(rows.stage == "student")
+    id_of = rows[rows.stage == "teacher"].groupby("method").config_id.first()
+    arms = rows.method.str.split(" → ").str
+    rows["teacher_id"] = arms[0].map(id_of).where(rows.stage == "student")
+    rows["teacher_method"] = arms[0].where(rows.stage == "student")
+    rows["student_method"] = arms[1].where(rows.stage == "student")
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "rows.csv")
         rows.to_csv(whole, index=False)

@@ -112,8 +112,11 @@ def command_parser(
     parser = _Parser(
         prog=prog,
         description="Distill-to-Label studies: attention MIL, virtual adversarial training, distillation.",
-        epilog=EXTRAS if analysis_commands else f"Tables and figures: {ANALYSIS_MODULE} --help",
     )
+    if analysis_commands:
+        parser.epilog = EXTRAS
+    else:
+        parser.epilog = parser.elsewhere = f"Tables and figures: {ANALYSIS_MODULE} --help"
     parser.add_argument("--version", action="version", version=f"d2l_study {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     study_commands.add_study_commands(commands)
@@ -134,6 +137,9 @@ def command_parser(
 class _Parser(Parser):
     """Answers a mistake as every command does: one line, the nearest valid name, exit code 2."""
 
+    elsewhere = ""
+    """Where further commands are, for the answer to an unknown one."""
+
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
         words: list[str] = getattr(self, "_words", [])
@@ -142,7 +148,7 @@ class _Parser(Parser):
         if commands and "invalid choice: " in message:
             name = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
-            message += f"; {self.epilog}" if self.epilog and self.epilog != EXTRAS else ""
+            message += f"; {self.elsewhere}" if self.elsewhere else ""
         elif unknown and ("unrecognized" in message or "required" in message):
             message = f"unknown option {unknown[0]}{nearest_option(unknown[0], known)}"
         elif "required: --space" in message and words and not words[0].startswith("-"):

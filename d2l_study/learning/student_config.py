@@ -152,10 +152,7 @@ class StudentConfig(TrainingOptions):
         many steps as all of the student's."""
         lengths = ("steps",) if self.epochs is None else ("epochs", "min_steps")
         length: dict[str, Any] = {key: getattr(self, key) * self.generations for key in lengths}
-        return dataclasses.replace(
-            self, temperature=1.0, lambda_distill=0.0, alpha=self.alpha or 1.0, start="fresh", teachers=1,
-            generations=1, neighbours=0, cross_fit=0, unlabelled=False, mixup=0.0, **length,
-        )  # fmt: skip
+        return dataclasses.replace(self.without_soft_labels(), start="fresh", generations=1, **length)
 
     def without_soft_labels(self) -> StudentConfig:
         """The student that starts from its teacher and does not learn from its soft labels: λ = 0, known negatives (α,

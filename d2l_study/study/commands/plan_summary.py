@@ -99,20 +99,16 @@ def _show_references(study: PreparedStudy) -> None:
             found = sorted({round(expected_visits(c)) for c in planned if c.stage == stage})
             texts.append(f"{name} {found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else ""))
         print_wrapped(f"instances that training sees, each as often as it is drawn: {', '.join(texts)}", "  ")
-    if "smoothed" in references:
-        alone = dict.fromkeys(c.label for c in planned if c.stage == "student" and not c.values["neighbours"])
-        if alone:
-            print_wrapped(
-                f"without neighbours, so that no smoothed teacher stands beside them: {listed(alone, 4)}", "  "
-            )
-    if "no_soft_labels" in references:
-        students = [c for c in planned if c.stage == "student"]
-        alone = dict.fromkeys(c.label for c in students if "no_soft_labels" not in c.controls)
-        if alone:
-            print_wrapped(
-                "without soft labels or without the teacher's weights (student.start), so that no row no_soft_labels "
-                f"stands beside them: {listed(alone, 4)}", "  "
-            )  # fmt: skip
+    students = [c for c in planned if c.stage == "student"]
+    alone = {
+        "smoothed": ("without neighbours, so that no smoothed teacher",
+                     [c.label for c in students if not c.values["neighbours"]]),
+        "no_soft_labels": ("without soft labels or without the teacher's weights (student.start), so that no row "
+                           "no_soft_labels", [c.label for c in students if "no_soft_labels" not in c.controls]),
+    }  # fmt: skip
+    for reference, (why, labels) in alone.items():
+        if reference in references and labels:
+            print_wrapped(f"{why} stands beside them: {listed(dict.fromkeys(labels), 4)}", "  ")
 
 
 def _show_part_teachers(study: PreparedStudy) -> None:

@@ -69,6 +69,17 @@ def test_students_learn_from_their_teachers_and_a_broken_one_has_none(few):
     assert "none → plain (temperature=1) − its teacher" in out
 
 
+def test_the_next_step_is_a_figure_that_can_be_drawn(few, tmp_path, tmp_path_factory):
+    """Of students as soon as one is done."""
+    assert "figure first" in few[1] and "--kind pairs" in few[1]
+    (tmp_path / "first.yaml").write_text(SPACE)
+    (tmp_path / "runs").mkdir()
+    copied_store(tmp_path / "runs", tmp_path_factory)
+    said = run_here(tmp_path, "--limit", 1, space="first.yaml")
+    assert set(analysis.load("first", tmp_path / "runs").query("status == 'done'")["stage"]) == {"teacher"}
+    assert "figure first" in said and "--kind pairs" not in said
+
+
 def test_each_students_page_leads_to_its_teachers(few):
     folder, _ = few
     mine, runs = children(folder, "first")
