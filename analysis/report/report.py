@@ -18,7 +18,7 @@ from analysis.cells.hardware import hardware_differences_of_rows
 from analysis.cells.model_selection import selected_rows
 from analysis.report import figure_section, sections
 from analysis.report import html_elements as html
-from analysis.report.findings import NOTE, findings
+from analysis.report.findings import findings, verdict_note
 from analysis.report.html_elements import Section
 from analysis.report.mlflow_links import find_mlflow_links
 from analysis.rows.output_files import writable_path, writing
@@ -31,6 +31,7 @@ from d2l_study.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
+    from analysis.cells.layout import Layout
     from analysis.tables.comparison import Comparison
     from analysis.tables.study_table import Table
     from d2l_study.study.ledger.study_folder import StudyFolder
@@ -137,12 +138,20 @@ def _summary(
         pieces.append(html.paragraph(" ".join([
             f"Mean with its 95 % interval over {layout.units_text}, count in brackets.", *void,
             what_was_chosen(layout.snapshots_chosen, reduced),
-            "The spread is over bags and initialisations (or folds) of these data, not over data sets.", NOTE,
+            _spread(layout), *verdict_note(tables[0], compared),
         ]), "note"))  # fmt: skip
     elif not _has_results(rows):
         pieces.append(html.paragraph("No run is finished: there is nothing to show yet."))
     pieces.append("<h3>What was studied</h3>" + html.fact_table(sections.study_facts(rows)))
     return Section("Summary", pieces)
+
+
+def _spread(layout: Layout) -> str:
+    """Over what an interval is."""
+    over = ["folds"] if layout.has_folds else []
+    over += ["initialisations"] if "split" in layout.designs else []
+    over += ["bags and initialisations"] if "drawn" in layout.designs or not over else []
+    return f"The spread is over {' and '.join(over)} of these data, not over data sets."
 
 
 def what_was_chosen(snapshots: bool | None, configurations: bool) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.best import TASK_KEYS
-from analysis.cells.labels_used import labels_by_bags, of_training_bags_alone
 from analysis.cells.layout import setting_text, value_text
 from analysis.cells.model_selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import (
@@ -25,6 +24,7 @@ from analysis.report.mlflow_links import MlflowLinks
 from analysis.rows.display_names import SYMBOLS, Names
 from analysis.rows.idle_values import without_idle_values
 from analysis.rows.labels_used import COLUMN as LABELS_USED
+from analysis.rows.labels_used import validation_labels_are_used
 from analysis.rows.metrics import heading_of
 from analysis.rows.stages import default_metric
 from analysis.statistics.intervals import Interval, unit_count
@@ -101,9 +101,7 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     if LABELS_USED in rows and rows[LABELS_USED].notna().any():
         least, most = int(rows[LABELS_USED].min()), int(rows[LABELS_USED].max())
         used = f"{least}" if least == most else f"{least} to {most}"
-        by_bags = labels_by_bags(rows)
-        alone = bool(by_bags) and of_training_bags_alone(by_bags)
-        of = "those of training bags alone" if alone else "training and validation"
+        of = "training and validation" if validation_labels_are_used(rows) else "those of training bags alone"
         found.append(("labels used", f"{used} labels of bags in a run, {of}"))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())

@@ -33,6 +33,14 @@ def with_labels_used(rows: pandas.DataFrame) -> pandas.DataFrame:
     return made
 
 
+def validation_labels_are_used(rows: pandas.DataFrame) -> bool:
+    """Whether some run used more labels than it has training bags (`train_bags` of folds and splits, else `num_bags`).
+    rows: with the column `labels_used`."""
+    given = rows["train_bags"] if "train_bags" in rows else rows[COLUMN] * float("nan")
+    drawn = rows.get("num_bags", given)
+    return bool((rows[COLUMN] > given.fillna(drawn)).any())
+
+
 def _derived(mine: pandas.DataFrame) -> list[int | None]:
     """Of each run of one configuration."""
     from d2l_study.study.space.keys import sections_of  # `--help` needs no data sets

@@ -24,16 +24,19 @@ WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
 NO_MATCHED_NOTE = (
-    "No teacher of equal training is among the rows (references: matched): a gain may be that of longer training."
+    "No teacher of equal training is among the rows (references: matched): what a student gains over its teacher may "
+    "come from longer training."
 )
-"""Of students that stand without the control that was trained as long, with the same noise."""
+"""Of students that are compared with their teachers, without the control that was trained as long, with the same
+noise."""
 ORACLE_MARK = "†"
 """Stands behind the name of whatever has seen the true instance labels."""
 
 MEANINGS = {
-    MATCHED: "matched: the teacher trained anew with the student's augmentation and noise, for as many instance "
-    "visits as teacher and student together",
-    NO_SOFT_LABELS: "no_soft_labels: the student from its teacher's weights, without soft labels",
+    MATCHED: "matched (“its matched teacher”): the teacher trained anew with the student's augmentation and noise, for "
+    "as many instance visits as teacher and student together",
+    NO_SOFT_LABELS: "no_soft_labels (“the same without soft labels”): the student from the same weights of its "
+    "teacher, trained on known negatives, and on bag labels where it reads them",
     "pooled": "pooled: the teacher, its bags read by their highest instance score",
     "smoothed": "smoothed: the teacher, its instance scores averaged over neighbours",
     "no_teacher": "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",

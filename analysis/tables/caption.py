@@ -8,8 +8,6 @@ from analysis.cells import partitions
 from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
 from analysis.cells.differences import (
     BASELINE,
-    TO_MATCHED,
-    TO_NO_SOFT_LABELS,
     TO_TEACHER,
     Difference,
     rows_without_baseline,
@@ -48,7 +46,7 @@ def caption(
         *_tie_mark(tested),
         *_few_units(cells, found),
         *_kinds_of_bags(layout),
-        *_unmatched(layout),
+        *_unmatched(layout, found),
         *_arms_apart(layout),
         *_states(layout),
         *_symbols(layout),
@@ -148,9 +146,11 @@ def _kinds_of_bags(layout: Layout) -> list[str]:
     return sentences + [text for name, text in SHARED_PATIENTS.items() if name in layout.datasets and layout.has_folds]
 
 
-def _unmatched(layout: Layout) -> list[str]:
+def _unmatched(layout: Layout, found: Iterable[Difference]) -> list[str]:
+    """Of students that are compared with their teachers, and with none that was trained as long."""
     present = {cell.origin.stage for cell in layout.cells.values()}
-    return [stages.NO_MATCHED_NOTE] if stages.STUDENT in present and stages.MATCHED not in present else []
+    compared = any(difference.kind == TO_TEACHER for difference in found)
+    return [stages.NO_MATCHED_NOTE] if compared and stages.MATCHED not in present else []
 
 
 def _arms_apart(layout: Layout) -> list[str]:
@@ -175,7 +175,7 @@ def _symbols(layout: Layout) -> list[str]:
 
 
 def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
-    """How the differences are paired and bounded, and what their names mean."""
+    """How the differences are paired and bounded. What controls are is said of their rows (`stages.MEANINGS`)."""
     sentences = []
     if found:
         kind = "corrected t" if layout.has_folds else "t"
@@ -185,16 +185,6 @@ def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
         sentences.append(f"Differences are paired by {by}{around}.")
     if any(difference.kind == TO_TEACHER for difference in found):
         sentences.append("“Its teacher” is the one whose labels the student learned from (the first of an ensemble).")
-    if any(difference.kind == TO_MATCHED for difference in found):
-        sentences.append(
-            "“Its matched teacher” was trained for as long as student and teacher together, with the student's "
-            "augmentation and noise."
-        )
-    if any(difference.kind == TO_NO_SOFT_LABELS for difference in found):
-        sentences.append(
-            "“The same without soft labels” is the student from the same weights of its teacher, trained on known "
-            "negatives, and on bag labels where it reads them."
-        )
     return sentences
 
 

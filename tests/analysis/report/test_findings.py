@@ -1,5 +1,7 @@
 """Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
+from html import unescape
+
 import numpy as np
 import pandas
 import pytest
@@ -7,10 +9,10 @@ from make_study import make_distillation, make_study
 from scipy import stats
 
 from analysis.cells.model_selection import ranked_by_validation, selected_rows, ties_for_first
-from analysis.report.findings import findings, verdict
+from analysis.report.findings import findings, verdict, verdict_note
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.report.report import make_report
-from analysis.report.sections import best_trials
+from analysis.report.sections import best_trials, study_facts
 from analysis.statistics.paired_tests import holm
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
@@ -138,7 +140,7 @@ def test_verdicts_are_those_of_holms_correction_and_not_of_the_interval(rows):
 
 def test_students_are_corrected_over_all_students(tmp_path):
     rows = make_distillation(tmp_path, num_bags=(50, 100), replicates=6).rows()
-    lines = [line for line in _all(rows) if "its teacher" in line]
+    lines = [line for line in _all(rows) if "− its teacher" in line]
     own = rows.pivot_table(index="replicate", columns=["num_bags", "method"], values="instance_auc")
     p = [stats.ttest_rel(own[n][f"{t} → {s}"], own[n][t]).pvalue for t in ("none", "vat") for s in ("plain", "noisy")
          for n in (50, 100)]  # fmt: skip
@@ -186,3 +188,40 @@ def test_many_students_leave_room_for_every_kind_of_comparison(tmp_path):
     assert sum("vat − none" in line for line in lines) == 3
     assert sum("its teacher" in line for line in lines) == 5 and len(lines) == 8
     assert "… and 13 more comparisons in the tables below." in lines_of(rows)
+
+
+def test_a_study_without_a_plain_arm_tells_the_comparison_with_its_first(rows):
+    renamed = rows.assign(method=rows["method"].replace({"none": "twice"}))
+    renamed.attrs = rows.attrs
+    made, compared = table(renamed), compare(renamed, {"method": "twice"})
+    lines = findings(made, renamed, compared)
+    assert [line.partition(": +")[0].partition(": −")[0] for line in lines] == [
+        "K = 10, n = 50: vat − twice", "K = 10, n = 100: vat − twice",
+    ]  # fmt: skip
+    for line, one in zip(lines, compared.found, strict=True):
+        assert line.endswith(verdict(one.p_holm[0], 8) + ".")
+    assert findings(made, renamed) == []
+    assert lines[0] in unescape(make_report(renamed))
+
+
+def test_the_note_on_verdicts_names_the_tests_that_are_told(rows, tmp_path):
+    distilled = make_distillation(tmp_path, num_bags=(50,), replicates=6).rows()
+    arms, students = "all comparisons under Comparisons", "all differences of students in the first table"
+    students_alone = distilled[distilled["method"] != "vat"]
+    for mine, told in ((rows, [arms]), (distilled, [arms, students]), (students_alone, [students])):
+        mine.attrs = distilled.attrs if mine is not rows else rows.attrs
+        said = " ".join(verdict_note(table(mine), compare(mine)))
+        assert [text for text in (arms, students) if text in said] == told
+    alone = rows[rows["method"] == "vat"]
+    assert verdict_note(table(alone)) == []
+
+
+def test_labels_of_validation_are_said_to_be_used_where_they_are(rows):
+    def fact(mine):
+        return dict(study_facts(mine))["labels used"]
+
+    drawn = rows.assign(labels_used=rows["num_bags"])
+    folds = rows.drop(columns="num_bags").assign(train_bags=64, labels_used=64)
+    assert "those of training bags alone" in fact(drawn) and "those of training bags alone" in fact(folds)
+    assert "training and validation" in fact(folds.assign(labels_used=72))
+    assert "training and validation" in fact(drawn.assign(labels_used=rows["num_bags"] + 10))

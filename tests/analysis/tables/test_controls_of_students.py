@@ -125,7 +125,7 @@ def test_a_student_is_paired_with_the_same_without_soft_labels(undistilled):
         (interval,) = (i for column, i in one.by_column.items() if column.value == n)
         assert interval.mean == pytest.approx(group["d"].mean()) and interval.count == len(group)
     said = " ".join(render(undistilled).split())
-    assert "“The same without soft labels” is the student from the same weights of its teacher" in said
+    assert "(“the same without soft labels”): the student from the same weights of its teacher" in said
     assert "no_soft_labels of none" in said
     few = undistilled[(undistilled["num_bags"] == 50) & (undistilled["temperature"] != 4)]
     lines = findings(table(few), few)
@@ -143,13 +143,18 @@ def test_the_figure_of_pairs_has_the_same_without_soft_labels_between_the_teache
 def test_captions_say_what_training_saw(controlled):
     said = " ".join(render(controlled).split())
     assert "teachers 1,000 to 2,000, students 2,400 to 4,800, matched teachers 3,400 to 6,800." in said
-    assert "“Its matched teacher” was trained for as long as student and teacher together" in said
+    assert said.count("for as many instance visits as teacher and student together") == 1
+    assert "(“its matched teacher”): the teacher trained anew" in said
     assert NO_MATCHED_NOTE not in said
 
 
 def test_students_without_matched_teacher_are_said_to_be(distilled):
     assert NO_MATCHED_NOTE in " ".join(render(distilled).split())
     assert findings(table(distilled), distilled)[-1] == NO_MATCHED_NOTE
+    untrained = distilled.assign(status=distilled["status"].mask(distilled["stage"] == "student", "missing"))
+    untrained.attrs = distilled.attrs
+    assert NO_MATCHED_NOTE not in " ".join(render(untrained).split())
+    assert NO_MATCHED_NOTE not in findings(table(untrained), untrained)
     teachers = distilled[distilled["stage"] == "teacher"]
     assert NO_MATCHED_NOTE not in " ".join(render(teachers).split())
     assert NO_MATCHED_NOTE not in findings(table(teachers), teachers)
