@@ -44,6 +44,7 @@ from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, Sc
 from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
 from d2l_study.inference.smoothing import smooth_checkpoint
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
+from d2l_study.inference.white_ground import white_on_grid
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
 from d2l_study.slides.image_files import decode_errors
@@ -58,7 +59,8 @@ LEAST_SHOWN = 400
 MEANING = (
     "element [i, j] is the logit of the patch centred at column x0 + j*stride, row y0 + i*stride (0-based pixels, a "
     "pixel's centre at whole numbers; beyond the border the image is reflected); probability = 1 / (1 + exp(-logit)); "
-    "predicted positive is what lies above the model's instance_threshold, a logit"
+    "predicted positive is what lies above the model's instance_threshold, a logit: predicted_positive is the share of "
+    "such patches, but for white_ground, the share of patches above the model's data.white_above, which it never saw"
 )
 
 
@@ -73,8 +75,9 @@ class ImageAnnotations:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """What was made of an image: the file of its map; share: of its patches predicted positive, None if the model has
-    no threshold; instances: the count of true instances of known label; area: their AUC, NaN where it is not defined;
+    """What was made of an image: the file of its map; share: of its patches predicted positive, but for white ground,
+    None if the model has no threshold; white: the share of white ground, None for a model that was trained on all;
+    instances: the count of true instances of known label; area: their AUC, NaN where it is not defined;
     note: which part of its model's data the image was, where that is known; again: its map was there already."""
 
     source: str
@@ -85,6 +88,7 @@ class LabelledImage:
     area: float
     note: str = ""
     again: bool = False
+    white: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,8 @@ def _label_image(
     whole = False
     try:
         area, count, note = _known_instances(stored, image, known, instances, compute, smooth)
-        share = _share_above(logits, stored.card.instance_threshold)
+        white = _white_ground(stored, image, grid)
+        share = _share_above(logits, stored.card.instance_threshold, white)
         drawn = _digest(stored, known)
         if there is None or about.get("drawn") != drawn or not planned.file(".overlay.png").is_file():
             picture = _picture(stored, image, grid, logits, known, note)
@@ -229,7 +234,8 @@ def _label_image(
         found = {
             "image": shown(image.source), "part": known.note if known else "", "width": image.width,
             "height": image.height, **grid.to_dict(), "meaning": MEANING, "model": origin(stored),
-            "predicted_positive": share, "logits": {"crc32": crc, "made_of": identity}, "drawn": drawn,
+            "predicted_positive": share, "white_ground": None if white is None else float(white.mean()),
+            "logits": {"crc32": crc, "made_of": identity}, "drawn": drawn,
         }  # fmt: skip
         if found != about:
             with writing(planned.stem.parent):
@@ -243,8 +249,9 @@ def _label_image(
         if kept is not None and not whole:
             kept.close(keep=True)
     return LabelledImage(
-        image.source, planned.file(MAP), grid, share, count, area, known.note if known else "", there is not None
-    )
+        image.source, planned.file(MAP), grid, share, count, area, known.note if known else "", there is not None,
+        found["white_ground"],
+    )  # fmt: skip
 
 
 def _score(
@@ -326,12 +333,24 @@ def _picture(
     )  # fmt: skip
 
 
-def _share_above(logits: np.ndarray, threshold: float | None) -> float | None:
-    """The share of a map that is predicted positive; read in bands, since it may be mapped from a file."""
+def _white_ground(stored: StoredModel, image: TissueImage, grid: Grid) -> np.ndarray | None:
+    """(rows, columns) bool, which patches are white ground; None for a model that was trained on all."""
+    white_above = stored.card.sections.get("data", {}).get("white_above")
+    return None if white_above is None else white_on_grid(*image.reduced(SHOWN), grid, white_above)
+
+
+def _share_above(logits: np.ndarray, threshold: float | None, white: np.ndarray | None) -> float | None:
+    """The share of a map that is predicted positive, but for white ground; None without a threshold, or where all is
+    white. The map is read in bands, since it may be mapped from a file."""
     if threshold is None:
         return None
-    bands = np.array_split(logits, max(1, logits.size // 2**22))
-    return sum(int((band > threshold).sum()) for band in bands) / logits.size
+    positive = count = 0
+    for rows in np.array_split(np.arange(len(logits)), max(1, logits.size // 2**22)):
+        band = slice(int(rows[0]), int(rows[-1]) + 1)
+        there = np.True_ if white is None else ~white[band]
+        positive += int(((logits[band] > threshold) & there).sum())
+        count += logits[band].size if white is None else int(there.sum())
+    return positive / count if count else None
 
 
 def _step(rows: int, columns: int) -> int:

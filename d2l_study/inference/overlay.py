@@ -9,6 +9,7 @@ one of 0.99: a bag classifier's instance probabilities need not be calibrated, a
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.inference.sliding_window import Grid
+from d2l_study.inference.white_ground import white_patches
 from d2l_study.slides.score_map import ScoreMap
 
 VIRIDIS = (
@@ -33,6 +35,8 @@ TICKS = (0.01, 0.1, 0.5, 0.9, 0.99)
 INK, WHITE, MUTED = (20, 20, 20), (255, 255, 255), (90, 90, 90)
 ABOVE = (213, 94, 0)
 """Vermillion of Okabe and Ito's palette: not in viridis, and darker than what it runs through."""
+OUTLINE = 2
+"""Pixels that the line about what is predicted positive is wide."""
 SHARP = 2
 """Drawn at this multiple and reduced, which smooths lines and letters."""
 MARGIN, GAP, HEAD, LINE, LEGEND, BAR = 14, 12, 30, 16, 26, 76
@@ -100,11 +104,11 @@ def overlay_picture(
     lined = bare = False
     for name, panel in panels.items():
         logits = map_at(panel, size, (wide * SHARP, high * SHARP))
-        white = _white_patches(np.asarray(shown), panel.grid.patch, scale * SHARP, white_above)
+        white = white_patches(np.asarray(shown), panel.grid.patch, scale * SHARP, white_above)
         logits[white] = np.nan
         blended = over_tissue(np.asarray(shown), logits)
         if panel.threshold is not None:
-            edge = border(logits > panel.threshold)
+            edge = border(logits > panel.threshold, OUTLINE * unit * SHARP)
             blended[edge] = ABOVE
             lined = lined or bool(edge.any())
         bare = bare or bool(white.any())
@@ -162,7 +166,7 @@ def slide_overlay(
     blended = over_tissue(thumbnail, logits)
     lined = False
     if threshold is not None:
-        edge = border(logits > threshold)
+        edge = border(logits > threshold, OUTLINE * unit)
         blended[edge] = ABOVE
         lined = bool(edge.any())
     legend = round(LEGEND * unit) if lined else 0
@@ -226,24 +230,6 @@ def over_tissue(tissue: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return np.where(there[..., None], blend(tissue, np.where(there, logits, 0)), tissue)
 
 
-def _white_patches(picture: np.ndarray, patch: tuple[int, int], scale: float, white_above: float | None) -> np.ndarray:
-    """(h, w) bool: whether the patch about a pixel has a mean intensity above `white_above`; nowhere without one.
-
-    picture: (h, w, 3) uint8, the image enlarged by `scale`; patch: (height, width) in the image. Beyond the border the
-    picture is mirrored.
-    """
-    if white_above is None:
-        return np.zeros(picture.shape[:2], bool)
-    means = picture.mean(axis=2, dtype=np.float64) / 255
-    for axis in (0, 1):
-        side = max(1, round(patch[axis] * scale))
-        around = [(0, 0), (0, 0)]
-        around[axis] = (side // 2 + 1, side - side // 2 - 1)
-        sums = np.moveaxis(np.pad(means, around, "symmetric").cumsum(axis), axis, 0)
-        means = np.moveaxis(sums[side:] - sums[:-side], 0, axis) / side
-    return np.asarray(means > white_above)
-
-
 def colours(values: np.ndarray) -> np.ndarray:
     """RGB, (…, 3) float32 in [0, 255], of values in [0, 1]; those beyond have the colour of the end."""
     stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in VIRIDIS], np.float32)
@@ -251,13 +237,21 @@ def colours(values: np.ndarray) -> np.ndarray:
     return table.astype(np.float32)[np.rint(np.clip(values, 0, 1) * 255).astype(np.int64)]
 
 
-def border(inside: np.ndarray) -> np.ndarray:
-    """(h, w) bool: the pixels on both sides of the line about what is inside, three pixels wide at most."""
+def border(inside: np.ndarray, width: float = 2) -> np.ndarray:
+    """(h, w) bool: the pixels on both sides of the line about what is inside. width: of the line in pixels, 2 or more;
+    what is odd is rounded up."""
     edge = np.zeros_like(inside)
     for axis in (0, 1):
         changes = np.diff(inside.astype(np.int8), axis=axis) != 0
         before, after = [(0, 1), (0, 0)][:: 1 if axis == 0 else -1], [(1, 0), (0, 0)][:: 1 if axis == 0 else -1]
         edge |= np.pad(changes, before) | np.pad(changes, after)
+    for _ in range(math.ceil((width - 2) / 2)):
+        thin = edge.copy()
+        for axis in (0, 1):
+            ahead, behind = [slice(None)] * 2, [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            edge[tuple(ahead)] |= thin[tuple(behind)]
+            edge[tuple(behind)] |= thin[tuple(ahead)]
     return edge
 
 

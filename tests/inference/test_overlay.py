@@ -1,6 +1,8 @@
 """Pictures of score maps say what is scored, and leave without colour what training left out."""
 
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from d2l_study.inference.image_labelling import label_images
 from d2l_study.inference.model_file import ModelCard, StoredModel
 from d2l_study.inference.overlay import Panel, overlay_picture, slide_overlay
 from d2l_study.inference.sliding_window import Grid
+from d2l_study.inference.white_ground import white_on_grid, white_patches
 from d2l_study.models import MilModel
 from d2l_study.slides.score_map import ScoreMap
 
@@ -32,13 +35,34 @@ def coloured(png):
 @pytest.mark.parametrize("patch", [(9, 9), (10, 6)])
 def test_a_patch_is_white_by_its_own_mean(patch):
     picture = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
-    found = overlay._white_patches(picture, patch, 1.0, 0.5)
+    found = white_patches(picture, patch, 1.0, 0.5)
     h, w = patch
     for y, x in ((0 + h, 0 + w), (12, 15), (22 - h, 30 - w)):
         cut = picture[y - h // 2 : y - h // 2 + h, x - w // 2 : x - w // 2 + w]
         assert found[y, x] == (cut.mean() / 255 > 0.5)
     assert found.any() and not found.all()
-    assert not overlay._white_patches(picture, patch, 1.0, None).any()
+    assert not white_patches(picture, patch, 1.0, None).any()
+
+
+@pytest.mark.parametrize("shrink", [1, 3])
+def test_patches_of_a_grid_are_white_where_the_image_is(shrink):
+    grid = Grid((9, 9), 6, 4, 4, 10, 10)
+    tissue = half_white()[::shrink, ::shrink]
+    found = white_on_grid(tissue, shrink, grid, 0.6)
+    centres = 4 + 6 * np.arange(10)
+    sure = np.abs(centres - 30) > 5
+    assert (found[:, sure] == (centres > 30)[sure]).all()
+    assert not white_on_grid(tissue, shrink, grid, None).any() and found.shape == (10, 10)
+
+
+@pytest.mark.parametrize(("width", "drawn"), [(2, 2), (3, 4), (4, 4), (8, 8)])
+def test_the_line_is_as_wide_as_asked_for(width, drawn):
+    inside = np.zeros((40, 40), bool)
+    inside[10:30, 10:30] = True
+    edge = overlay.border(inside, width)
+    half = drawn // 2
+    assert np.flatnonzero(edge[20]).tolist() == [*range(10 - half, 10 + half), *range(30 - half, 30 + half)]
+    assert (edge == edge.T).all() and not edge[:5].any()
 
 
 def test_white_ground_that_training_left_out_has_no_colour_and_no_line():
@@ -96,3 +120,24 @@ def test_label_draws_by_the_data_of_its_model(tmp_path, monkeypatch):
         list(label_images(stored, [tmp_path / "a.png"], tmp_path / f"out{white}", 8, lambda path: None))
     assert [one["white_above"] for one in given] == [0.9, None]
     assert {one["positive"] for one in given} == {"epithelial"}
+
+
+def test_the_share_of_positive_patches_leaves_white_ground_out(tmp_path):
+    Image.fromarray(half_white()).save(tmp_path / "a.png")
+    network = MilModel((3, 17, 17), "attention", 8, 4)
+    params = network.init(np.random.default_rng(3))
+    for white in (0.9, None):
+        card = ModelCard("teacher", {"data": {"dataset": "colon", "white_above": white}}, (0.5,) * 3, (0.2,) * 3, "s",
+                         "ab" * 10, 1, 0.0)  # fmt: skip
+        first = StoredModel(network, params, card)
+        (made,) = label_images(first, [tmp_path / "a.png"], tmp_path / f"first{white}", 8, lambda path: None)
+        logits = np.load(made.path)
+        threshold = float(np.median(logits[:, -1]))  # of white patches, so that they differ from the others
+        model = StoredModel(network, params, replace(card, instance_threshold=threshold))
+        out = tmp_path / f"out{white}"
+        (made,) = label_images(model, [tmp_path / "a.png"], out, 8, lambda path: None)
+        there = ~white_on_grid(half_white(), 1, made.grid, white)
+        assert there.all() == (white is None) and there.any()
+        about = json.loads((out / "a.json").read_text())
+        assert made.share == about["predicted_positive"] == (logits[there] > threshold).mean()
+        assert made.white == about["white_ground"] == (None if white is None else (~there).mean())

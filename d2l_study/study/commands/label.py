@@ -209,6 +209,7 @@ def _label_images(options: LabelOptions, selected: SelectedModel, images: list[P
         progress.files, progress.done = progress.files + 1, 0
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
         line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
+        line += "" if not image.white else f" ({image.white:.1%} of them white ground, which is not counted)"
         line += "" if image.share is None else f", {image.share:.1%} predicted positive"
         if image.instances:
             known += image.instances
