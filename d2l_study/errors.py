@@ -153,3 +153,9 @@ def damage_shown(most: int = 5) -> Iterator[None]:
 def warn_damaged(text: str) -> None:
     """Say that a damaged file counts as missing: in a notebook as a Python warning, in a command as a line."""
     warnings.warn(text, DamagedWarning, stacklevel=3)
+
+
+def short(text: str, most: int = 60) -> str:
+    """A text on one line, of at most `most` characters."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"

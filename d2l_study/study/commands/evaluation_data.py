@@ -10,11 +10,11 @@ from d2l_study.data import DATASETS, BagCollection, FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, listed, nearest, short
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.options import Options
 from d2l_study.study.space.keys import has_key
-from d2l_study.study.space.yaml_reader import parse_yaml, short
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 ARCHIVES = tuple(name for name, cls in DATASETS.items() if issubclass(cls, GivenBags) and not has_key(cls, "path"))
 """The data sets that are known by their names, whose files are in the folder of `D2L_DATA`."""

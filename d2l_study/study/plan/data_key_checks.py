@@ -15,13 +15,12 @@ from d2l_study.data.collection import VAL
 from d2l_study.data.folds import partition_of
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Replicate
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, listed, short
 from d2l_study.options import as_yaml
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import shown_path
 from d2l_study.study.space.space import Space
-from d2l_study.study.space.yaml_reader import short
 
 
 class BagsDigest:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, listed, short
 from d2l_study.options import Options, as_yaml, field_of
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.files import document_of, shown_path
@@ -20,7 +20,6 @@ from d2l_study.study.space.keys import SECTIONS, Key, arm_sections
 from d2l_study.study.space.space import Space
 from d2l_study.study.space.training_length import LENGTH_KEYS, sections_in_steps
 from d2l_study.study.space.unlabelled_keys import with_acting_unlabelled_keys
-from d2l_study.study.space.yaml_reader import short
 
 OFF = (0, None, "none")
 """Values by which a section switches something off."""

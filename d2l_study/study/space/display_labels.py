@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, short
 from d2l_study.study.space.keys import (
     REFERENCES,
     SECTIONS,
@@ -15,7 +15,6 @@ from d2l_study.study.space.keys import (
     flat_names,
     section_class,
 )
-from d2l_study.study.space.yaml_reader import short
 
 LONGEST = 60
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_study.errors import UserError, listed, nearest
-from d2l_study.study.space.yaml_reader import short
+from d2l_study.errors import UserError, listed, nearest, short
 
 KEYS = ("low", "high", "log")
 CHOICES = "choices"

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from d2l_study.errors import UserError, counted, listed, nearest
+from d2l_study.errors import UserError, counted, listed, nearest, short
 from d2l_study.options import as_yaml
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.key_checks import typed_value
 from d2l_study.study.space.keys import SECTIONS, GivenValue, section_class
 from d2l_study.study.space.space import Space
-from d2l_study.study.space.yaml_reader import short
 
 
 def with_typed_start_points(space: Space, where: str) -> Space:

@@ -10,9 +10,9 @@ from typing import Any
 import d2l_study
 from d2l_study.command_line import command_text
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, listed, nearest, short
 from d2l_study.study.space.keys import MOST_BYTES
-from d2l_study.study.space.yaml_reader import parse_yaml, short
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 
 def space_folders() -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from d2l_study.data import PATH_KEYS, WORDS_FOR_PATHS
 from d2l_study.environment import in_data_folder
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, listed, short
 from d2l_study.options import Options, as_yaml, check_value, field_of
 from d2l_study.study.space.distributions import read_distribution
 from d2l_study.study.space.files import mapping
@@ -33,7 +33,6 @@ from d2l_study.study.space.keys import (
     section_hint,
     unknown_key_hint,
 )
-from d2l_study.study.space.yaml_reader import short
 from d2l_study.study_names import arm_name_problem
 
 

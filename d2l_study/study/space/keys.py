@@ -8,14 +8,13 @@ from typing import Any
 
 from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS
-from d2l_study.errors import UserError, hint_text, listed, nearest_name
+from d2l_study.errors import UserError, hint_text, listed, nearest_name, short
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.controls import CONTROLS
 from d2l_study.learning.part_config import PART_TEACHER
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, field_of, option
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.yaml_reader import short
 
 SECTIONS: dict[str, type[Options] | None] = {"data": None, "teacher": TeacherConfig, "student": StudentConfig}
 """The sections of a configuration in order. That of `data` depends on the data set (`DATASETS`); only a space of

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from d2l_study.command_line import command_text
-from d2l_study.errors import UserError, hint_text, listed, nearest, nearest_name
+from d2l_study.errors import UserError, hint_text, listed, nearest, nearest_name, short
 from d2l_study.options import Options, field_of
 from d2l_study.study.space.keys import (
     ARM_GROUPS,
@@ -25,7 +25,7 @@ from d2l_study.study.space.keys import (
 )
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.search_options import SearchOptions
-from d2l_study.study.space.yaml_reader import parse_yaml, short
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 
 def apply_overrides(

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, short
 from d2l_study.options import as_yaml
+from d2l_study.study.space.yaml_errors import MOST_VALUES, TOO_MANY, yaml_error_text
 
 
 class _Composer(
@@ -44,10 +45,6 @@ class _Composer(
         return node
 
 
-MOST_VALUES = 20_000
-"""Values and keys of a document, those that aliases repeat counted each time; a space of hundreds of lines has some
-thousand."""
-TOO_MANY = f"more than {MOST_VALUES:,} values and keys"
 MERGE = "<<"
 HOLDER = "x-"
 """How a key at the top level begins that is there only to hold what is repeated elsewhere."""
@@ -76,7 +73,7 @@ def parse_yaml(text: str, where: str) -> Any:
         node = composer.get_single_node()
         return None if node is None else _Reader(where, composer.repeated).document(node)
     except yaml.MarkedYAMLError as error:
-        raise UserError(f"{where}: {_marked(error)}") from None
+        raise UserError(f"{where}: {yaml_error_text(error)}") from None
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character[:1] or " ")
@@ -87,25 +84,6 @@ def parse_yaml(text: str, where: str) -> Any:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: not valid YAML: {short(str(error), 160)}") from None
-
-
-def _marked(error: yaml.MarkedYAMLError) -> str:
-    """An error of PyYAML in a line: where it was noticed, and where that began which it was noticed in."""
-    mark, began = error.problem_mark or error.context_mark, error.context_mark
-    problem, context = short(error.problem or error.context or "", 160), error.context or ""
-    if problem == TOO_MANY and mark is not None:
-        return f"line {mark.line + 1}: {problem}"
-    if began is not None and "duplicate anchor" in context and mark is not None:
-        return f"line {mark.line + 1}: not valid YAML: this name was given on line {began.line + 1} already (&name)"
-    if began is not None and "quoted scalar" in context:
-        return f"line {began.line + 1}: not valid YAML: the quote that opens here is not closed ({problem})"
-    line = f"line {mark.line + 1}: " if mark else ""
-    inside = ""
-    if mark is not None and began is not None and began.line != mark.line:
-        inside = f", in what begins on line {began.line + 1}"
-    if "'\\t'" in problem:
-        problem = "a tab; indent with spaces"
-    return f"{line}not valid YAML: {problem}{inside}"
 
 
 class _Reader:
@@ -230,9 +208,3 @@ def _scalar(text: str, kind: str, where: str) -> Any:
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
         raise UserError(f"{where}: a text with control characters: {short(ascii(text))}")
     return text
-
-
-def short(text: str, most: int = 60) -> str:
-    """A text on one line, of at most `most` characters."""
-    text = " ".join(str(text).split())
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -79,9 +79,20 @@ LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: {b: 1, b: 2}", "'b' was given"),
         ("a: 1\nb: 'open\nc: 2\n", "line 2: not valid YAML: the quote that opens here is not closed"),
         ('a: 1\nb: "open\nc: 2\n', "line 2: not valid YAML: the quote that opens here is not closed"),
-        ("a: 1\nb: [1, 2\nc: 2\n", "line 3: not valid YAML: expected .* in what begins on line 2"),
+        ("a: 1\nb: [1, 2\nc: 2\n", r"line 2: not valid YAML: the \[ that opens here is not closed, .* ':' on line 3"),
+        ("a: {b: 1\nc: 2\n", "line 1: not valid YAML: the { that opens here is not closed, .* before ':' on line 2"),
+        ("a: {b: 1\n", "line 1: not valid YAML: the { that opens here is not closed$"),
+        ("a: {b: [1, 2}\n", r"line 1: not valid YAML: the \[ that opens here is not closed, .* missing before '}'$"),
+        ("a:\n  b: 1\n c: 2\n", "line 3: .* does not fit the lines from line 1 on: keys of one level begin in one col"),
+        ("a: 'x' y\n", "line 1: not valid YAML: text behind a quote or bracket that closes"),
+        ("a: 1\nb\nc: 2\n", "line 2: not valid YAML: a key without ':' behind it"),
+        ("a: b: c\n", "line 1: not valid YAML: a ':' where none can be; text that holds ': ' needs quotes"),
+        ("a: @x\n", "line 1: not valid YAML: a value cannot begin with '@'; put it in quotes"),
+        ("a: - 1\n", "line 1: not valid YAML: '- ' where no list can begin"),
+        ('a: "x\\q"', "line 1: not valid YAML: found unknown escape character 'q'"),
+        ("a: 1\n---\nb: 2", r"line 2: not valid YAML: a second document \(---\); a space is one"),
     ],
-    ids=range(12),
+    ids=range(23),
 )
 def test_what_is_wrong_with_them_is_said_with_its_line(text, words):
     with pytest.raises(UserError, match=words) as error:
