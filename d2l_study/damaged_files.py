@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l_study.errors import UserError, first_line
+from d2l_study.nearest_path import path_hint
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def reading_errors(path: Path, what: str = "as features") -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file{path_hint(path)}") from None
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # h5py, zipfile, numpy and torch raise their own, OSError, ValueError, EOFError …

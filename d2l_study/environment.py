@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import missing_folder_text
 
 CACHE = "D2L_CACHE"
 DATA = "D2L_DATA"
@@ -76,7 +77,7 @@ def data_root(named: str | None = None) -> Path:
         raise UserError(f"data.root: not given; name the folder that holds the archives, or set {DATA} to it")
     folder = user_path(found, "data.root" if named else DATA).absolute()
     if not folder.is_dir():
-        raise UserError(f"{'data.root' if named else DATA}: {found!r} is not a folder")
+        raise UserError(missing_folder_text("data.root" if named else DATA, found, folder))
     return folder
 
 

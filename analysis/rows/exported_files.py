@@ -13,6 +13,7 @@ from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.controls import CONTROL_IDS
+from d2l_study.nearest_path import path_hint
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.study_folder import LEADING_COLUMNS
 
@@ -57,7 +58,7 @@ def load_file(path: Path) -> pandas.DataFrame:
     try:
         frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file{path_hint(Path(path))}") from None
     except UserError:
         raise
     except Exception as error:  # pyarrow and pandas each raise their own

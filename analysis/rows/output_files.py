@@ -9,6 +9,7 @@ from pathlib import Path
 from d2l_study.atomic_files import atomic_write
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed
+from d2l_study.nearest_path import path_hint
 
 
 def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
@@ -20,7 +21,7 @@ def writable_path(out: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
         found = f"the suffix {path.suffix!r} is not allowed" if path.suffix else "a suffix is missing"
         raise UserError(f"--out {out}: {found}; expected {listed(suffixes)}")
     if not path.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {path.parent}")
+        raise UserError(f"--out {out}: there is no folder {path.parent}{path_hint(path.parent)}")
     return path
 
 

@@ -31,6 +31,7 @@ from d2l_study.data.manifest_rows import Rows, read_rows
 from d2l_study.data.manifest_sources import sources
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import missing_folder_text
 from d2l_study.options import option
 from d2l_study.slides.image_files import image_size, read_image
 from d2l_study.slides.opening import is_slide
@@ -92,7 +93,7 @@ class ManifestBags(PatchBags):
         file = user_path(self.path, "data.path").absolute()
         base = file.parent if self.root is None else user_path(self.root, "data.root").absolute()
         if not base.is_dir():
-            raise UserError(f"data.root: {self.root!r} is not a folder")
+            raise UserError(missing_folder_text("data.root", self.root, base))
         if self.mpp is not None:
             return self._collect_slides(self.mpp, file, base)
         if set_in_vain := [key for key in self.SLIDE_KEYS if getattr(self, key) != self._default(key)]:

@@ -17,7 +17,8 @@ from d2l_study.data.manifest_columns import MANIFEST, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.errors import counted, nearest
+from d2l_study.errors import counted
+from d2l_study.nearest_path import path_hint
 from d2l_study.slides.opening import is_slide
 from d2l_study.slides.physical_size import believed
 
@@ -251,7 +252,7 @@ def find_file(base: Path, text: str, accept: Callable[[Path], bool] | None = Non
             return None, f"{text!r} is a folder; expected an image"
         if len(text) > 2 and text[1] == ":" and text[2] in "\\/":
             return None, f"{text!r}: no such file here; it has a drive, paths relative to the manifest go everywhere"
-        near = nearest(path.name, [p.name for p in path.parent.iterdir()], 0.8) if path.parent.is_dir() else ""
+        near = path_hint(path, 0.8)
     except OSError as error:
         return None, f"{text[:60]!r} cannot be looked up: {error.strerror or error}"
     return None, f"{text!r}: no such file (looked for {path}){near}"

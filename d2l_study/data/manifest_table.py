@@ -21,7 +21,8 @@ from d2l_study.data.manifest_columns import MANIFEST, MOST_COLUMNS, ColumnNames,
 from d2l_study.data.manifest_ignored import Ignored
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.spreadsheet import SPREADSHEETS, sheet_rows
-from d2l_study.errors import UserError, nearest
+from d2l_study.errors import UserError
+from d2l_study.nearest_path import path_hint
 
 MOST_ROWS = 10_000_000
 MOST_BYTES = 4 * 2**30
@@ -85,8 +86,7 @@ def read_table(file: Path, problems: Problems, names: ColumnNames = MANIFEST, ke
     """
     if not file.is_file():
         found = "a folder" if file.is_dir() else "neither a file nor a folder" if file.exists() else "no such file"
-        beside = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() and not file.exists() else []
-        raise UserError(f"{key}: {file}: {found}{nearest(file.name, beside, 0.7)}")
+        raise UserError(f"{key}: {file}: {found}{path_hint(file)}")
     if file.suffix.lower() in (".parquet", ".pq"):
         table = _read_parquet(file, problems, names)
     elif names is not MANIFEST and file.suffix.lower() in SPREADSHEETS:

@@ -28,6 +28,7 @@ from d2l_study.data.memory_maps import new_array
 from d2l_study.data.pool import Pool
 from d2l_study.environment import cache_dir, user_path
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import missing_folder_text
 
 EMBEDDED = Path(__file__).with_name("mnist")
 TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
@@ -49,7 +50,7 @@ def find_files(root: str | Path | None = None) -> dict[str, Path]:
         return {name: EMBEDDED / f"{name}.gz" for name in FILES}
     folder = user_path(root, "data.root")
     if not folder.is_dir():
-        raise UserError(f"data.root: {str(root)!r} is not a folder")
+        raise UserError(missing_folder_text("data.root", root, folder))
     folders = [folder, folder / "MNIST" / "raw", folder / "raw", folder / "mnist"]
     found = {}
     for name in FILES:

@@ -31,6 +31,7 @@ from d2l_study.data.features import hdf5
 from d2l_study.data.features.opening import kind_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.nearest_path import path_hint
 from d2l_study.slides import image_files
 
 Shape = tuple[int, int, int]
@@ -167,10 +168,7 @@ def missing(path: Path, kinds: str) -> UserError:
     """Why a name that is neither a file nor a folder is no input. kinds: what is expected, in words."""
     if path.exists():  # a pipe would be waited for, a device never ends
         return UserError(f"{path}: neither a file nor a folder; expected {kinds}")
-    beside = []
-    with suppress(OSError):
-        beside = [p.name for p in path.parent.iterdir()]
-    return UserError(f"{path}: no such file or folder{nearest(path.name, beside, NEAR)}")
+    return UserError(f"{path}: no such file or folder{path_hint(path, NEAR)}")
 
 
 def _unreadable(error: OSError) -> None:

@@ -25,6 +25,7 @@ from d2l_study.data.fingerprint import TrainingMarks
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.model_file import METADATA, StoredModel, from_bytes, to_bytes
+from d2l_study.nearest_path import path_hint
 
 MODEL, CARD, README = "model.safetensors", "card.json", "README.md"
 FORMAT = 1
@@ -122,7 +123,8 @@ def read_model_folder(folder: Path, what: str = "model") -> tuple[StoredModel, M
     `UserError` for a folder that is no model, and for files that were altered after saving.
     """
     if not folder.exists():
-        raise UserError(f"{what}: {folder}: no such folder; expected a model's, with {MODEL} and {CARD}")
+        near = path_hint(folder)
+        raise UserError(f"{what}: {folder}: no such folder{near}; expected a model's, with {MODEL} and {CARD}")
     missing = [name for name in (MODEL, CARD) if not (folder / name).is_file()]
     if missing:
         kind = "a file" if folder.is_file() else f"has no {' and no '.join(missing)}"

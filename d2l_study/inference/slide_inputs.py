@@ -22,9 +22,10 @@ from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import find_file, resolutions
 from d2l_study.data.manifest_table import read_table
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, listed
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
+from d2l_study.nearest_path import path_hint
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.slide import Slide
 
@@ -105,8 +106,7 @@ def _of_name(name: str, slide_mpp: float | None) -> list[SlideInput]:
             raise UserError(f"{path}: no slide in this folder; expected {KINDS}")
         return [SlideInput(file, None, slide_mpp) for file in found]
     if not path.exists():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such file or folder; expected {KINDS}{nearest(path.name, beside, 0.7)}")
+        raise UserError(f"{path}: no such file or folder; expected {KINDS}{path_hint(path)}")
     if path.suffix.lower() in TABLES:
         return _of_table(path, slide_mpp)
     return [SlideInput(path, None, slide_mpp)]

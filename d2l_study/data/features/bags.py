@@ -29,6 +29,7 @@ from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Pool, Replicate
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.nearest_path import missing_folder_text, path_hint
 from d2l_study.options import option
 
 BAGS = ("slide", "patient")
@@ -120,9 +121,8 @@ class FeatureBags(GivenBags):
         path = embedded_file(self.path) if self.path in EMBEDDED else self._file("path")
         assert path is not None
         if not path.exists():
-            near = nearest(path.name, [p.name for p in path.parent.iterdir()], 0.7) if path.parent.is_dir() else ""
-            known = nearest(path.name, EMBEDDED)
-            raise UserError(f"data.path: {path}: no such file or folder{near or known}")
+            near = path_hint(path) or nearest(path.name, EMBEDDED)
+            raise UserError(f"data.path: {path}: no such file or folder{near}")
         if path.is_file() and is_single_file(path):
             self._check_idle("a file of a whole data set")
             return collect_set(path, self.truth, self.skip_empty)
@@ -138,7 +138,7 @@ class FeatureBags(GivenBags):
                              ("label_table", "label_column", "positive"))  # fmt: skip
         root = self._file("root")
         if root is not None and not root.is_dir():
-            raise UserError(f"data.root: {self.root!r} is not a folder")
+            raise UserError(missing_folder_text("data.root", self.root, root))
         base = root or (path if path.is_dir() else path.parent)
         return collect_slides(table, feature_folder(base, "data.path" if root is None else "data.root"), keys)
 

@@ -19,6 +19,7 @@ from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import Rows
 from d2l_study.data.manifest_table import CategoricalColumn, raw_columns
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.nearest_path import path_hint
 
 _PARTS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "tune": VAL, "test": TEST,
           "testing": TEST}  # fmt: skip
@@ -111,7 +112,7 @@ def _clam_files(path: Path) -> list[Path]:
             raise UserError(f"data.splits: no splits_0.csv, splits_1.csv … in {path}")
         return sorted(found, key=lambda p: int(p.stem.split("_")[1]))
     if not path.is_file():
-        raise UserError(f"data.splits: {path}: no such file or folder")
+        raise UserError(f"data.splits: {path}: no such file or folder{path_hint(path)}")
     if path.suffix.lower() not in TABLES:
         raise UserError(f"data.splits: {path}: expected a table ({listed(TABLES)}) or a folder of splits_0.csv …")
     if path.suffix.lower() in (".csv", ".tsv") and {"train", "test"} <= {name.lower() for name in _lists(path)}:

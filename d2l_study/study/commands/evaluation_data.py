@@ -12,6 +12,7 @@ from d2l_study.data.given_bags import GivenBags
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest, short
 from d2l_study.inference.model_file import StoredModel
+from d2l_study.nearest_path import path_hint
 from d2l_study.options import Options
 from d2l_study.study.space.keys import has_key
 from d2l_study.study.space.yaml_reader import parse_yaml
@@ -82,7 +83,8 @@ def _existing(other: str, expected: str, names: Sequence[str] | Mapping[str, str
         return other
     path = user_path(other, "--data")
     if not path.exists():
-        raise UserError(f"--data {other}: no such file or folder{nearest(other, names)}; expected {expected}")
+        near = path_hint(path) or nearest(other, names)
+        raise UserError(f"--data {other}: no such file or folder{near}; expected {expected}")
     return str(path)
 
 

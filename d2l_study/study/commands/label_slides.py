@@ -19,6 +19,7 @@ from d2l_study.inference.slide_inputs import SlideInput, slide_inputs, unused_re
 from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
+from d2l_study.nearest_path import path_hint
 from d2l_study.slides.annotation_classes import AnnotationClasses
 from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
 from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
@@ -49,7 +50,7 @@ class Annotations:
         """`UserError` for a place that is not there, one file for several slides, or a file that is no annotation."""
         place = user_path(name, "--truth")
         if not place.exists():
-            raise UserError(f"--truth: {place}: no such file or folder")
+            raise UserError(f"--truth: {place}: no such file or folder{path_hint(place)}")
         found = cls(place, tuple(positive))
         if place.is_file() and len(slides) > 1:
             raise UserError(f"--truth: {place}: one file, but {len(slides)} slides; name a folder of annotations")

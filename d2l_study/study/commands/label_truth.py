@@ -17,6 +17,7 @@ from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.folds import parts_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import missing_folder_text
 from d2l_study.study.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class KnownData:
             return cls(None, "", {}, reason)
         data = dict(content["sections"]["data"])
         name = data["dataset"]
-        if root is not None and not user_path(root, "--data").is_dir():
-            raise UserError(f"--data: {root!r} is not a folder")
+        if root is not None and not (folder := user_path(root, "--data")).is_dir():
+            raise UserError(missing_folder_text("--data", root, folder))
         if root is not None and name == "features":
             data |= _moved_features(data, user_path(root, "--data").absolute())
         elif root is not None and "root" in data:

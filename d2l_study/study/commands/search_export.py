@@ -13,6 +13,7 @@ from typing import Any
 from d2l_study.atomic_files import write_whole
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed
+from d2l_study.nearest_path import path_hint
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.search.optuna_export import MARK, WRITTEN_BY, export_search
@@ -78,7 +79,7 @@ def _database(path: Path) -> Any:
 def _check_replaceable(path: Path, storage: str, is_ours: Callable[[Path], bool]) -> None:
     """`UserError` unless a file can be written there, and none is there but an empty one or one of ours."""
     if not path.parent.is_dir():
-        raise UserError(f"{OPTION} {storage}: there is no folder {path.parent}")
+        raise UserError(f"{OPTION} {storage}: there is no folder {path.parent}{path_hint(path.parent)}")
     if path.is_dir():
         raise UserError(f"{OPTION} {storage}: a folder; expected a file, which is made or replaced")
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_ours(path))):

@@ -81,10 +81,10 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     taught = bool((rows["stage"].eq("student") & rows["status"].eq("done")).any())
     pairs = " --kind best" if study.space.search else " --kind pairs" if taught else ""
     name, picture = shlex.quote(name), shlex.quote(f"{name}.png")
-    shown = "val_bag_auc" if study.space.search else "bag_auc" if pairs else further_metric(rows)
+    more = further_table(rows, search=study.space.search is not None, taught=taught)
     print(
         f"\nNext: {command_text(f'figure {name}{where}{pairs} --out {picture}')}\n"
-        f"      {command_text(f'tables {name}{where} --metric {shown}')}\n"
+        f"      {command_text(f'tables {name}{where} {more}')}\n"
         f"      {command_text(f'status {name}{where}')}   (the ids that --run takes)\n"
         f"      {command_text(f'ui{where}')}"
     )
@@ -94,10 +94,17 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     return code
 
 
-def further_metric(rows: pandas.DataFrame) -> str:
-    """The metric that a table is suggested of: of instances, where the labels of some are known."""
+def further_table(rows: pandas.DataFrame, *, search: bool = False, taught: bool = False) -> str:
+    """The options of a table that shows what the one above does not: that of drawn bags is of one metric, that of given
+    ones has all of them. taught: whether there are students, whose table is of instances."""
+    from analysis.cells.layout import METRICS, default_columns
+
+    if search:
+        return "--metric val_bag_auc"
     known = "instance_auc" in rows and bool(rows["instance_auc"].notna().any())
-    return "instance_auc" if known else "bag_auc"
+    if default_columns(rows) == METRICS:
+        return "--intervals images" if known else "--explain"
+    return f"--metric {'instance_auc' if known and not taught else 'bag_auc'}"
 
 
 def _broken_off(reason: str | None) -> int:

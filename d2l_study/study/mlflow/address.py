@@ -19,6 +19,7 @@ from d2l_study import environment, temporary_files
 from d2l_study.credentials import masked
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import path_hint
 
 SQLITE, ENCODED = "sqlite:///", "sqlite+pysqlite:///"
 PLAIN = re.compile(r"[\w/.+,=@~ -]*")
@@ -195,7 +196,7 @@ def _remove_left(path: Path) -> None:
 
 def _check_sqlite(path: Path, where: str) -> None:
     if not path.parent.is_dir():
-        raise UserError(f"{where}: there is no folder {path.parent}")
+        raise UserError(f"{where}: there is no folder {path.parent}{path_hint(path.parent)}")
     if not path.exists():
         return
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from d2l_study.atomic_files import write_whole
 from d2l_study.data import DATASETS
 from d2l_study.errors import UserError
+from d2l_study.nearest_path import path_hint
 from d2l_study.study.space.keys import did_you_mean
 
 _DATA = {
@@ -122,7 +123,7 @@ def write_new_space(file: str, dataset: str, students: bool) -> Path:
     if os.path.lexists(path):
         raise UserError(f"{file}: is there already; give another name")
     if not path.parent.is_dir():
-        raise UserError(f"{file}: no folder {path.parent}")
+        raise UserError(f"{file}: no folder {path.parent}{path_hint(path.parent)}")
     question = "Does a student label instances better than its teacher?" if students else "Does VAT help?"
     data = _DATA.get(dataset, f"data:\n  dataset: {dataset}\n")
     text = _STUDENT if students else _TEACHER

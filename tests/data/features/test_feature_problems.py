@@ -204,7 +204,7 @@ def test_labels_of_instances_that_contradict_or_do_not_fit(slides, tmp_path):
     ({"path": "musk"}, "musk: no such file or folder; did you mean 'musk1'?"),
     ({"path": "features/s3.h5"}, "neither a table (.csv, .tsv, .parquet, .pq, .xlsx, .xlsm) nor a file of"),
     ({"path": "t.csv", "root": "nowhere"}, "data.root: 'nowhere' is not a folder"),
-    ({"path": "t.csv", "root": "t.csv"}, "data.root: 't.csv' is not a folder"),
+    ({"path": "t.csv", "root": "t.csv"}, "data.root: 't.csv' is a file, not a folder"),
     ({"path": "features"}, "no table with slides and labels in it"),
     ({"path": "t.csv", "label_table": "gone.csv"}, "data.label_table: "),
     ({"path": "musk1", "positive": "yes"}, "data.positive: 'yes' does nothing: data.path is a file of a whole"),

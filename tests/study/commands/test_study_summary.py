@@ -4,16 +4,19 @@ import pandas as pd
 import pytest
 
 from d2l_study import cli
-from d2l_study.study.commands.study_summary import further_metric
+from d2l_study.study.commands.study_summary import further_table
 
 
-@pytest.mark.parametrize("columns, expected", [
-    ({"bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, "instance_auc"),
-    ({"bag_auc": [0.9, 0.8], "instance_auc": [None, None]}, "bag_auc"),
-    ({"bag_auc": [0.9, 0.8]}, "bag_auc"),
+@pytest.mark.parametrize("columns, taught, expected", [
+    ({"num_bags": 50, "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, False, "--metric instance_auc"),
+    ({"num_bags": 50, "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--metric bag_auc"),
+    ({"num_bags": 50, "bag_auc": [0.9, 0.8], "instance_auc": [None, None]}, False, "--metric bag_auc"),
+    ({"num_bags": 50, "bag_auc": [0.9, 0.8]}, False, "--metric bag_auc"),
+    ({"fold": [0, 1], "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--intervals images"),
+    ({"fold": [0, 1], "bag_auc": [0.9, 0.8]}, False, "--explain"),
 ])  # fmt: skip
-def test_no_table_of_instances_is_suggested_where_none_is_labelled(columns, expected):
-    assert further_metric(pd.DataFrame(columns)) == expected
+def test_the_table_that_is_suggested_shows_what_the_first_does_not(columns, taught, expected):
+    assert further_table(pd.DataFrame(columns), taught=taught) == expected
 
 
 @pytest.mark.parametrize(
