@@ -15,6 +15,8 @@ study: $(VENV)/.installed
 	$(BIN)/d2l tables first_study --metric bag_auc
 	@echo; echo "For the commands above, d2l …, first type: . $(BIN)/activate"
 
+# Tests start some hundred processes, each of which would compile the code anew where this is set (as in containers).
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -m "not soak" $(NOTEBOOKS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
