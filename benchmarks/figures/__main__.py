@@ -53,7 +53,7 @@ def _reduce(path: Path) -> None:
     """A picture in 256 colours, a third of the size: white, 64 of scores, and others as the picture asks."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
-    found = picture.quantize(191, Image.Quantize.MEDIANCUT, kmeans=1).getpalette() or []
+    found = picture.quantize(191, Image.Quantize.MEDIANCUT, kmeans=1000).getpalette() or []
     scores = (SCALE(np.linspace(0, 1, 64))[:, :3] * 255).round().astype(int).ravel().tolist()
     palette = Image.new("P", (1, 1))
     palette.putpalette([255, 255, 255, *scores, *found[: 3 * 191]])
