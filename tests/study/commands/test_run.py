@@ -4,25 +4,29 @@ What does not depend on Ray is asked of the command in this process: Ray and the
 time of a study this small.
 """
 
+import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from empty_store import copied_store
 from few_digits import digits
+from one_ray import answers
+from process_sessions import end_ray_of, listening_beyond_loopback, session_members
+from study_runs import children, command, run_here, steps_of
 from whole_root import command as command_here
-from whole_root import without_ray
 
 import analysis
 from d2l_study import cli
+from d2l_study.study.ledger.search_document import read_document
+from d2l_study.study.ledger.studies import find_study
 
 pytestmark = pytest.mark.ray
 
-SPACE = """
+FEW = """
 description: a study of a few seconds
 data: {num_bags: 6, mean_bag_size: 3, test_bags: 50, root: DIGITS, verify: false}
 teacher: {steps: 20, eval_every: 5, feature_width: 16, attention_width: 8}
@@ -33,46 +37,87 @@ replicates: 2
 base_seed: 3
 resources: {checkpoint_every: 5}
 """.replace("DIGITS", str(digits()))
+PACKED = """
+description: arms that differ in numbers, at two n, one of which diverges
+data: {num_bags: [6, 8], mean_bag_size: 3, test_bags: 50, root: DIGITS, verify: false}
+teacher: {steps: 20, eval_every: 5, feature_width: 16, attention_width: 8}
+methods:
+  none: {}
+  vat: {teacher: {lambda_adv: [0.5, 1.0]}}
+  broken: {teacher: {lambda_adv: 1.0, learning_rate: 1.0e+30}}
+replicates: 2
+base_seed: 3
+resources: {checkpoint_every: 5}
+""".replace("DIGITS", str(digits()))
+SEARCH = """
+description: a search of a few seconds
+data: {num_bags: 12, mean_bag_size: 3, test_bags: 50, root: DIGITS, verify: false}
+teacher: {steps: 36, eval_every: 4, feature_width: 16, attention_width: 8}
+methods:
+  vat: {teacher: {lambda_adv: {low: 0.1, high: 3}, learning_rate: {low: 1e-6, high: 1e-2, log: true}}}
+replicates: 2
+base_seed: 3
+search: {method: tpe, trials: 8, startup: 4}
+schedule: asha
+resources: {checkpoint_every: 4}
+""".replace("DIGITS", str(digits()))
+FACTS = ["config_id", "method", "num_bags", "replicate", "status", "cause", "best_step", "steps_run", "attempts"]
+AREAS = ["bag_auc", "instance_auc", "val_bag_auc", "bag_nll"]
+SPACES = {"few": FEW, "search": SEARCH, "packed": PACKED}
+PACK = ("--set", "resources.pack=8")
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "d2l_study", *map(str, arguments)]
+@dataclasses.dataclass(frozen=True)
+class Study:
+    folder: Path
+    out: str
+
+    @property
+    def rows(self):
+        return analysis.load("few", self.folder / "runs")
 
 
-def run(folder, *arguments, space="few.yaml", code=0):
-    done = subprocess.run(
-        command("run", "--space", folder / space, "--root", folder / "runs", *arguments),
-        capture_output=True, text=True, timeout=300, cwd=folder,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
+def new_folder(tmp_path_factory, name, space):
+    """With the space `few.yaml`, and a root that holds an empty MLflow store."""
+    folder = tmp_path_factory.mktemp(name)
+    (folder / "runs").mkdir()
+    copied_store(folder / "runs", tmp_path_factory)
+    (folder / "few.yaml").write_text(space)
+    return folder
 
 
-def run_here(folder, *arguments, space="few.yaml", code=0):
-    """The same in this process, its trials too."""
-    with without_ray():
-        said = command_here(cli.main, "run", "--space", folder / space, "--root", folder / "runs", *arguments)
-    assert said.code == code, said.text
-    assert "Traceback" not in said.text
-    return said.out
+@pytest.fixture(scope="module")
+def with_ray(tmp_path_factory):
+    """The studies under one Ray, by name; its secret and that of a second; and the home folder of the process.
+
+    One has a search, whose trials are ended in the order of their reports. One is packed and was limited before."""
+    folders = {name: new_folder(tmp_path_factory, name, space) for name, space in SPACES.items()}
+    limited = run_here(folders["packed"], "--limit", 3, *PACK)
+    assert "16 runs: 0 there already, 6 to run now" in limited, limited
+    counts = Study(folders["packed"], limited).rows["status"].value_counts().to_dict()
+    assert counts == {"done": 6, "missing": 10}
+    home = tmp_path_factory.mktemp("home")
+    words = {"few": (), "search": ("--max-concurrent", 1), "packed": ("--max-concurrent", 1, *PACK)}
+    asked = [["run", "--space", f"{folder}/few.yaml", "--root", f"{folder}/runs", *words[name]]
+             for name, folder in folders.items()]  # fmt: skip
+    found = answers(asked, home)
+    for said, code in zip(found.said, (0, 0, 1), strict=True):
+        assert said.code == code and "Traceback" not in said.text, said.text
+    studies = {name: Study(folder, one.out) for (name, folder), one in zip(folders.items(), found.said, strict=True)}
+    return studies, found.tokens, home
 
 
-def children(folder, study):
-    """The child runs of a study, asked of MLflow itself."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name(study)
-    runs = client.search_runs([experiment.experiment_id])
-    return [r for r in runs if "mlflow.parentRunId" in r.data.tags], runs
+@pytest.fixture(scope="module")
+def few(with_ray):
+    study = with_ray[0]["few"]
+    return study.folder, study.out
 
 
-def steps_of(folder, child, metric):
-    from mlflow import MlflowClient
-
-    history = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db").get_metric_history(child.info.run_id, metric)
-    return sorted({point.step for point in history})
+@pytest.fixture(scope="module")
+def by_turns_and_packed(with_ray, tmp_path_factory):
+    """The same study twice; the first here, by turns."""
+    folder = new_folder(tmp_path_factory, "by-turns", PACKED)
+    return Study(folder, run_here(folder, code=1)), with_ray[0]["packed"]
 
 
 def numbers(folder, study):
@@ -80,13 +125,6 @@ def numbers(folder, study):
     rows = analysis.load(study, folder / "runs")
     kept = ["config_id", "method", "replicate", "status", "bag_auc", "instance_auc", "val_bag_auc", "best_step"]
     return rows[kept].to_dict("records")
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("few")
-    (folder / "few.yaml").write_text(SPACE)
-    return folder, run(folder)
 
 
 def test_a_study_from_space_to_table(few):
@@ -142,14 +180,14 @@ def test_another_study_reuses_runs_and_says_whose(few):
 def test_a_changed_space_under_the_same_name_is_refused(few):
     folder, _ = few
     (folder / "changed").mkdir(exist_ok=True)
-    (folder / "changed" / "few.yaml").write_text(SPACE.replace("steps: 20", "steps: 25"))
+    (folder / "changed" / "few.yaml").write_text(FEW.replace("steps: 20", "steps: 25"))
     said = command_here(cli.main, "run", "--space", folder / "changed" / "few.yaml", "--root", folder / "runs")
     assert said.code == 2 and "steps: 20 -> 25" in said.err and "--study" in said.err
 
 
 def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path, tmp_path_factory):
     whole, _ = few
-    (tmp_path / "few.yaml").write_text(SPACE)
+    (tmp_path / "few.yaml").write_text(FEW)
     (tmp_path / "runs").mkdir()
     copied_store(tmp_path / "runs", tmp_path_factory)
     log = (tmp_path / "log").open("w")
@@ -183,101 +221,67 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_same(few, tmp_path, 
             assert steps_of(tmp_path, child, curve) == [5, 10, 15, 20], (child.info.run_name, curve)
 
 
-def end_ray_of(session):
-    """Ray's own processes outlive a killed driver for a while: wait for them, or end those of its session."""
-    deadline = time.monotonic() + 5
-    while members := session_members(session):
-        if time.monotonic() > deadline:
-            for pid in members:
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.2)
+def test_a_search_ends_trials_early_and_reports_the_best(with_ray):
+    study = with_ray[0]["search"]
+
+    def searched():
+        return read_document(find_study("few", str(study.folder / "runs")))
+
+    document = searched()
+    states = [trial["state"] for trial in document["trials"]]
+    assert len(states) == 8 and set(states) == {"complete", "pruned"}
+    rows = study.rows.set_index("config_id")
+    for trial in document["trials"]:
+        wanted = "done" if trial["state"] == "complete" else "pruned"
+        assert set(rows.loc[trial["config_id"], "status"]) == {wanted}
+    complete = [t for t in document["trials"] if t["state"] == "complete"]
+    best = max(complete, key=lambda t: t["values"][0])
+    assert best["trial_id"] in study.out and f"{len(complete)} complete, {8 - len(complete)} ended early" in study.out
+    mine, runs = children(study.folder, "few")
+    assert len(mine) == 8 and "RUNNING" not in {r.info.status for r in runs}
+    again = run_here(study.folder)  # nothing is left: the same trials, the same words
+    assert searched() == document and "8 trials told, 0 to go on with, 0 to ask" in again
 
 
-LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
-"""127.0.0.1, the same mapped into IPv6, and ::1, as /proc/net writes them."""
+def test_a_packed_study_has_the_rows_and_ids_of_one_by_turns(by_turns_and_packed):
+    alone, packed = by_turns_and_packed
+    assert packed.rows[FACTS].to_dict("records") == alone.rows[FACTS].to_dict("records")
+    for name in AREAS:
+        assert packed.rows[name].to_numpy() == pytest.approx(alone.rows[name].to_numpy(), abs=2e-3, nan_ok=True)
+    assert packed.rows.groupby("method")["status"].unique().map(list).to_dict() == {
+        "none": ["done"], "vat": ["done"], "broken": ["failed"],
+    }  # fmt: skip
 
 
-def listening_beyond_loopback(pids):
-    """Listening TCP sockets of these processes at other addresses than loopback."""
-    inodes = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = str(link.readlink())
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    found, seen = [], 0
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                seen += 1
-                if fields[1].rpartition(":")[0] not in LOOPBACK:
-                    found.append(fields[1])
-    assert seen >= 5  # Ray does listen
-    return found
-
-
-def session_members(session):
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "--space", "vat_quik"], ["--space vat_quik", "did you mean 'vat_quick'"]),
-        (["run", "--spce", "smoke"], ["unknown option --spce", "--space"]),
-        (["rum"], ["unknown command 'rum'", "did you mean 'run'"]),
-        (["plan", "--space", "smoke", "--set", "num_bags=1"], ["data.num_bags: 1", "≥ 2"]),
-        (["plan", "--space", "smoke", "--set", "data.mean_bag_size=0.5"], ["data.mean_bag_size: 0.5", "≥ 1"]),
-        (["plan", "--space", "smoke", "--set", "lambda_adv=-1"], ["lambda_adv", "-1", "≥ 0"]),
-        (["plan", "--space", "smoke", "--set", "teacher.epsilon=[]"], ["teacher.epsilon", "empty"]),
-        (["plan", "--space", "smoke", "--replicates", "0"], ["--replicates", "'0'"]),
-        (["run", "--space", "smoke", "--study", "a/b"], ["--study 'a/b'"]),
-        (["run", "--space", "smoke", "--study", ""], ["--study ''"]),
-        (["run", "--space", "smoke", "--study", "a" * 300], ["--study", "at most 100"]),
-        (["run", "--space", "smoke", "--set", "resources.cpus=1000"], ["asks for 1000 CPUs"]),
-        (["run", "--space", "smoke", "--set", "resources.gpus=64"], ["64 GPUs"]),
-        (["plan", "--space", "smoke", "--root", "/proc/version"], ["--root /proc/version", "a file"]),
-        (["run", "--space", "smoke", "--tracking-uri", ""], ["--tracking-uri", "empty"]),
-        (["run", "--space", "smoke", "--tracking-uri", "sqlite:////nowhere/x.db"], ["no folder /nowhere"]),
-        (["run", "--space", "smoke", "--root", "/proc/nothing"], ["--root /proc/nothing", "cannot write"]),
-        (["run", "--space", "smoke", "--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "refused"]),
-        (["run", "--space", "smoke", "--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "no Ray cluster"]),
-        (["plan", "--space", "smoke", "--set", "data.root=/nowhere"], ["data.root", "/nowhere"]),
-        (["data", "--mnist", "/nowhere"], ["/nowhere", "not a folder"]),
-        (["ui", "--port", "99999"], ["--port", "99999"]),
-        (["run", "--space", "smoke", "--root", ""], ["--root: an empty path"]),
-        (["run", "--space", "smoke", "--study", "two\nlines"], ["--study 'two\\nlines'", "invisible"]),
-    ],
-)
-def test_wrong_commands_are_answered_in_a_line_or_two(arguments, words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(arguments) == 2
-    captured = capsys.readouterr()
-    assert all(word in captured.err for word in words), captured.err
-    assert captured.err.startswith("error: ") and len(captured.err.strip().splitlines()) <= 2
-    assert not list(tmp_path.glob("runs/studies/*"))
-
-
-def test_help_and_spaces_need_nothing_heavy(tmp_path):
-    code = (
-        "import sys; from d2l_study import cli\n"
-        "try: cli.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "cli.main(['spaces'])\n"
-        "print(sorted({'ray', 'torch', 'mlflow', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)))"
+def test_each_configuration_has_its_own_lines_and_page(by_turns_and_packed):
+    assert all(
+        f"] {label}: validation AUC" in by_turns_and_packed[0].out for label in ("none n=6", "vat n=8 lambda_adv=1")
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
-    assert "vat_quick" in done.stdout
+    assert all(f"] {label}: validation AUC" in by_turns_and_packed[1].out for label in ("vat n=8 lambda_adv=0.5",))
+    for study in by_turns_and_packed:
+        assert study.out.count(": 2 of 2 failed") == 2 and "4 runs failed:" in study.out
+        mine, runs = children(study.folder, "few")
+        states = {r.info.run_name: r.info.status for r in mine}
+        assert len(states) == 8 and len(runs) == 9
+        assert {name: state for name, state in states.items() if state == "FAILED"}.keys() == {
+            name for name in states if name.startswith("broken")
+        }
+        for child in mine:
+            if child.info.status == "FINISHED":
+                for curve in ("curve/val_bag_auc", "curve/val_bag_auc/r000", "curve/bce/r001"):
+                    assert steps_of(study.folder, child, curve) == [5, 10, 15, 20], (child.info.run_name, curve)
+    pages = [
+        {r.data.tags["d2l.config_id"]: r for r in children(study.folder, "few")[0]} for study in by_turns_and_packed
+    ]
+    for config, page in pages[0].items():
+        other = pages[1][config]
+        assert page.info.run_name == other.info.run_name and page.data.params == other.data.params
+        assert page.data.metrics.keys() == other.data.metrics.keys()
+
+
+def test_a_study_has_a_secret_of_its_own_that_is_written_nowhere_whatever_home_is(with_ray):
+    studies, (first, second), home = with_ray
+    assert len(first) == len(second) == 64 and first != second
+    for place in (home, *(study.folder for study in studies.values())):
+        files = [path for path in place.rglob("*") if path.is_file()]
+        assert not any(token.encode() in path.read_bytes() for path in files for token in (first, second))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from empty_store import copied_store
 from few_digits import digits
-from test_run import children, run, run_here
+from study_runs import children, run, run_here
 from whole_root import command as command_here
 
 import analysis

@@ -11,7 +11,7 @@ import pytest
 from make_space import load_text
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from test_run import run
+from study_runs import run
 
 from d2l_study import cli
 from d2l_study.study.ledger.local_storage import LocalStorage

@@ -1,41 +1,13 @@
-"""The secret of a Ray that a study starts: nobody else's, and nowhere to be read."""
+"""The secret of a Ray that a study starts: nobody else's, and nowhere to be read. That of a real one is in
+`study/commands/test_run.py`."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from d2l_study.study.tune import auth_token
-
-STUDY = """
-import json, os, sys
-from pathlib import Path
-from d2l_study.study.tune.cluster import cluster
-found, home = [], Path.home()
-for place in (str(home), "/proc/1/nowhere"):  # Ray reads its token once a process, and the second has one of its own
-    os.environ["HOME"] = place
-    with cluster("local") as ray:
-        from ray._raylet import AuthenticationMode, get_authentication_mode
-        assert get_authentication_mode() == AuthenticationMode.TOKEN
-        found.append(ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote()))
-print(json.dumps([found, [str(path) for path in home.rglob("*") if path.is_file()]]), flush=True)
-"""
-
-
-@pytest.mark.ray
-def test_a_study_has_a_token_of_its_own_that_is_written_nowhere_whatever_home_is(tmp_path):
-    keep = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    home = tmp_path / "home"
-    home.mkdir()
-    done = subprocess.run([sys.executable, "-c", STUDY], env={**keep, "HOME": str(home)}, text=True,
-                          capture_output=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (first, second), files = json.loads(done.stdout.splitlines()[-1])
-    assert len(first) == len(second) == 64 and first != second and files == []
 
 
 @pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o640, True)])
