@@ -32,3 +32,12 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_stores_copied(tmp_path_factory):
+    """MLflow makes a store by fifty migrations, seconds of them: each process of tests does so once."""
+    from empty_store import new_stores_copied  # for the options above to be set
+
+    with new_stores_copied(tmp_path_factory):
+        yield

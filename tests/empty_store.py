@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from d2l_study.study.mlflow import address
 from d2l_study.study.mlflow.address import check_uri
 
 
@@ -26,3 +28,20 @@ def copied_store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a new store in a folder."""
     shutil.copy(empty_store(tmp_path_factory), folder / "mlflow.db")
     return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@contextlib.contextmanager
+def new_stores_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Within the block every new store of this process but the first is a copy of it."""
+    make = address._create_sqlite
+
+    def copied(path: Path) -> None:
+        if path.name == "empty-mlflow.db":
+            make(path)
+            return
+        with contextlib.suppress(FileExistsError), path.open("xb") as file:
+            file.write(empty_store(tmp_path_factory).read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(address, "_create_sqlite", copied)
+        yield

@@ -97,7 +97,9 @@ def metrics_of(rows: pandas.DataFrame) -> dict[str, Metric]:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     found = (
-        (str(c), metric_of_column(str(c))) for c in rows if is_numeric_dtype(rows[c]) and not is_bool_dtype(rows[c])
+        (str(column), metric_of_column(str(column)))
+        for column, kind in rows.dtypes.items()
+        if is_numeric_dtype(kind) and not is_bool_dtype(kind)
     )
     return {name: metric for name, metric in found if metric is not None}
 
