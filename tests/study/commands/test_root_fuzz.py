@@ -45,9 +45,9 @@ def test_a_few_damages_are_named_and_mended(attack):
     problems = []
     cases = list(attack.cases())
     labels = [label for label in attack.reading() if label.split()[0] in QUICK]
-    for number, (files, damage) in enumerate(draw.sample(cases, 12)):
+    for number, (files, damage) in enumerate(draw.sample(cases, 8)):
         commands = draw.sample(labels, 2)
-        problems += attack.problems(draw.choice(files), damage, "short", commands, heal=number % 6 == 0)
+        problems += attack.problems(draw.choice(files), damage, "short", commands, heal=number % 4 == 0)
     assert not problems, "\n".join(problems)
 
 

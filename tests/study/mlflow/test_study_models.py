@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 from empty_store import empty_store
+from make_study import make_study
 from make_trial_request import train_kept_model
 from mlflow_runs import everything, runs_of
+from served_store import served
 
 from d2l_study import cli
 from d2l_study.data import FeatureBags
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.commands import arm_models as arm_models_module
-from d2l_study.study.commands import mlflow_ui
 from d2l_study.study.commands.arm_models import arm_models
 from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -261,14 +262,12 @@ def test_a_moved_root_takes_its_models_along(root, trained, tmp_path):
     assert set(models_of(uri(moved))) == {best} and len(folders(moved)) == 1
 
 
-def test_a_tracking_server_takes_gives_and_deletes_models(root, trained, tmp_path, monkeypatch, capsys):
+def test_the_server_of_ui_takes_gives_and_deletes_models(root, trained, tmp_path, monkeypatch, capsys):
     worst, middle, best = trained[1]
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    port = mlflow_ui.free_port(0)
-    address = f"http://127.0.0.1:{port}"
+    sync_mlflow(make_study(root, "kept", num_bags=(50,), bag_sizes=(10,), replicates=2), uri(root))
     files = root / "mlartifacts"
-    with (tmp_path / "log").open("w+b") as log, mlflow_ui._server(uri(root), port, log) as server:
-        mlflow_ui._wait_until_up(server, address, log)
+    with served(root, uri(root), "kept") as address:
         study(root, vat=[worst, middle])
         assert track(root, address).whole
         (old,) = models_of(address).values()
