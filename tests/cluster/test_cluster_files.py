@@ -332,8 +332,9 @@ def test_a_node_starts_tags_and_ends_what_ray_asks_for_and_nothing_else_of_the_a
 
     config = read("cluster.yaml")
     ec2 = boto3.client("ec2", region_name="us-west-2")
+    image = ec2.describe_images(Owners=["amazon"], MaxResults=5)["Images"][0]["ImageId"]
     for kind in config["available_node_types"].values():
-        kind["node_config"]["ImageId"] = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        kind["node_config"]["ImageId"] = image
     config = _bootstrap_config(config, no_config_cache=True)
     provider = _get_node_provider(config["provider"], config["cluster_name"])
     asked: list[tuple[str, dict[str, Any]]] = []
