@@ -1,6 +1,6 @@
 """The notebooks as tests (`pytest --nbmake docs/notebooks`): each runs as a reader runs it, in a kernel, with Ray.
 
-`make test` runs one; the others take as long each and use the same machinery, so they are left to `make soak`.
+Their spaces are smaller there (`execute.SMALL`), by nbmake's mocks.
 """
 
 import sys
@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-IN_EVERY_TEST_RUN = "feature_cohort"
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker("ray")
-    if item.path.stem != IN_EVERY_TEST_RUN:
-        item.add_marker("soak")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ os.chdir(tempfile.mkdtemp())
 # new bags and new initial weights, the same ones in every method, so that methods can be compared in pairs.
 
 # %%
-_ = Path("first.yaml").write_text("""\
+space = """\
 description: Does VAT help with few labelled bags?
 data: {dataset: mnist, num_bags: [20, 40], mean_bag_size: 10, test_bags: 300}
 teacher: {steps: 150, eval_every: 50}
@@ -30,7 +30,10 @@ methods:
 labels: {none: Attention MIL, vat: with VAT}
 replicates: 5
 base_seed: 1
-""")
+"""
+
+# %%
+_ = Path("first.yaml").write_text(space)
 
 # %% [markdown]
 # `plan` checks the space and says what it would train. `run` trains. It goes on where it was interrupted, and what is

@@ -63,7 +63,7 @@ shown(next(Path("tiles/pictures").iterdir()), 700)
 # of your own ([whole-slide images](../slides.md)).
 
 # %%
-_ = Path("model.yaml").write_text("""\
+space = """\
 description: Which nuclei are epithelial?
 data: {dataset: colon_synthetic, images: 40, side: 160, nuclei: 20, folds: 5}
 teacher: {steps: 200, eval_every: 50, select: loss}
@@ -72,7 +72,10 @@ teachers: {vat: {teacher: {lambda_adv: 0.5}}}
 methods: {student: {}}
 replicates: 1
 keep_weights: all
-""")
+"""
+
+# %%
+_ = Path("model.yaml").write_text(space)
 
 # %% language="bash"
 # d2l run --space model.yaml > run.log 2>&1

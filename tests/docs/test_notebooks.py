@@ -3,6 +3,7 @@
 That they run is tested by nbmake (`docs/notebooks/conftest.py`).
 """
 
+import ast
 import json
 import re
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from analysis.tables.html import STYLE
+from d2l_study.study.space.yaml_reader import parse_yaml
 
 for package in ("jupytext", "nbclient"):
     pytest.importorskip(package, reason=f"notebooks are not read: {package} is missing (extra [dev])")
@@ -49,6 +51,22 @@ def test_source_and_notebook_agree(name):
     made, there = execute.notebook_of(execute.HERE / f"{name}.py"), kept(name)
     expected = [(cell["cell_type"], cell["source"]) for cell in made.cells]
     assert [(cell["cell_type"], "".join(cell["source"])) for cell in there["cells"]] == expected, "make notebooks"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_tests_notebooks_run_smaller_spaces(name):
+    """nbmake gives `space` another value once its cell has run, and the next cell writes it."""
+    code = [cell for cell in kept(name)["cells"] if cell["cell_type"] == "code"]
+    mocked = [i for i, cell in enumerate(code) if cell["metadata"]]
+    assert len(mocked) == (name in execute.SMALL)
+    for i in mocked:
+        found = {}
+        exec(code[i]["source"] if isinstance(code[i]["source"], str) else "".join(code[i]["source"]), found)
+        small = ast.literal_eval("'" + code[i]["metadata"]["nbmake"]["mock"]["space"] + "'")
+        whole = found["space"]
+        assert small != whole and all(new in small and old in whole for old, new in execute.SMALL[name].items())
+        assert parse_yaml(small, name).keys() == parse_yaml(whole, name).keys()
+        assert "write_text(space)" in "".join(code[i + 1]["source"])
 
 
 @pytest.mark.parametrize("name", NAMES)
