@@ -1,0 +1,116 @@
+"""The numbers of the README come out of the records that it names, rounded once."""
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+import analysis
+from analysis.statistics.intervals import paired_difference
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "benchmarks" / "records"
+FOLDS = 8 / 64
+"""Test over training bags of the colon studies."""
+
+
+@functools.cache
+def readme():
+    return " ".join(re.sub(r"[*|]", " ", (ROOT / "README.md").read_text(encoding="utf-8")).split())
+
+
+@functools.cache
+def rows_of(record):
+    return analysis.load(RECORDS / record / "rows.csv")
+
+
+def values(record, metric, **named):
+    """replicate -> value of the runs whose columns have these values."""
+    rows = rows_of(record)
+    for key, value in named.items():
+        rows = rows[rows[key] == value]
+    assert not rows["replicate"].duplicated().any() and len(rows)
+    return dict(zip(rows["replicate"], rows[metric], strict=True))
+
+
+def difference(record, metric, first, second, ratio=None, **named):
+    found = paired_difference(
+        values(record, metric, **named, **first), values(record, metric, **named, **second), test_train_ratio=ratio
+    )
+    return found.mean, (found.upper - found.lower) / 2
+
+
+def shown(pair, digits, sign="+"):
+    mean, half = pair
+    return f"{mean:{sign}.{digits}f} ± {half:.{digits}f}"
+
+
+def of_arms(record, metric, first, second, digits=4, sign="+"):
+    """n -> the difference of two arms as the README writes it."""
+    return {
+        n: shown(difference(record, metric, {"method": first}, {"method": second}, num_bags=n), digits, sign)
+        for n in sorted(rows_of(record)["num_bags"].unique())
+    }
+
+
+def test_vat_against_none():
+    d = of_arms("2026-11-27-vat-robust-confirm", "bag_auc", "vat", "none")
+    n50 = shown(
+        difference("2026-11-27-vat-robust-confirm", "bag_auc", {"method": "vat"}, {"method": "none"}, num_bags=50), 3
+    )
+    assert f"bag AUC {d[100]} at n = 100, {d[200]} at n = 200, and {n50}, not confirmed, at n = 50" in readme()
+
+
+def test_vat_against_plain_training_of_twice_the_length():
+    d = of_arms("2026-11-27-vat-equal-computing", "bag_auc", "vat", "twice", sign="")
+    assert f"it gains {d[50]} at n = 50 and {d[100]} at n = 100" in readme()
+
+
+def test_vat_in_bags_of_fifty():
+    d = of_arms("2026-11-27-vat-robust-k50-confirm", "bag_auc", "vat", "none", sign="")
+    assert f"it gains {d[100]} at n = 100, and destroyed one run of twenty at n = 50" in readme()
+    vat = values("2026-11-27-vat-robust-k50-confirm", "bag_auc", method="vat", num_bags=50)
+    assert sum(value < 0.6 for value in vat.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "text"),
+    [("none", "instance AUC {0} at n = 50 and {1} at n = 100"), ("vat", "{0}, not confirmed, and {1} there")],
+)
+def test_students_against_matched_teachers(teacher, text):
+    record = "2026-11-27-distill-robust-confirm"
+    d = of_arms(record, "instance_auc", f"{teacher} → student", f"matched of {teacher}")
+    assert text.format(d[50], d[100]) in readme()
+
+
+def test_students_with_and_without_soft_labels():
+    d = of_arms("2026-11-27-soft-labels", "instance_auc", "none → without", "none → soft", sign="")
+    assert f"without them the same student is better, by {d[50]} and {d[100]}" in readme()
+
+
+def test_students_of_features():
+    record, metric = "2026-11-27-colon-features-control", "instance_auc_within"
+    student, matched = {"method": "none → near"}, {"method": "matched of none"}
+    mean = shown(difference(record, metric, student, matched, FOLDS), 3)
+    ours, theirs = values(record, metric, **student), values(record, metric, **matched)
+    ahead = sum(ours[r] > theirs[r] for r in ours)
+    assert len(ours) == 50 and f"{mean} above teachers trained as long, higher in {ahead} folds" in readme()
+
+    record = "2026-11-27-colon-features-soft-labels"
+    student = rows_of(record)[rows_of(record)["method"] == "none → near_bags"]
+    (without,) = student["no_soft_labels_id"].unique()
+    pair = difference(record, metric, {"method": "none → near_bags"}, {"config_id": without}, FOLDS)
+    assert f"{shown(pair, 3)} above the same student without them" in readme()
+
+
+def test_the_first_study():
+    record, metric = "2026-11-27-first-study", "instance_auc"
+    for method in ("none", "matched of none", "none → student"):
+        means = [
+            sum(v.values()) / len(v) for v in (values(record, metric, method=method, num_bags=n) for n in (50, 100))
+        ]
+        assert " ".join([method, *(f"{mean:.3f} (5)" for mean in means)]) in readme()
+    for other, name in (("matched of none", "its matched teacher"), ("none", "its teacher")):
+        d = of_arms(record, metric, "none → student", other, 3)
+        assert f"none → student − {name} {d[50]} (5) {d[100]} (5)" in readme()
