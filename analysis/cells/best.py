@@ -39,11 +39,11 @@ class BestComparison:
 
 def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[CellKey]:
     """The cells with the best mean of their line, ties included, where there is a choice. printed: the mean of a cell
-    as the table rounds it."""
+    as the table rounds it. A mean over fewer values than another cell of the line has is never the best."""
     found = set()
     for line in _lines(layout):
-        means = {cell_key: printed(cell) for cell_key, cell in line.items()}
-        if len(set(means.values())) > 1:
+        means = {cell_key: printed(line[cell_key]) for cell_key in _fullest(line)}
+        if len({printed(cell) for cell in line.values()}) > 1:
             higher = next(iter(line.values())).metric.better == "higher"
             top = max(means.values()) if higher else min(means.values())
             found |= {cell_key for cell_key, mean in means.items() if mean == top}
@@ -55,7 +55,7 @@ def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
     tested = []
     for line in _lines(layout):
         sign = 1 if next(iter(line.values())).metric.better == "higher" else -1
-        best = max(line, key=lambda cell_key: sign * line[cell_key].interval.mean)
+        best = max(_fullest(line), key=lambda cell_key: sign * line[cell_key].interval.mean)
         for cell_key, cell in line.items():
             d = paired_values(line[best].values, cell.values, cell.units)
             if cell_key != best and len(d) >= TESTED_FROM:
@@ -70,6 +70,12 @@ def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
 def is_tied(test: BestComparison | None) -> bool:
     """Whether the cell was tested and cannot be told from the best. An undefined p-value is no tie."""
     return test is not None and test.p_holm >= SIGNIFICANCE_LEVEL
+
+
+def _fullest(line: dict[CellKey, Cell]) -> list[CellKey]:
+    """Those with the most values: where a metric is undefined for some runs, the mean over the others flatters."""
+    most = max(len(cell.values) for cell in line.values())
+    return [cell_key for cell_key, cell in line.items() if len(cell.values) == most]
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:

@@ -95,6 +95,8 @@ def image_intervals(
     if not found:
         if lacks_instance_labels(rows):
             raise UserError(f"{OPTION}: {NO_INSTANCE_LABELS} in the data of study {layout.study!r}")
+        if notes:
+            raise UserError(f"{OPTION}: no repeat of the folds of study {layout.study!r} is whole ({listed(notes, 3)})")
         needed = listed(dict.fromkeys(NEEDS.get(name, "instances of known label") for name in names))
         raise UserError(f"{OPTION}: no run of study {layout.study!r} has {listed(names)}: it needs {needed}")
     layout.metrics = [one for one in layout.metrics if any(one.name in mine.by_metric for mine in found)]

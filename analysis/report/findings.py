@@ -233,8 +233,7 @@ def _task(panel: Label) -> tuple[tuple[str, object], ...]:
 
 def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:
     names = [metric.name for metric in made.layout.metrics]
-    wanted = default_metric(rows)
-    return wanted if wanted in names else names[0]
+    return next((name for name in (default_metric(rows), "bag_auc") if name in names), names[0])
 
 
 def _lead(panel: Label, column: Label) -> str:

@@ -44,8 +44,8 @@ MEANINGS = {
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",
     "peak": "peak: such a map, trained by its peaks",
-    ORACLE: f"{ORACLE_MARK} oracle: trained on the true instance labels, which no other row has seen; a ceiling, not "
-    "compared",
+    ORACLE: f"{ORACLE_MARK} oracle: trained on the true instance labels, which no other row has seen; for "
+    "orientation, never compared",
 }
 _ORDER = (TEACHER, STUDENT, None, *REFERENCES)
 
@@ -85,8 +85,11 @@ def part_teacher_notes(rows: pandas.DataFrame) -> list[str]:
 
 
 def default_metric(rows: pandas.DataFrame) -> str:
-    """What a study is about: the instance AUC where it has students, the bag AUC otherwise; of a search what it looked
-    at, since its test figures choose nothing."""
+    """What a study is about: the instance AUC where it has students and instances of known label, the bag AUC
+    otherwise; of a search what it looked at, since its test figures choose nothing."""
     if rows.attrs.get("search", {}).get("metric") in rows:
         return str(rows.attrs["search"]["metric"])
-    return "instance_auc" if "instance_auc" in rows and (rows["stage"] == STUDENT).any() else "bag_auc"
+    if "instance_auc" not in rows or not (rows["stage"] == STUDENT).any():
+        return "bag_auc"
+    measured = rows["status"].eq("done")
+    return "bag_auc" if measured.any() and rows.loc[measured, "instance_auc"].isna().all() else "instance_auc"

@@ -24,6 +24,8 @@ from analysis.tables.sheet import Caption
 from d2l_study.errors import counted, listed
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS
 
+SAID_BESIDE = (stages.MATCHED, stages.ORACLE)
+"""Stages whose meaning no reader may miss."""
 SHARED_PATIENTS = {"colon": "Patients are not identified in the colon data: folds may share some."}
 
 
@@ -45,6 +47,7 @@ def caption(
         *hardware_differences(layout),
         *_tie_mark(tested),
         *_few_units(cells, found),
+        *_at_half(layout.metrics),
         *_kinds_of_bags(layout),
         *_unmatched(layout, found),
         *_arms_apart(layout),
@@ -60,7 +63,7 @@ def caption(
         details.append("Some intervals are asymmetric about their mean (both bounds: --format csv).")
     details += _spread(layout)
     if not any(metric.split == "validation" for metric in layout.metrics):
-        details.append("Nothing was chosen on test data.")
+        details.append("This study chose nothing on test data.")
     details += metric_meanings([metric.name for metric in layout.metrics])
     details += _marks(layout, cells, best, tested)
     details += _differences(layout, found)
@@ -162,9 +165,8 @@ def _arms_apart(layout: Layout) -> list[str]:
         sentences.append(f"Not compared with {arm}, since several of its rows answer to them: {names}.")
     if layout.by_study:
         sentences.append("Studies are compared each within itself: best means and differences are those of a study.")
-    if stages.ORACLE in {c.origin.stage for c in layout.cells.values()}:
-        sentences.append(_stage_meaning(layout, stages.ORACLE))
-    return sentences
+    present = {c.origin.stage for c in layout.cells.values()}
+    return sentences + [_stage_meaning(layout, stage) for stage in SAID_BESIDE if stage in present]
 
 
 def _symbols(layout: Layout) -> list[str]:
@@ -189,8 +191,8 @@ def _differences(layout: Layout, found: Sequence[Difference]) -> list[str]:
 
 
 def _stage_meanings(layout: Layout) -> list[str]:
-    """What the reference rows are; of the oracle it is said beside the table."""
-    present = {c.origin.stage for c in layout.cells.values()} - {stages.ORACLE}
+    """What the reference rows are; of some it is said beside the table."""
+    present = {c.origin.stage for c in layout.cells.values()} - {*SAID_BESIDE}
     return [_stage_meaning(layout, stage) for stage in stages.MEANINGS if stage in present]
 
 
@@ -253,6 +255,15 @@ def metric_meanings(names: Sequence[str]) -> list[str]:
             "image."
         )
     return found
+
+
+def _at_half(metrics: Sequence[Metric]) -> list[str]:
+    """Which metrics take a score of 0.5 for the border, where a model need not have it."""
+    words = {metric.name: metric.name.split("_") for metric in metrics}
+    found = [one.title for one in metrics if {"accuracy", "precision", "recall", "f1"} & {*words[one.name]}
+             and "tuned" not in words[one.name]]  # fmt: skip
+    shown = dict.fromkeys(title.removeprefix("bag ").removeprefix("instance ") for title in found)
+    return [f"At a score of 0.5, not at a model's own threshold: {listed(shown, 10)}."] if found else []
 
 
 def _has_intervals(layout: Layout) -> bool:

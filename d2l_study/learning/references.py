@@ -1,7 +1,7 @@
 """Rows that make the instance table readable: what instance scores are worth without distillation, and at best.
 
 `bag_label`: single-instance learning, every instance labelled like its bag. `oracle`: trained on the true instance
-labels, the ceiling; marked in every result. Both are students of other soft labels: the same network, draws and steps.
+labels; marked in every result. Both are students of other soft labels: the same network, draws and steps.
 `no_teacher`: the student without soft labels, from new weights, known negatives and bag labels.
 
 Nothing is trained for three more, which read a trained teacher in another way. `attention`: its own attention is the

@@ -97,13 +97,13 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
 def further_table(rows: pandas.DataFrame, *, search: bool = False, taught: bool = False) -> str:
     """The options of a table that shows what the one above does not: that of drawn bags is of one metric, that of given
     ones has all of them. taught: whether there are students, whose table is of instances."""
-    from analysis.cells.layout import METRICS, default_columns
-
     if search:
         return "--metric val_bag_auc"
     known = "instance_auc" in rows and bool(rows["instance_auc"].notna().any())
-    if default_columns(rows) == METRICS:
-        return "--intervals images" if known else "--explain"
+    if "fold" in rows and rows["fold"].notna().any():
+        count = rows.get("fold_count", rows["fold"]).max()
+        whole = rows["status"].eq("done").all() and rows["fold"].nunique() == count
+        return "--intervals images" if known and whole else "--explain"
     return f"--metric {'instance_auc' if known and not taught else 'bag_auc'}"
 
 

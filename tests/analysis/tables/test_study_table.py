@@ -154,11 +154,11 @@ def test_caption_says_what_the_spread_is_and_what_chose_nothing(made):
     for part in ("Mean test bag AUC (0 to 1, higher is better) [its 95 % interval] (count; 5 replicates planned).",
                  "t on the logit",
                  "The spread is over bags and initialisations, not over data sets.",
-                 "Nothing was chosen on test data."):  # fmt: skip
+                 "This study chose nothing on test data."):  # fmt: skip
         assert part in text
     validation = " ".join(render(made, "val_bag_auc").split())
     assert "Mean validation bag AUC (0 to 1" in validation
-    assert "Nothing was chosen on test data" not in validation
+    assert "This study chose nothing on test data" not in validation
     assert "optimistic" in validation
 
 

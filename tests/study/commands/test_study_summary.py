@@ -12,11 +12,12 @@ from d2l_study.study.commands.study_summary import further_table
     ({"num_bags": 50, "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--metric bag_auc"),
     ({"num_bags": 50, "bag_auc": [0.9, 0.8], "instance_auc": [None, None]}, False, "--metric bag_auc"),
     ({"num_bags": 50, "bag_auc": [0.9, 0.8]}, False, "--metric bag_auc"),
-    ({"fold": [0, 1], "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--intervals images"),
-    ({"fold": [0, 1], "bag_auc": [0.9, 0.8]}, False, "--explain"),
+    ({"fold": [0, 1], "fold_count": 2, "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--intervals images"),
+    ({"fold": [0, 1], "fold_count": 3, "bag_auc": [0.9, 0.8], "instance_auc": [None, 0.7]}, True, "--explain"),
+    ({"fold": [0, 1], "fold_count": 2, "bag_auc": [0.9, 0.8]}, False, "--explain"),
 ])  # fmt: skip
 def test_the_table_that_is_suggested_shows_what_the_first_does_not(columns, taught, expected):
-    assert further_table(pd.DataFrame(columns), taught=taught) == expected
+    assert further_table(pd.DataFrame({"status": "done"} | columns), taught=taught) == expected
 
 
 @pytest.mark.parametrize(
