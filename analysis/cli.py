@@ -109,8 +109,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     format, path = _format_and_path(arguments)
     made = compare(
-        _load(arguments), key_values(arguments.baseline, "--baseline"),
-        metric_names(arguments.metric), test=arguments.test,
+        _load(arguments), key_values(arguments.baseline or [], "--baseline"),
+        metric_names(arguments.metric), controls=arguments.controls, test=arguments.test,
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
     )  # fmt: skip

@@ -130,9 +130,12 @@ def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParse
         f"Example: {prog} compare vat_quick --baseline method=none --metric instance_auc",
     )  # fmt: skip
     compared.add_argument(
-        "--baseline", nargs="+", default=["method=none"], metavar="KEY=VALUE",
-        help="what the others are compared with (default: method=none)",
+        "--baseline", nargs="+", metavar="KEY=VALUE",
+        help="what the others are compared with (default: method=none, else the first method)",
     )  # fmt: skip
+    compared.add_argument(
+        "--controls", action="store_true", help="compare each student with its own teacher and its controls instead"
+    )
     compared.add_argument(
         "--test", choices=TESTS, default="paired",
         help="paired: differences by replicate, t and Wilcoxon, for folds the corrected t (default); delong: two "

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from analysis.cells.differences import baseline_for
+from analysis.cells.differences import OF_STUDENTS, OTHER_SIDE, baseline_for
 from analysis.cells.layout import Cell, Label, Layout, value_text
+from analysis.cells.student_controls import StudentControls, repeats_teacher
 from analysis.rows import stages
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import TestResult
@@ -67,12 +68,27 @@ def baseline_pairs(layout: Layout, baseline: Mapping[str, str], notes: list[str]
                 continue
             for column in layout.columns_of(panel):
                 cell, other = (layout.cells.get((panel, one, column)) for one in (row, own))
-                if cell is not None and other is not None and cell.status != "no such metric":
+                if cell is None or other is None or cell.status == "no such metric":
+                    continue
+                if not repeats_teacher(cell.origin.stage, cell.metric.name):
                     yield Pair(panel, row, column, own, cell, other)
     if unclear:
         notes.append(f"Not compared, since several baselines answer to them: {listed(sorted(unclear))}.")
     if alone:
         notes.append(f"Not compared, since no baseline of their own study answers to them: {listed(alone)}.")
+
+
+def control_pairs(layout: Layout) -> Iterator[Pair]:
+    """Every student with each of its controls, and with its teacher, in the order of tables."""
+    controls = StudentControls(layout)
+    for kind in OF_STUDENTS:
+        for panel in layout.panels:
+            for row in layout.rows_of(panel):
+                for column in layout.columns_of(panel):
+                    cell = layout.cells.get((panel, row, column))
+                    other = OTHER_SIDE[kind][1](controls, cell) if cell is not None else None
+                    if cell is not None and other is not None:
+                        yield Pair(panel, row, column, controls.key_of(other)[1], cell, other)
 
 
 def baseline_text(baseline: Mapping[str, str]) -> str:

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.cells.baseline_pairs import CellComparison, Pair, baseline_pairs, baseline_text, why_no_pairs
+from analysis.cells.baseline_pairs import (
+    CellComparison,
+    Pair,
+    baseline_pairs,
+    baseline_text,
+    control_pairs,
+    why_no_pairs,
+)
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout, why_no_values
@@ -42,7 +49,8 @@ class Comparisons:
 
     layout: Layout
     test: str
-    baseline: Mapping[str, str]
+    baseline: Mapping[str, str] | None
+    """None for students against their own teachers and controls."""
     found: list[CellComparison]
     notes: list[str]
     resamples: int = RESAMPLES
@@ -50,22 +58,29 @@ class Comparisons:
 
 
 def compare_cells(
-    rows: pandas.DataFrame, layout: Layout, baseline: Mapping[str, str], test: str, replicates: Sequence[int] | None
+    rows: pandas.DataFrame,
+    layout: Layout,
+    baseline: Mapping[str, str] | None,
+    test: str,
+    replicates: Sequence[int] | None,
 ) -> Comparisons:
     """Every row of a layout against the baseline, in each column and panel.
 
-    rows: those that the layout was arranged from, for their stored predictions; baseline: values of keys that name it;
+    rows: those that the layout was arranged from, for their stored predictions; baseline: values of keys that name it,
+    None for students against their own teachers and controls;
     test: `paired`, `delong` or `clusters`; replicates: of delong and clusters, only these.
     UserError where there is nothing to compare, or folds and independent replicates would share one test.
     """
     notes: list[str] = []
-    pairs = list(baseline_pairs(layout, baseline, notes))
+    pairs = list(control_pairs(layout) if baseline is None else baseline_pairs(layout, baseline, notes))
     if test == "paired" and len({pair.cell.test_train_ratio is None for pair in pairs}) > 1:
         raise UserError(
             f"{layout.study}: the replicates of some are folds of one data set, those of others are not and need "
             "another test; compare them one at a time"
         )
     if not pairs:
+        if baseline is None:
+            raise UserError(f"--controls: no student of study {layout.study!r} stands beside its teacher or a control")
         raise UserError(why_no_pairs(layout, baseline))
     notes += hardware_differences_of_pairs(
         (f"{p.row.text} − {p.baseline.text}", p.cell, p.baseline_cell) for p in pairs
@@ -81,9 +96,9 @@ def compare_cells(
     else:
         found = list(compare_predictions(rows, pairs, test, replicates, notes))
     if not found:
-        text = baseline_text(baseline)
+        text = "--controls" if baseline is None else f"--baseline {baseline_text(baseline)}"
         why = why_no_values(layout)
-        raise UserError(f"--baseline {text}: no replicate is finished both there and in another row{why}")
+        raise UserError(f"{text}: no replicate is finished both there and in another row{why}")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
 
 

@@ -1,9 +1,9 @@
-"""Paired differences of the cells of a table: a method minus the method `none`, a student minus the teacher that is
-matched to it in training, minus the same student without soft labels, and minus its own teacher.
+"""Paired differences of the cells of a table: a method minus the plain one, a student minus each of its controls and
+minus its own teacher.
 
 All are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
 student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), and with its own
-controls (`learning.controls`), wherever these stand in the table. What the intervals say and assume is in
+controls (`cells.student_controls`), wherever these stand in the table. What the intervals say and assume is in
 `statistics.intervals`.
 """
 
@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from analysis.cells.layout import Cell, Label, Layout
-from analysis.rows.stages import MATCHED, NO_SOFT_LABELS, STUDENT
+from analysis.cells.student_controls import StudentControls
+from analysis.rows.stages import MATCHED, NO_SOFT_LABELS, STUDENT, TEACHER
 from analysis.statistics.intervals import Interval, paired_difference, paired_values
 from analysis.statistics.paired_tests import TestResult, corrected_t
 
 BASELINE = "none"
+"""The arm that others are compared with, where a study has it; else it is the first."""
 TO_TEACHER: Final = "student_minus_teacher"
 TO_MATCHED: Final = "student_minus_matched"
 TO_NO_SOFT_LABELS: Final = "student_minus_no_soft_labels"
-OF_STUDENTS = (TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER)
+TO_SMOOTHED: Final = "student_minus_smoothed"
+TO_NO_TEACHER: Final = "student_minus_no_teacher"
+OF_STUDENTS = (TO_MATCHED, TO_SMOOTHED, TO_NO_TEACHER, TO_NO_SOFT_LABELS, TO_TEACHER)
 """The kinds of differences that have a student on their left, in the order of tables."""
 TO_BASELINE: Final = "method_minus_none"
 
@@ -61,56 +64,33 @@ def paired_test_of(cell: Cell, other: Cell) -> TestResult:
 
 
 def differences(layout: Layout, panel: Label) -> list[Difference]:
-    """All differences of a panel that have a pair: methods minus `none` first, then students minus the teachers that
-    are matched to them, minus those without soft labels, and last minus their own teachers."""
+    """All differences of a panel that have a pair: methods minus the plain one first, then students minus their
+    controls, in the order of `OF_STUDENTS`, and last minus their own teachers."""
     return [
         *_to_baseline(layout, panel),
         *(one for kind in OF_STUDENTS for one in _of_students(layout, panel, kind)),
     ]
 
 
-CellsByConfig = Mapping[tuple[str, str], Cell]
-"""(config_id, metric) -> cell."""
-
-
-def cells_by_config(layout: Layout) -> CellsByConfig:
-    """The cells by configuration and metric, for `teacher_of`. A configuration that two arms share is the same runs in
-    both."""
-    return {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
-
-
-def teacher_of(cell: Cell, by_id: CellsByConfig) -> Cell | None:
-    """The cell of the teacher that a student's cell learned from, of an ensemble the first; None for what is no
-    student, or has none here."""
-    origin = cell.origin
-    if origin.stage != STUDENT or origin.teacher_id is None:
-        return None
-    return by_id.get((origin.teacher_id.split(",")[0], cell.metric.name))
-
-
-def control_of(stage: str, cell: Cell, by_id: CellsByConfig) -> Cell | None:
-    """The cell of the control of a student's cell, of a stage of `learning.controls`; None where there is none here."""
-    config = cell.origin.control_ids.get(stage) if cell.origin.stage == STUDENT else None
-    return None if config is None else by_id.get((config, cell.metric.name))
-
-
-OTHER_SIDE: Final[Mapping[str, tuple[str, Callable[[Cell, CellsByConfig], Cell | None]]]] = {
-    TO_MATCHED: ("its matched teacher", partial(control_of, MATCHED)),
-    TO_NO_SOFT_LABELS: ("the same without soft labels", partial(control_of, NO_SOFT_LABELS)),
-    TO_TEACHER: ("its teacher", teacher_of),
+OTHER_SIDE: Final[Mapping[str, tuple[str, Callable[[StudentControls, Cell], Cell | None]]]] = {
+    TO_MATCHED: ("its matched teacher", lambda controls, cell: controls.control(MATCHED, cell)),
+    TO_SMOOTHED: ("its smoothed teacher", StudentControls.smoothed),
+    TO_NO_TEACHER: ("no_teacher", StudentControls.no_teacher),
+    TO_NO_SOFT_LABELS: ("the same without soft labels", lambda controls, cell: controls.control(NO_SOFT_LABELS, cell)),
+    TO_TEACHER: ("its teacher", StudentControls.teacher),
 }
 """Kind of a student's differences -> what stands on their right: its name, and the cell of it for a student's."""
 
 
 def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
-    """Empty unless methods are the rows and one of them is `none`. Where `none` has several configurations, a method
-    is compared with the one that agrees with it in stage and in every key that both labels name."""
+    """Empty unless methods are the rows. Where the plain arm has several configurations, a method is compared with the
+    one that agrees with it in stage and in every key that both labels name."""
     if layout.row_key != "method":
         return []
-    rows = layout.rows_of(panel)
+    rows, plain = layout.rows_of(panel), plain_arm(layout)
     by_stage: dict[str | None, list[Label]] = {}
     for row in rows:
-        if row.value == BASELINE:
+        if row.value == plain:
             by_stage.setdefault(row.stage, []).append(row)
     columns, found = layout.columns_of(panel), []
     for row in rows:
@@ -124,6 +104,19 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
                 pairs[column] = (ours, theirs)
         found += _difference(TO_BASELINE, row, baseline.text, pairs)
     return found
+
+
+def plain_arm(layout: Layout) -> str | None:
+    """The arm that the others of its stage are compared with: `none`, else the first of the teachers that has one row
+    in each panel. None where there is none, or of several studies, whose first arms need not be plain."""
+    if any(row.value == BASELINE for row in layout.rows):
+        return BASELINE
+    rows = [row for row in layout.rows if row.stage in (None, TEACHER)]
+    if not rows or layout.by_study or len({row.value for row in rows}) < 2:
+        return None
+    first = rows[0].value
+    counts = [sum(row.value == first for row in layout.rows_of(panel)) for panel in layout.panels]
+    return str(first) if max(counts, default=0) == 1 else None
 
 
 def rows_without_baseline(layout: Layout) -> list[Label]:
@@ -143,13 +136,13 @@ def _of_students(layout: Layout, panel: Label, kind: str) -> list[Difference]:
     baseline, other_of = OTHER_SIDE[kind]
     if not any(cell.origin.stage == STUDENT for cell in layout.cells.values()):
         return []
-    by_id = cells_by_config(layout)
+    controls = StudentControls(layout)
     columns, found = layout.columns_of(panel), []
     for row in layout.rows_of(panel):
         pairs = {}
         for column in columns:
             cell = layout.cells.get((panel, row, column))
-            other = other_of(cell, by_id) if cell is not None else None
+            other = other_of(controls, cell) if cell is not None else None
             if cell is not None and other is not None:
                 pairs[column] = (cell, other)
         found += _difference(kind, row, baseline, pairs)

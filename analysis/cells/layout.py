@@ -242,7 +242,9 @@ def axis_text(key: str | None, value: Any, names: Names = PLAIN) -> str:
         return names.arm(value_text(value))
     if key == METRICS:
         metric = metric_of_column(str(value))
-        return names.texts.get(str(value)) or (metric.title if metric is not None else str(value))
+        if metric is None or str(value) in names.texts:
+            return names.texts.get(str(value)) or str(value)
+        return f"validation {metric.title}" if metric.split == "validation" else metric.title
     return f"{names.key(key)} = {value_text(value)}"
 
 

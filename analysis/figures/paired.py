@@ -1,6 +1,5 @@
 """The figure of a distillation study: what each student adds to its own teacher, replicate by replicate, and where the
-study has them to its controls, which stand first: the teacher that is matched to it in training, and the same student
-without soft labels.
+study has them to its controls, which stand first (`cells.student_controls`).
 
 The spread over replicates is far larger than what distillation changes, so teachers and students drawn side by side,
 or as a scatter about the identity line, hide the answer. Drawn are the paired differences: a dot for each replicate
@@ -23,14 +22,15 @@ from analysis.cells.differences import (
     OTHER_SIDE,
     TO_MATCHED,
     TO_NO_SOFT_LABELS,
+    TO_NO_TEACHER,
+    TO_SMOOTHED,
     TO_TEACHER,
-    CellsByConfig,
-    cells_by_config,
     difference_of,
 )
 from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
+from analysis.cells.student_controls import StudentControls
 from analysis.figures import style
 from analysis.figures.marks import Mark, marks_of
 from analysis.rows.stages import STUDENT
@@ -59,12 +59,13 @@ class _Line:
     kind: str
     text: str
 
-    def other(self, cell: Cell, by_id: CellsByConfig) -> Cell | None:
+    def other(self, cell: Cell, controls: StudentControls) -> Cell | None:
         """What stands on the right of the difference of a student's cell."""
-        return OTHER_SIDE[self.kind][1](cell, by_id)
+        return OTHER_SIDE[self.kind][1](controls, cell)
 
 
-_SHORT = {TO_MATCHED: "matched", TO_NO_SOFT_LABELS: "without soft labels", TO_TEACHER: "its teacher"}
+_SHORT = {TO_MATCHED: "matched", TO_SMOOTHED: "smoothed", TO_NO_TEACHER: "no_teacher",
+          TO_NO_SOFT_LABELS: "without soft labels", TO_TEACHER: "its teacher"}  # fmt: skip
 """Kind of a difference -> what stands on its right, as lines name it."""
 
 
@@ -85,12 +86,12 @@ def draw_pairs(
     """
     column_key = column_key or default_columns(rows)
     layout = arrange(rows, metric, "method", column_key, known_panel(rows, panel_key))
-    by_id = cells_by_config(layout)
+    controls = StudentControls(layout)
     taught = {cell_key: cell for cell_key, cell in layout.cells.items() if cell.origin.stage == STUDENT}
     students = [row for row in layout.rows if any(row == cell_key[1] for cell_key in taught)]
-    lines = _lines(students, taught, by_id)
+    lines = _lines(students, taught, controls)
     others = {
-        (line, cell_key): line.other(cell, by_id)
+        (line, cell_key): line.other(cell, controls)
         for line in lines for cell_key, cell in taught.items() if cell_key[1] == line.row
     }  # fmt: skip
     if not any(_pairs(taught[cell_key], other) for (_, cell_key), other in others.items()):
@@ -139,12 +140,12 @@ def draw_pairs(
     return figure
 
 
-def _lines(students: list[Label], taught: Mapping[CellKey, Cell], by_id: CellsByConfig) -> list[_Line]:
+def _lines(students: list[Label], taught: Mapping[CellKey, Cell], controls: StudentControls) -> list[_Line]:
     lines = []
     for row in students:
         cells = [cell for cell_key, cell in taught.items() if cell_key[1] == row]
         for kind in OF_STUDENTS:
-            if kind == TO_TEACHER or any(OTHER_SIDE[kind][1](cell, by_id) is not None for cell in cells):
+            if kind == TO_TEACHER or any(OTHER_SIDE[kind][1](controls, cell) is not None for cell in cells):
                 lines.append(_Line(row, kind, f"{row.text} − {_SHORT[kind]}"))
     return lines if _controlled(lines) else [replace(line, text=line.row.text) for line in lines]
 
@@ -202,6 +203,10 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
     if TO_MATCHED in kinds:
         text += "; matched: the teacher trained for as long as student and teacher together, with the student's "
         text += "augmentation and noise"
+    if TO_SMOOTHED in kinds:
+        text += "; smoothed: the teacher, its scores averaged over neighbours"
+    if TO_NO_TEACHER in kinds:
+        text += "; no_teacher: the student trained on known negatives alone"
     if TO_NO_SOFT_LABELS in kinds:
         text += "; without soft labels: the student from the same weights, on known negatives and its bag labels"
     if any(cell.status != "done" for cell in taught.values()):

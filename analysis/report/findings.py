@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from analysis.cells.baseline_pairs import CellComparison
 from analysis.cells.best import TASK_KEYS
-from analysis.cells.differences import OF_STUDENTS, TO_BASELINE, TO_TEACHER, Difference
+from analysis.cells.differences import OF_STUDENTS, TO_TEACHER, Difference
 from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
 from analysis.cells.model_selection import TIE, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
@@ -35,28 +34,25 @@ MOST_SETTINGS = 4
 """Best settings of arms that are told; more would push the differences off the first page."""
 
 
-def verdict_note(made: Table, compared: Comparison | None = None) -> list[str]:
-    """What the verdicts of `findings` are: sentences, none where nothing is compared. Arguments as there."""
+def verdict_note(made: Table) -> list[str]:
+    """What the verdicts of `findings` are: sentences, none where nothing is compared."""
     of_students = any(one.kind in OF_STUDENTS for one in made.all_differences)
-    of_arms = any(one.kind not in OF_STUDENTS for one in made.all_differences) or (
-        compared is not None and any(one.row.stage == one.baseline.stage for one in compared.found)
-    )
-    over = ["all comparisons under Comparisons"] if of_arms else []
-    over += ["all differences of students in the first table"] if of_students else []
+    of_arms = any(one.kind not in OF_STUDENTS for one in made.all_differences)
+    over = ["all comparisons of arms"] if of_arms else []
+    over += ["all comparisons of students"] if of_students else []
     if not over:
         return []
     apart = " Arms and students are corrected apart." if len(over) > 1 else ""
     return [
         f"“Told apart”: the paired t test has p < {SIGNIFICANCE_LEVEL:g} after Holm's correction for the number of "
-        f"tests ({'; '.join(over)}).{apart}",
+        f"tests ({'; '.join(over)}, under Comparisons).{apart}",
         f"Fewer than {LEAST_PAIRS} pairs bear no verdict.",
         "Intervals are not corrected.",
     ]
 
 
 def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = None) -> list[str]:
-    """The sentences, the first few of each kind. compared: every arm against the plain one, or against the first where
-    no arm is called so; its p-values are told, and its differences where the table has none of arms."""
+    """The sentences, the first few of each kind. compared: every arm against the plain one, for the p-values."""
     styles = styles_of(made.layout, (d for found in made.differences.values() for d in found))
     headline = _headline_metric(made, rows)
     found = [
@@ -160,13 +156,9 @@ def _differences(
 ) -> Iterator[tuple[str, str]]:
     """The kind of each difference, and its sentence."""
     layout = made.layout
-    by_panel = dict(made.differences)
-    if compared is not None and not any(one.kind not in OF_STUDENTS for one in made.all_differences):
-        by_panel = {panel: [*_of_arms(compared, panel, layout.columns_of(panel)), *found]
-                    for panel, found in by_panel.items()}  # fmt: skip
     shown = [
         (panel, one, column)
-        for panel, found in by_panel.items()
+        for panel, found in made.differences.items()
         for one in found
         for column, interval in one.by_column.items()
         if interval.count and (layout.column_key != METRICS or layout.metric_of(column).name == headline)
@@ -183,16 +175,6 @@ def _differences(
                 f"({_pairs(interval.count)}); {verdict_text}."
             ),
         )
-
-
-def _of_arms(compared: Comparison, panel: Label, columns: Sequence[Label]) -> Iterator[Difference]:
-    """The differences of a comparison in a panel, of rows of one stage."""
-    by_row: dict[tuple[Label, Label], dict[Label, CellComparison]] = {}
-    for one in compared.found:
-        if _task(one.panel) == _task(panel) and one.column in columns and one.row.stage == one.baseline.stage:
-            by_row.setdefault((one.row, one.baseline), {})[one.column] = one
-    for (row, baseline), cells in by_row.items():
-        yield Difference(TO_BASELINE, row, baseline.text, {column: one.difference for column, one in cells.items()})
 
 
 def verdict(p_holm: float, pairs: int) -> str:

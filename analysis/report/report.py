@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cells.best import TASK_KEYS
+from analysis.cells.differences import plain_arm
 from analysis.cells.hardware import hardware_differences_of_rows
 from analysis.cells.model_selection import selected_rows
 from analysis.report import figure_section, sections
@@ -72,11 +73,12 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     if folder is not None:
         description = str(folder.resolved().get("space", {}).get("description") or "")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    compared = _compared(shown) if tables else None
+    compared = _compared(shown, tables[0].layout) if tables else None
+    students = _students_compared(shown) if tables else None
     parts = [
         _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
         Section("Tables", _table_pieces(tables, reduced)),
-        Section("Comparisons", _comparison_pieces(shown, compared)),
+        Section("Comparisons", _comparison_pieces(compared, students)),
         Section("Instances in the test images", _image_pieces(shown, root) if tables else []),
         Section("Figures", figure_section.study_figures(rows, shown, folder) if tables else []),
         Section("Best trials by validation", sections.best_trials(rows, pages)),
@@ -138,7 +140,7 @@ def _summary(
         pieces.append(html.paragraph(" ".join([
             f"Mean with its 95 % interval over {layout.units_text}, count in brackets.", *void,
             what_was_chosen(layout.snapshots_chosen, reduced),
-            _spread(layout), *verdict_note(tables[0], compared),
+            _spread(layout), *verdict_note(tables[0]),
         ]), "note"))  # fmt: skip
     elif not _has_results(rows):
         pieces.append(html.paragraph("No run is finished: there is nothing to show yet."))
@@ -228,35 +230,45 @@ def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:
     return [*pieces, *(html_fragment(made.sheet()) for made in tables)]
 
 
-def _compared(rows: pandas.DataFrame) -> Comparison | str | None:
-    """Every arm against the plain one, tested; None for a single arm, and why where nothing can be compared."""
+def _compared(rows: pandas.DataFrame, layout: Layout) -> Comparison | str | None:
+    """Every arm against the plain one, of the same stage, tested; None for a single arm, and why where nothing can be
+    compared."""
     from analysis.rows.stages import default_metric
     from analysis.tables.comparison import compare
 
-    arms = list(dict.fromkeys(rows["method"].dropna()))
-    if len(arms) < 2:
+    baseline = plain_arm(layout) or next(iter(rows["method"].dropna()), None)
+    mine = rows[rows["stage"].isin(rows.loc[rows["method"] == baseline, "stage"])]
+    mine.attrs = rows.attrs
+    if mine["method"].nunique() < 2:
         return None
-    baseline = "none" if "none" in arms else arms[0]
-    folds = "fold" in rows and rows["fold"].notna().any()
     try:
-        return compare(rows, {"method": str(baseline)}, None if folds else default_metric(rows))
+        return compare(
+            mine,
+            {"method": str(baseline)},
+            None if layout.has_folds or "split" in layout.designs else default_metric(rows),
+        )
     except UserError as error:
         return f"No paired comparison with {str(error).removeprefix('--baseline ')}."
 
 
-def _comparison_pieces(rows: pandas.DataFrame, compared: Comparison | str | None) -> list[str]:
-    """The comparison; students are also compared replicate by replicate with their teachers, in the tables above it."""
+def _students_compared(rows: pandas.DataFrame) -> Comparison | None:
+    """Students against their teachers and controls, in the metric of the summary; None where there is none."""
+    from analysis.rows.stages import default_metric
+    from analysis.tables.comparison import compare
+
+    if not (rows["stage"] == STUDENT).any():
+        return None
+    try:
+        return compare(rows, metric=default_metric(rows), controls=True)
+    except UserError:
+        return None
+
+
+def _comparison_pieces(compared: Comparison | str | None, students: Comparison | None) -> list[str]:
+    """The comparison of arms, and that of students with their teachers and controls."""
     from analysis.tables.html import html_fragment
 
-    if compared is None:
-        return []
-    if isinstance(compared, str):
-        return [html.paragraph(compared, "note")]
-    pieces = [html_fragment(compared.sheet())]
-    if (rows["stage"] == STUDENT).any():
-        pieces.append(
-            html.paragraph(
-                "Students minus their own teachers stand in the tables above, and in the figure of pairs.", "note"
-            )
-        )
-    return pieces
+    pieces = [] if compared is None else [
+        html.paragraph(compared, "note") if isinstance(compared, str) else html_fragment(compared.sheet())
+    ]  # fmt: skip
+    return pieces + ([html_fragment(students.sheet())] if students is not None else [])

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 TEACHER, STUDENT, ORACLE = "teacher", "student", "oracle"
 MATCHED, NO_SOFT_LABELS = CONTROLS
+POOLED, SMOOTHED, NO_TEACHER = "pooled", "smoothed", "no_teacher"
 ORACLE_SEARCH_NOTE = "ORACLE: the settings were searched for with true instance labels."
 PART_TEACHER = "part_teacher"
 """Trained on a part of the training bags, to label the others for a student: no result, and in no table or figure."""
-REFERENCES = (*CONTROLS, "pooled", "smoothed", "no_teacher", "bag_label", "attention", "cam", "peak", ORACLE)
+REFERENCES = (*CONTROLS, POOLED, SMOOTHED, NO_TEACHER, "bag_label", "attention", "cam", "peak", ORACLE)
 WITHOUT_PROBABILITY = ("attention",)
 """Stages whose instance scores rank, and are no logits of a probability: they have no calibration, no likelihood, no
 Brier score and no figure at a probability of 0.5."""
@@ -37,9 +38,9 @@ MEANINGS = {
     "as many instance visits as teacher and student together",
     NO_SOFT_LABELS: "no_soft_labels (“the same without soft labels”): the student from the same weights of its "
     "teacher, trained on known negatives, and on bag labels where it reads them",
-    "pooled": "pooled: the teacher, its bags read by their highest instance score",
-    "smoothed": "smoothed: the teacher, its instance scores averaged over neighbours",
-    "no_teacher": "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",
+    POOLED: "pooled: the teacher, its bags read by their highest instance score",
+    SMOOTHED: "smoothed (“its smoothed teacher”): the teacher, its instance scores averaged over neighbours",
+    NO_TEACHER: "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arrange import arrange
 from analysis.cells.comparisons import Comparisons, compare_cells
+from analysis.cells.differences import BASELINE, plain_arm
 from analysis.cells.layout import METRICS, default_columns, default_panel
 from analysis.rows import stages
 from analysis.rows.csv_text import to_csv
@@ -66,6 +67,7 @@ def compare(
     baseline: Mapping[str, str] | None = None,
     metric: str | Sequence[str] | None = None,
     *,
+    controls: bool = False,
     test: str = "paired",
     column_key: str = AUTO,
     panel_key: str | None = AUTO,
@@ -74,8 +76,10 @@ def compare(
 ) -> Comparison:
     """Every method of a study's rows (`analysis.load`) against a baseline, in each column and panel of the table.
 
-    baseline: values of keys that name it, by default {"method": "none"}; where several configurations answer to it, a
+    baseline: values of keys that name it, by default the method none, or the first one where none is called so; where
+        several configurations answer to it, a
         method is compared with the one that agrees with it in every key that both labels name
+    controls: students against their own teachers and controls, instead of a baseline
     metric: by default as in `table`; of `delong` it is bag_auc, of `clusters` instance_auc or another one that is
         resampled by image (`WEIGHTED_METRICS`)
     test: one of `TESTS`; delong and clusters read the stored predictions
@@ -83,6 +87,8 @@ def compare(
     replicates: of delong and clusters, only these
     UserError for an unknown test, metric, key or replicate, or where there is nothing to compare.
     """
+    if controls and baseline:
+        raise UserError("--controls: not beside --baseline; students are compared with their own teachers and controls")
     if test not in TESTS:
         raise UserError(f"--test {test}: not known{nearest(test, TESTS)} (tests: {', '.join(TESTS)})")
     if replicates is not None:
@@ -102,7 +108,8 @@ def compare(
     panel = default_panel(rows) if panel_key == AUTO else panel_key
     layout = arrange(rows, metric, "method", columns, None if panel == columns else panel,
                      test_train_ratio=test_train_ratio)  # fmt: skip
-    compared = compare_cells(rows, layout, dict(baseline or {"method": "none"}), test, replicates)
+    named = None if controls else dict(baseline or {"method": plain_arm(layout) or BASELINE})
+    compared = compare_cells(rows, layout, named, test, replicates)
     return Comparison(**vars(compared))
 
 

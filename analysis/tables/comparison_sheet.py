@@ -47,8 +47,9 @@ def comparison_sheet(made: Comparisons) -> Sheet:
         if lines:
             panels.append(Panel(panel, _heads(made), [Group("", lines)]))
     names = layout.names
+    named = (made.baseline or {}).items()
     text = " ".join(names.arm(value) if key == "method" and names.arm(value) != value else f"{key}={value}"
-                    for key, value in made.baseline.items())  # fmt: skip
+                    for key, value in named) or "their teachers and controls"  # fmt: skip
     what = layout.metric.heading if len(layout.metrics) == 1 else "metrics"
     title = f"{layout.study}: {what}, compared with {text}"
     return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))

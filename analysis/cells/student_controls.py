@@ -1,0 +1,72 @@
+"""What a student is compared with: its teacher, and the reference rows that are controls of it."""
+
+from __future__ import annotations
+
+from analysis.cells.best import TASK_KEYS
+from analysis.cells.layout import Cell, CellKey, Layout
+from analysis.rows.metrics import level_of
+from analysis.rows.stages import NO_TEACHER, POOLED, SMOOTHED, STUDENT
+
+
+class StudentControls:
+    """Finds the cells of a layout that stand on the right of a student's differences; None where there is none.
+
+    A configuration that two arms share is the same runs in both.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._by_config = {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
+        self._keys = {id(cell): cell_key for cell_key, cell in layout.cells.items()}
+
+    def key_of(self, cell: Cell) -> CellKey:
+        """Where a cell stands."""
+        return self._keys[id(cell)]
+
+    def teacher(self, cell: Cell) -> Cell | None:
+        """The teacher that it learned from, of an ensemble the first."""
+        origin = cell.origin
+        if origin.stage != STUDENT or origin.teacher_id is None:
+            return None
+        return self._by_config.get((origin.teacher_id.split(",")[0], cell.metric.name))
+
+    def control(self, stage: str, cell: Cell) -> Cell | None:
+        """Its control of a stage of `learning.controls`."""
+        config = cell.origin.control_ids.get(stage) if cell.origin.stage == STUDENT else None
+        return None if config is None else self._by_config.get((config, cell.metric.name))
+
+    def smoothed(self, cell: Cell) -> Cell | None:
+        """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are several."""
+        if cell.origin.stage != STUDENT or repeats_teacher(SMOOTHED, cell.metric.name):
+            return None
+        found = self._beside(cell, SMOOTHED)
+        return self._only([one for one in found if one.origin.teacher_id == cell.origin.teacher_id])
+
+    def no_teacher(self, cell: Cell) -> Cell | None:
+        """The student that never had a teacher, of the same task; None if there are several."""
+        return self._only(self._beside(cell, NO_TEACHER)) if cell.origin.stage == STUDENT else None
+
+    def _beside(self, cell: Cell, stage: str) -> list[Cell]:
+        """The cells of a stage, of the same metric and task."""
+        mine = self.key_of(cell)
+        across = next((i for i, label in enumerate(mine) if label.key == "method"), None)
+        if across is None:
+            return []
+        ours = {key: value for key, value in mine[across].keys if key in TASK_KEYS}
+        found = []
+        for key, other in self.layout.cells.items():
+            same = all(key[i] == mine[i] for i in range(3) if i != across)
+            if other.origin.stage == stage and same and key[across].study == mine[across].study:
+                theirs = dict(key[across].keys)
+                if all(theirs.get(name, value) == value for name, value in ours.items()):
+                    found.append(other)
+        return found
+
+    @staticmethod
+    def _only(found: list[Cell]) -> Cell | None:
+        return found[0] if len(found) == 1 else None
+
+
+def repeats_teacher(stage: str, metric: str) -> bool:
+    """Whether a reference row has the very scores of its teacher, so that a comparison with it says nothing new."""
+    return (stage, level_of(metric)) in ((POOLED, "instance"), (SMOOTHED, "bag"))
