@@ -3,7 +3,8 @@
 The tissue under a map is shown grey, so that pink and purple do not mix with the map's colours, which are viridis:
 rising in lightness and told apart by every common colour vision. They follow the logit, from a probability of 0.01 to
 one of 0.99: a bag classifier's instance probabilities need not be calibrated, and on a scale of probabilities all below
-0.1 would look alike. A line surrounds what is predicted positive, above the model's threshold. Drawn with Pillow alone.
+0.1 would look alike. A line is the border of what is predicted positive, above the model's threshold. Drawn with
+Pillow alone.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ MARGIN, GAP, HEAD, LINE, LEGEND, BAR = 14, 12, 30, 16, 26, 76
 LETTERS = 800
 """Pixels of a panel's longer side up to which all of these, and letters, have the size given; beyond, they grow with
 it, so that a large picture can be read when it is shown small."""
-POSITIVE, NEGATIVE = 1, 0
+POSITIVE, NEGATIVE, BORDER = 1, 0, 2
 BAR_HEADING = "probability of"
+SIGN, BETWEEN = 26, 22
+"""Pixels of the legend: for a mark, and between two entries."""
+BORDER_MEANING = "border of what is predicted positive"
+"""Not what lies within: the line is about what is not, too, where that is an island."""
 NO_COLOUR = "no colour: white ground, which training left out"
 
 
@@ -113,11 +118,12 @@ def overlay_picture(
             lined = lined or bool(edge.any())
         bare = bare or bool(white.any())
         views[name] = (Image.fromarray(blended), panel.note)
-    marks = places is not None and bool(np.isin(places.label, (POSITIVE, NEGATIVE)).any())
     head = round((HEAD if title else 0) * unit) + 2 * line + round(6 * unit)
-    legend, below = (round(LEGEND * unit) if there else 0 for there in (marks or lined, bare))
     bar = _bar_width(positive, unit)
-    full = (2 * margin + len(views) * (wide + gap) + bar, 2 * margin + head + high + legend + below)
+    words = _legend_words(places, positive, negative, lined)
+    legend, below = (round(LEGEND * unit) if there else 0 for there in (words, bare))
+    full_width = max(2 * margin + len(views) * (wide + gap) + bar, _legend_width(words, unit))
+    full = (full_width, 2 * margin + head + high + legend + below)
     canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
     patch = min(next(iter(panels.values())).grid.patch) if panels else 27
     pen = _Pen(ImageDraw.Draw(canvas), scale, patch, unit)
@@ -135,7 +141,7 @@ def overlay_picture(
         left += wide + gap
     _colour_bar(pen, canvas, left, top, high, positive)
     if legend:
-        _legend(pen, top + high + legend / 2 + 4 * unit, places, positive, negative, lined)
+        _legend(pen, top + high + legend / 2 + 4 * unit, words)
     if bare:
         pen.text(margin, top + high + legend + below / 2 + 4 * unit, NO_COLOUR, 13, anchor="lm")
     out = io.BytesIO()
@@ -170,7 +176,9 @@ def slide_overlay(
         blended[edge] = ABOVE
         lined = bool(edge.any())
     legend = round(LEGEND * unit) if lined else 0
-    full = (2 * margin + 2 * (wide + gap) + _bar_width(positive, unit), margin + head + high + margin + legend)
+    words = _legend_words(None, "", "", lined)
+    full_width = max(2 * margin + 2 * (wide + gap) + _bar_width(positive, unit), _legend_width(words, unit))
+    full = (full_width, margin + head + high + margin + legend)
     canvas = Image.new("RGB", (full[0] * SHARP, full[1] * SHARP), WHITE)
     pen = _Pen(ImageDraw.Draw(canvas), 1.0, 27, unit)
     pen.text(margin, margin - 2 * unit, title, 16)
@@ -182,7 +190,7 @@ def slide_overlay(
         left += wide + gap
     _colour_bar(pen, canvas, left, top, high, positive)
     if legend:
-        _legend(pen, top + high + legend / 2 + 4 * unit, None, "", "", lined)
+        _legend(pen, top + high + legend / 2 + 4 * unit, words)
     out = io.BytesIO()
     canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
     return out.getvalue()
@@ -329,16 +337,28 @@ def _colour_bar(pen: _Pen, canvas: Any, left: int, top: int, high: int, positive
     pen.text(left, top - LINE * unit - 4 * unit, positive, 12)
 
 
-def _legend(pen: _Pen, middle: float, places: Places | None, positive: str, negative: str, lined: bool) -> None:
+def _legend_words(places: Places | None, positive: str, negative: str, lined: bool) -> dict[int, str]:
+    """What the legend says of each mark: of a true `POSITIVE` or `NEGATIVE` one, and of the `BORDER`."""
+    words = {label: f"{word} (truth)" for label, word in ((POSITIVE, positive), (NEGATIVE, negative))
+             if places is not None and (places.label == label).any()}  # fmt: skip
+    return words | ({BORDER: BORDER_MEANING} if lined else {})
+
+
+def _legend_width(words: Mapping[int, str], unit: float) -> int:
+    """Pixels from the left edge of the picture to the end of the legend."""
+    font = _font(round(13 * unit, 3))
+    return round(MARGIN * unit + sum(font.getlength(text) + (SIGN + BETWEEN) * unit for text in words.values()))
+
+
+def _legend(pen: _Pen, middle: float, words: Mapping[int, str]) -> None:
+    """words: as of `_legend_words`."""
     unit = pen.unit
     left = MARGIN * unit
-    for label, word in ((POSITIVE, positive), (NEGATIVE, negative)):
-        if places is not None and (places.label == label).any():
-            pen.mark(left + 9 * unit, middle, label)
-            left += 24 * unit + pen.text(left + 24 * unit, middle, f"{word} (truth)", 13, anchor="lm") + 24 * unit
-    if lined:
-        pen.draw.line(
-            [(left * SHARP, middle * SHARP), ((left + 20 * unit) * SHARP, middle * SHARP)], fill=ABOVE,
-            width=round(4 * unit),
-        )  # fmt: skip
-        pen.text(left + 26 * unit, middle, "within: predicted positive", 13, anchor="lm")
+    for mark, text in words.items():
+        if mark == BORDER:
+            ends = [(x * SHARP, middle * SHARP) for x in (left, left + 20 * unit)]
+            pen.draw.line(ends, fill=ABOVE, width=round(4 * unit))
+        else:
+            pen.mark(left + 9 * unit, middle, mark)
+        left += SIGN * unit
+        left += pen.text(left, middle, text, 13, anchor="lm") + BETWEEN * unit

@@ -12,7 +12,7 @@ from d2l_study.data import instance_classes
 from d2l_study.inference import image_labelling, overlay
 from d2l_study.inference.image_labelling import label_images
 from d2l_study.inference.model_file import ModelCard, StoredModel
-from d2l_study.inference.overlay import Panel, overlay_picture, slide_overlay
+from d2l_study.inference.overlay import Panel, Places, overlay_picture, slide_overlay
 from d2l_study.inference.sliding_window import Grid
 from d2l_study.inference.white_ground import white_on_grid, white_patches
 from d2l_study.models import MilModel
@@ -141,3 +141,23 @@ def test_the_share_of_positive_patches_leaves_white_ground_out(tmp_path):
         about = json.loads((out / "a.json").read_text())
         assert made.share == about["predicted_positive"] == (logits[there] > threshold).mean()
         assert made.white == about["white_ground"] == (None if white is None else (~there).mean())
+
+
+@pytest.mark.parametrize("size", [(60, 60), (6, 60)])
+def test_the_legend_says_what_the_line_is_and_has_room(size, monkeypatch):
+    ends = {}
+    text = overlay._Pen.text
+    monkeypatch.setattr(overlay._Pen, "text", lambda pen, x, y, what, *a, **k: ends.setdefault(
+        what, x + (wide := text(pen, x, y, what, *a, **k))) and wide)  # fmt: skip
+    logits = np.where(np.arange(16).reshape(4, 4) == 5, -1, 1).astype(np.float32)  # a negative island
+    panel = Panel(logits, Grid((4, 4), 1.5, 0.5, 7.5, 4, 4), threshold=0.0)
+    places = Places(np.array([[1.0, 1], [2, 2]]), np.array([1, 0]))
+    tissue = np.full((size[1], size[0], 3), 100, np.uint8)
+    scores = ScoreMap(logits, origin=np.zeros(2), step=np.array(size) / 4)
+    for draw in (
+        lambda: overlay_picture(tissue, size, {"teacher": panel}, places=places, side=400),
+        lambda: slide_overlay(tissue, size, scores, 0.0, ""),
+    ):
+        ends.clear()
+        width = Image.open(io.BytesIO(draw())).width
+        assert 200 < ends["border of what is predicted positive"] < width
