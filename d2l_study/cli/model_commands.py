@@ -36,7 +36,8 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--out", required=True, metavar="FILE", help="the scores, a .parquet or .csv file")
     predict.add_argument("--smooth", type=positive, metavar="K",
                          help="average the score of an instance over its K nearest neighbours in the image and its "
-                              "own; needs their places. Scores of bags stay")  # fmt: skip
+                              "own; needs their places. Scores of bags stay, and so does the threshold, set on "
+                              "scores that are not averaged")  # fmt: skip
     images = predict.add_argument_group("images and slides")
     images.add_argument("--stride", type=positive, metavar="S",
                         help="pixels from patch to patch of a grid; default: as it was trained")  # fmt: skip

@@ -49,7 +49,7 @@ def add_label(commands: Any) -> None:
                        help="folder of the model's data set, for true instances; default: as trained")  # fmt: skip
     label.add_argument("--smooth", type=positive, metavar="K",
                        help="average the score of an instance over its K nearest neighbours in the image and its own; "
-                            "needs their places")  # fmt: skip
+                            "needs their places. The threshold stays, set on scores that are not averaged")  # fmt: skip
     _add_slide_arguments(label)
     label.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
     label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")

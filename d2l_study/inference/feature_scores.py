@@ -28,7 +28,7 @@ from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.label import SCORES, origin
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
-from d2l_study.inference.smoothing import smoothed_vectors
+from d2l_study.inference.smoothing import about_smoothing, smoothed_vectors
 from d2l_study.learning.metrics import auc, probability
 from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
@@ -159,7 +159,7 @@ def _schema(stored: StoredModel, inputs: Sequence[FeatureInput], smooth: int) ->
         for entry in inputs for slide, (f, positions) in zip(entry.slides, entry.slide_positions(), strict=True)
     ]  # fmt: skip
     about = {
-        **origin(stored), **({"smooth": smooth} if smooth else {}), "dimensions": stored.model.shape[0],
+        **origin(stored), **about_smoothing(smooth), "dimensions": stored.model.shape[0],
         "encoder": said["extractor"] or stored.card.encoder,
         "coordinates": {"unit": said["unit"], "of_tile": said["anchor"], "tiles": said["scale"]}, "slides": slides,
     }  # fmt: skip

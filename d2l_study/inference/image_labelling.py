@@ -26,6 +26,7 @@ from d2l_study.data import instance_classes
 from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
+from d2l_study.inference.image_colour import check_grey
 from d2l_study.inference.inputs import Shape, input_files
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
@@ -42,7 +43,7 @@ from d2l_study.inference.output_folder import (
 from d2l_study.inference.overlay import Panel, Places, overlay_picture
 from d2l_study.inference.score_checkpoint import LONGEST_ENDING, SCORES_KEPT, ScoreCheckpoint, crc_of, drop
 from d2l_study.inference.sliding_window import Grid, default_stride, place_logits, score_map
-from d2l_study.inference.smoothing import smooth_checkpoint
+from d2l_study.inference.smoothing import smooth_checkpoint, smoothed_text
 from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissue
 from d2l_study.inference.white_ground import white_on_grid
 from d2l_study.learning.metrics import auc
@@ -133,7 +134,8 @@ def _is_larger(path: Path, shape: Shape) -> bool:
 def plan_images(
     stored: StoredModel, paths: Sequence[Path], out: str | Path, stride: int | None = None
 ) -> list[PlannedImage]:
-    """What `label_images` will do. Everything that headers can tell is checked; nothing is written.
+    """What `label_images` will do. Everything that headers can tell is checked, and for a model of grey images that
+    they have no colour; nothing is written.
 
     `UserError` for an image that is smaller than a patch, unreadable, of other channels, given twice, a stride that
     does not fit or makes more than `MOST_PATCHES`, a folder that cannot be written or has no room for the maps, or in
@@ -198,6 +200,7 @@ def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:
             f"pixels; at most {MOST_PATCHES:,} are scored in an image: give --stride {enough} or more, or cut it into "
             "regions"
         )
+    check_grey(path, stored.model.patch_shape[0])
     return grid
 
 
@@ -231,9 +234,10 @@ def _label_image(
             picture = _picture(stored, image, grid, logits, known, note)
             with writing(planned.stem.parent):
                 write_whole(planned.file(".overlay.png"), picture)
+        meaning = f"{MEANING}; {smoothed_text(smooth)}" if smooth else MEANING
         found = {
             "image": shown(image.source), "part": known.note if known else "", "width": image.width,
-            "height": image.height, **grid.to_dict(), "meaning": MEANING, "model": origin(stored),
+            "height": image.height, **grid.to_dict(), "meaning": meaning, "model": origin(stored),
             "predicted_positive": share, "white_ground": None if white is None else float(white.mean()),
             "logits": {"crc32": crc, "made_of": identity}, "drawn": drawn,
         }  # fmt: skip

@@ -16,7 +16,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +30,8 @@ from d2l_study.data.features import hdf5
 from d2l_study.data.features.opening import kind_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.inference.array_headers import IDX_TYPES, idx_header, npy_header
+from d2l_study.inference.image_colour import check_grey
 from d2l_study.nearest_path import path_hint
 from d2l_study.slides import image_files
 
@@ -75,7 +76,7 @@ def open_inputs(names: Sequence[str | Path], shape: Shape) -> list[Input]:
     """Find and check every input, folders opened out; `shape` is the model's (C, H, W).
 
     `UserError` names the files that cannot be used, with the reason, before anything is labelled. What only shows when
-    pixels are decoded (a truncated image) is raised by `read_parts`.
+    pixels are decoded (a truncated image) is raised by `read_parts`, but for colour where a model reads grey.
     """
     inputs: list[Input] = []
     problems: list[str] = []
@@ -187,11 +188,11 @@ def _open(path: Path, member: str | None, shape: Shape) -> Input:
     if member is not None:
         raise UserError(f"{path}:{member}: only a .npz file holds several arrays")
     if head.startswith(b"\x93NUMPY"):
-        return _open_array(_Array(str(path), lambda: path.open("rb"), _npy_header, size), shape)
+        return _open_array(_Array(str(path), lambda: path.open("rb"), npy_header, size), shape)
     if head.startswith(b"\x1f\x8b"):
-        return _open_array(_Array(str(path), lambda: gzip.open(path, "rb"), _idx_header, None), shape)
-    if head.startswith(b"\0\0") and len(head) == 8 and head[2] in _IDX_TYPES:
-        return _open_array(_Array(str(path), lambda: path.open("rb"), _idx_header, size), shape)
+        return _open_array(_Array(str(path), lambda: gzip.open(path, "rb"), idx_header, None), shape)
+    if head.startswith(b"\0\0") and len(head) == 8 and head[2] in IDX_TYPES:
+        return _open_array(_Array(str(path), lambda: path.open("rb"), idx_header, size), shape)
     return _open_image(path, shape)
 
 
@@ -216,7 +217,7 @@ def _open_npz(path: Path, member: str | None, shape: Shape) -> Input:
     if chosen not in sizes:
         raise UserError(f"{path}: has no array {chosen!r}{nearest(chosen, sizes)} (arrays: {listed(sizes)})")
     source = f"{path}:{member}" if member is not None else str(path)
-    return _open_array(_Array(source, lambda: _zip_member(path, f"{chosen}.npy"), _npy_header, sizes[chosen]), shape)
+    return _open_array(_Array(source, lambda: _zip_member(path, f"{chosen}.npy"), npy_header, sizes[chosen]), shape)
 
 
 @contextmanager
@@ -250,30 +251,6 @@ class _Array:
     open: Callable[[], AbstractContextManager[Any]]
     header: Callable[[IO[bytes]], tuple[tuple[int, ...], np.dtype]]
     size: int | None
-
-
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        dims, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        dims, by_column, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"npy format {version}, which holds no numbers")
-    if by_column and len(dims) > 1:
-        raise ValueError("stored in Fortran order; save numpy.ascontiguousarray(array)")
-    return dims, dtype
-
-
-_IDX_TYPES = (8, 9, 11, 12, 13, 14)
-"""Of numbers in IDX files; images that are not read begin with two zeros, too."""
-
-
-def _idx_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    head = file.read(4)
-    if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
-        raise ValueError(f"not an IDX file of unsigned bytes (it begins with {head.hex(' ')})")
-    return struct.unpack(f">{head[3]}I", file.read(4 * head[3])), np.dtype(np.uint8)
 
 
 def _open_array(array: _Array, shape: Shape) -> Input:
@@ -354,8 +331,8 @@ def _scale(source: str, dtype: np.dtype, blocks: Iterable[np.ndarray]) -> float:
 
 # ---- images
 def read_image(path: Path, channels: int) -> np.ndarray:
-    """An image as (channels, height, width) uint8, RGB (3) or grey (1, RGB by luminance); `UserError` for what
-    `image_files` does not read."""
+    """An image as (channels, height, width) uint8, RGB (3) or grey (1); `UserError` for what `image_files` does not
+    read. Whether colour would be lost says `check_grey`."""
     return np.array(image_files.read_image(path, channels).transpose(2, 0, 1), order="C")
 
 
@@ -365,6 +342,7 @@ def _open_image(path: Path, shape: Shape) -> Input:
     if size != (width, height):
         found = f"{size[0]}×{size[1]}"
         raise UserError(f"{path}: {found} pixels (width×height); the model expects patches of {width}×{height}")
+    check_grey(path, channels)
 
     def parts(most: int) -> Iterator[np.ndarray]:
         yield read_image(path, channels)[None]

@@ -19,6 +19,7 @@ import numpy as np
 from d2l_study.data.cutting import ImageCut, channel_sums
 from d2l_study.data.given_bags import brighter
 from d2l_study.errors import UserError
+from d2l_study.inference.image_colour import in_colour, trained_in_colour
 from d2l_study.inference.inputs import PART_BYTES, Input
 from d2l_study.inference.label import ProgressCallback
 from d2l_study.inference.loaded_model import LoadedModel
@@ -152,10 +153,12 @@ class UnreadBag:
 
 @dataclass
 class BagReading:
-    """What was found of a bag's files while they were read: for messages, when it is done."""
+    """What was found of a bag's files while they were read: for messages, when it is done. colourless: the sources of
+    files without colour, for a model that was trained in colour."""
 
     notes: list[str] = field(default_factory=list)
     opened: list[tuple[SlideInput, tuple[float, float] | None]] = field(default_factory=list)
+    colourless: list[str] = field(default_factory=list)
 
 
 def predict_patches(
@@ -221,13 +224,16 @@ def _scored(
                 reading.notes += [f"{bag.name}: no patches: {found.note}"] * bool(found.note)
                 if isinstance(file, SlidePatches):
                     reading.opened.append((file.slide, found.mpp))
+                grey = trained_in_colour(model.stored)  # until a patch shows that it is not
                 for patches, xy in found.parts:
+                    grey = grey and not in_colour(patches, axis=1)
                     kept = np.ones(len(xy), bool)
                     if white_above is not None and file.as_cut:
                         kept = ~brighter(channel_sums(patches), white_above)
                     places.append(xy[kept])
                     numbers.append(np.full(int(kept.sum()), number))
                     yield patches[kept]
+                reading.colourless += [file.source] * (grey and found.count > 0)
 
     scores = model.score_bag(parts(), done=told)
     return PredictedBag(

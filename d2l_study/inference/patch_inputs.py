@@ -33,6 +33,7 @@ from d2l_study.data.manifest_rows import Rows, read_rows
 from d2l_study.data.manifest_sources import MOST_INSTANCES, rows_of_images, strided_centres
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.inference.image_colour import check_grey
 from d2l_study.inference.inputs import input_files, open_inputs, stop_if_any
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.patch_bags import ArrayPatches, ImagePatches, PatchBag, PatchFile, SlidePatches
@@ -199,11 +200,13 @@ def _content(path: Path) -> str:
 
 
 def _sizes(paths: Sequence[Path], cutting: Cutting) -> list[tuple[int, int] | str]:
-    """(width, height) of each image, or why it cannot be read."""
+    """(width, height) of each image, or why it cannot be scored."""
 
     def size(path: Path) -> tuple[int, int] | str:
         try:
-            return image_files.image_size(path, cutting.channels)
+            found = image_files.image_size(path, cutting.channels)
+            check_grey(path, cutting.channels)
+            return found
         except UserError as error:
             return str(error)
 

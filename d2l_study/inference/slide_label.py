@@ -40,6 +40,7 @@ from d2l_study.inference.output_folder import (
 from d2l_study.inference.score_checkpoint import LONGEST_ENDING, ScoreCheckpoint, kept_until_written
 from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.inference.slide_outputs import ENDINGS, FORMATS, SlideScores, is_ours, write_outputs
+from d2l_study.inference.smoothing import about_smoothing
 from d2l_study.inference.tile_scores import ScoringTime, TileTerms, batch_size, score_tiles
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
@@ -273,7 +274,7 @@ class _SlideWork:
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
                           "side": tiles.side, "tissue_only": options.tissue},
-                "model": model, **self._smoothing, "predicted_positive": share,
+                "model": model, **about_smoothing(options.smooth), "predicted_positive": share,
                 "slide_logit": None if math.isnan(whole) else whole,
                 "logits": _digest(logit), "seconds": seconds if spent.tiles else about.get("seconds", seconds),
                 "files": [f"{planned.stem.name}{ENDINGS[name]}" for name in FORMATS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,17 @@ from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.patch_bags import ArrayPatches, ImagePatches, PatchBag
 from d2l_study.inference.prediction_file import PredictedBag
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint
+
+
+def smoothed_text(neighbours: int) -> str:
+    """What a user should know who compares averaged logits with the model's threshold."""
+    return f"logits are averaged over {neighbours} neighbours, while the threshold was set on logits that are not"
+
+
+def about_smoothing(neighbours: int) -> dict[str, Any]:
+    """What the metadata of scores say of it; nothing for 0 neighbours."""
+    return {"smooth": neighbours, "smooth_meaning": smoothed_text(neighbours)} if neighbours else {}
+
 
 _BAND = 1_000_000
 """Elements of a map that are smoothed at a time, beside those above and below that they need."""

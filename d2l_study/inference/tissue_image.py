@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_study.inference.inputs import _npy_header
+from d2l_study.inference.array_headers import npy_header
 from d2l_study.slides import image_files
 from d2l_study.slides import tiff_tags as tiff
 from d2l_study.slides.image_files import EXPECTED, NUMPY, content_of, decode_errors, quiet_pillow
@@ -88,7 +88,7 @@ def image_size(path: Path, channels: int) -> tuple[int, int] | None:
             kind = content_of(file.read(image_files.HEAD))
             file.seek(0)
             if kind == NUMPY:
-                dims, dtype = _npy_header(file)
+                dims, dtype = npy_header(file)
                 return (dims[1], dims[0]) if is_image_array(dims, dtype, channels) else None
             if kind == "TIFF":
                 tags = tiff.read_tags(file)

@@ -169,7 +169,8 @@ def sound(draw, kind, channels):
         return "a.npz", out.getvalue()
     if kind is idx and channels == 1:
         return "a.idx", bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, SIDE, SIDE) + pixels.tobytes()
-    Image.fromarray(levels(draw, 40, 30, 3)).save(out, draw.choice(["PNG", "TIFF"]))
+    pixels = levels(draw, 40, 30, 3) if channels == 3 else levels(draw, 40, 30)
+    Image.fromarray(pixels).save(out, draw.choice(["PNG", "TIFF"]))
     return "a.png", out.getvalue()
 
 

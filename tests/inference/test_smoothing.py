@@ -74,6 +74,8 @@ def test_maps_and_true_instances_are_smoothed_and_only_once(tmp_path, monkeypatc
     np.testing.assert_array_equal(found, smoothed_map(raw, 4))
     np.testing.assert_allclose(smoothed, one_by_one(of_instances, xy, 4), atol=1e-5)
     assert json.loads((tmp_path / "smooth/a.json").read_text())["logits"]["made_of"]["smooth"] == 4
+    meaning = [json.loads((tmp_path / out / "a.json").read_text())["meaning"] for out in ("raw", "smooth")]
+    assert meaning[1] == f"{meaning[0]}; {smoothing.smoothed_text(4)}"
     assert maps("smooth", 4)[2].again and not maps("smooth", 5)[2].again
 
     def fails(*arguments, **more):

@@ -14,6 +14,7 @@ import numpy as np
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted
 from d2l_study.inference import instance_file
+from d2l_study.inference.image_colour import colourless_text, has_colour, trained_in_colour
 from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
 from d2l_study.inference.inputs import Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
@@ -21,6 +22,7 @@ from d2l_study.inference.output_folder import output_folder, shown, unused_folde
 from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
 from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
+from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_slides import Annotations, run_label_slides, split_slides
@@ -164,6 +166,8 @@ def _label_slides_images_and_patches(
             _label_images(options, selected, images, progress)
         if inputs:
             _label_patches(options, selected, inputs, progress)
+    if options.smooth and selected.stored.card.instance_threshold is not None:
+        print(f"note:     {smoothed_text(options.smooth)}")
     return 1 if failed else 0
 
 
@@ -203,10 +207,12 @@ def _slide_options(options: LabelOptions, mpp: float | None, least_tissue: float
 def _label_images(options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress) -> None:
     ledger = Ledger(open_storage(options.root))
     truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
-    known = 0
+    known, colourless = 0, []
+    in_colour = trained_in_colour(selected.stored)
     for image in label_images(selected.stored, images, options.out, options.stride, truth, progress=progress,
                               smooth=options.smooth):  # fmt: skip
         progress.files, progress.done = progress.files + 1, 0
+        colourless += [image.source] * (in_colour and not has_colour(Path(image.source)))
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
         line = f"{name}: {grid.rows}×{grid.columns} patches at stride {grid.stride}"
         line += "" if not image.white else f" ({image.white:.1%} of them white ground, which is not counted)"
@@ -219,6 +225,8 @@ def _label_images(options: LabelOptions, selected: SelectedModel, images: list[P
         progress.say(line + ("; its scores were there" if image.again else ""))
     print(f"maps:     {options.out}: NAME{MAP}, NAME.json (geometry), NAME.overlay.png"
           + (f"; {instance_file.NAME}: scores of {known:,} true instances" if known else ""))  # fmt: skip
+    if colourless:
+        print(f"note:     {colourless_text(colourless)}")
     if not known:
         print(f"          no true instances are known here{': ' + truth.reason if truth.reason else ''}")
 

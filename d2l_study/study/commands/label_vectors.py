@@ -12,6 +12,7 @@ from d2l_study.inference.feature_label import check_outputs, label_features
 from d2l_study.inference.feature_scores import PartScores
 from d2l_study.inference.feature_slides import check_slide_files, write_slide_files
 from d2l_study.inference.slide_outputs import ENDINGS
+from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import DONE_WITH, KnownSlides
 from d2l_study.study.ledger.ledger import Ledger
@@ -44,6 +45,8 @@ def label_vectors(
     print(f"labelled: {summary.count:,} vectors of {stored.model.shape[0]:,} dimensions of {slides}")
     if summary.positive is not None and summary.count:
         print(f"positive: {summary.positive:,} ({summary.positive / summary.count:.1%}) predicted positive")
+        if smooth:
+            print(f"          {smoothed_text(smooth)}")
     for part in summary.parts:
         if text := _part_text(part):
             print(text)

@@ -11,6 +11,7 @@ import numpy as np
 from d2l_study.errors import UserError, counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_predictions import predict_features
+from d2l_study.inference.image_colour import colourless_text
 from d2l_study.inference.loaded_model import LoadedModel
 from d2l_study.inference.output_folder import unused_folders_removed
 from d2l_study.inference.patch_bags import BagReading, UnreadBag, predict_patches
@@ -23,7 +24,13 @@ from d2l_study.inference.prediction_file import (
     check_prediction_file,
 )
 from d2l_study.inference.slide_inputs import unused_resolution
-from d2l_study.inference.smoothing import check_places_of_inputs, check_places_of_patches, smoothed_bag
+from d2l_study.inference.smoothing import (
+    about_smoothing,
+    check_places_of_inputs,
+    check_places_of_patches,
+    smoothed_bag,
+    smoothed_text,
+)
 from d2l_study.learning.metrics import probability
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
@@ -71,7 +78,7 @@ def run_predict(options: PredictOptions) -> int:
         of_data = _vector_bags if noun == "vectors" else _patch_bags
         bags = of_data(model, options, progress, reading)
         thresholds = Thresholds.of(model)
-        about = about_model(model) | ({"smooth": options.smooth} if options.smooth else {})
+        about = about_model(model) | about_smoothing(options.smooth)
         with PredictionFile(out, about, thresholds) as file:
             for bag in bags:
                 if isinstance(bag, UnreadBag):
@@ -81,9 +88,11 @@ def run_predict(options: PredictOptions) -> int:
                     file.add(smoothed_bag(bag, options.smooth) if options.smooth else bag)
                 while reading.notes:
                     progress.say(reading.notes.pop(0))
-    print("\n".join(_made_lines(out, file, thresholds, noun)))
+    print("\n".join(_made_lines(out, file, thresholds, noun, options.smooth)))
     if note := unused_resolution(reading.opened):
         print(f"note:     {note}")
+    if reading.colourless:
+        print(f"note:     {colourless_text(reading.colourless)}")
     if failed:
         print(f"          {counted(failed, 'bag')} could not be scored, as said above")
     return 1 if failed else 0
@@ -133,7 +142,7 @@ def _vector_bags(
     return predict_features(model, inputs, progress=progress)
 
 
-def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: str) -> list[str]:
+def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: str, smooth: int) -> list[str]:
     lines = [f"scored:   {counted(file.bags, 'bag')}, {file.instances:,} {noun}"]
     if not file.bags:
         return [*lines, "scores:   nothing was written"]
@@ -145,4 +154,6 @@ def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: s
         positive.append(f"{file.positive_instances:,} {noun} ({share:.1%})")
     if positive:
         lines.append(f"positive: {', '.join(positive)} predicted positive")
+    if smooth and thresholds.instance is not None:
+        lines.append(f"          {smoothed_text(smooth)}")
     return [*lines, f"scores:   {out}"]

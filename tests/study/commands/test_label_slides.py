@@ -135,6 +135,8 @@ def test_tiles_are_smoothed_over_their_neighbours(
     assert inner > 5
     of_bag = [json.loads((tmp_path / n / "mosaic ä 1.json").read_text())["slide_logit"] for n in ("raw", "smooth")]
     assert of_bag[0] == of_bag[1]
+    said = "note:     logits are averaged over 8 neighbours, while the threshold was set on logits that are not\n"
+    assert capsys.readouterr().out.count(said) == 1
     assert _label(place, tmp_path / "smooth", place / "slides", "--formats", "parquet", run=TEACHER) == 0  # not taken
     again = pd.read_parquet(tmp_path / "smooth" / "mosaic ä 1.scores.parquet")
     np.testing.assert_array_equal(again["logit"], raw["logit"])

@@ -212,11 +212,14 @@ def test_mistakes_are_answered_before_work(
     assert said in told and told.startswith("error: ") and not (tmp_path / "new").exists()
 
 
-def test_smooth_averages_instances_over_neighbours_in_their_file_and_leaves_bags(place: Path, tmp_path: Path) -> None:
-    frames = {}
+def test_smooth_averages_instances_over_neighbours_in_their_file_and_leaves_bags(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, printed = {}, {}
     for name, words in (("plain", []), ("smooth", ["--smooth", "3"])):
         assert _predict(place, TEACHER, tmp_path / f"{name}.parquet", place / "data/features", *words) == 0
         frames[name] = pd.read_parquet(tmp_path / f"{name}.parquet")
+        printed[name] = capsys.readouterr().out
     plain, smooth = frames["plain"], frames["smooth"]
     bags = plain["level"] == "bag"
     np.testing.assert_array_equal(plain.loc[bags, "logit"], smooth.loc[bags, "logit"])
@@ -230,6 +233,9 @@ def test_smooth_averages_instances_over_neighbours_in_their_file_and_leaves_bags
             assert found == pytest.approx(logit[apart[i] <= near[-1]].mean(), abs=1e-5)
     meta = json.loads(pq.read_schema(tmp_path / "smooth.parquet").metadata[b"d2l_study.predict"])
     assert meta["smooth"] == 3
+    said = "logits are averaged over 3 neighbours, while the threshold was set on logits that are not"
+    assert meta["smooth_meaning"] == said and f"predicted positive\n          {said}\n" in printed["smooth"]
+    assert "neighbours" not in printed["plain"]
 
 
 def test_smooth_needs_places(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -321,7 +321,7 @@ CASES = [
     (TILED, ["near.csv"], None),
     (TILED, ["slides", "--mpp", "1"], "--mpp 1: the model was trained at 0.5 µm per pixel"),
     (TILED, ["two.csv"], "row 3, column mpp: img.png has another one in row 2"),
-    (DIGITS, ["img.png", "--mpp", "0.5"], "this model scores patches of 1 channel"),
+    (DIGITS, ["grey.png", "--mpp", "0.5"], "this model scores patches of 1 channel"),
     (DIGITS, ["img.npy"], "the model expects (N, 1, 28, 28)"),
 ]
 
