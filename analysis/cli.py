@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli_arguments import DEFAULT_PANEL, key_values, metric_name, metric_names, parse
+from analysis.cli_arguments import DEFAULT_PANEL, command_parsers, key_values, metric_name, metric_names, parse
 from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import export
@@ -44,6 +44,9 @@ def _answered(argv: list[str], prog: str) -> int:
     """The exit code of a command; what goes wrong is said in one line."""
     print_anywhere()
     try:
+        if not argv:
+            command_parsers(prog)[0].print_help()
+            return 0
         arguments = parse(argv, prog)
         commands = {"tables": _tables, "compare": _compare, "figure": _figure, "report": _report, "export": _export}
         commands[arguments.command](arguments)
@@ -124,6 +127,11 @@ def _format_and_path(arguments: argparse.Namespace) -> tuple[str, Path | None]:
             raise UserError("--format parquet: is no text and cannot be printed; name a file with --out")
         return arguments.format or "markdown", None
     path = writable_path(arguments.out, () if arguments.format else tuple(FORMAT_OF_SUFFIX))
+    of_suffix = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if arguments.format and of_suffix and of_suffix != arguments.format:
+        suffix = next(suffix for suffix, format in FORMAT_OF_SUFFIX.items() if format == arguments.format)
+        raise UserError(f"--out {arguments.out}: ends as {of_suffix}, and --format is {arguments.format}; expected "
+                        f"--format {of_suffix}, or a name that ends in {suffix}")  # fmt: skip
     return arguments.format or FORMAT_OF_SUFFIX[path.suffix.lower()], path
 
 

@@ -12,7 +12,7 @@ from analysis.figures.options import KINDS, SCALES
 from analysis.figures.sizes import SIZES
 from analysis.rows.metrics import LEVELS, no_metric_error
 from analysis.tables.options import AUTO, EXPLAIN, FORMATS, INTERVALS, TESTS
-from d2l_study.command_line import ANALYSIS_MODULE, Parser, missing_text
+from d2l_study.command_line import ANALYSIS_MODULE, Parser, command_first_text, missing_text
 from d2l_study.errors import UserError, nearest, nearest_option
 
 DEFAULT_PANEL = "mean_bag_size"
@@ -75,6 +75,8 @@ def parse(argv: list[str], prog: str = ANALYSIS_MODULE) -> argparse.Namespace:
     """The command and its options. UserError for a command, option or value that is not known. prog: how the user calls
     this, for messages and help."""
     parser, by_name = command_parsers(prog)
+    if argv and argv[0] not in ("-h", "--help") and (first := command_first_text(prog, argv, tuple(by_name))):
+        raise UserError(f"{first} (see {prog} --help)")
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         chosen = by_name[arguments.command]

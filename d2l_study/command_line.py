@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -53,6 +54,18 @@ class Parser(argparse.ArgumentParser):
         if action.option_strings and "--" in arg_strings:  # argparse would drop it, and give an empty list for a text
             self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
         return super()._get_values(action, list(arg_strings))
+
+
+def command_first_text(program: str, words: Sequence[str], commands: Sequence[str]) -> str:
+    """What to type instead where an option stands before the command; empty where none does. words: as given."""
+    if not words or not words[0].startswith("-"):
+        return ""
+    name = next((word for word in words if word in commands), None)
+    if name is None:
+        return f"{words[0]}: a command comes first (commands: {', '.join(commands)})"
+    rest = list(words)
+    rest.remove(name)
+    return f"the command comes first: {shlex.join([*program.split(), name, *rest])}"
 
 
 def missing_text(message: str) -> str:

@@ -23,6 +23,7 @@ from d2l_study.command_line import (
     STUDY_MODULE,
     Parser,
     called_as,
+    command_first_text,
     missing_package_text,
     missing_text,
     os_error_text,
@@ -64,7 +65,11 @@ def _answered(argv: Sequence[str] | None, prog: str, analysis_commands: Mapping[
     print_anywhere()
     name = ""
     try:
-        arguments = command_parser(prog, analysis_commands).parse_args(argv)
+        parser = command_parser(prog, analysis_commands)
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.print_help()
+            return 0
+        arguments = parser.parse_args(argv)
         name = arguments.parser.prog.split()[-1]
         return arguments.command(arguments) or 0
     except UserError as error:
@@ -144,7 +149,7 @@ class _Parser(Parser):
         known = [option for action in self._actions for option in action.option_strings]
         words: list[str] = getattr(self, "_words", [])
         unknown = [w.split("=")[0] for w in words if w.startswith("-") and w.split("=")[0] not in known]
-        commands = next((list(a.choices) for a in self._actions if isinstance(a, argparse._SubParsersAction)), [])
+        commands = self._commands()
         if commands and "invalid choice: " in message:
             name = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown command {name!r}{nearest(name, commands)} (commands: {', '.join(commands)})"
@@ -155,11 +160,19 @@ class _Parser(Parser):
             message = f"--space is missing; did you mean --space {words[0]}?"
         raise UserError(f"{missing_text(message)} (see {self.prog} --help)")
 
+    def _commands(self) -> list[str]:
+        return next((list(a.choices) for a in self._actions if isinstance(a, argparse._SubParsersAction)), [])
+
     def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace, **more)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        commands = self._commands()
+        own = any(option.startswith(words[0]) for a in self._actions for option in a.option_strings) if words else True
+        if not own and (first := command_first_text(self.prog, words, commands)):
+            raise UserError(f"{first} (see {self.prog} --help)")
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
             getattr(parsed, "parser", self).error(f"unrecognized: {' '.join(rest)}")

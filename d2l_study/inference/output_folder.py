@@ -19,16 +19,20 @@ from d2l_study.errors import UserError
 MORE_ROOM = "make room, or name a folder on another disk with --out"
 _PROBE = f".label{PART}"
 """A file that is written to see whether a folder takes any."""
+_FILE_ENDINGS = (".csv", ".geojson", ".h5", ".html", ".json", ".npy", ".parquet", ".png", ".tif", ".tsv", ".xlsx")
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
 
 
 def output_folder(out: str | Path) -> Path:
-    """The folder that `--out` names; nothing is made. `UserError` for what can be none."""
+    """The folder that `--out` names; nothing is made. `UserError` for what can be none, and for a new one that is named
+    as a file: most likely a file is expected."""
     folder = user_path(out, "--out")
     with writing(folder):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--out {folder}: cannot write there: it is a file; expected a folder")
+        if not folder.exists() and folder.suffix.lower() in _FILE_ENDINGS:
+            raise UserError(f"--out {folder}: is named as a file; expected a folder, which gets several files")
     return folder
 
 

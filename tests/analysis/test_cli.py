@@ -72,7 +72,6 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["COMMAND", "--help"]),
         (["tabels", "made"], ["tabels", "did you mean 'tables'"]),
         (["tables", "made", "--fromat", "csv"], ["--fromat", "did you mean '--format'"]),
         (["tables", "made", "--format", "latx"], ["latx", "did you mean 'latex'"]),
@@ -93,6 +92,14 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
         (["tables", "mlflow:#made"], ["mlflow:#made: names no store", "mlflow:URI#NAME"]),
         (["tables", "made", "--tracking-uri", "sqlite:///none.db"], ["there is no file", "none.db"]),
         (["tables", "made", "--out", "."], ["--out .: this is a folder"]),
+        (
+            ["tables", "made", "--out", "t.CSV", "--format", "latex"],
+            ["--out t.CSV: ends as csv, and --format is latex; expected --format csv, or a name that ends in .tex"],
+        ),
+        (
+            ["compare", "made", "--baseline", "a=b", "--out", "t.md", "--format", "html"],
+            ["ends as markdown"],
+        ),
         (["export", "made", "--out", "a.xlsx"], [".xlsx", ".parquet, .csv"]),
     ],
 )
@@ -184,3 +191,9 @@ def made(tmp_path_factory):
 def test_several_metrics_may_be_set_apart_by_spaces(made, capsys):
     assert main(["tables", "made", "--root", str(made), "--metric", "bag_auc, instance_auc,"]) == 0
     assert capsys.readouterr().out.count("level") >= 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t"])
+def test_a_format_goes_with_its_own_ending_and_with_those_of_no_format(root, name, tmp_path):
+    words = ["tables", "made", "--root", root, "--format", "csv", "--out", str(tmp_path / name)]
+    assert main(words) == 0 and "method" in (tmp_path / name).read_text()

@@ -66,6 +66,15 @@ def test_missing_and_further_words_are_refused(arguments, capsys):
         (["stop"], "STUDY is missing (see "),
         (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
         (["tables", "vat_quick"], "Tables and figures: python -m analysis --help"),
+        (
+            ["--space", "my space.yaml", "run"],
+            "comes first: python -m d2l_study run --space 'my space.yaml' ",
+        ),
+        (
+            ["--space=my.yaml", "plan", "--list"],
+            "comes first: python -m d2l_study plan --space=my.yaml --list ",
+        ),
+        (["--space", "my.yaml"], "--space: a command comes first (commands: run, "),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_with_what_to_type_instead(words, said, capsys):
@@ -77,3 +86,16 @@ def test_a_mistake_is_answered_in_one_line_with_what_to_type_instead(words, said
 def test_what_analysis_misses_is_said_in_the_same_words(capsys):
     assert analysis_main(["figure", "vat_quick"]) == 2
     assert capsys.readouterr().err.startswith("error: --out is missing (see ")
+
+
+def test_tables_too_have_their_command_first(capsys):
+    assert analysis_main(["--root", "r", "tables", "vat_quick"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the command comes first: python -m analysis tables --root r vat_quick (see ")
+
+
+@pytest.mark.parametrize("main", [cli.main, analysis_main])
+def test_without_any_word_the_help_is_printed(main, capsys):
+    assert main([]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: ") and "--help" in said.out and not said.err

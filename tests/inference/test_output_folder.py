@@ -3,7 +3,7 @@
 import pytest
 
 from d2l_study.errors import UserError
-from d2l_study.inference.output_folder import make_folder, unused_folders_removed
+from d2l_study.inference.output_folder import make_folder, output_folder, unused_folders_removed
 
 
 @pytest.mark.parametrize("error", [UserError("wrong"), KeyboardInterrupt(), OSError("full")])
@@ -32,3 +32,11 @@ def test_what_ends_well_keeps_its_folder(tmp_path):
     with pytest.raises(ValueError, match="later"), unused_folders_removed():
         raise ValueError("later")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by_itself", "new"]
+
+
+def test_a_new_folder_is_not_named_as_a_file_but_one_that_is_there_may_be(tmp_path):
+    (tmp_path / "there.csv").mkdir()
+    for name in ("there.csv", "v1.2", "scores"):
+        assert output_folder(tmp_path / name) == tmp_path / name
+    with pytest.raises(UserError, match=r"q\.PARQUET: is named as a file; expected a folder"):
+        output_folder(tmp_path / "q.PARQUET")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.data.features.tables import TABLES
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted
 from d2l_study.inference import instance_file
 from d2l_study.inference.image_colour import colourless_text, has_colour, trained_in_colour
 from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
-from d2l_study.inference.inputs import Input, open_inputs
+from d2l_study.inference.inputs import IMAGE_SUFFIXES, Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown, unused_folders_removed
 from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
@@ -24,6 +25,7 @@ from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.learning.metrics import probability
+from d2l_study.slides.opening import is_slide
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_slides import Annotations, run_label_slides, split_slides
 from d2l_study.study.commands.label_truth import KnownImages
@@ -115,10 +117,20 @@ def threshold_text(threshold: float | None) -> str:
 
 
 def _check_not_an_input(out: Path, inputs: Sequence[str], of_vectors: bool) -> None:
-    """`UserError` if the folder that is written to lies in one that is labelled."""
+    """`UserError` if the folder that is written to lies in one that is labelled, or is that of a labelled file where
+    the folder itself may be labelled another time: of an image, a slide or a feature file."""
     for name in inputs:
         with contextlib.suppress(OSError):
-            folder = user_path(name, "input").resolve()
+            given = user_path(name, "input")
+            folder = given.resolve()
+            beside = folder.is_file() and out.resolve() in (folder.parent, given.parent.resolve())
+            if (
+                beside
+                and given.suffix.lower() not in TABLES
+                and (of_vectors or given.suffix.lower() in IMAGE_SUFFIXES or is_slide(given))
+            ):
+                raise UserError(f"--out {out}: is the folder of the input {name}, and would mix what is written with "
+                                "what is labelled; name another folder")  # fmt: skip
             if folder.is_dir() and out.resolve().is_relative_to(folder):
                 why = ("whose feature files are labelled, and would lie among them" if of_vectors else
                        "all images of which are labelled: the next time those drawn here, too")  # fmt: skip

@@ -32,14 +32,16 @@ class RunningTrial:
 
 class ProgressDisplay:
     """The progress of one command's trials. work, kinds: of each trial by its key, for the predicted time left
-    (`TimeLeft`)."""
+    (`TimeLeft`); there: trials of the study that were done before, so that the counts are of all, as `plan` and
+    `status` give them."""
 
     def __init__(
-        self, console: Console, work: Mapping[str, float], concurrent: int, kinds: Mapping[str, str] | None = None
-    ) -> None:
+        self, console: Console, work: Mapping[str, float], concurrent: int, kinds: Mapping[str, str] | None = None,
+        there: int = 0,
+    ) -> None:  # fmt: skip
         self.console, self.concurrent = console, concurrent
         self._keys = list(work)
-        self._later = 0
+        self._later, self._there = 0, there
         self._running: dict[str, RunningTrial] = {}
         self._left = TimeLeft(work, kinds or {}, concurrent)
         self.done = self.failed = 0
@@ -107,7 +109,7 @@ class ProgressDisplay:
         result = f"{failed} of {len(request.replicates)} failed" if failed else ""
         shown = _val_auc_text(val_auc) if val_auc is not None else ""
         if self._live is None:
-            self._say(f"{request.label}: " + ", ".join(part for part in (shown, result, took) if part))
+            self._say(f"{request.label}: " + ", ".join(part for part in (shown, result, took) if part), ended=True)
 
     def progress(self) -> dict[str, Any]:
         """The progress as `status` shows it: trials by state, those in training, predicted seconds left."""
@@ -127,11 +129,14 @@ class ProgressDisplay:
         """Predicted seconds left; None while too little is known."""
         return self._left.seconds()
 
-    def _counts(self) -> str:
+    def _counts(self, ended: bool = False) -> str:
+        """ended: a trial has just ended, and the next one of its place has not begun."""
         left = self.left()
+        noun = self._noun()
+        there = self._there if noun == "trials" else 0  # those of other commands were not spread
         parts = [
-            f"{self.done} of {len(self._keys) + self._later} {self._noun()} done",
-            f"{len(self._running)} running",
+            f"{there + self.done} of {there + len(self._keys) + self._later} {noun} done",
+            f"{len(self._running)} {'still ' if ended else ''}running",
             f"{self.failed} failed",
             f"{human_seconds(self.elapsed)} elapsed",
             f"about {human_seconds(rounded_seconds(left))} left" if left is not None and left >= 1 else "",
@@ -142,9 +147,9 @@ class ProgressDisplay:
         """A trial whose replicates are spread over several places counts once for each."""
         return "parts of trials" if len({key.rsplit("-", 1)[0] for key in self._keys}) < len(self._keys) else "trials"
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, ended: bool = False) -> None:
         self._said = time.monotonic()
-        print(f"[{self._counts()}] {text}", file=self.console.file, flush=True)
+        print(f"[{self._counts(ended)}] {text}", file=self.console.file, flush=True)
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")

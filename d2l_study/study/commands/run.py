@@ -232,7 +232,9 @@ def _train(
         if known_concurrency(study) is None:
             print(f"  {counted(concurrent, 'trial')} at a time", flush=True)
         requests, weights = make_trial_requests(study, concurrent, str(origin["code_version"]))
-        display = ProgressDisplay(stdout(), weights, concurrent, {trial_key(r): kind_of(r) for r in requests})
+        kinds = {trial_key(r): kind_of(r) for r in requests}
+        whole = study.search is None and options.limit is None  # else the command has a number of trials of its own
+        display = ProgressDisplay(stdout(), weights, concurrent, kinds, plan.trials_done if whole else 0)
         callback = StudyCallback(study, entries, requests, tracker, display, tags, held)
         held.progress = display.progress
         queue = TrialQueue(trials_of(study, requests, concurrent), folder)

@@ -140,6 +140,11 @@ def test_what_is_written_is_no_input_of_the_next_command(tmp_path: Path, capsys:
         assert _label(tmp_path / "runs", folder, out) == 2
         assert f"--out {out}: lies in the folder {folder}" in capsys.readouterr().err
     assert not (folder / "img1" / "maps").exists()
+    image = folder / "img1" / "img1.bmp"
+    for out in (image.parent, image.parent / ".." / "img1"):
+        assert _label(tmp_path / "runs", image, out) == 2
+        assert f"--out {out}: is the folder of the input {image}, and would mix" in capsys.readouterr().err
+    assert not list(folder.rglob("*.json")) and _label(tmp_path / "runs", image, tmp_path / "data") == 0
 
 
 @pytest.mark.parametrize(
@@ -152,6 +157,7 @@ def test_what_is_written_is_no_input_of_the_next_command(tmp_path: Path, capsys:
         (("--out", "~nosuchuser/x"), "--out: '~nosuchuser/x': there is no user"),
         (("--out", "x" * 300), "--out: xxxx"),
         (("--out", ""), "--out: an empty path"),
+        (("--out", "q.csv"), "--out q.csv: is named as a file; expected a folder"),
         (("--data", "."), "holds no breast images"),
     ],
 )
