@@ -76,7 +76,10 @@ def test_vat_in_bags_of_fifty():
 
 @pytest.mark.parametrize(
     ("teacher", "text"),
-    [("none", "instance AUC {0} at n = 50 and {1} at n = 100"), ("vat", "Of VAT teachers it is {0}, not confirmed, and {1} (")],
+    [
+        ("none", "instance AUC {0} at n = 50 and {1} at n = 100"),
+        ("vat", "Of VAT teachers it is {0}, not confirmed, and {1} ("),
+    ],
 )
 def test_students_against_matched_teachers(teacher, text):
     record = "2026-11-27-distill-robust-confirm"
