@@ -23,7 +23,8 @@ def boxes_of(figure: Figure) -> list[tuple[str, object]]:
 def misplaced(figure: Figure) -> list[tuple[str, str]]:
     """Words that touch others, or leave the figure."""
     boxes = boxes_of(figure)
-    found = [(name, "leaves the figure") for name, box in boxes if box.x0 < -2 or box.x1 > figure.bbox.x1 + 2]
+    found = [(name, "leaves the figure") for name, box in boxes if min(box.x0, box.y0) < -2
+             or box.x1 > figure.bbox.x1 + 2 or box.y1 > figure.bbox.y1 + 2]  # fmt: skip
     for i, (name, box) in enumerate(boxes):
         for other, second in boxes[i + 1 :]:
             wide = min(box.x1, second.x1) - max(box.x0, second.x0)

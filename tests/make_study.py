@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from d2l_study.learning.controls import CONTROLS
 from d2l_study.study.ledger.ledger import config_id
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -94,6 +95,7 @@ def make_distillation(
     replicates: int = 5,
     missing: tuple[tuple[str, int], ...] = (),
     failed: tuple[tuple[str, int], ...] = (),
+    with_predictions: bool = False,
     seed: int = 0,
 ) -> StudyFolder:
     """A study of students. `missing` and `failed` name runs as (method, replicate), at every n and K; a run that
@@ -103,6 +105,7 @@ def make_distillation(
       teacher     3 + log2(n/50) + 0.4 [vat] + e_replicate + N(0, 0.2)
       student     its teacher's + 0.1 + 0.2 [noisy] + N(0, 0.1)
       attention   its teacher's − 0.8 + N(0, 0.1)
+      matched     its student's + N(0, 0.1), and so no_soft_labels; pooled the same of a teacher
       bag_label   1.5 + log2(n/50) + e_replicate + N(0, 0.2)
       oracle      6 + e_replicate + N(0, 0.2)
     and bag_auc that of the same less 0.5; attention has none.
@@ -126,15 +129,18 @@ def make_distillation(
     for size in bag_sizes:
         for n in num_bags:
             own_teachers = [add("teacher", method, size, n) for method in teachers]
-            for teacher in own_teachers:
-                for student in students:
-                    for temperature in temperatures:
-                        add("student", f"{teacher['method']} → {student}", size, n, teacher, student_method=student,
-                            temperature=temperature)  # fmt: skip
+            own_students = [
+                add("student", f"{teacher['method']} → {student}", size, n, teacher, student_method=student,
+                    temperature=temperature)
+                for teacher in own_teachers for student in students for temperature in temperatures
+            ]  # fmt: skip
             for reference in references:
-                if reference == "attention":
+                if reference in ("attention", "pooled"):
                     for teacher in own_teachers:
-                        add(reference, f"attention of {teacher['method']}", size, n, teacher)
+                        add(reference, f"{reference} of {teacher['method']}", size, n, teacher)
+                elif reference in CONTROLS:
+                    for student in own_students:
+                        add(reference, f"{reference} of {student['method']}", size, n, student)
                 else:
                     add(reference, reference, size, n)
     folder.write("description: made for a test\n", {"space": {"description": "made for a test"}}, plan)
@@ -163,15 +169,17 @@ def make_distillation(
             if entry["stage"] == "student":
                 row["val_distill_loss"] = 0.1
             folder.ledger.write_config(entry["config_id"], {"values": entry["values"]})
-            folder.ledger.commit(entry["config_id"], r, row, {})
+            rng = np.random.default_rng([seed, i, r, 1])
+            files = {"predictions.parquet": predictions(r, rng, logit / 2)} if with_predictions else {}
+            folder.ledger.commit(entry["config_id"], r, row, files)
     return folder
 
 
 def _drawn(entry: dict[str, Any], teacher: float | None, shared: float, rng: np.random.Generator) -> float | None:
     """The logit of a run's instance AUC; None for what has a teacher that has none."""
     stage, growth = entry["stage"], np.log2(entry["values"]["num_bags"] / 50)
-    if stage in ("student", "attention"):
-        gain = -0.8 if stage == "attention" else 0.1 + 0.2 * (entry["student_method"] == "noisy")
+    if entry["teacher_id"] is not None:
+        gain = {"student": 0.1 + 0.2 * (entry["student_method"] == "noisy"), "attention": -0.8}.get(stage, 0.0)
         return None if teacher is None else float(teacher + gain + rng.normal(0, 0.1))
     base = {"teacher": 3 + growth + 0.4 * (entry["method"] == "vat"), "bag_label": 1.5 + growth, "oracle": 6}[stage]
     return float(base + shared + rng.normal(0, 0.2))

@@ -11,6 +11,7 @@ from analysis.evaluation.evaluation import Evaluation
 from analysis.evaluation.metrics import BAG, INSTANCE, RANKING
 from analysis.evaluation.text_table import number
 from analysis.figures import style
+from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, family_marks
 from analysis.statistics.calibration import BINS, reliability_bins
 from analysis.statistics.scores import Scores, has_both_classes
@@ -43,8 +44,10 @@ def draw_roc(found: Evaluation) -> Figure | None:
         return None
     marks = _marks(found)
     with style.use("page"):
-        figure, axes, legend = style.panels_with_legend(
-            len(levels), PANEL, [model.name for model in found.leads], square=True, sharex=True, sharey=True
+        note = "dots: at the threshold that was set in training; dotted: chance"
+        note += "; grey: the members of the ensemble" if found.ensembles else ""
+        figure, axes = panels_with_legend(
+            len(levels), PANEL, _handles(found, marks), note, square=True, sharex=True, sharey=True
         )
         for axis, level in zip(axes, levels, strict=True):
             axis.plot([0, 1], [0, 1], **CHANCE)
@@ -58,9 +61,6 @@ def draw_roc(found: Evaluation) -> Figure | None:
             axis.set_title(f"{level}s, AUC {' and '.join(areas)}")
             axis.set(xlabel="false positive rate", ylabel="true positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             style.unit_square(axis)
-        legend(_handles(found, marks))
-        text = "dots: at the threshold that was set in training; dotted: chance"
-        style.footnote(figure, text + ("; grey: the members of the ensemble" if found.ensembles else ""))
     return figure
 
 
@@ -70,8 +70,9 @@ def draw_reliability(found: Evaluation) -> Figure:
     scaled = any(model.temperature is not None for model in found.leads)
     with style.use("page"):
         kinds = ("as trained", "scaled by the temperature")[: 1 + scaled]
-        figure, axes, legend = style.panels_with_legend(
-            len(kinds), PANEL, [model.name for model in found.leads], square=True, sharex=True, sharey=True
+        note = f"{BINS} bins of equal width; the larger a dot, the more bags; dotted: perfect"
+        figure, axes = panels_with_legend(
+            len(kinds), PANEL, _handles(found, marks), note, square=True, sharex=True, sharey=True
         )
         for axis, kind in zip(axes, kinds, strict=True):
             axis.plot([0, 1], [0, 1], **CHANCE)
@@ -89,8 +90,6 @@ def draw_reliability(found: Evaluation) -> Figure:
             axis.set(xlabel="score (probability)", ylabel="share of positive bags", xticks=[0, 0.5, 1],
                      yticks=[0, 0.5, 1])  # fmt: skip
             style.unit_square(axis)
-        legend(_handles(found, marks))
-        style.footnote(figure, f"{BINS} bins of equal width; the larger a dot, the more bags; dotted: perfect")
     return figure
 
 
@@ -101,9 +100,10 @@ def draw_scores(found: Evaluation) -> Figure:
 
     edges = np.linspace(0, 1, 21)
     with style.use("page"):
-        figure, axes, legend = style.panels_with_legend(
-            len(found.leads), PANEL - 0.4, ["negative bags", "positive bags", "threshold"], sharex=True, sharey=True
-        )
+        handles = [Patch(color=NEGATIVE, label="negative bags"), Patch(color=POSITIVE, label="positive bags"),
+                   Line2D([], [], color="#000000", linestyle="--", label="threshold")]  # fmt: skip
+        note = "stacked counts of bags; dashed: the model's threshold for bags, set in training"
+        figure, axes = panels_with_legend(len(found.leads), PANEL - 0.4, handles, note, sharex=True, sharey=True)
         for axis, model in zip(axes, found.leads, strict=True):
             label, logit = scores_of(found, model, BAG)
             score = probability(logit)
@@ -112,9 +112,6 @@ def draw_scores(found: Evaluation) -> Figure:
                 axis.axvline(float(probability(np.array(model.bag_threshold))), color="#000000", lw=1, linestyle="--")
             axis.set_title(style.title_lines(model.name, 3.0))
             axis.set(xlabel="score (probability)", ylabel="bags", xlim=(0, 1))
-        legend([Patch(color=NEGATIVE, label="negative bags"), Patch(color=POSITIVE, label="positive bags"),
-                Line2D([], [], color="#000000", linestyle="--", label="threshold")])  # fmt: skip
-        style.footnote(figure, "stacked counts of bags; dashed: the model's threshold for bags, set in training")
     return figure
 
 

@@ -16,6 +16,7 @@ from analysis.cells.hardware import hardware_differences, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, panel_title
 from analysis.figures import style
+from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows.metrics import metric_of_column
 from analysis.rows.study_folders import folders_by_config
@@ -62,7 +63,9 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     names = [row for row in layout.rows if row in drawn_rows]
     described = metric_of_column(name)
     with style.use(size) as chosen:
-        figure, axes, legend = style.panels_with_legend(len(order), 2.2, [r.text for r in names], sharey=True)
+        note = "thin: runs, their dots at the snapshot that is kept; thick: their mean, as far as all of them go"
+        note += note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])
+        figure, axes = panels_with_legend(len(order), 2.2, legend_handles(names, marks), note, sharey=True)
         for i, (axis, (panel, column)) in enumerate(zip(axes, order, strict=True)):
             for one in curves[panel, column]:
                 _draw_cell(axis, one, name, marks[one.row], best_steps)
@@ -73,12 +76,6 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
                 axis.set_ylabel(described.heading if described else WORDS.get(name, name.replace("_", " ")))
         if described is not None and described.unit_interval:
             style.limit_to_unit_interval(axes[0].yaxis)
-        legend(legend_handles(names, marks))
-        style.footnote(
-            figure,
-            "thin: runs, their dots at the snapshot that is kept; thick: their mean, as far as all of them go"
-            + note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)]),
-        )
     return figure
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#888888")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
-REFERENCE_MARKERS, ORACLE_MARKER = ("p", "h", "8", "H"), "*"
+REFERENCE_COLOURS = ("#A67C3D", "#5E8F8A", "#9A7BAA", "#B0645C", "#7D8B45", "#888888")
+"""Muted, so that references stand back behind the arms of a study: a colour for each kind of them."""
+REFERENCE_MARKERS, ORACLE_MARKER = ("X", "P", "<", ">", "v", "D", "p", "^", "s", "o"), "*"
+"""In an order that meets the markers of arms, which come from the front of `MARKERS`, last."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +57,40 @@ def stage_marks(curves: list[tuple[str, str, str]]) -> list[Mark]:
 
     Up to four students of a teacher share its colour and marker, and differ from it and each other by their lines;
     with more of them each student's arm has a colour and marker of its own, and the line tells the teacher's arm.
-    References are grey, the oracle a dashed grey.
+    Each kind of reference has a muted colour and a marker of its own, and its rows differ by their lines. The
+    oracle is a dashed dark grey.
     """
     own = [(stage, teacher, student) for stage, teacher, student in curves if stage not in REFERENCES]
     teachers = list(dict.fromkeys(teacher for _, teacher, _ in own))
     students = list(dict.fromkeys([("teacher", ""), *((stage, student) for stage, _, student in own)]))
-    others = [curve for curve in curves if curve[0] in REFERENCES and curve[0] != ORACLE]
-    arm_markers = [m for m in MARKERS if m not in (*REFERENCE_MARKERS, ORACLE_MARKER)]
-    found = []
+    kinds = list(dict.fromkeys(curve[0] for curve in curves if curve[0] in REFERENCES and curve[0] != ORACLE))
+    members = dict.fromkeys(kinds, 0)
+    markers = [m for m in MARKERS if m != ORACLE_MARKER]
+    found: list[Mark] = []
     for curve in curves:
         stage, teacher, student = curve
         if stage == ORACLE:
             found.append(Mark(GREY, ORACLE_MARKER, LINES[1]))
             continue
         if stage in REFERENCES:
-            i = others.index(curve)
-            found.append(Mark(COLOURS[-1], REFERENCE_MARKERS[i % 4], LINES[2 + i % 3]))
+            kind, member = kinds.index(stage), members[stage]
+            members[stage] = member + 1
+            colour = REFERENCE_COLOURS[kind % len(REFERENCE_COLOURS)]
+            found.append(_first_unused(colour, kind, 1 + member, found))
             continue
         t, s = teachers.index(teacher), students.index((stage, student))
         arm, member = (t, s) if len(students) <= len(LINES) else (s, t)
-        marker = arm_markers[(arm + member // len(LINES)) % len(arm_markers)]
+        marker = markers[(arm + member // len(LINES)) % len(markers)]
         found.append(Mark(COLOURS[arm % (len(COLOURS) - 1)], marker, LINES[member % len(LINES)]))
     return found
+
+
+def _first_unused(colour: str, marker: int, line: int, used: list[Mark]) -> Mark:
+    """A reference's mark of these places in the markers and lines, or the next that no other has, in grey too."""
+    markers, taken = REFERENCE_MARKERS, {(mark.marker, str(mark.line)) for mark in used}
+    tried = [Mark(colour, markers[(marker + i) % len(markers)], LINES[(line + j) % len(LINES)])
+             for i in range(len(markers)) for j in range(len(LINES))]  # fmt: skip
+    return next((mark for mark in tried if (mark.marker, str(mark.line)) not in taken), tried[0])
 
 
 def legend_handles(

@@ -1,10 +1,10 @@
 """The study's figure: a metric against the number of bags, a panel per bag size, a curve per row of the table.
 Teacher against student, paired, is another figure (`figures.paired`).
 
-Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`). Where a cell has no interval the
-band ends, and the note says why. A hollow marker stands for
-a cell with fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is no
-curve, and the panels show one point with its error bar per row.
+Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`); more than `style.MOST_BANDS` of
+them are left out. Where a cell has no interval the band ends, and the note says why. A hollow marker stands for a cell
+with fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is no curve, and
+the panels show one point with its error bar per row.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from analysis.cells.layout import (
 )
 from analysis.cells.unfinished import Unfinished, unfinished, without_waiting_panels
 from analysis.figures import style
+from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.figures.options import SCALES
-from analysis.figures.sizes import LOWEST_PANEL, PANEL_HEIGHT
+from analysis.figures.sizes import PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
 from analysis.tables.caption import cell_counts_text, interval_kinds, without_interval_note
@@ -87,43 +88,30 @@ def draw_metric_curves(
 
     with style.use(size) as chosen:
         across = chosen.columns(len(layout.panels))
-        down = math.ceil(len(layout.panels) / across)
-        figure = style.new_figure()
-        axes = figure.subplots(down, across, sharey=True, sharex=not curves, squeeze=False)
-        many = len(layout.rows) > style.FEW_CURVES
-        right = many and across < chosen.across  # else there is no room for the legend there
-        beside = _text_inches(layout) + 0.7 if right and curves else 0.0
-        legend_rows = len(layout.rows) if curves and many and not right else 0
+        bands = max(len(layout.rows_of(panel)) for panel in layout.panels) <= style.MOST_BANDS
+        note = _note(layout, unfinished(whole), curves, bands or not curves)
         if curves:
-            width = chosen.panel_width(len(layout.panels), beside)
-            height = chosen.panel_height(width, PANEL_HEIGHT * (1.25 if many else 1))
+            many = len(layout.rows) > style.FEW_CURVES
+            handles = legend_handles(marks, marks, markers=True)
+            height = PANEL_HEIGHT * (1.25 if many else 1)
+            figure, axes = panels_with_legend(len(layout.panels), height, handles, note, sharey=True)
         else:  # names take at most half of the width, in lines
             names = [
                 style.wrapped(row.text, int(chosen.width / 2 / style.INCHES_PER_LABEL_LETTER)) for row in layout.rows
             ]
-            height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
-        around = (0.6 if curves and not many else 0.3) + 0.17 * legend_rows
-        chosen.set_size_of(
-            figure, height * down + around, min(height, LOWEST_PANEL) * down + around if curves else None
-        )
-        for i, axis in enumerate(axes.flat):
-            if i >= len(layout.panels):
-                axis.set_visible(False)
-                continue
-            panel = layout.panels[i]
+            figure, axes = _panels_of_points(len(layout.panels), names)
+            style.footnote(figure, note)
+        for i, (axis, panel) in enumerate(zip(axes, layout.panels, strict=True)):
             axis.set_title(panel.text)
             if curves:
-                _draw_curves(axis, layout, panel, marks)
+                _draw_curves(axis, layout, panel, marks, bands)
                 axis.set_xlabel(_words(x_key, layout.names) if i + across >= len(layout.panels) else "")
             else:
                 _draw_points(axis, layout, panel, marks, names)
                 axis.set_xlabel(layout.metric.heading if i + across >= len(layout.panels) else "")
             if curves and i % across == 0:
                 axis.set_ylabel(layout.metric.heading)
-        if curves and len(layout.rows) > 1:
-            _draw_legend(figure, layout, marks, right)
-        style.footnote(figure, _note(layout, unfinished(whole), "band or bar" if curves else "bar"))
-        _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes.flat], layout, scale)
+        _scale_metric([axis.yaxis if curves else axis.xaxis for axis in axes], layout, scale, bands or not curves)
         if curves:
             _set_ticks(figure, axes, layout)
     return figure
@@ -136,7 +124,22 @@ def _without_rows_that_lack_it(layout: Layout) -> Layout:
     return replace(layout, cells=cells, rows=[row for row in layout.rows if row in kept])
 
 
-def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Mark]) -> None:
+def _panels_of_points(count: int, names: list[str]) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels with a line for each name, and their axes in order."""
+    size = style.current_size()
+    across = size.columns(count)
+    down = math.ceil(count / across)
+    figure = style.new_figure()
+    height = 0.8 + 0.26 * len(names) + 0.12 * sum(name.count("\n") for name in names)
+    size.set_size_of(figure, height * down + 0.3)
+    axes = list(figure.subplots(down, across, sharey=True, sharex=True, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Mark], bands: bool) -> None:
+    """bands: with the intervals."""
     rows = layout.rows_of(panel)
     few = len(rows) <= style.FEW_CURVES  # many bands on each other turn to mud: then fainter, and without edges
     for z, row in enumerate(rows):
@@ -145,7 +148,8 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
             x = [column.value for column, _ in piece]
             y = [cell.interval.mean for _, cell in piece]
             axis.plot(x, y, color=mark.colour, linestyle=mark.line, zorder=3 + z / 100)
-            _draw_band(axis, piece, mark, few, 2 + z / 100)
+            if bands:
+                _draw_band(axis, piece, mark, few, 2 + z / 100)
             for column, cell in piece:
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
     mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
@@ -221,23 +225,10 @@ def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label
     return [piece for piece in pieces if piece]
 
 
-def _draw_legend(figure: Figure, layout: Layout, marks: dict[Label, Mark], right: bool) -> None:
-    handles = legend_handles(marks, marks, markers=True)
-    if right:
-        figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
-    else:
-        style.legend(figure, handles, max(min(len(row.text), style.LABEL_WIDTH) for row in layout.rows))
-
-
-def _text_inches(layout: Layout) -> float:
-    """The width of the row labels in the legend."""
-    return style.INCHES_PER_LABEL_LETTER * max(min(len(row.text), style.LABEL_WIDTH) for row in layout.rows)
-
-
-def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
+def _set_ticks(figure: Figure, axes: list[Axes], layout: Layout) -> None:
     """Ticks at the numbers of bags themselves, on a logarithmic axis, turned where they would touch."""
     values = [c.value for c in layout.columns]
-    for axis in axes.flat:
+    for axis in axes:
         axis.set_xscale("log", base=2)
         axis.set_xticks(values, [f"{v:g}" for v in values], minor=False)
         axis.set_xticks([], minor=True)
@@ -245,15 +236,16 @@ def _set_ticks(figure: Figure, axes: Any, layout: Layout) -> None:
         axis.set_xlim(values[0] / room, values[-1] * room)  # of an empty panel too
     figure.draw_without_rendering()
     canvas: Any = figure.canvas
-    boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.flat[0].get_xticklabels()]
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes[0].get_xticklabels()]
     touching = any(b.x0 - a.x1 < 3 for a, b in itertools.pairwise(boxes))
     if touching:
-        for axis in axes.flat:
+        for axis in axes:
             axis.tick_params(axis="x", labelrotation=90)
 
 
-def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> None:
-    """The axes along which the metric runs, in shared limits: a metric that ends at 0 and 1 ends its axis there."""
+def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str, bounds: bool) -> None:
+    """The axes along which the metric runs, in shared limits: a metric that ends at 0 and 1 ends its axis there.
+    bounds: the intervals are drawn."""
     from matplotlib.ticker import MaxNLocator
 
     if not layout.metric.unit_interval:
@@ -262,7 +254,7 @@ def _scale_metric(along: list[XAxis | YAxis], layout: Layout, scale: str) -> Non
         for axis in along:
             axis.axes.set(**{f"{axis.axis_name}scale": "logit"})
             axis.set_ticks([], minor=True)
-        inside = [v for c in layout.cells.values() if c.values for v in _extent(c) if 0 < v < 1]
+        inside = [v for c in layout.cells.values() if c.values for v in _extent(c, bounds) if 0 < v < 1]
         logits = [math.log(v / (1 - v)) for v in inside]
         if logits:
             margin = 0.05 * (max(logits) - min(logits)) + 0.05
@@ -287,9 +279,9 @@ def _apart(ticks: Iterable[float], least: float) -> list[float]:
     return kept[::-1]
 
 
-def _extent(cell: Cell) -> tuple[float, ...]:
+def _extent(cell: Cell, bounds: bool) -> tuple[float, ...]:
     interval = cell.interval
-    return (interval.mean, interval.lower, interval.upper) if interval.has_bounds else (interval.mean,)
+    return (interval.mean, interval.lower, interval.upper) if bounds and interval.has_bounds else (interval.mean,)
 
 
 def _words(key: str, names: Names) -> str:
@@ -297,17 +289,20 @@ def _words(key: str, names: Names) -> str:
     return f"{meaning.split(': ')[1]} {SYMBOLS[key]}" if meaning and names.uses_symbol(key) else names.key(key)
 
 
-def _note(layout: Layout, waiting: Unfinished, bars: str) -> str:
-    """bars: what shows an interval."""
+def _note(layout: Layout, waiting: Unfinished, curves: bool, bounds: bool) -> str:
+    """curves: it is of these, not of points; bounds: the intervals are drawn."""
     cells = [c for c in layout.cells.values() if c.values]
-    kinds = interval_kinds(cells)
+    kinds = interval_kinds(cells) if bounds else ""
     interval = f" and 95 % interval ({kinds})" if kinds else ""
     text = f"mean{interval}, {cell_counts_text((c, c.planned) for c in layout.cells.values())}"
     if any(c.status == "partial" for c in cells):
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
-    text += without_interval_note(cells, bars)
+    if bounds:
+        text += without_interval_note(cells, "band or bar" if curves else "bar")
+    else:
+        text += f"; no bands, since more than {style.MOST_BANDS} would hide each other; the table has the intervals"
     if any(c.origin.stage == stages.ORACLE for c in cells):
         text += f"; {stages.ORACLE_MARK} trained on the true instance labels"
     said = [waiting.sentence(), *hardware_differences(layout), *labels_used_sentences(layout)]

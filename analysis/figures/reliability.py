@@ -14,6 +14,7 @@ from analysis.cells.layout import Layout
 from analysis.cells.partitions import unit_noun
 from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
 from analysis.figures import style
+from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows import stages
 from analysis.statistics.calibration import (
@@ -141,9 +142,11 @@ class Reliability:
         with style.use(size):
             count = len(shown) * len(kinds)
             most = len(kinds) * max(1, style.current_size().across // len(kinds))  # both of a cell beside each other
-            figure, axes, legend = style.panels_with_legend(
-                count, 2.45, [r.text for r in names], most, square=True, sharex=True, sharey=True
-            )
+            said = [*hardware_differences(self.layout), *labels_used_sentences(self.layout)]
+            figure, axes = panels_with_legend(
+                count, 2.45, legend_handles(names, marks, markers=True), self._note(scaled) + note_suffix(said), most,
+                square=True, sharex=True, sharey=True,
+            )  # fmt: skip
             order = [(title, mine, after) for title, mine in shown for after in kinds]
             for i, (axis, (title, mine, after)) in enumerate(zip(axes, order, strict=True)):
                 axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
@@ -162,9 +165,6 @@ class Reliability:
                     axis.tick_params(axis="x", labelbottom=True)
                 if i % across == 0:
                     axis.set_ylabel(f"share of positive {self.level}s")
-            legend(legend_handles(names, marks, markers=True))
-            said = [*hardware_differences(self.layout), *labels_used_sentences(self.layout)]
-            style.footnote(figure, self._note(scaled) + note_suffix(said))
         return figure
 
     def _note(self, scaled: bool) -> str:

@@ -12,6 +12,7 @@ from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Layout
 from analysis.cells.scored_cells import ScoredCell, left_out_note, scored_cells, scores_by_panel
 from analysis.figures import style
+from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import legend_handles, marks_of
 from analysis.rows import stages
 from analysis.statistics.intervals import unit_values
@@ -44,15 +45,14 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
     shown = scores_by_panel(layout, found)
     names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
     with style.use(size):
-        figure, axes, legend = style.panels_with_legend(
-            len(shown), PANEL, [r.text for r in names], square=True, sharex=True, sharey=True
-        )
+        figure, axes = panels_with_legend(
+            len(shown), PANEL, legend_handles(names, marks), _note(layout, found, kind, level),
+            square=True, sharex=True, sharey=True,
+        )  # fmt: skip
         for i, (axis, (title, mine)) in enumerate(zip(axes, shown, strict=True)):
             _draw(axis, mine, kind, marks)
             axis.set_title(style.title_lines(title, style.current_size().panel_width(len(shown)) - 0.4))
             _label(axis, kind, level, i, len(axes))
-        legend(legend_handles(names, marks))
-        style.footnote(figure, _note(layout, found, kind, level))
     return figure
 
 

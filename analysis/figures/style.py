@@ -48,6 +48,10 @@ INCHES_PER_TITLE_LETTER = 0.075
 LABEL_WIDTH = 32
 """Letters of a row's label in one line of a legend."""
 INCHES_PER_LABEL_LETTER = 0.064
+FEW_CURVES = 4
+"""Up to so many curves the legend stands above the panels, and bands can be told apart."""
+MOST_BANDS = 8
+"""Beyond so many curves the bands of a few points, too, hide each other and the curves."""
 
 
 _current: ContextVar[Size] = ContextVar("size", default=SIZES["page"])
@@ -94,14 +98,16 @@ def panels(
     *,
     beside: float = 0.0,
     around: float = 0.3,
+    least: float = 0.0,
     most: int = 9,
     square: bool = False,
     **shared: Any,
 ) -> Any:
     """A figure on Agg with so many panels, and their axes in order.
 
-    height: of a panel; beside, around: room beside and above or below all panels, all in inches on paper; most: panels
-    beside each other; square: panels are about as wide as high; shared: `sharex` and `sharey`.
+    height: of a panel; beside, around: room beside and above or below all panels; least: the figure's least height, all
+    in inches on paper; most: panels beside each other; square: panels are about as wide as high; shared: `sharex` and
+    `sharey`.
     """
     size = current_size()
     across = size.columns(count, most)
@@ -109,7 +115,7 @@ def panels(
     figure = new_figure()
     wide = size.panel_width(count, beside, most)
     high = size.panel_height(wide, height)
-    size.set_size_of(figure, high * down + around, min(high, LOWEST_PANEL) * down + around)
+    size.set_size_of(figure, max(least, high * down + around), max(least, min(high, LOWEST_PANEL) * down + around))
     if square:  # a fixed aspect would let constrained layout put labels on each other: the room is made square
         whole = figure.get_figheight() / size.scale
         side = min(wide, (whole - around) / down)
@@ -123,13 +129,6 @@ def panels(
     return figure, axes[:count]
 
 
-def legend(figure: Any, handles: list[Any], characters: int) -> None:
-    """A legend above all panels, in as many columns as the longest of its labels leaves room for."""
-    per = 4.9 * characters + 52
-    columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 / current_size().scale / per)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3.2)
-
-
 def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
     """A label in lines that leave the panels their room."""
     return "\n".join(textwrap.wrap(text, width, subsequent_indent="   ", break_long_words=False))
@@ -139,33 +138,6 @@ def title_lines(text: str, inches: float) -> str:
     """A title in lines that fit a panel of so many inches on paper; its own line breaks stay."""
     width = max(16, int(inches / INCHES_PER_TITLE_LETTER))
     return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
-
-
-FEW_CURVES = 4
-"""Up to so many curves the legend stands above the panels, and bands can be told apart."""
-
-
-def panels_with_legend(
-    count: int, height: float, names: list[str], most: int = 9, **shared: Any
-) -> tuple[Any, Any, Any]:
-    """`panels` with room for a legend of these names: above them, or beside where there are many names and there is
-    room. Returns the figure, the axes, and a function that takes the handles of the legend."""
-    size = current_size()
-    many = len(names) > FEW_CURVES
-    longest = max(min(len(name), LABEL_WIDTH) for name in names)
-    beside = INCHES_PER_LABEL_LETTER * longest + 0.6 if many and size.columns(count, most) < size.across else 0.0
-    lines = 0 if beside else len(names) if many else 1
-    figure, axes = panels(count, height, beside=beside, around=0.4 + 0.18 * lines, most=most, **shared)
-
-    def draw(handles: list[Any]) -> None:
-        if len(handles) < 2:
-            return
-        if beside:
-            figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, labelspacing=0.7)
-        else:
-            legend(figure, handles, longest)
-
-    return figure, axes, draw
 
 
 def annotate_empty(axis: Any, text: str) -> None:

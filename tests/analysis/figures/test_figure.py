@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from label_boxes import misplaced
+from label_boxes import misplaced, words_of
 from make_study import make_distillation, make_study
 from PIL import Image
 
@@ -99,6 +99,42 @@ def test_labels_do_not_overlap_in_any_size(tmp_path, scored, size):
         if size == "slide":
             assert one.get_figheight() == pytest.approx(7.5)
         assert misplaced(one) == []
+
+
+@pytest.fixture(scope="module")
+def seventeen(tmp_path_factory):
+    """Two teachers, four students and their references."""
+    root = tmp_path_factory.mktemp("runs")
+    references = ("matched", "no_soft_labels", "pooled", "oracle")
+    make_distillation(root, num_bags=(50, 100), replicates=2, references=references, with_predictions=True)
+    return analysis.load("distilled", root)
+
+
+@pytest.mark.parametrize("size", sorted(SIZES))
+def test_every_row_of_seventeen_is_in_the_legend_and_above_the_note(seventeen, size):
+    one = seventeen[seventeen["num_bags"] == 50]
+    one.attrs = seventeen.attrs
+    drawn = [
+        draw_metric_curves(seventeen, size=size),
+        roc.draw_roc(one, "roc", size=size),
+        roc.draw_roc(seventeen, "pr", size=size),
+        Reliability.of(one, "bag").draw(size),
+    ]
+    for made in drawn:
+        (legend,) = made.legends
+        assert len(legend.get_texts()) == 17 and misplaced(made) == []
+        heights = [axis.get_window_extent().height / made.dpi for axis in made.axes if axis.get_visible()]
+        assert min(heights) > 1.0
+
+
+def test_more_bands_than_can_be_told_apart_are_left_out_and_the_note_says_so(seventeen):
+    whole = draw_metric_curves(seventeen)
+    assert not whole.axes[0].collections
+    note = words_of(whole)
+    assert "no bands, since more than 8 would hide each other" in note and "95 % interval" not in note
+    few = draw_metric_curves(seventeen[seventeen["stage"].isin(["teacher", "student", "pooled"])])
+    assert len(few.axes[0].collections) == 8 and "no bands" not in words_of(few)
+    assert "mean and 95 % interval" in words_of(few)
 
 
 def test_a_figure_is_written_in_every_format(tmp_path, scored):
