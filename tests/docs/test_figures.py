@@ -16,6 +16,7 @@ FIGURES = ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT / "benchmarks" / "figures"))  # as `python benchmarks/figures` has it
 
 import gpu_and_cpu  # noqa: E402
+import overview  # noqa: E402
 import student_gains  # noqa: E402
 import vat  # noqa: E402
 
@@ -60,9 +61,20 @@ def test_every_kept_figure_is_on_a_page():
 def test_rows_of_students_say_what_they_compare_without_their_colour(entries):
     names = [(one.group, one.name) for one in entries]
     assert len(names) == len(set(names)) > 15
-    assert {one.kind for one in entries if "matched" in one.name} == {student_gains.TO_MATCHED}
-    assert {one.kind for one in entries if "its" in one.name} == {student_gains.TO_TEACHER}
-    assert {one.kind for one in entries if "without" in one.name} == {student_gains.TO_NO_SOFT_LABELS}
+    for kind, (said, _) in student_gains.NAMES.items():
+        assert {one.kind for one in entries if said in one.name} == {kind}
+
+
+def test_the_hardest_comparisons_of_students_stand_first(entries):
+    order = list(student_gains.MARKS)
+    assert order == [student_gains.TO_MATCHED, student_gains.TO_SMOOTHED, student_gains.TO_NO_TEACHER,
+                     student_gains.TO_NO_SOFT_LABELS, student_gains.TO_TEACHER]  # fmt: skip
+    for group in {one.group for one in entries}:
+        places = [order.index(one.kind) for one in entries if one.group == group]
+        assert places == sorted(places)
+    assert entries[0].kind == student_gains.TO_MATCHED and entries[-1].kind == student_gains.TO_TEACHER
+    note = " ".join(student_gains.draw().get_supxlabel().split())
+    assert "Not drawn, since it is far beyond: MNIST digits − no teacher, +0.32 to +0.36." in note
 
 
 def test_series_of_the_figure_of_vat_differ_in_shape_and_are_named():
@@ -74,6 +86,17 @@ def test_series_of_the_figure_of_vat_differ_in_shape_and_are_named():
     others = re.findall(r"(2026-[-\w]+), \d+ replicates", note)
     assert len(others) == len(vat.OTHERS) and set(others) <= set(names)
     assert not re.search(r"orange|green|pink|yellow|blue|black|red", note)
+
+
+def test_the_overview_shows_the_auc_of_digits_of_a_confirmatory_record_and_names_it():
+    text = (ROOT / "benchmarks" / "records" / overview.STUDY / "README.md").read_text(encoding="utf-8")
+    found = overview.curves()
+    for arm, row in (("none", "none, instance AUC"), ("vat", "vat")):
+        means = " | ".join(f"{interval.mean:.3f}" for _, interval in found[arm])
+        assert f"| {row} | {means} |" in text
+        assert [(column.value, interval.count) for column, interval in found[arm]] == [(50, 20), (100, 20), (200, 20)]
+    small_print = " ".join(one.get_text() for one in overview.draw().texts)
+    assert f"20 replicates, record {overview.STUDY}." in small_print and "gpu-k10" not in small_print
 
 
 def test_bars_of_gpu_and_cpu_differ_in_grey():
@@ -91,11 +114,15 @@ def test_differences_of_students_are_those_of_the_records(entries):
     assert shown("MNIST digits, settings of version 1")[:2] == [("+0.037 ± 0.027", 20), ("+0.031 ± 0.029", 20)]
     matched = shown("MNIST digits, robust recipe", student_gains.TO_MATCHED)
     assert matched == [("+0.015 ± 0.006", 20), ("+0.005 ± 0.006", 20), ("+0.005 ± 0.001", 20), ("+0.001 ± 0.001", 20)]
-    assert shown("Nuclei, ") == [("+0.022 ± 0.015", 20)]
-    assert shown("The same in other folds", student_gains.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
-    assert shown("Nuclei as vectors, AUC") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
-    matched = shown("Nuclei as vectors, longer teachers", student_gains.TO_MATCHED)
-    assert matched == [("+0.037 ± 0.013", 50), ("+0.030 ± 0.014", 50)]
+    assert shown("Nuclei as patches, first study") == [("+0.022 ± 0.015", 20)]
+    assert shown("Nuclei as patches, AUC", student_gains.TO_MATCHED) == [("+0.020 ± 0.034", 10)]
+    assert shown("Nuclei as vectors, first study") == [("+0.035 ± 0.012", 50), ("+0.031 ± 0.010", 50)]
+    for kind, numbers in (
+        (student_gains.TO_MATCHED, ["+0.037 ± 0.013", "+0.030 ± 0.014"]),
+        (student_gains.TO_SMOOTHED, ["+0.012 ± 0.012", "+0.005 ± 0.014"]),
+        (student_gains.TO_NO_TEACHER, ["+0.019 ± 0.021", "+0.024 ± 0.021"]),
+    ):
+        assert shown("Nuclei as vectors, AUC", kind) == [(text, 50) for text in numbers]
     without = shown("MNIST digits, soft labels", student_gains.TO_NO_SOFT_LABELS)
     assert without == [("-0.005 ± 0.002", 20), ("-0.003 ± 0.001", 20), ("-0.002 ± 0.001", 20), ("-0.000 ± 0.001", 20)]
     without = shown("Nuclei as vectors, soft labels", student_gains.TO_NO_SOFT_LABELS)
