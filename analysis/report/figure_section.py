@@ -75,7 +75,11 @@ def _planned_figures(
     from analysis.figures import heatmap, learning_curves, metric_curves, paired, roc
 
     units = unit_noun(partition.design for partition in partitions_of(shown).values())
-    yield "curves", lambda: metric_curves.draw_metric_curves(shown), f"Mean over {units} with its 95 % interval."
+    yield (
+        "curves",
+        lambda: metric_curves.draw_metric_curves(shown),
+        f"Mean over {units}; with its 95 % interval where curves are few.",
+    )
     if (shown["stage"] == "student").any():
         yield (
             "pairs",

@@ -43,12 +43,21 @@ PAGE_COLOURS = """
 @media print { :root { color-scheme: light; } }
 body { background: var(--paper); color: var(--ink); }
 .d2l-sheet .state { color: var(--bad); }
-@media screen { .d2l-sheet th:first-child { position: sticky; left: 0; background: var(--paper); } }
+.d2l-sheet th, .d2l-sheet td { padding: .25em .65em; }
+.d2l-sheet thead th { white-space: normal; vertical-align: bottom; }
+@media screen {
+  .d2l-sheet th:first-child { position: sticky; left: 0; background: var(--paper); }
+  .wide { background: linear-gradient(to right, transparent, var(--paper) 70%) right / 3rem 100% no-repeat local,
+    linear-gradient(to left, color-mix(in srgb, var(--ink) 35%, transparent), transparent)
+    right / 1rem 100% no-repeat; }
+}
 @media screen and (max-width: 640px) {
   .d2l-sheet tbody th:first-child:not([colspan]) { white-space: normal; min-width: 6.5em; max-width: 42vw; }
 }
 """.strip()
-"""Of a page of its own: those that the reader prefers on a screen, and black on white on paper."""
+"""Of a page of its own: those that the reader prefers on a screen, and black on white on paper. Headings take several
+lines where a table is wide. Where it goes on beyond its box there is a shadow, since browsers may hide scroll bars; a
+patch of paper at the end of the table covers it."""
 
 
 def write_html(sheet: Sheet) -> str:

@@ -82,6 +82,16 @@ def test_no_page_fetches_anything_from_elsewhere(site):
         assert not fetched, page
 
 
+def test_a_wide_table_of_a_notebook_scrolls_in_one_box_with_a_shadow_at_its_cut(site):
+    page = (site / "notebooks" / "mnist_study.html").read_text(encoding="utf-8")
+    assert '<div class="wide"><table>' in page
+    rules = (site / "site.css").read_text(encoding="utf-8")
+    (shadow,) = re.findall(r"\.output \.wide \{([^}]*)\}", rules)
+    assert "--md-default-bg-color" in shadow and "no-repeat local" in shadow
+    (boxes,) = re.findall(r"\.md-typeset__scrollwrap[^{]*\{([^}]*)\}", rules)  # the theme puts them about each table
+    assert "overflow: visible" in boxes and "margin: 0" in boxes
+
+
 def test_the_search_works_in_pages_opened_from_a_folder(site):
     """Browsers start no worker and read no JSON there: the index is a script, and each page loads the stand-in for
     workers."""

@@ -93,6 +93,11 @@ def test_wide_tables_scroll_in_a_box_of_their_own_and_figures_shrink(pages):
         assert found
         assert all("wide" in around for around in found)
         assert re.search(r"\.wide \{ overflow-x: auto; \}", style_of(page))
+        (shadow,) = re.findall(r"\.wide \{ background: ([^}]*)\}", style_of(page))  # scroll bars may be hidden
+        cover, below = shadow.split("no-repeat local,")  # the first lies on the second, and moves with the table
+        assert "var(--paper)" in cover and "var(--ink)" in below and "local" not in below
+        (heads,) = re.findall(r"\.d2l-sheet thead th \{ (white-space[^}]*)\}", style_of(page))
+        assert "white-space: normal" in heads
     rules = re.findall(r"figure img \{([^}]*)\}", html.PAGE_STYLE)
     assert [rule for rule in rules if "max-width: 100%" in rule]
     assert not [rule for rule in rules if "max-width: none" in rule]
