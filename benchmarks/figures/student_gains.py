@@ -13,12 +13,19 @@ from matplotlib.transforms import blended_transform_factory
 from records import named, rows_of, with_matched_teachers
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import TO_MATCHED, TO_NO_SOFT_LABELS, TO_TEACHER, difference_of, differences
-from analysis.cells.layout import Label, Layout, default_columns, known_panel
+from analysis.cells.differences import (
+    TO_MATCHED,
+    TO_NO_SOFT_LABELS,
+    TO_NO_TEACHER,
+    TO_SMOOTHED,
+    TO_TEACHER,
+    difference_of,
+    differences,
+)
+from analysis.cells.layout import Layout, default_columns, known_panel
 from analysis.figures import style
 from analysis.statistics.intervals import Interval
 
-TO_SMOOTHED, TO_NO_TEACHER = "student_minus_smoothed", "student_minus_no_teacher"
 MARKS: dict[str, dict[str, Any]] = {
     TO_MATCHED: {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
     TO_SMOOTHED: {"color": "#000000", "marker": "^"},
@@ -141,7 +148,6 @@ def _of_students(group: str, record: str, metric: str, arm: str | None = None) -
     layout = _layout(record, metric)
     for panel in layout.panels:
         found = [(one.kind, str(one.row.value), one.by_column) for one in differences(layout, panel)]
-        found += _to_references(layout, panel)
         for column in layout.columns_of(panel):
             title = f"{group}, {column.text}" if len(layout.columns) > 1 else group
             for kind in MARKS:
@@ -149,21 +155,6 @@ def _of_students(group: str, record: str, metric: str, arm: str | None = None) -
                     teacher, _, own = student.partition(" → ")
                     if other == kind and column in by_column and arm in (None, own):
                         yield Entry(title, _name(kind, teacher), kind, by_column[column])
-
-
-def _to_references(layout: Layout, panel: Label) -> Iterator[tuple[str, str, dict[Label, Interval]]]:
-    """Kind, student's arm and by column its difference to its teacher smoothed over neighbours, and to the student
-    without a teacher: of references that the table does not compare with students."""
-    rows = {str(row.value): row for row in layout.rows_of(panel)}
-    for name, student in rows.items():
-        teacher, arrow, _ = name.partition(" → ")
-        for kind, reference in ((TO_SMOOTHED, f"smoothed of {teacher}"), (TO_NO_TEACHER, "no_teacher")):
-            if arrow and reference in rows:
-                by_column = {}
-                for column in layout.columns_of(panel):
-                    ours, theirs = (layout.cells[panel, row, column] for row in (student, rows[reference]))
-                    by_column[column] = difference_of(ours, theirs)
-                yield kind, name, by_column
 
 
 def _name(kind: str, teacher: str) -> str:
