@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+SHOWS_REPORT = "mnist_study"
+"""The notebook that looks for the report of its study."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -18,7 +20,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """The kernel and its commands are of this Python and import this checkout; what they leave is removed."""
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -31,4 +33,6 @@ def pytest_runtest_call() -> Iterator[None]:
         patch.setenv("TMPDIR", folder)
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # without it Jupyter warns of its old folders
         patch.delenv("D2L_DATA", raising=False)
+        if item.path.stem != SHOWS_REPORT:
+            patch.setenv("D2L_REPORT", "no")  # seconds of drawing what it does not look at
         return (yield)
