@@ -96,9 +96,10 @@ def compare_cells(
     else:
         found = list(compare_predictions(rows, pairs, test, replicates, notes))
     if not found:
+        if why := why_no_values(layout):
+            raise UserError(f"study {layout.study!r} has no {layout.metrics[0].name} to compare{why}")
         text = "--controls" if baseline is None else f"--baseline {baseline_text(baseline)}"
-        why = why_no_values(layout)
-        raise UserError(f"{text}: no replicate is finished both there and in another row{why}")
+        raise UserError(f"{text}: no replicate is finished both there and in another row")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
 
 

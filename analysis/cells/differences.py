@@ -25,8 +25,9 @@ TO_TEACHER: Final = "student_minus_teacher"
 TO_MATCHED: Final = "student_minus_matched"
 TO_NO_SOFT_LABELS: Final = "student_minus_no_soft_labels"
 TO_SMOOTHED: Final = "student_minus_smoothed"
+TO_POOLED: Final = "student_minus_pooled"
 TO_NO_TEACHER: Final = "student_minus_no_teacher"
-OF_STUDENTS = (TO_MATCHED, TO_SMOOTHED, TO_NO_TEACHER, TO_NO_SOFT_LABELS, TO_TEACHER)
+OF_STUDENTS = (TO_MATCHED, TO_SMOOTHED, TO_POOLED, TO_NO_TEACHER, TO_NO_SOFT_LABELS, TO_TEACHER)
 """The kinds of differences that have a student on their left, in the order of tables."""
 TO_BASELINE: Final = "method_minus_none"
 
@@ -75,6 +76,7 @@ def differences(layout: Layout, panel: Label) -> list[Difference]:
 OTHER_SIDE: Final[Mapping[str, tuple[str, Callable[[StudentControls, Cell], Cell | None]]]] = {
     TO_MATCHED: ("its matched teacher", lambda controls, cell: controls.control(MATCHED, cell)),
     TO_SMOOTHED: ("its smoothed teacher", StudentControls.smoothed),
+    TO_POOLED: ("its pooled teacher", StudentControls.pooled),
     TO_NO_TEACHER: ("no_teacher", StudentControls.no_teacher),
     TO_NO_SOFT_LABELS: ("the same without soft labels", lambda controls, cell: controls.control(NO_SOFT_LABELS, cell)),
     TO_TEACHER: ("its teacher", StudentControls.teacher),

@@ -37,9 +37,16 @@ class StudentControls:
 
     def smoothed(self, cell: Cell) -> Cell | None:
         """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are several."""
-        if cell.origin.stage != STUDENT or repeats_teacher(SMOOTHED, cell.metric.name):
+        return self._teacher_as(SMOOTHED, cell)
+
+    def pooled(self, cell: Cell) -> Cell | None:
+        """Its teacher with bags read by their highest instance; instances know nothing of it."""
+        return self._teacher_as(POOLED, cell)
+
+    def _teacher_as(self, stage: str, cell: Cell) -> Cell | None:
+        if cell.origin.stage != STUDENT or repeats_teacher(stage, cell.metric.name):
             return None
-        found = self._beside(cell, SMOOTHED)
+        found = self._beside(cell, stage)
         return self._only([one for one in found if one.origin.teacher_id == cell.origin.teacher_id])
 
     def no_teacher(self, cell: Cell) -> Cell | None:

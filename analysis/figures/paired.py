@@ -23,13 +23,14 @@ from analysis.cells.differences import (
     TO_MATCHED,
     TO_NO_SOFT_LABELS,
     TO_NO_TEACHER,
+    TO_POOLED,
     TO_SMOOTHED,
     TO_TEACHER,
     difference_of,
 )
 from analysis.cells.hardware import hardware_differences, hardware_differences_of_pairs, note_suffix
 from analysis.cells.labels_used import labels_used_sentences
-from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title
+from analysis.cells.layout import Cell, CellKey, Label, Layout, default_columns, known_panel, panel_title, why_no_values
 from analysis.cells.student_controls import StudentControls
 from analysis.figures import style
 from analysis.figures.marks import Mark, marks_of
@@ -64,7 +65,7 @@ class _Line:
         return OTHER_SIDE[self.kind][1](controls, cell)
 
 
-_SHORT = {TO_MATCHED: "matched", TO_SMOOTHED: "smoothed", TO_NO_TEACHER: "no_teacher",
+_SHORT = {TO_MATCHED: "matched", TO_SMOOTHED: "smoothed", TO_POOLED: "pooled", TO_NO_TEACHER: "no_teacher",
           TO_NO_SOFT_LABELS: "without soft labels", TO_TEACHER: "its teacher"}  # fmt: skip
 """Kind of a difference -> what stands on its right, as lines name it."""
 
@@ -96,8 +97,8 @@ def draw_pairs(
     }  # fmt: skip
     if not any(_pairs(taught[cell_key], other) for (_, cell_key), other in others.items()):
         raise UserError(
-            f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}: "
-            "there is nothing to pair"
+            f"study {layout.study!r} has no finished student beside its teacher with {layout.metric.name}"
+            f"{why_no_values(layout)}: there is nothing to pair"
         )
     panels = [(p, c) for p in layout.panels for c in layout.columns if any((p, r, c) in taught for r in students)]
     marks = marks_of(layout)
@@ -205,6 +206,8 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
         text += "augmentation and noise"
     if TO_SMOOTHED in kinds:
         text += "; smoothed: the teacher, its scores averaged over neighbours"
+    if TO_POOLED in kinds:
+        text += "; pooled: the teacher, its bags read by their highest instance"
     if TO_NO_TEACHER in kinds:
         text += "; no_teacher: the student trained on known negatives alone"
     if TO_NO_SOFT_LABELS in kinds:

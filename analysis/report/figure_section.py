@@ -84,7 +84,7 @@ def _planned_figures(
         yield (
             "pairs",
             lambda: paired.draw_pairs(shown),
-            f"Each student minus its own teacher; a dot for each of the {units}.",
+            f"Each student minus its controls and its own teacher; a dot for each of the {units}.",
         )
     yield (
         "heatmap",

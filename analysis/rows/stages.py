@@ -38,7 +38,7 @@ MEANINGS = {
     "as many instance visits as teacher and student together",
     NO_SOFT_LABELS: "no_soft_labels (“the same without soft labels”): the student from the same weights of its "
     "teacher, trained on known negatives, and on bag labels where it reads them",
-    POOLED: "pooled: the teacher, its bags read by their highest instance score",
+    POOLED: "pooled (“its pooled teacher”): the teacher, its bags read by their highest instance score",
     SMOOTHED: "smoothed (“its smoothed teacher”): the teacher, its instance scores averaged over neighbours",
     NO_TEACHER: "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",

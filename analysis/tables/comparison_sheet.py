@@ -106,9 +106,10 @@ def _cells(made: Comparisons) -> str:
     metrics = made.layout.metrics
     title = f"{metrics[0].title} " if len(metrics) == 1 else ""
     units = f"{title}({what_of_metrics(metrics)})"
+    of = counted(len(made.found), "comparison")
     if made.test != "paired":
-        return f"{units[:1].upper()}{units[1:]}: two models, difference [95 % interval], p, and p after Holm."
-    return f"{units[:1].upper()}{units[1:]}: means, difference [95 % interval] (pairs), p, and p after Holm."
+        return f"{units[:1].upper()}{units[1:]}: two models, difference [95 % interval], p, and p after Holm over {of}."
+    return f"{units[:1].upper()}{units[1:]}: means, difference [95 % interval] (pairs), p, and p after Holm over {of}."
 
 
 def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.cells.arrange import arrange
-from analysis.cells.differences import TO_NO_TEACHER, TO_SMOOTHED, plain_arm
+from analysis.cells.differences import TO_NO_TEACHER, TO_POOLED, TO_SMOOTHED, plain_arm
 from analysis.figures.paired import draw_pairs
 from analysis.report.findings import findings
 from analysis.report.report import make_report
@@ -60,9 +60,17 @@ def test_students_are_paired_with_their_controls(controlled, kind, stage, text):
         assert interval.mean == pytest.approx(group["d"].mean()) and interval.count == len(group) == 5
 
 
-def test_of_bags_a_smoothed_teacher_is_its_teacher(controlled):
-    kinds = {one.kind for one in table(controlled, "bag_auc").all_differences}
+def test_of_bags_a_smoothed_teacher_is_its_teacher_and_of_instances_a_pooled_one(controlled):
+    found = table(controlled, "bag_auc").all_differences
+    kinds = {one.kind for one in found}
     assert TO_SMOOTHED not in kinds and TO_NO_TEACHER in kinds
+    assert TO_POOLED not in {one.kind for one in table(controlled).all_differences}
+    one = next(one for one in found if one.text == "none → plain (temperature=1) − its pooled teacher")
+    student = controlled[(controlled["method"] == "none → plain") & (controlled["temperature"] == 1)]
+    both = student.merge(controlled[controlled["method"] == "pooled of none"], on=["num_bags", "replicate"])
+    for column, interval in one.by_column.items():
+        mine = both[both["num_bags"] == column.value]
+        assert interval.mean == pytest.approx((mine["bag_auc_x"] - mine["bag_auc_y"]).mean())
 
 
 def test_several_smoothed_teachers_are_no_control(controlled):
