@@ -115,5 +115,5 @@ def _auc(figure: Figure) -> None:
     axis.legend(loc="lower right", fontsize=LETTERS, handlelength=1.4, borderaxespad=0.2)
     count = intervals[0].count
     note = f"Scores: {named(RECORD)}; tissue is synthetic.\n"
-    note += f"AUC: mean and 95 % interval of {count} replicates, {named(STUDY)}."
+    note += f"AUC: mean and 95 % interval of {count} replicates, equal steps, {named(STUDY)}."
     figure.text(LEFT, 0.015, note, fontsize=SMALL, color=style.GREY)

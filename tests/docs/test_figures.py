@@ -97,7 +97,7 @@ def test_the_overview_shows_the_auc_of_digits_of_a_confirmatory_record_and_names
         assert f"| {row} | {means} |" in text
         assert [(column.value, interval.count) for column, interval in found[arm]] == [(50, 20), (100, 20), (200, 20)]
     small_print = " ".join(one.get_text() for one in overview.draw().texts)
-    assert f"20 replicates, record {overview.STUDY}." in small_print and "gpu-k10" not in small_print
+    assert f"20 replicates, equal steps, record {overview.STUDY}." in small_print and "gpu-k10" not in small_print
 
 
 def test_bars_of_gpu_and_cpu_differ_in_grey():

@@ -225,7 +225,7 @@ def _model_facts(found: FoundModel) -> dict[str, str]:
         "trial": found.config_id, "replicate": f"{found.replicate}" + (f", {found.choice}" if found.choice else ""),
         "takes": ("vectors of " if len(model.shape) == 1 else "patches of ") + "×".join(map(str, model.shape)),
         "encoder": card.encoder, "tiles": card.tiles,
-        "trained on": ", ".join(f"{record.counts[key]:,} {text}" for key, text in (
+        "its own data": ", ".join(f"{record.counts[key]:,} {text}" for key, text in (
             ("train_bags", "training bags"), ("val_bags", "validation bags"), ("test_bags", "test bags"))
             if key in record.counts) + (f", data set {card.sections['data'].get('dataset')}"
                                         if card.sections.get("data") else ""),
