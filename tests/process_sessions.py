@@ -45,7 +45,8 @@ def listening_beyond_loopback(pids):
     return found
 
 
-def session_members(session):
+def session_members(session: int) -> list[int]:
+    """The living processes of a session."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

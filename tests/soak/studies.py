@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from few_digits import digits
+from process_sessions import session_members
 
 import analysis
 
@@ -116,7 +117,7 @@ def hear_interrupts() -> None:
 def workers(driver: subprocess.Popen) -> list[int]:
     """Process ids of the driver's Ray workers that have a trial; Ray's own agents are called `ray::…` as well."""
     found = []
-    for pid in session(driver.pid):
+    for pid in session_members(driver.pid):
         try:
             title = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -126,23 +127,10 @@ def workers(driver: subprocess.Popen) -> list[int]:
     return found
 
 
-def session(leader: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
 def end_session(driver: subprocess.Popen, patience: float = 5.0) -> None:
     """What Ray started outlives a killed driver for a while: wait for it, then end what is left of its session."""
     deadline = time.monotonic() + patience
-    while members := [pid for pid in session(driver.pid) if pid != driver.pid]:
+    while members := [pid for pid in session_members(driver.pid) if pid != driver.pid]:
         if time.monotonic() > deadline:
             for pid in members:
                 try:

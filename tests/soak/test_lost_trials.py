@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import FAULTY, Place, end_session, session, workers
+from process_sessions import session_members
+from studies import FAULTY, Place, end_session, workers
 
 import analysis
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -91,7 +92,9 @@ def test_the_only_node_lost_is_a_clear_end_that_can_be_taken_up(undisturbed, tmp
     place = Place(tmp_path / "alone", steps=400, replicates=2)
     driver = place.start()
     place.until(lambda: list((place.root / "results").glob("*/*/*/checkpoint.pt")), driver, "checkpoint")
-    (node,) = [pid for pid in session(driver.pid) if b"raylet/raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (node,) = [
+        pid for pid in session_members(driver.pid) if b"raylet/raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(node, signal.SIGKILL)
     assert place.wait(driver, 200) == 1, place.said()
     assert "Stopped (Ray's node on this machine was lost): " in place.said() and "Traceback" not in place.said()
