@@ -52,9 +52,11 @@ def metric_names(texts: Sequence[str] | None) -> str | list[str] | None:
 
 
 def metric_name(text: str | None) -> str | None:
-    """The one metric of a figure."""
+    """The one metric of a figure. UserError for none, or several."""
     if text is not None and not text.strip():
         raise no_metric_error(text)
+    if text is not None and "," in text:
+        raise UserError(f"--metric {text}: a figure shows one metric, for example {text.split(',')[0].strip()}")
     return text
 
 

@@ -61,9 +61,9 @@ class _SheetMaker:
             said.beside.insert(0, waiting)
         if content.pooled is not None:
             said.details.append(
-                "Pooled out of fold: one value per repeat from the stored predictions of all its folds together, mean "
-                "over repeats with a t interval over repeats (other partitions of the same data: too narrow for new "
-                "data). Models of different folds need not agree in scale, which a pooled AUC pays for."
+                "All folds of a repeat together: one value per repeat, from the stored predictions of all its folds, "
+                "mean over repeats with a t interval over repeats (other partitions of the same data: too narrow for "
+                "new data). Models of different folds need not agree in scale, which a pooled AUC pays for."
                 + (
                     " Repeats of the same folds are averaged and counted once."
                     if content.pooled.averages_repeats
@@ -120,7 +120,7 @@ class _SheetMaker:
                     cell_entry(cell, self.styles) if cell is not None and cell.values else EMPTY for cell in cells
                 ]
                 lines.append(Line(row, entries))
-        return [Group("pooled out of fold, by repeat", lines)] if lines else []
+        return [Group("all folds of a repeat together", lines)] if lines else []
 
     def _published(self, panel: Label, columns: list[Label]) -> list[Group]:
         if panel.key == "dataset":

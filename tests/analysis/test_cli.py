@@ -76,6 +76,10 @@ def test_figure_and_export_write_their_files(root, tmp_path, capsys):
         (["tables", "made", "--fromat", "csv"], ["--fromat", "did you mean '--format'"]),
         (["tables", "made", "--format", "latx"], ["latx", "did you mean 'latex'"]),
         (["tables", "made", "--metric", "bag_acu"], ["bag_acu", "did you mean 'bag_auc'"]),
+        (
+            ["figure", "made", "--metric", "bag_auc,bag_ap", "--out", "f.png"],
+            ["bag_auc,bag_ap: a figure shows one"],
+        ),
         (["tables", "mad"], ["'mad'", "did you mean 'made'"]),
         (["tables", "made", "mad"], ["'mad'", "did you mean 'made'"]),
         (["figure", "made", "--out", "a.jpg"], [".jpg", ".png, .svg, .pdf"]),

@@ -56,7 +56,7 @@ class KnownData:
         data = dict(content["sections"]["data"])
         name = data["dataset"]
         if root is not None and not (folder := user_path(root, "--data")).is_dir():
-            raise UserError(missing_folder_text("--data", root, folder))
+            raise UserError(missing_folder_text("--data", root, folder) + "; it names the folder that holds the data")
         if root is not None and name == "features":
             data |= _moved_features(data, user_path(root, "--data").absolute())
         elif root is not None and "root" in data:

@@ -68,9 +68,9 @@ def test_published_figures_name_their_source_and_stand_only_beside_their_own_dat
 def test_the_command_shows_pooled_figures_and_can_leave_them(folds_root, tmp_path, capsys):
     at = ["tables", "folded", "--root", str(folds_root)]
     assert main(at) == 0
-    assert "pooled out of fold" in capsys.readouterr().out
+    assert "all folds of a repeat together" in capsys.readouterr().out
     assert main([*at, "--no-pooled"]) == 0
-    assert "pooled out of fold" not in capsys.readouterr().out
+    assert "all folds of a repeat together" not in capsys.readouterr().out
     assert main([*at, "--out", str(tmp_path / "t.parquet")]) == 0
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert set(frame["kind"]) == {"value", "pooled_out_of_fold", "method_minus_none"}
