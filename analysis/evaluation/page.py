@@ -116,7 +116,7 @@ def _metrics(found: Evaluation, level: str, notes: Notes) -> list[str]:
 
 
 def _where(key: Key) -> str:
-    shown = {RANKING: "", MODEL_THRESHOLD: "threshold of training", HALF: "score 0.5", TRAINED: "score as probability",
+    shown = {RANKING: "", MODEL_THRESHOLD: "the model's threshold", HALF: "score 0.5", TRAINED: "score as probability",
              SCALED: "scaled by temperature"}  # fmt: skip
     return shown[key[2]]
 

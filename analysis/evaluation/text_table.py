@@ -91,15 +91,11 @@ class Notes:
                 names.append(what)
 
     def sentences(self) -> list[str]:
-        return [f"{_joined(names)}: {reason}" for reason, names in self.found.items()]
+        return [f"{', '.join(names)}: {reason}" for reason, names in self.found.items()]
 
     def lines(self) -> Iterator[str]:
         for sentence in self.sentences():
             yield from textwrap.wrap(f"– {sentence}", WIDTH, subsequent_indent="  ")
-
-
-def _joined(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _level(found: Evaluation, level: str, notes: Notes) -> Iterator[str]:

@@ -54,6 +54,10 @@ def label_vectors(
         print(f"          the model's own data are not known here: {known.reason.splitlines()[0]}")
     elif not known.part_of:
         print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
+    elif not any(part.part for part in summary.parts):
+        print(
+            "          the model saw none of these files; copies of those that it saw are recognised by evaluate alone"
+        )
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
     if formats:
         files = ", ".join(f"NAME{ENDINGS[name]}" for name in formats)

@@ -100,6 +100,7 @@ def test_new_slides_of_other_layouts_are_of_no_part(
     assert frame["truth"][:17].isna().all() and frame["truth"][17:].tolist() == new[2].truth.tolist()
     assert "others:   3 bags that are not of this model's data: instance AUC " in said and "(10 known vectors)" in said
     assert "test:" not in said and all(row["part"] == "" for row in _bags(tmp_path / "out").values())
+    assert "the model saw none of these files; only evaluate recognises copies" in said
 
 
 def test_a_data_set_that_has_moved_is_named_by_data(
