@@ -55,9 +55,7 @@ def label_vectors(
     elif not known.part_of:
         print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
     elif not any(part.part for part in summary.parts):
-        print(
-            "          the model saw none of these files; copies of those that it saw are recognised by evaluate alone"
-        )
+        print("          the model saw none of these files; only evaluate recognises copies of those it saw")
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
     if formats:
         files = ", ".join(f"NAME{ENDINGS[name]}" for name in formats)
