@@ -285,7 +285,10 @@ def _without_shared(
     if not rest:
         raise UserError(f"--leave-out-shared: {options.data}: all {counted(count, 'bag')} are of the training: "
                         f"{'; '.join(kinds)}")  # fmt: skip
-    return EvaluatedBags.of(pool, shared.bags), [*said, f"{what}, and left out (--leave-out-shared)", *kinds]
+    same = ["these data hold bags of the training, so the others are of the same collection: no external validation"]
+    return EvaluatedBags.of(pool, shared.bags), [
+        *said, f"{what}, and left out (--leave-out-shared)", *kinds, *(same if shared.content else []),
+    ]  # fmt: skip
 
 
 def _shared_kinds(shared: SharedBags) -> list[str]:

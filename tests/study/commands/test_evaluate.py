@@ -198,7 +198,8 @@ def test_shared_bags_are_refused_left_out_or_allowed(place: Path, tmp_path: Path
         and "--leave-out-shared evaluates the other" in error
     )
     assert _evaluate(*words, "--leave-out-shared", "--out", tmp_path / "out") == 0
-    assert "left out (--leave-out-shared)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out (--leave-out-shared)" in said and "no external validation" in " ".join(said.split())
     row = Ledger(LocalStorage(place / "runs")).read(MUSK, 1)["row"]
     area = _metrics(tmp_path / "out").droplevel("model").loc[("bag", "auc", "")]
     assert area["units"] == row["test_bags"] and area["value"] == pytest.approx(row["bag_auc"])
