@@ -33,7 +33,7 @@ def test_pooled_figures_are_those_of_all_predictions_of_a_repeat(fold_rows, fold
     assert own["bag_auc"] == pytest.approx(roc_auc_score(label, logit))
     assert own["bag_f1"] == pytest.approx(f1_score(label, logit > 0))
     made = table(fold_rows, pooled=pooled)
-    (group,) = [g for g in made.sheet().panels[0].groups if g.heading.startswith("pooled")]
+    (group,) = [g for g in made.sheet().panels[0].groups if g.heading.startswith("all folds")]
     values = pooled[pooled["method"] == "vat"]["bag_auc"]
     assert group.lines[1].entries[4].value == pytest.approx(values.mean())
     assert group.lines[1].entries[4].count == "(3)"
