@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from pathlib import Path
 
 
-def end_ray_of(session):
-    """Ray's own processes outlive a killed driver for a while: wait for them, or end those of its session."""
-    deadline = time.monotonic() + 5
-    while members := session_members(session):
+def end_ray_of(driver: int, patience: float = 5.0) -> None:
+    """What Ray started outlives a killed driver for a while: wait for it, then end what is left of its session."""
+    deadline = time.monotonic() + patience
+    while members := [pid for pid in session_members(driver) if pid != driver]:
         if time.monotonic() > deadline:
             for pid in members:
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.2)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
 
 
 LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")

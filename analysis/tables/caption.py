@@ -259,9 +259,8 @@ def metric_meanings(names: Sequence[str]) -> list[str]:
 
 def _at_half(metrics: Sequence[Metric]) -> list[str]:
     """Which metrics take a score of 0.5 for the border, where a model need not have it."""
-    words = {metric.name: metric.name.split("_") for metric in metrics}
-    found = [one.title for one in metrics if {"accuracy", "precision", "recall", "f1"} & {*words[one.name]}
-             and "tuned" not in words[one.name]]  # fmt: skip
+    words = ((one.title, {*one.name.split("_")}) for one in metrics)
+    found = [title for title, of in words if of & {"accuracy", "precision", "recall", "f1"} and "tuned" not in of]
     shown = dict.fromkeys(title.removeprefix("bag ").removeprefix("instance ") for title in found)
     return [f"At a score of 0.5, not at a model's own threshold: {listed(shown, 10)}."] if found else []
 

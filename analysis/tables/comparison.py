@@ -77,8 +77,8 @@ def compare(
     """Every method of a study's rows (`analysis.load`) against a baseline, in each column and panel of the table.
 
     baseline: values of keys that name it, by default the method none, or the first one where none is called so; where
-        several configurations answer to it, a
-        method is compared with the one that agrees with it in every key that both labels name
+        several configurations answer to it, a method is compared with the one that agrees with it in every key that
+        both labels name
     controls: students against their own teachers and controls, instead of a baseline
     metric: by default as in `table`; of `delong` it is bag_auc, of `clusters` instance_auc or another one that is
         resampled by image (`WEIGHTED_METRICS`)

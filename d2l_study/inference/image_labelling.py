@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ MOST_PATCHES = 100_000_000
 """Of one image: a map of 0.4 GB, and hours on one core."""
 SHOWN = 1600
 """Pixels of a picture's longer side for large images; small ones are doubled."""
+Reduced = tuple[np.ndarray, int]
+"""An image at the size of a picture, and by which factor it was reduced (`TissueImage.reduced`)."""
 LEAST_SHOWN = 400
 """The same of the smallest: title and legend need the room."""
 MEANING = (
@@ -227,11 +230,12 @@ def _label_image(
     whole = False
     try:
         area, count, note = _known_instances(stored, image, known, instances, compute, smooth)
-        white = _white_ground(stored, image, grid)
+        reduced = cache(lambda: image.reduced(SHOWN))  # the whole image is read for it
+        white = _white_ground(stored, reduced, grid)
         share = _share_above(logits, stored.card.instance_threshold, white)
         drawn = _digest(stored, known)
         if there is None or about.get("drawn") != drawn or not planned.file(".overlay.png").is_file():
-            picture = _picture(stored, image, grid, logits, known, note)
+            picture = _picture(stored, image, reduced(), grid, logits, known, note)
             with writing(planned.stem.parent):
                 write_whole(planned.file(".overlay.png"), picture)
         meaning = f"{MEANING}; {smoothed_text(smooth)}" if smooth else MEANING
@@ -321,12 +325,13 @@ def _digest(stored: StoredModel, known: ImageAnnotations | None) -> str:
 
 
 def _picture(
-    stored: StoredModel, image: TissueImage, grid: Grid, logits: np.ndarray, known: ImageAnnotations | None, note: str
-) -> bytes:
+    stored: StoredModel, image: TissueImage, reduced: Reduced, grid: Grid, logits: np.ndarray,
+    known: ImageAnnotations | None, note: str,
+) -> bytes:  # fmt: skip
     card = stored.card
     panel = Panel(_thinned(logits), _thinned_grid(grid), note, card.instance_threshold)
     title = f"{shown(Path(image.source).name)}, {card.stage} {card.config_id[:10]} r{card.replicate:03d}"
-    tissue, shrink = image.reduced(SHOWN)
+    tissue, shrink = reduced
     marked = ImageAnnotations(Places(np.empty((0, 2)), np.empty(0))) if known is None else known
     data = card.sections.get("data", {})
     positive, negative = instance_classes(data)
@@ -337,10 +342,11 @@ def _picture(
     )  # fmt: skip
 
 
-def _white_ground(stored: StoredModel, image: TissueImage, grid: Grid) -> np.ndarray | None:
-    """(rows, columns) bool, which patches are white ground; None for a model that was trained on all."""
+def _white_ground(stored: StoredModel, reduced: Callable[[], Reduced], grid: Grid) -> np.ndarray | None:
+    """(rows, columns) bool, which patches are white ground; None for a model that was trained on all, for which the
+    image is not read."""
     white_above = stored.card.sections.get("data", {}).get("white_above")
-    return None if white_above is None else white_on_grid(*image.reduced(SHOWN), grid, white_above)
+    return None if white_above is None else white_on_grid(*reduced(), grid, white_above)
 
 
 def _share_above(logits: np.ndarray, threshold: float | None, white: np.ndarray | None) -> float | None:

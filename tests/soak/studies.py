@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from few_digits import digits
-from process_sessions import session_members
+from process_sessions import end_ray_of, session_members
 
 import analysis
 
@@ -128,16 +128,8 @@ def workers(driver: subprocess.Popen) -> list[int]:
 
 
 def end_session(driver: subprocess.Popen, patience: float = 5.0) -> None:
-    """What Ray started outlives a killed driver for a while: wait for it, then end what is left of its session."""
-    deadline = time.monotonic() + patience
-    while members := [pid for pid in session_members(driver.pid) if pid != driver.pid]:
-        if time.monotonic() > deadline:
-            for pid in members:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-        time.sleep(0.1)
+    """What Ray started, and the driver if it still runs."""
+    end_ray_of(driver.pid, patience)
     if driver.poll() is None:
         driver.kill()
         driver.wait()
