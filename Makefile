@@ -8,23 +8,31 @@ WORKERS ?= 2
 # Notebooks are tests, too; a cell may take ten minutes on a busy machine.
 NOTEBOOKS := --nbmake --nbmake-timeout 600
 
-.PHONY: study test lint docs figures notebooks soak bench gpu release clean
+.PHONY: study test tests-alone lint style types docs figures notebooks soak bench gpu release clean
 
 study: $(VENV)/.installed
 	$(BIN)/d2l run --space first_study
 	$(BIN)/d2l tables first_study --metric bag_auc
 	@echo; echo "For the commands above, d2l …, first type: . $(BIN)/activate"
 
-# Tests start some hundred processes, each of which would compile the code anew where this is set (as in containers).
+# mypy takes a core for a minute in a new clone, so it runs beside the tests. Tests start some hundred processes, each of
+# which would compile the code anew where this is set (as in containers).
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(VENV)/.installed-dev lint
+test: $(VENV)/.installed-dev style
+	$(MAKE) --no-print-directory --jobs=2 types tests-alone
+
+tests-alone:
 	$(BIN)/python -m pytest -m "not soak" $(NOTEBOOKS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed-dev
+lint: style types
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
 
 # The documentation site, in build/site: open build/site/index.html. A link without a target fails.
 docs: $(VENV)/.installed-docs
@@ -41,7 +49,7 @@ notebooks: $(VENV)/.installed-dev
 
 # Long tests: kills, clusters, fuzzing. By hand.
 soak: $(VENV)/.installed-soak
-	$(BIN)/python -m pytest -m soak $(NOTEBOOKS)
+	$(BIN)/python -m pytest -m soak
 
 # The claims of speed, in a short version (minutes); each script's --help says how to run it in full.
 bench: $(VENV)/.installed-dev

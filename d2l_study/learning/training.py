@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from d2l_study.learning.adam import Adam
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.training_options import TrainingOptions
 from d2l_study.models import Params
@@ -25,7 +26,7 @@ class Training:
     """
 
     params: Params
-    optimizer: torch.optim.Adam
+    optimizer: Adam
     step: int = 0
     best_params: Params = field(default_factory=dict)
     best_rank: tuple[float, float] = (math.inf, math.inf)
@@ -72,15 +73,13 @@ class Training:
                 setattr(self, f.name, state[f.name])
 
 
-def parameters_and_optimizer(
-    config: TrainingOptions, values: Params, compute: Compute
-) -> tuple[Params, torch.optim.Adam]:
+def parameters_and_optimizer(config: TrainingOptions, values: Params, compute: Compute) -> tuple[Params, Adam]:
     """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
     params = {}
     for name, value in values.items():
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
         params[name] = value.detach().clone().to(compute.device).contiguous(memory_format=layout).requires_grad_(True)
-    optimizer = torch.optim.Adam(
+    optimizer = Adam(
         list(params.values()), lr=config.learning_rate, betas=(config.adam_beta1, config.adam_beta2),
         weight_decay=config.weight_decay, fused=True,
     )  # fmt: skip
@@ -105,7 +104,7 @@ def average_share(config: TrainingOptions, step: int) -> float:
     return max(1.0 - config.weight_average, 1.0 / (step + 1))
 
 
-def optimizer_step(loss: Tensor, tensors: Sequence[Tensor], optimizer: torch.optim.Adam) -> None:
+def optimizer_step(loss: Tensor, tensors: Sequence[Tensor], optimizer: Adam) -> None:
     """One step of the optimizer along the loss's gradient."""
     for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
         tensor.grad = gradient

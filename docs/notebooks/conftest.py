@@ -1,6 +1,6 @@
 """The notebooks as tests (`pytest --nbmake docs/notebooks`): each runs as a reader runs it, in a kernel, with Ray.
 
-Their spaces are smaller there (`execute.SMALL`), by nbmake's mocks.
+Their spaces are smaller there (`execute.SMALL`), by nbmake's mocks, and their runs are measured on fewer digits.
 """
 
 import sys
@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests"))
+
+from few_digits import digits  # noqa: E402
+
 SHOWS_REPORT = "mnist_study"
 """The notebook that looks for the report of its study."""
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -33,6 +37,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         patch.setenv("TMPDIR", folder)
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # without it Jupyter warns of its old folders
         patch.delenv("D2L_DATA", raising=False)
+        (Path(folder) / "digits").symlink_to(digits())  # the notebook's own folder is beside it
         if item.path.stem != SHOWS_REPORT:
             patch.setenv("D2L_REPORT", "no")  # seconds of drawing what it does not look at
         return (yield)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from d2l_study.errors import first_line
+from d2l_study.learning.adam import Adam
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import UNLABELLED, ReplicateTask
@@ -160,7 +161,7 @@ class Stack:
                 "lr": torch.tensor(rate, device=self.device) if cuda else rate,
                 "weight_decay": weight_decay, "betas": (beta1, beta2),
             })  # fmt: skip
-        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=cuda)
+        self.optimizer = Adam(groups, fused=True, capturable=cuda)
         for group in self.optimizer.param_groups:
             for value in group["params"]:
                 self.optimizer.state[value] = {
