@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 
-from few_digits import digits  # noqa: E402
+from few_digits import digits
 
 SHOWS_REPORT = "mnist_study"
 """The notebook that looks for the report of its study."""

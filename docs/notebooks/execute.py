@@ -20,8 +20,8 @@ import jupytext
 from nbclient import NotebookClient
 
 SMALL = {
-    "mnist_study": {"test_bags: 300": "test_bags: 50, root: ../digits, verify: false", "steps: 150, eval_every: 50": "steps: 20, eval_every: 20",
-                    "replicates: 5": "replicates: 2"},
+    "mnist_study": {"test_bags: 300": "test_bags: 50, root: ../digits, verify: false",
+                    "steps: 150, eval_every: 50": "steps: 20, eval_every: 20", "replicates: 5": "replicates: 2"},
     "slides_to_qupath": {"images: 40": "images: 20", "steps: 200, eval_every: 50": "steps: 20, eval_every: 20",
                          "steps: 100, eval_every: 50": "steps: 20, eval_every: 20"},
 }  # fmt: skip
