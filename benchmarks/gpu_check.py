@@ -1,9 +1,10 @@
 """What a machine with a GPU does with this program, on one page: `make gpu`. Nothing is installed.
 
-    python benchmarks/gpu_check.py [--out build/gpu] [--root FOLDER] [--parts equality steps study] [--device cpu]
+    python benchmarks/gpu_check.py [--out build/gpu] [--root FOLDER] [--parts NAME …] [--device cpu]
 
-Needs torch and numpy. Three parts, each a process of its own, so that one that fails or hangs does not end the others:
+Needs torch and numpy. Four parts, each a process of its own, so that one that fails or hangs does not end the others:
 - equality: the first steps of packed training against training one by one on the CPU (`first_steps.py`);
+- scoring: scores of stored models against those of the CPU, and the time for them (`scoring.py`; needs safetensors);
 - steps: what a step takes, in a short form (`packed.py`);
 - study: where Ray, MLflow and Optuna are installed, a study through the command: the arms none and adv_low of
   `vat_grid` at K = 10, 14 trials of 20 replicates, without any `--set` about resources.
@@ -42,9 +43,10 @@ sys.path.insert(0, str(REPOSITORY))  # nothing is installed
 
 from options import output_folder  # noqa: E402
 
-PARTS = ("equality", "steps", "study")
-SECONDS = {"equality": 240, "steps": 240, "study": 300}
+PARTS = ("equality", "scoring", "steps", "study")
+SECONDS = {"equality": 240, "scoring": 60, "steps": 240, "study": 300}
 """The most that a part may take."""
+FOR_SCORING = ("safetensors",)
 FOR_STUDIES = ("ray", "mlflow", "optuna")
 SPACE = REPOSITORY / "search_spaces" / "vat_grid.yaml"
 STUDY_ARMS = ("none", "adv_low")
@@ -97,10 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_part(part: str, device: str, out: Path, root: Path) -> Outcome:
     if part == "study":
         return study(device, out, root)
+    if part == "scoring" and (missing := not_installed(FOR_SCORING)):
+        return Outcome(text=missing)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         short = {
             "equality": ["first_steps.py", *(["--replicates", "2"] if device == "cpu" else [])],
+            "scoring": ["scoring.py", *(["--seconds", "0.05"] if device == "cpu" else [])],
             "steps": ["packed.py", *(["--seconds", "0.05", "--replicates", "2"] if device == "cpu" else
                                      ["--seconds", "0.1", "--compiled", "yes"])],
         }[part]  # fmt: skip
@@ -114,6 +119,10 @@ def run_part(part: str, device: str, out: Path, root: Path) -> Outcome:
         outcome.text = equality_table(values)
         unequal = [row["arm"] for row in values.get("rows", []) if not row["equal"]]
         outcome.problem = f"not equal: {', '.join(dict.fromkeys(unequal))}" if unequal else problem
+    elif part == "scoring":
+        outcome.text = scoring_table(values)
+        unequal = [row["network"] for row in values.get("rows", []) if not row["equal"]]
+        outcome.problem = f"not equal: {', '.join(unequal)}" if unequal else problem
     else:
         outcome.text = step_table(values)
         rows_failed = sum("failed" in row for row in values.get("rows", []))
@@ -121,11 +130,16 @@ def run_part(part: str, device: str, out: Path, root: Path) -> Outcome:
     return outcome
 
 
+def not_installed(names: Sequence[str]) -> str:
+    """Why a part is not run, empty if all packages that it needs are there."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return f"not run: {', '.join(missing)} not installed" if missing else ""
+
+
 def study(device: str, out: Path, root: Path) -> Outcome:
     """A study by the command, if what it needs is installed."""
-    missing = [name for name in FOR_STUDIES if importlib.util.find_spec(name) is None]
-    if missing:
-        return Outcome(text=f"not run: {', '.join(missing)} not installed")
+    if missing := not_installed(FOR_STUDIES):
+        return Outcome(text=missing)
     space = out / f"{STUDY}.yaml"
     space.write_text(space_of_arms(SPACE.read_text(), STUDY_ARMS))
     asked = ["data.mean_bag_size=10"]
@@ -200,6 +214,22 @@ def equality_table(values: Mapping[str, Any]) -> str:
         for row in values["rows"]
     ]  # fmt: skip
     return text_table([head, *rows])
+
+
+def scoring_table(values: Mapping[str, Any]) -> str:
+    """The largest differences of scores, and the time for a thousand instances on both devices."""
+    if not values:
+        return ""
+    most = values["tolerance"]
+    head = f"network|instances ≤ {most:g}|bags ≤ {most:g}|ms per 1,000 on the CPU|on the device|times as fast||note"
+    rows = [
+        [row["network"], *(f"{row[n]:.1e}" if n in row else "–" for n in ("instances", "bags")),
+         *(f"{row[n]:.3g}" if n in row else "–" for n in ("ms_cpu", "ms_device")),
+         f"{row['ms_cpu'] / row['ms_device']:.2g}" if "ms_device" in row else "–",
+         "equal" if row["equal"] else "NOT EQUAL", row.get("failed", "")]
+        for row in values["rows"]
+    ]  # fmt: skip
+    return text_table([head.split("|"), *rows])
 
 
 def step_table(values: Mapping[str, Any]) -> str:

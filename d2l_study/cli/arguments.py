@@ -35,6 +35,12 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", default=ROOT, metavar="DIR", help=f"where results are kept; default: {ROOT}/")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The argument --device, of commands that score with a stored model."""
+    parser.add_argument("--device", default="auto", metavar="D",
+                        help="auto, cpu, cuda, or cuda:N; auto takes a GPU where there is one")  # fmt: skip
+
+
 def positive(text: str) -> int:
     """A whole number from 1 to 1,000,000."""
     return _whole(text, 1, 1_000_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from d2l_study.cli.arguments import add_command, add_root, positive, replicate_number, resolution
+from d2l_study.cli.arguments import add_command, add_device, add_root, positive, replicate_number, resolution
 
 MODEL_EXPORT = "write a model as a folder that travels, or for other programs (rows of a study: analysis export)"
 MODELS = "a trial's id (status STUDY lists them), an MLflow run, a model's folder, or models:/NAME@ALIAS"
@@ -34,6 +34,7 @@ def _add_predict(commands: Any) -> None:
                          help="what the model reads: feature files, folders or tables of them; of a model of patches a "
                               "manifest, images, slides, folders of them, or arrays of patches")  # fmt: skip
     predict.add_argument("--out", required=True, metavar="FILE", help="the scores, a .parquet or .csv file")
+    add_device(predict)
     predict.add_argument("--smooth", type=positive, metavar="K",
                          help="average the score of an instance over its K nearest neighbours in the image and its "
                               "own; needs their places. Scores of bags stay, and so does the threshold, set on "
@@ -54,7 +55,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     return run_predict(PredictOptions(
         arguments.run, tuple(arguments.data), arguments.out, arguments.root, arguments.replicate,
         arguments.tracking_uri, arguments.stride, arguments.mpp, arguments.slide_mpp, not arguments.no_tissue,
-        arguments.smooth or 0,
+        arguments.smooth or 0, arguments.device,
     ))  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def _add_evaluate(commands: Any) -> None:
                           help="how the data are read, where that is not as in training; may be repeated")  # fmt: skip
     evaluate.add_argument("--ensemble", action="store_true",
                           help="all stored replicates of the trial together, beside each alone")  # fmt: skip
+    add_device(evaluate)
     evaluate.add_argument("--out", metavar="DIR", help="folder for evaluation.html, metrics.csv and scores.parquet")
     evaluate.add_argument("--leave-out-shared", action="store_true",
                           help="leave out bags that training has seen, instead of refusing the data")  # fmt: skip
@@ -80,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return run_evaluate(EvaluateOptions(
         arguments.run, arguments.data, tuple(arguments.set), arguments.ensemble, arguments.out,
         arguments.allow_shared, arguments.leave_out_shared, arguments.root, arguments.replicate,
-        arguments.tracking_uri,
+        arguments.tracking_uri, arguments.device,
     ))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from d2l_study.cli.arguments import (
     add_command,
+    add_device,
     add_root,
     not_negative,
     positive,
@@ -50,6 +51,7 @@ def add_label(commands: Any) -> None:
     label.add_argument("--smooth", type=positive, metavar="K",
                        help="average the score of an instance over its K nearest neighbours in the image and its own; "
                             "needs their places. The threshold stays, set on scores that are not averaged")  # fmt: skip
+    add_device(label)
     _add_slide_arguments(label)
     label.add_argument("--replicate", type=replicate_number, metavar="R", help="default: the best on validation")
     label.add_argument("--tracking-uri", metavar="URI", help="where the MLflow run is; default as for run")
@@ -94,5 +96,5 @@ def _label(arguments: argparse.Namespace) -> int:
         arguments.run, tuple(arguments.inputs), arguments.out, arguments.root, arguments.stride, arguments.data,
         arguments.replicate, arguments.tracking_uri, arguments.mpp, arguments.slide_mpp, arguments.overlap,
         not arguments.no_tissue, arguments.formats, arguments.truth, tuple(arguments.positive or ()),
-        arguments.coverage, arguments.smooth or 0,
+        arguments.coverage, arguments.smooth or 0, arguments.device,
     ))  # fmt: skip

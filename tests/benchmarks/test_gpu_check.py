@@ -36,6 +36,7 @@ def test_every_part_runs_on_a_cpu(whole: tuple[subprocess.CompletedProcess[str],
     found = json.loads((out / "gpu_check.json").read_text())
     assert [row["arm"] for row in found["equality"]["rows"]] == list(first_steps.ARMS)
     assert all(row["equal"] for row in found["equality"]["rows"])
+    assert len(found["scoring"]["rows"]) == 4 and all(row["equal"] for row in found["scoring"]["rows"])
     assert any("ms_2" in row for row in found["steps"]["rows"])
     assert "adv_low − none" in page and found["study"]["seconds"] > 0
     assert (out / "rows.parquet").stat().st_size > 0

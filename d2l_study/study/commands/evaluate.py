@@ -43,6 +43,7 @@ from d2l_study.study.commands.evaluation_data import (
 )
 from d2l_study.study.commands.evaluation_page import METRICS, PAGE, EvaluationTables, ScoredModels, is_ours
 from d2l_study.study.commands.predict import model_lines
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_record import marks_of_runs
@@ -67,6 +68,7 @@ class EvaluateOptions:
     root: str = "runs"
     replicate: int | None = None
     tracking_uri: str | None = None
+    device: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,13 @@ def run_evaluate(options: EvaluateOptions) -> int:
     `UserError` for what is wrong with the options, the models or the data, and for bags that a model was trained on.
     """
     out = _checked_folder(options)
-    models = _find(options)
+    compute = scoring_compute(options.device)
+    models = _find(options, compute.device)
     section = data_section(models[0].found[0].loaded.stored, options.data, options.overrides)
     for one in models:
         check_fits(one.found[0].loaded.stored, section, one.name)
         print("\n".join(_model_lines(one)), flush=True)
+    show_scoring_device(compute)
     pool = load_data(section)
     notes: list[str] = []
     for one in models:
@@ -149,7 +153,7 @@ def _head(path: Path) -> bytes:
 
 
 # ---- models
-def _find(options: EvaluateOptions) -> list[_Named]:
+def _find(options: EvaluateOptions, device: str) -> list[_Named]:
     references = [text.strip() for text in options.run.split(",")]
     if not all(references) or len(references) > MOST_COMPARED:
         raise UserError(
@@ -158,7 +162,9 @@ def _find(options: EvaluateOptions) -> list[_Named]:
     taken: set[str] = set()
     models = []
     for reference in references:
-        found = find_models(reference, options.root, options.replicate, options.tracking_uri, every=options.ensemble)
+        found = find_models(
+            reference, options.root, options.replicate, options.tracking_uri, options.ensemble, device=device
+        )
         if options.ensemble and len(found) < 2:
             raise UserError(f"--ensemble: --run {reference} has one model with stored weights; an ensemble needs two")
         own = [one.loaded.name for one in found]

@@ -25,12 +25,14 @@ from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.learning.metrics import probability
+from d2l_study.learning.prediction import Compute
 from d2l_study.slides.opening import is_slide
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_slides import Annotations, run_label_slides, split_slides
 from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_reference import select_model
@@ -58,6 +60,7 @@ class LabelOptions:
     positive: tuple[str, ...] = ()
     coverage: float | None = None
     smooth: int = 0
+    device: str = AUTO
 
     def of_slides(self) -> list[str]:
         """The options given that only slides have."""
@@ -75,11 +78,13 @@ def run_label(options: LabelOptions) -> int:
     `UserError` for what is wrong with the options, the model or the inputs.
     """
     out = output_folder(options.out)
+    compute = scoring_compute(options.device)
     selected = select_model(options.run, options.root, options.replicate, options.tracking_uri)
     card = selected.stored.card
     print(f"model:    {card.stage} {selected.config_id[:10]} of study {card.study}, replicate {selected.replicate}, "
           f"{selected.choice}")  # fmt: skip
     print(f"          predicted positive {threshold_text(card.instance_threshold)}", flush=True)
+    show_scoring_device(compute)
     of_vectors = len(selected.stored.model.shape) == 1
     _check_not_an_input(out, options.inputs, of_vectors)
     progress = LabelProgress(stdout(), "vectors" if of_vectors else "patches")
@@ -99,9 +104,10 @@ def run_label(options: LabelOptions) -> int:
                 formats,
                 options.slide_mpp,
                 options.smooth,
+                compute,
             )
         else:
-            return _label_slides_images_and_patches(options, selected, out, progress)
+            return _label_slides_images_and_patches(options, selected, out, progress, compute)
     except KeyboardInterrupt:
         print(f"\nStopped; {_kept(progress, options.out)}.", file=sys.stderr)
         return 130
@@ -148,7 +154,7 @@ def _kept(progress: LabelProgress, out: str) -> str:
 
 
 def _label_slides_images_and_patches(
-    options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress
+    options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress, compute: Compute
 ) -> int:
     shape = selected.stored.model.patch_shape
     data = selected.stored.card.sections.get("data", {})
@@ -173,11 +179,11 @@ def _label_slides_images_and_patches(
     failed = 0
     with progress:
         if slides:
-            failed = run_label_slides(selected, slides, out, of_slides, truth, progress, part_of)
+            failed = run_label_slides(selected, slides, out, of_slides, truth, progress, part_of, compute)
         if images:
-            _label_images(options, selected, images, progress)
+            _label_images(options, selected, images, progress, compute)
         if inputs:
-            _label_patches(options, selected, inputs, progress)
+            _label_patches(options, selected, inputs, progress, compute)
     if options.smooth and selected.stored.card.instance_threshold is not None:
         print(f"note:     {smoothed_text(options.smooth)}")
     return 1 if failed else 0
@@ -216,13 +222,15 @@ def _slide_options(options: LabelOptions, mpp: float | None, least_tissue: float
     )  # fmt: skip
 
 
-def _label_images(options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress) -> None:
+def _label_images(
+    options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress, compute: Compute
+) -> None:
     ledger = Ledger(open_storage(options.root))
     truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
     known, colourless = 0, []
     in_colour = trained_in_colour(selected.stored)
-    for image in label_images(selected.stored, images, options.out, options.stride, truth, progress=progress,
-                              smooth=options.smooth):  # fmt: skip
+    for image in label_images(selected.stored, images, options.out, options.stride, truth, compute, progress,
+                              options.smooth):  # fmt: skip
         progress.files, progress.done = progress.files + 1, 0
         colourless += [image.source] * (in_colour and not has_colour(Path(image.source)))
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))
@@ -244,10 +252,10 @@ def _label_images(options: LabelOptions, selected: SelectedModel, images: list[P
 
 
 def _label_patches(
-    options: LabelOptions, selected: SelectedModel, inputs: Sequence[Input], progress: LabelProgress
+    options: LabelOptions, selected: SelectedModel, inputs: Sequence[Input], progress: LabelProgress, compute: Compute
 ) -> None:
     shape = selected.stored.model.patch_shape
-    summary = label_inputs(selected.stored, inputs, options.out, progress=progress)
+    summary = label_inputs(selected.stored, inputs, options.out, compute, progress)
     sources = counted(len(inputs), "file")
     print(f"labelled: {summary.count:,} instances of {'×'.join(map(str, shape))} from {sources}")
     if summary.positive is not None:

@@ -19,6 +19,7 @@ from d2l_study.inference.slide_inputs import SlideInput, slide_inputs, unused_re
 from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
+from d2l_study.learning.prediction import Compute
 from d2l_study.nearest_path import path_hint
 from d2l_study.slides.annotation_classes import AnnotationClasses
 from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
@@ -101,6 +102,7 @@ def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> 
 def run_label_slides(
     selected: SelectedModel, slides: Sequence[SlideInput], out: Path, options: SlideOptions, truth: Annotations | None,
     progress: LabelProgress, part_of: Callable[[Path], str] = lambda _: "",
+    compute: Compute | None = None,
 ) -> int:  # fmt: skip
     """Label slides, write their table, and print what was made. Returns how many could not be labelled.
 
@@ -114,7 +116,7 @@ def run_label_slides(
     print(f"tiles:    {side}×{side} pixels, {scale}", flush=True)
     done: list[LabelledSlide] = []
     parts: list[str] = []
-    for one in label_slides(selected.stored, slides, out, options, truth, progress=progress):
+    for one in label_slides(selected.stored, slides, out, options, truth, compute, progress):
         progress.files, progress.done = progress.files + 1, 0
         done.append(one)
         parts.append("" if one.problem else part_of(one.path))

@@ -13,6 +13,7 @@ from d2l_study.inference.feature_scores import PartScores
 from d2l_study.inference.feature_slides import check_slide_files, write_slide_files
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.inference.smoothing import smoothed_text
+from d2l_study.learning.prediction import Compute
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import DONE_WITH, KnownSlides
 from d2l_study.study.ledger.ledger import Ledger
@@ -23,6 +24,7 @@ from d2l_study.study.trial.stored_models import SelectedModel
 def label_vectors(
     selected: SelectedModel, names: Sequence[str], out: Path, root: str, data: str | None, progress: LabelProgress,
     formats: Sequence[str] = (), slide_mpp: float | None = None, smooth: int = 0,
+    compute: Compute | None = None,
 ) -> None:  # fmt: skip
     """Label the inputs, and print what was made.
 
@@ -39,7 +41,7 @@ def label_vectors(
         for note in notes_on_inputs(inputs, stored):
             progress.say(note)
         known = KnownSlides.of_model(Ledger(open_storage(root)), selected.config_id, selected.replicate, data)
-        summary = label_features(stored, inputs, out, known, progress=progress, smooth=smooth)
+        summary = label_features(stored, inputs, out, known, compute, progress, smooth)
         made = write_slide_files(out, formats, stored.card.instance_threshold, slide_mpp) if formats else 0
     slides = counted(sum(len(entry.slides) for entry in inputs), "slide")
     print(f"labelled: {summary.count:,} vectors of {stored.model.shape[0]:,} dimensions of {slides}")

@@ -32,9 +32,11 @@ from d2l_study.inference.smoothing import (
     smoothed_text,
 )
 from d2l_study.learning.metrics import probability
+from d2l_study.learning.prediction import Compute
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.progress_display import stdout
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 
 
@@ -53,6 +55,7 @@ class PredictOptions:
     slide_mpp: float | None = None
     tissue: bool = True
     smooth: int = 0
+    device: str = AUTO
 
     def of_images(self) -> list[str]:
         """The options given that only images have."""
@@ -69,14 +72,18 @@ def run_predict(options: PredictOptions) -> int:
     `UserError` for what is wrong with the options, the model or the data.
     """
     out = check_prediction_file(options.out)
-    (found,) = find_models(options.run, options.root, options.replicate, options.tracking_uri)
+    compute = scoring_compute(options.device)
+    (found,) = find_models(options.run, options.root, options.replicate, options.tracking_uri, device=compute.device)
     model = found.loaded
     print("\n".join(model_lines(found)), flush=True)
+    show_scoring_device(compute)
     noun = "vectors" if len(model.shape) == 1 else "patches"
     failed, reading = 0, BagReading()
     with LabelProgress(stdout(), noun) as progress:
-        of_data = _vector_bags if noun == "vectors" else _patch_bags
-        bags = of_data(model, options, progress, reading)
+        if noun == "vectors":
+            bags: Iterator[PredictedBag | UnreadBag] = _vector_bags(model, options, progress, compute)
+        else:
+            bags = _patch_bags(model, options, progress, reading)
         thresholds = Thresholds.of(model)
         about = about_model(model) | about_smoothing(options.smooth)
         with PredictionFile(out, about, thresholds) as file:
@@ -130,7 +137,7 @@ def _patch_bags(
 
 
 def _vector_bags(
-    model: LoadedModel, options: PredictOptions, progress: LabelProgress, _: BagReading
+    model: LoadedModel, options: PredictOptions, progress: LabelProgress, compute: Compute
 ) -> Iterator[PredictedBag]:
     for name in options.of_images():
         raise UserError(f"{name}: this model scores feature vectors; no image is there to cut")
@@ -139,7 +146,7 @@ def _vector_bags(
         check_places_of_inputs(inputs)
     for note in notes_on_inputs(inputs, model.stored):
         progress.say(note)
-    return predict_features(model, inputs, progress=progress)
+    return predict_features(model, inputs, compute, progress)
 
 
 def _made_lines(out: Path, file: PredictionFile, thresholds: Thresholds, noun: str, smooth: int) -> list[str]:
