@@ -38,6 +38,8 @@ ABOVE = (213, 94, 0)
 """Vermillion of Okabe and Ito's palette: not in viridis, and darker than what it runs through."""
 OUTLINE = 2
 """Pixels that the line about what is predicted positive is wide."""
+COMPRESSION = 2
+"""Of the PNG, of 9: a third of the time of the usual 6, for a sixth more bytes."""
 SHARP = 2
 """Drawn at this multiple and reduced, which smooths lines and letters."""
 MARGIN, GAP, HEAD, LINE, LEGEND, BAR = 14, 12, 30, 16, 26, 76
@@ -145,7 +147,7 @@ def overlay_picture(
     if bare:
         pen.text(margin, top + high + legend + below / 2 + 4 * unit, NO_COLOUR, 13, anchor="lm")
     out = io.BytesIO()
-    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
+    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG", compress_level=COMPRESSION)
     return out.getvalue()
 
 
@@ -192,7 +194,7 @@ def slide_overlay(
     if legend:
         _legend(pen, top + high + legend / 2 + 4 * unit, words)
     out = io.BytesIO()
-    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG")
+    canvas.resize(full, Image.Resampling.BOX).save(out, format="PNG", compress_level=COMPRESSION)
     return out.getvalue()
 
 

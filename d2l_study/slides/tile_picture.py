@@ -23,6 +23,8 @@ TINT = 0.25
 """Weight of the cover's colour over the slide."""
 LEAST_OUTLINED = 6
 """Pixels of a tile's side in the picture, below which it gets no outline: that would cover it."""
+COMPRESSION = 2
+"""Of the PNG, of 9: a third of the time of the usual 6, for a sixth more bytes."""
 LINE, MARGIN = 30, 8
 """Pixels of a line of text, and about it."""
 
@@ -50,7 +52,7 @@ def tile_picture(slide: Slide, tiles: SlideTiles, title: str = "") -> bytes:
         pen.text((MARGIN, MARGIN + i * LINE), line, (20, 20, 20), font=font)
     canvas.paste(Image.fromarray(picture), (0, LINE * len(lines) + MARGIN))
     out = io.BytesIO()
-    canvas.save(out, format="PNG")
+    canvas.save(out, format="PNG", compress_level=COMPRESSION)
     return out.getvalue()
 
 
