@@ -285,7 +285,8 @@ def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key
             continue
         if axis == "columns" and key == METRICS:
             continue
-        hint = f"{nearest(key, known)} (keys: {listed(known, 40)}{f', {METRICS}' if axis == 'columns' else ''})"
+        more = [METRICS] if axis == "columns" else []
+        hint = f"{nearest(key, [*known, *more])} (keys: {listed(known, 40)}{''.join(f', {name}' for name in more)})"
         raise UserError(f"--{axis} {key}: the study has no such key{hint}")
     used = [key for key in given.values() if key is not None]
     for key in used:

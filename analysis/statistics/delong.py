@@ -23,7 +23,7 @@ class DeLong:
     second: float
     difference: float
     lower: float
-    """Of the normal interval of the difference."""
+    """Of the normal interval of the difference, cut at −1 and 1."""
     upper: float
     z: float
     p: float
@@ -99,5 +99,5 @@ def delong_test(label: np.ndarray, first: np.ndarray, second: np.ndarray, confid
     deviation = math.sqrt(variance)
     half = float(ndtri(0.5 + confidence / 2)) * deviation
     z = difference / deviation
-    return DeLong(a, b, difference, difference - half, difference + half, z, float(2 * ndtr(-abs(z))),
-                  *counts)  # fmt: skip
+    lower, upper = max(-1.0, difference - half), min(1.0, difference + half)
+    return DeLong(a, b, difference, lower, upper, z, float(2 * ndtr(-abs(z))), *counts)

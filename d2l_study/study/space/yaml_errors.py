@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from d2l_study.errors import short
@@ -19,8 +21,23 @@ _PLAIN = {
     "sequence entries are not allowed here": "'- ' where no list can begin; give each entry a line of its own",
     "could not find expected ':'": _NO_KEY,
     "expected '<document start>'": "this does not belong to what stands before it; a space is one mapping of keys",
+    "expected the node content, but found": "a value or a key is missing, or something here opens or closes too much",
     "but found another document": "a second document (---); a space is one",
 }
+_TOKENS = {
+    "<scalar>": "a value",
+    "<alias>": "an alias (*name)",
+    "<anchor>": "an anchor (&name)",
+    "<tag>": "a tag (!name)",
+    "<block end>": "the end of the block",
+    "<block mapping start>": "a mapping",
+    "<block sequence start>": "a list",
+    "<stream end>": "the end of the file",
+    "<stream start>": "the file's beginning",
+    "<document start>": "---",
+    "<document end>": "...",
+}
+"""The parser's names of what it reads, in words."""
 
 
 def yaml_error_text(error: yaml.MarkedYAMLError) -> str:
@@ -38,13 +55,15 @@ def yaml_error_text(error: yaml.MarkedYAMLError) -> str:
         if opened := _BRACKETS.get(context):
             found, on = problem.rpartition("but got ")[2], f" on line {last}" if last != first else ""
             comma = "" if "<stream end>" in found else f", or a comma is missing before {found}{on}"
-            return f"line {first}: not valid YAML: the {opened} that opens here is not closed{comma}"
+            return f"line {first}: not valid YAML: the {opened} that opens here is not closed{_without_tokens(comma)}"
         if context == "while scanning a simple key":
             return f"line {first}: not valid YAML: {_NO_KEY}"
         if context in _BLOCKS and problem.startswith("expected <block end>"):
             if last != first:
                 return (f"line {last}: not valid YAML: this does not fit the lines from line {first} on: keys of one "
                         "level begin in one column")  # fmt: skip
+            if "<anchor>" in problem or "<alias>" in problem or "<tag>" in problem:
+                return f"line {last}: not valid YAML: {_without_tokens(problem.rpartition('found ')[2])} too many"
             return f"line {last}: not valid YAML: text behind a quote or bracket that closes"
     line = f"line {mark.line + 1}: " if mark else ""
     inside = ""
@@ -58,4 +77,12 @@ def _in_words(problem: str) -> str:
         return "a tab; indent with spaces"
     if problem.startswith("found character ") and "cannot start any token" in problem:
         return f"a value cannot begin with {problem.split()[2]}; put it in quotes"
-    return next((text for start, text in _PLAIN.items() if problem.startswith(start)), problem)
+    if match := re.fullmatch(r"found undefined alias '(.*)'", problem):
+        return f"*{match[1]} stands for no value: no &{match[1]} comes before it; text that begins with * needs quotes"
+    return next((text for start, text in _PLAIN.items() if problem.startswith(start)), _without_tokens(problem))
+
+
+def _without_tokens(text: str) -> str:
+    for token, words in _TOKENS.items():
+        text = text.replace(f"'{token}'", words).replace(token, words)
+    return text

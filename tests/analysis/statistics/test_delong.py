@@ -77,6 +77,14 @@ def test_delong_without_a_difference_and_without_a_class():
         delong_covariance(label, scores[None, :5])
 
 
+def test_the_interval_of_a_difference_ends_at_1():
+    label = np.array([0, 0, 0, 1, 1, 1])
+    far = delong_test(label, np.array([0, 1, 4, 2, 5, 6]), np.array([6, 4, 2, 0, 1, 3]))
+    assert far.difference == pytest.approx(7 / 9) and far.upper == 1.0
+    other = delong_test(label, np.array([6, 4, 2, 0, 1, 3]), np.array([0, 1, 4, 2, 5, 6]))
+    assert (other.lower, other.upper) == (-1.0, -far.lower) and other.p == far.p
+
+
 def test_the_interval_of_one_auc_is_delongs_normal_one():
     rng = np.random.default_rng(8)
     label = np.repeat([0, 1], [30, 20])

@@ -246,6 +246,7 @@ def test_a_study_without_bag_counts_or_sizes_still_makes_a_table():
         ({"metric": "epsilon"}, "not in this study"),
         ({"row_key": "metod"}, "did you mean 'method'"),
         ({"column_key": "replicate"}, "--columns replicate: the study has no such key"),
+        ({"column_key": "metrc"}, "--columns metrc: the study has no such key; did you mean 'metric'?"),
         ({"column_key": "method"}, "two axes"),
         (
             {"format": "htlm"},

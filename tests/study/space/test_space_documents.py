@@ -71,7 +71,7 @@ LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         (LAUGHS, "more than 20,000 values and keys, with what aliases repeat"),
         (f"a: [{'1, ' * 30_000}]", "line 1: more than 20,000 values"),
         ("a: &a [*a]", "line 1: not valid YAML: what begins here holds an alias .* of itself"),
-        ("a: 1\nb: {<<: *a}", "undefined alias"),
+        ("a: 1\nb: {<<: *a}", r"line 2: .* \*a stands for no value: no &a comes before it"),
         ("a: 1\nb: {<<: 3}", "line 2: << merges keys with values"),
         ("a: &x 1\nb: &x 2", r"line 2: .* given on line 1 already \(&x\)|line 2: .* this name was given on line 1"),
         ("a: {<<: {b: 1}, <<: {c: 1}}", "'<<' was given on line 1"),
@@ -91,8 +91,11 @@ LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: - 1\n", "line 1: not valid YAML: '- ' where no list can begin"),
         ('a: "x\\q"', "line 1: not valid YAML: found unknown escape character 'q'"),
         ("a: 1\n---\nb: 2", r"line 2: not valid YAML: a second document \(---\); a space is one"),
+        ("a: &x &y 1", r"line 1: not valid YAML: an anchor \(&name\) too many"),
+        ("a: ]", "line 1: not valid YAML: a value or a key is missing"),
+        ("a: {b: 1, 'c' 'd'}", "is not closed, or a comma is missing before a value$"),
     ],
-    ids=range(23),
+    ids=range(26),
 )
 def test_what_is_wrong_with_them_is_said_with_its_line(text, words):
     with pytest.raises(UserError, match=words) as error:
