@@ -3,7 +3,7 @@
 scores.parquet   slide, index (of the vector in its slide, from 0), x, y (the place of its tile as its file has it, null
                  where it has none), logit, score, predicted (null without a threshold), truth (null where not known)
 bags.csv         bag, slides (how many), instances, logit, score (both empty of a bag without vectors), label (0, 1, or
-                 empty), part (training, validation or test where the bag is of the model's own data)
+                 empty), part (one of `PARTS`: what the bag was to the model, empty if it is not of the model's data)
 
 The metadata of scores.parquet, `d2l_study.label`, say in JSON which model it was, its threshold, what the places are,
 and of each slide the file and the side of its tiles.
@@ -34,8 +34,10 @@ from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
 BAGS = "bags.csv"
 COLUMNS = ("bag", "slides", "instances", "logit", "score", "label", "part")
-PARTS = ("training", "validation", "test", "")
-"""Of the model's data; the last is what is not of them."""
+UNUSED = "unused"
+"""Of the model's data, but neither trained, selected nor tested on: left over by `data.num_bags`."""
+PARTS = ("training", "unlabelled", "validation", "test", UNUSED, "")
+"""Of the model's data; unlabelled: trained on without their labels; the last is what is not of them."""
 MOST_RANKED = 10_000_000
 """Known vectors of a part up to which one area over all of them is computed: it needs 40 bytes for each."""
 

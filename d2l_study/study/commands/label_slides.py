@@ -26,7 +26,7 @@ from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
 from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
 from d2l_study.study.commands.label_progress import LabelProgress
-from d2l_study.study.commands.label_truth import DONE_WITH
+from d2l_study.study.commands.label_truth import PART_TEXT, part_note
 from d2l_study.study.trial.stored_models import SelectedModel
 
 TABLE = "slides.csv"
@@ -106,7 +106,7 @@ def run_label_slides(
 ) -> int:  # fmt: skip
     """Label slides, write their table, and print what was made. Returns how many could not be labelled.
 
-    part_of: slide -> training, validation or test; "" where the model's data have no such slide.
+    part_of: slide -> a key of `PART_TEXT`; "" where the model's data have no such slide.
     """
     check_replaced(out / TABLE, _is_ours)
     plan_slides(selected.stored, slides, out, options)
@@ -140,11 +140,11 @@ def run_label_slides(
 def _part_lines(done: Sequence[LabelledSlide], parts: Sequence[str]) -> list[str]:
     """How many slides are of each part of the model's data, and the mean AUC of their tiles; none if all are others."""
     lines = []
-    for part in (*DONE_WITH, "") if any(parts) else ():
+    for part in (*PART_TEXT, "") if any(parts) else ():
         of_part = [one for one, its in zip(done, parts, strict=True) if its == part and not one.problem]
         areas = [one.area for one in of_part if not math.isnan(one.area)]
         are = "is" if len(of_part) == 1 else "are"
-        whose = f"that this model was {DONE_WITH[part]}" if part else f"that {are} not of this model's data"
+        whose = PART_TEXT.get(part, f"that {are} not of this model's data")
         mean = f": AUC within slides {sum(areas) / len(areas):.3f} (mean of {len(areas)})" if areas else ""
         if of_part:
             lines.append(f"{part or 'others'}: ".ljust(10) + f"{counted(len(of_part), 'slide')} {whose}{mean}")
@@ -161,7 +161,7 @@ def _line(one: LabelledSlide, part: str) -> str:
     for count, what, area in ((one.known, "known tiles", one.area), (one.points, "annotated points", one.points_area)):
         if count:
             text += f"; {count:,} {what}" + ("" if math.isnan(area) else f", AUC {area:.3f}")
-    text += f"; a {part} slide of this model" if part else ""
+    text += f"; {part_note(part, 'slide')}" if part else ""
     if one.again:
         return text + "; its scores were there"
     if one.spent.tiles:

@@ -14,26 +14,36 @@ from d2l_study.data import DATASETS, BagCollection
 from d2l_study.data.features.bags import FeatureBags
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
-from d2l_study.data.folds import parts_of
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
+from d2l_study.inference.feature_scores import UNUSED
 from d2l_study.nearest_path import missing_folder_text
 from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.trial.replicates import trained_replicate
 
 if TYPE_CHECKING:
     from d2l_study.inference.feature_scores import KnownSlide
     from d2l_study.inference.image_labelling import ImageAnnotations
 
-DONE_WITH = {"training": "trained on", "validation": "selected by", "test": "tested on"}
-"""What a model was with a part of its data."""
+PART_TEXT = {
+    "training": "that this model was trained on", "unlabelled": "that this model was trained on without their labels",
+    "validation": "that this model was selected by", "test": "that this model was tested on",
+    UNUSED: "of this model's data that it was not trained, selected or tested on",
+}  # fmt: skip
+"""What bags, or slides, of a part of a model's data are to it."""
+
+
+def part_note(part: str, what: str) -> str:
+    """What one image, or slide, was to the model, in words; "" if it is not of its data. part: as of `PART_TEXT`."""
+    return f"a{'n' * part.startswith('u')} {part} {what} of this model" if part else ""
 
 
 @dataclass(frozen=True)
 class KnownData:
-    """The data set of a model, and whether the model was trained, validated or tested on a bag of it.
+    """The data set of a model, and what each bag of it was to the model.
 
-    pool: None if nothing is known; reason then says why. part_of: bag -> training, validation or test; empty if the
-    data are not those that the model was trained with; path: what the section calls so, where it has such a key.
+    pool: None if nothing is known; reason then says why. part_of: bag -> a key of `PART_TEXT`; empty if the data are
+    not those that the model was trained with; path: what the section calls so, where it has such a key.
     """
 
     pool: BagCollection | None
@@ -71,9 +81,12 @@ class KnownData:
             return cls(None, name, {}, f"data set {name} has no images")
         parts: dict[int, str] = {}
         if pool.checksum == content["data_checksum"]:
-            found = parts_of(pool, replicate, content["base_seed"], data.get("folds", 3))[:3]
-            for word, bags in zip(("training", "validation", "test"), found, strict=True):
-                parts |= dict.fromkeys((int(b) for b in bags), word)
+            sections = {**content["sections"], "data": data}
+            made = trained_replicate(sections, pool, replicate, content["base_seed"])
+            parts = dict.fromkeys(range(len(pool.bags)), UNUSED)
+            for word, bags in (("training", made.train), ("unlabelled", made.unlabelled), ("validation", made.val),
+                               ("test", made.test)):  # fmt: skip
+                parts |= dict.fromkeys(bags.number.tolist(), word)
         return cls(pool, name, parts, path=data.get("path"))
 
 
@@ -97,13 +110,15 @@ class KnownImages(KnownData):
         return {image.resolve(): i for i, image in reversed(list(enumerate(images)))}
 
     def part(self, path: Path) -> str:
-        """Whether an image, or slide, is a training, validation or test one of the model; "" if it is none of these."""
+        """What an image, or slide, was to the model: a key of `PART_TEXT`, of an image in bags of several parts the one
+        that was used; "" if it is not of the model's data, or in several parts that were used."""
         number = self._numbers.get(path.resolve())
         if self.pool is None or number is None:
             return ""
         bags = np.unique(self.pool.bags.bag_of[self.pool.image == number])
-        words = {self.part_of.get(int(b)) for b in bags} - {None}
-        return str(words.pop()) if len(words) == 1 else ""
+        words = {self.part_of.get(int(b), "") for b in bags}
+        words = words - {UNUSED} or words
+        return words.pop() if len(words) == 1 else ""
 
     def __call__(self, path: Path) -> ImageAnnotations | None:
         """The truth of an image; None if it does not belong to the data set."""
@@ -118,7 +133,7 @@ class KnownImages(KnownData):
         xy, label = self.pool.instances_in_image(number)
         known = label >= 0
         word = self.part(path)
-        note = f"a {word} image of this model" if word else ""
+        note = part_note(word, "image")
         return ImageAnnotations(Places(xy[known], label[known]), note)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from d2l_study.errors import counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_label import check_outputs, label_features
-from d2l_study.inference.feature_scores import PartScores
+from d2l_study.inference.feature_scores import UNUSED, PartScores
 from d2l_study.inference.feature_slides import check_slide_files, write_slide_files
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.learning.prediction import Compute
 from d2l_study.study.commands.label_progress import LabelProgress
-from d2l_study.study.commands.label_truth import DONE_WITH, KnownSlides
+from d2l_study.study.commands.label_truth import PART_TEXT, KnownSlides
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.stored_models import SelectedModel
@@ -56,7 +56,7 @@ def label_vectors(
         print(f"          the model's own data are not known here: {known.reason.splitlines()[0]}")
     elif not known.part_of:
         print("          the model's data set is no longer what it was trained on: which slides it saw is not known")
-    elif not any(part.part for part in summary.parts):
+    elif all(part.part in ("", UNUSED) for part in summary.parts):
         print("          the model saw none of these files; only evaluate recognises copies of those it saw")
     print(f"scores:   {summary.path}\nbags:     {summary.bags}")
     if formats:
@@ -74,5 +74,5 @@ def _part_text(part: PartScores) -> str:
     if not part.part and not said:
         return ""
     place = f"{part.part or 'others'}: ".ljust(10)
-    whose = f"that this model was {DONE_WITH[part.part]}" if part.part else "that are not of this model's data"
+    whose = PART_TEXT.get(part.part, "that are not of this model's data")
     return f"{place}{counted(part.bags, 'bag')} {whose}" + (f": {', '.join(said)}" if said else "")

@@ -21,7 +21,7 @@ from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 
-TEACHER, STUDENT, PATCHES = ("ce" * 10, "5d" * 10, "ba" * 10)
+TEACHER, STUDENT, PATCHES, THINNED = ("ce" * 10, "5d" * 10, "ba" * 10, "7a" * 10)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,34 @@ def test_the_scores_of_the_test_slides_are_those_that_the_study_committed(
     )
     assert f"training: {row['train_bags']} bags that this model was trained on: " in said
     assert "of 12 dimensions of 15 slides\n" in said and f"bags:     {tmp_path / 'out' / 'bags.csv'}" in said
+
+
+def test_bags_that_num_bags_left_over_are_not_called_trained_on(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = FeatureBags(path=str(place / "data"), folds=3, num_bags=2, unlabelled_bags=1)
+    teacher = TeacherConfig(extractor="mlp", feature_width=16, steps=2, eval_every=1)
+    train_kept_model(place / "runs", THINNED, data, teacher=teacher)
+    capsys.readouterr()
+    assert _label(place, THINNED, tmp_path / "out", place / "data") == 0
+    said = capsys.readouterr().out
+    pool = data.load_pool()
+    made = data.replicate(pool, 0, 5)
+    of = {"training": made.train, "unlabelled": made.unlabelled, "validation": made.val, "test": made.test}
+    expected = dict.fromkeys(pool.names, "unused")
+    for part, bags in of.items():
+        expected |= {pool.names[b]: part for b in bags.number}
+    assert {name: row["part"] for name, row in _bags(tmp_path / "out").items()} == expected
+    assert sorted(expected.values()) == sorted(
+        ["training"] * 2 + ["unlabelled"] + ["unused"] * 2 + ["validation"] * 5 + ["test"] * 5
+    )
+    for line in ("training: 2 bags that this model was trained on: ",
+                 "unlabelled: 1 bag that this model was trained on without their labels: ",
+                 "unused:   2 bags of this model's data that it was not trained, selected or tested on: "):  # fmt: skip
+        assert line in said
+    (unused,) = [name for name, part in expected.items() if part == "unused"][:1]
+    assert _label(place, THINNED, tmp_path / "one", place / "data/features" / f"{unused}.npy") == 0
+    assert "the model saw none of these files" in capsys.readouterr().out
 
 
 def test_new_slides_of_other_layouts_are_of_no_part(

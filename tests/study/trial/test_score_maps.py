@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from make_trial_request import train_kept_model
 from PIL import Image
 
 from d2l_study.data import SyntheticColonBags
@@ -89,6 +90,22 @@ def test_label_knows_the_truth_and_the_part_of_an_image_of_its_data_set(study, t
     assert truth.note == "a test image of this model"
     np.testing.assert_array_equal(truth.places.label, pool.bags.instance_label[pool.image == metas[0]["image"]])
     assert known(tmp_path / "other.png") is None
+
+
+def test_label_knows_the_images_that_were_left_over_from_training(study, tmp_path):
+    folder, _ = study
+    data = SyntheticColonBags(images=15, side=60, folds=3, num_bags=2, unlabelled_bags=1).resolved()
+    train_kept_model(folder.storage.root, "7a" * 10, data, teacher=TeacherConfig(steps=1, eval_every=1))
+    known = KnownImages.of_model(folder.ledger, "7a" * 10, 0, None)
+    pool = data.load_pool()
+    made = data.replicate(pool, 0, 5)
+    images = dict(zip(pool.image.tolist(), pool.bags.bag_of.tolist(), strict=True))
+    notes = {bag: known(pool.images[image]).note for image, bag in images.items()}
+    of = {"a training": made.train, "an unlabelled": made.unlabelled, "a validation": made.val, "a test": made.test}
+    expected = dict.fromkeys(range(15), "an unused image of this model")
+    for words, bags in of.items():
+        expected |= dict.fromkeys(bags.number.tolist(), f"{words} image of this model")
+    assert notes == expected and len(set(expected.values())) == 5
 
 
 @pytest.mark.parametrize(
