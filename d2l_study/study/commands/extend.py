@@ -78,7 +78,7 @@ def is_known(folder: StudyFolder, entries: list[Entry]) -> bool:
 
 
 def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
-    """The plan to write: these entries, and what was run of entries that the space no longer has."""
+    """The plan to write: these entries, and what was run of replicates and entries that are no longer asked for."""
     now = keep_replicates(folder, entries)
     before, ids = folder.plan_or_empty(), _ids(now)
     kept = []

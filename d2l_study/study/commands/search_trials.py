@@ -41,7 +41,8 @@ def varied_keys(study: PreparedStudy, known: Sequence[str]) -> list[str]:
 
 
 def planned_replicates(folder: StudyFolder, found: Sequence[Configuration], replicates: int) -> dict[str, list[int]]:
-    """config_id -> the replicates that the study has of it: those asked for now, and those of earlier commands."""
+    """config_id -> the replicates that the study has of it: those asked for now, and what earlier commands ran of
+    others."""
     entries = Plan(list(found), replicates).entries()
     return {entry["config_id"]: entry["replicates"] for entry in keep_replicates(folder, entries)}
 

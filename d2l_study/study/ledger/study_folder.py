@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.learning.controls import CONTROL_IDS
@@ -45,6 +45,11 @@ class StudyFolder(StudyDocuments):
     def rows_of(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
         """The rows of one configuration of the plan."""
         return self.storage.map(lambda replicate: self._row(entry, replicate), entry["replicates"])
+
+    def rows_of_runs(self, runs: Sequence[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
+        """The rows of many runs, each an entry of the plan and a replicate."""
+        failed = self.failure_keys()
+        return self.storage.map(lambda run: self._row(run[0], run[1], failed), runs)
 
     def _row(self, entry: dict[str, Any], replicate: int, failed: set[str] | None = None) -> dict[str, Any]:
         """failed: `failure_keys`, if they are known; for many rows this is faster than asking for each."""

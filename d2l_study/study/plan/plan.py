@@ -182,10 +182,22 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
 
 
 def keep_replicates(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of a new plan, with all replicates that the study had before, even if fewer are asked for now."""
+    """The entries of a new plan, with what was run of other replicates that the study had before, if fewer are asked
+    for now. What never was run of these leaves the plan: nothing trains it, and whoever waited for it would wait for
+    ever."""
     before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan_or_empty()}
+    others = [
+        (entry, replicate)
+        for entry in entries
+        for replicate in before.get((entry["method"], entry["config_id"]), ())
+        if replicate not in entry["replicates"]
+    ]
+    run: dict[tuple[str, str], list[int]] = {}
+    for row in folder.rows_of_runs(others) if others else ():
+        if row["status"] != "missing":
+            run.setdefault((row["method"], row["config_id"]), []).append(row["replicate"])
     return [
-        {**e, "replicates": sorted({*e["replicates"], *before.get((e["method"], e["config_id"]), [])})} for e in entries
+        {**e, "replicates": sorted({*e["replicates"], *run.get((e["method"], e["config_id"]), ())})} for e in entries
     ]
 
 

@@ -134,7 +134,11 @@ def started(ledger: Ledger, plan: Plan) -> StudyFolder:
 
 
 def test_the_same_plan_and_more_or_fewer_replicates_continue_a_study(load: Any, ledger: Ledger) -> None:
-    folder = started(ledger, make_plan(load(), "data"))
+    plan = make_plan(load(), "data")
+    folder = started(ledger, plan)
+    for c in plan.configurations:
+        for replicate in range(3):
+            ledger.commit(c.config_id, replicate, {"status": "done"}, {})
     for replicates in (3, 20, 1):
         entries = make_plan(load(replicates=replicates), "data").entries()
         check_extension(folder, entries)
