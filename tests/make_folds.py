@@ -40,10 +40,10 @@ def make_folds(
     """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
 
     partition: `given folds` have the same bags in every repeat; of a `given split` the first part of `folds` is the
-    test part of all `folds` × `repeats` replicates. folds_key: what data.folds says, where the folds are the user's;
-    train_bags: data.num_bags; older: without the columns that runs did not have before partitions were recorded;
-    data: tells two data sets of the same settings apart, as their checksum does; tiles: patches are 4 by 4 tiles of a
-    grid, whose places and metrics runs keep.
+    test part of all `folds` × `repeats` replicates; of `given splits` each replicate has a test part of its own.
+    folds_key: what data.folds says, where the folds are the user's; train_bags: data.num_bags; older: without the
+    columns that runs did not have before partitions were recorded; data: tells two data sets of the same settings
+    apart, as their checksum does; tiles: patches are 4 by 4 tiles of a grid, whose places and metrics runs keep.
 
     Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
     """
@@ -67,10 +67,13 @@ def make_folds(
             if (i, r) in failed:
                 folder.write_failure(entry["config_id"], r, {"cause": "ValueError: made to fail", "log": "…"})
                 continue
-            repeat, fold = (r, 0) if partition == "given split" else divmod(r, folds)
+            splits = partition in ("given split", "given splits")
+            repeat, fold = (r, 0) if splits else divmod(r, folds)
             run = np.random.default_rng([seed, i, r])
             same = 0 if partition.startswith("given") else repeat
             test = order[same][fold::folds]
+            if partition == "given splits":
+                test = np.random.default_rng([seed, r]).permutation(images)[::folds]
             gain = 2.0 if entry["method"] == "oracle" else 1.0 + 0.5 * (entry["method"] == "vat")
             frames = []
             for number in test:
@@ -90,7 +93,7 @@ def make_folds(
                    "train_seconds": 2.5, "device": "cpu", "precision": "float32", "code_version": "test"}  # fmt: skip
             row |= {"test_bags": len(test), "train_bags": train_bags or images - 2 * len(test)}
             if not older:
-                row |= {"partition": partition, "fold_count": None if partition == "given split" else folds,
+                row |= {"partition": partition, "fold_count": None if splits else folds,
                         "test_set": f"t{'-'.join(map(str, sorted(test)))}"}  # fmt: skip
             if tiles:
                 predictions, of_places = _on_tiles(predictions, threshold=0.5)

@@ -45,6 +45,9 @@ class CellComparison:
     """Of `delong` and `clusters`, which compare two models of one replicate."""
     units: str = ""
     """What the test counted: `500 + 500 bags`."""
+    config_id: str = ""
+    baseline_config_id: str = ""
+    """Of the configurations of both."""
 
 
 def baseline_pairs(layout: Layout, baseline: Mapping[str, str], notes: list[str]) -> Iterator[Pair]:

@@ -114,8 +114,9 @@ def _paired(pair: Pair) -> CellComparison:
         for one in (cell, other)
     )
     return CellComparison(
-        pair.panel, pair.row, pair.column, pair.baseline, ours, theirs, difference_of(cell, other), tests
-    )
+        pair.panel, pair.row, pair.column, pair.baseline, ours, theirs, difference_of(cell, other), tests,
+        config_id=cell.origin.config_id, baseline_config_id=other.origin.config_id,
+    )  # fmt: skip
 
 
 def _holm_corrected(found: list[CellComparison]) -> list[CellComparison]:

@@ -31,7 +31,7 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     and `repeat` the repeat, `fold` empty, `test_set` the partition (the same for repeats of the same folds), and the
     pooled metrics under the names that they have by fold. `attrs["not_pooled"]` names the repeats that lack a fold.
 
-    rows: of `analysis.load` from study folders. Empty without folds; a given split has nothing to pool. UserError where
+    rows: of `analysis.load` from study folders. Empty without folds; given splits have nothing to pool. UserError where
     a finished run kept no predictions.
     """
     import pandas as pd

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     import pandas
 
 Design = Literal["drawn", "folds", "split"]
-GIVEN_SPLIT, GIVEN_FOLDS = "given split", "given folds"
-"""Values of the column `partition` whose replicates were tested on the same bags as others. Those of `dealt folds`,
-`given partitions` and `given splits` are told by the column `test_set`."""
+GIVEN_SPLIT, GIVEN_FOLDS, GIVEN_SPLITS = "given split", "given folds", "given splits"
+"""Values of the column `partition`. Replicates of the first two were tested on the same bags as others. Of `dealt
+folds`, `given partitions` and `given splits` the column `test_set` tells; given splits are no folds of a repeat, and a
+bag may be tested in several."""
 
 NOT_POOLED = "not_pooled"
 """The attribute of pooled rows (`out_of_fold`) that says which repeats are left out, and why: a list of texts."""
@@ -47,7 +48,7 @@ class Partition:
     units: Mapping[int, Hashable] = field(default_factory=dict)
     """Replicate -> what it was tested on; a replicate that is not there is a unit of its own."""
     fold_count: int | None = None
-    """Of a repeat; None where replicates are no folds."""
+    """Of a repeat; None where replicates are no folds that test each bag once."""
 
 
 DRAWN = Partition()
@@ -127,6 +128,8 @@ def _of_problem(rows: pandas.DataFrame, runs: pandas.DataFrame, replicates: list
     recorded = set(runs["partition"].dropna()) if "partition" in runs else set()
     if GIVEN_SPLIT in recorded or (not recorded and _is_split(runs)):
         return Partition("split")
+    if GIVEN_SPLITS in recorded:
+        return Partition("folds", None, tested)
     folds = _fold_count(runs)
     other = "folds" in rows and folds != _key(runs)  # a file of chosen columns may lack the key, which says nothing
     if GIVEN_FOLDS in recorded or (not recorded and (other or _repeats_are_alike(rows, runs))):

@@ -59,8 +59,9 @@ def compare_predictions(
                 continue
             value, baseline_value, interval, result, units = found
             yield CellComparison(
-                panel, row, column, baseline, value, baseline_value, interval, (result,), (), replicate, units
-            )
+                panel, row, column, baseline, value, baseline_value, interval, (result,), (), replicate, units,
+                cell.origin.config_id, baseline_cell.origin.config_id,
+            )  # fmt: skip
     if isinstance(compare, _Delong) and compare.few:
         notes.append(f"In {compare.few} of them a class has fewer than {FEW_BAGS} bags: too few for the approximation.")
     if other_bags:

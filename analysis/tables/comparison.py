@@ -18,6 +18,7 @@ from analysis.tables.formatted import FormattedTable
 from analysis.tables.options import AUTO, TESTS
 from analysis.tables.sheet import Sheet
 from d2l_study.errors import UserError, listed, nearest
+from d2l_study.study.ledger.ledger import trial_id
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +48,8 @@ class Comparison(Comparisons, FormattedTable):
             for test, p_holm in zip(one.tests, one.p_holm, strict=True):
                 rows.append({
                     "study": self.layout.study, "metric": metric.name, **keys, "row": one.row.text,
-                    "baseline": one.baseline.text, "replicate": one.replicate, "mean": one.mean,
+                    "baseline": one.baseline.text, "trial_id": trial_id(one.config_id),
+                    "baseline_trial_id": trial_id(one.baseline_config_id), "replicate": one.replicate, "mean": one.mean,
                     "baseline_mean": one.baseline_mean, "difference": one.difference.mean,
                     "lower": one.difference.lower, "upper": one.difference.upper, "count": one.difference.count,
                     "interval": one.difference.kind, "test": test.name, "statistic": test.statistic, "p": test.p,

@@ -123,8 +123,8 @@ def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
         ]  # fmt: skip
     return beside, [
         "Two trained models on the instances of the test images of one replicate; "
-        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 images. "
-        "Smallest p: 2 / (samples + 1).",
+        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 images, "
+        "and where patients have several images, which count as independent here. Smallest p: 2 / (samples + 1).",
     ]
 
 

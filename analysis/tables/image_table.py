@@ -17,6 +17,7 @@ from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Caption, Entry, Line, Panel, Sheet
 from analysis.tables.study_sheet import grouped_by_stage
 from d2l_study.errors import listed
+from d2l_study.study.ledger.ledger import trial_id
 
 if TYPE_CHECKING:
     import pandas
@@ -63,7 +64,10 @@ class ImageTable(FormattedTable):
             f"Value on the test instances ({what_of_metrics(self.layout.metrics)}) [95 % interval over "
             f"{listed(images)} images]."
         )
-        beside = ["The intervals are about other images, not about other trainings; too narrow below about 20 images."]
+        beside = [
+            "The intervals are about other images, not about other trainings; too narrow below about 20 images, and "
+            "where patients have several images, which count as independent here."
+        ]
         beside += no_interval_sentences(i for one in self.found for i in one.by_metric.values())
         if self.left_out:
             beside.append(f"Left out: {listed(self.left_out, 6)}.")
@@ -87,7 +91,8 @@ class ImageTable(FormattedTable):
             for name, interval in one.by_metric.items():
                 rows.append({
                     "study": self.layout.study, "metric": name, **keys, "row": one.row.text,
-                    "stage": one.cell.origin.stage, "config_id": one.cell.origin.config_id, "value": interval.mean,
+                    "trial_id": trial_id(one.cell.origin.config_id), "stage": one.cell.origin.stage,
+                    "config_id": one.cell.origin.config_id, "value": interval.mean,
                     "lower": interval.lower, "upper": interval.upper, "interval": interval.kind,
                     "images": interval.count, "instances": one.instances, "tested": one.tested,
                 })  # fmt: skip

@@ -101,10 +101,19 @@ def _stems(slides: Sequence[str], out: Path) -> list[str]:
 
 
 def _step(xy: np.ndarray, side: float) -> float:
-    """The distance between neighbouring tiles: less than a side where they overlap."""
-    gaps = np.diff(np.unique(xy[:, 0]))
-    gaps = gaps[gaps > side * 0.05]  # a step of less would be most of a tile shared; it is rounding
-    return float(min(side, gaps.min())) if len(gaps) else side
+    """The distance between neighbouring tiles: less than a side where they overlap.
+
+    The median over the tiles, of each to the nearest: pieces of tissue may have grids of their own, which begin
+    anywhere.
+    """
+    from scipy.spatial import cKDTree
+
+    distinct = np.unique(xy, axis=0)
+    if len(distinct) < 2:
+        return side
+    nearest = cKDTree(distinct).query(distinct, k=2, p=math.inf)[0][:, 1]
+    nearest = nearest[nearest > side * 0.05]  # a step of less would be most of a tile shared; it is rounding
+    return float(min(side, np.median(nearest))) if len(nearest) else side
 
 
 @dataclass

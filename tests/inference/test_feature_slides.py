@@ -16,6 +16,7 @@ from make_trial_request import train_kept_model
 
 from d2l_study.cli import main
 from d2l_study.data import FeatureBags
+from d2l_study.inference import feature_slides
 from d2l_study.learning import TeacherConfig
 
 ID = "ab" * 10
@@ -65,6 +66,17 @@ def test_tiles_of_trident_are_where_they_were(root: Path, tmp_path: Path) -> Non
             assert np.array_equal(file["coords"][()], mine[["x", "y"]])
             assert dict(file["coords"].attrs) == {"patch_size_level0": 512, "name": slide.name}  # what is known
         assert (tmp_path / "out" / f"{slide.name}.scores.ome.tif").is_file()
+
+
+@pytest.mark.parametrize(("overlap", "begin"), [(0, 100), (0, 128), (64, 37), (128, 200)])
+def test_the_map_has_a_pixel_for_each_tile_where_pieces_have_grids_of_their_own(overlap: int, begin: int) -> None:
+    step = 256 - overlap
+    columns, rows = np.meshgrid(np.arange(10) * step, np.arange(8) * step)
+    piece = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
+    assert feature_slides._step(np.concatenate([piece, piece + np.array([begin, 5000 + begin])]), 256.0) == step
+    assert feature_slides._step(piece + np.random.default_rng(0).uniform(-0.01, 0.01, piece.shape), 256.0) == (
+        pytest.approx(step, abs=0.03))  # fmt: skip
+    assert feature_slides._step(np.repeat(piece[:1], 3, axis=0), 256.0) == 256.0
 
 
 def test_places_in_microns_need_the_resolution_of_the_slides(

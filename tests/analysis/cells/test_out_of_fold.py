@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 import analysis
 from analysis.cells.out_of_fold import pooled_rows
+from analysis.cells.partitions import partitions_of
 from analysis.tables.study_table import table
 
 
@@ -20,6 +21,17 @@ def test_attention_has_no_pooled_figure_at_a_probability(tmp_path):
     pooled = pooled_rows(rows).set_index("method")
     assert np.isfinite(pooled.loc["none", "instance_f1"]) and np.isfinite(pooled.loc["vat", "instance_auc"])
     assert pooled.loc["vat", ["instance_f1", "instance_accuracy", "bag_nll", "bag_brier"]].isna().all()
+
+
+def test_given_splits_whose_tests_overlap_are_not_pooled(tmp_path):
+    make_folds(tmp_path, images=20, repeats=1, partition="given splits")
+    rows = analysis.load("folded", tmp_path)
+    assert pooled_rows(rows).empty
+    made = table(rows, pooled=pooled_rows(rows))
+    headings = [group.heading for group in made.sheet().panels[0].groups]
+    assert not [heading for heading in headings if heading.startswith("all folds")]
+    (one,) = {partition.fold_count for partition in partitions_of(rows).values()}
+    assert one is None
 
 
 def test_pooled_figures_are_those_of_all_predictions_of_a_repeat(fold_rows, folds_root):

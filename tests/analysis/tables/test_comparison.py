@@ -140,6 +140,9 @@ def test_delong_is_given_the_bags_of_one_replicate(root):
     assert (line["statistic"], line["p"]) == (pytest.approx(wanted.z), pytest.approx(wanted.p))
     assert (line["lower"], line["upper"]) == (pytest.approx(wanted.lower), pytest.approx(wanted.upper))
     assert line["units"] == "100 + 100 bags"
+    rows = analysis.load("made", root)
+    ids = rows[rows["num_bags"] == 100].groupby("method")["config_id"].first()
+    assert (line["trial_id"], line["baseline_trial_id"]) == (ids["vat"][:10], ids["none"][:10])
 
 
 def test_predictions_are_asked_for_where_there_are_none(root, tmp_path):
@@ -154,6 +157,8 @@ def test_folds_get_the_corrected_test_alone_and_images_are_the_clusters(root):
     found = compare(rows, metric="instance_auc")
     (line,) = found.frame().to_dict("records")
     own = rows.pivot(index="replicate", columns="method", values="instance_auc")
+    ids = rows.groupby("method")["config_id"].first()
+    assert (line["trial_id"], line["baseline_trial_id"]) == (ids["vat"][:10], ids["none"][:10])
     wanted = corrected_t((own["vat"] - own["none"]).to_numpy(), 1 / 3)
     assert (line["test"], line["p"]) == ("corrected t", pytest.approx(wanted.p))
     assert "Wilcoxon's test, which cannot be, is left out" in " ".join(found.text().split())

@@ -40,6 +40,7 @@ def of(frame, method, metric):
 def test_all_images_of_a_repeat_are_drawn_with_the_runs_of_their_folds(root):
     frame = image_table(analysis.load("tiled", root)).frame()
     assert set(frame["metric"]) == set(WEIGHTED_METRICS) and set(frame["row"]) == {"none", "vat", "oracle †"}
+    assert (frame["trial_id"] == frame["config_id"].str[:10]).all()
     assert (frame["images"] == 30).all() and (frame["tested"] == 2).all() and (frame["instances"] == 480).all()
     given = frame[frame["lower"].notna()]
     assert ((given["lower"] <= given["value"]) & (given["value"] <= given["upper"])).all()
