@@ -90,7 +90,8 @@ class _Delong:
         self.few += int(min(np.bincount(ours.label, minlength=2)) < FEW_BAGS)
         test = delong_test(ours.label, ours.logit, theirs.logit)
         bags = test.positives + test.negatives
-        interval = without_void_bounds(Interval(test.difference, test.lower, test.upper, bags, "t"), 2.0)
+        found = Interval(test.difference, test.lower, test.upper, bags, "no spread" if test.has_no_spread else "t")
+        interval = without_void_bounds(found, 2.0)
         result = TestResult("DeLong", test.z, test.p, 0.0, bags)
         return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags"
 

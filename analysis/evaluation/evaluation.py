@@ -30,7 +30,14 @@ from analysis.evaluation.metrics import (
     levels_of,
     metrics_of,
 )
-from analysis.statistics.cluster_bootstrap import RESAMPLES, cluster_draws, percentile_bounds, two_sided_p
+from analysis.statistics.cluster_bootstrap import (
+    RESAMPLES,
+    cluster_draws,
+    differences_of,
+    percentile_bounds,
+    two_sided_p,
+    without_spread,
+)
 from analysis.statistics.delong import delong_interval, delong_test
 from analysis.statistics.intervals import WIDEST
 from analysis.statistics.paired_tests import holm
@@ -45,8 +52,7 @@ LEAST_DEFINED = 0.5
 that look unlike the data."""
 FEWER_FROM = ((1_000_000, 499), (100_000, 999))
 """Units from which on there are fewer resamples: each sorts through all of them."""
-ROUNDING = 1e-12
-"""Differences that are 0 but for the order of sums: on which side of 0 they are says nothing."""
+SAME_VALUE = "all resamples give the same value"
 Key = tuple[str, str, str]
 
 
@@ -67,8 +73,9 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """Of the first minus the second model on the same units. p: two-sided; p_holm: of the primary comparison p
-    itself, of the others corrected for all of them that are tested."""
+    """Of the first minus the second model on the same units. lower, upper: NaN where there is no interval; p:
+    two-sided, NaN where it is not tested; p_holm: of the primary comparison p itself, of the others corrected for all
+    of them that are tested; reason: why there is no value, no test or no interval."""
 
     first: str
     second: str
@@ -174,8 +181,7 @@ def _value(
         reason = ""
         if math.isnan(lower):
             few = min(level.positives, level.units - level.positives) < 2
-            reason = ("no interval: a class has one bag only" if few else
-                      "no interval: DeLong's variance is 0 where the classes are told apart without error")  # fmt: skip
+            reason = f"no interval: {'a class has one bag only' if few else _without_variance(value)}"
         return _without_wide_interval(
             dataclasses.replace(found, lower=lower, upper=upper, interval=DELONG, reason=reason), 1.0
         )
@@ -187,6 +193,12 @@ def _value(
         dataclasses.replace(found, lower=lower, upper=upper, interval=BOOTSTRAP, resamples=len(kept), reason=reason),
         1.0,
     )
+
+
+def _without_variance(auc: float) -> str:
+    """Why DeLong's variance of an AUC is 0: such a one is 0, 0.5 or 1."""
+    where = {0.0: "all positive bags score below all negative ones", 1.0: "the classes are told apart without error"}
+    return f"DeLong's variance is 0 where {where.get(round(auc, 9), 'all bags have the same score')}"
 
 
 _Shown = TypeVar("_Shown", MetricValue, MetricDifference)
@@ -206,8 +218,8 @@ def _without_wide_interval(found: _Shown, length: float) -> _Shown:
 def _without_interval(kept: np.ndarray, resamples: int) -> str:
     if len(kept) < LEAST_DEFINED * resamples:
         return f"no interval: defined in {len(kept):,} of {resamples:,} resamples only"
-    if np.ptp(kept) == 0:
-        return "no interval: all resamples give the same value"
+    if without_spread(kept):
+        return f"no interval: {SAME_VALUE}"
     return ""
 
 
@@ -229,25 +241,33 @@ def _differences(
         elif _by_delong(key, levels[key[0]]):
             test = delong_test(bags.label, first.bag_logit, second.bag_logit, CONFIDENCE)
             made = dataclasses.replace(made, lower=test.lower, upper=test.upper, test=DELONG, p=test.p)
-            if math.isnan(test.p):
+            if test.has_no_spread:
+                reason = f"{_lacking(test.p)}: DeLong's variance of the difference is 0"
+                made = dataclasses.replace(made, reason=reason)
+            elif math.isnan(test.p):
                 made = dataclasses.replace(made, reason="not tested: a class has one bag only")
         elif levels[key[0]].patients < 2:
             made = dataclasses.replace(made, reason="not tested: all is of one patient")
         else:
-            drawn = draws[first.name, key] - draws[second.name, key]
-            drawn[np.abs(drawn) < ROUNDING] = 0.0
+            drawn = differences_of(draws[first.name, key], draws[second.name, key])
             kept = drawn[~np.isnan(drawn)]
             if len(kept) < LEAST_DEFINED * len(drawn):
                 reason = f"not tested: defined in {len(kept):,} of {len(drawn):,} resamples only"
                 made = dataclasses.replace(made, reason=reason)
             else:
-                lower, upper = percentile_bounds(kept, CONFIDENCE)
-                made = dataclasses.replace(made, lower=lower, upper=upper, test=BOOTSTRAP, resamples=len(kept),
-                                           p=two_sided_p(kept))  # fmt: skip
+                p, same = two_sided_p(kept), without_spread(kept)
+                lower, upper = (math.nan, math.nan) if same else percentile_bounds(kept, CONFIDENCE)
+                made = dataclasses.replace(made, lower=lower, upper=upper, test=BOOTSTRAP, resamples=len(kept), p=p,
+                                           reason=f"{_lacking(p)}: {SAME_VALUE}" if same else "")  # fmt: skip
         found.append(_without_wide_interval(made, 2.0))
     others = [one for one in found if one.key != PRIMARY]
     corrected = dict(zip((one.key for one in others), holm([one.p for one in others]), strict=True))
     return tuple(dataclasses.replace(one, p_holm=corrected.get(one.key, one.p)) for one in found)
+
+
+def _lacking(p: float) -> str:
+    """What a difference without spread has not: a difference of 0 keeps its p-value of 1, which claims nothing."""
+    return "not tested" if math.isnan(p) else "no interval"
 
 
 def _by_delong(key: Key, level: Level) -> bool:

@@ -20,6 +20,8 @@ import numpy as np
 from analysis.statistics.weighted_metrics import SortedScores, WeightedMetric
 
 RESAMPLES = 1999
+ROUNDING = 1e-12
+"""Up to this values are equal but for the order of sums: on which side of 0 such a difference is says nothing."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class ClusterBootstrap:
     lower: float
     upper: float
     p: float
-    """Two-sided: twice the smaller share of resamples on one side of 0, (b + 1) / (B + 1), at most 1."""
+    """Two-sided: twice the smaller share of resamples on one side of 0, (b + 1) / (B + 1), at most 1; NaN where all
+    resamples give the same difference, and it is not 0."""
     clusters: int
     instances: int
     resamples: int
@@ -90,7 +93,7 @@ def bootstrap_clusters(
     once = np.ones(clusters)
     points = [model(once) for model in models]
     drawn = cluster_draws(models, clusters, resamples, seed)
-    values = drawn[:, 0] if second is None else drawn[:, 0] - drawn[:, 1]
+    values = drawn[:, 0] if second is None else differences_of(drawn[:, 0], drawn[:, 1])
     values = values[~np.isnan(values)]
     estimate = points[0] - points[1] if second is not None else points[0]
     lower, upper = percentile_bounds(values, confidence) if clusters > 1 else (math.nan, math.nan)
@@ -114,6 +117,19 @@ def cluster_draws(
     return drawn
 
 
+def differences_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(resamples,) first − second, paired draws of two models; 0 where they are equal but for rounding."""
+    found = first - second
+    found[np.abs(found) < ROUNDING] = 0.0
+    return found
+
+
+def without_spread(values: np.ndarray) -> bool:
+    """Whether all resampled values, none of them NaN, are the same but for rounding: they do not tell how much others
+    would differ."""
+    return len(values) > 0 and bool(np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())))
+
+
 def percentile_bounds(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """The percentile interval of resampled values, none of them NaN; NaN of none."""
     if not len(values):
@@ -123,9 +139,9 @@ def percentile_bounds(values: np.ndarray, confidence: float = 0.95) -> tuple[flo
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """The p-value of "no difference" (`ClusterBootstrap.p`) from resampled differences, none of them NaN; NaN of
-    none."""
-    if not len(differences):
+    """The p-value of "no difference" (`ClusterBootstrap.p`) from resampled differences (`differences_of`), none of
+    them NaN; NaN of none, and of equal ones that are not 0."""
+    if not len(differences) or (without_spread(differences) and differences[0] != 0):
         return math.nan
     side = min(int(np.sum(differences <= 0)), int(np.sum(differences >= 0)))
     return min(1.0, 2 * (side + 1) / (len(differences) + 1))

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+NO_VARIANCE = 1e-20
+"""Variances up to this are 0 but for rounding, which leaves about 1e-34."""
+
 
 @dataclass(frozen=True)
 class DeLong:
@@ -23,13 +26,21 @@ class DeLong:
     second: float
     difference: float
     lower: float
-    """Of the normal interval of the difference, cut at −1 and 1."""
+    """Of the normal interval of the difference, cut at −1 and 1; NaN where a class has fewer than two bags, and where
+    the variance is 0."""
     upper: float
     z: float
     p: float
-    """Two-sided; 1 where the two rank all bags alike, NaN where a class is missing."""
+    """Two-sided; where the variance is 0, 1 without a difference and NaN with one; NaN where a class has fewer than two
+    bags."""
     positives: int
     negatives: int
+
+    @property
+    def has_no_spread(self) -> bool:
+        """Whether the variance of the difference is 0, as between rankings alike, or one that is perfect and one that
+        is constant: it does not tell how sure the difference is."""
+        return math.isnan(self.lower) and min(self.positives, self.negatives) >= 2
 
 
 def delong_covariance(label: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +83,7 @@ def delong_interval(label: np.ndarray, score: np.ndarray, confidence: float = 0.
 
     auc, covariance = delong_covariance(label, np.asarray(score)[None])
     value, variance = float(auc[0]), float(covariance[0, 0])
-    if math.isnan(variance) or variance <= 1e-20:
+    if math.isnan(variance) or variance <= NO_VARIANCE:
         return value, math.nan, math.nan
     half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
     return value, max(0.0, value - half), min(1.0, value + half)
@@ -93,9 +104,9 @@ def delong_test(label: np.ndarray, first: np.ndarray, second: np.ndarray, confid
     counts = positives, len(np.asarray(label)) - positives
     if math.isnan(variance):
         return DeLong(a, b, difference, math.nan, math.nan, math.nan, math.nan, *counts)
-    if variance <= 1e-20:  # the same ranks: no difference, and no doubt; rounding leaves about 1e-34
-        z = 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
-        return DeLong(a, b, difference, difference, difference, z, float(2 * ndtr(-abs(z))), *counts)
+    if variance <= NO_VARIANCE:
+        z, p = (0.0, 1.0) if abs(difference) < 1e-12 else (math.nan, math.nan)
+        return DeLong(a, b, difference, math.nan, math.nan, z, p, *counts)
     deviation = math.sqrt(variance)
     half = float(ndtri(0.5 + confidence / 2)) * deviation
     z = difference / deviation

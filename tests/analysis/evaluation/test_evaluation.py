@@ -146,7 +146,25 @@ def test_a_model_does_not_differ_from_itself(most_bags):
     tested = [d for d in found.differences if not math.isnan(d.p)]
     assert len(tested) == found.tests + 1 > 20
     for one in tested:
-        assert (one.value, one.lower, one.upper, one.p, one.p_holm) == (0, 0, 0, 1, 1)
+        assert (one.value, one.p, one.p_holm) == (0, 1, 1) and math.isnan(one.lower) and math.isnan(one.upper)
+        assert one.reason.startswith("no interval: ")
+
+
+@pytest.mark.parametrize("most_bags", [1, 3])
+def test_a_difference_that_never_varies_is_not_tested(most_bags):
+    """A perfect model against one of a constant score, and against another perfect one."""
+    bags = make_bags(9, 20, most_bags)
+    perfect = (bags.label * 4.0 - 2 + np.linspace(0, 1, len(bags.label))).astype(np.float32)
+    models = [make_scores(bags, name=name, bag_logit=logit, bag_threshold=1.0)
+              for name, logit in (("A", perfect), ("B", np.full_like(perfect, -5)), ("C", 2 * perfect))]  # fmt: skip
+    apart = {one.key: one for one in evaluate(bags, models[:2]).differences}
+    why = "DeLong's variance of the difference is 0" if most_bags == 1 else "all resamples give the same value"
+    for key, value in ((AUC, 0.5), ((BAG, "sensitivity", MODEL_THRESHOLD), 1.0)):
+        one = apart[key]
+        assert one.value == value and all(map(math.isnan, (one.lower, one.upper, one.p, one.p_holm)))
+        assert one.reason == f"not tested: {why if key == AUC else 'all resamples give the same value'}"
+    (alike,) = [one for one in evaluate(bags, [models[0], models[2]]).differences if one.key == AUC]
+    assert (alike.value, alike.p) == (0, 1) and math.isnan(alike.lower) and alike.reason == f"no interval: {why}"
 
 
 @pytest.mark.soak
@@ -212,6 +230,14 @@ def test_separated_classes_have_no_slope_and_no_delong_interval():
     assert area.value == 1 and math.isnan(area.lower) and "variance is 0" in area.reason
     accuracy = found.value("A", (BAG, "accuracy", MODEL_THRESHOLD))
     assert accuracy.value == 1 and math.isnan(accuracy.lower) and "same value" in accuracy.reason
+
+
+def test_why_delongs_variance_is_0_is_told_as_it_is():
+    bags = make_bags(9, 20)
+    for logit, where in ((np.zeros(20), "all bags have the same score"),
+                         (-4.0 * bags.label, "all positive bags score below all negative ones")):  # fmt: skip
+        one = evaluate(bags, [make_scores(bags, bag_logit=logit.astype(np.float32))]).value("A", AUC)
+        assert math.isnan(one.lower) and one.reason == f"no interval: DeLong's variance is 0 where {where}"
 
 
 def test_what_a_model_or_the_data_lack_is_named():

@@ -55,5 +55,9 @@ def test_a_single_image_or_class_says_nothing():
     assert math.isnan(one_image.p) and math.isnan(one_image.lower)
     one_class = cluster_bootstrap(np.ones(4), label, label, np.arange(4), resamples=20)
     assert math.isnan(one_class.first) and one_class.resamples == 0
+    apart = cluster_bootstrap(label, label + 0.5, np.zeros(4), np.arange(4), resamples=50)
+    assert apart.difference == 0.5 and math.isnan(apart.p)  # in every resample
+    turned = cluster_bootstrap(label, label + 0.5, 2 * label, np.arange(4), resamples=50)
+    assert (turned.difference, turned.p) == (0.0, 1.0)
     alone = cluster_bootstrap(label, label + 0.5, None, np.arange(4), resamples=50)
     assert alone.difference == alone.first == 1.0 and math.isnan(alone.p)

@@ -66,15 +66,24 @@ def test_delong_without_a_difference_and_without_a_class():
     label = np.arange(20) % 2
     scores = np.linspace(0, 1, 20)
     same = delong_test(label, scores, 3 * scores - 1)
-    assert (same.z, same.p, same.difference) == (0.0, 1.0, 0.0)
+    assert (same.z, same.p, same.difference) == (0.0, 1.0, 0.0) and same.has_no_spread
     one_class = delong_test(np.ones(5, int), scores[:5], scores[:5])
-    assert math.isnan(one_class.first) and math.isnan(one_class.p)
+    assert math.isnan(one_class.first) and math.isnan(one_class.p) and not one_class.has_no_spread
     with pytest.raises(ValueError, match="0 or 1"):
         delong_test(np.array([0, 1, -1]), scores[:3], scores[:3])
     with pytest.raises(ValueError, match="NaN"):
         delong_test(label, scores, np.where(label, np.nan, scores))
     with pytest.raises(ValueError, match="expected"):
         delong_covariance(label, scores[None, :5])
+
+
+def test_a_difference_without_variance_is_no_certain_one():
+    label, perfect, constant = np.array([0, 0, 0, 1, 1, 1]), np.arange(6.0), np.zeros(6)
+    apart = delong_test(label, perfect, constant)
+    assert apart.difference == 0.5 and apart.has_no_spread
+    assert all(map(math.isnan, (apart.lower, apart.upper, apart.z, apart.p)))
+    alike = delong_test(label, perfect, np.array([2, 1, 0, 3, 5, 4]))  # both perfect
+    assert (alike.difference, alike.p) == (0.0, 1.0) and math.isnan(alike.lower) and math.isnan(alike.upper)
 
 
 def test_the_interval_of_a_difference_ends_at_1():

@@ -10,7 +10,9 @@ from make_study import make_distillation, make_study
 from scipy import stats
 
 import analysis
+from analysis.cells import prediction_tests
 from analysis.cli import main
+from analysis.rows.stored_predictions import run_predictions
 from analysis.statistics.delong import delong_test
 from analysis.statistics.paired_tests import corrected_t, holm
 from analysis.tables.comparison import compare
@@ -143,6 +145,22 @@ def test_delong_is_given_the_bags_of_one_replicate(root):
     rows = analysis.load("made", root)
     ids = rows[rows["num_bags"] == 100].groupby("method")["config_id"].first()
     assert (line["trial_id"], line["baseline_trial_id"]) == (ids["vat"][:10], ids["none"][:10])
+
+
+def test_a_perfect_model_against_a_constant_one_has_no_verdict(root, monkeypatch):
+    rows = analysis.load("made", root)
+    perfect = set(rows.loc[rows["method"] == "vat", "config_id"])
+
+    def certain(folder, config, replicate, **of):
+        frame = run_predictions(folder, config, replicate, **of)
+        return frame.assign(logit=frame["label"] * 4.0 if config in perfect else 0.0)
+
+    monkeypatch.setattr(prediction_tests, "run_predictions", certain)
+    made = compare(rows, test="delong", replicates=[1])
+    (line,) = made.frame().to_dict("records")
+    assert (line["difference"], line["interval"]) == (0.5, "no spread")
+    assert all(math.isnan(line[name]) for name in ("lower", "upper", "statistic", "p", "p_holm"))
+    assert "[–]: no interval, since all values are equal" in " ".join(made.text().split())
 
 
 def test_predictions_are_asked_for_where_there_are_none(root, tmp_path):
