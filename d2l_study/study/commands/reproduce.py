@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shlex
 from typing import Any
 
@@ -49,6 +50,10 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     same = True
     for replicate, row, files in compute_runs(request, chosen, StudyFolder(storage, request.study)):
         before = records[replicate]
+        if row["status"] != before["row"]["status"]:
+            same = False
+            print(f"  r{replicate:03d}: {_status_text(before['row'], 'then')}, {_status_text(row, 'now')}")
+            continue
         most = largest_difference(row, before["row"])
         logits = _logit_difference(ledger, config, replicate, files)
         same = same and most == 0 and not logits
@@ -69,6 +74,11 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
         if changed:
             print(f"  it was made by: {shlex.join(changed)}")
     return 0 if same else 1
+
+
+def _status_text(row: dict[str, Any], when: str) -> str:
+    """The status of a run, and its cause if there is one."""
+    return f"{row['status']} {when}" + (f": {row['cause']}" if row.get("cause") else "")
 
 
 def _changed_since(request: TrialRequest) -> list[str]:
@@ -96,7 +106,8 @@ def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[A
 
 
 def _logit_difference(ledger: Ledger, config: str, replicate: int, files: dict[str, bytes]) -> float | None:
-    """The largest difference of a logit, or None if no predictions were kept."""
+    """The largest difference of a logit, or None if no predictions were kept; infinite if only one run has a logit, or
+    if one is not a number."""
     import numpy as np
     import pandas as pd
 
@@ -104,7 +115,11 @@ def _logit_difference(ledger: Ledger, config: str, replicate: int, files: dict[s
         before = pd.read_parquet(io.BytesIO(ledger.read_file(config, replicate, PREDICTIONS)))
     except (KeyError, FileNotFoundError):
         return None
+    if PREDICTIONS not in files:
+        return math.inf
     now = pd.read_parquet(io.BytesIO(files[PREDICTIONS]))
     if len(before) != len(now):
-        return float("inf")
-    return float(np.abs(before["logit"].to_numpy() - now["logit"].to_numpy()).max(initial=0.0))
+        return math.inf
+    old, new = before["logit"].to_numpy(np.float64), now["logit"].to_numpy(np.float64)
+    differing = (old != new) & ~(np.isnan(old) & np.isnan(new))
+    return float(np.nan_to_num(np.abs(old[differing] - new[differing]), nan=math.inf, posinf=math.inf).max(initial=0.0))
