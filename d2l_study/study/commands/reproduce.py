@@ -16,7 +16,7 @@ from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import committed_replicates
-from d2l_study.study.trial.rerun_differences import RESULT_SUFFIXES, largest_difference
+from d2l_study.study.trial.rerun_differences import differing_results, largest_difference
 from d2l_study.study.trial.stages import typed_sections
 from d2l_study.study.trial.trial import compute_runs
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -67,7 +67,7 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
         )
         print(f"  r{replicate:03d}: {said}")
         if most:
-            for name, (old, new) in _differing(before["row"], row).items():
+            for name, (old, new) in differing_results(row, before["row"]).items():
                 print(f"    {name}: {old} -> {new}")
     if not same:
         changed = provenance_changes(storage, str(first.get("made_by")))
@@ -98,11 +98,6 @@ def provenance_changes(storage: Any, study: str) -> list[str]:
     pairs = {**{k: (then.get(k), now[k]) for k in ("code_version", "python", "processor", "science_version")},
              **{k: (then.get("packages", {}).get(k), v) for k, v in now["packages"].items()}}  # fmt: skip
     return [f"{key} {old} -> {new}" for key, (old, new) in pairs.items() if old != new]
-
-
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = [n for n in before if n.endswith(RESULT_SUFFIXES) and before[n] != now.get(n) and before[n] == before[n]]
-    return {name: (before[name], now.get(name)) for name in names}
 
 
 def _logit_difference(ledger: Ledger, config: str, replicate: int, files: dict[str, bytes]) -> float | None:

@@ -24,11 +24,8 @@ from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.plan.plan import committed_replicates
 from d2l_study.study.trial.replicates import trained_replicate
+from d2l_study.study.trial.result_columns import is_metric
 
-METRICS = ("val_bag_", "bag_", "instance_")
-"""How the columns of rows begin that are metrics."""
-NO_METRICS = ("instance_visits",)
-"""Columns that begin so and are none."""
 COUNTS = ("train_bags", "val_bags", "test_bags", "num_bags", "train_instances", "val_instances", "test_instances",
           "labels_used")  # fmt: skip
 FACTS = ("repeat", "fold", "partition", "fold_count", "seed", "best_step", "steps_run", "precision", "device",
@@ -52,9 +49,7 @@ def record_of_run(
     rows = _rows(ledger, config)
     row = rows[replicate]
     threshold, temperature = _set_on_validation(ledger, config, replicate)
-    names = [
-        name for name, value in row.items() if name.startswith(METRICS) and name not in NO_METRICS and _is_number(value)
-    ]
+    names = [name for name, value in row.items() if is_metric(name) and _is_number(value)]
     data = ledger.read_config(config)["sections"]["data"]
     about = {"config_id": config, "dataset": data["dataset"], "folds": data.get("folds")}
     summary = (

@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-RESULT_SUFFIXES = (
-    "_auc", "_nll", "_brier", "_accuracy", "_precision", "_recall", "_f1", "_ap", "best_step", "steps_run",
-)  # fmt: skip
-"""Suffixes of the columns that say what a run found, and not how long it took or where."""
+from d2l_study.study.trial.result_columns import is_result
 
 
 def replacement_columns(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -20,18 +17,27 @@ def replacement_columns(row: Mapping[str, Any], record: Mapping[str, Any] | None
     return {"replaces": record["row"].get("made_by"), "replaces_difference": largest_difference(row, record["row"])}
 
 
-def largest_difference(row: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """The largest absolute difference between the metrics of two rows of one run; infinite if one has a metric (or a
-    status) that the other has not."""
-    if row["status"] != other["status"]:
+def largest_difference(row: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """The largest absolute difference between the results of a run and of its record, rows both (`is_result`). Infinite
+    where one has a value that the other has not, or another status. Results that only the new row has a column for,
+    since the version that made the record did not compute them, are not compared."""
+    if row["status"] != before["status"]:
         return math.inf
-    largest = 0.0
-    for name in row.keys() | other.keys():
-        if not name.endswith(RESULT_SUFFIXES):
-            continue
-        values = [None if v is None or math.isnan(v) else float(v) for v in (row.get(name), other.get(name))]
-        if values[0] is None or values[1] is None:
-            largest = max(largest, 0.0 if values[0] is values[1] else math.inf)
-        else:
-            largest = max(largest, abs(values[0] - values[1]))
-    return largest
+    return max((_distance(old, new) for old, new in differing_results(row, before).values()), default=0.0)
+
+
+def differing_results(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The results that are not the same: column -> the value of the record, that of the new row. NaN counts as None."""
+    pairs = {name: (_known(old), _known(row.get(name))) for name, old in before.items() if is_result(name)}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _distance(old: Any, new: Any) -> float:
+    """Between two different values; infinite if one is no number."""
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(float(old) - float(new))
+    return math.inf
