@@ -251,7 +251,8 @@ def _train(
                 run_trials(queue, resources, concurrent, callback, rule, held.ending)
             except KeyboardInterrupt:
                 return True
-        return callback.open_trials > 0
+        # A search that was ended between two trials has none open, and others that it would have asked for.
+        return callback.open_trials > 0 or (held.ending.is_set() and len(queue) > 0)
 
 
 def keep_configurations(study: PreparedStudy) -> None:

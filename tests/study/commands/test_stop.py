@@ -3,7 +3,10 @@
 import threading
 import time
 
+import pytest
+from few_digits import digits
 from make_study import make_study
+from whole_root import SPACES, command, without_ray
 
 from d2l_study import cli
 from d2l_study.study.ledger import lease as lease_module
@@ -11,6 +14,8 @@ from d2l_study.study.ledger import records
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.tune import run_trials
 
 
 def test_stop_reaches_the_driver_through_the_study_folder(tmp_path, monkeypatch, capsys):
@@ -50,3 +55,22 @@ def test_a_driver_whose_study_was_taken_up_by_another_ends(tmp_path):
         held.beat()
         assert held.ending.is_set() and "another driver" in held.reason
         assert folder.storage.read("studies/s/lease.json") == theirs
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 130), (("--limit", "1"), 0)])
+def test_a_search_that_is_stopped_between_two_trials_was_stopped(tmp_path, options, code):
+    (tmp_path / "search.yaml").write_text(SPACES["search"].format(digits=digits()))
+
+    def stopped_after_one_trial(queue, resources, concurrent, callback, early_stopping, stop):
+        (request,) = queue.next()
+        run_trial(request)
+        queue.trial_ended(request)
+        callback.on_trial_end(request)
+        assert callback.open_trials == 0
+        stop.set()
+
+    with without_ray(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_trials, "run_trials", stopped_after_one_trial)
+        said = command(cli.main, "run", "--space", tmp_path / "search.yaml", "--root", tmp_path / "runs", *options)
+    assert said.code == code, said.text
+    assert ("Stopped: 4 runs left" if code else "Not finished: 4 runs left") in said.out
