@@ -65,8 +65,10 @@ def _add_slide_arguments(label: argparse.ArgumentParser) -> None:
                         help="µm per pixel of the model's patches; default: as it was trained")  # fmt: skip
     slides.add_argument("--slide-mpp", type=resolution, metavar="X",
                         help="µm per pixel of slides that do not say it themselves")  # fmt: skip
-    slides.add_argument("--overlap", type=not_negative, metavar="N", help="pixels that neighbouring tiles share")
-    slides.add_argument("--no-tissue", action="store_true", help="label all tiles, not those of tissue only")
+    slides.add_argument("--overlap", type=not_negative, metavar="N",
+                        help="pixels that neighbouring tiles share; default: as the model was trained")  # fmt: skip
+    slides.add_argument("--no-tissue", action="store_true",
+                        help="label all tiles, also where the model was trained on those of tissue")  # fmt: skip
     slides.add_argument("--formats", metavar="LIST",
                         help="of parquet,h5,geojson,regions,map,overlay; default: all but h5")  # fmt: skip
     slides.add_argument("--truth", metavar="FILE|DIR",

@@ -18,10 +18,8 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -34,13 +32,12 @@ from d2l_study.data.manifest_sources import MOST_INSTANCES, rows_of_images, stri
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.image_colour import check_grey
+from d2l_study.inference.image_cutting import AskedCut, Cutting
 from d2l_study.inference.inputs import input_files, open_inputs, stop_if_any
-from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.patch_bags import ArrayPatches, ImagePatches, PatchBag, PatchFile, SlidePatches
-from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
+from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.slides import image_files
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
-from d2l_study.slides.tiles import LEAST_TISSUE, TileSettings
 
 SAME_RESOLUTION = 0.05
 """Shares by which the µm per pixel of a patch that is there as such may differ from the model's: scanners of one
@@ -49,62 +46,6 @@ magnification differ by some percent."""
 _READERS = 8
 
 _IMAGES = ("PNG", "JPEG", "BMP", "TIFF")
-
-
-@dataclass(frozen=True)
-class AskedCut:
-    """The options of a command that say how images are cut; None: as the model was trained."""
-
-    stride: int | None = None
-    mpp: float | None = None
-    slide_mpp: float | None = None
-    tissue: bool = True
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How images are cut for a model. patch: (h, w); stride: pixels of a patch from one to the next of a grid; mpp: µm
-    per pixel of the patches, None: pixels as they are; slide_mpp: that of slides that do not say it; tissue,
-    least_tissue: as of `TileSettings`; cut: as it was trained, where its data say so; white_above: as of `PatchBags`.
-    """
-
-    patch: tuple[int, int]
-    channels: int
-    stride: int
-    mpp: float | None
-    slide_mpp: float | None
-    tissue: bool
-    least_tissue: float
-    cut: str | None
-    white_above: float | None
-
-    @classmethod
-    def of(cls, stored: StoredModel, asked: AskedCut) -> Self:
-        """As the model was trained, but for what is asked. `UserError` for an option that does nothing."""
-        channels, height, width = stored.model.patch_shape
-        data = stored.card.sections.get("data", {})
-        of_slides = data.get("mpp") is not None
-        mpp = patch_resolution(stored, asked.mpp)
-        tissue = bool(data.get("tissue", False)) if of_slides else True
-        if asked.slide_mpp is not None and mpp is None:
-            raise UserError("--slide-mpp: does nothing without --mpp, the µm per pixel of the model's patches")
-        if not (asked.tissue or tissue):
-            raise UserError("--no-tissue: does nothing, this model was trained on all tiles, and scores all")
-        least = data.get("least_tissue")
-        return cls(
-            (height, width), channels, asked.stride or data.get("stride") or min(height, width), mpp, asked.slide_mpp,
-            tissue and asked.tissue, LEAST_TISSUE if least is None else least,
-            "grid" if data.get("dataset") == "breast" else data.get("cut"), data.get("white_above"),
-        )  # fmt: skip
-
-    @property
-    def side(self) -> str:
-        """Of a patch, in words."""
-        return f"{self.patch[1]}×{self.patch[0]}"
-
-    def tiles(self) -> TileSettings:
-        size = self.patch[0]
-        return TileSettings(self.mpp, size, size - self.stride, self.tissue, self.least_tissue)
 
 
 def check_used(bags: Sequence[PatchBag], asked: AskedCut) -> None:

@@ -4,9 +4,9 @@
 
 For each slide OUT/NAME.json and the files of `slide_outputs`; OUT/slides.csv has a row for each. Tiles are those that
 `d2l_study.slides.tiles` cuts, as `d2l tile` and the data set `manifest` do: squares of the model's size at its
-resolution, of which half is tissue, or the share that the model was trained with. Tiles are read and scored in batches,
-so that a slide of any size needs little memory. A slide that is done is not done again, one that was interrupted goes
-on, and one that cannot be read is named and passed over.
+resolution, with enough tissue, and without those that are too bright, where training left them out, too. Tiles are read
+and scored in batches, so that a slide of any size needs little memory. A slide that is done is not done again, one that
+was interrupted goes on, and one that cannot be read is named and passed over.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class SlideOptions:
     """How slides are cut and what is written.
 
     mpp: µm per pixel of the model's patches, None: pixels of level 0 as they are; overlap: pixels of a patch that the
-    next one shares; tissue: only tiles of which at least the share `least_tissue` is tissue; formats: of
-    `slide_outputs`, parquet among them, which a later command goes on from; coverage: share of a tile that must be
-    annotated as positive; smooth: neighbours over which, with its own, a tile's logit is averaged.
+    next one shares, below 0 there are gaps; tissue: only tiles of which at least the share `least_tissue` is tissue;
+    formats: of `slide_outputs`, parquet among them, which a later command goes on from; coverage: share of a tile that
+    must be annotated as positive; smooth: neighbours over which, with its own, a tile's logit is averaged; white_above:
+    tiles of which the mean intensity, in [0, 1], is above this are left out; None: none.
     """
 
     mpp: float | None = None
@@ -70,15 +71,17 @@ class SlideOptions:
     coverage: float = 0.5
     least_tissue: float = LEAST_TISSUE
     smooth: int = 0
+    white_above: float | None = None
 
 
 @dataclass(frozen=True)
 class LabelledSlide:
     """What was made of a slide. problem: why it could not be labelled, else empty.
 
-    tiles: how many have a score; share: of them predicted positive, None without a threshold; logit: of the slide as
-    one bag, NaN without tiles; known: tiles of known truth, area their AUC, NaN where it is not defined; points: marked
-    instances scored, points_area their AUC; spent: where the time went; again: all was there already.
+    tiles: how many have a score; white: how many more were left out as too bright; share: of them predicted positive,
+    None without a threshold; logit: of the slide as one bag, NaN without tiles; known: tiles of known truth, area their
+    AUC, NaN where it is not defined; points: marked instances scored, points_area their AUC; spent: where the time
+    went; again: all was there already.
     """
 
     path: Path
@@ -95,6 +98,7 @@ class LabelledSlide:
     points_area: float = math.nan
     spent: ScoringTime = field(default_factory=ScoringTime)
     again: bool = False
+    white: int = 0
 
 
 ReadTruth = Callable[[Path, tuple[int, int]], Annotation | None]
@@ -133,7 +137,7 @@ def plan_slides(
     """Where the files of each slide go; `UserError` for a model, a folder or options that cannot be. Writes nothing."""
     size = check_model(stored)
     folder = output_folder(out)
-    if not 0 <= options.overlap < size:
+    if options.overlap >= size:
         raise UserError(f"--overlap {options.overlap}: expected 0 to {size - 1}, less than the model's patch of {size}")
     names = stems([one.path for one in slides], folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
     planned = [PlannedSlide(entry, folder / name) for entry, name in zip(slides, names, strict=True)]
@@ -193,21 +197,29 @@ class _SlideWork:
             annotation = truth(planned.path, (slide.width, slide.height)) if truth is not None else None
             identity = self._identity(slide, tiles)
             about = read_json(planned.file(".json"))
-            logit = self._scored_before(about, identity, len(tiles))
-            if logit is not None:
+            before = self._scored_before(about, identity, tiles)
+            if before is not None:
                 self._say(progress, len(tiles), len(tiles))
-                whole = about.get("slide_logit")
+                (dark, logit), whole = before, about.get("slide_logit")
                 found = self._write(
-                    slide, tiles, logit, math.nan if whole is None else whole, annotation, identity, about
+                    slide, dark, logit, math.nan if whole is None else whole, annotation, identity, about
                 )
-                return replace(found, again=True)
+                return replace(found, again=True, white=len(tiles) - len(dark))
             with writing(planned.stem.parent):
                 kept = ScoreCheckpoint.open(planned.file(_SCORES), identity, (len(tiles), self.terms.columns))
             with kept_until_written(kept) as work:
-                spent = score_tiles(self.terms, slide, tiles, kept, lambda done: self._say(progress, done, len(tiles)))
+                spent = score_tiles(
+                    self.terms, slide, tiles, kept, lambda done: self._say(progress, done, len(tiles)),
+                    options.white_above,
+                )  # fmt: skip
                 work.scored = True
-                logit, whole = self._smoothed(kept.logits[:, 0], tiles.xy), self.terms.pooled(kept.logits)
-                return self._write(slide, tiles, logit, whole, annotation, identity, about, spent)
+                values, dark = kept.logits, tiles
+                if options.white_above is not None:
+                    scored = ~np.isnan(kept.logits[:, 0])
+                    values, dark = kept.logits[scored], replace(tiles, xy=tiles.xy[scored])
+                logit, whole = self._smoothed(values[:, 0], dark.xy), self.terms.pooled(values)
+                found = self._write(slide, dark, logit, whole, annotation, identity, about, spent)
+                return replace(found, white=len(tiles) - len(dark))
 
     def _say(self, progress: ProgressCallback | None, done: int, count: int) -> None:
         if progress is not None:
@@ -231,19 +243,29 @@ class _SlideWork:
             **self.settings, "slide": [state.st_size, state.st_mtime_ns, slide.width, slide.height],
             "tiles": [digest, tiles.size, *tiles.side, tiles.mpp], **self._smoothing,
         }  # fmt: skip
+        if self.options.white_above is not None:
+            found["white_above"] = self.options.white_above
         return dict(json.loads(json.dumps(found)))
 
-    def _scored_before(self, about: dict[str, Any], identity: dict[str, Any], count: int) -> np.ndarray | None:
-        """The logits of an earlier command, if they are of the same slide, tiles and model, and sound."""
+    def _scored_before(
+        self, about: dict[str, Any], identity: dict[str, Any], tiles: SlideTiles
+    ) -> tuple[SlideTiles, np.ndarray] | None:
+        """The tiles that an earlier command scored and their logits, if they are of the same slide, tiles and model,
+        and sound."""
         import pyarrow.parquet as pq
 
         if about.get("made_of") != identity:
             return None
         try:
-            logit = pq.read_table(self.planned.file(ENDINGS["parquet"]), columns=["logit"])["logit"].to_numpy()
+            table = pq.read_table(self.planned.file(ENDINGS["parquet"]), columns=["logit", "x", "y"])
         except Exception:  # not there, or damaged; pyarrow raises many kinds
             return None
-        return logit if len(logit) == count and _digest(logit) == about.get("logits") else None
+        logit, x, y = (table[name].to_numpy() for name in ("logit", "x", "y"))
+        if self.options.white_above is not None:
+            scored = np.isin(tiles.xy[:, 0] + 1j * tiles.xy[:, 1], x + 1j * y)
+            tiles = replace(tiles, xy=tiles.xy[scored])
+        sound = np.array_equal(tiles.xy, np.stack([x, y], axis=1)) and _digest(logit) == about.get("logits")
+        return (tiles, logit) if sound else None
 
     def _write(
         self, slide: Slide, tiles: SlideTiles, logit: np.ndarray, whole: float, annotation: Annotation | None,
@@ -273,7 +295,7 @@ class _SlideWork:
             found = {
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
-                          "side": tiles.side, "tissue_only": options.tissue},
+                          "side": tiles.side, "tissue_only": options.tissue, "white_above": options.white_above},
                 "model": model, **about_smoothing(options.smooth), "predicted_positive": share,
                 "slide_logit": None if math.isnan(whole) else whole,
                 "logits": _digest(logit), "seconds": seconds if spent.tiles else about.get("seconds", seconds),

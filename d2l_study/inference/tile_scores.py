@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from d2l_study.data.cutting import channel_sums
+from d2l_study.data.given_bags import brighter
 from d2l_study.errors import UserError
 from d2l_study.inference.label import NOT_FINITE, PatchTerms
 from d2l_study.inference.model_file import StoredModel
@@ -96,8 +98,10 @@ def score_tiles(
     tiles: SlideTiles,
     kept: ScoreCheckpoint,
     progress: Callable[[int], None],
+    white_above: float | None = None,
 ) -> ScoringTime:
-    """Fill `kept.logits`, (tiles, columns), from where it stands. progress: is called with how many tiles are done.
+    """Fill `kept.logits`, (tiles, columns), from where it stands. progress: is called with how many tiles are done;
+    white_above: tiles of which the mean intensity, in [0, 1], is above this are not scored, and get NaN.
 
     `UserError` where the slide turns out to be damaged.
     """
@@ -110,7 +114,7 @@ def score_tiles(
     begin = time.perf_counter()
     for (start, stop), patches in read_ahead(reader, tiles.xy, ranges):
         there = time.perf_counter()
-        kept.logits[start:stop] = terms(patches)
+        kept.logits[start:stop] = _scored(terms, patches, white_above)
         kept.reached(stop * columns)
         progress(stop)
         done = time.perf_counter()
@@ -119,6 +123,17 @@ def score_tiles(
         spent.tiles += stop - start
         begin = done
     return spent
+
+
+def _scored(terms: TileTerms, patches: np.ndarray, white_above: float | None) -> np.ndarray:
+    """(n, columns) of patches (n, H, W, C); NaN of those that are too bright."""
+    if white_above is None:
+        return terms(patches)
+    found = np.full((len(patches), terms.columns), np.nan, np.float32)
+    dark = ~brighter(channel_sums(patches.transpose(0, 3, 1, 2)), white_above)
+    if dark.any():
+        found[dark] = terms(patches[dark])
+    return found
 
 
 def read_ahead(

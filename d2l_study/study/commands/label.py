@@ -16,11 +16,12 @@ from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted
 from d2l_study.inference import instance_file
 from d2l_study.inference.image_colour import colourless_text, has_colour, trained_in_colour
+from d2l_study.inference.image_cutting import AskedCut, Cutting
 from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
 from d2l_study.inference.inputs import IMAGE_SUFFIXES, Input, open_inputs
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown, unused_folders_removed
-from d2l_study.inference.slide_inputs import SlideInput, patch_resolution
+from d2l_study.inference.slide_inputs import SlideInput
 from d2l_study.inference.slide_label import SlideOptions
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.inference.smoothing import smoothed_text
@@ -157,9 +158,8 @@ def _label_slides_images_and_patches(
     options: LabelOptions, selected: SelectedModel, out: Path, progress: LabelProgress, compute: Compute
 ) -> int:
     shape = selected.stored.model.patch_shape
-    data = selected.stored.card.sections.get("data", {})
-    mpp = patch_resolution(selected.stored, options.mpp)
-    slides, names = split_slides(options.inputs, mpp is not None, options.slide_mpp)
+    cutting = Cutting.of(selected.stored, AskedCut(mpp=options.mpp))
+    slides, names = split_slides(options.inputs, cutting.mpp is not None, options.slide_mpp)
     images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []
     if not slides and options.of_slides():
@@ -173,7 +173,7 @@ def _label_slides_images_and_patches(
         check_scores(out)
     if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
         plan_images(selected.stored, images, out, options.stride)
-    of_slides = _slide_options(options, mpp, data.get("least_tissue"))
+    of_slides = _slide_options(options, cutting)
     truth = Annotations.of(options.truth, options.positive, slides) if options.truth is not None else None
     part_of = _parts(options, selected, bool(slides))
     failed = 0
@@ -207,18 +207,19 @@ def _check_idle(options: LabelOptions, slides: Sequence[SlideInput], shape: tupl
             raise UserError(f"{name}: no input is an image larger than a patch of {shape[2]}×{shape[1]}{hint}")
 
 
-def _slide_options(options: LabelOptions, mpp: float | None, least_tissue: float | None) -> SlideOptions:
-    """mpp, least_tissue: as the model's data have them, where they say so."""
+def _slide_options(options: LabelOptions, cutting: Cutting) -> SlideOptions:
+    """cutting: as the model was trained; --overlap and --no-tissue win over it."""
     default = SlideOptions()
     if options.truth is None:
         for name in ("--positive", "--coverage"):
             if name in options.of_slides():
                 raise UserError(f"{name}: does nothing without --truth")
     return SlideOptions(
-        mpp, options.overlap or 0, options.tissue,
+        cutting.mpp, cutting.overlap if options.overlap is None else options.overlap,
+        cutting.tissue and options.tissue,
         default.formats if options.formats is None else formats_of(options.formats),
         default.coverage if options.coverage is None else options.coverage,
-        default.least_tissue if least_tissue is None else least_tissue, options.smooth,
+        cutting.least_tissue, options.smooth, cutting.white_above,
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def run_label_slides(
     scale = "pixels of level 0 as they are (--mpp gives them a size)" if options.mpp is None else (
         f"{options.mpp:g} µm a pixel")  # fmt: skip
     side = selected.stored.model.patch_shape[1]
-    print(f"tiles:    {side}×{side} pixels, {scale}", flush=True)
+    print(f"tiles:    {side}×{side} pixels, {scale}{_cut_text(options, side)}", flush=True)
     done: list[LabelledSlide] = []
     parts: list[str] = []
     for one in label_slides(selected.stored, slides, out, options, truth, compute, progress):
@@ -137,6 +137,13 @@ def run_label_slides(
     return len(failed)
 
 
+def _cut_text(options: SlideOptions, side: int) -> str:
+    """How tiles follow each other and which are left out, in words; "" for all tiles, side by side."""
+    text = f", every {side - options.overlap} pixels" if options.overlap else ""
+    text += f", of which {options.least_tissue:.0%} are tissue" if options.tissue else ""
+    return text + ("" if options.white_above is None else f", none brighter than {options.white_above:g}")
+
+
 def _part_lines(done: Sequence[LabelledSlide], parts: Sequence[str]) -> list[str]:
     """How many slides are of each part of the model's data, and the mean AUC of their tiles; none if all are others."""
     lines = []
@@ -156,7 +163,11 @@ def _line(one: LabelledSlide, part: str) -> str:
         return f"{one.name}: not labelled: {one.problem}"
     text = f"{one.name}: {one.size[0]:,}×{one.size[1]:,} pixels"
     text += "" if one.mpp is None else f" of {one.mpp[0]:.4g} µm"
-    text += f", {counted(one.tiles, 'tile')}" if one.tiles else ", no tiles: too little tissue, or smaller than a tile"
+    if one.tiles or one.white:
+        text += f", {counted(one.tiles, 'tile')}"
+        text += f" (and {one.white:,} of white ground, which training left out)" if one.white else ""
+    else:
+        text += ", no tiles: too little tissue, or smaller than a tile"
     text += "" if one.share is None else f", {one.share:.1%} predicted positive"
     for count, what, area in ((one.known, "known tiles", one.area), (one.points, "annotated points", one.points_area)):
         if count:

@@ -12,10 +12,11 @@ from d2l_study.errors import UserError, counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_predictions import predict_features
 from d2l_study.inference.image_colour import colourless_text
+from d2l_study.inference.image_cutting import AskedCut, Cutting
 from d2l_study.inference.loaded_model import LoadedModel
 from d2l_study.inference.output_folder import unused_folders_removed
 from d2l_study.inference.patch_bags import BagReading, UnreadBag, predict_patches
-from d2l_study.inference.patch_inputs import AskedCut, Cutting, check_used, cut_text, open_patch_bags
+from d2l_study.inference.patch_inputs import check_used, cut_text, open_patch_bags
 from d2l_study.inference.prediction_file import (
     PredictedBag,
     PredictionFile,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from functools import partial
@@ -20,7 +21,7 @@ from slides.make_slides import openslide_file
 from d2l_study.cli import main
 from d2l_study.data import ColonBags, ManifestBags, MnistBags, SyntheticColonBags
 from d2l_study.data.colon import find_images
-from d2l_study.inference import patch_bags
+from d2l_study.inference import patch_bags, tile_scores
 from d2l_study.inference.label import PatchTerms
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
@@ -32,7 +33,9 @@ from d2l_study.study.trial.model_reference import find_models
 sys.path.append(str(Path(__file__).parents[3] / "docs"))
 from colon_manifest import write_manifest
 
-TEACHER, STUDENT, POINTS, GRID, TILED, DIGITS = ("ce" * 10, "5d" * 10, "b0" * 10, "91" * 10, "71" * 10, "d1" * 10)
+TEACHER, STUDENT, POINTS, GRID, TILED, DIGITS, OPEN = (
+    "ce" * 10, "5d" * 10, "b0" * 10, "91" * 10, "71" * 10, "d1" * 10, "0e" * 10,
+)  # fmt: skip
 HISTOLOGY = TeacherConfig(extractor="lenet_histology", steps=6, eval_every=3)
 
 
@@ -67,6 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grid = ManifestBags(path=str(folder / "grid.csv"), cut="grid", patch_size=27, stride=20, folds=3)
         train_kept_model(folder / "runs", GRID, grid, teacher=HISTOLOGY)
         train_kept_model(folder / "runs", TILED, _tiled(folder), teacher=HISTOLOGY)
+        train_kept_model(folder / "runs", OPEN, _open(folder), teacher=HISTOLOGY)
         train_kept_model(folder / "runs", DIGITS, _digits(), teacher=TeacherConfig(steps=6, eval_every=3))
     return folder
 
@@ -78,6 +82,12 @@ def _digits() -> MnistBags:
 def _tiled(folder: Path) -> ManifestBags:
     return ManifestBags(path=str(folder / "slides/tiles.csv"), cut="grid", mpp=0.5, patch_size=27, stride=24,
                         tissue=True, least_tissue=0.9, folds=3)  # fmt: skip
+
+
+def _open(folder: Path) -> ManifestBags:
+    """Tiles that overlap, of tissue or not, but not white."""
+    return ManifestBags(path=str(folder / "slides/tiles.csv"), cut="grid", mpp=0.5, patch_size=27, stride=20,
+                        white_above=0.85, folds=3)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -169,26 +179,92 @@ def test_images_are_cut_by_a_grid_where_no_points_are_known(
     assert one["bag"].unique().tolist() == [images[0].image.stem] and (one["level"] == "instance").sum() == 25
 
 
+@pytest.mark.parametrize("run", [TILED, OPEN, GRID])
 def test_slides_have_the_scores_that_label_gives_them(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frame = _frame(place, TILED, tmp_path / "s.parquet", place / "slides", "--slide-mpp", "0.5", "--stride", "27")
+    """Both cut a slide as the model's data were cut: its step, its tissue, and without white ground."""
+    scale = ["--slide-mpp", "0.5"] if run != GRID else []
+    frame = _frame(place, run, tmp_path / "s.parquet", place / "slides", *scale)
     said = capsys.readouterr().out
-    assert "note:     --slide-mpp is not used for slide0.svs, which says another one" in said
-    words = ["label", "--root", str(place / "runs"), "--run", TILED[:8], "--out", str(tmp_path / "l")]
-    assert main([*words, "--formats", "parquet", "--slide-mpp", "0.5", str(place / "slides")]) == 0
+    assert ("note:     --slide-mpp is not used for slide0.svs, which says another one" in said) is bool(scale)
+    assert _label(place, run, tmp_path / "l", "--formats", "parquet", *scale, place / "slides") == 0
+    said = capsys.readouterr().out
+    assert {
+        TILED: "tiles:    27×27 pixels, 0.5 µm a pixel, every 24 pixels, of which 90% are tissue\n",
+        OPEN: "tiles:    27×27 pixels, 0.5 µm a pixel, every 20 pixels, none brighter than 0.85\n",
+        GRID: "a size), every 20 pixels, of which 50% are tissue\n",
+    }[run] in said  # fmt: skip
+    assert ("of white ground, which training left out)" in said) is (run == OPEN)
     table = pd.read_csv(tmp_path / "l" / "slides.csv").set_index("slide")
     assert frame["bag"].unique().tolist() == sorted(f"slide{k}" for k in range(12))
     for name in frame["bag"].unique():
         found = frame[frame["bag"] == name]
         other = pd.read_parquet(tmp_path / "l" / f"{name}.scores.parquet")
         np.testing.assert_allclose(found["logit"][1:], other["logit"], rtol=0, atol=1e-5)
-        side = 54 if name == "slide0" else 27
+        side = 54 if name == "slide0" and scale else 27
         np.testing.assert_array_equal(found[["x", "y"]][1:], other[["x", "y"]] + (side - 1) / 2)
         assert (found["predicted"][1:].to_numpy() == other["predicted"].to_numpy()).all()
         assert found["logit"].iloc[0] == pytest.approx(table.loc[name, "logit"], abs=1e-5)
-    more = _frame(place, TILED, tmp_path / "all.parquet", place / "slides", "--slide-mpp", "0.5", "--no-tissue")
-    assert len(more) > len(frame)
+        assert table.loc[name, "tiles"] == len(other) > 0
+        assert table.loc[name, "predicted_positive"] == pytest.approx(found["predicted"][1:].mean(), abs=1e-5)
+    if run == TILED:
+        more = _frame(place, TILED, tmp_path / "all.parquet", place / "slides", *scale, "--no-tissue")
+        assert len(more) > len(frame)
+
+
+def _label(place: Path, run: str, out: Path, *words: str | Path) -> int:
+    return main(["label", "--root", str(place / "runs"), "--run", run[:8], "--out", str(out), *map(str, words)])
+
+
+def test_label_goes_on_from_slides_without_their_white_tiles(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where all that an interrupted command scored was white; files of all tiles are made again."""
+    words = ["--formats", "parquet", place / "slides" / "slide9.svs", "--slide-mpp", "0.5"]
+    assert _label(place, OPEN, tmp_path / "whole", *words) == 0
+    whole = pd.read_parquet(tmp_path / "whole" / "slide9.scores.parquet")
+    same = ["tiles", "predicted_positive", "logit", "score"]
+    table = pd.read_csv(tmp_path / "whole" / "slides.csv")[same]
+    score, calls = tile_scores.TileTerms.__call__, []
+
+    def counted(terms: tile_scores.TileTerms, patches: np.ndarray) -> np.ndarray:
+        calls.append(len(patches))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(terms, patches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tile_scores, "BATCH_BYTES", 27 * 27 * 3 * 2)
+        patch.setattr(tile_scores.TileTerms, "__call__", counted)
+        assert _label(place, OPEN, tmp_path / "cut", *words) == 130
+        assert _label(place, OPEN, tmp_path / "cut", *words) == 0
+    assert sum(calls) - calls[2] == len(whole)
+    pd.testing.assert_frame_equal(whole, pd.read_parquet(tmp_path / "cut" / "slide9.scores.parquet"))
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(tile_scores.TileTerms, "__call__", lambda *_: pytest.fail("it was scored again"))
+        assert _label(place, OPEN, tmp_path / "whole", *words) == 0
+    said = capsys.readouterr().out
+    assert "of white ground, which training left out)" in said and "its scores were there" in said
+    pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "whole" / "slides.csv")[same])
+    note = tmp_path / "whole" / "slide9.json"
+    about = json.loads(note.read_text())
+    del about["made_of"]["white_above"]
+    note.write_text(json.dumps(about))
+    assert _label(place, OPEN, tmp_path / "whole", *words) == 0
+    assert "its scores were there" not in capsys.readouterr().out
+
+
+def test_options_of_label_win_over_how_the_model_was_trained(place: Path, tmp_path: Path) -> None:
+    slide = place / "slides" / "slide4.svs"
+    words = ["--formats", "parquet", slide, "--slide-mpp", "0.5"]
+    assert _label(place, TILED, tmp_path / "a", *words, "--overlap", "0", "--no-tissue") == 0
+    found = pd.read_parquet(tmp_path / "a" / "slide4.scores.parquet")
+    assert found[["x", "y"]].to_numpy().tolist() == [[x, y] for y in range(0, 134, 27) for x in range(0, 134, 27)]
+    assert _label(place, OPEN, tmp_path / "b", *words, "--overlap", "0", "--no-tissue") == 0
+    some = pd.read_parquet(tmp_path / "b" / "slide4.scores.parquet")
+    assert 0 < len(some) < len(found) and (some["x"] % 27 == 0).all()
 
 
 def test_slides_beside_a_dicom_slide_and_a_folder_that_is_one(place: Path, tmp_path: Path) -> None:
