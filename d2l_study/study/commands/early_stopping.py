@@ -46,7 +46,7 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
             continue
         add_trial(c)
         for replicate in replicates[c.config_id]:
-            if ledger.has(c.config_id, replicate):
+            if _is_trained(study, c.config_id, replicate):
                 pruner.add_points(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
             elif (ended := ledger.pruned(c.config_id, replicate, folder.name)) is not None:
                 pruner.add_points(c.config_id, replicate, ended["curve"])
@@ -85,9 +85,15 @@ def forget_pruned(study: PreparedStudy) -> None:
                 folder.ledger.forget_pruned(trial.configuration.config_id, replicate, folder.name)
 
 
+def _is_trained(study: PreparedStudy, config: str, replicate: int) -> bool:
+    """Whether a run is committed, and this command does not train it again (`--fresh`)."""
+    record = study.folder.ledger.read(config, replicate, study.folder.fresh_of)
+    return record is not None and not (study.options.fresh and record["row"].get("made_by") != study.name)
+
+
 def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:
     """The validation curve of a committed run; empty if it is lost."""
     try:
-        return json.loads(folder.ledger.read_file(config, replicate, CURVE))
+        return json.loads(folder.read_file(config, replicate, CURVE))
     except (KeyError, FileNotFoundError, DamagedError):
         return []

@@ -208,9 +208,9 @@ class Ledger:
                     if (record := self._record(f"{base}/{name}", config, replicate)) is not None:
                         yield record
 
-    def row(self, config: str, replicate: int) -> dict[str, Any]:
-        """The row of a run as it was committed; empty if it is not there."""
-        record = self.read(config, replicate)
+    def row(self, config: str, replicate: int, fresh_of: str | None = None) -> dict[str, Any]:
+        """The row of a run as it was committed; empty if it is not there. fresh_of: as of `read`."""
+        record = self.read(config, replicate, fresh_of)
         return {} if record is None else record["row"]
 
     def has(self, config: str, replicate: int) -> bool:

@@ -75,7 +75,7 @@ def _of_first_run(folder: StudyFolder) -> str | None:
     """The precision of the first run that the study itself has committed; None too if its plan is lost."""
     runs = ((entry["config_id"], replicate) for entry in folder.plan_or_empty() for replicate in entry["replicates"])
     while some := list(itertools.islice(runs, AT_ONCE)):
-        for row in folder.storage.map(lambda run: folder.ledger.row(*run), some):
+        for row in folder.storage.map(lambda run: folder.ledger.row(*run, folder.fresh_of), some):
             if row.get("made_by") == folder.name and row.get("precision") in PRECISIONS:
                 return str(row["precision"])
     return None

@@ -1,16 +1,45 @@
 """Results that a study trains afresh, beside those of other studies."""
 
 import dataclasses
+import json
 
+import pytest
 from make_study import make_study
 from make_trial_request import make_trial_request
 
+from d2l_study.study.commands.early_stopping import early_stopping_rule
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.trial_requests import make_trial_request as request_of
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.precision import known_precision
+from d2l_study.study.search.fixed_search import write_fixed_search
 from d2l_study.study.trial.trial import run_trial
 
 ID = "ab" * 10
+SPACE = """
+description: a space for tests
+data: {num_bags: 20, mean_bag_size: 10, val_bags: 20, test_bags: 20}
+teacher: {steps: 90, eval_every: 10, patience: 0, lambda_adv: 1.0}
+replicates: 1
+"""
+
+
+def prepared(folder, text, fresh=False):
+    """The study `s` of a space, once run with `--fresh`, before anything is trained."""
+    (folder / "s.yaml").write_text(SPACE + text)
+    study = prepare_study(RunOptions(str(folder / "s.yaml"), root=str(folder / "runs"), fresh=fresh))
+    study.folder.write(study.space.text, {"fresh": True}, study.plan.entries())
+    return study
+
+
+def commit(study, config, auc, made_by):
+    """A run as `made_by` commits it: `s` itself beside the first record."""
+    row = {"status": "done", "val_bag_auc": auc, "made_by": made_by, "precision": "float32"}
+    files = {"curve.json": json.dumps([{"step": 10, "val_bag_auc": auc}]).encode()}
+    study.folder.ledger.commit(config, 0, row, files, fresh_of="s" if made_by == "s" else None)
 
 
 def test_fresh_trains_what_another_study_made_and_keeps_both_records(tmp_path):
@@ -51,3 +80,34 @@ def test_fresh_does_not_go_on_from_a_checkpoint_of_another_study(tmp_path):
     ledger.save_checkpoint(ID, 0, b"mine", "twin")
     ledger.drop_checkpoint(ID, 0, "twin")
     assert ledger.load_checkpoint(ID, 0, "twin") is None and ledger.load_checkpoint(ID, 0) == b"theirs"
+
+
+def test_a_search_that_was_run_afresh_chooses_by_its_own_results(tmp_path):
+    study = prepared(
+        tmp_path,
+        "methods: {vat: {teacher: {epsilon: {low: 1, high: 4}}}}\nsearch: {method: random, trials: 3}\n",
+        fresh=True,
+    )
+    for i, c in enumerate(study.plan.configurations):
+        commit(study, c.config_id, 0.5 + i / 10, "other")
+        commit(study, c.config_id, 0.9 - i / 10, "s")
+    write_fixed_search(study.space, study.folder, study.checksum)
+    told = {trial["config_id"]: trial["values"] for trial in read_document(study.folder)["trials"]}
+    rows = study.folder.rows()
+    assert told == {config: [auc] for config, auc in zip(rows["config_id"], rows["val_bag_auc"], strict=True)}
+    assert max(told, key=told.get) == study.plan.configurations[0].config_id
+    assert known_precision(study.folder) == "float32"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_schedule_compares_with_the_results_of_the_study_itself(tmp_path, again):
+    text = "methods: {vat: {teacher: {epsilon: [1, 2, 3, 4]}}}\nschedule: asha\n"
+    study = prepared(tmp_path, text)
+    *others, last = study.plan.configurations
+    for c in others:
+        commit(study, c.config_id, 0.9, "other")
+        if not again:
+            commit(study, c.config_id, 0.5, "s")
+    study = prepared(tmp_path, text, fresh=again)
+    # Better than its own others; or, with --fresh, than none that has come as far.
+    assert not early_stopping_rule(study)(request_of(study, last, (0,), "test"), 10, {0: {"val_bag_auc": 0.7}})
