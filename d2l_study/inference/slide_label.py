@@ -271,8 +271,9 @@ class _SlideWork:
         self, slide: Slide, tiles: SlideTiles, logit: np.ndarray, whole: float, annotation: Annotation | None,
         identity: dict[str, Any], about: dict[str, Any], spent: ScoringTime | None = None,
     ) -> LabelledSlide:  # fmt: skip
-        """Write the files of the slide that are not there. spent: None where nothing was scored now."""
-        spent = spent or ScoringTime()
+        """Write the files of the slide that are not there as they should be. spent: None where the scores were taken
+        from files that an earlier command wrote, so that others of these may be right, too."""
+        again, spent = spent is None, spent or ScoringTime()
         stored, options, planned = self.terms.stored, self.options, self.planned
         threshold = stored.card.instance_threshold
         truth = None if annotation is None else tile_truth(annotation, tiles.xy, tiles.side, options.coverage)
@@ -286,12 +287,14 @@ class _SlideWork:
         seconds = {"model": round(spent.model, 3), "waiting for tiles": round(spent.waiting, 3)}
         known = {} if truth is None else {"truth": _digest(truth), "coverage": options.coverage}
         made = {"made_of": identity, **known}
-        there = {name for name in options.formats if planned.file(ENDINGS[name]).is_file()}
-        same = all(about.get(key) == value for key, value in made.items()) and about.get("truth") == known.get("truth")
-        wanted = [name for name in options.formats if not (same and name in there)]
+        same = again and all(about.get(key) == value for key, value in made.items())
+        same = same and about.get("truth") == known.get("truth")
+        files = {name: planned.file(ENDINGS[name]) for name in FORMATS}
+        valid = {file for file in files.values() if same and file.name in about.get("files", ()) and file.is_file()}
+        wanted = [name for name in options.formats if files[name] not in valid]
         with writing(planned.stem.parent):
             positive, _ = instance_classes(stored.card.sections.get("data", {}))
-            write_outputs(planned.stem, wanted, scores, threshold, model, positive)
+            valid |= set(write_outputs(planned.stem, wanted, scores, threshold, model, positive))
             found = {
                 "slide": shown(planned.path), "width": slide.width, "height": slide.height, "mpp": slide.mpp,
                 "tiles": {"count": len(tiles), "size": tiles.size, "mpp": tiles.mpp, "overlap": tiles.overlap,
@@ -299,8 +302,7 @@ class _SlideWork:
                 "model": model, **about_smoothing(options.smooth), "predicted_positive": share,
                 "slide_logit": None if math.isnan(whole) else whole,
                 "logits": _digest(logit), "seconds": seconds if spent.tiles else about.get("seconds", seconds),
-                "files": [f"{planned.stem.name}{ENDINGS[name]}" for name in FORMATS
-                          if planned.file(ENDINGS[name]).is_file()], **made,
+                "files": [file.name for file in files.values() if file in valid], **made,
             }  # fmt: skip
             write_whole(planned.file(".json"), (json.dumps(found, indent=1) + "\n").encode())
         points, points_area = self._score_points(slide, tiles, annotation)

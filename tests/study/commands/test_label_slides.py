@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 import torch
@@ -257,6 +258,29 @@ def test_a_slide_that_is_done_is_not_scored_again_and_another_format_is_added(
     assert (tmp_path / "mosaic ä 1.scores.parquet").read_bytes() == before
     assert (tmp_path / "mosaic ä 1.regions.geojson").is_file() and (tmp_path / "mosaic ä 1.scores.h5").is_file()
     assert len(json.loads((tmp_path / "mosaic ä 1.json").read_text())["files"]) == 4
+
+
+def test_files_of_other_tiles_are_not_taken_for_those_of_these(place: Path, tmp_path: Path) -> None:
+    """Neither where the tiles have changed since, nor where what was kept of their scores was damaged."""
+
+    def tiles_in_files() -> tuple[int, int, list[str]]:
+        rows = pd.read_parquet(tmp_path / "mosaic ä 1.scores.parquet")
+        polygons = json.loads((tmp_path / "mosaic ä 1.tiles.geojson").read_text())["features"]
+        return len(rows), len(polygons), json.loads((tmp_path / "mosaic ä 1.json").read_text())["files"]
+
+    both = ["mosaic ä 1.scores.parquet", "mosaic ä 1.tiles.geojson"]
+    assert _label(place, tmp_path, place / "slides", "--formats", "geojson") == 0
+    few, polygons, files = tiles_in_files()
+    assert few == polygons and files == both
+    assert _label(place, tmp_path, place / "slides", "--formats", "parquet", "--overlap", "9") == 0
+    many, polygons, files = tiles_in_files()
+    assert many > few == polygons and files == both[:1]
+    assert _label(place, tmp_path, place / "slides", "--formats", "geojson", "--overlap", "9") == 0
+    assert tiles_in_files() == (many, many, both)
+    scores = pq.read_table(tmp_path / "mosaic ä 1.scores.parquet")
+    pq.write_table(scores.slice(1), tmp_path / "mosaic ä 1.scores.parquet")
+    assert _label(place, tmp_path, place / "slides", "--formats", "geojson", "--overlap", "9") == 0
+    assert tiles_in_files() == (many, many, both)
 
 
 def test_an_interrupted_slide_goes_on_where_it_was(
