@@ -21,7 +21,7 @@ def find_configuration(storage: Storage, identity: str) -> str:
     """The config_id that begins with `identity`; `UserError` if there is none, or more than one."""
     known = [name for head in storage.list("results") for name in storage.list(f"results/{head}")]
     found = [name for name in known if identity and name.startswith(identity)]
-    found = found or (_planned(storage, identity) if identity else [])
+    found = found or (_restored(storage, identity) if identity else [])
     if len(found) == 1:
         return found[0]
     if not found:
@@ -32,9 +32,9 @@ def find_configuration(storage: Storage, identity: str) -> str:
     raise UserError(f"--id {identity!r}: {len(found)} trials begin so: {', '.join(map(trial_id, found[:5]))}")
 
 
-def _planned(storage: Storage, identity: str) -> list[str]:
-    """The planned configurations whose ids begin so, of all studies, that nobody has begun yet. What the ids stand for
-    is made from the study's space, and written to the ledger."""
+def _restored(storage: Storage, identity: str) -> list[str]:
+    """The planned configurations whose ids begin so, of all studies. What the ids stand for is made from the study's
+    space, and written to the ledger if it is not there and whole."""
     from d2l_study.study.search.restore_configurations import restore_configurations
 
     found: set[str] = set()
@@ -49,10 +49,20 @@ def _planned(storage: Storage, identity: str) -> list[str]:
     return sorted(found)
 
 
+def _content(ledger: Ledger, config: str) -> dict[str, Any]:
+    """What a configuration's id stands for, made again from the space of its study if that is lost or damaged;
+    `UserError` if no study has it any more."""
+    try:
+        return ledger.read_config(config)
+    except (DamagedError, FileNotFoundError):
+        _restored(ledger.storage, config)
+    return ledger.known_config(config)
+
+
 def request_for_record(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialRequest:
     """The request for replicates of a configuration that the ledger knows, to be run in this process. Weights are kept,
     whatever the space says: a teacher's students may need them."""
-    resolved = ledger.read_config(config)
+    resolved = _content(ledger, config)
     return TrialRequest(
         root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
         label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),

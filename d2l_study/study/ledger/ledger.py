@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d2l_study.errors import DamagedError, warn_damaged
+from d2l_study.errors import DamagedError, UserError, warn_damaged
 from d2l_study.learning.science_version import science_version
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.run_files import WEIGHTS
@@ -32,6 +32,8 @@ from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 ID_LENGTH = 20
 TRIAL_ID_LENGTH = 10
+REMEDY = "the `run` command of its study writes it again"
+"""What to do where a `config.json` is lost or damaged."""
 DAMAGED_COMMIT = "the run counts as missing, and is trained again"
 
 Record = dict[str, Any]
@@ -106,8 +108,15 @@ class Ledger:
 
     def read_config(self, config: str) -> dict[str, Any]:
         """What an id stands for; FileNotFoundError if it is not there, `DamagedError` if it is damaged."""
-        return read_record(self.storage, f"{self.config_key(config)}/config.json",
-                           "the `run` command of its study writes it again")  # fmt: skip
+        return read_record(self.storage, f"{self.config_key(config)}/config.json", REMEDY)
+
+    def known_config(self, config: str) -> dict[str, Any]:
+        """As `read_config`, of a configuration that a user has named: `UserError` if it is not there."""
+        try:
+            return self.read_config(config)
+        except FileNotFoundError:
+            shown = self.storage.shown(f"{self.config_key(config)}/config.json")
+            raise UserError(f"{shown}: lost, so it is not known what trial {trial_id(config)} is; {REMEDY}") from None
 
     # ---- runs
     def commit(

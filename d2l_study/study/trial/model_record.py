@@ -50,7 +50,7 @@ def record_of_run(
     row = rows[replicate]
     threshold, temperature = _set_on_validation(ledger, config, replicate)
     names = [name for name, value in row.items() if is_metric(name) and _is_number(value)]
-    data = ledger.read_config(config)["sections"]["data"]
+    data = ledger.known_config(config)["sections"]["data"]
     about = {"config_id": config, "dataset": data["dataset"], "folds": data.get("folds")}
     summary = (
         None if summary_of is None else summary_of([{**about, "replicate": r, **other} for r, other in rows.items()])
@@ -71,7 +71,7 @@ def record_of_run(
 def marks_of_runs(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrainingMarks | None:
     """The marks of the bags that any of a configuration's runs was trained on or selected by; None where its data set
     is not here as it was."""
-    content = ledger.read_config(config)
+    content = ledger.known_config(config)
     section = content["sections"]["data"]
     data = DATASETS[section["dataset"]](**section)
     try:

@@ -7,7 +7,6 @@ selected = find_model("runs", "3fa92c", replicate=2)
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 import shlex
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.command_line import command_text
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger.ledger import ID_LENGTH, TRIAL_ID_LENGTH, Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import WEIGHTS
@@ -194,7 +193,7 @@ def _no_weights_error(
     asked = rows[replicate] if replicate is not None else next(iter(rows.values()))
     if asked.get("status") == "failed":
         return UserError(f"{which}: failed, and left no model: {asked.get('cause')}")
-    content = ledger.read_config(config)
+    content = ledger.known_config(config)
     readings = {"attention": "the attention of a teacher", "pooled": "a teacher whose bags are pooled in another way",
                 "smoothed": "a teacher whose instance scores are smoothed"}  # fmt: skip
     if reading := readings.get(content.get("stage", "")):
@@ -226,7 +225,7 @@ def training_command(storage: Storage, study: str | None) -> str:
     from d2l_study.study.space.files import find_space
 
     space, overrides, replicates = "SPACE", [], []
-    with contextlib.suppress(OSError, KeyError, json.JSONDecodeError):
+    with contextlib.suppress(OSError, KeyError, DamagedError):
         resolved = StudyFolder(storage, study or "").resolved()["space"]
         space = resolved["name"]
         overrides = [o for o in resolved["overrides"] if not o.startswith("keep_weights=")]
@@ -249,12 +248,14 @@ def _short(name: str, among: Iterable[str]) -> str:
 
 
 def _describe(ledger: Ledger, config: str) -> str:
-    """The stage of a configuration, and how many of its runs are finished."""
+    """The stage of a configuration, or why it is not known, and how many of its runs are finished."""
     from d2l_study.study.plan.plan import committed_replicates
 
     try:
         stage = ledger.read_config(config)["stage"]
-    except (OSError, KeyError, json.JSONDecodeError):
-        stage = "nothing finished"
+    except FileNotFoundError:
+        stage = "config.json lost"
+    except (DamagedError, KeyError, OSError):
+        stage = "config.json cannot be read"
     count = len(committed_replicates(ledger, config))
     return f"{stage}, {count} replicate{'s' if count != 1 else ''}"

@@ -1,5 +1,8 @@
 """`trial`: a trial is run in this process by its id."""
 
+import shutil
+
+import pytest
 from make_study import make_study
 from make_trial_request import make_trial_request
 
@@ -36,6 +39,36 @@ def test_a_trial_that_is_only_planned_is_run_by_its_id_too(tmp_path, capsys):
     assert cli.main(["trial", "--id", "0123456789abcdef", "--root", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "no trial of that id" in said and ("did you mean" in said or "; there are " in said), said
+
+
+@pytest.mark.parametrize("content", [None, "{xx"])
+def test_a_configuration_that_is_lost_or_damaged_is_made_again_from_its_study(tmp_path, capsys, content):
+    (tmp_path / "s.yaml").write_text(PLANNED)
+    space = load_space(tmp_path / "s.yaml")
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    chosen = plan.configurations[0].config_id
+    path = folder.storage.path(f"{folder.ledger.config_key(chosen)}/config.json")
+
+    def answer(*words):
+        path.unlink() if content is None else path.write_text(content)
+        code = cli.main([*words, "--root", str(tmp_path)])
+        return code, "".join(capsys.readouterr())
+
+    assert cli.main(["trial", "--id", chosen[:10], "--root", str(tmp_path)]) == 0
+    before = path.read_text()
+    code, said = answer("reproduce", chosen[:10])
+    assert code == 0 and "identical, predictions too" in said and path.read_text() == before
+    code, said = answer("trial", "--id", chosen[:10])
+    assert code == 0 and "r000: done already" in said and path.read_text() == before
+    code, said = answer("trial", "--id", "zz")
+    assert code == 2 and "no trial of that id" in said
+    shutil.rmtree(tmp_path / "studies")
+    path.touch()
+    code, said = answer("reproduce", chosen[:10])
+    assert code == 2 and f"{path}: {'lost' if content is None else 'damaged'}" in said
+    assert "the `run` command of its study writes it again" in said
 
 
 def test_a_teacher_run_by_its_id_can_teach(tmp_path, capsys):

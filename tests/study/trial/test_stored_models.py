@@ -7,12 +7,14 @@ from d2l_study.data import MnistBags
 from d2l_study.errors import UserError
 from d2l_study.learning import TeacherConfig
 from d2l_study.study.ledger import records
+from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.page import Page
 from d2l_study.study.mlflow.store import StudyRuns
 from d2l_study.study.space.resources import Resources
+from d2l_study.study.trial.model_record import record_of_run
 from d2l_study.study.trial.stored_models import find_model
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -117,6 +119,31 @@ def test_what_is_not_there_names_the_nearest(trained, tmp_path):
     assert not (tmp_path / "nowhere").exists()
     assert "no such trial" in refusal(trained, "")
     assert f"{ONE[:10]} (teacher, 3 replicates)" in refusal(trained, "zzz")
+
+
+def test_what_another_trial_has_lost_does_not_hide_that_a_name_is_mistyped(root):
+    paths = {one: ledger_of(root).storage.path(f"{Ledger.config_key(one)}/config.json") for one in (ONE, OTHER)}
+    paths[ONE].write_text("{xx")
+    paths[OTHER].unlink()
+    message = refusal(root, "zzz")
+    assert "no such trial" in message and f"{ONE[:10]} (config.json cannot be read, 3 replicates)" in message
+    assert "(config.json lost, 1 replicate)" in message and "(teacher, 1 replicate)" in message
+
+
+def test_a_lost_configuration_is_named_with_the_command_that_writes_it(root):
+    for one in (OTHER, BARE):
+        ledger_of(root).storage.delete(f"{Ledger.config_key(one)}/config.json")
+    said = "config.json: lost, so it is not known what trial"
+    with pytest.raises(UserError, match=said):
+        record_of_run(ledger_of(root), OTHER, 3)
+    message = refusal(root, BARE)
+    assert said in message and "the `run` command of its study writes it again" in message
+
+
+def test_the_command_for_missing_weights_is_named_where_the_study_is_damaged(root):
+    for path in (root / "studies" / "mine").rglob("resolved.json"):
+        path.write_text("{xx")
+    assert refusal(root, "ef").endswith(f"run --space SPACE --study mine --set keep_weights=all --root {root}")
 
 
 def test_a_study_names_its_trials(root):
