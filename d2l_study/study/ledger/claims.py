@@ -23,6 +23,9 @@ BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 """A worker whose heartbeat this process has not seen change for so long is dead; no two clocks are compared."""
 
+TAKEOVER_SECONDS = 0.2
+"""How long it is waited, after claims were taken over, for another worker who does so at the same time."""
+
 LOOK_SECONDS = 1.0
 """Between two looks at a run that another worker trains."""
 
@@ -62,21 +65,28 @@ class Claims:
         if not self._thread.is_alive() and not self._over.is_set():
             self._storage.put(_heartbeat_key(self.mark), self._heartbeat(), durable=False)
             self._thread.start()
-        return [r for r in replicates if self._take(claim_key(config, r))]
+        keys = {r: claim_key(config, r) for r in replicates}
+        surely = {r: found for r, key in keys.items() if (found := self._take(key)) is not None}
+        if not all(surely.values()):
+            time.sleep(TAKEOVER_SECONDS)
+        ours = [r for r, sure in surely.items() if sure or self._holder(keys[r]) == self.mark]
+        self._mine.update(keys[r] for r in ours)
+        return ours
 
-    def _take(self, key: str) -> bool:
+    def _take(self, key: str) -> bool | None:
+        """Put the own mark on a run: True if it is ours then, None if a living worker has it. False if another worker
+        may have put its own in the same moment: of two that find the same dead claim, the one whose mark stays trains
+        the run."""
         claim = records.encode({"mark": self.mark, "study": self._study})
-        if not self._storage.put_if_absent(key, claim, durable=False):
-            holder = self._holder(key)
-            if holder is not None:
-                if not self._dead(holder):
-                    return False
-                self._storage.delete(_heartbeat_key(holder))
-            self._storage.put(key, claim, durable=False)
-        if not self._storage.exclusive and self._holder(key) != self.mark:
-            return False
-        self._mine.add(key)
-        return True
+        if self._storage.put_if_absent(key, claim, durable=False):
+            return True if self._storage.exclusive or self._holder(key) == self.mark else None
+        holder = self._holder(key)
+        if holder is not None:
+            if not self._dead(holder):
+                return None
+            self._storage.delete(_heartbeat_key(holder))
+        self._storage.put(key, claim, durable=False)
+        return False
 
     def _holder(self, key: str) -> str | None:
         """The mark of the worker that holds a claim (`holder_of`)."""

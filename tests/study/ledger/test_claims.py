@@ -73,6 +73,41 @@ def test_the_claim_of_a_process_that_ended_is_taken_over(ledger):
     assert ledger.storage.list("claims") == []  # of the third, who got nothing, and of the dead neither
 
 
+def test_of_two_that_take_over_the_same_dead_claim_one_gets_it(ledger, monkeypatch):
+    leave(ledger, 0, pid=dead_process())
+    barrier, won, delete = threading.Barrier(2, timeout=60), [], ledger.storage.delete
+
+    def meet(key):  # both have found its holder dead
+        if key == "claims/other.json":
+            barrier.wait()
+        delete(key)
+
+    monkeypatch.setattr(ledger.storage, "delete", meet)
+    monkeypatch.setattr(claims_module.time, "sleep", lambda seconds: barrier.wait())  # both have put their mark
+
+    def take(study):
+        with Claims(ledger, study) as claims:
+            won.extend(claims.take(ID, [0]))
+            barrier.wait()
+
+    threads = [threading.Thread(target=take, args=(study,)) for study in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won == [0]
+
+
+def test_of_many_dead_claims_that_are_taken_over_the_others_are_waited_for_once(ledger, monkeypatch):
+    looks = []
+    monkeypatch.setattr(claims_module.time, "sleep", looks.append)
+    for replicate in range(5):
+        leave(ledger, replicate, pid=dead_process())
+    with Claims(ledger, "mine") as mine:
+        assert mine.take(ID, range(6)) == [0, 1, 2, 3, 4, 5] and mine.take(ID, [7]) == [7]
+    assert looks == [claims_module.TAKEOVER_SECONDS]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", records.encode({"mark": 3}), records.encode({"mark": "../x"})])
 def test_a_damaged_claim_is_nobodys(ledger, content):
     ledger.storage.put(claim_key(ID, 0), content)
