@@ -13,6 +13,7 @@ import numpy as np
 from d2l_study.data.collection import BagCollection, PatchCollection
 from d2l_study.data.folds import fold_replicate, mean_train_bags
 from d2l_study.data.pool import Pool, Replicate
+from d2l_study.data.purpose import TRAINING, Purpose
 from d2l_study.environment import file_errors_as_user_errors, user_path
 from d2l_study.errors import UserError, listed
 from d2l_study.options import Options, option
@@ -46,12 +47,16 @@ class GivenBags(Options):
         return dataclasses.replace(self, **paths)
 
     def collect(self) -> BagCollection:
-        """The whole data set."""
+        """The whole data set, to train on."""
         raise NotImplementedError(f"{type(self).__name__}.collect")
 
-    def load_pool(self) -> BagCollection:
+    def collect_for(self, purpose: Purpose) -> BagCollection:
+        """The whole data set for a purpose; those that no user makes are the same for all."""
+        return self.collect()
+
+    def load_pool(self, purpose: Purpose = TRAINING) -> BagCollection:
         with file_errors_as_user_errors(f"data set {self.dataset}"):
-            return self.collect()
+            return self.collect_for(purpose)
 
     def replicate(self, pool: Pool, number: int, base_seed: int) -> Replicate:
         """The fold `number % folds` of repeat `number // folds`."""
@@ -99,12 +104,15 @@ class PatchBags(GivenBags):
     PATH_KEYS: ClassVar[tuple[str, ...]] = ("root",)
 
     def collect(self) -> PatchCollection:
-        """The whole data set."""
+        """The whole data set, to train on."""
         raise NotImplementedError(f"{type(self).__name__}.collect")
 
-    def load_pool(self) -> PatchCollection:
+    def collect_for(self, purpose: Purpose) -> PatchCollection:
+        return self.collect()
+
+    def load_pool(self, purpose: Purpose = TRAINING) -> PatchCollection:
         with file_errors_as_user_errors(f"data set {self.dataset}"):
-            collection = self.collect()
+            collection = self.collect_for(purpose)
         if self.white_above is None:
             return collection
         dark = ~brighter(collection.sums, self.white_above)

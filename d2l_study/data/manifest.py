@@ -25,10 +25,18 @@ from d2l_study.data.annotation_keys import (
 from d2l_study.data.collection import PatchCollection
 from d2l_study.data.cutting import BagSource, cached_collection
 from d2l_study.data.given_bags import PatchBags
-from d2l_study.data.manifest_checks import check_bags, check_content, check_pixels, check_sizes, reason_of
-from d2l_study.data.manifest_columns import SLIDE_MANIFEST
+from d2l_study.data.manifest_checks import (
+    check_bags,
+    check_content,
+    check_pixels,
+    check_sizes,
+    reason_of,
+    with_usable_split,
+)
+from d2l_study.data.manifest_columns import MANIFEST, SLIDE_MANIFEST, ColumnNames
 from d2l_study.data.manifest_rows import Rows, read_rows
 from d2l_study.data.manifest_sources import sources
+from d2l_study.data.purpose import TRAINING, Purpose
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.nearest_path import missing_folder_text
@@ -88,6 +96,9 @@ class ManifestBags(PatchBags):
 
     def collect(self) -> PatchCollection:
         """All bags of the manifest; `UserError` says what is wrong with it, or with an image that it names."""
+        return self.collect_for(TRAINING)
+
+    def collect_for(self, purpose: Purpose) -> PatchCollection:
         if self.path is None:
             raise UserError("data.path: missing; name the manifest, a .csv or .parquet file")
         file = user_path(self.path, "data.path").absolute()
@@ -95,21 +106,21 @@ class ManifestBags(PatchBags):
         if not base.is_dir():
             raise UserError(missing_folder_text("data.root", self.root, base))
         if self.mpp is not None:
-            return self._collect_slides(self.mpp, file, base)
+            return self._collect_slides(self.mpp, file, base, purpose)
         if set_in_vain := [key for key in self.SLIDE_KEYS if getattr(self, key) != self._default(key)]:
             key = set_in_vain[0]
             raise UserError(f"data.{key}: {getattr(self, key)} does nothing without data.mpp, the resolution in µm per "
                             "pixel of patches of slides")  # fmt: skip
-        rows = read_rows(file, base)
+        rows, changed = _rows(file, base, MANIFEST, purpose)
         cut = self.cut or ("points" if "x" in rows.columns else "whole")
-        check_bags(rows, cut)
+        check_bags(rows, cut, both_classes=purpose.both_classes)
         side, step = self.patch_size, self.stride or self.patch_size
         patch = (side, side)
         if cut == "whole":
             sizes = (_size_or_reason(path) for path in rows.files)  # what cannot be read is told with all the others
             width, height = next((size for size in sizes if not isinstance(size, str)), (1, 1))
             patch = (height, width)
-        settings = {"cut": cut, "stride": step if cut == "grid" else None}
+        settings = {"cut": cut, "stride": step if cut == "grid" else None} | changed
         described = []
 
         def describe(digests: Mapping[Path, bytes]) -> list[BagSource]:
@@ -126,16 +137,16 @@ class ManifestBags(PatchBags):
                 with ThreadPoolExecutor(_READERS) as readers:
                     check_pixels(rows, list(readers.map(lambda path: reason_of(read_image, path), rows.files)))
             raise
-        return dataclasses.replace(found, notes=rows.columns.notes)
+        return _of_purpose(found, rows, purpose)
 
-    def _collect_slides(self, mpp: float, file: Path, base: Path) -> PatchCollection:
+    def _collect_slides(self, mpp: float, file: Path, base: Path, purpose: Purpose) -> PatchCollection:
         from d2l_study.data.manifest_slides import SlideKeys, content_files, slide_sources
 
         if self.cut != "grid":
             raise UserError(f"data.mpp: {mpp:g}: patches of slides are those of a grid; expected data.cut: grid, not "
                             f"{self.cut or 'null'}")  # fmt: skip
-        rows = read_rows(file, base, SLIDE_MANIFEST)
-        check_bags(rows, self.cut)
+        rows, changed = _rows(file, base, SLIDE_MANIFEST, purpose)
+        check_bags(rows, self.cut, both_classes=purpose.both_classes)
         annotations = AnnotationKeys.of(self.coverage, self.positive_classes, self.negative_classes)
         keys = SlideKeys(
             mpp, self.patch_size, self.stride or self.patch_size, self.tissue, self.least_tissue, annotations
@@ -146,12 +157,27 @@ class ManifestBags(PatchBags):
             return slide_sources(rows, keys)
 
         files = [file, *content_files(rows)]
-        found = cached_collection("manifest", files, keys.settings(), describe, (self.patch_size, self.patch_size))
-        return dataclasses.replace(found, notes=rows.columns.notes)
+        settings = keys.settings() | changed
+        found = cached_collection("manifest", files, settings, describe, (self.patch_size, self.patch_size))
+        return _of_purpose(found, rows, purpose)
 
     @classmethod
     def _default(cls, key: str) -> Any:
         return next(field.default for field in dataclasses.fields(cls) if field.name == key)
+
+
+def _rows(file: Path, base: Path, names: ColumnNames, purpose: Purpose) -> tuple[Rows, dict[str, str]]:
+    """The rows, and by which settings their patches are kept apart from those of the same file read to train on."""
+    rows = read_rows(file, base, names.for_purpose(purpose))
+    if purpose.given_split:
+        return rows, {}
+    kept = with_usable_split(rows)
+    return kept, {} if kept is rows else {"split": "left alone"}
+
+
+def _of_purpose(found: PatchCollection, rows: Rows, purpose: Purpose) -> PatchCollection:
+    found = dataclasses.replace(found, notes=rows.columns.notes)
+    return found if purpose.given_split else dataclasses.replace(found, fold=None, part=None)
 
 
 def _sizes(rows: Rows, cut: str, patch: tuple[int, int]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ LARGEST_WHOLE = 256
 _PAIRS = 20
 
 
-def check_bags(rows: Rows, cut: str, noted: Problems | None = None) -> None:
+def check_bags(rows: Rows, cut: str, noted: Problems | None = None, both_classes: bool = True) -> None:
     """`UserError` with all contradictions between the rows of a manifest, and what `cut` does not go with. noted: takes
-    the contradictions instead."""
+    the contradictions instead; both_classes: bags of both are needed."""
     problems = Problems(rows.file) if noted is None else noted
     shown = rows.columns.shown
     if cut == "points" and "x" not in rows.columns:
@@ -45,7 +46,7 @@ def check_bags(rows: Rows, cut: str, noted: Problems | None = None) -> None:
     if "split" in rows.columns:
         check_split(rows, problems)
     first = rows.first_of_bag()
-    if len(labels := np.unique(rows.label[first])) == 1:
+    if both_classes and len(labels := np.unique(rows.label[first])) == 1:
         problems.add(f"column {shown['label']}", f"all {len(first)} bags have label {labels[0]}; both classes are "
                      "needed")  # fmt: skip
     if noted is None:
@@ -252,6 +253,22 @@ def _one_colour(path: Path) -> bool:
 def fold_number(text: str) -> int | None:
     """The number of a fold that a split says, None if it says none."""
     return int(text) if re.fullmatch("[0-9]{1,4}", text) and int(text) < MOST_FOLDS else None
+
+
+def with_usable_split(rows: Rows) -> Rows:
+    """The rows, without the column `split` where that says no split that can be trained by. A usable one stays, since
+    ids of studies depend on it even where its parts are not used."""
+    if "split" not in rows.columns:
+        return rows
+    problems = Problems(rows.file)
+    check_agreement(rows, problems, ("split",))
+    check_split(rows, problems)
+    if not problems.found:
+        return rows
+    place = {name: index for name, index in rows.columns.place.items() if name != "split"}
+    shown = {name: text for name, text in rows.columns.shown.items() if name != "split"}
+    columns = dataclasses.replace(rows.columns, place=place, shown=shown)
+    return dataclasses.replace(rows, columns=columns, split=CategoricalColumn(np.zeros(len(rows), np.int64), [""]))
 
 
 def check_split(rows: Rows, problems: Problems) -> None:

@@ -11,8 +11,9 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from d2l_study.data.purpose import Purpose
 from d2l_study.errors import listed, nearest
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -37,7 +38,8 @@ like may follow."""
 class ColumnNames:
     """The columns that a table may have. needed, optional: their names; taken: the order in which they are looked for
     by other names, `other` has these; kept: what the names of further columns match that are read, too; called: name ->
-    the column that the user says it is, and nothing else; keys: name -> the key that says so."""
+    the column that the user says it is, and nothing else; keys: name -> the key that says so; idle: names of which
+    nothing is asked, so that a column may be called nearly so."""
 
     needed: tuple[str, ...]
     optional: tuple[str, ...]
@@ -46,6 +48,11 @@ class ColumnNames:
     kept: re.Pattern[str] | None = None
     called: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
+
+    def for_purpose(self, purpose: Purpose) -> ColumnNames:
+        """With an idle `split` where a given one is not used."""
+        return self if purpose.given_split else replace(self, idle=("split",))
 
 
 MANIFEST = ColumnNames(
@@ -105,7 +112,7 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
     place = {name: names.index(text) for name, text in looked_for.items() if text in counts}
     shown = {name: header[i].strip() if name in called else name for name, i in place.items()}
     wrong += [f"column {shown[name]} is there {counts[names[i]]} times" for name, i in place.items()
-              if counts[names[i]] > 1]  # fmt: skip
+              if counts[names[i]] > 1 and name not in table.idle]  # fmt: skip
     by_meaning = _by_meaning(header, table)
     taken = set(place.values())
     for name in table.taken:
@@ -134,7 +141,9 @@ def find_columns(header: Sequence[str], table: ColumnNames = MANIFEST) -> tuple[
         wrong.append("only one of the columns x and y is there; points need both")
     related = {header[i].strip(): i for i in by_meaning["group"] if i not in taken}
     left = [header[i].strip() or "(empty)" for i in unused if i not in related.values()]
-    notes = [f"column {text.split(' (taken as')[0]} is taken as {name}" for name, text in shown.items() if text != name]
+    left += [header[i].strip() for name, i in place.items() if name in table.idle]
+    notes = [f"column {text.split(' (taken as')[0]} is taken as {name}" for name, text in shown.items()
+             if text != name and name not in table.idle]  # fmt: skip
     if related:
         notes.append(f"checked not to cross groups: {listed(related)}")
     if left:
@@ -166,7 +175,7 @@ def _by_meaning(header: Sequence[str], table: ColumnNames) -> dict[str, list[int
 
 def _misspelt(unused: Sequence[str], place: dict[str, int], table: ColumnNames) -> list[str]:
     """A column that is meant, but misspelt, would be left out silently. Names with numbers are those of features."""
-    lacking = [name for name in (*table.optional, *table.needed) if name not in place]
+    lacking = [name for name in (*table.optional, *table.needed) if name not in place and name not in table.idle]
     found = []
     compared = [name for name in dict.fromkeys(unused) if not re.search(r"\d\d", name)][:_COMPARED]
     for name in compared:

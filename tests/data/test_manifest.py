@@ -9,6 +9,7 @@ from PIL import Image
 
 from d2l_study.data import ManifestBags
 from d2l_study.data.manifest_sources import strided_centres
+from d2l_study.data.purpose import EVALUATION
 from d2l_study.errors import UserError
 
 SIDE = 48
@@ -115,6 +116,33 @@ def test_a_given_split_is_kept(folder):
     folds = {n: str((n - 2) // 4) for n in range(2, 22)}
     data = ManifestBags(path=write(folder, points(split=folds)), patch_size=16)
     assert data.replicate(data.load_pool(), 1, base_seed=1).test.number.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("column, value", [("split", "test"), ("set", "external"), ("fold", "0")])
+def test_a_manifest_that_is_evaluated_need_not_say_a_split(column, value, folder):
+    path = write(folder, points(**{column: dict.fromkeys(range(2, 22), value)}))
+    with pytest.raises(UserError, match=f"column {column}"):
+        load(path)
+    pool = ManifestBags(path=path, patch_size=16).load_pool(EVALUATION)
+    assert len(pool.bags) == 10 and pool.part is None and pool.fold is None
+    with pytest.raises(UserError, match=f"column {column}"):  # whatever the cache holds by now
+        load(path)
+
+
+def test_patches_of_a_split_manifest_are_shared_and_its_split_is_not_lost(folder):
+    folds = {n: str((n - 2) // 4) for n in range(2, 22)}
+    data = ManifestBags(path=write(folder, points(split=folds)), patch_size=16)
+    evaluated = data.load_pool(EVALUATION)
+    assert evaluated.fold is None and evaluated.part is None
+    trained = data.load_pool()
+    assert trained.fold.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] and trained.checksum == evaluated.checksum
+
+
+def test_a_manifest_of_one_class_can_be_evaluated(folder):
+    rows = [row | {"label": "0", "instance_label": "0"} for row in points()]
+    path = write(folder, rows)
+    assert "both classes are needed" in message(path)
+    assert ManifestBags(path=path, patch_size=16).load_pool(EVALUATION).bags.label.tolist() == [0] * 10
 
 
 def test_forms_of_a_file_that_mean_the_same(folder):

@@ -27,6 +27,7 @@ from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.pool import Pool, Replicate
+from d2l_study.data.purpose import MADE_FOLDS, TRAINING, Purpose
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.nearest_path import missing_folder_text, path_hint
@@ -100,14 +101,19 @@ class FeatureBags(GivenBags):
 
     def collect(self) -> FeatureCollection:
         """All bags; `UserError` says what is wrong with the table, or with a file that it names."""
+        return self.collect_for(TRAINING)
+
+    def collect_for(self, purpose: Purpose) -> FeatureCollection:
+        if not purpose.given_split:
+            return dataclasses.replace(self._without("splits")._collect(purpose), fold=None, part=None)
         if self.splits != MADE:
-            return self._collect()
-        found = self._without("splits")._collect()
+            return self._collect(purpose)
+        found = self._without("splits")._collect(MADE_FOLDS)
         checksum = hashlib.sha256(f"{found.checksum} {MADE}".encode()).hexdigest()[:16]
         given = found.fold is not None or found.part is not None
         return dataclasses.replace(found, fold=None, part=None, checksum=checksum if given else found.checksum)
 
-    def _collect(self) -> FeatureCollection:
+    def _collect(self, purpose: Purpose) -> FeatureCollection:
         # The readers are imported by whom reads: every command knows this class.
         from d2l_study.data.features.finding import feature_folder
         from d2l_study.data.features.single_file import is_single_file
@@ -125,13 +131,13 @@ class FeatureBags(GivenBags):
             raise UserError(f"data.path: {path}: no such file or folder{near}")
         if path.is_file() and is_single_file(path):
             self._check_idle("a file of a whole data set")
-            return collect_set(path, self.truth, self.skip_empty)
+            return collect_set(path, self.truth, self.skip_empty, purpose)
         if path.is_file() and path.suffix.lower() not in TABLES:
             raise UserError(f"data.path: {path}: neither a table ({listed(TABLES)}) nor a file of a whole data set "
                             "(with bag_index and bag_label)")  # fmt: skip
         annotations = AnnotationKeys.of(self.coverage, self.positive_classes, self.negative_classes)
         keys = TableKeys(self.label_column, self.positive, self.bag, self._file("label_table"), self.truth,
-                         self._file("splits"), self.skip_empty, annotations)  # fmt: skip
+                         self._file("splits"), self.skip_empty, annotations, purpose)  # fmt: skip
         table, keys = find_table(path, keys)
         if table is None:
             self._check_idle("a folder of torchmil, with a label for each slide in labels/",

@@ -32,7 +32,9 @@ def classes(
         problems.add_values(number, column.codes, alike, lambda code: (
             shown, f"{column.values[code]!r} and {positive!r} (data.positive) differ in case only; write one of them"
         ))  # fmt: skip
-        note = f"labels: {positive} is positive, {listed(others)} {'is' if len(others) == 1 else 'are'} negative"
+        note = f"labels: {positive} is positive"
+        if others:
+            note += f", {listed(others)} {'is' if len(others) == 1 else 'are'} negative"
         return np.array([value == positive for value in column.values], np.int8)[column.codes], (note,)
     numbers = [_NUMBERS.get(value.lower(), -1) for value in column.values]
     wrong = [code for code, value in enumerate(numbers) if value < 0 and code not in unknown]

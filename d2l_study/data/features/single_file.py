@@ -15,6 +15,7 @@ from d2l_study.data.features.feature_file import FeatureFile, truth_of
 from d2l_study.data.features.opening import ENDINGS, kind_of, open_features
 from d2l_study.data.manifest_checks import MOST_FOLDS
 from d2l_study.data.manifest_problems import Problems
+from d2l_study.data.purpose import TRAINING, Purpose
 from d2l_study.errors import UserError, counted, listed, nearest
 
 NEEDED = ("features", "bag_index", "bag_label")
@@ -61,9 +62,9 @@ def describe_set(path: Path, index: np.ndarray) -> FeatureFile:
     return dataclasses.replace(open_features(path), slide_of=index, has_truth=False, has_places=False)
 
 
-def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
-    """All but the features. truth: the array with the instances' labels, where the user names one. `UserError` says all
-    that is wrong with them."""
+def read_arrays(path: Path, truth: str | None = None, purpose: Purpose = TRAINING) -> BagArrays:
+    """All but the features. truth: the array with the instances' labels, where the user names one. Where given splits
+    are not used, folds that cannot be trained by are left out. `UserError` says all that is wrong with them."""
     names = _names(path)
     problems = Problems(path)
     for name in NEEDED:
@@ -85,7 +86,7 @@ def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
         label, notes = (label + 1) // 2, ("labels: bags of label -1 are taken as negative, 0",)
     if wrong := sorted(set(np.unique(label).tolist()) - {0, 1}):
         problems.add("bag_label", f"{listed(wrong)}; expected 0 and 1")
-    elif len(np.unique(label)) == 1:
+    elif purpose.both_classes and len(np.unique(label)) == 1:
         problems.add("bag_label", f"all {counted(len(label), 'bag')} have label {label[0]}; both classes are needed")
     known = np.full(len(index), -1, np.int8)
     if labels in names:
@@ -94,7 +95,11 @@ def read_arrays(path: Path, truth: str | None = None) -> BagArrays:
         if len(wrong_bags):
             problems.add(labels, f"1 in bags of label 0: {listed(wrong_bags)}; a bag is positive if any of its "
                          "instances is")  # fmt: skip
-    fold = _folds(_array(path, "test_fold"), len(label), problems) if "test_fold" in names else None
+    fold, of_folds = None, problems if purpose.given_split else Problems(path)
+    if "test_fold" in names:
+        fold = _folds(_array(path, "test_fold"), len(label), of_folds)
+    if not purpose.given_split and of_folds.found:
+        fold = None
     said = _bag_names(path, names, len(label), problems)
     problems.stop_if_any()
     return BagArrays(index, label.astype(np.int8), known, fold, said, notes)

@@ -17,10 +17,10 @@ from d2l_study.data.features.feature_file import FeatureFile, Tiles, truth_of
 from d2l_study.data.features.finding import PLACE_FOLDERS, TRUTH_FOLDERS, Folder, parallel_files, parallel_folder
 from d2l_study.data.features.named_arrays import TRUTHS
 from d2l_study.data.features.opening import ENDINGS, load_values
-from d2l_study.data.features.splits import given_splits
+from d2l_study.data.features.splits import given_splits, usable_splits
 from d2l_study.data.features.store import NAME, Store, open_store
 from d2l_study.data.features.tables import TABLES, Slides, TableKeys, has_slides, read_slides, slides_of_folder
-from d2l_study.data.manifest_checks import check_bags, check_each_once
+from d2l_study.data.manifest_checks import check_bags, check_each_once, with_usable_split
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.errors import UserError, counted, listed
@@ -64,10 +64,13 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
         slides = slides_of_folder(folder, labels)
     else:
         slides = read_slides(table, folder, keys)
+    purpose = keys.purpose
+    if not purpose.given_split:
+        slides = dataclasses.replace(slides, rows=with_usable_split(slides.rows))
     rows = slides.rows
     files = sorted(rows.files, key=lambda path: (path.name, str(path)))
-    _check_rows(slides, files)
-    given = given_splits(slides, keys.splits)
+    _check_rows(slides, files, purpose.both_classes)
+    given = given_splits(slides, keys.splits) if purpose.given_split else usable_splits(slides)
     separate = _truth_files(slides, folder, keys)
     in_files = keys.truth if keys.truth is not None and not any(separate) else None
     beside = _place_files(folder, files)
@@ -117,13 +120,13 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     return found.without_empty()
 
 
-def _check_rows(slides: Slides, files: Sequence[Path]) -> None:
+def _check_rows(slides: Slides, files: Sequence[Path], both_classes: bool) -> None:
     """`UserError` with the contradictions between the rows of a table, and the files that cannot be read with them."""
     rows = slides.rows
     problems = Problems(rows.file, rows=slides.file_rows)
     check_each_once(rows, problems)
     if not problems.found:  # a slide that is there twice contradicts itself in further ways
-        check_bags(rows, "slides", problems)
+        check_bags(rows, "slides", problems, both_classes)
     if problems.found:
         note_unreadable(problems, files, describe_files(files))
     problems.stop_if_any()

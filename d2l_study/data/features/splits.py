@@ -74,6 +74,15 @@ def given_splits(slides: Slides, file: Path | None) -> Given:
     return Given(part=found, notes=notes)
 
 
+def usable_splits(slides: Slides) -> Given:
+    """The table's own splits where they can be trained by, else none; for ids, which depend on them even where they
+    are not used. The rows are those of `with_usable_split`."""
+    try:
+        return dataclasses.replace(given_splits(slides, None), notes=())
+    except UserError:
+        return Given()
+
+
 def _of_column(rows: Rows) -> Given:
     """A column `split` that `check_split` has looked at."""
     texts = [rows.split.text(i) for i in rows.first_of_bag().tolist()]

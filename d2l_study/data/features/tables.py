@@ -23,6 +23,7 @@ from d2l_study.data.manifest_problems import FileRows, Problems
 from d2l_study.data.manifest_rows import ALL_NEGATIVE, NOTHING, Rows, normalised_splits, without_group
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
+from d2l_study.data.purpose import TRAINING, Purpose
 from d2l_study.errors import UserError, listed, nearest
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".xlsm")
@@ -65,7 +66,7 @@ class Slides:
 
 @dataclass(frozen=True)
 class TableKeys:
-    """Of the keys of the `data` section those that say how the table is read."""
+    """Of the keys of the `data` section those that say how the table is read; and what for."""
 
     label_column: str | None = None
     positive: str | None = None
@@ -75,6 +76,7 @@ class TableKeys:
     splits: Path | None = None
     skip_empty: bool = False
     annotations: AnnotationKeys = field(default_factory=AnnotationKeys)
+    purpose: Purpose = TRAINING
 
 
 def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
@@ -250,10 +252,11 @@ def _names(keys: TableKeys, with_label: bool) -> ColumnNames:
     optional = (_OWN, "group", "split", "path", "truth", *(() if with_label else ("label",)))
     if keys.truth is not None:
         called["truth"] = keys.truth
-    return ColumnNames(
+    names = ColumnNames(
         needed, optional, _TAKEN, {name: _OTHER[name] for name in _TAKEN}, _FOLDS, called,
         {"label": "data.label_column"},
     )  # fmt: skip
+    return names.for_purpose(keys.purpose)
 
 
 def _no_blanks(problems: Problems, table: Table, *names: str) -> None:

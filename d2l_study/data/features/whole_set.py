@@ -13,12 +13,15 @@ from d2l_study.data.features.feature_file import Tiles
 from d2l_study.data.features.single_file import describe_set, read_arrays
 from d2l_study.data.features.store import NAME, open_store
 from d2l_study.data.pool import Bags
+from d2l_study.data.purpose import TRAINING, Purpose
 from d2l_study.errors import UserError, listed
 
 
-def collect_set(path: Path, truth: str | None = None, skip_empty: bool = False) -> FeatureCollection:
+def collect_set(
+    path: Path, truth: str | None = None, skip_empty: bool = False, purpose: Purpose = TRAINING
+) -> FeatureCollection:
     """All bags of such a file; its vectors keep their order, bags are in the order of their numbers."""
-    arrays = read_arrays(path, truth)
+    arrays = read_arrays(path, truth, purpose)
 
     def describe() -> tuple[list, dict]:
         file = describe_set(path, arrays.index)

@@ -9,6 +9,7 @@ from typing import Any
 from d2l_study.data import DATASETS, BagCollection, FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED
 from d2l_study.data.given_bags import GivenBags
+from d2l_study.data.purpose import EVALUATION
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, listed, nearest, short
 from d2l_study.inference.model_file import StoredModel
@@ -107,9 +108,10 @@ def _overrides(cls: type[Options], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def load_data(section: GivenBags) -> BagCollection:
-    """The bags, read and checked as those of a study are; `UserError` in the words of this command."""
+    """The bags, read and checked as those of a study are, but for what training alone needs: splits, and both classes.
+    `UserError` in the words of this command."""
     try:
-        return section.load_pool()
+        return section.load_pool(EVALUATION)
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from None
 

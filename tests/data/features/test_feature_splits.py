@@ -1,11 +1,15 @@
 """Splits that users bring: columns, tables, CLAM's files, folds of whole data sets; and what is wrong with them."""
 
+import dataclasses
+import hashlib
+
 import feature_files as files
 import numpy as np
 import pytest
 
 from d2l_study.data import FeatureBags
 from d2l_study.data.folds import partition_of
+from d2l_study.data.purpose import EVALUATION
 from d2l_study.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -169,6 +173,60 @@ def test_given_folds_are_left_alone_where_folds_are_to_be_made():
     tests = [sorted(made.replicate(pools[1], number, seed).test.number) for seed in (1, 2) for number in range(10)]
     assert sorted(np.concatenate(tests[:10])) == list(range(92))
     assert tests[:10] != tests[10:]
+
+
+COHORTS = {
+    "all of one part": ("split", lambda i: "test"),
+    "a hospital": ("set", lambda i: "external"),
+    "one fold": ("fold", lambda i: "0"),
+    "parts of a bag's group": ("patient,partition", lambda i: f"p{i // 2},{('train', 'test')[i % 2]}"),
+    "nearly the name": ("splits", lambda i: "external"),
+    "columns of folds": ("fold_0,fold_1", lambda i: "external,"),
+}
+"""Columns and values of cohorts that are no splits to train by."""
+
+
+@pytest.mark.parametrize("case", COHORTS)
+def test_a_split_that_is_not_used_is_not_checked(case, slides, tmp_path):
+    path = table(tmp_path / "t.csv", slides, *COHORTS[case])
+    with pytest.raises(UserError):
+        FeatureBags(path=path).load_pool()
+    pools = FeatureBags(path=path, splits="made", folds=3).load_pool(), FeatureBags(path=path).load_pool(EVALUATION)
+    for pool in pools:
+        assert len(pool.bags) == 12 and pool.fold is None and pool.part is None
+        assert not any("taken as split" in note for note in pool.notes)
+
+
+def test_folds_of_a_file_that_are_not_used_are_not_checked(tmp_path):
+    arrays = {"features": np.random.default_rng(0).normal(size=(24, 4)), "bag_index": np.arange(24) // 2,
+              "bag_label": np.arange(12) % 2, "test_fold": np.zeros(12, int)}  # fmt: skip
+    np.savez(tmp_path / "one.npz", **arrays)
+    data = FeatureBags(path=str(tmp_path / "one.npz"), folds=3)
+    with pytest.raises(UserError, match="at least 3 folds"):
+        data.load_pool()
+    for pool in (data.load_pool(EVALUATION), dataclasses.replace(data, splits="made").load_pool()):
+        assert len(pool.bags) == 12 and pool.fold is None
+
+
+def test_made_folds_keep_the_checksum_that_stored_studies_have(slides, tmp_path):
+    path = table(tmp_path / "t.csv", slides, "fold", lambda i: str(i // 2 % 3))
+    given = FeatureBags(path=path).load_pool()
+    expected = hashlib.sha256(f"{given.checksum} made".encode()).hexdigest()[:16]
+    assert FeatureBags(path=path, splits="made").load_pool().checksum == expected
+
+
+def test_one_class_is_enough_where_nothing_is_trained(slides, tmp_path):
+    healthy = [(slide, 0) for slide, label in slides if label == 0]
+    data = FeatureBags(path=str(files.table(tmp_path / "t.csv", healthy)))
+    for folds in (None, "made"):
+        with pytest.raises(UserError, match="both classes are needed"):
+            dataclasses.replace(data, splits=folds).load_pool()
+    assert data.load_pool(EVALUATION).bags.label.tolist() == [0] * len(healthy)
+    np.savez(tmp_path / "one.npz", features=np.eye(4), bag_index=np.arange(4), bag_label=np.ones(4, int))
+    whole = FeatureBags(path=str(tmp_path / "one.npz"))
+    with pytest.raises(UserError, match="both classes are needed"):
+        whole.load_pool()
+    assert whole.load_pool(EVALUATION).bags.label.tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("ending", ["", ".svs", ".h5"])

@@ -357,6 +357,25 @@ def test_labels_by_other_names_are_read_with_set(place: Path, tmp_path: Path, ca
     pd.testing.assert_frame_equal(a, b)
 
 
+def test_a_cohort_with_a_column_of_its_set_and_of_one_class(place: Path, tmp_path: Path, capsys) -> None:
+    """Nothing is trained: the numbers are those without the column, and what one class cannot give has a reason."""
+    shutil.copytree(place / "there", tmp_path / "there")
+    table = pd.read_csv(place / "there" / "slides.csv")
+    table.assign(set="external").to_csv(tmp_path / "there" / "slides.csv", index=False)
+    assert _evaluate(place, TEACHER[:8], tmp_path / "there", "--out", tmp_path / "a") == 0
+    assert _evaluate(place, TEACHER[:8], place / "there", "--out", tmp_path / "b") == 0
+    a, b = (_metrics(tmp_path / name) for name in "ab")
+    pd.testing.assert_frame_equal(a, b)
+    capsys.readouterr()
+    table[table["label"] == 0].to_csv(tmp_path / "there" / "slides.csv", index=False)
+    assert _evaluate(place, TEACHER[:8], tmp_path / "there", "--out", tmp_path / "a") == 0
+    assert "AUC of bags, " in capsys.readouterr().out
+    one = _metrics(tmp_path / "a").droplevel("model")
+    assert one.loc[("bag", "auc", ""), "reason"] == "all 12 bags are negative"
+    assert 0 <= one.loc[("bag", "specificity", "model threshold"), "value"] <= 1
+    assert "all 12 bags are negative" in (tmp_path / "a" / "evaluation.html").read_text()
+
+
 # ---- files
 def test_files_of_others_are_not_replaced_and_ours_are(place: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"

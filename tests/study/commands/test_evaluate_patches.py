@@ -142,6 +142,14 @@ def test_the_same_images_under_other_names_are_found(place: Path, tmp_path: Path
     assert f"{len(replicate.test)} bags (" in capsys.readouterr().out
 
 
+def test_slides_of_one_class_and_one_set(place: Path, tmp_path: Path, capsys) -> None:
+    rows = [f"c{k},1,external,{place / 'there' / f'slide{k}.svs'}" for k in range(10, 13)]
+    (tmp_path / "tiles.csv").write_text("bag,label,set,path\n" + "\n".join(rows))
+    assert _evaluate(place, TILED, tmp_path / "tiles.csv") == 0
+    printed = capsys.readouterr().out
+    assert "3 bags (3 positive)" in printed and "all 3 bags are positive" in printed
+
+
 def test_a_folder_with_one_manifest_is_that(place: Path, tmp_path: Path, capsys) -> None:
     assert _evaluate(place, TILED, place / "there", "--out", tmp_path / "out") == 0
     data = ManifestBags(path=str(place / "there" / "tiles.csv"), cut="grid", mpp=0.5, patch_size=27)
