@@ -91,7 +91,8 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
             "ledger holds; give it a ledger of its own with --root"
         )
     pruned_by = name if space.schedule != "none" else None
-    plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, name if options.fresh else None)
+    made_by = name if options.fresh else None
+    plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, made_by, folder.fresh_of)
     new = not extend.is_known(folder, plan.entries())
     if new:
         check_arms(space)

@@ -63,11 +63,13 @@ def request_for_record(ledger: Ledger, config: str, replicates: Sequence[int]) -
     """The request for replicates of a configuration that the ledger knows, to be run in this process. Weights are kept,
     whatever the space says: a teacher's students may need them."""
     resolved = _content(ledger, config)
+    study = str(resolved.get("study", f"trial-{trial_id(config)}"))
     return TrialRequest(
-        root=str(ledger.storage.root), study=str(resolved.get("study", f"trial-{trial_id(config)}")), config_id=config,
-        label=trial_id(config), stage=resolved["stage"], sections=resolved["sections"], replicates=tuple(replicates),
-        base_seed=resolved["base_seed"], data_checksum=resolved["data_checksum"], resources=Resources().to_dict(),
-        keep_weights="all", code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
+        root=str(ledger.storage.root), study=study, config_id=config, label=trial_id(config), stage=resolved["stage"],
+        sections=resolved["sections"], replicates=tuple(replicates), base_seed=resolved["base_seed"],
+        data_checksum=resolved["data_checksum"], resources=Resources().to_dict(), keep_weights="all",
+        code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
+        once_fresh=StudyFolder(ledger.storage, study).fresh_of is not None,
     )  # fmt: skip
 
 

@@ -258,14 +258,15 @@ def _train(
 def keep_configurations(study: PreparedStudy) -> None:
     """Write to the ledger, before anything is trained, what every id of the plan stands for (again, if it was lost),
     and that this study's students need the weights of their teachers, whichever study trains these."""
-    ledger, plan = study.folder.ledger, study.plan
+    ledger, plan, fresh_of = study.folder.ledger, study.plan, study.folder.fresh_of
 
     def keep(c: Configuration) -> None:
         ledger.write_config(c.config_id, config_content(c, study.name))
         for replicate in range(plan.replicates) if c.teaches else ():
             ledger.need_weights(c.config_id, replicate, study.name)
-            if replicate in plan.done.get(c.config_id, ()) and not ledger.has_weights(c.config_id, replicate):
-                plan.done[c.config_id].discard(replicate)  # they were dropped since the plan was made
+            done = plan.done.get(c.config_id, set())
+            if replicate in done and not ledger.has_weights(c.config_id, replicate, fresh_of):
+                done.discard(replicate)  # they were dropped since the plan was made
 
     ledger.storage.map(keep, {c.config_id: c for c in plan.configurations}.values())
 

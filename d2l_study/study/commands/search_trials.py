@@ -74,7 +74,7 @@ def search_queue(
                 continue
             replicates[c.config_id] = list(range(plan.replicates))
             weights = (c.teaches or study.space.keep_weights == "all") and c.stage not in WITHOUT_WEIGHTS
-            done = committed_replicates(folder.ledger, c.config_id, weights)
+            done = committed_replicates(folder.ledger, c.config_id, weights, fresh_of=folder.fresh_of)
             missing = [r for r in replicates[c.config_id] if r not in done]
             if missing:
                 requests.append(make_request(c, missing))

@@ -93,7 +93,7 @@ def make_trial_request(
         sections={name: section.to_dict() for name, section in c.sections.items()}, replicates=tuple(replicates),
         base_seed=space.base_seed, data_checksum=c.data_checksum, resources=space.resources.to_dict(),
         keep_weights="all" if c.teaches else space.keep_weights, code_version=code_version, teachers=c.teachers,
-        fresh=study.options.fresh,
+        fresh=study.options.fresh, once_fresh=study.folder.fresh_of is not None,
     )  # fmt: skip
 
 

@@ -244,14 +244,20 @@ class Ledger:
 
         return there(record) or any(map(there, self._added(config, replicate)))
 
-    def has_result(self, config: str, replicate: int, with_weights: bool = False, made_by: str | None = None) -> bool:
+    def has_result(
+        self, config: str, replicate: int, with_weights: bool = False, made_by: str | None = None,
+        fresh_of: str | None = None,
+    ) -> bool:  # fmt: skip
         """Whether a run need not be trained: it is committed, with its weights if these are asked for, and by the study
-        `made_by` if one is named."""
+        `made_by` if one is named. fresh_of: as of `read`."""
+        fresh_of = made_by or fresh_of
         if made_by is not None:
             record = self.read(config, replicate, made_by)
             if record is None or record["row"].get("made_by") != made_by:
                 return False
-        return self.has_weights(config, replicate, made_by) if with_weights else self.has(config, replicate)
+        if with_weights:
+            return self.has_weights(config, replicate, fresh_of)
+        return self.read(config, replicate, fresh_of) is not None
 
     def read_file(self, config: str, replicate: int, name: str, fresh_of: str | None = None) -> bytes:
         """One file of a committed run; KeyError if it has none of that name, FileNotFoundError if it was dropped,

@@ -135,11 +135,13 @@ def make_plan(
     asked: list[Configuration] | None = None,
     pruned_by: str | None = None,
     made_by: str | None = None,
+    fresh_of: str | None = None,
 ) -> Plan:
     """The plan of a space. ledger: where it is read which runs are done; without one none is.
 
     asked: the configurations that a search has asked for so far, instead of those of the space; pruned_by: a study,
-    whose runs that it ended early count as done; made_by: the one study whose runs count as done (`--fresh`).
+    whose runs that it ended early count as done; made_by: the one study whose runs count as done (`--fresh`);
+    fresh_of: a study that trained afresh before, whose own records are looked at before those of others.
     """
     plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
     if ledger is not None:
@@ -147,7 +149,7 @@ def make_plan(
 
         def look(c: Configuration) -> None:
             with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
-            plan.done[c.config_id] = committed_replicates(ledger, c.config_id, with_weights, made_by)
+            plan.done[c.config_id] = committed_replicates(ledger, c.config_id, with_weights, made_by, fresh_of)
             if pruned_by is not None:
                 missing = plan.missing(c)
                 plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
@@ -157,13 +159,13 @@ def make_plan(
 
 
 def committed_replicates(
-    ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None
+    ledger: Ledger, config: str, with_weights: bool = False, made_by: str | None = None, fresh_of: str | None = None
 ) -> set[int]:
     """The replicates of a configuration that are committed. with_weights: only if their weights are kept too; made_by:
-    only those that this study trained."""
+    only those that this study trained; fresh_of: as of `Ledger.read`."""
     names = ledger.storage.list(Ledger.config_key(config))
     replicates = (int(name[1:]) for name in names if name.startswith("r") and name[1:].isdecimal())
-    return {r for r in replicates if ledger.has_result(config, r, with_weights, made_by)}
+    return {r for r in replicates if ledger.has_result(config, r, with_weights, made_by, fresh_of)}
 
 
 def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:

@@ -114,7 +114,7 @@ def missing_runs(folder: StudyFolder, request: TrialRequest) -> list[int]:
     with_weights = request.keep_weights == "all" and request.stage not in WITHOUT_WEIGHTS
     return [
         r for r in request.replicates
-        if not folder.ledger.has_result(request.config_id, r, with_weights, request.fresh_of)
+        if not folder.ledger.has_result(request.config_id, r, with_weights, request.made_by, request.fresh_of)
     ]  # fmt: skip
 
 
@@ -195,14 +195,22 @@ class _Trial:
     def _commit(self, i: int, replicate: int, row: dict[str, Any], files: Mapping[str, bytes]) -> tuple[int, int]:
         """Commit a run; returns which one it was."""
         ledger, request = self.folder.ledger, self.requests[i]
-        identity, owner = request.config_id, request.fresh_of  # a checkpoint of another study is not fresh
+        identity, owner = request.config_id, request.made_by  # a checkpoint of another study is not fresh
         record = ledger.read(identity, replicate)  # there is one if only its weights are missing, or by `--fresh`
         row |= {"attempts": request.attempt, **replacement_columns(row, record)}
+        beside = owner or self._replaced(request, replicate)
         ours = record is None or record["row"].get("made_by") == request.study
-        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if ours else owner)
+        ledger.commit(identity, replicate, row, files, uuid.uuid4().hex[:8], None if ours else beside)
         self.folder.clear_failure(identity, replicate)
         ledger.drop_checkpoint(identity, replicate, owner)
         return i, replicate
+
+    def _replaced(self, request: TrialRequest, replicate: int) -> str | None:
+        """The study, if it has a record of its own of a run, which is trained once more since its weights are gone."""
+        if request.fresh_of is None:
+            return None
+        record = self.folder.ledger.read(request.config_id, replicate, request.fresh_of)
+        return request.study if record is not None and record["row"].get("made_by") == request.study else None
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -299,7 +307,7 @@ def _teacher(request: TrialRequest) -> TeacherConfig:
 
 def _checkpoint_options(request: TrialRequest, replicates: Sequence[int], ledger: Ledger) -> dict[str, Any]:
     """The arguments of fitting functions by which runs are saved and go on."""
-    identity, owner = request.config_id, request.fresh_of
+    identity, owner = request.config_id, request.made_by
     return {
         "checkpoint": lambda replicate, state: ledger.save_checkpoint(identity, replicate, state, owner),
         "checkpoint_every": request.resources["checkpoint_every"],

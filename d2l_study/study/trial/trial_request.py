@@ -33,6 +33,9 @@ class TrialRequest:
     teachers: tuple[str, ...] = ()
     fresh: bool = False
     """Train also what another study has committed, and keep both."""
+    once_fresh: bool = False
+    """An earlier command of the study trained afresh. What is trained is that of `fresh`, but its own results are read
+    before those of others, as tables show them."""
     attempt: int = 1
     """From 1; counted within one command, as workers or nodes are lost."""
 
@@ -42,7 +45,13 @@ class TrialRequest:
 
     @property
     def fresh_of(self) -> str | None:
-        """The study, if it trains afresh: then its own records go before those of other studies."""
+        """The study, if it trains afresh or did so before: then its own records are read before those of other studies
+        (`StudyFolder.fresh_of`)."""
+        return self.study if self.fresh or self.once_fresh else None
+
+    @property
+    def made_by(self) -> str | None:
+        """The study, if it trains afresh: then runs that other studies made are trained again."""
         return self.study if self.fresh else None
 
     @property
