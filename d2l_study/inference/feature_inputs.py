@@ -9,7 +9,6 @@ a file of a whole data set.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from d2l_study.damaged_files import reading_errors
 from d2l_study.data.features import numpy_files
 from d2l_study.data.features.checks import check_encoders_alike, check_places_alike, check_vectors, describe_files
 from d2l_study.data.features.embedded import EMBEDDED, embedded_file
+from d2l_study.data.features.encoder_names import are_other_encoders
 from d2l_study.data.features.feature_file import FeatureFile, truth_of
 from d2l_study.data.features.finding import (
     PLACE_FOLDERS,
@@ -265,7 +265,7 @@ def _unlike(files: Sequence[FeatureFile], stored: StoredModel) -> list[str]:
         if file.width != width:
             found.append(f"{file.path}: vectors of {file.width:,} dimensions; the model takes {width:,}"
                          + (f", of encoder {encoder!r}" if encoder else ""))  # fmt: skip
-        elif encoder and file.extractor and _plain(file.extractor) != _plain(encoder):
+        elif are_other_encoders(file.extractor, encoder):
             found.append(f"{file.path}: encoder {file.extractor!r}; the model was trained on vectors of encoder "
                          f"{encoder!r}, and its scores of others mean nothing")  # fmt: skip
     problems = Problems(Path())
@@ -273,11 +273,6 @@ def _unlike(files: Sequence[FeatureFile], stored: StoredModel) -> list[str]:
         check_encoders_alike(problems, full)
     check_places_alike(problems, full)
     return found + [text for _, text in problems.found]
-
-
-def _plain(encoder: str) -> str:
-    """Letters and digits alone: tools write one encoder in several ways."""
-    return re.sub(r"[^a-z0-9]", "", encoder.lower())
 
 
 def _wrong_labels(inputs: Sequence[FeatureInput]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from d2l_study.data.features.encoder_names import encoder_key
 from d2l_study.data.features.feature_file import FeatureFile, Tiles, changed_said, not_finite_said
 from d2l_study.data.features.hdf5 import tiles_of
 from d2l_study.data.features.opening import kind_of, open_features, places
@@ -38,9 +39,9 @@ def open_all(
         for file in files:
             if not file.count:
                 problems.add_file(file.path, EMPTY)
-    _alike(problems, full, lambda f: f.width, lambda width: f"vectors of {width:,} dimensions")
+    _alike(problems, full, lambda f: f.width, lambda f: f"vectors of {f.width:,} dimensions")
     check_encoders_alike(problems, full)
-    _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda scale: f"tiles of {scale}")
+    _alike(problems, (f for f in full if f.tiles.scale), lambda f: f.tiles.scale, lambda f: f"tiles of {f.tiles.scale}")
     check_places_alike(problems, full)
     problems.stop_if_any()
     if not full:
@@ -77,14 +78,15 @@ def describe_files(
 
 
 def check_encoders_alike(problems: Problems, files: Iterable[FeatureFile]) -> None:
-    """Notes the files that another encoder made than most others."""
-    _alike(problems, (f for f in files if f.extractor), lambda f: f.extractor, lambda name: f"encoder {name!r}")
+    """Notes the files that another encoder made than most others, however its name is written."""
+    _alike(problems, (f for f in files if f.extractor), lambda f: encoder_key(f.extractor),
+           lambda f: f"encoder {f.extractor!r}")  # fmt: skip
 
 
 def check_places_alike(problems: Problems, files: Iterable[FeatureFile]) -> None:
     """Notes the files whose places are in another unit, or of another point of the tile, than most others'."""
-    _alike(problems, (f for f in files if f.has_places), lambda f: (f.tiles.unit, f.tiles.anchor), lambda place: (
-        f"places in {place[0] or 'an unknown unit'}"))  # fmt: skip
+    _alike(problems, (f for f in files if f.has_places), lambda f: (f.tiles.unit, f.tiles.anchor), lambda f: (
+        f"places in {f.tiles.unit or 'an unknown unit'}"))  # fmt: skip
 
 
 def check_vectors(files: Sequence[FeatureFile]) -> Iterator[str]:
@@ -122,7 +124,7 @@ EMPTY = "a slide without vectors (no tissue was found?); data.skip_empty: true l
 
 def _alike(
     problems: Problems, files: Iterable[FeatureFile], key: Callable[[FeatureFile], Hashable],
-    tell: Callable[[Any], str],
+    tell: Callable[[FeatureFile], str],
 ) -> None:  # fmt: skip
     """Notes the files that differ from most others; of two equally common values the first is what the others are
     compared with."""
@@ -134,5 +136,5 @@ def _alike(
     example = next(file for file in files if key(file) == usual)
     for file in files:
         if key(file) != usual:
-            problems.add_file(file.path, f"{tell(key(file))}; {most:,} of {len(files):,} files have {tell(usual)} "
+            problems.add_file(file.path, f"{tell(file)}; {most:,} of {len(files):,} files have {tell(example)} "
                          f"({example.path.name})")  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from d2l_study.data import DATASETS, BagCollection, FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED
+from d2l_study.data.features.encoder_names import are_other_encoders
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.purpose import EVALUATION
 from d2l_study.environment import user_path
@@ -131,7 +132,7 @@ def check_instances(stored: StoredModel, pool: BagCollection, what: str, name: s
     if pool.shape != shape:
         raise UserError(f"--data {what}: {_kind(pool.shape)}; {name} takes {_kind(shape)}")
     encoder = stored.card.encoder
-    if isinstance(pool, FeatureCollection) and encoder and pool.extractor and encoder != pool.extractor:
+    if isinstance(pool, FeatureCollection) and are_other_encoders(pool.extractor, encoder):
         raise UserError(f"--data {what}: vectors of the encoder {pool.extractor!r}; {name} was trained on vectors of "
                         f"{encoder!r}")  # fmt: skip
 

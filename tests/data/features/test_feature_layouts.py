@@ -54,6 +54,13 @@ def test_each_layout_is_read_as_it_was_written(layout, tmp_path):
     assert np.allclose(pool.xy, np.concatenate([slide.coords for slide, _ in slides]) * scale)
 
 
+def test_one_encoder_may_be_written_in_several_ways_in_a_data_set(tmp_path):
+    slides = files.cohort(4)
+    for (slide, _), encoder in zip(slides, ("UNI-v1", "uni_v1", "uni_v1", "uni v1"), strict=True):
+        files.trident(tmp_path / "features", slide, encoder=encoder)
+    assert FeatureBags(path=str(files.table(tmp_path / "t.csv", slides))).load_pool().extractor == "UNI-v1"
+
+
 def test_what_trident_and_stamp_say_of_encoder_and_tiles_is_kept(tmp_path):
     slides = files.cohort()
     for i, (slide, _) in enumerate(slides):

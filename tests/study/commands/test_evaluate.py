@@ -339,7 +339,7 @@ def test_another_encoder_is_refused_and_other_tiles_are_told(place: Path, tmp_pa
     error = capsys.readouterr().err
     assert "'conch_v15'" in error and "'uni_v1'" in error
     for j in range(9):
-        files.trident(tmp_path / "ten", files.make_slide(f"X{j}", 9, positive=j % 2 == 1, seed=4), "uni_v1", 10)
+        files.trident(tmp_path / "ten", files.make_slide(f"X{j}", 9, positive=j % 2 == 1, seed=4), "UNI-v1", 10)
     (tmp_path / "ten" / "slides.csv").write_text("slide,label\n" + "".join(f"X{j},{j % 2}\n" for j in range(9)))
     assert _evaluate(tmp_path, "0c0c", tmp_path / "ten") == 0
     assert "trained on tiles of 256 px at 20×" in capsys.readouterr().out
