@@ -8,10 +8,10 @@ from typing import ClassVar
 from d2l_study.errors import UserError
 from d2l_study.learning.training_options import TrainingOptions, shared
 from d2l_study.options import option
+from d2l_study.poolings import POOLINGS
 
-POOLINGS = (
-    "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
-)  # fmt: skip
+NOISE_KINDS = ("gaussian", "uniform", "shuffled", "negatives")
+"""What noise instances are (`noise_instances`)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TeacherConfig(TrainingOptions):
     noise_kind: str = option("gaussian", "what noise instances are: gaussian, in normalised units; uniform over "
                             "the pixel range; shuffled: those of the bag, their pixels or dimensions shuffled; "
                             "negatives: of other training bags of label 0",
-                            choices=("gaussian", "uniform", "shuffled", "negatives"))  # fmt: skip
+                            choices=NOISE_KINDS)  # fmt: skip
     drop_rate: float = option(0.2, "q: chance that R_ent leaves an instance out", least=0.0, below=1.0)
 
     # Batch, select, learning rate and ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags at

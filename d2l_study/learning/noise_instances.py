@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from d2l_study.data.pool import Bags, Pool
+from d2l_study.learning.config import NOISE_KINDS
 from d2l_study.learning.prediction import Normalise
-
-NOISE_KINDS = ("gaussian", "uniform", "shuffled", "negatives")
 
 
 def noise_counts(noise_rate: float, sizes: np.ndarray) -> np.ndarray:
@@ -39,7 +38,10 @@ def noise_instances(
     the same bag with its pixels (of a vector its normalised dimensions) shuffled; an instance of another training bag
     of label 0. owner: (noise instances,) which bag of the step each is put into; seen: (instances, *shape) the step's
     instances as training sees them, bag_of: (instances,) the bag of each; chosen: (bags,) the step's bags in `train`.
+    `ValueError` for another kind.
     """
+    if kind not in NOISE_KINDS:
+        raise ValueError(f"noise_kind: {kind!r}; expected one of {', '.join(NOISE_KINDS)}")
     shape = (len(owner), *pool.shape)
     if kind == "gaussian":
         return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(normalise.mean.device)

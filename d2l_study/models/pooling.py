@@ -16,10 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2l_study.models.extractors import Params, linear_init
-
-POOLINGS = (
-    "attention", "gated_attention", "instance_max", "instance_mean", "embedding_max", "embedding_mean",
-)  # fmt: skip
+from d2l_study.poolings import POOLINGS
 
 
 class Terms(NamedTuple):

@@ -11,11 +11,12 @@ from scipy.special import expit
 from d2l_study.data.pool import Bags, Pool
 from d2l_study.data.streams import Streams
 from d2l_study.learning.batches import Batch, batch_bags, batch_instances, draw_batch
-from d2l_study.learning.config import POOLINGS, TeacherConfig
+from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import teacher_loss
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.regularizers import bernoulli_kl, boundary_direction
 from d2l_study.learning.teacher_model import teacher_model
+from d2l_study.poolings import POOLINGS
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4, "epsilon": 0.5}
 BCE, ADV, NOISE, ENT = range(4)

@@ -10,12 +10,13 @@ from vector_bags import vector_replicate, vector_replicates
 
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, packing, teacher_targets
 from d2l_study.learning.batches import draw_batch
-from d2l_study.learning.config import POOLINGS
+from d2l_study.learning.config import NOISE_KINDS
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.references import attention_reference, fit_reference
 from d2l_study.learning.teacher_model import teacher_model
+from d2l_study.poolings import POOLINGS
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4, "epsilon": 0.5}
 SMALL = {"extractor": "mlp", "feature_width": 12, "attention_width": 5, "steps": 60, "eval_every": 20,
@@ -73,6 +74,22 @@ def test_shuffled_vectors_keep_their_normalised_values():
         same = [torch.equal(one.sort().values, source.sort().values) for source in sources]
         assert any(same)
         assert not any(torch.equal(one, source) for source in sources)
+
+
+@pytest.mark.parametrize("kind", [*NOISE_KINDS, "zeros"])
+def test_every_kind_of_noise_that_a_space_may_ask_for_is_made_and_no_other(kind):
+    replicate = vector_replicate()
+    seen, owner = replicate.pool.instances[:4], np.array([0, 1, 1])
+
+    def made():
+        return noise_instances(kind, np.random.default_rng(0), owner, seen, np.array([0, 0, 1, 1]), np.array([0, 1]),
+                               replicate.pool, replicate.train, Normalise.of(replicate, Compute()))  # fmt: skip
+
+    if kind in NOISE_KINDS:
+        assert made().shape == (3, *replicate.pool.shape)
+    else:
+        with pytest.raises(ValueError, match="noise_kind: 'zeros'; expected one of gaussian, uniform"):
+            made()
 
 
 # ---- teacher

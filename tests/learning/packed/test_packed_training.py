@@ -11,7 +11,6 @@ from packed_losses import assert_packed_losses, without_ties
 
 from d2l_study.learning import TeacherConfig, fit_teacher
 from d2l_study.learning.batches import batch_bags
-from d2l_study.learning.config import POOLINGS
 from d2l_study.learning.packed import batches
 from d2l_study.learning.packed import group as packed_group
 from d2l_study.learning.packed.batches import (
@@ -29,6 +28,7 @@ from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import teacher_model
 from d2l_study.learning.training_parts import without_part
+from d2l_study.poolings import POOLINGS
 
 ALL = {"lambda_adv": 0.7, "lambda_noise": 1.3, "lambda_ent": 0.4, "drop_rate": 0.4}
 PACKED = Compute(packed=True)
