@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from d2l_study.study.commands.prepare_study import PreparedStudy
 
 SAMPLERS = {
-    "tpe": "tree-structured Parzen estimator, multivariate, trials at work counted as bad",
+    "tpe": "tree-structured Parzen estimator, {keys}, trials at work counted as bad",
     "gp": "Gaussian process, expected improvement",
     "cmaes": "CMA-ES",
     "random": "draws, the same in every arm",
     "grid": "every point of the axes",
 }
+
+
+def method_text(options: SearchOptions) -> str:
+    """The method of a search in words. Of several metrics Optuna's estimator draws each key for itself."""
+    keys = "multivariate" if len(options.names) == 1 else "each key for itself"
+    return SAMPLERS[options.method].format(keys=keys)
 
 
 def estimate_search(study: PreparedStudy, concurrent: int) -> Estimate:
@@ -52,7 +58,7 @@ def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:
     ended = [t for t in search.trials if t.state != OPEN]
     runs = search.budget * plan.replicates
     print_wrapped(
-        f"search by {options.method} ({SAMPLERS[options.method]}): {counted(options.trials, 'trial')} "
+        f"search by {options.method} ({method_text(options)}): {counted(options.trials, 'trial')} "
         f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), "
         f"{_first_trials(options)}",
         "  ",

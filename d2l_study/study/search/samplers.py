@@ -92,7 +92,7 @@ class Sampler:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         seed = self.seed(number)
         few: dict[str, Any] = {"n_startup_trials": LEAST_KNOWN}
-        if self.method == "tpe":  # multivariate, and with constant liar: trials at work count as bad ones
+        if self.method == "tpe":  # by Optuna 5's defaults trials at work count as bad, and one goal is multivariate
             return optuna.samplers.TPESampler(seed=seed, **few)
         if self.method == "gp":
             return optuna.samplers.GPSampler(seed=seed, **few)

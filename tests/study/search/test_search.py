@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from analysis.cells.search_results import best_trial, pareto_front
 from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.commands.plan_table import show_trial_totals
+from d2l_study.study.commands.search_plan_summary import method_text
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -77,6 +81,20 @@ def run(search, most=100, at_once=1):
 
 def points(search):
     return [(t.arm, t.params, t.values) for t in search.trials]
+
+
+@pytest.mark.parametrize(("metric", "words"), [
+    ("metric: val_bag_auc", "multivariate"), ("objectives: [val_bag_auc, val_bag_nll]", "each key for itself"),
+])  # fmt: skip
+def test_every_optuna_that_may_be_installed_searches_as_plan_says(make, metric, words):
+    """Before Optuna 5 no search was multivariate by default, and no trial at work counted as bad."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (least,) = [int(found[1]) for one in project["dependencies"] if (found := re.match(r"optuna>=(\d+)", one))]
+    options = make(SPACE.replace("startup: 4", f"startup: 4, {metric}")).options
+    assert least >= 5 and f"Parzen estimator, {words}, trials at work counted as bad" in method_text(options)
+    sampler = Sampler("tpe", {}, options.goals, 4, 0, "arm")
+    made = sampler.sampler(9)
+    assert made._is_multivariate(sampler.study(made)) == (words == "multivariate") and made._constant_liar
 
 
 @pytest.mark.parametrize("method", ["tpe", "gp", "cmaes"])
