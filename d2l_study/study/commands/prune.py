@@ -6,11 +6,12 @@ Results stay in the ledger, for other studies and for whoever asks for them agai
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError, counted, listed, nearest
+from d2l_study.learning.science_version import version_of_keys
 from d2l_study.study.commands.remove import command_line
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.search_document import read_document, write_document
@@ -40,20 +41,36 @@ def prune_study(study: str, root: str, arms: Sequence[str], failed: bool, tracki
             raise UserError(f"study {folder.name!r}: nothing would be left of it; to remove it as a whole: "
                             f"{command_line('remove', folder.storage, folder.name)}")  # fmt: skip
         removed = [plan[i] for i in sorted(gone)]
-        _write(folder, kept, removed)
         runs = sum(len(entry["replicates"]) for entry in removed)
         names = listed(dict.fromkeys(entry["method"] for entry in removed))
+        if adaptive := _is_adaptive(folder):
+            print(_search_text(folder, names), flush=True)
+        _write(folder, kept, removed)
         print(f"{folder.name}: {counted(len(removed), 'configuration')} ({counted(runs, 'run')}) of {names} left its "
               f"plan, which keeps {counted(len(kept), 'configuration')}")  # fmt: skip
         folder.compact()
         update_mlflow(folder, tracking_uri)
     gc = command_line("gc", folder.storage)
     print(f"  results stay for other studies; `{gc}` shows what no study names any more")
-    if arms or failed:
-        file = folder.resolved().get("space", {}).get("file")
-        print(f"  where the space{f' ({short_path(str(file))})' if file else ''} still asks for them, the next `run` "
-              "says so, and `run --extend` brings them back")  # fmt: skip
+    if (arms or failed) and not adaptive:
+        print(f"  where {_space_text(folder)} still asks for them, the next `run` says so, and `run --extend` brings "
+              "them back")  # fmt: skip
     return 0
+
+
+def _space_text(folder: StudyFolder) -> str:
+    file = folder.resolved().get("space", {}).get("file")
+    return f"the space{f' ({short_path(str(file))})' if file else ''}"
+
+
+def _search_text(folder: StudyFolder, names: str) -> str:
+    """What becomes of arms that leave a search which learns from its own trials: `run` refuses one of other arms."""
+    method = folder.resolved()["space"]["search"]["method"]
+    return (
+        f"{folder.name}: a search by {method} learns from its own trials alone: {names} cannot come back into this "
+        f"study. `run` refuses it while {_space_text(folder)} still has {names}; without, the other arms go on. In a "
+        "study of another name (`run --study NEWNAME`) all arms are searched anew, and runs of both are reused"
+    )
 
 
 def _nothing_text(failed: bool) -> str:
@@ -122,7 +139,7 @@ def _write(folder: StudyFolder, kept: list[Entry], removed: list[Entry]) -> None
     """Write the plan first: from then on what it does not name does not count."""
     folder.write_plan([{**entry, "varied": _varied(entry, kept)} for entry in kept])
     _write_search(folder, {entry["method"] for entry in removed} - {entry["method"] for entry in kept},
-                  {entry["config_id"] for entry in removed} - {entry["config_id"] for entry in kept})  # fmt: skip
+                  {entry["config_id"] for entry in removed} - {entry["config_id"] for entry in kept}, kept)  # fmt: skip
     still = {(entry["config_id"], r) for entry in kept for r in entry["replicates"]}
     for entry in removed:
         for replicate in entry["replicates"]:
@@ -138,8 +155,9 @@ def _varied(entry: Entry, plan: list[Entry]) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_search(folder: StudyFolder, arms: set[str], configs: set[str]) -> None:
-    """`search.json` without the searches of arms that are gone, and without their trials."""
+def _write_search(folder: StudyFolder, arms: set[str], configs: set[str], kept: list[Entry]) -> None:
+    """`search.json` without the searches of arms that are gone, and without their trials. kept: the plan that is
+    left."""
     document = read_document(folder)
     if document is None:
         return
@@ -150,7 +168,25 @@ def _write_search(folder: StudyFolder, arms: set[str], configs: set[str]) -> Non
     definition = {**definition, "searches": [definition["searches"][n] for n in numbers]}
     if "arms" in definition:
         definition["arms"] = [arm for arm in definition["arms"] if arm not in arms]
-    write_document(folder, definition, trials)
+    write_document(folder, {**definition, **_values_over_searches(definition, trials, kept)}, trials)
+
+
+def _values_over_searches(
+    definition: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], kept: list[Entry]
+) -> dict[str, Any]:
+    """What `definition_of` takes over all searches, made of those that are left, since a `run` without the other arms
+    compares it. Empty where it is not known, or the search is none that learns."""
+    by_id = {entry["config_id"]: entry for entry in kept if {"data_checksum", "science_version"} <= entry.keys()}
+    # One configuration of each search tells it, the first that was planned.
+    found = {t["search"]: by_id[t["config_id"]] for t in reversed(trials) if t["config_id"] in by_id}
+    entries = [found[n] for n in sorted(found)]
+    if "science_version" not in definition or not entries or len(entries) < len(definition["searches"]):
+        return {}
+    versions = [version_of_keys(search["distributions"]) for search in definition["searches"]]
+    return {
+        "data_checksum": ", ".join(dict.fromkeys(entry["data_checksum"] for entry in entries)),
+        "science_version": max(*versions, *(entry["science_version"] for entry in entries)),
+    }
 
 
 def update_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
