@@ -13,7 +13,7 @@ import numpy as np
 from d2l_study.data import DATASETS, holds_vectors, instance_classes
 from d2l_study.learning.metrics import auc
 from d2l_study.slides.image_files import read_image
-from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.run_files import SCORE_MAPS
 from d2l_study.study.ledger.study_folder import StudyFolder
 
@@ -37,7 +37,7 @@ def map_pictures(
 
     teacher: the config_id of a student's first teacher, whose maps are drawn beside those of the student if they are
     kept; None if there is none."""
-    found = stored_maps(folder.ledger, config_id, replicate)
+    found = stored_maps(folder, config_id, replicate)
     count = 0 if found is None else len(found[0])
     return {f"overlays/{k + 1}.png": partial(_picture, folder, config_id, teacher, replicate, k) for k in range(count)}
 
@@ -49,11 +49,11 @@ def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate
     content = folder.ledger.read_config(config_id)
     data = content["sections"]["data"]
     pool = DATASETS[data["dataset"]](**data).load_pool()
-    own = stored_maps(folder.ledger, config_id, replicate)
-    beside = stored_maps(folder.ledger, teacher, replicate) if teacher is not None else None
+    own = stored_maps(folder, config_id, replicate)
+    beside = stored_maps(folder, teacher, replicate) if teacher is not None else None
     assert own is not None
     maps = ({"teacher": beside} if beside is not None else {}) | {str(content["stage"]): own}
-    thresholds = {name: _threshold(folder.ledger, teacher if name == "teacher" and teacher else config_id, replicate)
+    thresholds = {name: _threshold(folder, teacher if name == "teacher" and teacher else config_id, replicate)
                   for name in maps}  # fmt: skip
     about = own[0][k]
     path = pool.images[about["image"]]
@@ -77,21 +77,21 @@ def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate
 
 
 def stored_maps(
-    ledger: Ledger, config_id: str, replicate: int
+    folder: StudyFolder, config_id: str, replicate: int
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
-    """The score maps of a run: of each image its bag, number and grid, and the arrays by name; None if it holds
-    none."""
-    record = ledger.read(config_id, replicate)
+    """The score maps of a run of a study: of each image its bag, number and grid, and the arrays by name; None if it
+    holds none."""
+    record = folder.ledger.read(config_id, replicate, folder.fresh_of)
     if record is None or SCORE_MAPS not in record["files"]:
         return None
     try:
-        with np.load(io.BytesIO(ledger.read_file(config_id, replicate, SCORE_MAPS))) as arrays:
+        with np.load(io.BytesIO(folder.read_file(config_id, replicate, SCORE_MAPS))) as arrays:
             return json.loads(str(arrays["meta"])), {key: arrays[key] for key in arrays if key != "meta"}
     except FileNotFoundError:  # dropped
         return None
 
 
-def _threshold(ledger: Ledger, config_id: str, replicate: int) -> float | None:
-    record = ledger.read(config_id, replicate)
+def _threshold(folder: StudyFolder, config_id: str, replicate: int) -> float | None:
+    record = folder.ledger.read(config_id, replicate, folder.fresh_of)
     value = record["row"].get("instance_threshold") if record is not None else None
     return None if value is None or np.isnan(value) else float(value)

@@ -1,8 +1,10 @@
 """Results that a study trains afresh, beside those of other studies."""
 
 import dataclasses
+import io
 import json
 
+import numpy as np
 import pytest
 from make_study import make_study
 from make_trial_request import make_trial_request
@@ -12,8 +14,10 @@ from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.commands.trial_requests import make_trial_request as request_of
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.run_files import SCORE_MAPS
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.mlflow.map_pictures import stored_maps
 from d2l_study.study.plan.precision import known_precision
 from d2l_study.study.search.fixed_search import write_fixed_search
 from d2l_study.study.trial.trial import run_trial
@@ -71,6 +75,19 @@ def test_a_study_that_was_run_afresh_shows_its_own_results_and_others_the_first(
     twin.ledger.commit(config, 0, row, {"curve.json": b"[]"}, fresh_of="twin")
     assert first.rows().equals(before) and twin.rows()["bag_auc"].tolist()[0] == 0.125
     assert twin.read_file(config, 0, "curve.json") == b"[]" and twin.compact()["bag_auc"].tolist()[0] == 0.125
+
+
+def test_the_maps_of_a_study_that_was_run_afresh_are_its_own(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    for made_by, image in (("other", 1), ("s", 2)):
+        file = io.BytesIO()
+        np.savez(file, meta=json.dumps([{"bag": 0, "image": image}]))
+        row, owner = {"status": "done", "made_by": made_by}, "s" if made_by == "s" else None
+        folder.ledger.commit(ID, 0, row, {SCORE_MAPS: file.getvalue()}, fresh_of=owner)
+    folder.write("", {"fresh": False}, [])
+    assert stored_maps(folder, ID, 0)[0][0]["image"] == 1
+    folder.write("", {"fresh": True}, [])
+    assert stored_maps(folder, ID, 0)[0][0]["image"] == 2
 
 
 def test_fresh_does_not_go_on_from_a_checkpoint_of_another_study(tmp_path):

@@ -44,7 +44,7 @@ def study(tmp_path_factory):
 def test_the_first_replicate_keeps_maps_and_its_scores_of_true_instances(study):
     folder, pool = study
     assert SCORE_MAPS not in folder.ledger.read(CONFIG, 1)["files"]
-    metas, arrays = stored_maps(folder.ledger, CONFIG, 0)
+    metas, arrays = stored_maps(folder, CONFIG, 0)
     assert {pool.bags.label[meta["bag"]] for meta in metas} == {0, 1}
     stored = from_bytes(folder.ledger.read_file(CONFIG, 0, WEIGHTS))
     for k, meta in enumerate(metas):
@@ -58,7 +58,7 @@ def test_the_first_replicate_keeps_maps_and_its_scores_of_true_instances(study):
 def test_pictures_are_drawn_from_what_is_kept(study):
     folder, _ = study
     pictures = map_pictures(folder, CONFIG, None, 0)
-    assert set(pictures) == {f"overlays/{k + 1}.png" for k in range(len(stored_maps(folder.ledger, CONFIG, 0)[0]))}
+    assert set(pictures) == {f"overlays/{k + 1}.png" for k in range(len(stored_maps(folder, CONFIG, 0)[0]))}
     assert Image.open(io.BytesIO(pictures["overlays/1.png"]())).size[1] > 560
     assert map_pictures(folder, CONFIG, None, 1) == {}
 
@@ -73,8 +73,8 @@ def test_a_class_map_keeps_its_maps_too(study):
         data_checksum=pool.checksum, resources=Resources().to_dict(), keep_weights="none", code_version="test",
     )  # fmt: skip
     assert set(run_trial(request).values()) == {"done"}
-    metas, arrays = stored_maps(folder.ledger, "cd" * 10, 0)
-    assert [m["image"] for m in metas] == [m["image"] for m in stored_maps(folder.ledger, CONFIG, 0)[0]]
+    metas, arrays = stored_maps(folder, "cd" * 10, 0)
+    assert [m["image"] for m in metas] == [m["image"] for m in stored_maps(folder, CONFIG, 0)[0]]
     for k, meta in enumerate(metas):
         assert arrays[f"logits{k}"].shape == (7, 7) == (meta["grid"]["rows"], meta["grid"]["columns"])  # 60 pixels // 8
         assert (meta["grid"]["x0"], meta["grid"]["stride"]) == (3.5, 8)
@@ -85,7 +85,7 @@ def test_a_class_map_keeps_its_maps_too(study):
 def test_label_knows_the_truth_and_the_part_of_an_image_of_its_data_set(study, tmp_path):
     folder, pool = study
     known = KnownImages.of_model(folder.ledger, CONFIG, 0, None)
-    metas, _ = stored_maps(folder.ledger, CONFIG, 0)
+    metas, _ = stored_maps(folder, CONFIG, 0)
     truth = known(pool.images[metas[0]["image"]])
     assert truth.note == "a test image of this model"
     np.testing.assert_array_equal(truth.places.label, pool.bags.instance_label[pool.image == metas[0]["image"]])
