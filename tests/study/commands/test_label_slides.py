@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 import torch
+from interrupted_scoring import interrupt_scoring
 from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 
@@ -287,16 +288,7 @@ def test_an_interrupted_slide_goes_on_where_it_was(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _label(place, tmp_path / "whole", place / "slides", "--formats", "parquet") == 0
-    monkeypatch.setattr(tile_scores, "BATCH_BYTES", 27 * 27 * 3 * 16)
-    score, calls = tile_scores.TileTerms.__call__, []
-
-    def interrupted(terms: tile_scores.TileTerms, patches: np.ndarray) -> np.ndarray:
-        calls.append(len(patches))
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return score(terms, patches)
-
-    monkeypatch.setattr(tile_scores.TileTerms, "__call__", interrupted)
+    calls = interrupt_scoring(monkeypatch, 4, 27 * 27 * 3 * 16)
     assert _label(place, tmp_path / "cut", place / "slides", "--formats", "parquet") == 130
     assert "48 of" in capsys.readouterr().err
     assert _label(place, tmp_path / "cut", place / "slides", "--formats", "parquet") == 0

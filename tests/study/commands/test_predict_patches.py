@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from few_digits import digits
+from interrupted_scoring import interrupt_scoring
 from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
 from slides.make_slides import openslide_file
@@ -226,17 +227,8 @@ def test_label_goes_on_from_slides_without_their_white_tiles(
     whole = pd.read_parquet(tmp_path / "whole" / "slide9.scores.parquet")
     same = ["tiles", "predicted_positive", "logit", "score"]
     table = pd.read_csv(tmp_path / "whole" / "slides.csv")[same]
-    score, calls = tile_scores.TileTerms.__call__, []
-
-    def counted(terms: tile_scores.TileTerms, patches: np.ndarray) -> np.ndarray:
-        calls.append(len(patches))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return score(terms, patches)
-
     with monkeypatch.context() as patch:
-        patch.setattr(tile_scores, "BATCH_BYTES", 27 * 27 * 3 * 2)
-        patch.setattr(tile_scores.TileTerms, "__call__", counted)
+        calls = interrupt_scoring(patch, 3, 27 * 27 * 3 * 2)
         assert _label(place, OPEN, tmp_path / "cut", *words) == 130
         assert _label(place, OPEN, tmp_path / "cut", *words) == 0
     assert sum(calls) - calls[2] == len(whole)
