@@ -36,6 +36,7 @@ def make_folds(
     older: bool = False,
     data: str = "no data",
     tiles: bool = False,
+    per_group: int | None = None,
 ) -> StudyFolder:
     """`failed` names runs as (index of the method, replicate). Replicate = repeat × folds + fold.
 
@@ -43,7 +44,8 @@ def make_folds(
     test part of all `folds` × `repeats` replicates; of `given splits` each replicate has a test part of its own.
     folds_key: what data.folds says, where the folds are the user's; train_bags: data.num_bags; older: without the
     columns that runs did not have before partitions were recorded; data: tells two data sets of the same settings
-    apart, as their checksum does; tiles: patches are 4 by 4 tiles of a grid, whose places and metrics runs keep.
+    apart, as their checksum does; tiles: patches are 4 by 4 tiles of a grid, whose places and metrics runs keep;
+    per_group: so many images are of one group, None: the runs do not say of which.
 
     Bag logit = 2 y − 1 + 0.5 [vat] (2 y − 1) + N(0, 1) by image and repeat + N(0, 0.5) by run; patches alike.
     """
@@ -87,6 +89,8 @@ def make_folds(
                     _frame(r, "instance", [number] * len(own), 100 * number + np.arange(len(own)), own, logit)
                 )
             predictions = pd.concat(frames)
+            if per_group:
+                predictions["group"] = predictions["bag_index"] // per_group
             bag, instance = (predictions[predictions["level"] == level] for level in ("bag", "instance"))
             row = {"repeat": repeat, "fold": fold, "seed": seed, "status": "done", "cause": None,
                    **_metrics("bag", bag), **_metrics("instance", instance), "instance_auc_within": _within(instance),

@@ -1,5 +1,5 @@
 """How well instances are found in the test images, with intervals over images: whole images are drawn, with all their
-instances (`statistics.cluster_bootstrap`).
+instances (`statistics.cluster_bootstrap`); images of one group (patient) together.
 
 Of folds the test parts of a repeat are taken together, as in `cells.out_of_fold`; of a given split each replicate is by
 itself. The value is the mean over repeats or replicates, and the images are drawn for all of them at once. Such an
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.cells.arrange import arrange
+from analysis.cells.bag_groups import BagGroups
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_panel
 from analysis.cells.out_of_fold import whole_repeats
 from analysis.cells.partitions import DRAWN, partitions_of
@@ -40,14 +41,15 @@ OPTION = "--intervals images"
 class ImageIntervals:
     """One configuration.
 
-    by_metric: the values that are defined, `count` of an interval is the number of images; instances: of known label,
-    of one repeat or replicate; tested: how many of these the values are means over.
+    by_metric: the values that are defined, `count` of an interval is the number of groups of images; groups: of the
+    images; instances: of known label, of one repeat or replicate; tested: how many of these the values are means over.
     """
 
     panel: Label
     row: Label
     cell: Cell
     by_metric: dict[str, Interval]
+    groups: BagGroups
     instances: int
     tested: int
 
@@ -116,6 +118,7 @@ def _intervals(
 ) -> ImageIntervals:
     """parts: the runs of each repeat or replicate."""
     bags = np.unique(np.concatenate([run.bags for runs in parts for run in runs]))
+    groups = BagGroups.of(bags, [(run.bag, run.group) for runs in parts for run in runs])
     tested = [scored_instances(runs, bags) for runs in parts]
     instances = int(np.sum(tested[0].label >= 0))
     by_metric = {}
@@ -123,11 +126,11 @@ def _intervals(
         metrics = [one for one in (weighted_metric(name, scored) for scored in tested) if one is not None]
         if not metrics:
             continue
-        drawn = bootstrap_clusters(_mean(metrics), None, len(bags), instances, resamples=resamples)
+        drawn = bootstrap_clusters(groups.drawn(_mean(metrics)), None, groups.count, instances, resamples=resamples)
         if not math.isnan(drawn.first):
-            interval = Interval(drawn.first, drawn.lower, drawn.upper, len(bags), "image bootstrap")
+            interval = Interval(drawn.first, drawn.lower, drawn.upper, groups.count, "image bootstrap")
             by_metric[name] = without_void_bounds(interval, 1.0)
-    return ImageIntervals(panel, row, cell, by_metric, instances, len(parts))
+    return ImageIntervals(panel, row, cell, by_metric, groups, instances, len(parts))
 
 
 def _mean(metrics: Sequence[WeightedMetric]) -> WeightedMetric:

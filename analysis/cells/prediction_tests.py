@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.cells.bag_groups import BagGroups, group_sentences
 from analysis.cells.baseline_pairs import CellComparison, Pair
 from analysis.cells.layout import Cell
-from analysis.cells.scored_instances import NEEDS, RunInstances, read_instances, scored_instances, thresholds_of
+from analysis.cells.partitions import partitions_of
+from analysis.cells.scored_instances import (
+    NEEDS,
+    RunInstances,
+    groups_column,
+    read_instances,
+    scored_instances,
+    thresholds_of,
+)
 from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import folders_by_config
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, counted
 
 if TYPE_CHECKING:
     import pandas
@@ -32,11 +41,13 @@ CLUSTERS = "--test clusters"
 
 @dataclass(frozen=True)
 class _Bags:
-    """The test bags of a run whose label is known, each (bags,), in order."""
+    """The test bags of a run whose label is known, each (bags,), in order; group: None where the run did not keep
+    it."""
 
     bag: np.ndarray
     label: np.ndarray
     logit: np.ndarray
+    group: np.ndarray | None
 
 
 def compare_predictions(
@@ -64,6 +75,7 @@ def compare_predictions(
             )  # fmt: skip
     if isinstance(compare, _Delong) and compare.few:
         notes.append(f"In {compare.few} of them a class has fewer than {FEW_BAGS} bags: too few for the approximation.")
+    notes += group_sentences(compare.groups, compare.noun)
     if other_bags:
         notes.append(f"{other_bags} pairs were left out: their predictions are of different bags.")
 
@@ -73,11 +85,16 @@ _Tested = tuple[float, float, Interval, TestResult, str]
 
 
 class _Delong:
-    """DeLong's test of the test bags of two runs. few: of how many comparisons a class was too small."""
+    """DeLong's test of the test bags of two runs. few: of how many comparisons a class was too small; groups: those of
+    the bags, where bags are given."""
+
+    noun = "bag"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = folders_by_config(rows)
+        self.given = partitions_of(rows).keys()
         self.stored: dict[tuple[str, int], _Bags] = {}
+        self.groups: list[BagGroups] = []
         self.few = 0
 
     def __call__(self, cell: Cell, baseline: Cell, replicate: int) -> _Tested | None:
@@ -87,13 +104,18 @@ class _Delong:
         ours, theirs = (self._read(one.origin.config_id, replicate) for one in (cell, baseline))
         if not np.array_equal(ours.bag, theirs.bag):
             return None
-        self.few += int(min(np.bincount(ours.label, minlength=2)) < FEW_BAGS)
-        test = delong_test(ours.label, ours.logit, theirs.logit)
+        groups = BagGroups.of(ours.bag, [(one.bag, one.group) for one in (ours, theirs)])
+        if cell.origin.config_id in self.given:
+            self.groups.append(groups)
+        independent = min(len(np.unique(groups.group[ours.label == of_class])) for of_class in (0, 1))
+        self.few += int(independent < FEW_BAGS)
+        test = delong_test(ours.label, ours.logit, theirs.logit, group=groups.group if groups.named else None)
         bags = test.positives + test.negatives
         found = Interval(test.difference, test.lower, test.upper, bags, "no spread" if test.has_no_spread else "t")
         interval = without_void_bounds(found, 2.0)
         result = TestResult("DeLong", test.z, test.p, 0.0, bags)
-        return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags"
+        of_groups = f" of {counted(groups.count, 'group')}" if groups.named else ""
+        return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags{of_groups}"
 
     def _read(self, config: str, replicate: int) -> _Bags:
         if (config, replicate) not in self.stored:
@@ -106,14 +128,18 @@ def _read_bags(folder: StudyFolder, config: str, replicate: int) -> _Bags:
     frame = frame[frame["label"].notna()].sort_values("bag_index", kind="stable")
     if not np.isfinite(frame["logit"]).all():
         raise UserError(f"run {config[:10]} r{replicate:03d} holds predictions that are not finite")
-    return _Bags(frame["bag_index"].to_numpy(int), frame["label"].to_numpy(int), frame["logit"].to_numpy(float))
+    bag, label = (frame[name].to_numpy(int) for name in ("bag_index", "label"))
+    return _Bags(bag, label, frame["logit"].to_numpy(float), groups_column(frame))
 
 
 class _Clusters:
-    """The cluster bootstrap of the test instances of two runs."""
+    """The cluster bootstrap of the test instances of two runs. groups: those of the images."""
+
+    noun = "image"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = folders_by_config(rows)
+        self.groups: list[BagGroups] = []
         self.thresholds: Mapping[tuple[str, int], float] = thresholds_of(rows)
         self.stored: dict[tuple[str, int], RunInstances] = {}
 
@@ -131,10 +157,13 @@ class _Clusters:
             lacks = (cell if ours is None else baseline).origin.config_id
             raise UserError(f"{CLUSTERS}: {name} needs {NEEDS[name]}; run {lacks[:10]} r{replicate:03d} has none")
         known = int(np.sum(runs[0].label >= 0))
-        test = bootstrap_clusters(ours, theirs, len(bags), known, resamples=RESAMPLES)
+        groups = BagGroups.of(bags, [(run.bag, run.group) for run in runs])
+        self.groups.append(groups)
+        drawn = groups.drawn(ours), groups.drawn(theirs)
+        test = bootstrap_clusters(*drawn, groups.count, known, resamples=RESAMPLES)
         interval = without_void_bounds(Interval(test.difference, test.lower, test.upper, test.clusters, "t"), 2.0)
         result = TestResult("cluster bootstrap", math.nan, test.p, test.smallest_p, test.clusters)
-        return test.first, test.second, interval, result, f"{test.clusters} images, {test.instances} instances"
+        return test.first, test.second, interval, result, f"{groups.text('image')}, {test.instances} instances"
 
     def _read(self, config: str, replicate: int) -> RunInstances:
         key = config, replicate

@@ -31,7 +31,8 @@ class RunInstances:
     """The test instances of one run, in the order of bag and instance, each (n,) but xy, (n, 2).
 
     bag, index: the bag's number in the data set, and the instance's in its pool; label: 0, 1 or −1, unknown; image, xy:
-    None where the run did not keep them, or an instance has no place; threshold: NaN where there is none.
+    None where the run did not keep them, or an instance has no place; threshold: NaN where there is none; group:
+    that of the bag in the data set, None where the run did not keep it.
     """
 
     bag: np.ndarray
@@ -41,6 +42,7 @@ class RunInstances:
     image: np.ndarray | None
     xy: np.ndarray | None
     threshold: float
+    group: np.ndarray | None = None
 
     def same_instances(self, other: RunInstances) -> bool:
         """Whether both are of the same instances with the same labels."""
@@ -77,7 +79,15 @@ def read_instances(folder: StudyFolder, config: str, replicate: int, threshold: 
     if {"image", "x", "y"} <= {*frame.columns} and frame[["image", "x", "y"]].notna().all(axis=None):
         image, xy = frame["image"].to_numpy(int), frame[["x", "y"]].to_numpy(float)
     bag, index = frame["bag_index"].to_numpy(int), frame["index"].to_numpy(int)
-    return RunInstances(bag, index, label, score, image, xy, threshold)
+    return RunInstances(bag, index, label, score, image, xy, threshold, groups_column(frame))
+
+
+def groups_column(predictions: pandas.DataFrame) -> np.ndarray | None:
+    """(n,) int64 the group of each bag, or of the bag of each instance, in the data set; None where the run did not
+    keep it."""
+    if "group" not in predictions or predictions["group"].isna().any():
+        return None
+    return predictions["group"].to_numpy(np.int64)
 
 
 def scored_instances(runs: Sequence[RunInstances], bags: np.ndarray) -> ScoredInstances:

@@ -32,8 +32,9 @@ def load_predictions(
     `where` selects runs by the columns of `load`, for example `method="vat", num_bags=50, replicate=0`.
     Columns: config_id, method, replicate, stage, split (val | test), level (bag | instance), bag_index, index,
     label (0, 1 or missing; of bags before label noise), seen_label (of bags, as training saw it; not in files of
-    earlier versions), logit (of the probability of the positive class). UserError if a name is not
-    known, no finished run matches, or a run kept no predictions.
+    earlier versions), logit (of the probability of the positive class); of given bags also group (patient or the
+    like, its number in the data set; not in files of earlier versions). UserError if a name is not known, no finished
+    run matches, or a run kept no predictions.
     """
     import pandas as pd
 

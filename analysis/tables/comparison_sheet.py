@@ -118,13 +118,13 @@ def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
     if made.test == "delong":
         return beside, [
             "DeLong's test of two trained models on the test bags of one replicate, with the normal interval of the "
-            "difference of their AUCs; bags are independent. It is an approximation for many bags and has no smallest "
-            "p.",
+            "difference of their AUCs; bags are independent, or groups of bags where the data name some (Obuchowski "
+            "1997). It is an approximation for many bags and has no smallest p.",
         ]  # fmt: skip
     return beside, [
         "Two trained models on the instances of the test images of one replicate; "
-        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 images, "
-        "and where patients have several images, which count as independent here. Smallest p: 2 / (samples + 1).",
+        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about 20 images "
+        "or groups of images. Smallest p: 2 / (samples + 1).",
     ]
 
 

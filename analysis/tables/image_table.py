@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.cells.bag_groups import group_sentences
 from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_intervals
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
@@ -56,17 +57,18 @@ class ImageTable(FormattedTable):
         return Panel(", ".join(filter(None, (panel.text, head))), list(columns), groups)
 
     def _caption(self) -> Caption:
-        images = sorted({interval.count for one in self.found for interval in one.by_metric.values()})
+        images = sorted({one.groups.text("image") for one in self.found})
         tested = sorted({one.tested for one in self.found})
         folds = self.layout.has_folds
         unit = "repeat" if folds else "replicate"
         cells = (
             f"Value on the test instances ({what_of_metrics(self.layout.metrics)}) [95 % interval over "
-            f"{listed(images)} images]."
+            f"{listed(images)}]."
         )
         beside = [
-            "The intervals are about other images, not about other trainings; too narrow below about 20 images, and "
-            "where patients have several images, which count as independent here."
+            "The intervals are about other images, not about other trainings; too narrow below about 20 "
+            f"{'groups' if any(one.groups.named for one in self.found) else 'images'}.",
+            *group_sentences((one.groups for one in self.found), "image"),
         ]
         beside += no_interval_sentences(i for one in self.found for i in one.by_metric.values())
         if self.left_out:
@@ -94,7 +96,8 @@ class ImageTable(FormattedTable):
                     "trial_id": trial_id(one.cell.origin.config_id), "stage": one.cell.origin.stage,
                     "config_id": one.cell.origin.config_id, "value": interval.mean,
                     "lower": interval.lower, "upper": interval.upper, "interval": interval.kind,
-                    "images": interval.count, "instances": one.instances, "tested": one.tested,
+                    "images": len(one.groups.group), "groups": one.groups.count if one.groups.known else None,
+                    "instances": one.instances, "tested": one.tested,
                 })  # fmt: skip
         return pd.DataFrame(rows)
 

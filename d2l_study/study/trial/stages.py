@@ -309,14 +309,16 @@ def _network(request: TrialRequest, problem: Replicate) -> MilModel:
 
 def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
     """The file of predictions: every logit with its label. Columns: replicate, stage, split, level (bag, instance),
-    bag_index, index (of an instance, into the pool), label, seen_label, logit; of test instances also
-    label_NAME for further truths and, where they have places, image (its number in the data set), x and y.
+    bag_index, index (of an instance, into the pool), label, seen_label, logit; of given bags also group; of
+    test instances also label_NAME for further truths and, where they have places, image (its number in the data set), x
+    and y.
 
     label: the true one, before label noise; results are measured by it. seen_label: the one of a bag that training and
     selection saw; it alone may set a threshold or a temperature. It is null for instances, whose labels nobody sees. An
     unknown label (−1) becomes null.
     bag_index: of given bags, the number in the whole data set, of an instance that of its bag. Of drawn bags, the
-    number in the split, and −1 for an instance.
+    number in the split, and −1 for an instance. group: the number of the bag's group (patient, tissue core) in the data
+    set, for tests and intervals by patient; where the data name no groups each bag is one of its own.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -344,6 +346,8 @@ def _predictions(stage: str, problem: Replicate, result: Fitted) -> bytes:
                 "label": pa.array(label, mask=label < 0),
                 "seen_label": pa.array(bags.label, mask=bags.label < 0 if bag else np.ones(count, bool)),
                 "logit": pa.array(result.logits[split, level].astype(np.float32)),
+                **({"group": pa.array(problem.pool.group[number].astype(np.int32))}
+                   if isinstance(problem.pool, BagCollection) and len(bags.number) else {}),
                 **(_of_test_instances(problem) if (split, level) == ("test", "instance") else {}),
             })
         )  # fmt: skip

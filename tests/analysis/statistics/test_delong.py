@@ -62,6 +62,66 @@ def test_delong_holds_its_level_under_no_difference():
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.017)  # three standard errors
 
 
+# ---- Groups of bags
+def test_bags_that_are_groups_of_their_own_have_delongs_variance():
+    groups = np.random.default_rng(1).permutation(len(OUTCOME))
+    _, alone = delong_covariance(OUTCOME, np.stack([WFNS, S100B]))
+    _, grouped = delong_covariance(OUTCOME, np.stack([WFNS, S100B]), groups)
+    # A bag of one class contributes nothing to the terms between the classes.
+    np.testing.assert_allclose(grouped, alone)
+
+
+def test_bags_said_twice_are_no_more_bags():
+    """As groups of two they have the variance of the bags said once; as bags by themselves about half of it."""
+    _, once = delong_covariance(OUTCOME, S100B[None])
+    label, score, group = np.tile(OUTCOME, 2), np.tile(S100B, 2)[None], np.tile(np.arange(len(OUTCOME)), 2)
+    assert delong_covariance(label, score, group)[1] == pytest.approx(once)
+    assert delong_covariance(label, score)[1] == pytest.approx(once / 2, rel=0.02)
+
+
+def test_the_variance_of_groups_is_its_definition_written_out():
+    rng = np.random.default_rng(4)
+    label, group = rng.integers(0, 2, 60), rng.integers(0, 25, 60)
+    score = np.round(rng.normal(label, 1.2), 1)
+    positive, negative = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    wins = [[float(score[i] > score[j]) + 0.5 * (score[i] == score[j]) for j in negative] for i in positive]
+    m, n, area = len(positive), len(negative), float(np.mean(wins))
+    above, below = dict(zip(positive, np.mean(wins, 1))), dict(zip(negative, np.mean(wins, 0)))  # noqa: B905
+    groups = sorted(set(group))
+    of_positives = [sum(above[i] - area for i in positive if group[i] == g) for g in groups]
+    of_negatives = [sum(below[j] - area for j in negative if group[j] == g) for g in groups]
+    with_positive, with_negative = len(set(group[positive])), len(set(group[negative]))
+    # Obuchowski 1997, the estimates S10, S01 and S11, and the variance of the area from them.
+    s10 = with_positive / ((with_positive - 1) * m) * sum(v * v for v in of_positives)
+    s01 = with_negative / ((with_negative - 1) * n) * sum(v * v for v in of_negatives)
+    s11 = len(groups) / (len(groups) - 1) * sum(a * b for a, b in zip(of_positives, of_negatives, strict=True))
+    wanted = s10 / m + s01 / n + 2 * s11 / (m * n)
+    assert delong_covariance(label, score[None], group)[1] == pytest.approx(wanted)
+
+
+def test_bags_of_patients_counted_as_independent_are_too_sure_and_patients_are_not():
+    """No difference; patients of four bags share their label, and how each model sees them."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 4)
+    label = group % 2
+    alone, grouped = [], []
+    for _ in range(600):
+        shared = rng.normal(0, 1, (2, 60)).repeat(4, axis=1)
+        scores = label + shared + rng.normal(0, 0.5, (2, 240))
+        alone.append(delong_test(label, *scores).p < 0.05)
+        grouped.append(delong_test(label, *scores, group=group).p < 0.05)
+    assert np.mean(alone) > 0.2
+    assert np.mean(grouped) == pytest.approx(0.05, abs=0.027)  # three standard errors
+
+
+def test_a_class_in_one_group_has_no_variance():
+    label, score = np.repeat([0, 1], 6), np.arange(12.0)
+    found = delong_test(label, score, score[::-1], group=np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6]))
+    assert math.isnan(found.p) and math.isnan(found.lower) and not found.has_no_spread
+    with pytest.raises(ValueError, match="one for each bag"):
+        delong_covariance(label, score[None], np.zeros(5))
+
+
 def test_delong_without_a_difference_and_without_a_class():
     label = np.arange(20) % 2
     scores = np.linspace(0, 1, 20)

@@ -15,6 +15,7 @@ import analysis
 from analysis.cells.image_intervals import RESAMPLES
 from analysis.cli import main
 from analysis.rows.exported_files import export
+from analysis.statistics.delong import delong_test
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS
 from analysis.tables.comparison import compare
 from analysis.tables.image_table import image_table
@@ -28,6 +29,8 @@ def root(tmp_path_factory):
     make_folds(root, "tiled", images=30, folds=3, repeats=2, tiles=True, oracle=True, data="a")
     make_folds(root, "split", images=24, folds=3, repeats=1, partition="given split", tiles=True, data="b")
     make_folds(root, "lacking", images=30, folds=3, repeats=2, tiles=True, failed=((0, 4),), data="c")
+    make_folds(root, "grouped", images=30, folds=3, repeats=2, tiles=True, data="e", per_group=3)
+    make_folds(root / "other", "alone", images=30, folds=3, repeats=2, tiles=True, data="e", per_group=1)
     make_folds(root, "older", images=30, folds=3, repeats=1, data="d")
     return root
 
@@ -67,6 +70,69 @@ def test_of_a_given_split_each_replicate_is_by_itself(root):
     assert (frame["images"] == 8).all() and (frame["tested"] == 3).all()
     done = rows[rows["method"] == "none"]
     assert of(frame, "none", "instance_froc")["value"] == pytest.approx(done["instance_froc"].mean())
+
+
+def test_images_of_one_patient_are_drawn_together(root):
+    """The predictions of both studies are the same, but for what they say of groups."""
+    rows = analysis.load("grouped", root)
+    alone = image_table(analysis.load("alone", root / "other")).frame()
+    frame = image_table(rows).frame()
+    assert (frame["images"] == 30).all() and (frame["groups"] == 10).all() and (alone["groups"] == 30).all()
+    assert image_table(analysis.load("tiled", root)).frame()["groups"].isna().all()
+    assert frame["value"].tolist() == alone["value"].tolist()
+
+    scores = analysis.load_predictions("grouped", root, method="none", split="test", level="instance")
+    values = np.full((2, 30), np.nan)
+    for (replicate, bag), own in scores.groupby(["replicate", "bag_index"]):
+        if own["label"].nunique() == 2:
+            values[replicate // 3, bag] = average_precision_score(own["label"].to_numpy(int), own["logit"])
+    draws = np.random.default_rng(0)
+    images_of = np.arange(30).reshape(10, 3)
+    means = []
+    for _ in range(RESAMPLES):
+        chosen = images_of[draws.integers(0, 10, 10)].ravel()
+        means.append(np.nanmean(values[:, chosen], axis=1).mean())
+    found = of(frame, "none", "instance_ap_within")
+    assert (found["lower"], found["upper"]) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+
+    said = " ".join(image_table(rows).text().split())
+    assert "[95 % interval over 10 groups of 30 images]" in said
+    assert "too narrow below about 20 groups." in said
+    assert "Images of one group (patient or the like) are taken together." in said
+    by_image = " ".join(image_table(analysis.load("alone", root / "other")).text().split())
+    assert "over 30 images]" in by_image and "No two images are said to be of one patient" in by_image
+    older = " ".join(image_table(analysis.load("tiled", root)).text().split())
+    assert "a version that did not keep the patients of images" in older
+
+
+def test_two_models_are_compared_by_groups_of_images_and_of_bags(root):
+    rows = analysis.load("grouped", root)
+    made = compare(rows, metric="instance_auc", test="clusters", replicates=[0])
+    (line,) = made.frame().to_dict("records")
+    others = analysis.load("alone", root / "other")
+    (alone,) = compare(others, metric="instance_auc", test="clusters", replicates=[0]).frame().to_dict("records")
+    groups = analysis.load_predictions("grouped", root, method="none", split="test", level="bag", replicate=0)["group"]
+    assert line["units"] == f"{groups.nunique()} groups of 10 images, 160 instances"
+    assert line["difference"] == alone["difference"] and (line["lower"], line["upper"]) != (
+        alone["lower"], alone["upper"]
+    )  # fmt: skip
+    assert "Images of one group (patient or the like) are taken together." in " ".join(made.text().split())
+
+    bags = compare(rows, test="delong", replicates=[0])
+    (line,) = bags.frame().to_dict("records")
+    of_run = {
+        method: analysis.load_predictions("grouped", root, method=method, split="test", level="bag", replicate=0)
+        .sort_values("bag_index") for method in ("none", "vat")
+    }  # fmt: skip
+    label, group = (of_run["vat"][name].to_numpy(int) for name in ("label", "group"))
+    wanted = delong_test(label, of_run["vat"]["logit"], of_run["none"]["logit"], group=group)
+    assert (line["lower"], line["p"]) == pytest.approx((wanted.lower, wanted.p), nan_ok=True)
+    assert line["units"] == f"5 + 5 bags of {len(set(group))} groups"
+    said = " ".join(bags.text().split())
+    assert "Bags of one group (patient or the like) are taken together." in said and "Obuchowski" in said
+    assert "did not keep the patients of bags" in " ".join(
+        compare(analysis.load("tiled", root), test="delong", replicates=[0]).text().split()
+    )
 
 
 def test_the_table_has_a_panel_for_each_kind_and_says_what_was_drawn(root):

@@ -43,6 +43,15 @@ def committed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("identity", [TEACHER, ATTENTION])
+def test_a_run_keeps_the_group_of_each_bag_and_of_the_bag_of_each_instance(committed, identity):
+    pool, ledger = committed
+    frame = pd.read_parquet(io.BytesIO(ledger.read_file(identity, 1, PREDICTIONS)))
+    assert set(frame["level"]) == {"bag", "instance"} or identity == ATTENTION
+    assert np.array_equal(frame["group"], pool.group[frame["bag_index"]])
+    assert len(set(pool.group)) < len(pool.group)  # two images of each tissue core
+
+
+@pytest.mark.parametrize("identity", [TEACHER, ATTENTION])
 def test_what_a_run_says_of_places_is_found_again_from_its_predictions(committed, identity):
     pool, ledger = committed
     defined = 0
