@@ -5,10 +5,8 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then. In the order of
 # their names: by default files of a single test, which are those with Ray, would all be left for the end.
 WORKERS ?= 2
-# Notebooks are tests, too; a cell may take ten minutes on a busy machine.
-NOTEBOOKS := --nbmake --nbmake-timeout 600
 
-.PHONY: study test tests-alone lint style types docs figures notebooks soak bench gpu release clean
+.PHONY: study test tests-alone test-notebooks lint style types docs figures notebooks soak bench gpu release clean
 
 study: $(VENV)/.installed
 	$(BIN)/d2l run --space first_study
@@ -22,7 +20,13 @@ test: $(VENV)/.installed-dev style
 	$(MAKE) --no-print-directory --jobs=2 types tests-alone
 
 tests-alone:
-	$(BIN)/python -m pytest -m "not soak" $(NOTEBOOKS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The notebooks of docs/notebooks as tests, on smaller spaces: two minutes, most of them Ray's and MLflow's starts. After
+# a change of the commands, the Python interface or the notebooks; `.ci/run` always. A cell may take ten minutes on a busy
+# machine.
+test-notebooks: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout 600 -n $(WORKERS) docs/notebooks
 
 lint: style types
 

@@ -1,4 +1,4 @@
-"""The notebooks as tests (`pytest --nbmake docs/notebooks`): each runs as a reader runs it, in a kernel, with Ray.
+"""The notebooks as tests (`make test-notebooks`): each runs as a reader runs it, in a kernel, with Ray.
 
 Their spaces are smaller there (`execute.SMALL`), by nbmake's mocks, and their runs are measured on fewer digits.
 """
