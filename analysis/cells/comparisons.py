@@ -34,7 +34,7 @@ from analysis.cells.baseline_pairs import (
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout, why_no_values
-from analysis.cells.prediction_tests import RESAMPLES, compare_predictions
+from analysis.cells.prediction_tests import OTHER_BAGS, RESAMPLES, compare_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
 from d2l_study.errors import UserError, listed
@@ -99,6 +99,8 @@ def compare_cells(
         if why := why_no_values(layout):
             raise UserError(f"study {layout.study!r} has no {layout.metrics[0].name} to compare{why}")
         text = "--controls" if baseline is None else f"--baseline {baseline_text(baseline)}"
+        if any(OTHER_BAGS in note for note in notes):
+            raise UserError(f"{text} --test {test}: no row was tested on the same bags as its baseline")
         raise UserError(f"{text}: no replicate is finished both there and in another row")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.cells.bag_groups import BagGroups, group_sentences
 from analysis.cells.baseline_pairs import CellComparison, Pair
-from analysis.cells.layout import Cell
+from analysis.cells.layout import Cell, is_missing
 from analysis.cells.partitions import partitions_of
 from analysis.cells.scored_instances import (
     NEEDS,
@@ -25,6 +25,7 @@ from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import folders_by_config
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
+from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ RESAMPLES = 1999
 FEW_BAGS = 20
 """Of a class, below which DeLong's normal approximation is poor."""
 CLUSTERS = "--test clusters"
+OTHER_BAGS = "their predictions are of different bags"
+"""How the note ends that counts the pairs which were left out for that."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,11 @@ def compare_predictions(
                 panel, row, column, baseline, value, baseline_value, interval, (result,), (), replicate, units,
                 cell.origin.config_id, baseline_cell.origin.config_id,
             )  # fmt: skip
-    if isinstance(compare, _Delong) and compare.few:
-        notes.append(f"In {compare.few} of them a class has fewer than {FEW_BAGS} bags: too few for the approximation.")
+    if isinstance(compare, _Delong):
+        notes += compare.sentences_on_counts()
     notes += group_sentences(compare.groups, compare.noun)
     if other_bags:
-        notes.append(f"{other_bags} pairs were left out: their predictions are of different bags.")
+        notes.append(f"{counted(other_bags, 'pair')} {'was' if other_bags == 1 else 'were'} left out: {OTHER_BAGS}.")
 
 
 _Tested = tuple[float, float, Interval, TestResult, str]
@@ -85,30 +88,36 @@ _Tested = tuple[float, float, Interval, TestResult, str]
 
 
 class _Delong:
-    """DeLong's test of the test bags of two runs. few: of how many comparisons a class was too small; groups: those of
-    the bags, where bags are given."""
+    """DeLong's test of the test bags of two runs. few: in how many comparisons a class was too small; alone: in how
+    many it was in a single bag or group; groups: those of the bags, where bags are given."""
 
     noun = "bag"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = folders_by_config(rows)
         self.given = partitions_of(rows).keys()
+        self.drawn_by = _drawn_by(rows)
         self.stored: dict[tuple[str, int], _Bags] = {}
         self.groups: list[BagGroups] = []
-        self.few = 0
+        self.few = self.alone = 0
 
     def __call__(self, cell: Cell, baseline: Cell, replicate: int) -> _Tested | None:
         """None if their bags are not the same."""
         from analysis.statistics.delong import delong_test
 
-        ours, theirs = (self._read(one.origin.config_id, replicate) for one in (cell, baseline))
-        if not np.array_equal(ours.bag, theirs.bag):
+        configs = cell.origin.config_id, baseline.origin.config_id
+        ours, theirs = (self._read(config, replicate) for config in configs)
+        if not (np.array_equal(ours.bag, theirs.bag) and np.array_equal(ours.label, theirs.label)):
+            return None
+        # The numbers of drawn bags are those of their draw, and classes alternate in every one.
+        if configs[0] not in self.given and self.drawn_by.get(configs[0]) != self.drawn_by.get(configs[1]):
             return None
         groups = BagGroups.of(ours.bag, [(one.bag, one.group) for one in (ours, theirs)])
-        if cell.origin.config_id in self.given:
+        if configs[0] in self.given:
             self.groups.append(groups)
         independent = min(len(np.unique(groups.group[ours.label == of_class])) for of_class in (0, 1))
         self.few += int(independent < FEW_BAGS)
+        self.alone += int(independent < 2)
         test = delong_test(ours.label, ours.logit, theirs.logit, group=groups.group if groups.named else None)
         bags = test.positives + test.negatives
         found = Interval(test.difference, test.lower, test.upper, bags, "no spread" if test.has_no_spread else "t")
@@ -117,10 +126,34 @@ class _Delong:
         of_groups = f" of {counted(groups.count, 'group')}" if groups.named else ""
         return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags{of_groups}"
 
+    def sentences_on_counts(self) -> list[str]:
+        """What a reader has to know of how few bags were tested, none or more of them."""
+        by_group = any(one.named for one in self.groups)
+        found = []
+        if self.few:
+            few = f"{FEW_BAGS} bags" + (f", or is in fewer than {FEW_BAGS} groups" if by_group else "")
+            found.append(f"In {self.few} of them a class has fewer than {few}: too few for the approximation.")
+        if self.alone:
+            one = "one bag" + (", or is in one group," if by_group else "")
+            found.append(f"In {self.alone} of them a class has {one} only: not tested.")
+        return found
+
     def _read(self, config: str, replicate: int) -> _Bags:
         if (config, replicate) not in self.stored:
             self.stored[config, replicate] = _read_bags(self.folders[config], config, replicate)
         return self.stored[config, replicate]
+
+
+def _drawn_by(rows: pandas.DataFrame) -> dict[str, tuple[Any, ...]]:
+    """config_id -> what the test bags of a finished configuration were drawn by, as far as its rows say so."""
+    keys = [name for name in ("dataset", *MnistBags.TEST_KEYS, "seed") if name in rows]
+    done = rows[rows["status"] == "done"].drop_duplicates("config_id")
+    values = (done[name].tolist() for name in keys)
+    drawn = zip(*values, strict=True) if keys else [()] * len(done)
+    return {
+        str(config): tuple(None if is_missing(value) else value for value in own)
+        for config, own in zip(done["config_id"], drawn, strict=True)
+    }
 
 
 def _read_bags(folder: StudyFolder, config: str, replicate: int) -> _Bags:

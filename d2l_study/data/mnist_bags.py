@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class MnistBags(Options):
     label_noise: float = option(0.0, "share of training and validation bag labels flipped", least=0.0, below=0.5)
     root: str | None = option(None, "folder with the user's own IDX files; null: the embedded MNIST", scientific=False)
     verify: bool = option(True, "require the four files to be MNIST's own (md5)", scientific=False)
+
+    TEST_KEYS: ClassVar[tuple[str, ...]] = (
+        "mean_bag_size", "bag_size_variance", "test_bags", "positive_digit", "witness_rate", "prevalence",
+    )  # fmt: skip
+    """The keys that the test bags of a replicate depend on."""
 
     def resolved(self) -> MnistBags:
         """With every default that depends on other keys made explicit, and the folder as seen from anywhere: a

@@ -147,6 +147,28 @@ def test_delong_is_given_the_bags_of_one_replicate(root):
     assert (line["trial_id"], line["baseline_trial_id"]) == (ids["vat"][:10], ids["none"][:10])
 
 
+def test_delong_leaves_out_models_of_other_bags(root, tmp_path, monkeypatch):
+    """Drawn bags have the same numbers in every draw, and often the same labels."""
+    make_study(tmp_path, num_bags=(50,), bag_sizes=(10, 50), replicates=2, with_predictions=True)
+    rows = analysis.load("made", tmp_path)
+    against = {"method": "none", "mean_bag_size": "10"}
+    made = compare(rows, against, test="delong", panel_key=None)
+    ids = set(rows.loc[(rows["method"] == "vat") & (rows["mean_bag_size"] == 10), "config_id"])
+    assert {*made.frame()["trial_id"]} == {one[:10] for one in ids} and len(made.frame()) == 2
+    assert "4 pairs were left out: their predictions are of different bags." in " ".join(made.text().split())
+    large = rows[(rows["method"] == "none") | (rows["mean_bag_size"] == 50)]
+    with pytest.raises(UserError, match=r"--test delong: no row was tested on the same bags as its baseline"):
+        compare(large, against, test="delong", panel_key=None)
+
+    def of_another_prevalence(folder, config, replicate, **of):
+        frame = run_predictions(folder, config, replicate, **of)
+        return frame.assign(label=(frame["bag_index"] % 5 == 4).astype("Int8")) if config in ids else frame
+
+    monkeypatch.setattr(prediction_tests, "run_predictions", of_another_prevalence)
+    with pytest.raises(UserError, match="no row was tested on the same bags"):
+        compare(rows, against, test="delong", panel_key=None)
+
+
 def test_a_perfect_model_against_a_constant_one_has_no_verdict(root, monkeypatch):
     rows = analysis.load("made", root)
     perfect = set(rows.loc[rows["method"] == "vat", "config_id"])

@@ -135,6 +135,20 @@ def test_two_models_are_compared_by_groups_of_images_and_of_bags(root):
     )
 
 
+def test_what_few_groups_leave_untested_is_said(root, tmp_path):
+    bags = " ".join(compare(analysis.load("grouped", root), test="delong", replicates=[0]).text().split())
+    assert "a class has fewer than 20 bags, or is in fewer than 20 groups: too few" in bags
+    make_folds(tmp_path, "lonely", images=30, folds=3, repeats=1, data="f", per_group=30)
+    rows = analysis.load("lonely", tmp_path)
+    bags = compare(rows, test="delong", replicates=[0, 1])
+    assert bags.frame()["p"].isna().all()
+    assert "In 2 of them a class has one bag, or is in one group, only: not tested." in " ".join(bags.text().split())
+    for made in (image_table(rows), compare(rows, test="clusters", replicates=[0])):
+        assert made.frame()["lower"].isna().all()
+        said = " ".join(made.text().split())
+        assert "Of a single image, or group of images, there is no interval and no test." in said
+
+
 def test_the_table_has_a_panel_for_each_kind_and_says_what_was_drawn(root):
     text = image_table(analysis.load("tiled", root)).text()
     assert "all test instances" in text and "by image" in text and "FROC" in text
