@@ -153,6 +153,10 @@ def _stored_rows(path: Path, dataset: Any, count: int, width: int) -> np.ndarray
 
     HDF5 reads chunks of one row, as CLAM and TRIDENT write them, at a quarter of a gigabyte a second.
     """
+    import h5py
+
+    if not dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype)):  # bfloat16, which h5py gives as float32
+        return None
     stored = dataset.id.get_create_plist()
     apart = dataset.file.filename != os.fspath(path) or dataset.file.userblock_size  # a link into another file
     if apart or dataset.chunks is None or not dataset.dtype.isnative:

@@ -210,3 +210,31 @@ def test_files_of_several_precisions_are_kept_in_the_widest(tmp_path):
         (files.clam_h5 if i % 2 else files.nnmil)(tmp_path / "features", slide)
     pool = FeatureBags(path=str(files.table(tmp_path / "slides.csv", slides))).load_pool()
     check(pool, slides, np.float32)
+
+
+def bfloat16_hdf5(path, values, rows):
+    """HDF5's own bfloat16, in chunks of `rows` rows, with more data behind; values: (N, D) torch.bfloat16."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_size(2)
+    kind.set_ebias(127)
+    kind.set_precision(16)
+    with h5py.File(path, "w") as file:
+        chunked = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        chunked.set_chunk((min(rows, len(values)), values.shape[1]))
+        space = h5py.h5s.create_simple(tuple(values.shape))
+        made = h5py.h5d.create(file.id, b"features", kind, space, chunked)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values.view(torch.int16).numpy(), mtype=kind)
+        file["coords"] = np.zeros((len(values), 2), np.int64)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_numbers_that_hdf5_stores_in_another_type_than_numpys(rows, tmp_path):
+    slides = files.cohort(4)
+    for slide, _ in slides:
+        path = tmp_path / "features" / f"{slide.name}.h5"
+        path.parent.mkdir(exist_ok=True)
+        bfloat16_hdf5(path, torch.from_numpy(slide.vectors).bfloat16(), rows)
+    pool = FeatureBags(path=str(files.table(tmp_path / "slides.csv", slides))).load_pool()
+    expected = np.concatenate([torch.from_numpy(slide.vectors).bfloat16().float().numpy() for slide, _ in slides])
+    assert np.array_equal(pool.instances, expected)
