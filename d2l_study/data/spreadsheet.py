@@ -23,7 +23,9 @@ def sheet_rows(file: Path) -> Iterator[tuple[int, int, list[str]]]:
         raise UserError(f"{file}: cannot be read as a spreadsheet: {first_line(error)}") from None
     width = 0
     try:
-        for number, cells in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # the size that a file says of itself may be wrong: rows beyond would be left out
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
             values = [_text(cell) for cell in cells]
             while len(values) > width and not values[-1]:
                 values.pop()

@@ -1,5 +1,8 @@
 """Tables of slides as the field writes them: names of columns, labels, patients, tables that are joined, formats."""
 
+import re
+import zipfile
+
 import feature_files as files
 import numpy as np
 import pandas as pd
@@ -280,3 +283,15 @@ def test_a_spreadsheet_that_openpyxl_cannot_take(tmp_path):
     book.save(tmp_path / "t.xlsx")
     with pytest.raises(UserError, match=r"t.xlsx: cannot be read as a spreadsheet"):
         load(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("said", [b"A1", b"A1:C5"])
+def test_a_spreadsheet_is_read_to_its_end_whatever_size_it_says(said, slides, tmp_path):
+    rows = ["slide_id,label,case_id", *(f"{slide.name},{label},p{i // 2}" for i, (slide, label) in enumerate(slides))]
+    whole = write(tmp_path / "whole.xlsx", rows)
+    with zipfile.ZipFile(whole) as before, zipfile.ZipFile(tmp_path / "t.xlsx", "w") as after:
+        for name in before.namelist():
+            data = re.sub(rb'(?<=<dimension ref=")[^"]*', said, before.read(name))
+            after.writestr(name, data)
+    whole.unlink()
+    assert len(load(tmp_path / "t.xlsx").names) == len(slides) == 10
