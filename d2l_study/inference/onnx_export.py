@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ TOLERANCE = 1e-5
 """Largest difference of a logit, relative to its size where that is above 1."""
 SIZES = (1, 2, 7, 300)
 """Instances of the bags that it is checked with."""
+FAR = 1000.0
+"""Standard deviations by which vectors of further bags lie off the mean: their logits must be finite where the model's
+are."""
 
 
 def export_onnx(stored: StoredModel, folder: Path) -> float:
@@ -49,6 +53,7 @@ def export_onnx(stored: StoredModel, folder: Path) -> float:
                 BagClassifier(stored).eval(), (example,), path, input_names=["instances"],
                 output_names=["instance_logits", "bag_logit"], opset_version=OPSET, dynamo=True, external_data=False,
                 dynamic_shapes={"instances": {0: torch.export.Dim("n", min=1)}}, verbose=False,
+                custom_translation_table={torch.ops.aten.log_sigmoid.default: _log_sigmoid},
             )  # fmt: skip
         session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         model, worst = LoadedModel(stored), 0.0
@@ -61,17 +66,32 @@ def export_onnx(stored: StoredModel, folder: Path) -> float:
         if not worst <= TOLERANCE:
             raise UserError(f"--to onnx: the file's logits differ from the model's by {worst:.2g}, more than "
                             f"{TOLERANCE:g}; it was not kept")  # fmt: skip
+        for spread in (FAR, -FAR):  # opposite ones, of which one is likely to be very negative
+            bag = random_bag(stored, 1, 0, spread)
+            found, scores = session.run(["instance_logits", "bag_logit"], {"instances": bag}), model.score_bag([bag])
+            for got, want in zip(found, (scores.instance_logits, np.array([scores.bag_logit])), strict=True):
+                if not np.isfinite(got[np.isfinite(want)]).all():
+                    raise UserError("--to onnx: the file gives no finite logits of instances far from those of "
+                                    "training, where the model does; it was not kept")  # fmt: skip
     return worst
 
 
-def random_bag(stored: StoredModel, size: int, seed: int) -> np.ndarray:
-    """A bag of `size` instances as the model takes them, of random levels, or of numbers like those of its training."""
+def _log_sigmoid(x: Any) -> Any:
+    """log σ(x) in ONNX. The exporter's own, a logarithm of a sigmoid, is −∞ below −88, and NaN in the mean pooling."""
+    from onnxscript import opset18
+
+    return opset18.Neg(opset18.Softplus(opset18.Neg(x)))
+
+
+def random_bag(stored: StoredModel, size: int, seed: int, spread: float = 1.0) -> np.ndarray:
+    """A bag of `size` instances as the model takes them, of random levels, or of numbers like those of its training,
+    whose standard deviation is `spread` times theirs."""
     rng = np.random.default_rng(seed)
     shape = stored.model.shape
     if len(shape) == 3:
         return rng.integers(0, 256, (size, *shape), dtype=np.uint8)
     mean, std = np.array(stored.card.mean), np.array(stored.card.std)
-    return (rng.normal(size=(size, *shape)) * std + mean).astype(np.float32)
+    return (rng.normal(size=(size, *shape)) * spread * std + mean).astype(np.float32)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 import numpy as np
 import onnxruntime
 import pytest
+import torch
+from onnxscript import opset18 as op
 
 from d2l_study.errors import UserError
 from d2l_study.inference import onnx_export
@@ -42,6 +44,25 @@ def test_the_runtime_gives_our_logits(tmp_path, extractor, pooling, shape, norma
         expected = model.score_bag([bag])
         np.testing.assert_allclose(instances, expected.instance_logits, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(of_bag, [expected.bag_logit], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["instance_mean", "noisy_or"])
+def test_instances_far_from_those_of_training_have_finite_logits(pooling, tmp_path):
+    stored = stored_model("none", pooling, (6,))
+    stored.params["classifier.weight"].copy_(torch.tensor([[-1.0, 0, 0, 0, 0, 0]]))
+    bag = np.tile(np.float32([60, 0, 0, 0, 0, 0]), (4, 1)) * np.arange(1, 5, dtype=np.float32)[:, None]
+    export_onnx(stored, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / FILE, providers=["CPUExecutionProvider"])
+    (of_bag,) = session.run(["bag_logit"], {"instances": bag})
+    assert LoadedModel(stored).score_bag([bag]).bag_logit < -200
+    np.testing.assert_allclose(of_bag, [LoadedModel(stored).score_bag([bag]).bag_logit], rtol=1e-5)
+
+
+def test_a_file_without_finite_logits_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_log_sigmoid", lambda x: op.Log(op.Sigmoid(x)))
+    with pytest.raises(UserError, match="no finite logits of instances far from those of training"):
+        export_onnx(stored_model("mlp", "instance_mean", (24,)), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
