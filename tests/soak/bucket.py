@@ -143,10 +143,7 @@ class Bucket:
         found: dict[str, set[str]] = {}
         for path in self.paths():
             folder, _, name = path.rpartition("/")
-            if (
-                folder.rpartition("/")[2].startswith("r")
-                and name not in ("commit.json", "checkpoint.pt")
-                and "/results/" in path
-            ):
+            record = name in ("commit.json", "checkpoint.pt") or name.startswith("added-")  # as weights are in a bucket
+            if folder.rpartition("/")[2].startswith("r") and not record and "/results/" in path:
                 found.setdefault(folder, set()).add(name.split(".")[0])
         return Counter(len(names) for names in found.values())
