@@ -7,6 +7,7 @@ said at once, before tissue is looked for, which takes a second or two a slide.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from d2l_study.data.manifest_sources import MOST_INSTANCES, bag_sources
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.slow_progress import said_slowly
 from d2l_study.errors import UserError, counted
-from d2l_study.slides.annotations import read_annotation, tile_truth
+from d2l_study.slides.annotations import is_geojson, read_annotation, tile_truth
 from d2l_study.slides.opening import open_slide
+from d2l_study.slides.shown_part import shown_part_note
 from d2l_study.slides.slide import Slide
 from d2l_study.slides.tiles import SlideTiles, TileGrid, TileSettings, cut_tiles, why_no_tiles
 
@@ -83,11 +85,14 @@ def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
     found = _each(order, _LOOKED_AT, lambda i: _cut_slide(rows, i, keys))
     cuts: dict[int, list[TileCut]] = {}
     why: dict[int, str] = {}
+    corners: dict[str, tuple[int, int]] = {}
     looked_at = said_slowly(found, lambda k: f"data set manifest: tissue is found on {k:,} of {len(rows):,} slides")
-    for i, (cut, empty) in zip(order, looked_at, strict=True):
+    for i, (cut, empty, scanned_from) in zip(order, looked_at, strict=True):
         bag = int(rows.bag.codes[i])
         cuts.setdefault(bag, []).append(cut)
         why.setdefault(bag, empty)
+        if isinstance(entry := rows.annotation[i], Path) and is_geojson(entry):
+            corners[rows.files[rows.path[i]].name] = scanned_from
         if rows.label[i] == 0 and (positive := int((cut.label == 1).sum())):
             text = f"{counted(positive, 'tile')} positive, but bag {rows.bag.text(i)!r} has label 0"
             problems.add(f"row {number[i]}, column {shown['annotation']}", text, int(number[i]))
@@ -97,6 +102,8 @@ def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
             text = f"bag {rows.bag.text(i)!r} has no tile: {why[bag]}"
             problems.add(f"row {number[i]}, column {shown['path']}", text, int(number[i]))
     problems.stop_if_any()
+    if note := shown_part_note(corners):
+        print(f"note: data set manifest: {note}", file=sys.stderr, flush=True)
     count = sum(len(cut.corners) for of_bag in cuts.values() for cut in of_bag)
     if count > MOST_INSTANCES:
         raise UserError(
@@ -152,17 +159,18 @@ def _reason(rows: Rows, row: int, keys: SlideKeys) -> tuple[str, str]:
     return "", ""
 
 
-def _cut_slide(rows: Rows, row: int, keys: SlideKeys) -> tuple[TileCut, str]:
-    """The tiles of a slide, with their truth; and why there are none, empty if there are some."""
+def _cut_slide(rows: Rows, row: int, keys: SlideKeys) -> tuple[TileCut, str, tuple[int, int]]:
+    """The tiles of a slide, with their truth; why there are none, empty if there are some; and where its scanned part
+    begins."""
     with _opened(rows, row) as slide:
-        tiles = cut_tiles(slide, keys.tiles)
+        tiles, scanned_from = cut_tiles(slide, keys.tiles), slide.scanned_from
     assert tiles.slide_mpp is not None
     label = _truth(rows, row, keys, (tiles.width, tiles.height), tiles.xy, tiles.side)
     cut = TileCut(
         rows.files[rows.path[row]], tiles.centres(), label, corners=tiles.xy, side=tiles.side, mpp=keys.mpp,
         slide_mpp=tiles.slide_mpp,
     )  # fmt: skip
-    return cut, _why_empty(tiles, keys)
+    return cut, _why_empty(tiles, keys), scanned_from
 
 
 def _why_empty(tiles: SlideTiles, keys: SlideKeys) -> str:

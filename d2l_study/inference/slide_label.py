@@ -81,7 +81,7 @@ class LabelledSlide:
     tiles: how many have a score; white: how many more were left out as too bright; share: of them predicted positive,
     None without a threshold; logit: of the slide as one bag, NaN without tiles; known: tiles of known truth, area their
     AUC, NaN where it is not defined; points: marked instances scored, points_area their AUC; spent: where the time
-    went; again: all was there already.
+    went; again: all was there already; scanned_from: as of a `Slide`.
     """
 
     path: Path
@@ -99,6 +99,7 @@ class LabelledSlide:
     spent: ScoringTime = field(default_factory=ScoringTime)
     again: bool = False
     white: int = 0
+    scanned_from: tuple[int, int] = (0, 0)
 
 
 ReadTruth = Callable[[Path, tuple[int, int]], Annotation | None]
@@ -310,7 +311,7 @@ class _SlideWork:
         area = auc(truth[some], logit[some]) if truth is not None and some.any() else math.nan
         return LabelledSlide(
             planned.path, planned.stem.name, "", (slide.width, slide.height), slide.mpp, len(tiles), share, whole,
-            int(some.sum()), area, points, points_area, spent,
+            int(some.sum()), area, points, points_area, spent, scanned_from=slide.scanned_from,
         )  # fmt: skip
 
     def _score_points(self, slide: Slide, tiles: SlideTiles, annotation: Annotation | None) -> tuple[int, float]:

@@ -59,6 +59,11 @@ def read_annotation(
     return RegionAnnotation.of_shapes(shapes, classes, size)
 
 
+def is_geojson(path: Path) -> bool:
+    """Whether an annotation is QuPath's, by its beginning. `UserError` as of `check_annotation`."""
+    return _kind(path) == _GEOJSON
+
+
 def check_annotation(path: Path) -> None:
     """`UserError` for a file that is none by its beginning; the rest of it is not read."""
     _kind(path)

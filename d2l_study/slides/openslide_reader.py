@@ -5,7 +5,7 @@ OpenSlide: Goode et al., Journal of Pathology Informatics 2013. Its handles are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class OpenSlideReader(Slide):
         x, y = (self.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
         self.mpp = believed(x, y)
         self.doubt = "" if self.mpp else doubt(x, y)
+        self.scanned_from = _scanned_from(self.properties)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         found, step = self.levels[level], self._steps[level]
@@ -90,6 +91,14 @@ class OpenSlideReader(Slide):
             raise UserError(
                 f"{self.path}: cannot be read as a slide: {said}; expected a whole file of OpenSlide's formats"
             ) from None
+
+
+def _scanned_from(properties: Mapping[str, str]) -> tuple[int, int]:
+    """Where the scanned part begins in pixels of level 0, as MIRAX and Leica slides say it; (0, 0) for others."""
+    texts = [properties.get(f"openslide.bounds-{name}", "") for name in ("x", "y", "width", "height")]
+    if not all(text.isascii() and text.isdigit() for text in texts):
+        return 0, 0
+    return int(texts[0]), int(texts[1])
 
 
 def _on_white(rgba: np.ndarray) -> np.ndarray:

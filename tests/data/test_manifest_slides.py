@@ -7,7 +7,17 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from slides.make_slides import aperio_slide, cut_short, generic_slide, noise, ome_slide, openslide_file, reduced, tissue
+from slides.make_slides import (
+    aperio_slide,
+    cut_short,
+    generic_slide,
+    leica_slide,
+    noise,
+    ome_slide,
+    openslide_file,
+    reduced,
+    tissue,
+)
 
 from d2l_study import cli
 from d2l_study.data import ManifestBags
@@ -188,6 +198,16 @@ def test_the_truth_of_tiles_is_that_of_the_annotation(cohort):
             shares *= np.clip(inside, 0, 64) / 64
         expected = np.where(pool.image == 1, shares >= coverage, False)
         assert expected.sum() > 20 and np.array_equal(pool.bags.instance_label, expected.astype(np.int8))
+
+
+def test_it_is_said_where_qupath_shows_a_part_of_an_annotated_slide(cohort, capsys):
+    leica_slide(cohort / "leica.scn", tissue(640, 480), (2048, 1024), (1024, 256))
+    names, mpp = ("forty.svs", "leica.scn"), [0.25, 0.5]
+    load(write(cohort, rows(*names, mpp=mpp), "bare.csv"))
+    assert "QuPath" not in capsys.readouterr().err
+    drawn = annotate(cohort / "leica.geojson", square(1100, 300, 400))
+    load(write(cohort, rows(*names, mpp=mpp, annotation=["negative", drawn])))
+    assert "QuPath shows only the scanned part of leica.scn (from x 1,024, y 256)" in capsys.readouterr().err
 
 
 def test_a_slide_without_annotation_is_unknown_not_negative(cohort):

@@ -131,3 +131,37 @@ def openslide_file(folder, name, as_name=None):
     path = folder / (as_name or name)
     shutil.copyfile(OPENSLIDE_FILES / name, path)
     return path
+
+
+def leica_slide(path, pixels, glass, corner):
+    """A Leica SCN slide: of a glass of (width, height) level-0 pixels of 0.5 µm only `pixels`, from `corner` on, were
+    scanned."""
+
+    def image(name, directory, shape, size, offset):
+        sized, seen = (f'sizeX="{width}" sizeY="{height}"' for width, height in (shape[1::-1], size))
+        return (
+            f'<image name="{name}" uuid="urn:uuid:{name}"><creationDate>2010-10-01T00:00:00Z</creationDate>'
+            f'<device model="Leica SCN400" version="1"/><pixels {sized}><dimension {sized} r="0" ifd="{directory}"/>'
+            f'</pixels><view {seen} offsetX="{offset[0]}" offsetY="{offset[1]}" spacingZ="0"/><scanSettings>'
+            "<objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
+            "<numericalAperture>0.4</numericalAperture><illuminationSource>brightfield</illuminationSource>"
+            "</illuminationSettings></scanSettings></image>"
+        )
+
+    def nanometres(numbers):
+        return [500 * n for n in numbers]
+
+    macro = np.full((glass[1] // 16, glass[0] // 16, 3), 220, np.uint8)
+    size, scanned = nanometres(glass), nanometres(pixels.shape[1::-1])
+    xml = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:a">'
+        f'<collection name="c" uuid="urn:uuid:b" sizeX="{size[0]}" sizeY="{size[1]}"><barcode>YQ==</barcode>'
+        + image("macro", 0, macro.shape, size, (0, 0))
+        + image("main", 1, pixels.shape, scanned, nanometres(corner))
+        + "</collection></scn>"
+    )
+    how = {"photometric": "rgb", "tile": (256, 256), "compression": "jpeg", "metadata": None}
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(macro, description=xml, **how)
+        file.write(pixels, **how)
+    return path

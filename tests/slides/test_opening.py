@@ -11,6 +11,7 @@ from make_slides import (
     aperio_slide,
     cut_short,
     generic_slide,
+    leica_slide,
     levels_file,
     noise,
     ome_slide,
@@ -27,6 +28,7 @@ from d2l_study.slides import opening, packages
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.physical_size import believed
 from d2l_study.slides.resolution import PatchReader
+from d2l_study.slides.shown_part import shown_part_note
 from d2l_study.slides.tifffile_reader import TifffileReader
 
 
@@ -211,6 +213,20 @@ def test_strips_that_are_too_large_to_decode_are_refused(tmp_path):
         UserError, match="strips or tiles of 60000×60000 pixels; at most 178,956,970 are decoded at once"
     ):
         open_slide(path)
+
+
+# ---- slides of which a part was scanned
+def test_where_the_scanned_part_of_a_slide_begins(tmp_path):
+    pixels = tissue(600, 400)
+    with open_slide(leica_slide(tmp_path / "a.scn", pixels, (2048, 1024), (1000, 300))) as slide:
+        assert (slide.width, slide.height, slide.scanned_from) == (2048, 1024, (1000, 300))
+        assert (slide.read(0, 0, 0, 990, 290) == 255).all()  # places are those of the whole glass
+        assert np.abs(slide.read(0, 1000, 300, 600, 400).astype(int) - pixels).mean() < 3
+    with open_slide(aperio_slide(tmp_path / "b.svs", pixels, 0.5)) as slide:
+        assert slide.scanned_from == (0, 0)
+    note = shown_part_note({"a.scn": (1000, 300), "b.svs": (0, 0)})
+    assert "part of a.scn (from x 1,000, y 300)" in note and "--no-crop" in note and "b.svs" not in note
+    assert not shown_part_note({"b.svs": (0, 0)})
 
 
 # ---- resolution

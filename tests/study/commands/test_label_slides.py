@@ -15,6 +15,7 @@ import torch
 from interrupted_scoring import interrupt_scoring
 from make_trial_request import link_synthetic_images, train_kept_model
 from PIL import Image
+from slides.make_slides import leica_slide, tissue
 
 from d2l_study.cli import main
 from d2l_study.data import ManifestBags, MnistBags, SyntheticColonBags
@@ -212,6 +213,22 @@ def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
         pd.testing.assert_frame_equal(scores[0].drop(columns="slide"), other.drop(columns="slide"))
     assert _label(place, tmp_path / "c", *words, "--slide-mpp", "0.4") == 0
     assert "note:     --slide-mpp is not used for right.svs, which says another one" in capsys.readouterr().out
+
+
+def test_it_is_said_where_qupath_shows_a_part_of_a_slide(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leica_slide(tmp_path / "a.scn", tissue(320, 256), (1024, 512), (256, 128))
+    (tmp_path / "a.geojson").write_text('{"type": "Polygon", "coordinates": [[[9, 9], [90, 9], [90, 90]]]}')
+    for formats, truth, said in (
+        ("parquet", (), False),
+        ("geojson", (), True),
+        ("parquet", ("--truth", tmp_path), True),
+    ):
+        _label(place, tmp_path / "out", tmp_path / "a.scn", "--mpp", "0.5", "--slide-mpp", "0.5", "--formats", formats,
+               *truth)  # fmt: skip
+        found = "note:     QuPath shows only the scanned part of a.scn (from x 256, y 128)" in capsys.readouterr().out
+        assert found is said
 
 
 def test_it_is_said_of_slides_what_the_model_did_with_them(
