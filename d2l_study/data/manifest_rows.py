@@ -7,6 +7,8 @@ Needed columns are `bag`, `label` and `path`; `group`, `split`, `x`, `y` and `in
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from d2l_study.data.manifest_columns import MANIFEST, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
-from d2l_study.errors import counted
+from d2l_study.errors import counted, listed
 from d2l_study.nearest_path import path_hint
 from d2l_study.slides.opening import is_slide
 from d2l_study.slides.physical_size import believed
@@ -31,6 +33,12 @@ ALL_NEGATIVE = "negative"
 
 NOTHING = ("", "nan", "none", "null")
 """How a table says that something is not known."""
+
+_TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])", re.IGNORECASE)
+"""The patient at the beginning of TCGA's names of slides (`TCGA-A2-A0T2-01Z-00-DX1`)."""
+
+UNKNOWN_GROUPS = (*NOTHING[1:], "na", "n/a", "#n/a", "unknown")
+"""Texts, in lower case, that hardly name a patient."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,9 @@ def _named_by_files(column: CategoricalColumn) -> CategoricalColumn:
 def _alone(table: Table) -> Iterator[str]:
     if "group" in table.texts:
         yield from without_group(table.texts["group"], table.texts["bag"], table.columns.shown["group"])
+        yield from doubtful_groups(table.texts["group"], table.columns.shown["group"])
+    else:
+        yield from patients_in_names(table.texts["bag"])
 
 
 def without_group(group: CategoricalColumn, bag: CategoricalColumn, shown: str) -> Iterator[str]:
@@ -139,6 +150,44 @@ def without_group(group: CategoricalColumn, bag: CategoricalColumn, shown: str) 
         shown = shown.split(" (taken as")[0]
         have, taken = ("has", "it is") if count == 1 else ("have", "each is")
         yield f"{counted(count, 'bag')} {have} no {shown}: {taken} taken for a group of its own"
+
+
+def doubtful_groups(group: CategoricalColumn, shown: str) -> Iterator[str]:
+    """That groups are written nearly alike, which would put one patient into two parts, or by a word for what is not
+    known, which makes one patient of many. group: the groups; shown: how messages call the column."""
+    shown = shown.split(" (taken as")[0]
+    alike: dict[str, str] = {}
+    pairs = [
+        f"{first!r} and {value!r}" for value in group.values
+        if value and (first := alike.setdefault(_bare_group(value), value)) != value
+    ]  # fmt: skip
+    if pairs:
+        yield (
+            f"column {shown}: {listed(pairs, 3)} differ in case, blanks or zeros only, and are taken for different "
+            "ones: if they are the same, write them alike, or they may be both trained and tested on"
+        )
+    if unknown := [value for value in group.values if value.lower() in UNKNOWN_GROUPS]:
+        yield (
+            f"column {shown}: all rows with {listed(map(repr, unknown))} are taken for one {shown}: where it is not "
+            "known, leave the cell empty"
+        )
+
+
+def patients_in_names(bag: CategoricalColumn) -> Iterator[str]:
+    """That bags without a group are of one patient by their names, as TCGA forms them."""
+    counts = Counter(found.group(0).upper() for name in bag.values if (found := _TCGA_PATIENT.match(name)))
+    if several := [patient for patient, count in counts.items() if count > 1]:
+        yield (
+            f"by their names several bags are of one patient: {listed(several, 3)}; without a column patient they "
+            "may be both trained and tested on"
+        )
+
+
+def _bare_group(text: str) -> str:
+    """The same for ways in which tables write one name."""
+    text = " ".join(text.casefold().split())
+    number = re.fullmatch(r"0*([0-9]+)(?:\.0+)?", text)
+    return number.group(1) if number else text
 
 
 def normalised_splits(column: CategoricalColumn) -> CategoricalColumn:

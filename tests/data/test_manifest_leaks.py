@@ -104,6 +104,31 @@ def test_bags_without_a_patient_are_counted(folder):  # noqa: F811
     assert "4 bags have no patient: each is taken for a group of its own" in load(write(folder, rows)).notes
 
 
+@pytest.mark.parametrize("names", [("p1", "P1"), ("1", "1.0"), ("7", "007"), ("a b", "a  b")])
+def test_patients_that_are_written_nearly_alike_are_named(names, folder):  # noqa: F811
+    said = f"column patient: {names[0]!r} and {names[1]!r} differ in case, blanks or zeros only, and are taken for"
+    rows = points(patient=of_two([*names, "q", "r", "s"]))
+    assert any(note.startswith(said) for note in load(write(folder, rows)).notes)
+    rows = points(patient=of_two([names[0], "10", "70", "1.5", "ab"]))
+    assert not any("differ in case" in note for note in load(write(folder, rows)).notes)
+
+
+def test_patients_that_are_not_known_are_not_one_without_a_word(folder):  # noqa: F811
+    said = "column patient: all rows with 'NA' are taken for one patient: where it is not known, leave the cell empty"
+    assert said in load(write(folder, points(patient=of_two(["p0", "p1", "NA", "NA", "p2"])))).notes
+    assert said not in load(write(folder, points(patient=PATIENTS))).notes
+
+
+def test_bags_of_one_patient_by_the_names_of_tcga_are_named(folder):  # noqa: F811
+    slides = [f"TCGA-A2-A0T{i // 2}-01Z-00-DX{i % 2}" for i in range(10)]
+    rows = points(bag={n: slides[(n - 2) // 2] for n in range(2, 22)})
+    said = "by their names several bags are of one patient: TCGA-A2-A0T0, TCGA-A2-A0T1, TCGA-A2-A0T2, … (5 in all); "
+    assert any(note.startswith(said) for note in load(write(folder, rows)).notes)
+    for row in rows:
+        row["patient"] = row["bag"][:12]
+    assert not any("by their names" in note for note in load(write(folder, rows)).notes)
+
+
 def test_a_column_of_cross_validation_is_the_split(folder):  # noqa: F811
     rows = points(cv={n: str((n - 2) // 2 % 3) for n in range(2, 22)})
     assert load(write(folder, rows)).fold.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]

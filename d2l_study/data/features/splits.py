@@ -130,14 +130,18 @@ def _clam_files(path: Path) -> list[Path]:
 
 
 def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[str, np.ndarray]:
-    """File -> (B,) parts: each column, train, val or test, lists the slides of that part."""
+    """File -> (B,) parts: each column, train, val or test, lists the slides of that part, or the bags."""
     rows, found = slides.rows, {}
-    bag_of = dict(zip(slides.names, rows.bag.codes.tolist(), strict=True))
-    bag_of |= {bare_name(name): bag for name, bag in bag_of.items()}
-    bag_of |= {name: i for i, name in enumerate(rows.bag.values)}
-    for file in files:
+    of_slide = dict(zip(slides.names, rows.bag.codes.tolist(), strict=True))
+    of_slide |= {bare_name(name): bag for name, bag in of_slide.items()}
+    of_bag = {name: i for i, name in enumerate(rows.bag.values)}
+    lists_of = {file: _lists(file) for file in files}
+    parts_of = (values for lists in lists_of.values() for name, values in lists.items() if name.lower() in _CLAM.needed)
+    listed_names = {value for values in parts_of for value in values if value}
+    # Slides and patients may have the same numbers: only a list of nothing but patients is one of patients.
+    bag_of = of_slide | of_bag if listed_names <= of_bag.keys() else of_bag | of_slide
+    for file, lists in lists_of.items():
         parts = np.full(len(rows.bag.values), NONE, np.int8)
-        lists = _lists(file)
         columns = {name.lower(): values for name, values in lists.items()}
         for name in ("train", "test"):
             if name not in columns:

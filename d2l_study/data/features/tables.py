@@ -20,7 +20,15 @@ from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import ENDINGS, load_values, stem_of
 from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
 from d2l_study.data.manifest_problems import FileRows, Problems
-from d2l_study.data.manifest_rows import ALL_NEGATIVE, NOTHING, Rows, normalised_splits, without_group
+from d2l_study.data.manifest_rows import (
+    ALL_NEGATIVE,
+    NOTHING,
+    Rows,
+    doubtful_groups,
+    normalised_splits,
+    patients_in_names,
+    without_group,
+)
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.purpose import TRAINING, Purpose
@@ -114,6 +122,10 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
     problems.stop_if_any()
     if "group" in columns and keys.bag == "slide":
         notes += without_group(group, bag, shown["group"])
+    if "group" in columns:
+        notes += doubtful_groups(texts["group"], table.columns.shown["group"])
+    else:
+        notes += patients_in_names(bag)
     nowhere = np.full(len(number), np.nan)
     rows = Rows(
         file, dataclasses.replace(columns, shown=shown), number, bag, label, path, files, group,

@@ -76,6 +76,24 @@ def test_clams_files_that_test_each_slide_once_are_folds(slides, tmp_path):
     assert parts(one, one.load_pool(), 0) == parts(data, pool, 2)
 
 
+def test_clams_files_list_slides_where_patients_have_the_same_numbers(tmp_path):
+    slides = [(dataclasses.replace(slide, name=str(i)), i // 2 % 2) for i, (slide, _) in enumerate(files.cohort(12))]
+    for slide, _ in slides:
+        files.clam_pt(tmp_path / "features", slide)
+    patient = [(i // 2 + 3) % 6 for i in range(12)]  # patient 0 has the slides 6 and 7
+    path = table(tmp_path / "t.csv", slides, "patient", lambda i: str(patient[i]))
+    (tmp_path / "splits_0.csv").write_text(
+        ",train,val,test\n" + "".join(f"{i},{i},{i + 8 if i < 2 else ''},{i + 10 if i < 2 else ''}\n" for i in range(8))
+    )
+    pool = FeatureBags(path=path, bag="patient", splits=str(tmp_path / "splits_0.csv")).load_pool()
+    assert {name: int(part) for name, part in zip(pool.names, pool.part[0], strict=True)} == {
+        "3": 0, "4": 0, "5": 0, "0": 0, "1": 1, "2": 2,
+    }  # fmt: skip
+    (tmp_path / "splits_0.csv").write_text(",train,val,test\n0,3,1,2\n1,4,,\n2,5,,\n3,0,,\n")  # the same, of patients
+    again = FeatureBags(path=path, bag="patient", splits=str(tmp_path / "splits_0.csv")).load_pool()
+    assert np.array_equal(again.part, pool.part)
+
+
 def test_clams_files_of_random_splits_are_repeats_each_of_its_own(slides, tmp_path):
     folder = clam(tmp_path / "splits", 3, lambda i, k: i in (0, 1, k), lambda i, k: i in (6, 7))
     data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)

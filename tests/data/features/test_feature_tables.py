@@ -295,3 +295,17 @@ def test_a_spreadsheet_is_read_to_its_end_whatever_size_it_says(said, slides, tm
             after.writestr(name, data)
     whole.unlink()
     assert len(load(tmp_path / "t.xlsx").names) == len(slides) == 10
+
+
+def test_patients_that_may_be_the_same_are_named(slides, tmp_path):
+    def notes(*patients, **keys):
+        head = "slide_id,label" + ",patient" * bool(patients)
+        rows = [f"{slide.name},{label}" for slide, label in slides]
+        rows = [",".join([row, patient]) for row, patient in zip(rows, patients, strict=True)] if patients else rows
+        return load(write(tmp_path / "t.csv", [head, *rows]), **keys).notes
+
+    assert any("'p0' and 'P0', " in note for note in notes(*(f"{'pP'[i // 5]}{i % 5}" for i in range(10))))
+    labels = [label for _, label in slides]
+    unknown = [f"p{i}" if label else "NA" for i, label in enumerate(labels)]
+    assert any("all rows with 'NA' are taken for one patient" in note for note in notes(*unknown, bag="patient"))
+    assert not any("patient" in note for note in notes())
