@@ -1,6 +1,7 @@
 """Which cells of a table are the best, and which of the others a test cannot tell from the best.
 
-The cells of one column are compared (those of one row, where the methods are the columns), never the oracle. From
+The cells of one column are compared (those of one row, where the methods are the columns) as far as they are of one
+task, never the oracle. From
 `TESTED_FROM` common replicates on, every other cell is tested against the one with the best mean: Student's paired t
 test, corrected for folds of one data set, with Holm's correction over all such tests of the table. What is not
 rejected at 0.05 cannot be told from the best.
@@ -15,15 +16,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.cells.layout import METRICS, Cell, CellKey, Layout
+from analysis.cells.layout import Cell, CellKey, Layout
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
 from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, corrected_t, holm
 
 TESTED_FROM = 10
 """Common replicates from which a cell is tested against the best."""
-TASK_KEYS = ("dataset", "num_bags", "mean_bag_size")
-"""Keys of the problem, not of the method."""
+SIZE_KEYS = ("dataset", "num_bags", "mean_bag_size")
+TASK_KEYS = (*SIZE_KEYS, "bag_size_variance", "positive_digit", "witness_rate", "prevalence", "label_noise")
+"""Keys of the problem, not of the method: configurations that differ in one are not rivals."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,29 @@ def _fullest(line: dict[CellKey, Cell]) -> list[CellKey]:
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
-    """The cells that are compared with each other. Where the columns are metrics, the number and size of bags may
-    have no axis: rows that differ in them are different tasks."""
+    """The cells that are compared with each other: those of a task, whose keys may have an axis or not."""
     across = layout.column_key == "method"
     lines: dict[tuple[Any, ...], dict[CellKey, Cell]] = {}
     for cell_key, cell in layout.cells.items():
         if cell.values and cell.origin.stage != stages.ORACLE:
-            task = tuple((k, v) for k, v in cell_key[1].keys if k in TASK_KEYS) if layout.column_key == METRICS else ()
             study = next((label.study for label in cell_key if label.study is not None), None)
-            lines.setdefault((cell_key[0], cell_key[1] if across else cell_key[2], task, study), {})[cell_key] = cell
+            line = (cell_key[0], cell_key[1] if across else cell_key[2], _task(cell_key), study)
+            lines.setdefault(line, {})[cell_key] = cell
     yield from lines.values()
+
+
+def task_keys(layout: Layout) -> list[str]:
+    """The keys of the task that tell cells of a line apart, which are not compared."""
+    within = 2 if layout.column_key == "method" else 1
+    found: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
+    for cell_key in layout.cells:
+        line = tuple(label for i, label in enumerate(cell_key) if i != within)
+        found.setdefault(line, set()).add(_task(cell_key))
+    told = {pair[0] for tasks in found.values() for task in tasks for pair in task if any(pair not in t for t in tasks)}
+    return [key for key in TASK_KEYS if key in told]
+
+
+def _task(cell_key: CellKey) -> tuple[tuple[str, Any], ...]:
+    """The keys of the task that a cell's labels name, with their values."""
+    named = {k: v for label in cell_key for k, v in ((label.key, label.value), *label.keys)}
+    return tuple((key, named[key]) for key in TASK_KEYS if key in named)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.cells.best import TASK_KEYS
+from analysis.cells.best import SIZE_KEYS, TASK_KEYS
 from analysis.rows.stages import ORACLE, PART_TEACHER
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ TIE = 1e-9
 
 def ranked_by_validation(rows: pandas.DataFrame) -> pandas.DataFrame:
     """One row per configuration that has finished runs and a validation AUC, oracle and part teachers left out:
-    `config_id`, `trial_id`, `stage`, `method`, the keys of the task, `validation` (mean), `count`, `planned`; sorted by
-    task, best first."""
+    `config_id`, `trial_id`, `stage`, `method`, the keys of the task (its sizes, and others that vary), `validation`
+    (mean), `count`, `planned`; sorted by task, best first."""
     if SELECTION_METRIC not in rows:
         return rows.iloc[:0].assign(validation=0.0, count=0, planned=0, complete=True)
-    tasks = [key for key in TASK_KEYS if key in rows and rows[key].notna().any()]
+    tasks = [key for key in TASK_KEYS if key in rows and rows[key].notna().any()
+             and (key in SIZE_KEYS or rows[key].nunique(dropna=False) > 1)]  # fmt: skip
     names = ["config_id", "method"]
     kept = rows[~rows["stage"].isin((ORACLE, PART_TEACHER))]
     if "oracle" in kept:

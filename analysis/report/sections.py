@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.best import TASK_KEYS
-from analysis.cells.layout import setting_text, value_text
+from analysis.cells.best import SIZE_KEYS, TASK_KEYS
+from analysis.cells.layout import is_missing, setting_text, value_text
 from analysis.cells.model_selection import SELECTION_METRIC, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import (
     DRAWN,
@@ -85,7 +86,7 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
     arms = [names.arm(arm) for arm in dict.fromkeys(f"{m}" for m in rows["method"].dropna())]
     shown = ", ".join(arms[:12]) + (f" and {len(arms) - 12} more" if len(arms) > 12 else "")
     found: list[tuple[str, str | html.Text]] = [(f"{len(arms)} arm{'s' if len(arms) != 1 else ''}", shown)]
-    keys = [*dict.fromkeys(key for key in (*TASK_KEYS, *rows.attrs.get("varied", [])) if key in rows)]
+    keys = [*dict.fromkeys(key for key in (*SIZE_KEYS, *rows.attrs.get("varied", [])) if key in rows)]
     read = without_idle_values(rows, keys)
     for key in keys:
         values = read[key].dropna().unique()
@@ -133,7 +134,7 @@ def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
     shown = order.groupby(tasks, sort=False, dropna=False).head(BEST_PER_TASK) if tasks else order.head(BEST_PER_TASK)
     number = shown.groupby(tasks, sort=False, dropna=False).ngroups if tasks else 1
     shown = shown.head(BEST_PER_TASK * MOST_TASKS)
-    several = [key for key in tasks if order[key].nunique() > 1]
+    several = [key for key in tasks if order[key].nunique(dropna=False) > 1]
     varied = [key for key in rows.attrs.get("varied", []) if key not in tasks and key in rows]
     read = without_idle_values(rows[rows["config_id"].isin(set(shown["config_id"]))], varied)
     by_config = dict(iter(read.groupby("config_id")))
@@ -158,7 +159,8 @@ def best_trials(rows: pandas.DataFrame, pages: MlflowLinks) -> list[str]:
         designs[partition.design] = None
         task = {key: one[key] for key in several}
         lines.append([
-            *(str(v) if key == "dataset" else html.Number(value_text(v), float(v)) for key, v in task.items()),
+            *(str(v) if key == "dataset" else html.Number(value_text(v), math.nan if is_missing(v) else float(v))
+              for key, v in task.items()),
             trial, names.arm(str(one["method"])), settings or "–", _interval(chosen),
             _interval(tested) if tested is not None else "–", html.Number(count, float(chosen.count)),
         ])  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
-from analysis.cells.best import TESTED_FROM, BestComparison, is_tied
+from analysis.cells.best import TESTED_FROM, BestComparison, is_tied, task_keys
 from analysis.cells.differences import (
     BASELINE,
     TO_TEACHER,
@@ -327,7 +327,8 @@ def _marks(
     marked = f", {stages.ORACLE_MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
     better = {metric.better for metric in layout.metrics}
     which = f"{next(iter(better))} is better" if len(better) == 1 else "lower is better for losses"
-    sentences = [f"Bold: best mean of a {line} ({which}{marked})."]
+    apart = listed(map(layout.names.key, task_keys(layout)))
+    sentences = [f"Bold: best mean of a {line}{f' for each {apart}' if apart else ''} ({which}{marked})."]
     if tested:
         test = "corrected t tests" if layout.has_folds else "t tests"
         some = any(map(is_tied, tested.values()))

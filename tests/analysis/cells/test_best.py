@@ -8,7 +8,7 @@ from scipy import stats
 from table_lines import table_cells
 
 from analysis.cells.arrange import arrange
-from analysis.cells.best import compare_with_best, is_tied
+from analysis.cells.best import best_cells, compare_with_best, is_tied
 from analysis.statistics.paired_tests import holm
 from analysis.tables.study_table import render, table
 
@@ -64,3 +64,23 @@ def test_what_was_not_tested_is_not_said_to_be_told_from_the_best():
     assert "All others can be told from the best" in " ".join(render(rows).split())
     rows.loc[(rows["num_bags"] == 50) & (rows["method"] == "none") & (rows["replicate"] < 4), "status"] = "failed"
     assert "All others that were tested can be told from the best" in " ".join(render(rows).split())
+
+
+@pytest.mark.parametrize("columns", ["num_bags", "metric", "method"])
+def test_another_problem_is_no_rival(columns):
+    """Bags with more witnesses are easier, whatever the method."""
+    rng = np.random.default_rng(0)
+    rows = make_rows([({"method": m, "witness_rate": w, "num_bags": 50}, [*(mean + 0.01 * rng.random(12))])
+                      for w, of in ((0.1, (0.6, 0.7)), (0.3, (0.8, 0.9)))
+                      for m, mean in zip(("none", "vat"), of, strict=True)], replicates=12)  # fmt: skip
+    rows.attrs["varied"] = ["witness_rate"]
+    layout = arrange(rows, "bag_auc", "num_bags" if columns == "method" else "method", columns)
+    best = best_cells(layout, lambda cell: round(cell.interval.mean, 3))
+    assert {dict((*row.keys, *column.keys)).get("witness_rate") for _, row, column in best} == {0.1, 0.3}
+    assert {label.value for key in best for label in key if label.key == "method"} == {"vat"}
+    tested = compare_with_best(layout)
+    assert len(tested) == 2
+    for key, test in tested.items():
+        assert [dict(label.keys) for label in key] == [dict(label.keys) for label in test.best]
+    said = " ".join(render(rows, "bag_auc", row_key=layout.row_key, column_key=columns).split())
+    assert f"Bold: best mean of a {'row' if columns == 'method' else 'column'} for each witness_rate (higher" in said
