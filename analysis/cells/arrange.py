@@ -66,6 +66,8 @@ def arrange(
     if len(measures) > 1 and column_key != METRICS:
         raise UserError(f"{len(measures)} metrics have to be the columns: --columns {METRICS}, found {column_key}")
     _check_axes(rows, row_key, column_key, panel_key)
+    if test_train_ratio is not None and not 0 < test_train_ratio < math.inf:
+        raise UserError(f"test_train_ratio: {test_train_ratio}: expected a number above 0, for example 0.125")
     partitions = partitions_of(rows, test_train_ratio)
     if test_train_ratio is not None and not any(one.design == "folds" for one in partitions.values()):
         raise UserError(f"--test-train-ratio {test_train_ratio:g}: is of folds, and these replicates are none")

@@ -27,7 +27,7 @@ def grouped_stratified_folds(
     label: (B,) 0 or 1; group: (B,) any whole numbers. No group is in two folds; the folds hold equally many groups,
     give or take one, and classes as evenly as groups allow (exactly, to within one bag, where each bag is a group of
     its own). Repeat r's assignment depends on the stream `folds` and r alone, and differs as a partition from those of
-    the earlier repeats while there is another. `UserError` if there are fewer groups than folds.
+    the earlier repeats if one of 20 attempts does. `UserError` if there are fewer groups than folds.
     """
     names, group = np.unique(group, return_inverse=True)
     if len(names) < folds:

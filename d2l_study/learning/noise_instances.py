@@ -10,9 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2l_study.data.pool import Bags, Pool
-from d2l_study.learning.config import NOISE_KINDS
+from d2l_study.data.pool import Bags, Pool, Replicate
+from d2l_study.errors import UserError
+from d2l_study.learning.config import NOISE_KINDS, TeacherConfig
 from d2l_study.learning.prediction import Normalise
+
+
+def check_noise(config: TeacherConfig, replicate: Replicate) -> None:
+    """`UserError` if noise instances are to come from bags of label 0 and training sees none."""
+    if config.lambda_noise > 0 and config.noise_kind == "negatives" and not (replicate.train.label == 0).any():
+        raise UserError(
+            f"noise_kind: negatives needs a training bag of label 0; replicate {replicate.number} has none of "
+            f"{len(replicate.train)} (data.label_noise flips labels; more data.num_bags, or another noise_kind, may do)"
+        )
 
 
 def noise_counts(noise_rate: float, sizes: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Unpack
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.lockstep import Callbacks
+from d2l_study.learning.noise_instances import check_noise
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import fit_sequentially
@@ -34,8 +35,11 @@ def fit_teacher(
     A replicate whose loss is no longer finite stops with status `failed`; the others go on. A length in epochs is that
     of each replicate (`Replicate.epoch_bags`); if the replicates then differ in steps, or only some have unlabelled
     bags, they take turns. The keywords
-    `report`, `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`.
+    `report`, `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`. `UserError` where noise
+    instances are to be negatives and a replicate has none.
     """
+    for replicate in replicates:
+        check_noise(config, replicate)
     compute = packed_or_by_turns(config, replicates, compute or Compute())
     first, *others = dict.fromkeys(config.in_steps(replicate.epoch_bags) for replicate in replicates)
     unequal = len({unlabelled_task(first, replicate) is None for replicate in replicates}) > 1

@@ -8,10 +8,12 @@ import torch
 from packed_losses import assert_packed_losses
 from vector_bags import vector_replicate, vector_replicates
 
+from d2l_study.errors import UserError
 from d2l_study.learning import StudentConfig, TeacherConfig, fit_student, fit_teacher, packing, teacher_targets
 from d2l_study.learning.batches import draw_batch
 from d2l_study.learning.config import NOISE_KINDS
 from d2l_study.learning.noise_instances import noise_instances, other_negatives
+from d2l_study.learning.packed.training import fit_teachers
 from d2l_study.learning.packing import packed_or_by_turns
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.references import attention_reference, fit_reference
@@ -59,6 +61,21 @@ def test_the_only_negative_bag_draws_from_itself():
     replicate = vector_replicate(train=2)
     found = other_negatives(np.random.default_rng(0), np.array([0, 0, 1]), replicate.train)
     assert set(found) <= set(range(int(replicate.train.offsets[1])))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_without_a_negative_bag_the_key_is_named(packed):
+    """A few bags whose labels are flipped may all be positive."""
+    config = TeacherConfig(**SMALL, lambda_noise=1.0, noise_kind="negatives")
+    first, second = vector_replicates([6, 6])
+    second = dataclasses.replace(second, train=dataclasses.replace(second.train, label=np.ones(6, np.int8)))
+    said = "noise_kind: negatives needs a training bag of label 0; replicate 1 has none of 6"
+    with pytest.raises(UserError, match=said):
+        fit_teacher(config, [first, second], compute=Compute(packed=packed))
+    with pytest.raises(UserError, match=said):
+        fit_teachers([(config, first), (config, second)])
+    short = dataclasses.replace(config, noise_kind="gaussian", steps=2)
+    assert fit_teacher(short, [second])[0].status == "done"
 
 
 def test_shuffled_vectors_keep_their_normalised_values():

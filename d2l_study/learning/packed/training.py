@@ -29,6 +29,7 @@ from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
+from d2l_study.learning.noise_instances import check_noise
 from d2l_study.learning.objective import PARTS
 from d2l_study.learning.packed.batches import Capacity, ReplicateTask, sizes_seen
 from d2l_study.learning.packed.group import Group, IntervalResult, StackTurns
@@ -87,6 +88,8 @@ def fit_teachers(
     several configurations. Packs are trained one after the other.
     """
     compute = compute or Compute(packed=True)
+    for config, replicate in problems:
+        check_noise(config, replicate)
     problems = [(config.in_steps(replicate.epoch_bags), replicate) for config, replicate in problems]
     packs: dict[tuple[Any, ...], list[int]] = {}
     for i, (config, replicate) in enumerate(problems):

@@ -36,6 +36,9 @@ def test_fold_intervals_are_widened_by_the_ratio_of_test_to_training_bags(fold_r
     assert np.log(cell.interval.upper / (1 - cell.interval.upper)) == pytest.approx(np.log(m / (1 - m)) + half)
     given = arrange(fold_rows, "bag_accuracy", "method", METRICS, None, test_train_ratio=0.1)
     assert {c.test_train_ratio for c in given.cells.values()} == {0.1}
+    for ratio in (0.0, -1.0, float("nan")):  # 0 would be the ratio of the rows
+        with pytest.raises(UserError, match=r"test_train_ratio: .* expected a number above 0"):
+            arrange(fold_rows, "bag_accuracy", "method", METRICS, None, test_train_ratio=ratio)
 
 
 def test_several_data_sets_are_panels_and_studies_stay_apart(folds_root):
