@@ -147,8 +147,16 @@ def cut_patches(image: np.ndarray, xy: np.ndarray, patch: tuple[int, int]) -> np
 def channel_sums(patches: np.ndarray) -> np.ndarray:
     """(k, 2, C) float32, over the pixels of each patch the mean of x/255 and of (x/255)². patches: (k, C, h, w)
     uint8."""
-    scaled = patches.reshape(*patches.shape[:2], -1).astype(np.float32) / 255
-    return np.stack([scaled.mean(axis=2), np.square(scaled).mean(axis=2)], axis=1)
+    count, channels = patches.shape[:2]
+    pixels: np.ndarray = patches.reshape(count, channels, -1)
+    axis = 2
+    if pixels.strides == (pixels[0].size, 1, channels):
+        # Channels side by side, as they are cut and read. They alone would be an inner loop of three values; with those
+        # of all patches it is a long one. Each sum is still made pixel after pixel, the same to the last bit.
+        pixels, axis = pixels.transpose(2, 0, 1).reshape(-1, count * channels), 0
+    scaled = pixels.astype(np.float32) / 255
+    means = np.stack([scaled.mean(axis=axis), np.square(scaled).mean(axis=axis)])
+    return np.ascontiguousarray(means.reshape(2, count, channels).transpose(1, 0, 2))
 
 
 def _first(place: np.ndarray, side: int) -> np.ndarray:

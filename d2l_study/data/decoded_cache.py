@@ -21,6 +21,7 @@ import json
 import platform
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,6 +46,10 @@ UNUSABLE = (OSError, EOFError, ValueError, KeyError, TypeError)
 """What opening an entry raises that is not there yet, damaged or altered."""
 
 _checked: dict[Path, tuple[tuple[int, ...], ...]] = {}
+_digests: dict[Path, tuple[tuple[int, ...], bytes]] = {}
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds since the last change of a file after which another change has another time, on any file system."""
 
 
 class AlteredError(ValueError):
@@ -116,6 +121,22 @@ def _seal(values: dict[str, Any]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_digest(path: Path) -> bytes:
+    """The SHA-256 of a source file, which a process reads once for each state in which it meets the file. `OSError` if
+    it cannot be read."""
+    path = path.resolve()
+    state = _state(path)
+    known = _digests.get(path)
+    if known is not None and known[0] == state:
+        return known[1]
+    settled = time.time_ns() - max(state[2:]) > _SETTLED
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    if settled:
+        _digests[path] = state, digest
+    return digest
 
 
 def check_once(folder: Path, meta: Mapping[str, Any], whole: bool = False) -> None:

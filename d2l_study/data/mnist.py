@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from d2l_study.data.decoded_cache import (
     new_entry,
     one_at_a_time,
     read_meta,
+    source_digest,
     warn_if_altered,
     write_meta,
 )
@@ -65,7 +68,8 @@ def find_files(root: str | Path | None = None) -> dict[str, Path]:
 def read_idx(path: Path, name: str, verify: bool = True) -> np.ndarray:
     """One IDX file as an array of uint8; `UserError` if it is damaged, or with `verify` if it is not MNIST's."""
     md5, shape = FILES[name]
-    data = _bytes(path)
+    with _read_errors(path):
+        data = path.read_bytes()
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
@@ -99,7 +103,8 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
     files = find_files(root)
     digest = hashlib.sha256(f"{FORMAT}|{'verified' if verify else 'any'}".encode())
     for name, path in sorted(files.items()):
-        digest.update(name.encode() + hashlib.sha256(_bytes(path)).digest())
+        with _read_errors(path):
+            digest.update(name.encode() + source_digest(path))
     folder = cache_dir() / f"mnist-{digest.hexdigest()[:16]}"
     try:
         return _open(folder)
@@ -114,9 +119,10 @@ def load(root: str | Path | None = None, verify: bool = True) -> Pool:
             return _open(folder)
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
     try:
-        return path.read_bytes()
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
