@@ -77,18 +77,14 @@ def make_folds(
             if partition == "given splits":
                 test = np.random.default_rng([seed, r]).permutation(images)[::folds]
             gain = 2.0 if entry["method"] == "oracle" else 1.0 + 0.5 * (entry["method"] == "vat")
-            frames = []
+            bag_logit, patch_logit = [], []
             for number in test:
                 shift = hard[same, number]
                 y, own = label[number], patches[number]
-                frames.append(
-                    _frame(r, "bag", [number], [number], [y], [gain * (2 * y - 1) + shift + run.normal(0, 0.5)])
-                )
-                logit = gain * (2 * own - 1) + shift + run.normal(0, 0.5, len(own))
-                frames.append(
-                    _frame(r, "instance", [number] * len(own), 100 * number + np.arange(len(own)), own, logit)
-                )
-            predictions = pd.concat(frames)
+                bag_logit.append([gain * (2 * y - 1) + shift + run.normal(0, 0.5)])
+                patch_logit.append(gain * (2 * own - 1) + shift + run.normal(0, 0.5, len(own)))
+            logits = [np.asarray(part, "float32") for pair in zip(bag_logit, patch_logit, strict=True) for part in pair]
+            predictions = _predictions(r, test, label, patches, logits)
             if per_group:
                 predictions["group"] = predictions["bag_index"] // per_group
             bag, instance = (predictions[predictions["level"] == level] for level in ("bag", "instance"))
@@ -111,10 +107,20 @@ def make_folds(
     return folder
 
 
-def _frame(replicate: int, level: str, bag: Any, index: Any, label: Any, logit: Any) -> pd.DataFrame:
+def _predictions(
+    replicate: int, test: np.ndarray, label: np.ndarray, patches: list[np.ndarray], logits: list[np.ndarray]
+) -> pd.DataFrame:
+    """A row for each tested bag, followed by a row for each of its patches. One frame: one for each bag takes longer
+    than a whole study does otherwise."""
+    counts = np.array([len(patches[number]) for number in test])
+    first = np.cumsum(counts + 1) - counts - 1  # the rows of bags
+    bag_index = np.repeat(test, counts + 1)
+    place = np.arange(len(bag_index)) - np.repeat(first, counts + 1)  # 0 of the bag, then 1, 2, … of its patches
+    labels = np.concatenate([np.append(label[number], patches[number]) for number in test])
     return pd.DataFrame({
-        "replicate": replicate, "stage": "teacher", "split": "test", "level": level, "bag_index": bag, "index": index,
-        "label": pd.array(np.asarray(label), dtype="Int8"), "logit": np.asarray(logit, "float32"),
+        "replicate": replicate, "stage": "teacher", "split": "test", "level": np.where(place, "instance", "bag"),
+        "bag_index": bag_index, "index": np.where(place, 100 * bag_index + place - 1, bag_index),
+        "label": pd.array(labels, dtype="Int8"), "logit": np.concatenate(logits),
     })  # fmt: skip
 
 
@@ -126,8 +132,9 @@ def _metrics(level: str, frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _within(frame: pd.DataFrame) -> float:
-    areas = [metrics.auc(own["label"].to_numpy(int), own["logit"].to_numpy(float))
-             for _, own in frame.groupby("bag_index") if own["label"].nunique() == 2]  # fmt: skip
+    bag, label, logit = (frame[name].to_numpy() for name in ("bag_index", "label", "logit"))
+    own = [(label[bag == number].astype(int), logit[bag == number].astype(float)) for number in np.unique(bag)]
+    areas = [metrics.auc(labels, logits) for labels, logits in own if 0 < labels.sum() < len(labels)]
     return float(np.mean(areas)) if areas else float("nan")
 
 

@@ -20,16 +20,17 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 
 def predictions(replicate: int, rng: np.random.Generator, shift: float, bags: int = 200) -> bytes:
     """Bag and instance predictions of one run as the trial function writes them (test split and validation)."""
-    parts = []
-    for split, level, count in (("test", "bag", bags), ("val", "bag", 40), ("test", "instance", 2 * bags)):
-        label = (np.arange(count) % 2).astype("int8")
-        parts.append(pd.DataFrame({
-            "replicate": replicate, "stage": "teacher", "split": split, "level": level,
-            "bag_index": np.arange(count) if level == "bag" else -1, "index": np.arange(count),
-            "label": pd.array(label, dtype="Int8"), "logit": rng.normal(shift * (2 * label - 1), 1.0).astype("float32"),
-        }))  # fmt: skip
+    counts = np.array([bags, 40, 2 * bags])
+    split, level = np.repeat(["test", "val", "test"], counts), np.repeat(["bag", "bag", "instance"], counts)
+    index = np.concatenate([np.arange(count) for count in counts])
+    label = (index % 2).astype("int8")
+    frame = pd.DataFrame({
+        "replicate": replicate, "stage": "teacher", "split": split, "level": level,
+        "bag_index": np.where(level == "bag", index, -1), "index": index, "label": pd.array(label, dtype="Int8"),
+        "logit": rng.normal(shift * (2 * label - 1), 1.0).astype("float32"),
+    })  # fmt: skip
     out = io.BytesIO()
-    pd.concat(parts).to_parquet(out, index=False)
+    frame.to_parquet(out, index=False)
     return out.getvalue()
 
 
