@@ -16,6 +16,7 @@ from d2l_study.data.memory_maps import human_bytes
 from d2l_study.errors import UserError, counted, listed
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.lease import lease
+from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import find_study
@@ -60,7 +61,7 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
 
     uri = resolve_uri(tracking_uri, storage.root)
     try:
-        gone = delete_study(uri, name)
+        gone = delete_study(uri, name, Ledger(storage).knows)
     except UserError as error:
         print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
         return False
@@ -68,6 +69,8 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
     print(f"  MLflow: {counted(gone.runs, 'run')} of {name} deleted{models} ({masked(uri)})")
     if gone.kept:
         print(f"  registered models stay, with their files: {listed(gone.kept)}")
+    if gone.foreign:
+        print(f"  {counted(gone.foreign, 'run')} that this root does not know stay: of a study of this name elsewhere?")
     storage.delete(_removal_key(name))
     return True
 

@@ -65,6 +65,7 @@ def run_study(options: RunOptions) -> int:
     show_new_name(study)
 
     from d2l_study.study.ledger.lease import lease
+    from d2l_study.study.mlflow.other_studies import check_no_other_study
     from d2l_study.study.mlflow.study_page import study_page
     from d2l_study.study.mlflow.tracker import Tracker
     from d2l_study.study.tune.address import check_address
@@ -77,6 +78,9 @@ def run_study(options: RunOptions) -> int:
         check_fits(space.resources, machine.cpus, machine.gpus)
     folder.storage.ensure_writable()
     uri, store_is_away = _tracking_store(options, folder)
+    if not folder.exists():
+        planned = {configuration.config_id for configuration in plan.configurations}
+        check_no_other_study(uri, study.name, lambda config: config in planned or folder.ledger.knows(config))
     with lease(folder) as held:
         origin = provenance.collect()
         forget_pruned(study)
@@ -93,7 +97,7 @@ def run_study(options: RunOptions) -> int:
         page = study_page(folder)
         tracker.start(
             page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied),
-            description=page.description, planned=folder.planned,
+            description=page.description, planned=folder.planned, known=folder.ledger.knows,
         )  # fmt: skip
         stopped = False
         try:

@@ -86,7 +86,8 @@ def sync_mlflow(
 
     pages, artifacts = StudyPages(folder.name), space_files(folder)
     writer = PageWriter(
-        pages, uri, experiment_tags=experiment_tags(varied, description), planned=folder.planned, live=live
+        pages, uri, experiment_tags=experiment_tags(varied, description), planned=folder.planned,
+        known=folder.ledger.knows, live=live,
     )  # fmt: skip
     pages.begin_study({**tags, **study_tags(rows)}, params or {}, artifacts)
     try:

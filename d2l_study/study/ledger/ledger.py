@@ -110,6 +110,10 @@ class Ledger:
         """What an id stands for; FileNotFoundError if it is not there, `DamagedError` if it is damaged."""
         return read_record(self.storage, f"{self.config_key(config)}/config.json", REMEDY)
 
+    def knows(self, config: str) -> bool:
+        """Whether a configuration was ever planned in this root, and `gc` has not forgotten it."""
+        return bool(self.storage.list(self.config_key(config)))
+
     def known_config(self, config: str) -> dict[str, Any]:
         """As `read_config`, of a configuration that a user has named: `UserError` if it is not there."""
         try:

@@ -52,11 +52,14 @@ class Tracker(StudyPages):
         varied: Sequence[str] = (),
         description: str = "",
         planned: Callable[[], Set[str]] | None = None,
+        known: Callable[[str], bool] = lambda config: True,
     ) -> None:
         """Begin the study's own page (or take it up again), and the writing.
 
-        varied: keys that get a column; description: of the study; planned: as of `PageWriter`."""
+        varied: keys that get a column; description: of the study; planned, known: as of `PageWriter`.
+        """
         self.writer.experiment_tags, self.writer.planned = experiment_tags(varied, description), planned
+        self.writer.known = known
         self.begin_study(tags, params, artifacts)
         self._thread = threading.Thread(target=self._loop, name="mlflow-tracker", daemon=True)
         self._thread.start()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 
 from d2l_study.credentials import masked
+from d2l_study.errors import UserError
 from d2l_study.study.mlflow.address import one_line
+from d2l_study.study.mlflow.other_studies import other_study_text
 from d2l_study.study.mlflow.page import PARENT, Page
 from d2l_study.study.mlflow.pages import StudyPages
 from d2l_study.study.mlflow.store import StoredRun, StudyRuns
@@ -22,10 +24,11 @@ class PageWriter:
     """Writes the pages of a study that have changed.
 
     experiment_tags: of the study's experiment; planned: tells the config_ids of the study's plan, runs of others, which
-    were pruned, are deleted; live: a driver is at work on the study, so that runs with the status RUNNING are its own;
-    ours: whether the study is still this driver's, else nothing more is written. opened: the runs have been found;
-    written: keys of runs that were written; progress: a count that grows with each write; deleted: how many runs of
-    others were deleted.
+    were pruned, are deleted; known: whether the study's root has a configuration: where the store has runs of others,
+    they are of another root's study of the same name, and nothing is written over them; live: a driver is at work on
+    the study, so that runs with the status RUNNING are its own; ours: whether the study is still this driver's, else
+    nothing more is written. opened: the runs have been found; written: keys of runs that were written; progress: a
+    count that grows with each write; deleted: how many runs of others were deleted.
     """
 
     def __init__(
@@ -35,11 +38,12 @@ class PageWriter:
         *,
         experiment_tags: Mapping[str, str] | None = None,
         planned: Callable[[], Set[str]] | None = None,
+        known: Callable[[str], bool] = lambda config: True,
         live: bool = False,
         ours: Callable[[], bool] = lambda: True,
     ) -> None:
         self.uri, self.pages = masked(uri), pages
-        self.experiment_tags, self.planned = experiment_tags or {}, planned
+        self.experiment_tags, self.planned, self.known = experiment_tags or {}, planned, known
         self._runs = StudyRuns(uri, pages.study)
         self._tidied, self._ours = live, ours
         self.opened, self.written = False, set[str]()
@@ -77,9 +81,11 @@ class PageWriter:
         self._runs.open()
         moved = {key for key, run in self.stored.items() if before.get(key, run.run_id) != run.run_id}
         if not self._tidied:  # before anything of ours is RUNNING there
+            left = self.stored.keys() - self.planned() - {PARENT} if self.planned is not None else set[str]()
+            if foreign := sorted(key for key in left if not self.known(key)):
+                raise UserError(other_study_text(self.pages.study, len(foreign)))
             self._runs.end_stale_runs()
-            if self.planned is not None:
-                self.deleted = self._runs.delete_runs(self.stored.keys() - self.planned() - {PARENT})
+            self.deleted = self._runs.delete_runs(left)
             self.pages.incomplete.update(self.stored.keys() - {PARENT})
             self._tidied = True
         self._runs.describe(self.experiment_tags)
