@@ -110,6 +110,8 @@ def places_of(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarr
 
 def truth_of(path: Path, name: str, values: np.ndarray, count: int) -> np.ndarray:
     """(count,) int8 from an array of labels 0, 1 and −1 (unknown, NaN too); `UserError` for another."""
+    if count == 0 and values.size == 0:
+        return np.empty(0, np.int8)
     values = values.reshape(-1) if values.ndim != 1 and values.size == max(values.shape, default=0) else values
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise UserError(f"{path}: {name} has the shape {values.shape} and type {values.dtype}; expected one number for "

@@ -118,6 +118,7 @@ def test_empty_slides_are_left_out_where_it_is_said(shape, slides, tmp_path):
     with h5py.File(place(tmp_path, "s4"), "w") as file:
         file["features"] = np.zeros(shape, np.float32)
         file["coords"] = np.zeros((0, 2))
+        file["patch_labels"] = np.zeros((0, 1), np.int64)  # as torchmil has a column of them
     assert "data.skip_empty: true leaves it out" in said(tmp_path)
     pool = load(tmp_path, skip_empty=True)
     assert pool.names == tuple(slide.name for slide, _ in slides if slide.name != "s4")
