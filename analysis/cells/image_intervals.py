@@ -1,9 +1,14 @@
 """How well instances are found in the test images, with intervals over images: whole images are drawn, with all their
 instances (`statistics.cluster_bootstrap`); images of one group (patient) together.
 
-Of folds the test parts of a repeat are taken together, as in `cells.out_of_fold`; of a given split each replicate is by
+Of folds the test parts of a repeat are taken together, as in `cells.out_of_fold`; of given splits each replicate is by
 itself. The value is the mean over repeats or replicates, and the images are drawn for all of them at once. Such an
 interval says how much the value would move with other images; the trainings stay as they are.
+
+Where given splits differ, each value is over the few images of its split. An image that is drawn twice is compared with
+itself, which is easier than with another, so that resampled metrics over all instances lie too high. Simulated (an AUC
+of 0.91, images that shift their scores by a standard deviation, 80 and 120 draws): of 60 splits of 5 images intervals
+lay 0.014 too high and held the truth 74 times in 100, of 10 splits of 10 images 0.006 and 85 times.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ class ImageIntervals:
     """One configuration.
 
     by_metric: the values that are defined, `count` of an interval is the number of groups of images; groups: of the
-    images; instances: of known label, of one repeat or replicate; tested: how many of these the values are means over.
+    images; instances: of known label, of one repeat or replicate; tested: how many of these the values are means over;
+    fewest: images of one of these at least, fewer than there are where each has a test part of its own.
     """
 
     panel: Label
@@ -52,6 +58,7 @@ class ImageIntervals:
     groups: BagGroups
     instances: int
     tested: int
+    fewest: int
 
 
 def image_intervals(
@@ -130,7 +137,8 @@ def _intervals(
         if not math.isnan(drawn.first):
             interval = Interval(drawn.first, drawn.lower, drawn.upper, groups.count, "image bootstrap")
             by_metric[name] = without_void_bounds(interval, 1.0)
-    return ImageIntervals(panel, row, cell, by_metric, groups, instances, len(parts))
+    fewest = min(len(np.unique(np.concatenate([run.bags for run in runs]))) for runs in parts)
+    return ImageIntervals(panel, row, cell, by_metric, groups, instances, len(parts), fewest)
 
 
 def _mean(metrics: Sequence[WeightedMetric]) -> WeightedMetric:

@@ -17,11 +17,14 @@ from analysis.tables.formatted import FormattedTable
 from analysis.tables.number_style import BOTH_BOUNDS
 from analysis.tables.sheet import EMPTY, Caption, Entry, Line, Panel, Sheet
 from analysis.tables.study_sheet import grouped_by_stage
-from d2l_study.errors import listed
+from d2l_study.errors import counted, listed
 from d2l_study.study.ledger.ledger import trial_id
 
 if TYPE_CHECKING:
     import pandas
+
+FEW_IMAGES = 20
+"""Below which percentile intervals over images are too narrow."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class ImageTable(FormattedTable):
     def _caption(self) -> Caption:
         images = sorted({one.groups.text("image") for one in self.found})
         tested = sorted({one.tested for one in self.found})
-        folds = self.layout.has_folds
+        folds = any(one.cell.partition.fold_count is not None for one in self.found)
         unit = "repeat" if folds else "replicate"
         cells = (
             f"Value on the test instances ({what_of_metrics(self.layout.metrics)}) [95 % interval over "
@@ -70,6 +73,11 @@ class ImageTable(FormattedTable):
             f"{'groups' if any(one.groups.named for one in self.found) else 'images'}.",
             *group_sentences((one.groups for one in self.found), "image"),
         ]
+        own = [one.fewest for one in self.found if one.fewest < len(one.groups.group)]
+        if own and min(own) < FEW_IMAGES:
+            few = counted(min(own), "image")
+            beside.append(f"A {unit} tests as few as {few} of these: such intervals are too narrow, and of metrics "
+                          "over all instances too high.")  # fmt: skip
         beside += no_interval_sentences(i for one in self.found for i in one.by_metric.values())
         if self.left_out:
             beside.append(f"Left out: {listed(self.left_out, 6)}.")

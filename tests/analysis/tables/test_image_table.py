@@ -135,6 +135,16 @@ def test_two_models_are_compared_by_groups_of_images_and_of_bags(root):
     )
 
 
+def test_given_splits_are_told_from_folds(root, tmp_path):
+    """Each has a test part of its own, so that an interval over all their images is one of values over few."""
+    make_folds(tmp_path, "own", images=40, folds=8, repeats=1, partition="given splits", tiles=True, data="g")
+    said = " ".join(image_table(analysis.load("own", tmp_path), "instance_auc").text().split())
+    assert "Means over 8 replicates, for which the same images are drawn." in said and "folds of a repeat" not in said
+    assert "A replicate tests as few as 5 images of these: such intervals are too narrow, and of metrics" in said
+    for name in ("tiled", "split"):
+        assert "as few as" not in image_table(analysis.load(name, root), "instance_auc").text()
+
+
 def test_what_few_groups_leave_untested_is_said(root, tmp_path):
     bags = " ".join(compare(analysis.load("grouped", root), test="delong", replicates=[0]).text().split())
     assert "a class has fewer than 20 bags, or is in fewer than 20 groups: too few" in bags
