@@ -40,7 +40,7 @@ def tile_picture(slide: Slide, tiles: SlideTiles, title: str = "") -> bytes:
     ends = np.maximum(begins + 1, np.rint((tiles.xy + tiles.side) * scale).astype(np.int64))
     ends = np.minimum(ends, (width, height))
     covered = _covered(begins, ends, (height, width))
-    picture = np.where(covered[..., None], picture * (1 - TINT) + np.array(COVER) * TINT, picture).astype(np.uint8)
+    _tint(picture, covered)
     if min(tiles.side * scale) >= LEAST_OUTLINED:
         _outline_tiles(picture, begins, ends)
     if tiles.tissue is not None:
@@ -83,6 +83,13 @@ def _covered(begins: np.ndarray, ends: np.ndarray, shape: tuple[int, int]) -> np
     ):  # fmt: skip
         np.add.at(counts, (y, x), sign)
     return counts.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
+
+
+def _tint(picture: np.ndarray, covered: np.ndarray) -> None:
+    """A table of 256 values for each channel: the whole picture in floats takes ten times as long."""
+    for i, colour in enumerate(COVER):
+        tinted = (np.arange(256) * (1 - TINT) + colour * TINT).astype(np.uint8)
+        np.copyto(picture[..., i], tinted[picture[..., i]], where=covered)
 
 
 def _outline_tiles(picture: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
