@@ -136,8 +136,8 @@ class SortedScores:
     positive: np.ndarray
     """(instances,) 1.0 or 0.0."""
     cluster: np.ndarray
-    last: np.ndarray | None
-    """The last instance of each distinct score; None where no two are equal."""
+    first: np.ndarray | None
+    """The first instance of each distinct score; None where no two are equal."""
 
     @classmethod
     def of_known(cls, scored: ScoredInstances) -> SortedScores:
@@ -149,31 +149,33 @@ class SortedScores:
     def of(cls, label: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> SortedScores:
         """label: of 0 and 1."""
         order = np.argsort(-scores, kind="stable")
-        last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else np.empty(0, np.int64)
-        return cls((label[order] == 1).astype(np.float64), cluster[order], last if len(last) < len(order) else None)
+        first = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0)) if len(order) else np.empty(0, np.int64)
+        return cls((label[order] == 1).astype(np.float64), cluster[order], first if len(first) < len(order) else None)
 
     def _counts(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positives, and all, from each distinct score upwards, each instance as often as its cluster counts."""
+        """Positives, and all, of each distinct score, each instance as often as its cluster counts: whole numbers."""
         own = weight[self.cluster]
-        positive, every = np.cumsum(own * self.positive), np.cumsum(own)
-        return (positive, every) if self.last is None else (positive[self.last], every[self.last])
+        positive = own * self.positive
+        if self.first is None:
+            return positive, own
+        return np.add.reduceat(positive, self.first), np.add.reduceat(own, self.first)
 
     def auc(self, weight: np.ndarray) -> float:
         """The AUC; NaN if a class is missing."""
         positive, every = self._counts(weight)
         negative = every - positive
-        pairs = positive[-1] * negative[-1] if len(positive) else 0.0
+        pairs = positive.sum() * negative.sum()
         if pairs == 0:
             return math.nan
         # A negative has above it all positives of higher scores, and half of those of its own.
-        of_score = np.diff(negative, prepend=0.0)
-        above = positive - np.diff(positive, prepend=0.0) / 2
-        return float(np.sum(of_score * above) / pairs)  # a BLAS product of so many would start threads
+        above = positive.cumsum() - positive / 2
+        return float((negative * above).sum() / pairs)  # a BLAS product of so many would start threads
 
     def average_precision(self, weight: np.ndarray) -> float:
         """The average precision; NaN without positives."""
-        found, called = self._counts(weight)
+        positive, every = self._counts(weight)
+        found, called = positive.cumsum(), every.cumsum()
         if not len(found) or found[-1] == 0:
             return math.nan
         # Where nothing counts down to a score, no positive is found there either.
-        return float(np.sum(np.diff(found, prepend=0.0) * (found / np.maximum(called, 1.0))) / found[-1])
+        return float((positive * (found / np.maximum(called, 1.0))).sum() / found[-1])
