@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.cells.column_codes import Codes
 from analysis.cells.labels_used import labels_by_bags, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
 from analysis.rows.chosen_snapshots import snapshots_are_chosen
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
+from analysis.rows.frame_records import records
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
@@ -79,7 +81,7 @@ def arrange(
     pruned = rows["status"] == "pruned"
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
-    frame = rows[~pruned] if not pruned.all() else rows
+    frame = rows[~pruned] if pruned.any() and not pruned.all() else rows
     frame = _each_run_once(frame)
 
     axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
@@ -101,7 +103,7 @@ def arrange(
     visits = _mean_visits(frame)
     cell_keys: list[CellKey] = []
     origins: list[Origin] = []
-    for run in configurations.to_dict("records"):
+    for run in records(configurations):
         labels = {METRICS: Label(None, None)}
         for key in axes:
             value = _plain(run[key])
@@ -174,8 +176,8 @@ def _mean_visits(frame: pandas.DataFrame) -> dict[str, float]:
 
 def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
     """The stages that do not have a metric: their finished runs hold none, while those of another stage do."""
-    done = frame[frame["status"] == "done"]
-    held = done[metric].notna().groupby(done["stage"]).any()
+    done = frame["status"] == "done"
+    held = frame.loc[done, metric].notna().groupby(frame.loc[done, "stage"]).any()
     return {str(stage) for stage in held.index[~held]} if held.any() else set()
 
 
@@ -280,13 +282,13 @@ def _cell(
 
 
 def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key: str | None) -> None:
-    known = [str(c) for c in rows if _is_setting(str(c)) and rows[c].notna().any()]
     given = {"rows": row_key, "columns": column_key, "panel": panel_key}
     for axis, key in given.items():
-        if key is None or key in known or (axis == "panel" and key in rows and key in SYMBOLS):
+        if key is None or _is_known(rows, key) or (axis == "panel" and key in rows and key in SYMBOLS):
             continue
         if axis == "columns" and key == METRICS:
             continue
+        known = [str(c) for c in rows if _is_known(rows, str(c))]
         more = [METRICS] if axis == "columns" else []
         hint = f"{nearest(key, [*known, *more])} (keys: {listed(known, 40)}{''.join(f', {name}' for name in more)})"
         raise UserError(f"--{axis} {key}: the study has no such key{hint}")
@@ -294,6 +296,11 @@ def _check_axes(rows: pandas.DataFrame, row_key: str, column_key: str, panel_key
     for key in used:
         if used.count(key) > 1:
             raise UserError(f"{key} is asked for on two axes: --rows, --columns and --panel have to differ")
+
+
+def _is_known(rows: pandas.DataFrame, column: str) -> bool:
+    """Whether some row has a value of a setting."""
+    return column in rows and _is_setting(column) and bool(rows[column].notna().any())
 
 
 def _label_keys(
@@ -310,28 +317,30 @@ def _label_keys(
     those that vary within it, and whatever else sets apart two configurations that would share a cell. by_study: the
     study before all else."""
     settings = [str(c) for c in frame if _is_setting(str(c)) and c not in (label_key, *others, "stage")]
-    settings = [key for key in settings if frame[key].nunique(dropna=False) > 1]
+    codes = Codes(frame)
+    settings = [key for key in settings if codes.vary(key)]
     if label_key != "method" and "method" in settings:
         settings.sort(key=lambda key: key != "method")
     named = {*(varied or ()), "generation", "dataset", "method"}
-    following = {key for key in settings if not _varies(frame, key, others)}
+    following = {key for key in settings if not codes.vary(key, others)}
     for key in (k for k in settings if k in named & following and frame[k].nunique() > 1):
         notes.append(f"{names.key(key)} follows {' and '.join(map(names.key, others))}.")
 
     telling = sorted(settings, key=lambda key: key in FOLLOW_STEPS)  # these last, since they say less
     by_arm: dict[tuple[Any, Any], list[str]] = {}
-    for (value, stage), arm in frame.groupby([label_key, "stage"], dropna=False, sort=False):
+    for arm in codes.groups([label_key, "stage"]):
         keys = ["study"] if by_study else []
-        keys += [k for k in settings if k in named - following and arm[k].nunique(dropna=False) > 1]
+        keys += [k for k in settings if k in named - following and arm.vary(k)]
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
         for key in [k for k in (*telling, "study", "trial_id") if k not in keys]:
             cell = [*others, *keys]
-            mixed = arm[arm.groupby(cell, dropna=False)["config_id"].transform("nunique") > 1] if cell else arm
-            if mixed.empty or mixed["config_id"].nunique() == 1:
+            mixed = arm.where_it_varies("config_id", cell)
+            if not mixed.vary("config_id"):
                 break
-            if _varies(mixed, key, cell) and not _varies(mixed, key, ["config_id"]):
+            if mixed.vary(key, cell) and not mixed.vary(key, ["config_id"]):
                 keys.append(key)
-        by_arm[_plain(value), _plain(stage)] = keys
+        first = frame.iloc[arm.rows[0]]
+        by_arm[_plain(first[label_key]), _plain(first["stage"])] = keys
     return by_arm
 
 
@@ -359,13 +368,6 @@ def _called_differently(configurations: pandas.DataFrame, names: Mapping[str, Na
 def _is_setting(column: str) -> bool:
     """Whether a column says how a run was configured, and not how it went."""
     return column not in RUN_COLUMNS and metric_of_column(column) is None
-
-
-def _varies(frame: pandas.DataFrame, key: str, within: list[str]) -> bool:
-    """Whether the key takes several values (missing is one) where those of `within` are equal."""
-    if not within:
-        return bool(frame[key].nunique(dropna=False) > 1)
-    return bool((frame.groupby(within, dropna=False)[key].nunique(dropna=False) > 1).any())
 
 
 def _sorted(labels: list[Label]) -> list[Label]:

@@ -23,7 +23,7 @@ def labels_by_bags(rows: pandas.DataFrame) -> dict[Any, tuple[int, int]]:
     """Number of training bags -> the least and the most labels that finished runs with it used, where known."""
     if not {KEY, COLUMN} <= set(rows.columns):
         return {}
-    known = rows[rows["status"].eq("done") & rows[COLUMN].notna() & rows[KEY].notna()]
+    known = rows.loc[rows["status"].eq("done") & rows[COLUMN].notna() & rows[KEY].notna(), [KEY, COLUMN]]
     return {n: (int(used.min()), int(used.max())) for n, used in known.groupby(KEY)[COLUMN]}
 
 
@@ -31,7 +31,7 @@ def unlabelled_bags(rows: pandas.DataFrame) -> dict[int, tuple[str, ...]]:
     """Number of unlabelled training bags, above 0 -> the methods that have it."""
     if UNLABELLED not in rows or "method" not in rows:
         return {}
-    found = rows[rows[UNLABELLED].gt(0)].groupby(UNLABELLED)["method"].unique()
+    found = rows.loc[rows[UNLABELLED].gt(0), [UNLABELLED, "method"]].groupby(UNLABELLED)["method"].unique()
     return {int(m): tuple(map(str, methods)) for m, methods in found.items()}
 
 

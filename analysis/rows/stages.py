@@ -72,9 +72,10 @@ def without_part_teachers(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 def part_teacher_notes(rows: pandas.DataFrame) -> list[str]:
     """What a reader must know of the part teachers among the rows: how many there are, and how much training saw."""
-    mine = rows[rows["stage"] == PART_TEACHER]
-    if mine.empty:
+    of_parts = rows["stage"] == PART_TEACHER
+    if not of_parts.any():
         return []
+    mine = rows[of_parts]
     count = mine["config_id"].nunique()
     note = f"{counted(count, 'part teacher')}, which label bags for cross-fitted students, are left out"
     seen = mine["instance_visits"].dropna() if "instance_visits" in mine else mine["stage"].iloc[:0]

@@ -16,6 +16,8 @@ OF_ONE_CLASS = "instance_accuracy"
 def lacks_instance_labels(rows: pandas.DataFrame) -> bool:
     """Whether finished runs were measured on instances, and no test instance had a label. False where no run is
     finished, and of rows that do not tell."""
-    done = rows[rows["status"] == "done"]
-    measured = [name for name in ("instance_auc", OF_ONE_CLASS) if name in done]
-    return OF_ONE_CLASS in measured and not done.empty and bool(done[measured].isna().all(axis=None))
+    measured = [name for name in ("instance_auc", OF_ONE_CLASS) if name in rows]
+    if OF_ONE_CLASS not in measured:
+        return False
+    done = rows.loc[rows["status"] == "done", measured]
+    return not done.empty and bool(done.isna().all(axis=None))
