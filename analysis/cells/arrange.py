@@ -16,7 +16,7 @@ from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.rows import stages
 from analysis.rows.chosen_snapshots import snapshots_are_chosen
 from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
-from analysis.rows.frame_records import records
+from analysis.rows.frame_records import records, without_attrs
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
@@ -82,7 +82,7 @@ def arrange(
     if pruned.any():
         notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
     frame = rows[~pruned] if pruned.any() and not pruned.all() else rows
-    frame = _each_run_once(frame)
+    frame = _each_run_once(without_attrs(frame))
 
     axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
     label_key = "method" if "method" in axes else row_key

@@ -143,6 +143,8 @@ def _intervals(
 
 def _mean(metrics: Sequence[WeightedMetric]) -> WeightedMetric:
     """The mean of those that are defined."""
+    if len(metrics) == 1:
+        return metrics[0]
 
     def value(weight: np.ndarray) -> float:
         values = [v for v in (metric(weight) for metric in metrics) if not math.isnan(v)]

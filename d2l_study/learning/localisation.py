@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -175,6 +176,11 @@ class Detections:
     lesions: np.ndarray
     evaluated: np.ndarray
 
+    @cached_property
+    def last(self) -> np.ndarray:
+        """The last detection of each distinct score."""
+        return np.flatnonzero(np.append(np.diff(self.score) != 0, True)) if len(self.score) else np.empty(0, np.int64)
+
 
 def find_detections(maps: TileMaps, truth: np.ndarray, score: np.ndarray) -> Detections:
     """The detections in maps of scores. truth: (n,) of 0, 1 and −1, unknown; score: (n,), finite."""
@@ -205,9 +211,10 @@ def froc_curve(found: Detections, weight: np.ndarray | None = None) -> tuple[np.
     if images == 0 or targets == 0:
         return np.empty(0), np.empty(0)
     own = weight[found.image]
-    last = np.append(np.diff(found.score) != 0, True) if len(own) else np.empty(0, bool)
-    false, true = np.cumsum(own * ~found.hit)[last], np.cumsum(own * found.hit)[last]
-    return np.append(0.0, false / images), np.append(0.0, true / targets)
+    false, true = np.zeros(len(found.last) + 1), np.zeros(len(found.last) + 1)
+    np.divide((own * ~found.hit).cumsum()[found.last], images, out=false[1:])
+    np.divide((own * found.hit).cumsum()[found.last], targets, out=true[1:])
+    return false, true
 
 
 def froc(found: Detections, weight: np.ndarray | None = None) -> float:
