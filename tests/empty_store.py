@@ -6,6 +6,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,16 @@ def copied_store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextlib.contextmanager
 def new_stores_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Within the block every new store of this process but the first is a copy of it."""
+    """Within the block every new store of this process but the first is a copy of it, and the newest migration is
+    looked for once: MLflow reads all fifty whenever it opens a store."""
     make = address._create_sqlite
 
     def copied(path: Path) -> None:
         if path.name == "empty-mlflow.db":
             make(path)
+            from mlflow.store.db import utils
+
+            patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
             return
         with contextlib.suppress(FileExistsError), path.open("xb") as file:
             file.write(empty_store(tmp_path_factory).read_bytes())

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from empty_store import copied_store
 from mlflow.exceptions import MlflowException
 
 from d2l_study.data import MnistBags
@@ -41,7 +42,7 @@ def stored_model(kind):
 def saved(request, tmp_path_factory):
     """A model as MLflow keeps it: its place, the model itself, and seven instances in three bags."""
     place = tmp_path_factory.mktemp("saved")
-    client(f"sqlite:///{place / 'none.db'}")  # for MLflow's settings; makes nothing
+    client(copied_store(place, tmp_path_factory))  # for MLflow's settings; it opens the store to save a model
     folder = place / "model"
     folder.mkdir()
     stored = stored_model(request.param)
