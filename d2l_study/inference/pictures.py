@@ -16,8 +16,8 @@ WRONG = "#D55E00"
 """Vermillion of Okabe and Ito's palette, told from grey and black by every common colour vision."""
 WRONG_MEANING = "wrong: negative among the highest, positive among the lowest"
 QUIET = "#BBBBBB"
-CELL, ROW_GAP, BLOCK_GAP, HEAD, FOOT, LEFT = 0.62, 0.26, 0.50, 0.62, 0.42, 0.95
-"""Inches: side of a patch, between rows, between blocks, above, below, and on the left."""
+CELL, ROW_GAP, BLOCK_GAP, HEAD, FOOT, LEFT, TEXT_GAP = 0.62, 0.26, 0.50, 0.62, 0.42, 0.95, 0.03
+"""Inches: side of a patch, between rows, between blocks, above, below, on the left, and from a patch to its text."""
 
 
 def ranking_picture(
@@ -55,6 +55,8 @@ def ranking_picture(
     FigureCanvasAgg(figure)
     if title:
         figure.text(LEFT / width, 1 - 0.16 / height, title, fontsize=10, weight="bold", va="top")
+    canvas = figure.add_axes((0, 0, 1, 1), frame_on=False, xlim=(0, width), ylim=(0, height), autoscale_on=False)
+    canvas.set_axis_off()
     top = height - HEAD
     for name, rows in blocks.items():
         logit = np.asarray(logits[name])
@@ -66,8 +68,7 @@ def ranking_picture(
             place = ((LEFT - 0.1) / width, (bottom + CELL / 2) / height)
             figure.text(*place, row.name, fontsize=8, ha="right", va="center", linespacing=1.3)
             for column, (index, text, wrong) in enumerate(zip(row.index, row.text, row.wrong, strict=True)):
-                cell = ((LEFT + column * CELL) / width, bottom / height, 0.92 * CELL / width, 0.92 * CELL / height)
-                _show(figure.add_axes(cell), patches[index], text, bool(wrong))
+                _show(canvas, (LEFT + column * CELL, bottom), patches[index], text, bool(wrong))
             top = bottom - ROW_GAP
         top -= BLOCK_GAP - ROW_GAP
     unknown = " or unknown" if (labels < 0).any() else ""
@@ -129,15 +130,21 @@ def _heading(name: str, logit: np.ndarray, labels: np.ndarray, ranks: bool) -> s
     return f"{name}   ({'; '.join(notes)})" if notes else name
 
 
-def _show(axes: Any, patch: np.ndarray, text: str, wrong: bool) -> None:
-    axes.imshow(patch[0] if len(patch) == 1 else patch.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255,
-                interpolation="nearest")  # fmt: skip
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color=WRONG if wrong else QUIET, linewidth=2.2 if wrong else 0.8)
-    axes.set_xlabel(text, fontsize=6, labelpad=2, color=WRONG if wrong else "#444444",
-                    weight="bold" if wrong else "normal")  # fmt: skip
+def _show(canvas: Any, corner: tuple[float, float], patch: np.ndarray, text: str, wrong: bool) -> None:
+    """Draw a patch, its frame and the text below it. canvas: axes in inches, one for all patches, since to make axes
+    for each takes most of the time; corner: the lower left one of the cell, in the middle of which the patch lies."""
+    from matplotlib.patches import Rectangle
+
+    scale = 0.92 * CELL / max(patch.shape[1:])
+    wide, high = patch.shape[2] * scale, patch.shape[1] * scale
+    left, bottom = corner[0] + (0.92 * CELL - wide) / 2, corner[1] + (0.92 * CELL - high) / 2
+    pixels = patch[0] if len(patch) == 1 else patch.transpose(1, 2, 0)
+    extent = (left, left + wide, bottom, bottom + high)
+    canvas.imshow(pixels, "gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto", extent=extent)
+    canvas.add_patch(Rectangle((left, bottom), wide, high, fill=False, edgecolor=WRONG if wrong else QUIET,
+                               linewidth=2.2 if wrong else 0.8))  # fmt: skip
+    canvas.text(left + wide / 2, bottom - TEXT_GAP, text, fontsize=6, ha="center", va="top",
+                color=WRONG if wrong else "#444444", weight="bold" if wrong else "normal")  # fmt: skip
 
 
 def _probability(logit: float) -> str:
