@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import pandas
 
@@ -19,6 +17,7 @@ def records(frame: pandas.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: pandas.Series[Any]) -> list[Any]:
+    import numpy as np  # `--help` needs none of them
     from pandas import NA
 
     found = column.tolist()

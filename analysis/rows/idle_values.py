@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from analysis.rows.frame_records import records, without_attrs
+
 if TYPE_CHECKING:
     import pandas
 
@@ -15,7 +17,7 @@ def without_idle_values(rows: pandas.DataFrame, keys: Sequence[str]) -> pandas.D
 
     made = rows.copy()
     idle: dict[str, list[str]] = {key: [] for key in keys}
-    for one in rows.drop_duplicates("config_id").to_dict("records"):
+    for one in records(without_attrs(rows.drop_duplicates("config_id"))):
         values = {str(key): value for key, value in one.items() if value is not None and value == value}
         for key in idle_names(values) & idle.keys():
             idle[key].append(str(one["config_id"]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from analysis.rows.frame_records import records, without_attrs
+
 if TYPE_CHECKING:
     import pandas
 
@@ -24,9 +26,14 @@ def with_labels_used(rows: pandas.DataFrame) -> pandas.DataFrame:
     lacking = np.flatnonzero(rows["status"].eq("done").to_numpy() & np.isnan(found))
     if column is not None and not len(lacking):
         return rows
-    for _, places in rows.iloc[lacking].groupby("config_id", sort=False).indices.items():
-        mine = rows.iloc[lacking[places]]
-        for place, count in zip(lacking[places], _derived(mine), strict=True):
+    places_of: dict[Any, list[int]] = {}
+    for place, config in zip(lacking.tolist(), rows["config_id"].iloc[lacking], strict=True):
+        if config == config:
+            places_of.setdefault(config, []).append(place)
+    firsts = records(without_attrs(rows.iloc[[places[0] for places in places_of.values()]]))
+    trains = {name: rows[name].tolist() for name in ("num_bags", "train_bags") if name in rows}
+    for places, first in zip(places_of.values(), firsts, strict=True):
+        for place, count in zip(places, _derived(first, trains, places), strict=True):
             found[place] = np.nan if count is None else count
     made = rows.assign(**{COLUMN: found})
     made.attrs = rows.attrs
@@ -41,17 +48,16 @@ def validation_labels_are_used(rows: pandas.DataFrame) -> bool:
     return bool((rows[COLUMN] > given.fillna(drawn)).any())
 
 
-def _derived(mine: pandas.DataFrame) -> list[int | None]:
-    """Of each run of one configuration."""
+def _derived(first: Mapping[str, Any], trains: Mapping[str, list[Any]], places: list[int]) -> list[int | None]:
+    """Of each run of one configuration. first: the row of its first run; trains: column -> the number of training bags
+    of every row; places: of the runs among the rows."""
     from d2l_study.study.space.keys import sections_of  # `--help` needs no data sets
 
-    (first,) = mine.iloc[:1].to_dict("records")
     values = {str(key): value for key, value in first.items() if value is not None and value == value}
     sections, drawn = sections_of(values), "fold" not in values
     val = values.get("val_bags") if drawn else None
-    column = "num_bags" if drawn else "train_bags"
-    trains = mine[column].tolist() if column in mine else [None] * len(mine)
-    return [_count(values, sections, train, val) for train in trains]
+    train = trains.get("num_bags" if drawn else "train_bags")
+    return [_count(values, sections, None if train is None else train[place], val) for place in places]
 
 
 def _count(values: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], train: Any, val: Any) -> int | None:
