@@ -1,10 +1,9 @@
 """Which cells of a table are the best, and which of the others a test cannot tell from the best.
 
 The cells of one column are compared (those of one row, where the methods are the columns) as far as they are of one
-task, never the oracle. From
-`TESTED_FROM` common replicates on, every other cell is tested against the one with the best mean: Student's paired t
-test, corrected for folds of one data set, with Holm's correction over all such tests of the table. What is not
-rejected at 0.05 cannot be told from the best.
+task, never the oracle. From `TESTED_FROM` common replicates on, every other cell is tested against the one with the
+best mean: Student's paired t test, corrected for folds of one data set, with Holm's correction over all such tests of
+the table. What is not rejected at 0.05 cannot be told from the best.
 
 The best was picked by the same data, so it is flattered, and the tests are a guide to reading a table and no
 confirmation; for one comparison that was named beforehand use `compare`.

@@ -27,10 +27,9 @@ from d2l_study.study.mlflow.tags import (
     LABELS,
     REPLICATES,
     ROWS,
-    STUDY,
     TEACHER,
     VARIED,
-    tag_filter,
+    runs_of_study,
 )
 
 if TYPE_CHECKING:
@@ -88,18 +87,13 @@ def _runs(store: Any, study: str) -> tuple[list[Any], Any]:
     """The study's child runs, arms in the order of its plan as far as the study's own run tells it, in an arm the
     oldest first; of a configuration that is there twice, the first. And the names for print that it tells."""
     experiment = store.get_experiment_by_name(study)
-    wanted, token, found, arms = tag_filter(STUDY, study), None, [], list[str]()
+    found, arms = [], list[str]()
     labels: Any = {}
-    while True:
-        page = store.search_runs([experiment.experiment_id], wanted, max_results=1000, page_token=token)
-        ours = [run for run in page if run.data.tags.get(STUDY) == study]
-        found += [run for run in ours if run.data.tags.get(KIND) == "configuration"]
-        for run in ours:
-            if run.data.tags.get(KIND) == "study":
-                arms, labels = [str(arm) for arm in _tag(run, ARMS, [])], _tag(run, LABELS, {})
-        token = page.token
-        if not token:
-            break
+    for run in runs_of_study(store, experiment.experiment_id, study):
+        if run.data.tags.get(KIND) == "configuration":
+            found.append(run)
+        elif run.data.tags.get(KIND) == "study":
+            arms, labels = [str(arm) for arm in _tag(run, ARMS, [])], _tag(run, LABELS, {})
     first: dict[str, Any] = {}
     for run in sorted(found, key=lambda run: run.info.start_time):
         first.setdefault(run.data.tags[CONFIG], run)

@@ -5,7 +5,7 @@ count patches (DeLong's at the level of instances) are far too sure. Here images
 all its patches (Field and Welsh, J. R. Statist. Soc. B 2007; for ROC curves Rutter, Academic Radiology 2000).
 
 It assumes that images are independent of each other: where several come from one patient, give the patients as the
-clusters. It takes the models as they are and says nothing of other training data. With few images (below about 20)
+clusters. It takes the models as they are and says nothing of other training data. With few images (`FEW_CLUSTERS`)
 bootstrap intervals are too narrow.
 """
 
@@ -20,6 +20,8 @@ import numpy as np
 from analysis.statistics.weighted_metrics import SortedScores, WeightedMetric
 
 RESAMPLES = 1999
+FEW_CLUSTERS = 20
+"""Below about so many bootstrap intervals are too narrow."""
 ROUNDING = 1e-12
 """Up to this values are equal but for the order of sums: on which side of 0 such a difference is says nothing."""
 

@@ -12,6 +12,7 @@ from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_inte
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
 from analysis.rows.csv_text import to_csv
+from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS
 from analysis.tables.caption import metric_meanings, no_interval_sentences, what_of_metrics
 from analysis.tables.formatted import FormattedTable
 from analysis.tables.number_style import BOTH_BOUNDS
@@ -22,9 +23,6 @@ from d2l_study.study.ledger.ledger import trial_id
 
 if TYPE_CHECKING:
     import pandas
-
-FEW_IMAGES = 20
-"""Below which percentile intervals over images are too narrow."""
 
 
 @dataclass
@@ -69,12 +67,12 @@ class ImageTable(FormattedTable):
             f"{listed(images)}]."
         )
         beside = [
-            "The intervals are about other images, not about other trainings; too narrow below about 20 "
-            f"{'groups' if any(one.groups.named for one in self.found) else 'images'}.",
+            "The intervals are about other images, not about other trainings; too narrow below about "
+            f"{FEW_CLUSTERS} {'groups' if any(one.groups.named for one in self.found) else 'images'}.",
             *group_sentences((one.groups for one in self.found), "image"),
         ]
         own = [one.fewest for one in self.found if one.fewest < len(one.groups.group)]
-        if own and min(own) < FEW_IMAGES:
+        if own and min(own) < FEW_CLUSTERS:
             few = counted(min(own), "image")
             beside.append(f"A {unit} tests as few as {few} of these: such intervals are too narrow, and of metrics "
                           "over all instances too high.")  # fmt: skip

@@ -27,7 +27,7 @@ from d2l_study.data.slow_progress import said_slowly
 from d2l_study.errors import UserError, counted
 from d2l_study.slides.annotations import is_geojson, read_annotation, tile_truth
 from d2l_study.slides.opening import open_slide
-from d2l_study.slides.shown_part import shown_part_note
+from d2l_study.slides.qupath_crop import qupath_crop_note
 from d2l_study.slides.slide import Slide
 from d2l_study.slides.tiles import SlideTiles, TileGrid, TileSettings, cut_tiles, why_no_tiles
 
@@ -102,7 +102,7 @@ def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
             text = f"bag {rows.bag.text(i)!r} has no tile: {why[bag]}"
             problems.add(f"row {number[i]}, column {shown['path']}", text, int(number[i]))
     problems.stop_if_any()
-    if note := shown_part_note(corners):
+    if note := qupath_crop_note(corners):
         print(f"note: data set manifest: {note}", file=sys.stderr, flush=True)
     count = sum(len(cut.corners) for of_bag in cuts.values() for cut in of_bag)
     if count > MOST_INSTANCES:

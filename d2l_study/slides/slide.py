@@ -71,7 +71,7 @@ class Slide(abc.ABC):
     path: its file; reader: the package that reads it; levels: from fine to coarse, at least one; mpp: µm for each pixel
     of level 0 as (x, y), None if the file does not say; doubt: what it says instead, where that cannot be meant (0, or
     72 dots an inch); scanned_from: where, in pixels of level 0, the part begins that was scanned, which is all that
-    some programs show (`shown_part`); name: the file's name without its ending.
+    some programs show (`qupath_crop`); name: the file's name without its ending.
     """
 
     path: Path

@@ -27,8 +27,8 @@ from d2l_study.inference.tissue_image import open_tissue
 from d2l_study.slides import opening, packages
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
 from d2l_study.slides.physical_size import believed
+from d2l_study.slides.qupath_crop import qupath_crop_note
 from d2l_study.slides.resolution import PatchReader
-from d2l_study.slides.shown_part import shown_part_note
 from d2l_study.slides.tifffile_reader import TifffileReader
 
 
@@ -224,9 +224,9 @@ def test_where_the_scanned_part_of_a_slide_begins(tmp_path):
         assert np.abs(slide.read(0, 1000, 300, 600, 400).astype(int) - pixels).mean() < 3
     with open_slide(aperio_slide(tmp_path / "b.svs", pixels, 0.5)) as slide:
         assert slide.scanned_from == (0, 0)
-    note = shown_part_note({"a.scn": (1000, 300), "b.svs": (0, 0)})
+    note = qupath_crop_note({"a.scn": (1000, 300), "b.svs": (0, 0)})
     assert "part of a.scn (from x 1,000, y 300)" in note and "--no-crop" in note and "b.svs" not in note
-    assert not shown_part_note({"b.svs": (0, 0)})
+    assert not qupath_crop_note({"b.svs": (0, 0)})
 
 
 # ---- resolution

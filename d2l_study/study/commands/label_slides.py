@@ -25,7 +25,7 @@ from d2l_study.slides.annotation_classes import AnnotationClasses
 from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
 from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
-from d2l_study.slides.shown_part import shown_part_note
+from d2l_study.slides.qupath_crop import qupath_crop_note
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import PART_TEXT, part_note
 from d2l_study.study.trial.stored_models import SelectedModel
@@ -134,7 +134,7 @@ def run_label_slides(
     if note := unused_resolution(opened):
         print(f"note:     {note}")
     with_qupath = truth is not None or not {"geojson", "regions"}.isdisjoint(options.formats)
-    if with_qupath and (note := shown_part_note({shown(one.path.name): one.scanned_from for one in done})):
+    if with_qupath and (note := qupath_crop_note({shown(one.path.name): one.scanned_from for one in done})):
         print(f"note:     {note}")
     if failed:
         print(f"          {counted(len(failed), 'slide')} could not be labelled; {TABLE} says why")

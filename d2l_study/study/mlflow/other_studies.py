@@ -7,7 +7,7 @@ from collections.abc import Callable
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError, counted
 from d2l_study.study.mlflow.address import client, one_line
-from d2l_study.study.mlflow.tags import CONFIG, STUDY, tag_filter
+from d2l_study.study.mlflow.tags import CONFIG, runs_of_study
 
 
 def other_study_text(study: str, runs: int) -> str:
@@ -20,19 +20,13 @@ def check_no_other_study(uri: str, study: str, known: Callable[[str], bool]) -> 
 
     known: whether a config_id is planned, or was ever planned in this root.
     """
-    store, token, foreign = client(uri), None, 0
+    store = client(uri)
     try:
         found = store.get_experiment_by_name(study)
         if found is None or found.lifecycle_stage == "deleted":
             return
-        while True:
-            page = store.search_runs([found.experiment_id], tag_filter(STUDY, study), max_results=500, page_token=token)
-            mine = [run.data.tags for run in page if run.data.tags.get(STUDY) == study]
-            foreign += sum(CONFIG in tags and not known(tags[CONFIG]) for tags in mine)
-            token = page.token
-            if not token:
-                break
+        tags = [run.data.tags for run in runs_of_study(store, found.experiment_id, study)]
     except Exception as error:  # MLflow's own, or its database driver's
         raise UserError(f"tracking URI {masked(uri)!r}: {masked(one_line(error))}") from None
-    if foreign:
+    if foreign := sum(CONFIG in own and not known(own[CONFIG]) for own in tags):
         raise UserError(f"tracking URI {masked(uri)!r}: {other_study_text(study, foreign)}")

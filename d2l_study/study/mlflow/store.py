@@ -35,6 +35,7 @@ from d2l_study.study.mlflow.tags import (
     STUDY,
     TEACHER,
     TEACHER_RUN,
+    runs_of_study,
     tag_filter,
 )  # fmt: skip
 
@@ -71,8 +72,7 @@ class StudyRuns:
         self._client = client(self.uri)
         self._experiment = self._open_experiment()
         self.stored = {}
-        found = (run for run in self._search() if run.data.tags.get(STUDY) == self.study)
-        for run in sorted(found, key=_age):
+        for run in sorted(runs_of_study(self._client, self._experiment, self.study), key=_age):
             key = PARENT if run.data.tags.get(KIND) == "study" else run.data.tags.get(CONFIG)
             if key is None:
                 continue  # a person's own run in the study's experiment
@@ -91,16 +91,6 @@ class StudyRuns:
         if path is not None:
             _move_artifacts(path, found.experiment_id, found.artifact_location, self.study)
         return found.experiment_id
-
-    def _search(self) -> Iterator[Any]:
-        token = None
-        wanted = tag_filter(STUDY, self.study)
-        while True:
-            page = self._client.search_runs([self._experiment], wanted, max_results=500, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def end_stale_runs(self) -> None:
         """Set runs that a dead driver left RUNNING to KILLED."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 STUDY, CONFIG, TRIAL = "d2l.study", "d2l.config_id", "d2l.trial_id"
 KIND = "d2l.kind"
 """`study` on a study's own run, `configuration` on its children."""
@@ -31,6 +34,17 @@ TEACHER, TEACHER_RUN = "d2l.teacher_id", "d2l.teacher_run"
 REPLICATE, MADE_FROM, WEIGHTS_DIGEST, SEEN = "d2l.replicate", "d2l.made_from", "d2l.model_sha256", "d2l.trained_on"
 """Of a model: its replicate; what it was made from (`ModelContent.made_from`); the digest of its parameters' file;
 "known" if its card marks the bags that it has seen."""
+
+
+def runs_of_study(store: Any, experiment_id: str, study: str) -> Iterator[Any]:
+    """All runs of a study in an experiment, page by page. store: an `MlflowClient`."""
+    wanted, token = tag_filter(STUDY, study), None
+    while True:
+        page = store.search_runs([experiment_id], wanted, max_results=500, page_token=token)
+        yield from (run for run in page if run.data.tags.get(STUDY) == study)
+        token = page.token
+        if not token:
+            return
 
 
 def tag_filter(tag: str, value: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from d2l_study.errors import listed
 
 
-def shown_part_note(corners: Mapping[str, tuple[int, int]]) -> str:
+def qupath_crop_note(corners: Mapping[str, tuple[int, int]]) -> str:
     """What to say of slides that are shown in part; "" if all are shown whole. corners: name of the slide -> where its
     scanned part begins in pixels of level 0, as of `Slide.scanned_from`."""
     parts = [f"{name} (from x {x:,}, y {y:,})" for name, (x, y) in corners.items() if (x, y) != (0, 0)]
@@ -23,6 +23,3 @@ def shown_part_note(corners: Mapping[str, tuple[int, int]]) -> str:
         f"whole glass: give QuPath the argument --no-crop where you add {of_them} to a project, or {they} places are "
         "shifted"
     )
-
-
-__all__ = ["shown_part_note"]
