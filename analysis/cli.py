@@ -20,6 +20,7 @@ from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX, IMAGES
 from d2l_study.command_line import ANALYSIS_MODULE, called_as, missing_package_text, os_error_text
 from d2l_study.errors import UnreadableError, UserError, damage_shown
 from d2l_study.interruption_messages import stopped_text
+from d2l_study.lost_interruptions import lost_interruptions_sent_again
 from d2l_study.terminal import print_anywhere
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
 
 @damage_shown()
+@lost_interruptions_sent_again()
 def main(argv: Sequence[str] | None = None, prog: str = ANALYSIS_MODULE) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user has to mend, 141 for a closed pipe.
 

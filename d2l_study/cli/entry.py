@@ -38,6 +38,7 @@ from d2l_study.errors import (
     nearest_option,
 )
 from d2l_study.interruption_messages import machine_text, refused_text, stopped_text
+from d2l_study.lost_interruptions import lost_interruptions_sent_again
 from d2l_study.terminal import print_anywhere
 
 EXTRAS = (
@@ -48,6 +49,7 @@ EXTRAS = (
 
 
 @damage_shown()
+@lost_interruptions_sent_again()
 def main(
     argv: Sequence[str] | None = None, prog: str = STUDY_MODULE, analysis_commands: Mapping[str, str] | None = None
 ) -> int:
