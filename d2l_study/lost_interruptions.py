@@ -3,8 +3,8 @@ callback of a weak reference or a `__del__`. Python then prints "Exception ignor
 
 from __future__ import annotations
 
-import _thread
 import contextlib
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +12,15 @@ from typing import Any
 
 AGAIN_AFTER_SECONDS = 0.05
 """Until a dropped Ctrl-C is sent again: the callback has ended then."""
+
+
+def _interrupt_main_thread() -> None:
+    """Send SIGINT to the main thread. `_thread.interrupt_main` sends none: it would not end a wait for a lock or a
+    file."""
+    # Where SIGINT is ignored or ends the process, no handler raised the exception, and none would raise it again.
+    main = threading.main_thread().ident
+    if main is not None and callable(signal.getsignal(signal.SIGINT)):
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -23,7 +32,7 @@ def lost_interruptions_sent_again() -> Iterator[None]:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             before(dropped)
             return
-        timer = threading.Timer(AGAIN_AFTER_SECONDS, _thread.interrupt_main)
+        timer = threading.Timer(AGAIN_AFTER_SECONDS, _interrupt_main_thread)
         timer.daemon = True
         waiting.append(timer)
         timer.start()

@@ -1,5 +1,6 @@
 """A Ctrl-C that comes while Python runs a callback that no exception can leave ends a command all the same."""
 
+import signal
 import sys
 import threading
 import weakref
@@ -10,6 +11,14 @@ import analysis.cli
 from d2l_study import cli
 from d2l_study.cli import slide_commands
 from d2l_study.lost_interruptions import AGAIN_AFTER_SECONDS, lost_interruptions_sent_again
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_raises():
+    """A shell that starts the tests in the background lets them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Object:
@@ -30,8 +39,15 @@ def drop(error):
 
 def work(arguments):
     drop(KeyboardInterrupt())
-    threading.Event().wait(60)
-    return 0
+    # The wait itself must be interrupted, and not what comes after it.
+    over = threading.Event()
+    end = threading.Timer(30, over.set)
+    end.start()
+    try:
+        over.wait()
+    finally:
+        end.cancel()
+        assert not over.is_set(), "the command waited to the end"
 
 
 def test_it_is_raised_outside_the_callback():
