@@ -34,7 +34,7 @@ from analysis.cells.baseline_pairs import (
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout, why_no_values
-from analysis.cells.prediction_tests import OTHER_BAGS, RESAMPLES, compare_predictions
+from analysis.cells.prediction_tests import RESAMPLES, compare_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
 from d2l_study.errors import UserError, listed
@@ -63,11 +63,12 @@ def compare_cells(
     baseline: Mapping[str, str] | None,
     test: str,
     replicates: Sequence[int] | None,
+    by_default: bool = False,
 ) -> Comparisons:
     """Every row of a layout against the baseline, in each column and panel.
 
     rows: those that the layout was arranged from, for their stored predictions; baseline: values of keys that name it,
-    None for students against their own teachers and controls;
+    None for students against their own teachers and controls; by_default: whether nobody named it;
     test: `paired`, `delong` or `clusters`; replicates: of delong and clusters, only these.
     UserError where there is nothing to compare, or folds and independent replicates would share one test.
     """
@@ -81,10 +82,11 @@ def compare_cells(
     if not pairs:
         if baseline is None:
             raise UserError(f"--controls: no student of study {layout.study!r} stands beside its teacher or a control")
-        raise UserError(why_no_pairs(layout, baseline))
+        raise UserError(why_no_pairs(layout, baseline) + (_other_choices(layout) if by_default else ""))
     notes += hardware_differences_of_pairs(
         (f"{p.row.text} − {p.baseline.text}", p.cell, p.baseline_cell) for p in pairs
     )
+    other_bags = 0
     if test == "paired":
         found = [_paired(pair) for pair in pairs]
         if without := [one for one in found if not one.difference.count]:
@@ -94,15 +96,23 @@ def compare_cells(
             notes.append(f"No replicate is finished on both sides: {listed(names)}.")
             found = [one for one in found if one.difference.count]
     else:
-        found = list(compare_predictions(rows, pairs, test, replicates, notes))
+        found, other_bags = compare_predictions(rows, pairs, test, replicates, notes)
     if not found:
         if why := why_no_values(layout):
             raise UserError(f"study {layout.study!r} has no {layout.metrics[0].name} to compare{why}")
         text = "--controls" if baseline is None else f"--baseline {baseline_text(baseline)}"
-        if any(OTHER_BAGS in note for note in notes):
+        if other_bags:
             raise UserError(f"{text} --test {test}: no row was tested on the same bags as its baseline")
         raise UserError(f"{text}: no replicate is finished both there and in another row")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
+
+
+def _other_choices(layout: Layout) -> str:
+    """What can be typed instead of the baseline that was taken since none was given."""
+    students = any(control_pairs(layout))
+    return "; it was taken since no --baseline was given" + (
+        " (--controls compares students with their teachers and controls)" if students else ""
+    )
 
 
 def _paired(pair: Pair) -> CellComparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,6 @@ RESAMPLES = 1999
 FEW_BAGS = 20
 """Of a class, below which DeLong's normal approximation is poor."""
 CLUSTERS = "--test clusters"
-OTHER_BAGS = "their predictions are of different bags"
-"""How the note ends that counts the pairs which were left out for that."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ class _Bags:
 
 def compare_predictions(
     rows: pandas.DataFrame, pairs: Sequence[Pair], test: str, replicates: Sequence[int] | None, notes: list[str]
-) -> Iterator[CellComparison]:
-    """The test of each pair in each common replicate.
+) -> tuple[list[CellComparison], int]:
+    """The test of each pair in each common replicate, and how many were left out since their bags are not the same.
 
     rows: of `analysis.load` from study folders; test: `delong` or `clusters`; replicates: only these, None for all;
     notes: gets a sentence for pairs that were left out or are too small.
     """
     compare = _Delong(rows) if test == "delong" else _Clusters(rows)
-    other_bags = 0
+    tested, other_bags = list[CellComparison](), 0
     for panel, row, column, baseline, cell, baseline_cell in pairs:
         for replicate in sorted(cell.values.keys() & baseline_cell.values.keys()):
             if replicates is not None and replicate not in replicates:
@@ -72,15 +70,17 @@ def compare_predictions(
                 other_bags += 1
                 continue
             value, baseline_value, interval, result, units = found
-            yield CellComparison(
+            tested.append(CellComparison(
                 panel, row, column, baseline, value, baseline_value, interval, (result,), (), replicate, units,
                 cell.origin.config_id, baseline_cell.origin.config_id,
-            )  # fmt: skip
+            ))  # fmt: skip
     if isinstance(compare, _Delong):
         notes += compare.sentences_on_counts()
     notes += group_sentences(compare.groups, compare.noun)
     if other_bags:
-        notes.append(f"{counted(other_bags, 'pair')} {'was' if other_bags == 1 else 'were'} left out: {OTHER_BAGS}.")
+        were = "was" if other_bags == 1 else "were"
+        notes.append(f"{counted(other_bags, 'pair')} {were} left out: their predictions are of different bags.")
+    return tested, other_bags
 
 
 _Tested = tuple[float, float, Interval, TestResult, str]

@@ -111,7 +111,7 @@ def compare(
     layout = arrange(rows, metric, "method", columns, None if panel == columns else panel,
                      test_train_ratio=test_train_ratio)  # fmt: skip
     named = None if controls else dict(baseline or {"method": plain_arm(layout) or BASELINE})
-    compared = compare_cells(rows, layout, named, test, replicates)
+    compared = compare_cells(rows, layout, named, test, replicates, by_default=not (controls or baseline))
     return Comparison(**vars(compared))
 
 

@@ -24,6 +24,7 @@ from d2l_study.data.decoded_cache import (
     FORMAT,
     UNUSABLE,
     AlteredError,
+    check_may_decode,
     check_once,
     files_of,
     index_of,
@@ -202,6 +203,7 @@ def cached_collection(
             return _open(name, cache_dir() / entry, files)
         except UNUSABLE:  # said below, if it is
             pass
+    check_may_decode(name)
     content = hashlib.sha256(f"{FORMAT}|{about}".encode())
     digests = dict(zip(files, file_digests(files), strict=True))
     for path in files:

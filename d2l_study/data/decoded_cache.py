@@ -25,6 +25,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ ADVICE = f"make room there, or name another cache folder in {CACHE}"
 
 UNUSABLE = (OSError, EOFError, ValueError, KeyError, TypeError)
 """What opening an entry raises that is not there yet, damaged or altered."""
+
+_nothing_decoded = ContextVar("_nothing_decoded", default=False)
 
 _checked: dict[Path, tuple[tuple[int, ...], ...]] = {}
 _digests: dict[Path, tuple[tuple[int, ...], bytes]] = {}
@@ -236,6 +239,23 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
             fcntl.flock(held.enter_context(path.open("w")), fcntl.LOCK_EX)
             alone = True
         yield alone
+
+
+@contextmanager
+def from_cache_alone() -> Iterator[None]:
+    """In the block, data whose files would have to be decoded first raise `UserError`: for what is good to know, but
+    not worth reading a whole data set."""
+    token = _nothing_decoded.set(True)
+    try:
+        yield
+    finally:
+        _nothing_decoded.reset(token)
+
+
+def check_may_decode(name: str) -> None:
+    """`UserError` within `from_cache_alone`. name: of the data set."""
+    if _nothing_decoded.get():
+        raise UserError(f"data set {name} is not in the cache {cache_dir()}")
 
 
 @contextmanager

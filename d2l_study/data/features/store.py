@@ -27,6 +27,7 @@ from d2l_study.data.decoded_cache import (
     ADVICE,
     UNUSABLE,
     AlteredError,
+    check_may_decode,
     check_once,
     index_of,
     new_entry,
@@ -90,6 +91,7 @@ def open_store(paths: Sequence[Path], settings: Mapping[str, Any], describe: Des
     index = index_of(NAME, about, paths)
     with suppress(*UNUSABLE):
         return _indexed(index)
+    check_may_decode(NAME)
     with disk_full_as_user_error(cache_dir(), ADVICE):
         index.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(index.with_suffix(".lock")) as alone:

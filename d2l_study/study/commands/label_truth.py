@@ -148,7 +148,7 @@ class KnownSlides(KnownData):
         return {file.resolve(): s for s, file in enumerate(files)}
 
     @cached_property
-    def _whole_set(self) -> Path | None:
+    def whole_set(self) -> Path | None:
         """The file that holds the whole data set, if it is one."""
         if not isinstance(self.pool, FeatureCollection) or self.pool.files or self.path is None:
             return None
@@ -159,7 +159,7 @@ class KnownSlides(KnownData):
         a whole data set, None for a file of one slide."""
         from d2l_study.inference.feature_scores import KnownSlide
 
-        slide = self._numbers.get(path.resolve()) if bag is None else bag if path.resolve() == self._whole_set else None
+        slide = self._numbers.get(path.resolve()) if bag is None else bag if path.resolve() == self.whole_set else None
         if slide is None or not isinstance(self.pool, FeatureCollection) or self.pool.bag_of_slide[slide] < 0:
             return None
         number, bags = int(self.pool.bag_of_slide[slide]), self.pool.bags

@@ -38,6 +38,7 @@ from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.progress_display import stdout
 from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
+from d2l_study.study.commands.seen_bags import SeenBags
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 
 
@@ -79,7 +80,7 @@ def run_predict(options: PredictOptions) -> int:
     print("\n".join(model_lines(found)), flush=True)
     show_scoring_device(compute)
     noun = "vectors" if len(model.shape) == 1 else "patches"
-    failed, reading = 0, BagReading()
+    failed, reading, seen = 0, BagReading(), SeenBags.of_model(found)
     with LabelProgress(stdout(), noun) as progress:
         if noun == "vectors":
             bags: Iterator[PredictedBag | UnreadBag] = _vector_bags(model, options, progress, compute)
@@ -94,11 +95,13 @@ def run_predict(options: PredictOptions) -> int:
                     progress.say(f"{bag.name}: not scored: {bag.problem}")
                 else:
                     file.add(smoothed_bag(bag, options.smooth) if options.smooth else bag)
+                    seen.add(bag)
                 while reading.notes:
                     progress.say(reading.notes.pop(0))
     print("\n".join(_made_lines(out, file, thresholds, noun, options.smooth)))
-    if note := unused_resolution(reading.opened):
-        print(f"note:     {note}")
+    for note in (seen.note(), unused_resolution(reading.opened)):
+        if note:
+            print(f"note:     {note}")
     if reading.colourless:
         print(f"note:     {colourless_text(reading.colourless)}")
     if failed:

@@ -88,6 +88,26 @@ def test_what_cannot_be_compared(root, arguments, message):
         compare(analysis.load("made", root), **arguments)
 
 
+def test_a_baseline_that_nobody_typed_is_said_to_be_one_and_controls_are_pointed_to(root):
+    rows = analysis.load("made", root)
+    one = rows[(rows["method"] == "none") & (rows["stage"] == "teacher")]
+    one.attrs = rows.attrs
+    taken = "--baseline method=none: all rows answer to it.*; it was taken since no --baseline was given"
+    with pytest.raises(UserError, match=f"{taken}$"):
+        compare(one)
+    with pytest.raises(UserError) as typed:
+        compare(one, {"method": "none"})
+    assert "was taken" not in str(typed.value)
+    rows = analysis.load("distilled", root)
+    students = rows[~rows["method"].str.contains("vat")].copy()
+    students.attrs = rows.attrs
+    students["method"] = students["method"].str.replace("none", "plain")
+    with pytest.raises(
+        UserError, match=r"was given \(--controls compares students with their teachers and controls\)$"
+    ):
+        compare(students)
+
+
 def test_what_has_no_common_replicate_is_named_and_nothing_at_all_is_an_error(tmp_path):
     make_study(tmp_path, "half", num_bags=(50, 100), bag_sizes=(10,), failed=tuple((1, r) for r in range(5)))
     made = compare(analysis.load("half", tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import feature_files as files
@@ -15,7 +16,8 @@ import torch
 from make_trial_request import train_kept_model, train_vector_pair
 
 from d2l_study.cli import main
-from d2l_study.data import FeatureBags
+from d2l_study.data import FeatureBags, given_bags
+from d2l_study.data.features.embedded import embedded_file
 from d2l_study.inference import feature_predictions
 from d2l_study.inference.prediction_file import COLUMNS
 from d2l_study.learning import TeacherConfig
@@ -103,6 +105,57 @@ def test_label_gives_the_same(place: Path, tmp_path: Path) -> None:
     assert {Path(source).name for source in mine["source"]} == {f"{name}.npy" for name in other["slide"]}
     about = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"d2l_study.predict"])
     assert about["config_id"] == STUDENT and about["stage"] == "student" and about["bag_threshold"] is not None
+
+
+def _seen(said: str) -> str:
+    (line,) = [line for line in said.splitlines() if line.startswith("note:") and "flatter" in line] or [""]
+    return line
+
+
+def test_bags_that_the_model_saw_are_named(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the files and names of a trial's data, by names alone of an exported model; with nothing decoded for it."""
+    pool = FeatureBags(path=str(place / "data"), folds=3).load_pool()
+    committed = _committed(place, TEACHER)
+    tested = [pool.names[number] for number in sorted(set(committed["bag_index"]))]
+    trained = next(name for name in pool.names if name not in tested)
+    features = place / "data" / "features"
+    assert _predict(place, TEACHER, tmp_path / "a.parquet", features) == 0
+    seen = len(pool.names) - len(tested)
+    line = _seen(capsys.readouterr().out)
+    assert line.startswith(f"note:     {seen} bags are ones that this model was trained on or selected by (by file or")
+    assert _predict(place, TEACHER, tmp_path / "b.parquet", *(features / f"{name}.npy" for name in tested)) == 0
+    assert not _seen(capsys.readouterr().out)
+
+    shutil.copy(features / f"{trained}.npy", tmp_path / f"{trained}.npy")  # another file of the same name
+    shutil.copy(features / f"{trained}.npy", tmp_path / "renamed.npy")
+    line = "note:     1 bag is one that this model was trained on or selected by (by {}), so that its scores flatter: "
+    copies = [tmp_path / f"{trained}.npy", tmp_path / "renamed.npy"]
+    assert _predict(place, TEACHER, tmp_path / "c.parquet", *copies) == 0
+    assert _seen(capsys.readouterr().out) == line.format("file or name") + trained
+    exported = tmp_path / "model"
+    assert main(["export", "--root", str(place / "runs"), "--run", TEACHER[:8], "--to", str(exported)]) == 0
+    assert main(["predict", "--run", str(exported), *map(str, copies), "--out", str(tmp_path / "d.parquet")]) == 0
+    assert _seen(capsys.readouterr().out) == line.format("name") + trained
+
+
+def test_a_data_set_is_not_decoded_to_recognise_its_bags(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given_bags._loaded.cache_clear()
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    assert _predict(place, TEACHER, tmp_path / "a.parquet", place / "data" / "features") == 0
+    assert not _seen(capsys.readouterr().out) and not list((tmp_path / "cache").glob("features-*"))
+
+
+def test_the_bags_of_a_file_of_a_whole_set_are_recognised_by_that_file(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _predict(place, MUSK, tmp_path / "a.parquet", "musk1") == 0
+    tested = len(set(_committed(place, MUSK)["bag_index"]))
+    assert f" {92 - tested} bags are ones that this model was trained on" in _seen(capsys.readouterr().out)
+    other = shutil.copy(embedded_file("musk1"), tmp_path)  # bags of another file have the same numbers as names
+    assert _predict(place, MUSK, tmp_path / "b.parquet", other) == 0
+    assert not _seen(capsys.readouterr().out)
 
 
 def test_a_bag_of_several_slides_counts_its_vectors_on(place: Path, tmp_path: Path) -> None:

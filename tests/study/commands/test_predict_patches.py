@@ -146,6 +146,9 @@ def test_a_manifest_without_labels_gives_what_the_study_committed(
     assert sorted((place / "cache").iterdir()) == before
     said = capsys.readouterr().out
     assert "already" not in said
+    data = Ledger(LocalStorage(place / "runs")).read_file(run, 0, "predictions.parquet")
+    tested = pd.read_parquet(io.BytesIO(data)).query("split == 'test'")["bag_index"].nunique()
+    assert f"note:     {len(pool.names) - tested} bags are ones that this model was trained on" in said
     assert {
         POINTS: "cut:      27×27 pixels around points\n", GRID: "cut:      a grid of 27×27 pixels, every 20\n",
         TILED: "cut:      tiles of 27×27 at 0.5 µm per pixel, every 24, of which 90% are tissue\n",
