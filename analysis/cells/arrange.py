@@ -20,7 +20,7 @@ from analysis.rows.frame_records import records, without_attrs
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
 from d2l_study.errors import UserError, listed, nearest
-from d2l_study.learning.controls import CONTROL_IDS, CONTROLS
+from d2l_study.learning.controls import CONTROL_IDS, OWN_REFERENCES
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 from d2l_study.study.space.training_length import FOLLOW_STEPS
 
@@ -118,7 +118,7 @@ def arrange(
         cell_keys.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
         config = str(run["config_id"])
         arms = {key: _plain(run.get(key)) for key in ("teacher_id", "teacher_method", "student_method")}
-        controls_named = zip(CONTROLS, CONTROL_IDS, strict=True)
+        controls_named = zip(OWN_REFERENCES, CONTROL_IDS, strict=True)
         controls = {stage: str(run[key]) for stage, key in controls_named if not is_missing(run.get(key))}
         origins.append(
             Origin(config, str(run["stage"]), **arms, control_ids=controls, instance_visits=visits.get(config))

@@ -31,13 +31,16 @@ class StudentControls:
         return self._by_config.get((origin.teacher_id.split(",")[0], cell.metric.name))
 
     def control(self, stage: str, cell: Cell) -> Cell | None:
-        """Its control of a stage of `learning.controls`."""
+        """Its control of a stage of `learning.controls.OWN_REFERENCES`, as its rows name it."""
         config = cell.origin.control_ids.get(stage) if cell.origin.stage == STUDENT else None
         return None if config is None else self._by_config.get((config, cell.metric.name))
 
     def smoothed(self, cell: Cell) -> Cell | None:
-        """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are several."""
-        return self._teacher_as(SMOOTHED, cell)
+        """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are
+        several, and its rows name none, as those of version 0.1."""
+        if repeats_teacher(SMOOTHED, cell.metric.name):
+            return None
+        return self.control(SMOOTHED, cell) or self._teacher_as(SMOOTHED, cell)
 
     def pooled(self, cell: Cell) -> Cell | None:
         """Its teacher with bags read by their highest instance; instances know nothing of it."""
@@ -50,8 +53,11 @@ class StudentControls:
         return self._only([one for one in found if one.origin.teacher_id == cell.origin.teacher_id])
 
     def no_teacher(self, cell: Cell) -> Cell | None:
-        """The student that never had a teacher, of the same task; None if there are several."""
-        return self._only(self._beside(cell, NO_TEACHER)) if cell.origin.stage == STUDENT else None
+        """The student that never had a teacher, of the same task; None if there are several, and its rows name
+        none."""
+        if cell.origin.stage != STUDENT:
+            return None
+        return self.control(NO_TEACHER, cell) or self._only(self._beside(cell, NO_TEACHER))
 
     def _beside(self, cell: Cell, stage: str) -> list[Cell]:
         """The cells of a stage, of the same metric and task."""

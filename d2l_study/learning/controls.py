@@ -8,5 +8,9 @@
 CONTROLS = ("matched", "no_soft_labels")
 """Their stages."""
 
-CONTROL_IDS = tuple(f"{stage}_id" for stage in CONTROLS)
+OWN_REFERENCES = (*CONTROLS, "smoothed", "no_teacher")
+"""The stages of which a student has a row of its own, where several students make several: with its own network and
+noise, or over its own neighbours."""
+
+CONTROL_IDS = tuple(f"{stage}_id" for stage in OWN_REFERENCES)
 """The columns in which the rows of a student name the config_id of each, where the study has it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.learning.controls import CONTROLS
+from d2l_study.learning.controls import CONTROLS, OWN_REFERENCES
 from d2l_study.learning.matched_teacher import matched_teacher
 from d2l_study.learning.part_config import PART_TEACHER, TrainingPart
 from d2l_study.learning.student_config import SmoothingConfig, StudentConfig
@@ -191,7 +191,7 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
         elif reference != "attention":
             common = _common_student(space, student_arm, student, sections["data"]).without_teacher()
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
-    controls = {one.stage: one.config_id for one in references if one.stage in CONTROLS}
+    controls = {one.stage: one.config_id for one in references if one.stage in OWN_REFERENCES}
     # First those that were trained on all bags: a student is compared with the first.
     learns_from = (*taught_by, *(part.config_id for part in parts))
     origin: dict[str, Any] = {"teachers": learns_from, "teacher_method": teacher_arm, "student_method": student_arm}

@@ -83,6 +83,32 @@ def test_several_smoothed_teachers_are_no_control(controlled):
     assert all(column.value == 100 for one in found for column in one.by_column)
 
 
+@pytest.mark.parametrize("kind, stage", [(TO_SMOOTHED, "smoothed"), (TO_NO_TEACHER, "no_teacher")])
+def test_of_several_rows_of_a_kind_each_student_has_the_one_that_its_rows_name(controlled, kind, stage):
+    """Here all students name the first of two, which differ in a key, for 50 bags; and none of them for 100."""
+    other = controlled[(controlled["stage"] == stage) & (controlled["num_bags"] == 50)].copy()
+    other["config_id"], other["neighbours"] = "o" + other["config_id"].str[1:], 8
+    other["instance_auc"] -= 0.1
+    rows = pd.concat([controlled, other], ignore_index=True)
+    first = controlled[controlled["stage"] == stage].drop_duplicates(["num_bags", "teacher_id"])
+    keys = ["num_bags"] + (["teacher_id"] if stage == "smoothed" else [])
+    own = rows.merge(first.set_index(keys)["config_id"].rename("own"), left_on=keys, right_index=True, how="left")[
+        "own"
+    ]
+    rows[f"{stage}_id"] = own.where((rows["stage"] == "student") & (rows["num_bags"] == 50))
+    rows.attrs = {**controlled.attrs, "varied": [*controlled.attrs["varied"], "neighbours"]}
+    means = [
+        {(one.text, column.value): i.mean for one in table(made).all_differences if one.kind == kind
+         for column, i in one.by_column.items()}
+        for made in (rows, controlled)
+    ]  # fmt: skip
+    assert means[0] == means[1] and {n for _, n in means[0]} == {50, 100}
+    unnamed = rows.drop(columns=f"{stage}_id")
+    unnamed.attrs = rows.attrs
+    columns = {c.value for d in table(unnamed).all_differences if d.kind == kind for c in d.by_column}
+    assert columns == {100}  # nothing tells which of the two
+
+
 def test_scores_that_are_those_of_the_teacher_are_not_compared(controlled):
     compared = compare(controlled, {"method": "none"})
     assert {one.row.text.split(" of ")[0] for one in compared.found} >= {"vat", "smoothed"}

@@ -14,6 +14,7 @@ from d2l_study.study.plan.cost import work, work_of
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.space.keys import REFERENCES, TEACHING, WITHOUT_WEIGHTS
 from d2l_study.study.space.load import load_space
+from d2l_study.study.space.training_length import sections_in_steps
 from d2l_study.study.trial.stages import FIT_FUNCTIONS
 
 SPACE = """
@@ -83,6 +84,26 @@ def test_a_matched_teacher_serves_all_students_that_need_it(planned):
     assert len({c.label for c in stages["matched"]}) == 8  # told apart by n, and by what follows from the students
     entries = Plan(planned(), 3).entries()
     assert all(("matched_id" in entry) == (entry["stage"] == "student") for entry in entries)
+
+
+def test_a_student_names_its_own_rows_among_several_of_a_kind(planned):
+    text = SPACE.replace("[matched, pooled, no_teacher, bag_label]", "[smoothed, no_teacher]").replace(
+        "methods:", "methods:\n  near: {student: {neighbours: 2}}\n  wide: {student: {neighbours: 6, steps: 120}}"
+    )
+    stages = by_stage(planned(text))
+    smoothed, alone = ({c.config_id: c for c in stages[stage]} for stage in ("smoothed", "no_teacher"))
+    assert len(smoothed) > len(stages["teacher"]) and len(alone) > 2
+    for c in stages["student"]:
+        student = c.sections["student"]
+        assert (
+            alone[c.controls["no_teacher"]].sections["student"] == sections_in_steps(c.sections)["student"].no_teacher()
+        )
+        assert ("smoothed" in c.controls) == (student.neighbours > 0)
+        if student.neighbours:
+            own = smoothed[c.controls["smoothed"]]
+            assert own.sections["smoothing"].neighbours == student.neighbours and own.teachers == c.teachers
+    entries = {e["config_id"]: e for e in Plan(planned(text), 3).entries()}
+    assert all(entries[c.config_id]["no_teacher_id"] == c.controls["no_teacher"] for c in stages["student"])
 
 
 def test_instances_are_counted_where_steps_see_parts_of_bags(planned):
