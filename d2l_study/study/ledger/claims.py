@@ -54,11 +54,17 @@ class Claims:
         if not self._thread.is_alive():  # nothing was asked for
             return
         self._thread.join()
+        self.release()
         with contextlib.suppress(OSError):
-            for key in self._mine:
+            self._storage.delete(_heartbeat_key(self.mark))
+
+    def release(self) -> None:
+        """Give up all runs that were claimed: others may train those that are not committed."""
+        with contextlib.suppress(OSError):
+            for key in [*self._mine]:
                 if self._holder(key) == self.mark:
                     self._storage.delete(key)
-            self._storage.delete(_heartbeat_key(self.mark))
+                self._mine.discard(key)
 
     def take(self, config: str, replicates: Iterable[int]) -> list[int]:
         """Claim runs of a configuration; returns the replicates that are ours now. A living worker keeps its own."""

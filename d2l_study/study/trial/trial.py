@@ -96,6 +96,7 @@ def run_packed_trial(
             missing = trial.missing()  # somebody may have committed one before it was claimed
             trial.train_or_fail({i: [r for r in rs if r in missing.get(i, ())] for i, rs in claimed.items()})
             tried.update((i, r) for i, replicates in claimed.items() for r in replicates)
+            claims.release()  # of two workers, each would wait for ever for runs that failed in the other
     return trial.statuses()
 
 

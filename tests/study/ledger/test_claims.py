@@ -153,6 +153,25 @@ def test_a_trial_waits_for_a_run_that_another_study_trains_and_takes_its_result(
     assert trained == [1] and len(looks) == 2 and ledger.row(ID, 0)["made_by"] == "theirs"
 
 
+def test_a_trial_gives_up_runs_that_failed_before_it_waits_for_others(tmp_path, monkeypatch):
+    """The other trial may wait for them, while this one waits for runs that fail there."""
+    ledger, trained = Ledger(LocalStorage(tmp_path)), []
+
+    def broken(request, problems, *rest):
+        trained.append([p.number for p in problems])
+        raise ZeroDivisionError("made to fail in every worker")
+
+    def look(seconds):
+        assert trained == [[1]] and not claimed_by_others(ledger, ID, 1)
+        ledger.storage.delete(claim_key(ID, 0))  # it failed in the other worker too
+
+    monkeypatch.setitem(trial_module.FIT_FUNCTIONS, "teacher", broken)
+    monkeypatch.setattr(trial_module.time, "sleep", look)
+    leave(ledger, 0, machine="elsewhere")
+    assert run_trial(make_trial_request(tmp_path, (0, 1))) == {0: "failed", 1: "failed"}
+    assert trained == [[1], [0]]
+
+
 def test_a_trial_takes_a_run_whose_worker_died(tmp_path):
     ledger = Ledger(LocalStorage(tmp_path))
     leave(ledger, 0, pid=dead_process())
