@@ -25,8 +25,8 @@ class ObservedTrial:
     """What a sampler knows of an earlier trial.
 
     params: "section.key" -> value; state: asked, complete, failed or pruned; values: of the metrics, None unless
-    complete; asked_at, told_at: when it was asked for and when its result was told, counted in events of the search;
-    partial: (step, value) of a pruned one.
+    complete; asked_at, told_at: when it was asked for and when its first result was told, counted in events of the
+    search; partial: (step, value) of a pruned one.
     """
 
     number: int
@@ -105,8 +105,9 @@ class Sampler:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         return optuna.create_study(directions=directions_of(self.goals), sampler=sampler)
 
-    def frozen(self, trial: ObservedTrial, running: bool = False) -> Any:
-        """The trial as Optuna's `FrozenTrial`; running: as it was before its result was told."""
+    def frozen(self, trial: ObservedTrial, running: bool = False, attributes: Mapping[str, Any] | None = None) -> Any:
+        """The trial as Optuna's `FrozenTrial`; running: as it was before its result was told; attributes: what a
+        sampler of Optuna keeps with it."""
         from optuna.trial import TrialState, create_trial
 
         state = TrialState.RUNNING if running else TrialState[STATES[trial.state]]
@@ -115,41 +116,87 @@ class Sampler:
             state=state, params=dict(trial.params), distributions=optuna_distributions(self.distributions),
             values=trial.values if state == TrialState.COMPLETE else None,
             intermediate_values=dict([trial.partial]) if trial.partial and state == TrialState.PRUNED else None,
+            system_attrs=dict(attributes or {}),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A trial was asked for, or its result was told. at: its number, counted in events of the search."""
+
+    at: int
+    trial: ObservedTrial
+    told: bool
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What this event changes in Optuna. Two that differ have told it different things."""
+        what = (self.trial.state, tuple(self.trial.values or ())) if self.told else tuple(self.trial.params.items())
+        return self.at, self.trial.number, self.told, what
 
 
 class _Replay:
     """Asks and tells of earlier trials, which are repeated in their order: Optuna keeps the mean and covariance of
-    CMA-ES with its trials."""
+    CMA-ES with its trials.
+
+    The order is that in which results were told first. A result that has changed since (more replicates, a run trained
+    again) stands where the first one stood. From there on Optuna may propose other points than it did; what it is told
+    then is the recorded point, as a member of the same generation.
+    """
 
     def __init__(self, owner: Sampler) -> None:
         self.owner = owner
-        self._study = owner.study(owner.sampler(0))
-        self._events = -1  # the last one carried out
+        self._begin()
+
+    def _begin(self) -> None:
+        self._study = self.owner.study(self.owner.sampler(0))
+        self._numbers: dict[int, int] = {}  # of our trials -> Optuna's number, which is later for a replaced one
+        self._done: list[tuple[Any, ...]] = []  # keys of the events that were carried out
 
     def propose(self, number: int, trials: Sequence[ObservedTrial]) -> dict[str, Any]:
-        events = [(t.asked_at, "ask", t) for t in trials]
-        events += [(t.told_at, "tell", t) for t in trials if t.told_at is not None]
-        for at, what, trial in sorted(events, key=lambda event: event[0]):
-            if at <= self._events:
-                continue
-            self._events = at
-            if what == "tell":
-                self._tell(trial)
-            elif trial.number < self.owner.startup:
-                self._study.add_trial(self.owner.frozen(trial, running=True))
-            elif len(self._study.trials) <= trial.number:
-                self._ask(trial.number)
+        events = [_Event(t.asked_at, t, told=False) for t in trials]
+        events += [_Event(t.told_at, t, told=True) for t in trials if t.told_at is not None and t.state != "asked"]
+        events.sort(key=lambda event: event.at)
+        keys = [event.key for event in events]
+        if keys[: len(self._done)] != self._done:
+            self._begin()  # a result was told again since
+        for event in events[len(self._done) :]:
+            self._carry_out(event)
+        self._done = keys
         return self._ask(number)
+
+    def _carry_out(self, event: _Event) -> None:
+        trial = event.trial
+        if event.told:
+            self._tell(trial)
+        elif trial.number < self.owner.startup:
+            self._add(trial)
+        else:
+            if trial.number not in self._numbers:
+                self._ask(trial.number)
+            asked = self._study.trials[self._numbers[trial.number]]
+            if self.owner.rounded(asked.params) != trial.params:
+                self._fail(asked.number)
+                self._add(trial, asked.system_attrs)
 
     def _ask(self, number: int) -> dict[str, Any]:
         self._study.sampler = self.owner.sampler(number)
-        return self._study.ask(optuna_distributions(self.owner.distributions)).params
+        asked = self._study.ask(optuna_distributions(self.owner.distributions))
+        self._numbers[number] = asked.number
+        return asked.params
+
+    def _add(self, trial: ObservedTrial, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add a trial at work at its recorded point. attributes: in which Optuna keeps generation and optimizer."""
+        self._numbers[trial.number] = len(self._study.trials)
+        self._study.add_trial(self.owner.frozen(trial, running=True, attributes=attributes))
 
     def _tell(self, trial: ObservedTrial) -> None:
+        if trial.state == "complete":
+            self._study.tell(self._numbers[trial.number], trial.values)
+        else:
+            self._fail(self._numbers[trial.number])
+
+    def _fail(self, number: int) -> None:
         from optuna.trial import TrialState
 
-        if trial.state == "complete":
-            self._study.tell(trial.number, trial.values)
-        else:
-            self._study.tell(trial.number, state=TrialState.FAIL)
+        self._study.tell(number, state=TrialState.FAIL)

@@ -13,7 +13,7 @@ equally. The study keeps its search in `search.json`:
       state      asked | complete | failed | pruned
       values     of the metrics, in their order, means over replicates; null unless complete
       cause      why it failed or was ended early; `partial`: [step, validation AUC] at which it was
-      asked, told   when, counted in events of its search
+      asked, told   when it was asked for and when its result was told first, counted in events of its search
 
 The results are in the ledger, and the trials of the document are brought up to date with them. A point that was asked
 for before gets the result of that trial, and counts as a trial.
@@ -156,7 +156,8 @@ class Search:
             outcome = trial_outcome(self.folder, trial.config_id, replicates[trial.config_id], self.options.names)
             if outcome is not None:
                 trial.state, trial.values, trial.cause, trial.partial = outcome
-                trial.told = _events([t for t in self.trials if t.search == trial.search])
+                if trial.told is None:  # one that was opened again stands where its first result stood
+                    trial.told = _events([t for t in self.trials if t.search == trial.search])
                 told.append(trial)
         if told:
             self.save()
@@ -168,7 +169,7 @@ class Search:
         again = [t for t in self.trials if t.state != OPEN and t.config_id in missing]
         for trial in again:
             trial.once_complete |= trial.state == COMPLETE
-            trial.state, trial.values, trial.cause, trial.partial, trial.told = OPEN, None, None, None, None
+            trial.state, trial.values, trial.cause, trial.partial = OPEN, None, None, None
         if again:
             self.save()
 
