@@ -26,7 +26,7 @@ from analysis.cells.layout import METRICS, Cell, Label, Layout, default_panel
 from analysis.cells.out_of_fold import whole_repeats
 from analysis.cells.partitions import DRAWN, partitions_of
 from analysis.cells.scored_instances import NEEDS, RunInstances, read_instances, scored_instances, thresholds_of
-from analysis.rows.study_folders import folders_by_config
+from analysis.rows.study_folders import RunFolders
 from analysis.statistics.cluster_bootstrap import bootstrap_clusters
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS, WeightedMetric, weighted_metric
@@ -70,7 +70,7 @@ def image_intervals(
     rows: of `analysis.load` from study folders; metrics: of `WEIGHTED_METRICS`, by default all that there are.
     UserError for another metric, drawn bags, more than `MOST_CONFIGURATIONS`, or where no run has such a metric.
     """
-    folders = folders_by_config(rows)
+    folders = RunFolders.of(rows)
     names = _checked_names(metrics)
     known = rows.assign(**{name: math.nan for name in names if name not in rows})
     layout = arrange(known, names, "method", METRICS, default_panel(rows))
@@ -94,7 +94,7 @@ def image_intervals(
                 notes += [f"{row.text}, {text}" for text in lacking]
                 groups = [[int(replicate) for replicate in runs["replicate"]] for runs in whole.values()]
             parts = [
-                [read_instances(folders[config], config, r, thresholds.get((config, r), math.nan), OPTION)
+                [read_instances(folders.folder(config, r), config, r, thresholds.get((config, r), math.nan), OPTION)
                  for r in group]
                 for group in groups
             ]  # fmt: skip

@@ -18,7 +18,7 @@ from analysis.cells.partitions import DRAWN, NOT_POOLED, partitions_of
 from analysis.rows import stages
 from analysis.rows.metrics import metric_of_column
 from analysis.rows.stored_predictions import run_predictions
-from analysis.rows.study_folders import folders_of
+from analysis.rows.study_folders import FOLDERS, RunFolders
 from d2l_study.errors import listed
 from d2l_study.learning import metrics
 
@@ -31,15 +31,15 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     and `repeat` the repeat, `fold` empty, `test_set` the partition (the same for repeats of the same folds), and the
     pooled metrics under the names that they have by fold. `attrs["not_pooled"]` names the repeats that lack a fold.
 
-    rows: of `analysis.load` from study folders. Empty without folds; given splits have nothing to pool. UserError where
-    a finished run kept no predictions.
+    rows: of `analysis.load` from study folders; what came from files beside them is left out. Empty without folds;
+    given splits have nothing to pool. UserError where a finished run kept no predictions.
     """
     import pandas as pd
 
     rows = stages.without_part_teachers(rows)
     if "fold" not in rows or rows["fold"].isna().all():
         return rows.iloc[:0].copy()
-    folders = folders_of(rows)
+    folders = RunFolders.of(rows)
     partitions = partitions_of(rows)
     settings = [str(c) for c in rows if str(c) not in RUN_COLUMNS and metric_of_column(str(c)) is None]
     kept = [*dict.fromkeys([*settings, "study", "config_id", "trial_id", "teacher_id", "teacher_method",
@@ -47,14 +47,20 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
     done = rows[(rows["status"] == "done") & rows["fold"].notna()]
-    for (study, config, method), group in done.groupby(["study", "config_id", "method"], sort=False):
+    kept_scores = done["study"].isin(list(rows.attrs[FOLDERS]))
+    bare, done = done[~kept_scores], done[kept_scores]
+    bare = bare[~bare["config_id"].isin(done["config_id"])]
+    left_out += [f"study {name} (not from its folder)" for name in bare["study"].dropna().unique()]
+    done = done.drop_duplicates(["config_id", "method", "replicate"])  # several studies may share a configuration
+    for (config, method), group in done.groupby(["config_id", "method"], sort=False):
         partition = partitions.get(str(config), DRAWN)
         if partition.fold_count is None:
             continue
         whole, lacking = whole_repeats(group, partition.fold_count)
         left_out += [f"{method}, {text}" for text in lacking]
         for repeat, runs in whole.items():
-            parts = [run_predictions(folders[str(study)], str(config), int(r), split="test") for r in runs["replicate"]]
+            numbers = [(str(config), int(replicate)) for replicate in runs["replicate"]]
+            parts = [run_predictions(folders.folder(*run), *run, split="test") for run in numbers]
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
             tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
             ranked_by_validation = first["stage"] in stages.WITHOUT_PROBABILITY

@@ -22,7 +22,7 @@ from analysis.cells.scored_instances import (
     thresholds_of,
 )
 from analysis.rows.stored_predictions import run_predictions
-from analysis.rows.study_folders import folders_by_config
+from analysis.rows.study_folders import RunFolders
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
 from d2l_study.data.mnist_bags import MnistBags
@@ -94,7 +94,7 @@ class _Delong:
     noun = "bag"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
-        self.folders = folders_by_config(rows)
+        self.folders = RunFolders.of(rows)
         self.given = partitions_of(rows).keys()
         self.drawn_by = _drawn_by(rows)
         self.stored: dict[tuple[str, int], _Bags] = {}
@@ -140,7 +140,7 @@ class _Delong:
 
     def _read(self, config: str, replicate: int) -> _Bags:
         if (config, replicate) not in self.stored:
-            self.stored[config, replicate] = _read_bags(self.folders[config], config, replicate)
+            self.stored[config, replicate] = _read_bags(self.folders.folder(config, replicate), config, replicate)
         return self.stored[config, replicate]
 
 
@@ -171,7 +171,7 @@ class _Clusters:
     noun = "image"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
-        self.folders = folders_by_config(rows)
+        self.folders = RunFolders.of(rows)
         self.groups: list[BagGroups] = []
         self.thresholds: Mapping[tuple[str, int], float] = thresholds_of(rows)
         self.stored: dict[tuple[str, int], RunInstances] = {}
@@ -202,5 +202,5 @@ class _Clusters:
         key = config, replicate
         if key not in self.stored:
             threshold = self.thresholds.get(key, math.nan)
-            self.stored[key] = read_instances(self.folders[config], *key, threshold, CLUSTERS)
+            self.stored[key] = read_instances(self.folders.folder(*key), *key, threshold, CLUSTERS)
         return self.stored[key]

@@ -11,15 +11,13 @@ import numpy as np
 from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, panel_title
 from analysis.rows.stored_predictions import run_predictions
-from analysis.rows.study_folders import folders_by_config
+from analysis.rows.study_folders import RunFolders
 from analysis.statistics.scores import Scores
-from d2l_study.errors import DamagedError, UserError, listed
+from d2l_study.errors import DamagedError, UserError, counted, listed
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 
 if TYPE_CHECKING:
     import pandas
-
-    from d2l_study.study.ledger.study_folder import StudyFolder
 
 MOST_CELLS = 60
 """Cells beyond which a figure of curves is none; each reads the predictions of all its replicates."""
@@ -45,7 +43,7 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
 
     UserError if the rows came without a study's folder, there are too many cells, or no run kept predictions.
     """
-    folders = folders_by_config(rows)
+    folders = RunFolders.of(rows)
     columns = default_columns(rows)
     panel = default_panel(rows)
     metric = f"{level}_auc"
@@ -67,7 +65,7 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
         done = rows[(rows["config_id"] == cell.origin.config_id) & (rows["status"] == "done")]
         noisy = "label_noise" in done and bool((done["label_noise"] > 0).any())
         for replicate in sorted(set(done["replicate"].astype(int))):
-            parts = _of_run(folders[cell.origin.config_id], cell.origin.config_id, replicate, noisy)
+            parts = _of_run(folders, cell.origin.config_id, replicate, noisy)
             if parts is None:
                 continue
             if len(parts["test", level][0]):
@@ -83,11 +81,11 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
     return layout, found
 
 
-def _of_run(folder: StudyFolder, config: str, replicate: int, noisy: bool) -> dict[tuple[str, str], Scores] | None:
+def _of_run(folders: RunFolders, config: str, replicate: int, noisy: bool) -> dict[tuple[str, str], Scores] | None:
     """(split, level) -> scores of a run; None if it kept no predictions. noisy: its labels were, so that an earlier
     version's file, which has the true ones only, has none of validation to fit anything to."""
     try:
-        frame = run_predictions(folder, config, replicate)
+        frame = run_predictions(folders.folder(config, replicate), config, replicate)
     except DamagedError:
         raise  # to leave it out would change a figure without a word
     except UserError:
@@ -110,11 +108,16 @@ def _of_run(folder: StudyFolder, config: str, replicate: int, noisy: bool) -> di
 
 
 def left_out_note(layout: Layout, found: Sequence[ScoredCell], besides: int = 0) -> str:
-    """For the note of a figure: how many finished cells it cannot show, since their runs kept no predictions.
-    besides: cells that are left out for another reason."""
+    """For the note of a figure: how many finished cells, and how many runs of those that it shows, it is without, since
+    they kept no predictions. besides: cells that are left out for another reason."""
     there = sum(bool(cell.values) for cell in layout.cells.values()) - besides
-    lost = there - sum(bool(one.cell.values) for one in found)
-    return f"; without {lost} configuration{'s' if lost > 1 else ''} that kept no predictions" if lost > 0 else ""
+    cells = there - sum(bool(one.cell.values) for one in found)
+    runs = sum(len(one.cell.values.keys() - one.test.keys()) for one in found)
+    shown = sum(len(one.cell.values) for one in found)
+    text = f"; without {counted(cells, 'configuration')} that kept no predictions" if cells > 0 else ""
+    if runs and text:
+        return f"{text}, and {runs} of the other {counted(shown, 'run')}"
+    return text or (f"; without {runs} of {counted(shown, 'run')}, which kept no predictions" if runs else "")
 
 
 def scores_by_panel(layout: Layout, found: Sequence[ScoredCell]) -> list[tuple[str, list[ScoredCell]]]:

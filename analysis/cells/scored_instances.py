@@ -58,7 +58,8 @@ def thresholds_of(rows: pandas.DataFrame) -> dict[tuple[str, int], float]:
     """(config_id, replicate) -> the threshold of each finished run that has one."""
     if "instance_threshold" not in rows:
         return {}
-    there = rows[(rows["status"] == "done") & rows["instance_threshold"].notna()]
+    done = rows[rows["status"] == "done"].drop_duplicates(["config_id", "replicate"])  # as whose scores are read
+    there = done[done["instance_threshold"].notna()]
     columns = (there[name].tolist() for name in ("config_id", "replicate", "instance_threshold"))
     return {(str(c), int(r)): float(t) for c, r, t in zip(*columns, strict=True)}
 

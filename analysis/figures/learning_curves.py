@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from analysis.figures import style
 from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows.metrics import metric_of_column
-from analysis.rows.study_folders import folders_by_config
-from d2l_study.errors import UserError, nearest
+from analysis.rows.study_folders import RunFolders
+from d2l_study.errors import UserError, counted, nearest
 from d2l_study.study.ledger.run_files import CURVE
 
 if TYPE_CHECKING:
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from d2l_study.study.ledger.study_folder import StudyFolder
-
 DEFAULT = "val_bag_auc"
 MOST_CELLS = 60
 WORDS = {"train_loss": "training loss", "val_distill_loss": "distillation loss (validation)"}
-
+"""How axes call what runs measure of their training; what is called like a metric of results would be of test data."""
 
 Curve = list[dict[str, Any]]
 """The validations of a run: `step` and its metrics."""
@@ -46,6 +44,18 @@ class CellCurves:
     row: Label
     cell: Cell
     by_replicate: Mapping[int, Curve]
+    finished: int
+    """How many replicates are."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is drawn: by panel and column the cells whose runs kept curves with the metric. bare: how many more there
+    are, of the same stages."""
+
+    layout: Layout
+    curves: Mapping[tuple[Label, Label], list[CellCurves]]
+    bare: int
 
 
 def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: str = "page") -> Figure:
@@ -55,7 +65,8 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     only. UserError if no run kept a curve, or none has the metric.
     """
     name = DEFAULT if metric is None else metric
-    layout, curves = _read(rows, name)
+    read = _read(rows, name)
+    layout, curves = read.layout, read.curves
     best_steps = _best_steps(rows)
     marks = marks_of(layout)
     order = sorted(curves, key=lambda at: (layout.panels.index(at[0]), layout.columns.index(at[1])))
@@ -64,6 +75,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     described = metric_of_column(name)
     with style.use(size) as chosen:
         note = "thin: runs, their dots at the snapshot that is kept; thick: their mean, as far as all of them go"
+        note += _left_out(read)
         note += note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])
         figure, axes = panels_with_legend(len(order), 2.2, legend_handles(names, marks), note, sharey=True)
         for i, (axis, (panel, column)) in enumerate(zip(axes, order, strict=True)):
@@ -73,7 +85,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
             axis.set_xlabel("optimizer steps")
             axis.xaxis.get_major_locator().set_params(integer=True)
             if i % chosen.columns(len(order)) == 0:
-                axis.set_ylabel(described.heading if described else WORDS.get(name, name.replace("_", " ")))
+                axis.set_ylabel(_heading(name, layout))
         if described is not None and described.unit_interval:
             style.limit_to_unit_interval(axes[0].yaxis)
     return figure
@@ -94,36 +106,65 @@ def _draw_cell(axis: Axes, one: CellCurves, name: str, mark: Mark, best_steps: M
     axis.plot(steps, mean, color=mark.colour, linestyle=mark.line, zorder=4)
 
 
-def _read(rows: pandas.DataFrame, name: str) -> tuple[Layout, dict[tuple[Label, Label], list[CellCurves]]]:
-    """The layout of the rows, and by panel and column the cells whose runs kept curves with the metric."""
-    folders = folders_by_config(rows)
+def _read(rows: pandas.DataFrame, name: str) -> _Read:
+    """The layout of the rows, and the stored curves of its cells, of whatever metric the rows have a value of."""
+    folders = RunFolders.of(rows)
     # Any metric arranges the runs; what is drawn comes from the curves.
     columns = default_columns(rows)
     layout = arrange(rows, [DEFAULT] if columns == METRICS else DEFAULT, "method", columns, default_panel(rows))
-    there = {key: cell for key, cell in layout.cells.items() if cell.values}
+    done = rows[rows["status"] == "done"]
+    replicates = {
+        str(config): sorted(set(map(int, own))) for config, own in done.groupby("config_id", sort=False)["replicate"]
+    }
+    there = {key: cell for key, cell in layout.cells.items() if cell.origin.config_id in replicates}
     if len(there) > MOST_CELLS:
         raise UserError(f"--kind learning: {len(there)} configurations are too many (at most {MOST_CELLS}); choose "
                         "some with --where KEY=VALUE")  # fmt: skip
     found: dict[tuple[Label, Label], list[CellCurves]] = {}
     known: set[str] = set()
+    bare: list[Cell] = []
     for (panel, row, column), cell in there.items():
         config = cell.origin.config_id
-        curves = {r: curve for r in cell.values if (curve := _curve(folders[config], config, r)) is not None}
+        curves = {r: curve for r in replicates[config] if (curve := _curve(folders, config, r)) is not None}
         known |= {key for curve in curves.values() for point in curve for key in point}
         with_metric = {r: [point for point in curve if name in point] for r, curve in curves.items()}
-        with_metric = {r: curve for r, curve in with_metric.items() if curve}
+        with_metric = {r: own for r, own in with_metric.items() if any(math.isfinite(point[name]) for point in own)}
         if with_metric:
-            found.setdefault((panel, column), []).append(CellCurves(row, cell, with_metric))
+            found.setdefault((panel, column), []).append(CellCurves(row, cell, with_metric, len(replicates[config])))
+        else:
+            bare.append(cell)
+    metrics = sorted(known - {"step", "generation"})
     if not known:
         raise UserError(f"--kind learning: no finished run of study {layout.study!r} kept {CURVE}")
+    if not found and name in metrics:
+        raise UserError(f"--metric {name}: it is undefined in every curve (curves: {', '.join(metrics)})")
     if not found:
-        metrics = sorted(known - {"step", "generation"})
         raise UserError(f"--metric {name}: no curve has it{nearest(name, metrics)} (curves: {', '.join(metrics)})")
-    return layout, found
+    stages = {one.cell.origin.stage for mine in found.values() for one in mine}  # others have none of the metric
+    return _Read(layout, found, sum(cell.origin.stage in stages for cell in bare))
+
+
+def _left_out(read: _Read) -> str:
+    """For the note: how many finished runs and configurations are not drawn; empty for none."""
+    shown = [one for mine in read.curves.values() for one in mine]
+    finished, drawn = sum(one.finished for one in shown), sum(len(one.by_replicate) for one in shown)
+    lost = [counted(read.bare, "configuration")] if read.bare else []
+    if drawn < finished:
+        lost.append(f"{finished - drawn} of {'the other ' if lost else ''}{counted(finished, 'run')}")
+    return f"; without {' and '.join(lost)}, whose curves are not there or undefined" if lost else ""
+
+
+def _heading(name: str, layout: Layout) -> str:
+    """The metric as the axis says it."""
+    described, own = metric_of_column(name), layout.names.texts.get(name)
+    if described is None or name in WORDS:
+        return own or WORDS.get(name, name.replace("_", " "))
+    return replace(described, title=own or described.title).heading
 
 
 def _best_steps(rows: pandas.DataFrame) -> dict[tuple[str, int], float]:
-    """(config_id, replicate) -> the step at which the snapshot was taken; NaN where rows do not say."""
+    """(config_id, replicate) of a finished run -> the step at which the snapshot was taken; NaN where no row says."""
+    rows = rows[rows["status"] == "done"].drop_duplicates(["config_id", "replicate"])  # as whose curves are read
     steps = rows["best_step"] if "best_step" in rows else rows["replicate"] * math.nan
     return {(str(c), int(r)): step for c, r, step in zip(rows["config_id"], rows["replicate"], steps, strict=True)}
 
@@ -140,10 +181,12 @@ def _points(curve: Curve, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([s for s, _ in found]), np.array([v for _, v in found])
 
 
-def _curve(folder: StudyFolder, config: str, replicate: int) -> Curve | None:
-    """The points of a run, of a student of several generations those of the last."""
+def _curve(folders: RunFolders, config: str, replicate: int) -> Curve | None:
+    """The points of a run, of a student of several generations those of the last; None if it kept none, or its row came
+    from a file."""
+    folder = folders.by_run.get((config, replicate))
     try:
-        curve: Curve = json.loads(folder.read_file(config, replicate, CURVE))
+        curve: Curve = [] if folder is None else json.loads(folder.read_file(config, replicate, CURVE))
     except (KeyError, FileNotFoundError):
         return None
     last = max((p.get("generation", 0) for p in curve), default=0)

@@ -11,7 +11,7 @@ from analysis.rows.display_names import LABELS, joined_labels, valid_labels, wit
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import load_file
 from analysis.rows.labels_used import with_labels_used
-from analysis.rows.study_folders import FOLDERS
+from analysis.rows.study_folders import FOLDERS, with_own_names
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed
 from d2l_study.study.ledger.root import open_storage
@@ -40,13 +40,14 @@ def load(
     tracking_uri: an MLflow store in which names are looked up instead of under `root`; nothing else is read
     labels: names for print of arms, keys and metrics, such as {"none": "Attention MIL"}, over those of the space
 
+    Studies of one name in several roots are told apart by the ends of their roots: `old_runs/vat_quick`.
     `attrs["study"]` holds the name (or names) and `attrs["varied"]` the keys that vary. UserError if there is no such
     study or its plan is empty.
     """
     names = [study] if isinstance(study, str | Path) else [*study]
     if not names:
         raise UserError("no study was named")
-    frames = [_load_one(str(name), root, tracking_uri) for name in names]
+    frames = with_own_names([_load_one(str(name), root, tracking_uri) for name in names])
     frame = frames[0] if len(frames) == 1 else _concatenated(frames)
     return with_labels(frame, labels) if labels else frame
 

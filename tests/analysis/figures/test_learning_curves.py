@@ -1,6 +1,7 @@
 """Learning curves are the stored ones and their mean."""
 
 import json
+import math
 
 import pytest
 from make_study import make_study
@@ -11,13 +12,13 @@ from analysis.figures.figure import figure
 from d2l_study.errors import UserError
 
 
-def with_curves(root, curves):
-    """A study of one arm whose replicates have these curves."""
+def with_curves(root, curves, undefined=()):
+    """A study of one arm whose replicates have these curves. undefined: replicates without a validation AUC."""
     folder = make_study(root, num_bags=(50,), bag_sizes=(10,), methods=("none",), replicates=0)
     entry = folder.plan()[0] | {"replicates": list(range(len(curves)))}
     folder.write_plan([entry])
     for r, points in enumerate(curves):
-        row = {"status": "done", "bag_auc": 0.9, "val_bag_auc": 0.9, "best_step": 200}
+        row = {"status": "done", "bag_auc": 0.9, "val_bag_auc": math.nan if r in undefined else 0.9, "best_step": 200}
         files = {} if points is None else {"curve.json": json.dumps(points).encode()}
         folder.ledger.commit(entry["config_id"], r, row, files)
     return analysis.load("made", root)
@@ -43,3 +44,25 @@ def test_steps_are_whole_numbers(tmp_path, monkeypatch):
     drawn.draw_without_rendering()
     ticks = drawn.axes[0].get_xticks()
     assert len(ticks) and all(float(tick).is_integer() for tick in ticks)
+
+
+def test_runs_without_a_validation_auc_are_left_out_of_that_alone_and_counted(tmp_path):
+    """Validation bags of one class have no AUC; the training loss is there all the same."""
+
+    def curve(auc):
+        return [{"step": step, "train_loss": 1 / step, "val_bag_auc": auc} for step in (100, 200)]
+
+    some = with_curves(tmp_path / "some", [curve(math.nan), curve(math.nan), curve(0.8)], undefined=(0, 1))
+    drawn = learning_curves.draw_learning(some, "train_loss")
+    (axis,) = drawn.axes
+    assert axis.get_ylabel() == "training loss"
+    assert len(axis.get_lines()) == 3 * 2 + 1  # each with its snapshot, and the mean
+    assert "without" not in drawn.get_supxlabel()
+    note = " ".join(learning_curves.draw_learning(some).get_supxlabel().split())
+    assert "without 2 of 3 runs, whose curves are not there or undefined" in note
+    none = with_curves(tmp_path / "none", [curve(math.nan)], undefined=(0,))
+    assert len(learning_curves.draw_learning(none, "train_loss").axes[0].get_lines()) == 3
+    with pytest.raises(UserError, match=r"val_bag_auc: it is undefined in every curve \(curves: train_loss, val_bag"):
+        learning_curves.draw_learning(none)
+    bare = with_curves(tmp_path / "bare", [None, curve(0.7)])
+    assert "without 1 of 2 runs," in " ".join(learning_curves.draw_learning(bare).get_supxlabel().split())
