@@ -19,7 +19,7 @@ from analysis.rows.display_names import BY_STUDY, SYMBOLS, Names
 from analysis.rows.frame_records import records, without_attrs
 from analysis.rows.metrics import Metric, find_metric, level_of, metric_of_column, no_metric_error
 from analysis.statistics.intervals import mean_interval, unit_count, unit_values
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.learning.controls import CONTROL_IDS, OWN_REFERENCES
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
 from d2l_study.study.space.training_length import FOLLOW_STEPS
@@ -79,8 +79,8 @@ def arrange(
     if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
         notes.append(f"{stages.ORACLE_MARK} {stages.ORACLE_SEARCH_NOTE}")
     pruned = rows["status"] == "pruned"
-    if pruned.any():
-        notes.append(f"{rows.loc[pruned, 'config_id'].nunique()} pruned configurations are left out.")
+    if pruned.any() and not pruned.all():
+        notes += _pruned_notes(rows, pruned)
     frame = rows[~pruned] if pruned.any() and not pruned.all() else rows
     frame = _each_run_once(without_attrs(frame))
 
@@ -231,6 +231,17 @@ def _runs(
         machine = (str(precision), str(device).split(":")[0]) if done else None
         found[i][int(replicate)] = (_status(status, cause), values, machine)
     return found
+
+
+def _pruned_notes(rows: pandas.DataFrame, pruned: pandas.Series) -> list[str]:
+    """What is left out of a table since it was ended early. pruned: whether each row was."""
+    configurations = set(rows.loc[pruned, "config_id"])
+    partly = len(configurations & set(rows.loc[~pruned, "config_id"]))
+    wholly = len(configurations) - partly
+    notes = [f"{counted(wholly, 'pruned configuration')} {'is' if wholly == 1 else 'are'} left out."] if wholly else []
+    if partly:
+        notes.append(f"Of {counted(partly, 'configuration')} some replicates were pruned; the others are in the table.")
+    return notes
 
 
 def _without_empty_rows(cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:

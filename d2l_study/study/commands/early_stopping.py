@@ -26,7 +26,8 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
     """The rule of the space's `schedule`; None without one. It records the runs of a trial that it ends as pruned.
 
     The rule begins with the curves of all trials that are done or were ended early, so that a study that goes on
-    decides as it did before.
+    decides as it did before. Not ended early are configurations that were complete once, or of which a replicate was
+    trained to its end and none was ended early: with all others known by now they would be judged more hardly.
     """
     if study.space.schedule == "none":
         return None
@@ -45,11 +46,16 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         if c.stage != study.space.stage or c.config_id in added:
             continue
         add_trial(c)
+        statuses = set()
         for replicate in replicates[c.config_id]:
-            if _is_trained(study, c.config_id, replicate):
+            if (status := _trained_status(study, c.config_id, replicate)) is not None:
                 pruner.add_points(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
+                statuses.add(status)
             elif (ended := ledger.pruned(c.config_id, replicate, folder.name)) is not None:
                 pruner.add_points(c.config_id, replicate, ended["curve"])
+                statuses.add("pruned")
+        if "done" in statuses and "pruned" not in statuses:
+            complete.add(c.config_id)
 
     def ends(request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
         if request.stage != study.space.stage:
@@ -85,10 +91,12 @@ def forget_pruned(study: PreparedStudy) -> None:
                 folder.ledger.forget_pruned(trial.configuration.config_id, replicate, folder.name)
 
 
-def _is_trained(study: PreparedStudy, config: str, replicate: int) -> bool:
-    """Whether a run is committed, and this command does not train it again (`--fresh`)."""
+def _trained_status(study: PreparedStudy, config: str, replicate: int) -> str | None:
+    """The status of a committed run; None if there is none, or if this command trains it again (`--fresh`)."""
     record = study.folder.ledger.read(config, replicate, study.folder.fresh_of)
-    return record is not None and not (study.options.fresh and record["row"].get("made_by") != study.name)
+    if record is None or (study.options.fresh and record["row"].get("made_by") != study.name):
+        return None
+    return str(record["row"]["status"])
 
 
 def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:

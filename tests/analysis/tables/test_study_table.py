@@ -207,7 +207,11 @@ def test_pruned_configurations_enter_no_table():
     rows.loc[rows.method == "b", "status"] = "pruned"
     text = render(rows)
     assert "b" not in table_cells(text)
-    assert "1 pruned configurations are left out" in " ".join(text.split())
+    assert "1 pruned configuration is left out." in " ".join(text.split())
+    rows.loc[(rows.method == "b") & (rows.replicate < 2), "status"] = "done"
+    text = render(rows)
+    assert table_cells(text)["b"][0].endswith("(2)")
+    assert "left out" not in text and "Of 1 configuration some replicates were pruned" in " ".join(text.split())
 
 
 def test_single_replicate_has_no_interval():

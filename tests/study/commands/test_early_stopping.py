@@ -1,0 +1,68 @@
+"""Early ends in studies that go on: what was trained to its end is not ended, and resumed trials are judged as others
+are."""
+
+import json
+
+import pytest
+
+from d2l_study.study.commands.early_stopping import early_stopping_rule
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.trial_requests import make_trial_request
+
+SPACE = """
+description: a grid with early ends
+data: {num_bags: 20, mean_bag_size: 10, val_bags: 20, test_bags: 20}
+teacher: {steps: 90, eval_every: 10, patience: 0, lambda_adv: 1.0}
+methods: {vat: {teacher: {epsilon: [1, 2, 3, 4, 5]}}}
+schedule: asha
+"""
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    def study(replicates=1):
+        (tmp_path / "s.yaml").write_text(SPACE)
+        made = prepare_study(RunOptions(str(tmp_path / "s.yaml"), root=str(tmp_path / "runs"), replicates=replicates))
+        made.folder.write(made.space.text, {"space": made.space.to_dict()}, made.plan.entries())
+        return made
+
+    return study
+
+
+def commit(study, config, auc, replicate=0, status="done"):
+    curve = [{"step": step, "val_bag_auc": auc} for step in range(10, 91, 10)]
+    row = {"status": status, "val_bag_auc": auc, "made_by": "s", "precision": "float32"}
+    study.folder.ledger.commit(config, replicate, row, {"curve.json": json.dumps(curve).encode()})
+
+
+def ended_at(study, rule, configuration, auc, steps=range(10, 90, 10), replicate=0):
+    """The step at which the rule ends a run of that validation AUC; None if it does not."""
+    request = make_trial_request(study, configuration, (replicate,), "test")
+    for step in steps:
+        if rule(request, step, {replicate: {"step": step, "val_bag_auc": auc}}):
+            return step
+    return None
+
+
+def test_more_replicates_of_a_finished_grid_are_trained_to_their_end(prepared):
+    study = prepared()
+    for i, c in enumerate(study.plan.configurations):
+        commit(study, c.config_id, 0.5 + i / 10, status="failed" if i == 1 else "done")
+    study = prepared(replicates=2)
+    worst, failed, *_ = study.plan.configurations
+    rule = early_stopping_rule(study)
+    assert ended_at(study, rule, worst, 0.5, replicate=1) is None
+    assert ended_at(study, rule, failed, 0.5, replicate=1) == 10  # it was not complete
+
+
+def test_more_replicates_of_a_configuration_that_was_ended_early_are_judged(prepared):
+    study = prepared(replicates=2)
+    worst, *others = study.plan.configurations
+    commit(study, worst.config_id, 0.5)
+    ended = {"cause": "behind", "step": 10, "value": 0.5, "curve": [{"step": 10, "val_bag_auc": 0.5}]}
+    study.folder.ledger.write_pruned(worst.config_id, 1, "s", ended)
+    for c in others:
+        for replicate in (0, 1):
+            commit(study, c.config_id, 0.8, replicate)
+    study = prepared(replicates=3)
+    assert ended_at(study, early_stopping_rule(study), worst, 0.5, replicate=2) == 10
