@@ -14,6 +14,7 @@ from d2l_study.errors import UserError, listed
 from d2l_study.learning.science_version import Change, changes_of
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import check_extension, keep_replicates
+from d2l_study.study.space.data_location import without_location
 from d2l_study.study.space.keys import sections_of
 from d2l_study.study.space.space import Space
 
@@ -109,6 +110,10 @@ def _ids(entries: list[Entry]) -> set[tuple[str, str]]:
 
 
 def _trained_part(space: dict[str, Any]) -> dict[str, Any]:
-    """What of a space decides what is trained, without how it is computed, kept or shown. Overrides are in the sections
-    that they change."""
-    return {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in NOT_TRAINED}
+    """What of a space decides what is trained, without how it is computed, kept or shown, and where its data are.
+    Overrides are in the sections that they change."""
+    found = {k: v for k, v in json.loads(json.dumps(space, default=str)).items() if k not in NOT_TRAINED}
+    for sections in (found, *(found.get("methods") or {}).values()):
+        if "data" in sections:
+            sections["data"] = without_location(sections["data"])
+    return found

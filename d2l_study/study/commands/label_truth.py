@@ -20,6 +20,7 @@ from d2l_study.inference.feature_scores import UNUSED
 from d2l_study.nearest_path import missing_folder_text
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.trial.replicates import trained_replicate
+from d2l_study.study.trial.study_of_trial import where_data_are
 
 if TYPE_CHECKING:
     from d2l_study.inference.feature_scores import KnownSlide
@@ -57,7 +58,7 @@ class KnownData:
         """The data set of a run's model. root: its folder; None takes the one that the model was trained with, else
         `D2L_DATA`. `UserError` if a folder is named that does not hold the data set."""
         try:
-            content = ledger.read_config(config_id)
+            content = where_data_are(ledger, config_id, ledger.read_config(config_id))
         except FileNotFoundError:  # of a model that came from elsewhere
             reason = f"the study of this model is not under --root {ledger.storage.root}"
             if root is not None:

@@ -12,8 +12,10 @@ from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.plan.precision import known_resources
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import named_trials
+from d2l_study.study.trial.study_of_trial import study_of_trial, where_data_are
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
@@ -61,16 +63,32 @@ def _content(ledger: Ledger, config: str) -> dict[str, Any]:
 
 def request_for_record(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrialRequest:
     """The request for replicates of a configuration that the ledger knows, to be run in this process. Weights are kept,
-    whatever the space says: a teacher's students may need them."""
+    whatever the space says: a teacher's students may need them.
+
+    It is in the name of a study that has the configuration in its plan, computes as this does, and reads the data where
+    this has them. If no study has it any more, it is in the name of the one that had."""
     resolved = _content(ledger, config)
-    study = str(resolved.get("study", f"trial-{trial_id(config)}"))
+    folder = study_of_trial(ledger, config, resolved)
+    resolved = where_data_are(ledger, config, resolved)
+    study = folder.name if folder is not None else str(resolved.get("study", f"trial-{trial_id(config)}"))
+    resources = Resources() if folder is None else known_resources(folder)
     return TrialRequest(
         root=str(ledger.storage.root), study=study, config_id=config, label=trial_id(config), stage=resolved["stage"],
         sections=resolved["sections"], replicates=tuple(replicates), base_seed=resolved["base_seed"],
-        data_checksum=resolved["data_checksum"], resources=Resources().to_dict(), keep_weights="all",
+        data_checksum=resolved["data_checksum"], resources=resources.to_dict(), keep_weights="all",
         code_version=provenance.code_version(), teachers=tuple(resolved.get("teachers", ())),
-        once_fresh=StudyFolder(ledger.storage, study).fresh_of is not None,
+        once_fresh=folder is not None and folder.fresh_of is not None,
     )  # fmt: skip
+
+
+def check_in_a_study(ledger: Ledger, request: TrialRequest) -> None:
+    """`UserError` if no study has a trial in its plan: what it commits would be nobody's."""
+    config = request.config_id
+    if study_of_trial(ledger, config, {"study": request.study}) is None:
+        raise UserError(
+            f"trial {trial_id(config)}: no study under {ledger.storage.root} has it in its plan, so its runs would be "
+            f"no study's; {request.study!r}, which had it, was removed or has changed; give its `run` command again"
+        )
 
 
 def use_recorded_settings(request: TrialRequest, row: dict[str, Any]) -> None:

@@ -6,7 +6,12 @@ import dataclasses
 import json
 from typing import Any
 
-from d2l_study.study.commands.recorded_trial import find_configuration, request_for_record, use_recorded_settings
+from d2l_study.study.commands.recorded_trial import (
+    check_in_a_study,
+    find_configuration,
+    request_for_record,
+    use_recorded_settings,
+)
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -33,12 +38,15 @@ def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, w
     there = {r: record["row"] for r in request.replicates if (record := ledger.read(config, r)) is not None}
     for replicate in [r for r in there if weights and not ledger.has_weights(config, r)]:
         use_recorded_settings(request, there.pop(replicate))
+    left = [r for r in request.replicates if r not in there]
+    if left:
+        check_in_a_study(ledger, request)
     again = [r for r, row in there.items() if row["status"] != "done"]
     for replicate, row, _ in compute_runs(request, again, folder, report):  # what it computes is not committed
         print(f"  r{replicate:03d}: {row['status']} again" + (f": {row['cause']}" if row["cause"] else ""))
     for replicate in there.keys() - set(again):
         print(f"  r{replicate:03d}: done already; `reproduce {trial_id(config)}` trains it again and compares")
-    if not (left := [r for r in request.replicates if r not in there]):
+    if not left:
         return int(bool(again))
     request = dataclasses.replace(request, replicates=tuple(left))
     statuses = run_trial(request, report)

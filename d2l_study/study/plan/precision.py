@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import itertools
 import platform
+from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.ledger import records
 from d2l_study.study.ledger.storage import read_record
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.resources import Resources
 
 PRECISIONS = ("float32", "bfloat16")
 AT_ONCE = 64
@@ -43,6 +45,19 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) 
 def known_precision(folder: StudyFolder) -> str | None:
     """The precision that a study has computed in; None if it has not begun."""
     return (_recorded(folder) or _of_first_run(folder)) if folder.exists() else None
+
+
+def known_resources(folder: StudyFolder) -> Resources:
+    """How a run of a study is computed outside its `run` command: in the precision and with the threads of the study's
+    first run, else as its last `run` was told."""
+    told = folder.resolved_or_empty().get("space", {}).get("resources") or {}
+    of_run = _first_run(folder) or {}
+    found = {key: told[key] for key in ("precision", "threads") if key in told}
+    if (precision := _recorded(folder) or of_run.get("precision")) is not None:
+        found["precision"] = precision
+    if of_run.get("threads"):
+        found["threads"] = int(of_run["threads"])
+    return Resources(**found)
 
 
 def check_precision(folder: StudyFolder, asked: str) -> None:
@@ -73,9 +88,15 @@ def _recorded(folder: StudyFolder) -> str | None:
 
 def _of_first_run(folder: StudyFolder) -> str | None:
     """The precision of the first run that the study itself has committed; None too if its plan is lost."""
+    row = _first_run(folder)
+    return None if row is None else str(row["precision"])
+
+
+def _first_run(folder: StudyFolder) -> dict[str, Any] | None:
+    """The row of the first run that the study itself has committed, with its precision."""
     runs = ((entry["config_id"], replicate) for entry in folder.plan_or_empty() for replicate in entry["replicates"])
     while some := list(itertools.islice(runs, AT_ONCE)):
         for row in folder.storage.map(lambda run: folder.ledger.row(*run, folder.fresh_of), some):
             if row.get("made_by") == folder.name and row.get("precision") in PRECISIONS:
-                return str(row["precision"])
+                return row
     return None

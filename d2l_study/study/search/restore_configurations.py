@@ -76,6 +76,7 @@ def configurations_of_study(folder: StudyFolder, plan: list[dict[str, Any]]) -> 
         known = folder.resolved().get("space", {})
         kept = short_path(folder.storage.shown(f"{folder.key}/{SPACE}"))
         space = load_space(path, known.get("overrides", ()), beside=known.get("folder"), shown=kept)
+    space = space.with_places_of(known)  # a path of `--set` began at the folder in which `run` was given
     pairs = {(entry["values"].get("dataset"), entry.get("data_checksum")) for entry in plan}
     one_each = len({dataset for dataset, _ in pairs}) == len(pairs)
     checksum: Checksum = {str(d): str(c) for d, c in pairs} if one_each else DataChecksums()

@@ -8,13 +8,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from d2l_study.credentials import masked_values
 from d2l_study.errors import UserError
 from d2l_study.options import Options
+from d2l_study.study.space.data_location import at_places, with_absolute_paths
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import (
     SECTIONS,
@@ -143,12 +144,22 @@ class Space:
         """The values that data set and recipe give to keys of a section. own: the keys that the space gives."""
         return dataset_defaults(section, dataset) | recipe_values(self.recipe, section, dataset, own)
 
+    def with_places_of(self, known: Mapping[str, Any]) -> Space:
+        """The space with its data where an earlier reading of it found them. known: that one, as of `to_dict`."""
+        arms = known.get("methods") or {}
+        return replace(
+            self,
+            sections=_sections_at(self.sections, known),
+            methods={method: _sections_at(own, arms.get(method) or {}) for method, own in self.methods.items()},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The content of `resolved.json`, in plain values; secrets are masked."""
         return masked_values({
             "name": self.name, "file": str(self.path), "description": self.description, "stage": self.stage,
             "overrides": list(self.overrides), "replicates": self.replicates, "base_seed": self.base_seed,
-            **{name: plain(keys) for name, keys in self.sections.items()}, "methods": plain(self.methods),
+            **_plain_sections(self.sections),
+            "methods": {method: _plain_sections(own) for method, own in self.methods.items()},
             "resources": self.resources.to_dict(), "keep_weights": self.keep_weights,
             "metric": self.metric, "references": list(self.references),
             "search": self.search and self.search.to_dict(), "schedule": self.schedule,
@@ -167,6 +178,18 @@ def study_name(space: Space) -> str:
         return stem
     text = json.dumps(plain(space.scientific_overrides), sort_keys=True)
     return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _plain_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Sections as plain values. Paths of data are absolute, so that they are found from any folder."""
+    return {name: plain(with_absolute_paths(keys) if name == "data" else keys) for name, keys in sections.items()}
+
+
+def _sections_at(sections: dict[str, dict[str, Any]], known: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sections with the data where `known` has them."""
+    if "data" not in sections or not known.get("data"):
+        return sections
+    return {**sections, "data": at_places(sections["data"], known["data"])}
 
 
 def _resolve(section: Options) -> Options:

@@ -25,6 +25,7 @@ from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.plan.plan import committed_replicates
 from d2l_study.study.trial.replicates import trained_replicate
 from d2l_study.study.trial.result_columns import is_metric
+from d2l_study.study.trial.study_of_trial import where_data_are
 
 COUNTS = ("train_bags", "val_bags", "test_bags", "num_bags", "train_instances", "val_instances", "test_instances",
           "labels_used")  # fmt: skip
@@ -71,7 +72,7 @@ def record_of_run(
 def marks_of_runs(ledger: Ledger, config: str, replicates: Sequence[int]) -> TrainingMarks | None:
     """The marks of the bags that any of a configuration's runs was trained on or selected by; None where its data set
     is not here as it was."""
-    content = ledger.known_config(config)
+    content = where_data_are(ledger, config, ledger.known_config(config))
     section = content["sections"]["data"]
     data = DATASETS[section["dataset"]](**section)
     try:

@@ -47,6 +47,16 @@ def test_what_is_kept_or_shown_makes_no_other_study(study):
         extend.check_same_study(folder, plan, load_space("smoke", ["teacher.steps=7"]))
 
 
+def test_data_that_have_moved_make_no_other_study(study):
+    """Of a study that was extended: ids are of content, so that none tells where the data lie."""
+    folder, plan, space = study
+    there = {**space.to_dict(), "data": {**space.to_dict()["data"], "root": "/once/here", "verify": True}}
+    there["methods"] = {name: {**own, "data": {"root": "/once/there"}} for name, own in there["methods"].items()}
+    asked = dataclasses.replace(space, methods={name: {**own, "data": {}} for name, own in space.methods.items()})
+    folder.write(space.text, {"space": there}, [*plan, changed(plan)[1]])
+    extend.check_same_study(folder, plan, asked)
+
+
 @pytest.mark.parametrize("name", extend.NEVER_MIXED)
 def test_what_a_table_would_average_is_not_extended(study, name):
     folder, plan, space = study

@@ -3,10 +3,13 @@
 import shutil
 
 import pytest
+from few_digits import digits
 from make_study import make_study
 from make_trial_request import make_trial_request
 
 from d2l_study import cli
+from d2l_study.study.commands.recorded_trial import request_for_record
+from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.data_checksums import DataChecksums
@@ -91,6 +94,7 @@ def test_a_teacher_run_by_its_id_can_teach(tmp_path, capsys):
 
 def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
     asked = make_trial_request(tmp_path, replicates=(0,))
+    plan_trial(tmp_path, "s", "ab" * 10)
 
     def broken(data):
         raise ZeroDivisionError("made to fail")
@@ -104,6 +108,101 @@ def test_a_failed_trial_is_run_again_by_its_id(tmp_path, capsys, monkeypatch):
     assert "r000: done" in capsys.readouterr().out
     folder = StudyFolder(LocalStorage(tmp_path), "s")
     assert folder.ledger.has("ab" * 10, 0) and folder.failure("ab" * 10, 0) is None
+
+
+def plan_trial(root, name, config, space=()):
+    """A study whose plan has one configuration, of two replicates."""
+    folder = StudyFolder(LocalStorage(root), name)
+    entry = {
+        "config_id": config,
+        "stage": "teacher",
+        "method": "none",
+        "values": {},
+        "varied": [],
+        "replicates": [0, 1],
+    }
+    folder.write("", {"space": dict(space)}, [entry])
+    return folder
+
+
+def planned_root(root):
+    """A root that knows a configuration, which the removed study `gone` had planned."""
+    ledger = Ledger(LocalStorage(root))
+    request = make_trial_request(root)
+    ledger.write_config(request.config_id, {
+        "stage": request.stage, "sections": request.sections, "base_seed": request.base_seed,
+        "data_checksum": request.data_checksum, "teachers": (), "study": "gone",
+    })  # fmt: skip
+    return ledger, request.config_id
+
+
+def test_a_trial_by_its_id_computes_as_its_study_was_told_to(tmp_path):
+    ledger, config = planned_root(tmp_path)
+    plan_trial(tmp_path, "s", config, {"resources": {"precision": "bfloat16", "threads": 3, "cpus": 2.0}})
+    request = request_for_record(ledger, config, [0])
+    assert (request.resources["precision"], request.resources["threads"]) == ("bfloat16", 3)
+
+
+def test_a_trial_by_its_id_computes_as_the_runs_of_its_study_did(tmp_path):
+    ledger, config = planned_root(tmp_path)
+    plan_trial(tmp_path, "s", config, {"resources": {"precision": "auto", "threads": 3}})
+    ledger.commit(config, 1, {"status": "done", "made_by": "s", "precision": "bfloat16", "threads": 5}, {})
+    request = request_for_record(ledger, config, [0])
+    assert (request.resources["precision"], request.resources["threads"]) == ("bfloat16", 5)
+
+
+def test_a_trial_of_a_removed_study_is_run_for_another_that_has_it(tmp_path, capsys):
+    ledger, config = planned_root(tmp_path)
+    plan_trial(tmp_path, "another", "cd" * 10)
+    folder = plan_trial(tmp_path, "heir", config)
+    assert cli.main(["trial", "--id", config, "--replicate", "0", "--root", str(tmp_path)]) == 0
+    assert ledger.row(config, 0)["made_by"] == "heir" and folder.storage.list("studies") == ["another", "heir"]
+
+
+def test_a_trial_that_no_study_has_any_more_is_refused_but_reproduced(tmp_path, capsys):
+    run_trial(make_trial_request(tmp_path, replicates=(0,)))
+    assert cli.main(["trial", "--id", "abab", "--replicate", "1", "--root", str(tmp_path)]) == 2
+    assert "has it in its plan" in capsys.readouterr().err
+    assert LocalStorage(tmp_path).list("studies") == []  # `gc` would ask what such a folder names
+    assert cli.main(["reproduce", "abab", "--root", str(tmp_path)]) == 0
+
+
+def digits_at(place):
+    """The images of MNIST, in a folder of their own."""
+    shutil.copytree(digits(), place)
+    return place
+
+
+def study_of(root, space_file, overrides):
+    """What `run` writes of a study before it trains."""
+    space = load_space(space_file, overrides)
+    folder = StudyFolder(LocalStorage(root), "s")
+    plan = make_plan(space, DataChecksums(), folder.ledger)
+    folder.write(space.text, {"space": space.to_dict()}, plan.entries())
+    return folder, plan.configurations[0].config_id
+
+
+def test_a_trial_finds_data_that_have_moved_where_its_study_had_them_last(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(PLANNED.replace("test_bags: 50", "test_bags: 20, verify: false"))
+    old = digits_at(tmp_path / "old")
+    _, config = study_of(tmp_path, tmp_path / "s.yaml", [f"data.root={old}"])
+    assert cli.main(["trial", "--id", config, "--replicate", "0", "--root", str(tmp_path)]) == 0
+    new = old.rename(tmp_path / "new")
+    trial_module._pool.cache_clear()  # as in another process
+    assert study_of(tmp_path, tmp_path / "s.yaml", [f"data.root={new}"])[1] == config
+    assert cli.main(["reproduce", config, "--root", str(tmp_path)]) == 0
+    assert cli.main(["trial", "--id", config, "--replicate", "1", "--root", str(tmp_path)]) == 0
+
+
+def test_a_lost_configuration_finds_data_that_were_named_from_another_folder(tmp_path, capsys, monkeypatch):
+    (tmp_path / "s.yaml").write_text(PLANNED.replace("test_bags: 50", "test_bags: 20, verify: false"))
+    digits_at(tmp_path / "here" / "images")
+    monkeypatch.chdir(tmp_path / "here")
+    folder, config = study_of(tmp_path, tmp_path / "s.yaml", ["data.root=images"])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["trial", "--id", config, "--replicate", "0", "--root", str(tmp_path)]) == 0
+    kept = folder.ledger.read_config(config)["sections"]["data"]["root"]
+    assert kept == str(tmp_path / "here" / "images")
 
 
 def test_an_unknown_or_ambiguous_id_is_named(tmp_path, capsys):
