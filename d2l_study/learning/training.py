@@ -73,6 +73,13 @@ class Training:
                 setattr(self, f.name, state[f.name])
 
 
+def saved_curve(data: bytes) -> list[dict[str, float]]:
+    """The curve up to the moment when a run was saved (`Training.to_bytes`): dicts with `step` and values by name.
+
+    Raises what torch, pickle and zipfile raise if the data cannot be read, `KeyError` if they hold no curve."""
+    return list(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)["curve"])
+
+
 def parameters_and_optimizer(config: TrainingOptions, values: Params, compute: Compute) -> tuple[Params, Adam]:
     """Copies of the values on the device, as leaves that require gradients, and their optimizer."""
     params = {}

@@ -18,6 +18,7 @@ from d2l_study.study.trial.trial_request import TrialRequest
 
 if TYPE_CHECKING:
     from d2l_study.study.commands.prepare_study import PreparedStudy
+    from d2l_study.study.ledger.ledger import Ledger
     from d2l_study.study.ledger.study_folder import StudyFolder
     from d2l_study.study.tune.run_trials import EarlyStoppingRule
 
@@ -33,6 +34,7 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         return None
     pruner, ledger, folder = Pruner(study.space.schedule), study.folder.ledger, study.folder
     added: set[str] = set()
+    heard_of: set[tuple[str, tuple[int, ...]]] = set()  # requests with a report
     complete = once_complete(folder)
 
     def add_trial(c: Configuration) -> None:
@@ -57,6 +59,13 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         if "done" in statuses and "pruned" not in statuses:
             complete.add(c.config_id)
 
+    def take_up(request: TrialRequest, step: int) -> None:
+        """Let the pruner know what a trial was before the checkpoints from which it goes on with a report at `step`."""
+        for replicate in request.replicates:
+            curve = _saved_curve(ledger, request.config_id, replicate, request.made_by)
+            pruner.add_points(request.config_id, replicate, curve)
+        pruner.pass_rungs(request.config_id, report_before(request, step))
+
     def ends(request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> bool:
         if request.stage != study.space.stage:
             return False  # a teacher whose students wait for it, or a reference
@@ -65,6 +74,10 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         if request.config_id not in added:  # a search has asked for it since
             assert study.search is not None
             add_trial(next(c for c in study.search.configurations if c.config_id == request.config_id))
+        if (request.config_id, request.replicates) not in heard_of:
+            heard_of.add((request.config_id, request.replicates))
+            if step > request.interval or values.keys() < set(request.replicates):
+                take_up(request, step)
         cause = pruner.reason_to_stop(request.config_id, request.replicates, step, values)
         if cause is None:
             return False
@@ -97,6 +110,24 @@ def _trained_status(study: PreparedStudy, config: str, replicate: int) -> str | 
     if record is None or (study.options.fresh and record["row"].get("made_by") != study.name):
         return None
     return str(record["row"]["status"])
+
+
+def report_before(request: TrialRequest, step: int) -> int:
+    """The step of the report before that at `step`, both counted over all generations; 0 if that is the first one."""
+    own = request.sections[request.stage]
+    generation, within = divmod(step - 1, own["steps"])
+    return int(generation * own["steps"] + within // own["eval_every"] * own["eval_every"])
+
+
+def _saved_curve(ledger: Ledger, config: str, replicate: int, owner: str | None) -> list[dict[str, float]]:
+    """The curve of a run up to its last checkpoint; empty if there is none that can be read."""
+    from d2l_study.learning.training import saved_curve
+
+    state = ledger.load_checkpoint(config, replicate, owner)
+    try:
+        return [] if state is None else saved_curve(state)
+    except Exception:  # torch, pickle and zipfile each raise their own; then the run has begun anew
+        return []
 
 
 def _curve(folder: StudyFolder, config: str, replicate: int) -> list[dict[str, Any]]:

@@ -92,6 +92,11 @@ class Pruner:
             if math.isfinite(value):
                 known[int(point["step"])] = value
 
+    def pass_rungs(self, config: str, step: int) -> None:
+        """Count the rungs up to a step as passed: a trial that goes on from there was judged at them before."""
+        passed = _rungs_up_to(step / self._curves[config].steps)
+        self._rungs[config] = max(passed, self._rungs.get(config, 0))
+
     def curve(self, config: str) -> Curve:
         """The curve of a trial that was added."""
         return self._curves[config]
@@ -117,7 +122,7 @@ class Pruner:
         return [c for c in group if c.points and c.reached >= share - 1e-9]
 
     def _halving(self, config: str, curve: Curve, share: float) -> str | None:
-        passed = sum(share >= rung - 1e-9 for rung in RUNGS)
+        passed = _rungs_up_to(share)
         if passed <= self._rungs.get(config, 0):
             return None
         self._rungs[config] = passed
@@ -145,3 +150,8 @@ class Pruner:
             f"validation AUC {mine:.3f} after {share:.0%} of the steps, below {middle:.3f}, the median of "
             f"{len(found)} others"
         )
+
+
+def _rungs_up_to(share: float) -> int:
+    """How many rungs a trial has reached with this share of its steps."""
+    return sum(share >= rung - 1e-9 for rung in RUNGS)

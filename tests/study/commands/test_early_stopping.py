@@ -1,11 +1,15 @@
 """Early ends in studies that go on: what was trained to its end is not ended, and resumed trials are judged as others
 are."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
+from torch.optim import Adam
 
-from d2l_study.study.commands.early_stopping import early_stopping_rule
+from d2l_study.learning.training import Training
+from d2l_study.study.commands.early_stopping import early_stopping_rule, report_before
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.commands.trial_requests import make_trial_request
 
@@ -20,8 +24,8 @@ schedule: asha
 
 @pytest.fixture
 def prepared(tmp_path):
-    def study(replicates=1):
-        (tmp_path / "s.yaml").write_text(SPACE)
+    def study(replicates=1, schedule="asha"):
+        (tmp_path / "s.yaml").write_text(SPACE.replace("asha", schedule))
         made = prepare_study(RunOptions(str(tmp_path / "s.yaml"), root=str(tmp_path / "runs"), replicates=replicates))
         made.folder.write(made.space.text, {"space": made.space.to_dict()}, made.plan.entries())
         return made
@@ -66,3 +70,37 @@ def test_more_replicates_of_a_configuration_that_was_ended_early_are_judged(prep
             commit(study, c.config_id, 0.8, replicate)
     study = prepared(replicates=3)
     assert ended_at(study, early_stopping_rule(study), worst, 0.5, replicate=2) == 10
+
+
+def test_a_resumed_trial_is_judged_at_no_rung_that_it_had_passed(prepared):
+    """It passed both, at steps 10 and 30, while nobody else was there; others are better since."""
+    study = prepared()
+    first, *others = study.plan.configurations
+    assert ended_at(study, early_stopping_rule(study), first, 0.7, range(10, 60, 10)) is None
+    for c in others:
+        commit(study, c.config_id, 0.8)
+    again = prepared()
+    assert ended_at(again, early_stopping_rule(again), first, 0.7, range(60, 90, 10)) is None
+    assert ended_at(again, early_stopping_rule(again), first, 0.7, range(30, 90, 10)) == 30  # it had passed one only
+    assert ended_at(again, early_stopping_rule(again), first, 0.7) == 10  # a trial that begins anew
+
+
+@pytest.mark.parametrize("schedule", ["asha", "median"])
+def test_a_resumed_trial_is_judged_by_its_whole_curve(prepared, schedule):
+    study = prepared(schedule=schedule)
+    first, *others = study.plan.configurations
+    for c in others:
+        commit(study, c.config_id, 0.8)
+    training = Training({}, Adam([torch.zeros(1)]), 20, curve=[{"step": 10, "val_bag_auc": 0.9}])
+    study.folder.ledger.save_checkpoint(first.config_id, 0, training.to_bytes())
+    again = prepared(schedule=schedule)
+    assert ended_at(again, early_stopping_rule(again), first, 0.7, range(30, 90, 10)) is None
+    study.folder.ledger.save_checkpoint(first.config_id, 0, b"not a checkpoint")
+    assert ended_at(again, early_stopping_rule(again), first, 0.7, range(30, 90, 10)) == 30
+
+
+def test_steps_of_generations_are_counted_on(prepared):
+    request = make_trial_request(prepared(), prepared().plan.configurations[0], (0,), "test")
+    steps = {"steps": 100, "eval_every": 30, "generations": 2}  # reports at 30, 60, 90, 100, 130, …
+    request = dataclasses.replace(request, stage="student", sections={"student": steps})
+    assert [report_before(request, step) for step in (30, 60, 100, 130, 190, 200)] == [0, 30, 90, 100, 160, 190]
