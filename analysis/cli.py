@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli_arguments import DEFAULT_PANEL, command_parsers, key_values, metric_name, metric_names, parse
+from analysis.cli_arguments import (
+    DEFAULT_PANEL,
+    command_parsers,
+    key_choices,
+    key_values,
+    metric_name,
+    metric_names,
+    parse,
+)
 from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import export
@@ -113,8 +121,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     from analysis.tables.comparison import compare
 
     format, path = _format_and_path(arguments)
+    baseline = key_values(arguments.baseline or [], "--baseline")  # checked before rows are read
     made = compare(
-        _load(arguments), key_values(arguments.baseline or [], "--baseline"),
+        _load(arguments), baseline,
         metric_names(arguments.metric), controls=arguments.controls, test=arguments.test,
         column_key=arguments.columns, panel_key=_panel(arguments), test_train_ratio=arguments.test_train_ratio,
         replicates=arguments.replicate,
@@ -154,8 +163,8 @@ def _load(arguments: argparse.Namespace) -> pandas.DataFrame:
 
     study = arguments.study
     only = study[0] if isinstance(study, list) and len(study) == 1 else study
-    rows = load(only, arguments.root, tracking_uri=arguments.tracking_uri)
     labels = key_values(getattr(arguments, "label", []), "--label")
+    rows = load(only, arguments.root, tracking_uri=arguments.tracking_uri)
     return with_labels(rows, labels, "--label") if labels else rows
 
 
@@ -208,7 +217,8 @@ def _figure_of_rows(arguments: argparse.Namespace) -> Any:
     from analysis.cells.row_filter import rows_where
     from analysis.figures.figure import figure
 
-    rows, kind = rows_where(_load(arguments), key_values(arguments.where, "--where")), arguments.kind
+    wanted, kind = key_choices(arguments.where, "--where"), arguments.kind
+    rows = rows_where(_load(arguments), wanted)
     given = {"metric": metric_name(arguments.metric), "panel_key": _panel(arguments),
              "row_key": arguments.rows, "column_key": arguments.columns, "level": arguments.level,
              "scale": arguments.scale}  # fmt: skip

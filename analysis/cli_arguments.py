@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from analysis.figures.options import KINDS, SCALES
@@ -29,15 +29,31 @@ EXAMPLES = {"--baseline": "method=none", "--where": "num_bags=50", "--label": "n
 
 
 def key_values(texts: Sequence[str], option: str) -> dict[str, str]:
-    """The values of an option that takes KEY=VALUE, several times. UserError for a text that is none."""
-    found = {}
+    """The values of an option that takes KEY=VALUE, several times. UserError for a text that is none, or two values of
+    a key."""
+    found: dict[str, str] = {}
+    for key, value in _pairs(texts, option):
+        if found.setdefault(key, value) != value:
+            raise UserError(f"{option} {key}={found[key]} {key}={value}: two values of {key}; expected one")
+    return found
+
+
+def key_choices(texts: Sequence[str], option: str) -> dict[str, list[str]]:
+    """As `key_values`, of an option that takes several values of a key."""
+    found: dict[str, list[str]] = {}
+    for key, value in _pairs(texts, option):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _pairs(texts: Sequence[str], option: str) -> Iterator[tuple[str, str]]:
+    """Keys and values, in the order given."""
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key or not value:
             expected = "NAME=TEXT" if option == "--label" else "KEY=VALUE"
             raise UserError(f"{option} {text or repr(text)}: expected {expected}, for example {EXAMPLES[option]}")
-        found[key] = value
-    return found
+        yield key, value
 
 
 def metric_names(texts: Sequence[str] | None) -> str | list[str] | None:
@@ -134,7 +150,7 @@ def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParse
         f"Example: {prog} compare vat_quick --baseline method=none --metric instance_auc",
     )  # fmt: skip
     compared.add_argument(
-        "--baseline", nargs="+", metavar="KEY=VALUE",
+        "--baseline", nargs="+", action="extend", metavar="KEY=VALUE",
         help="what the others are compared with (default: method=none, else the first method)",
     )  # fmt: skip
     compared.add_argument(
@@ -146,7 +162,12 @@ def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParse
         "models on the test bags of one replicate; clusters: on its instances, by image",
     )  # fmt: skip
     compared.add_argument(
-        "--replicate", type=int, nargs="+", metavar="R", help="only these replicates (of delong and clusters)"
+        "--replicate",
+        type=int,
+        nargs="+",
+        action="extend",
+        metavar="R",
+        help="only these replicates (of delong and clusters)",
     )
     _add_metrics(compared)
     _add_axes(compared)
@@ -177,7 +198,12 @@ def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParse
     )
     figure.add_argument("--level", choices=LEVELS, help="of roc, pr and reliability (default: bag)")
     figure.add_argument(
-        "--where", nargs="+", default=[], metavar="KEY=VALUE", help="only runs with these values, such as num_bags=50"
+        "--where",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with these values, such as num_bags=50 num_bags=100 method=vat; of several of a key any",
     )
     figure.add_argument(
         "--size", choices=tuple(SIZES), default="page",

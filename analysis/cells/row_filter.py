@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.cells.layout import value_text
@@ -13,23 +13,30 @@ if TYPE_CHECKING:
     import pandas
 
 
-def rows_where(rows: pandas.DataFrame, wanted: Mapping[str, str]) -> pandas.DataFrame:
-    """The rows that have these values, as texts. UserError for a key that is not there, or a value that no row has."""
+def rows_where(rows: pandas.DataFrame, wanted: Mapping[str, str | Sequence[str]]) -> pandas.DataFrame:
+    """The rows that have these values, as texts; of several values of a key any. UserError for a key that is not there,
+    or a value that no row has."""
     kept = rows
-    for key, value in wanted.items():
+    for key, values in wanted.items():
+        several = [values] if isinstance(values, str) else [*values]
         if key not in rows:
-            raise UserError(f"--where {key}={value}: the study has no such key{nearest(key, [str(c) for c in rows])}")
+            raise UserError(f"--where {key}={several[0]}: the study has no such key{nearest(key, map(str, rows))}")
         texts = kept[key].map(lambda v: value_text(v))
-        if not (texts == value).any():  # the name that tables show
-            printed = [
-                Names.of_studies(kept, [str(study)]).accepted_texts(key, text)
-                for study, text in zip(kept["study"], texts, strict=True)
-            ]
-            texts = texts.where([value not in names for names in printed], value)
-        if not (texts == value).any():
-            there = list(dict.fromkeys(texts))
-            raise UserError(
-                f"--where {key}={value}: no run has it{nearest(value, there)} (there: {listed(there[:12])})"
-            )
-        kept = kept[texts == value]
+        chosen = [_has(kept, key, texts, value) for value in several]
+        kept = kept[[any(of_row) for of_row in zip(*chosen, strict=True)]]
     return kept
+
+
+def _has(rows: pandas.DataFrame, key: str, texts: pandas.Series, value: str) -> list[bool]:
+    """Whether each row has the value, as the space has it or, where no row does, as tables show it. texts: the row's
+    own. UserError if none has."""
+    has = [text == value for text in texts]
+    if not any(has):
+        has = [
+            value in Names.of_studies(rows, [str(study)]).accepted_texts(key, text)
+            for study, text in zip(rows["study"], texts, strict=True)
+        ]
+    if not any(has):
+        there = list(dict.fromkeys(texts))
+        raise UserError(f"--where {key}={value}: no run has it{nearest(value, there)} (there: {listed(there[:12])})")
+    return has

@@ -29,7 +29,8 @@ def load_predictions(
 ) -> pandas.DataFrame:
     """The stored predictions of the runs that are done, of one cell or of one run.
 
-    `where` selects runs by the columns of `load`, for example `method="vat", num_bags=50, replicate=0`.
+    `where` selects runs by the columns of `load`, for example `method="vat", num_bags=50, replicate=0`; of a list of
+    values any.
     Columns: config_id, method, replicate, stage, split (val | test), level (bag | instance), bag_index, index,
     label (0, 1 or missing; of bags before label noise), seen_label (of bags, as training saw it; not in files of
     earlier versions), logit (of the probability of the positive class); of given bags also group (patient or the
@@ -48,7 +49,8 @@ def load_predictions(
             raise UserError(f"{key}: no such column in study {folder.name!r}{nearest(key, rows.columns)}")
     chosen = rows[rows["status"] == "done"]
     for key, value in where.items():
-        chosen = chosen[chosen[key] == value]
+        several = value if isinstance(value, list | tuple) else [value]
+        chosen = chosen[chosen[key].isin(several)]
     if chosen.empty:
         wanted = listed(f"{key}={value}" for key, value in where.items()) or "any"
         raise UserError(f"study {folder.name!r} has no finished run with {wanted}")
