@@ -8,6 +8,9 @@ from typing import Any
 from d2l_study.study.ledger.study_documents import StudyDocuments
 
 DOCUMENT = "search.json"
+IN_PLAN = ("grid", "random")
+"""Methods whose points are all known beforehand."""
+
 LOST = (
     "this search cannot go on, since what it asked for is not known; its runs are safe, and a search under another "
     "name (--study NEWNAME) reuses those that it asks for too"
@@ -30,12 +33,15 @@ def _problem(found: Mapping[str, Any]) -> str | None:
 
 
 def still_to_ask(folder: StudyDocuments) -> tuple[int, int]:
-    """How many trials of the study's search have not been asked for yet, and of how many runs; 0 without a search."""
-    document = read_document(folder)
-    if document is None:
+    """How many trials of the study's search have not been asked for yet, and of how many runs.
+
+    0 without a search, and of one whose points are all in the plan; 0 also where the space has no search any more (`run
+    --extend`), or is not known."""
+    document, space = read_document(folder), folder.resolved().get("space") or {}
+    search = space.get("search")
+    if document is None or not search or document["definition"].get("method") in IN_PLAN:
         return 0, 0
-    space, searches = folder.resolved()["space"], document["definition"]["searches"]
-    budget = sum(space["search"]["trials"] if search["distributions"] else 1 for search in searches)
+    budget = sum(search["trials"] if one["distributions"] else 1 for one in document["definition"]["searches"])
     left = max(0, budget - len(document["trials"]))
     return left, left * int(space["replicates"])
 

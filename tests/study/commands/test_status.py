@@ -1,8 +1,10 @@
 """`list` and `status`: which studies there are, and how far each is."""
 
+import pytest
 from make_study import make_study
 
 from d2l_study import cli
+from d2l_study.study.commands import stop
 from d2l_study.study.ledger.lease import lease
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import write_document
@@ -37,10 +39,33 @@ def test_status_counts_what_a_search_has_still_to_ask(tmp_path, capsys):
     resolved = folder.resolved() | {"space": {"search": {"trials": 5}, "replicates": 2}}
     folder.write_document("resolved.json", resolved)
     searches = [{"distributions": {"teacher.epsilon": {}}}, {"distributions": {}}]  # the second is one trial
-    write_document(folder, {"metrics": ["val_bag_auc"], "searches": searches}, [{}, {}])
+    write_document(folder, {"method": "tpe", "metrics": ["val_bag_auc"], "searches": searches}, [{}, {}])
     assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "its search has 4 trials still to ask for" in out and "9 runs are left" in out
+
+
+@pytest.mark.parametrize(("space", "method"), [
+    ({"search": None, "replicates": 2}, "tpe"),  # `run --extend` without the search
+    (None, "tpe"),  # resolved.json is of another user, or was removed
+    ({"search": {"method": "grid", "trials": 20}, "replicates": 2}, "grid"),  # its trials are the points of its lists
+])  # fmt: skip
+def test_status_and_stop_of_a_search_that_asks_for_nothing_more(tmp_path, capsys, monkeypatch, space, method):
+    folder = make_study(tmp_path, replicates=2, num_bags=(50,), bag_sizes=(10,))
+    folder.write_document("resolved.json", {} if space is None else {"space": space})
+    definition = {
+        "method": method,
+        "metrics": ["val_bag_auc"],
+        "searches": [{"distributions": {"teacher.epsilon": {}}}],
+    }
+    write_document(folder, definition, [{}, {}])
+    assert cli.main(["status", "made", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "still to ask" not in said and "left" not in said
+    monkeypatch.setattr(stop, "holder", lambda folder: {"pid": 1, "host": "here"})
+    monkeypatch.setattr(stop, "ask_to_stop", lambda *driver: True)
+    assert cli.main(["stop", "made", "--root", str(tmp_path)]) == 0
+    assert "stopped, 4 of 4 runs done" in capsys.readouterr().out
 
 
 def test_status_without_a_study_shows_all(tmp_path, capsys):
