@@ -9,6 +9,7 @@ from typing import Any
 
 from d2l_study.learning.science_version import FIRST, version_of_keys
 from d2l_study.options import field_of
+from d2l_study.study.ledger.search_document import IN_PLAN
 from d2l_study.study.plan.configurations import Checksum, VariedKeys, trial_configurations
 from d2l_study.study.search.arm_search import ArmSearch
 from d2l_study.study.space.keys import plain, scientific, section_class
@@ -46,7 +47,10 @@ def definition_of(
 
 
 def definition_differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 8) -> list[str]:
-    """The differences between two definitions, one key to a line: `key: before -> now`; at most `most` lines."""
+    """The differences between two definitions, one key to a line: `key: before -> now`; at most `most` lines. now: of a
+    search that learns."""
+    if before.get("method") in IN_PLAN:  # of such a search other things are recorded
+        return [f"method: {before['method']} -> {now['method']}"]
     found = [
         f"{key}: {_text(before.get(key))} -> {_text(now.get(key))}"
         for key in dict.fromkeys([*now, *before])

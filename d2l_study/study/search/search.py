@@ -36,6 +36,7 @@ from d2l_study.study.search.trial import COMPLETE, OPEN, SearchTrial, trial_outc
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import TEACHING, plain
+from d2l_study.study.space.search_options import ADAPTIVE
 from d2l_study.study.space.space import Space
 
 
@@ -66,22 +67,34 @@ class Search:
         document = read_document(self.folder)
         if document is None:
             if any(entry["stage"] == self.space.stage for entry in self.folder.plan_or_empty()):
-                shown = self.folder.storage.shown(f"{self.folder.key}/{DOCUMENT}")
-                raise DamagedError(f"{shown}: missing, though the study has a plan; {LOST}")
+                self._refuse_without_document()
             return
         lines = definition_differences(document["definition"], json.loads(json.dumps(self.definition)))
         if lines:
-            raise UserError(
-                f"study {self.folder.name!r} was started with another search:\n"
-                + "".join(f"  {line}\n" for line in lines)
-                + "A search learns from its own trials only. To keep both, give the new one a name of its own: "
-                "--study NEWNAME (runs that both contain are reused)"
-            )
+            raise self._started_otherwise("search", lines)
         names = set(SearchTrial.__dataclass_fields__) - {"configurations"}
         for entry in document["trials"]:
             trial = SearchTrial(**{k: v for k, v in entry.items() if k in names})
             trial.configurations = self._configurations(trial.search, trial.params)
             self.trials.append(trial)
+
+    def _refuse_without_document(self) -> None:
+        """Raise what is wrong with a study that has a plan and no document of a search."""
+        space = self.folder.resolved_or_empty().get("space")
+        method = ((space or {}).get("search") or {}).get("method")
+        if space and method not in ADAPTIVE:
+            raise self._started_otherwise("plan", [f"search.method: {method or '(none)'} -> {self.options.method}"])
+        shown = self.folder.storage.shown(f"{self.folder.key}/{DOCUMENT}")
+        raise DamagedError(f"{shown}: missing, though the study has a plan; {LOST}")
+
+    def _started_otherwise(self, what: str, lines: Sequence[str]) -> UserError:
+        """lines: the differences, one key to a line."""
+        return UserError(
+            f"study {self.folder.name!r} was started with another {what}:\n"
+            + "".join(f"  {line}\n" for line in lines)
+            + "A search learns from its own trials only. To keep both, give the new one a name of its own: "
+            "--study NEWNAME (runs that both contain are reused)"
+        )
 
     def save(self) -> None:
         """Write the document."""

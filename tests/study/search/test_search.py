@@ -12,11 +12,13 @@ from analysis.cells.search_results import best_trial, pareto_front
 from analysis.tables.search_table import search_table
 from d2l_study.errors import DamagedError, UserError
 from d2l_study.study.commands.plan_table import show_trial_totals
+from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
 from d2l_study.study.commands.search_plan_summary import method_text
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.search_document import read_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import Plan
+from d2l_study.study.search.fixed_search import write_fixed_search
 from d2l_study.study.search.samplers import ObservedTrial, Sampler
 from d2l_study.study.search.search import Search
 from d2l_study.study.search.trial import COMPLETE, FAILED, OPEN, PRUNED, once_complete
@@ -380,3 +382,36 @@ def test_a_search_has_the_science_version_of_what_it_may_draw(make):
     assert make().definition["science_version"] == 1
     mixed = SPACE.replace("lambda_adv: {low: 0.1, high: 3}, epsilon: 2", "batch_bags: 2, mixup: {low: 0.1, high: 1}")
     assert make(mixed).definition["science_version"] == 2  # learned from before, it would learn of another mixup
+
+
+def prepared(tmp_path, text, **options):
+    (tmp_path / "s.yaml").write_text(text)
+    return prepare_study(RunOptions(str(tmp_path / "s.yaml"), root=str(tmp_path / "runs"), **options))
+
+
+GRID = """
+description: no search yet
+data: {num_bags: 50}
+teacher: {steps: 900}
+methods: {vat: {teacher: {lambda_adv: 1.0, epsilon: [1, 2]}}}
+"""
+
+
+@pytest.mark.parametrize("extend", [False, True])
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("{method: random, trials: 3}", "{low: 1, high: 2}", r"another search:\n  method: random -> tpe"),
+        ("{method: grid}", "[1, 2]", r"another search:\n  method: grid -> tpe"),
+        (None, "[1, 2]", r"another plan:\n  search.method: \(none\) -> tpe"),
+    ],
+)
+def test_a_study_of_known_points_does_not_become_a_search_that_learns(tmp_path, before, now, said, extend):
+    first = GRID.replace("[1, 2]", now)
+    study = prepared(tmp_path, first if before is None else f"{first}search: {before}\n")
+    study.folder.write(study.space.text, {"space": study.space.to_dict()}, study.plan.entries())
+    if before is not None:
+        write_fixed_search(study.space, study.folder, study.checksum)
+    searched = GRID.replace("[1, 2]", "{low: 1, high: 2}") + "search: {method: tpe, trials: 3}\n"
+    with pytest.raises(UserError, match=said + r"\n[\s\S]*--study NEWNAME"):
+        prepared(tmp_path, searched, extend=extend)
