@@ -84,11 +84,14 @@ def _answered(argv: list[str], prog: str) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> None:
+    from analysis.tables.published_rows import why_none
     from analysis.tables.study_table import table
 
     format, path = _format_and_path(arguments)
     if arguments.intervals == IMAGES:
         _check_image_options(arguments)
+    if arguments.published and format in ("csv", "parquet"):
+        raise UserError(f"--published: not in {format}, which holds the study's own numbers alone")
     rows = _load(arguments)
     if arguments.intervals == IMAGES:
         from analysis.tables.image_table import image_table
@@ -103,6 +106,8 @@ def _tables(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     if arguments.published and not made.published:
         raise UserError(f"--published: no published figures of {', '.join(made.layout.datasets)} are kept")
+    if made.published and (why := why_none(made.layout, made.published)):
+        raise UserError(f"--published: {why}")
     _print_or_write(made, format, path, arguments.explain)
 
 

@@ -133,7 +133,10 @@ def command_parsers(prog: str = ANALYSIS_MODULE) -> tuple[argparse.ArgumentParse
     _add_metrics(tables)
     tables.add_argument("--rows", default="method", metavar="KEY", help="key of the rows (default: method)")
     _add_axes(tables)
-    tables.add_argument("--published", action="store_true", help="with published figures of the same data sets")
+    tables.add_argument(
+        "--published", action="store_true",
+        help="with published figures of the same data sets, where columns are metrics or data sets",
+    )  # fmt: skip
     tables.add_argument(
         "--no-pooled", action="store_true", help="without the pooled out-of-fold figures of studies with folds"
     )

@@ -13,6 +13,7 @@ from analysis.rows import stages
 from analysis.rows.published_results import PublishedResult, published_caption
 from analysis.tables.caption import caption
 from analysis.tables.number_style import NumberStyle, styles_of
+from analysis.tables.published_rows import published_of, why_none
 from analysis.tables.sheet import EMPTY, Entry, Group, Line, Panel, Sheet, column_head
 from d2l_study.errors import listed
 
@@ -47,8 +48,11 @@ class _SheetMaker:
     def __init__(self, content: TableContent) -> None:
         self.content, self.layout = content, content.layout
         self.styles = styles_of(self.layout, content.all_differences)
+        self.drawn: list[PublishedResult] = []
         # Published figures stand beside what is not there yet, too.
-        self.unfinished = Unfinished() if content.published else unfinished(self.layout)
+        self.lacks_published = why_none(self.layout, content.published) if content.published else ""
+        self.published = [] if self.lacks_published else content.published
+        self.unfinished = Unfinished() if self.published else unfinished(self.layout)
 
     def sheet(self) -> Sheet:
         layout, content = self.layout, self.content
@@ -72,10 +76,13 @@ class _SheetMaker:
             )
         if content.not_pooled:
             said.beside.append(f"Not pooled: {listed(content.not_pooled, 6)}.")
-        said.beside.extend(published_caption(content.published))
-        name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
         panels = [panel for panel in layout.panels if panel not in self.unfinished.panels]
-        return Sheet(title, name, [self._panel(panel) for panel in panels], said)
+        made = [self._panel(panel) for panel in panels]
+        said.beside.extend(published_caption(self.drawn))
+        if self.lacks_published:
+            said.beside.append(f"Without published figures: {self.lacks_published}.")
+        name = f"{layout.study}-{'metrics' if len(layout.metrics) > 1 else layout.metric.name}"
+        return Sheet(title, name, made, said)
 
     def _panel(self, panel: Label) -> Panel:
         waiting = self.unfinished.columns.get(panel, ())
@@ -84,8 +91,7 @@ class _SheetMaker:
         several = len(groups) > 1
         if self.content.pooled is not None:
             groups += self._pooled(panel, columns)
-        if self.content.published:
-            groups += self._published(panel, columns)
+        groups += self._published(panel, columns)
         found = self.content.differences[panel]
         if found:
             lines = [Line(d.text, [self._difference(d, c) for c in columns]) for d in found]
@@ -123,17 +129,10 @@ class _SheetMaker:
         return [Group("all folds of a repeat together", lines)] if lines else []
 
     def _published(self, panel: Label, columns: list[Label]) -> list[Group]:
-        if panel.key == "dataset":
-            there = [one for one in self.content.published if one.dataset == panel.value]
-        else:
-            there = self.content.published if len(self.layout.datasets) == 1 else []
-        names = [self.layout.metric_of(column).name for column in columns]
         lines = []
-        for method in dict.fromkeys(one.method for one in there):
-            values = {one.column: one for one in there if one.method == method}
-            entries = [published_entry(values.get(name)) for name in names]
-            if any(one is not EMPTY for one in entries):
-                lines.append(Line(method, entries))
+        for method, figures in published_of(self.layout, self.published, panel, columns).items():
+            self.drawn += [one for one in figures if one is not None]
+            lines.append(Line(method, [published_entry(one) for one in figures]))
         return [Group("published, other splits", lines)] if lines else []
 
 
