@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import DamagedError, counted
 from d2l_study.study.commands.time_left import rounded_seconds
-from d2l_study.study.ledger.lease import holder
+from d2l_study.study.ledger.lease import holder, holders
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import WEIGHTS
@@ -33,15 +32,15 @@ def show_list(root: str) -> int:
     if not names:
         print(f"no studies under {storage.root}")
     width = max((len(name) for name in names), default=0)
-    for name in names:
-        folder = StudyFolder(storage, name)
+    folders = [StudyFolder(storage, name) for name in names]
+    for name, folder, driver in zip(names, folders, holders(folders), strict=True):
         try:
             counts, description = run_counts(folder), folder.resolved().get("space", {}).get("description", "")
         except DamagedError as error:
             print(f"{name:<{width}}  cannot be read: {error}")
             continue
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
-        at_work = ", running" if holder(folder) else ""
+        at_work = ", running" if driver else ""
         text = f"{counts['done']} of {sum(counts.values())} runs{failed}{at_work}  {description}"
         print_entry(name, text, width)
     return 0
@@ -69,11 +68,12 @@ def show_status(study: str, root: str, every_trial: bool = False) -> int:
         left = counts["missing"] + later
         print("  nobody is at work on it" + (f"; {left} runs are left: run it again to go on" if left else ""))
     else:
-        begun, now = float(driver.get("begun", driver["beat"])), time.time()
-        print(f"  process {driver['pid']} on {driver['host']} is at work on it, for {human_seconds(now - begun)}")
+        begun = float(driver.get("begun", driver["beat"]))
+        passed = max(1.0, float(driver["beat"]) - begun)  # both by the clock of its machine
+        print(f"  process {driver['pid']} on {driver['host']} is at work on it, for {human_seconds(passed)}")
         recent = sum(row.get("committed_at", "") >= timestamp(begun) for row in rows)
         if recent:
-            speed = recent / (now - begun)
+            speed = recent / passed
             predicted = ""
             if (seconds := progress.get("left")) is not None:  # too little is known at the beginning
                 ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=seconds)

@@ -12,7 +12,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from d2l_study.command_line import command_text
@@ -23,6 +24,9 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 BEAT_SECONDS = 3.0
 """Between two renewals. A lease is free after `heartbeat.STALE_SECONDS` without one, and at once if its driver ran on
 this machine and has ended."""
+
+WATCHED_TOGETHER = 32
+"""Leases that are watched at the same time."""
 
 
 class Lease:
@@ -124,9 +128,27 @@ def _refuse_if_held(folder: StudyFolder) -> None:
 
 def holder(folder: StudyFolder) -> dict[str, Any] | None:
     """The driver at work on a study, or None: `mark`, `pid`, `host`, `progress`, and `begun` and `beat` in seconds
-    since 1970."""
+    since 1970, by the clock of the driver.
+
+    A lease whose time is not recent, but whose driver is not known to have ended, is watched for some seconds, which is
+    said: its machine may have another clock."""
     found = _read(folder)
-    return found if found is not None and heartbeat.seems_alive(found) else None
+    if found is None or heartbeat.has_ended(found):
+        return None
+    if not heartbeat.seems_alive(found):
+        seconds = round(time.time() - found["beat"])
+        when = f"{seconds:,} s ago" if seconds >= 0 else f"{-seconds:,} s ahead"
+        print(f"{folder.name}: process {found['pid']} on {found['host']} gave its last sign {when} by the clock of "
+              "this machine; looking for some seconds whether it gives another …", flush=True)  # fmt: skip
+        if not heartbeat.is_alive(found, lambda: _read(folder), BEAT_SECONDS):
+            return None
+    return _read(folder) or found
+
+
+def holders(folders: Sequence[StudyFolder]) -> list[dict[str, Any] | None]:
+    """The `holder` of each study; those that are to be watched are watched together."""
+    with ThreadPoolExecutor(max(1, min(len(folders), WATCHED_TOGETHER))) as threads:
+        return list(threads.map(holder, folders))
 
 
 def ask_to_stop(folder: StudyFolder, driver: dict[str, Any], wait_seconds: float) -> bool:
@@ -135,7 +157,12 @@ def ask_to_stop(folder: StudyFolder, driver: dict[str, Any], wait_seconds: float
     request = {"mark": driver["mark"], "host": socket.gethostname(), "at": time.time()}
     folder.storage.put(_stop_key(folder), records.encode(request))
     deadline = time.monotonic() + wait_seconds
-    while (now := holder(folder)) is not None and now["mark"] == driver["mark"]:
+    beat, changed = driver["beat"], time.monotonic()
+    while (now := _read(folder)) is not None and now["mark"] == driver["mark"] and not heartbeat.has_ended(now):
+        if now["beat"] != beat:
+            beat, changed = now["beat"], time.monotonic()
+        elif time.monotonic() - changed > heartbeat.STALE_SECONDS:  # it has died meanwhile
+            return True
         if time.monotonic() > deadline:
             return False
         time.sleep(0.5)

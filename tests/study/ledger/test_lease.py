@@ -87,6 +87,51 @@ def test_a_lease_that_beats_is_respected_whatever_its_clock_says(folder, hours, 
         thread.join()
 
 
+@pytest.mark.parametrize("seconds", [-86400, -60, 8])
+def test_a_driver_whose_clock_is_another_is_at_work_while_it_beats(folder, seconds, monkeypatch, capsys):
+    begun = time.time() + seconds
+    leave(folder, host="node7", machine="elsewhere", beat=begun)
+    monkeypatch.setattr(
+        heartbeat.time, "sleep", lambda _: leave(folder, host="node7", machine="elsewhere", beat=begun + 3)
+    )
+    assert lease_module.holder(folder)["beat"] == begun + 3
+    assert "on node7 gave its last sign" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [-60, 8])
+def test_a_driver_that_does_not_beat_is_not_at_work_whatever_its_clock_says(folder, seconds, monkeypatch):
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.02)
+    leave(folder, machine="elsewhere", beat=time.time() + seconds)
+    assert lease_module.holders([folder, folder]) == [None, None]
+
+
+def test_a_driver_that_is_known_to_have_ended_or_is_recent_is_not_watched(folder, monkeypatch, capsys):
+    def never(seconds):
+        raise AssertionError("watched")
+
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    monkeypatch.setattr(heartbeat.time, "sleep", never)
+    assert lease_module.holder(folder) is None
+    leave(folder, pid=int(dead.stdout), beat=time.time() - 60)
+    assert lease_module.holder(folder) is None
+    leave(folder, machine="elsewhere")
+    assert lease_module.holder(folder)["mark"] == "other" and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [-60, 8])
+def test_the_end_of_a_driver_whose_clock_is_another_is_waited_for(folder, seconds, monkeypatch):
+    beats = [time.time() + seconds + 3 * k for k in range(4)]
+    leave(folder, machine="elsewhere", beat=beats[0])
+    driver = records.decode(folder.storage.read("studies/s/lease.json"))
+
+    def sleep(_):
+        beats.pop(0)
+        leave(folder, machine="elsewhere", beat=beats[0]) if beats else folder.storage.delete("studies/s/lease.json")
+
+    monkeypatch.setattr(lease_module.time, "sleep", sleep)
+    assert lease_module.ask_to_stop(folder, driver, 60.0) and not beats
+
+
 def test_a_beating_lease_of_another_host_is_respected(folder):
     leave(folder, host="elsewhere", machine="elsewhere", pid=1)
     with pytest.raises(UserError, match="on elsewhere"), lease(folder):
