@@ -62,6 +62,20 @@ def check_same_study(folder: StudyFolder, entries: list[Entry], space: Space, ex
     check_extension(folder, entries)
 
 
+def check_same_schedule(folder: StudyFolder, space: Space) -> None:
+    """`UserError` if the study was run with another rule of early ends: which runs are finished would depend on when it
+    was changed. `none` is allowed, since what was ended early is then trained to its end."""
+    known_space = folder.resolved_or_empty().get("space")
+    before = (known_space or {}).get("schedule", "none")
+    if known_space and folder.plan_or_empty() and space.schedule not in ("none", before):
+        raise UserError(
+            f"study {folder.name!r} was started with another schedule:\n  schedule: {before} -> {space.schedule}\n"
+            "Which of its runs are ended early would depend on when it was changed. To keep both apart, give the new "
+            "one a name of its own: --study NEWNAME (runs that both contain are reused); to go on with this study, "
+            "whose finished runs stay: --extend"
+        )
+
+
 def _outdated(folder: StudyFolder, before: list[Entry]) -> list[tuple[Entry, list[Change]]]:
     """The entries with runs whose configuration has a later science version now, and the changes that raised it."""
     found = []

@@ -133,6 +133,8 @@ def check_same_study(study: PreparedStudy) -> None:
     """`UserError` if its folder holds a study of another space. A search was compared when it was read."""
     if study.search is None or not study.search.trials:
         extend.check_same_study(study.folder, study.plan.entries(), study.space, study.options.extend)
+    if not study.options.extend:
+        extend.check_same_schedule(study.folder, study.space)
 
 
 def known_concurrency(study: PreparedStudy) -> int | None:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.optim import Adam
 
+from d2l_study.errors import UserError
 from d2l_study.learning.training import Training
 from d2l_study.study.commands.early_stopping import early_stopping_rule, report_before
-from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.prepare_study import RunOptions, check_same_study, prepare_study
 from d2l_study.study.commands.trial_requests import make_trial_request
+from d2l_study.study.plan.plan import Plan
 
 SPACE = """
 description: a grid with early ends
@@ -24,10 +26,12 @@ schedule: asha
 
 @pytest.fixture
 def prepared(tmp_path):
-    def study(replicates=1, schedule="asha"):
-        (tmp_path / "s.yaml").write_text(SPACE.replace("asha", schedule))
-        made = prepare_study(RunOptions(str(tmp_path / "s.yaml"), root=str(tmp_path / "runs"), replicates=replicates))
-        made.folder.write(made.space.text, {"space": made.space.to_dict()}, made.plan.entries())
+    def study(replicates=1, schedule="asha", space=SPACE, write=True, extend=False):
+        (tmp_path / "s.yaml").write_text(space.replace("asha", schedule))
+        root = str(tmp_path / "runs")
+        made = prepare_study(RunOptions(str(tmp_path / "s.yaml"), root=root, replicates=replicates, extend=extend))
+        if write:
+            made.folder.write(made.space.text, {"space": made.space.to_dict()}, made.plan.entries())
         return made
 
     return study
@@ -104,3 +108,24 @@ def test_steps_of_generations_are_counted_on(prepared):
     steps = {"steps": 100, "eval_every": 30, "generations": 2}  # reports at 30, 60, 90, 100, 130, …
     request = dataclasses.replace(request, stage="student", sections={"student": steps})
     assert [report_before(request, step) for step in (30, 60, 100, 130, 190, 200)] == [0, 30, 90, 100, 160, 190]
+
+
+@pytest.mark.parametrize("search", ["", "search: {method: tpe, trials: 3}\n"])
+def test_another_schedule_makes_another_study_unless_it_is_extended(prepared, search):
+    def study(schedule, **options):
+        space = SPACE.replace("[1, 2, 3, 4, 5]", "{low: 1, high: 5}") + search if search else SPACE
+        made = prepared(schedule=schedule, space=space, write=False, **options)
+        check_same_study(made)
+        return made
+
+    begun = study("none")
+    entries = begun.search.ask().configurations if search else begun.plan.configurations
+    begun.folder.write(begun.space.text, {"space": begun.space.to_dict()}, Plan(entries, 1).entries())
+    with pytest.raises(UserError, match=r"schedule: none -> asha\n[\s\S]*--study NEWNAME[\s\S]*--extend"):
+        study("asha")
+    extended = study("asha", extend=True)
+    extended.folder.write(extended.space.text, {"space": extended.space.to_dict()}, Plan(entries, 1).entries())
+    study("asha")
+    study("none")  # trains to its end what was ended early
+    with pytest.raises(UserError, match="schedule: asha -> median"):
+        study("median")
