@@ -2,6 +2,8 @@
 
 import csv
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from make_study import make_study
@@ -10,9 +12,9 @@ import analysis
 from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS
 from analysis.report.report import make_report
-from analysis.statistics.intervals import paired_difference
+from analysis.statistics.intervals import Interval, paired_difference
 from analysis.tables.comparison import compare
-from analysis.tables.number_style import styles_of
+from analysis.tables.number_style import BOTH_BOUNDS, BOUNDS_UP_TO, NumberStyle, styles_of
 from analysis.tables.study_table import table
 
 
@@ -23,6 +25,23 @@ def test_one_notation_of_intervals_in_one_table(tmp_path):
     styles = styles_of(layout, [])
     interval_text = {c.metric.name: styles[c.metric.name].interval_text(c.interval) for c in layout.cells.values()}
     assert interval_text["bag_auc"] == "[–]" and interval_text["instance_auc"].startswith("[0.")
+
+
+def test_the_documentation_has_both_notations_as_tables_print_them(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/tables_and_figures.md").read_text(encoding="utf-8")
+    even = NumberStyle(decimals=3, asymmetric=False, bounds=False, difference_decimals=3)
+    interval = Interval(0.952, 0.931, 0.973, 5, "t")
+    assert f"{even.text(interval)} (5)`" in page
+    assert f"{BOTH_BOUNDS.text(replace(interval, lower=0.921, upper=0.971))} (5)`" in page
+    assert f"tables of up to {BOUNDS_UP_TO} columns" in page
+    # Near 1 a table has both bounds as long as it has the room, and its caption says which.
+    for sizes, bounds in (((50,), True), ((50, 60, 70, 80, 90, 100), False)):
+        rows = make_study(tmp_path / str(len(sizes)), num_bags=sizes, bag_sizes=(10,), replicates=4).rows()
+        rows["bag_auc"] = np.tile([0.999, 0.95, 0.99, 0.97], len(rows) // 4)
+        text = " ".join(table(rows).text().split())
+        assert ("[its 95 % interval] (count" in text) == bounds and (
+            "± half its 95 % interval (count" in text
+        ) != bounds
 
 
 def test_a_difference_without_a_telling_interval_is_shown_with_a_sign(labelled):
