@@ -48,11 +48,13 @@ def arrange(
     panel_key: str | None = "mean_bag_size",
     *,
     test_train_ratio: float | None = None,
+    by_study: bool = False,
 ) -> Layout:
     """Arrange the rows of one or more studies (`analysis.load`).
 
     metric: by default `stages.default_metric`; several only where `column_key` is `METRICS`
     test_train_ratio: of the folds of one data set; by default that of the bags that the runs tested and trained on
+    by_study: labels name the study, also where nothing else asks for it
     UserError for an unknown metric or key, a key used twice, a table without rows, or a ratio without folds.
     """
     if rows.empty:
@@ -82,7 +84,8 @@ def arrange(
     if pruned.any() and not pruned.all():
         notes += _pruned_notes(rows, pruned)
     frame = rows[~pruned] if pruned.any() and not pruned.all() else rows
-    frame = _each_run_once(without_attrs(frame))
+    every_study = without_attrs(frame)
+    frame = _each_run_once(every_study)
 
     axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
     label_key = "method" if "method" in axes else row_key
@@ -90,9 +93,14 @@ def arrange(
     configurations = _configurations(frame, label_key)
     names_by_config = _names_by_config(rows, printed)
     extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, notes, printed)
-    if any("study" in keys for keys in extra.values()) or _called_differently(configurations, names_by_config):
-        # Named for all rows alike: then a method finds the baseline of its own study.
+    told_apart = any("study" in keys for keys in extra.values())
+    by_study = by_study or told_apart or _called_differently(configurations, names_by_config)
+    if by_study:
+        # Named for all rows alike, and shared runs stand in each study: so a method finds the baseline of its own.
+        frame = _each_run_once(every_study, by_study)
+        configurations = _configurations(frame, label_key, by_study)
         extra = _label_keys(configurations, rows.attrs.get("varied"), label_key, others, [], printed, by_study=True)
+    nullable = _nullable(configurations, label_key, extra)
     staged = "stage" not in axes
     stages_of = configurations.groupby(label_key, dropna=False)["stage"].nunique()
     ambiguous = {_plain(value) for value, count in stages_of.items() if count > 1} if staged else set()
@@ -111,8 +119,11 @@ def arrange(
                 labels[key] = Label(key, value, names=printed)
                 continue
             named = extra[value, _plain(run["stage"])]
-            keys = tuple((k, _plain(run[k])) for k in named if not is_missing(run[k]))
+            arm = value, _plain(run["stage"]), _plain(run.get("study"))
+            keys = tuple((k, _plain(run[k])) for k in named if not is_missing(run[k]) or (*arm, k) in nullable)
             own = names_by_config.get(str(run["config_id"]), printed)
+            if by_study:
+                own = Names.of_studies(rows, [str(run["study"])])
             stage = str(run["stage"]) if staged else None
             labels[key] = Label(key, value, stage, keys, value in ambiguous, own)
         cell_keys.append((labels[panel_key] if panel_key else Label(None, None), labels[row_key], labels[column_key]))
@@ -125,7 +136,9 @@ def arrange(
         )
 
     unlabelled = lacks_instance_labels(frame)
-    by_configuration = _runs(frame, configurations, label_key, [measure.name for measure in measures])
+    by_configuration = _runs(
+        frame, configurations, _identity(label_key, by_study), [measure.name for measure in measures]
+    )
     levels = {level_of(measure.name) for measure in measures} if column_key == METRICS else set()
     cells: dict[CellKey, Cell] = {}
     merged: dict[CellKey, tuple[dict[int, Any], Origin]] = {}
@@ -181,20 +194,21 @@ def _stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
     return {str(stage) for stage in held.index[~held]} if held.any() else set()
 
 
-def _each_run_once(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """A run that two of the studies share, under one name, counts once; the finished one where one is not."""
-    keys = ["config_id", "method", "stage", "replicate"]
+def _each_run_once(frame: pandas.DataFrame, by_study: bool = False) -> pandas.DataFrame:
+    """A run that two of the studies share, under one name, counts once, or `by_study` once in each; the finished one
+    where one is not."""
+    keys = ["config_id", "method", "stage", "replicate", *["study"] * by_study]
     return _first_finished(frame, keys) if frame.duplicated(keys).any() else frame
 
 
-def _configurations(frame: pandas.DataFrame, label_key: str) -> pandas.DataFrame:
-    """One row for each configuration under each of its names."""
-    return _first_finished(frame, _identity(label_key))
+def _configurations(frame: pandas.DataFrame, label_key: str, by_study: bool = False) -> pandas.DataFrame:
+    """One row for each configuration under each of its names, `by_study` in each study."""
+    return _first_finished(frame, _identity(label_key, by_study))
 
 
-def _identity(label_key: str) -> list[str]:
+def _identity(label_key: str, by_study: bool) -> list[str]:
     """What tells one configuration under one of its names from the others."""
-    return [*dict.fromkeys(["config_id", "stage", "method", label_key])]
+    return [*dict.fromkeys(["config_id", "stage", "method", label_key, *["study"] * by_study])]
 
 
 def _groups(frame: pandas.DataFrame, keys: list[str]) -> np.ndarray:
@@ -216,11 +230,11 @@ _Run = tuple[str, tuple[float, ...], tuple[str, str] | None]
 
 
 def _runs(
-    frame: pandas.DataFrame, configurations: pandas.DataFrame, label_key: str, names: list[str]
+    frame: pandas.DataFrame, configurations: pandas.DataFrame, identity: list[str], names: list[str]
 ) -> list[dict[int, _Run]]:
-    """For each of the `_configurations`, in order, its runs by replicate."""
+    """For each of the `_configurations`, in order, its runs by replicate. identity: `_identity`."""
     found: list[dict[int, _Run]] = [{} for _ in range(len(configurations))]
-    columns = [_groups(frame, _identity(label_key)), frame["replicate"], frame["status"]]
+    columns = [_groups(frame, identity), frame["replicate"], frame["status"]]
     for i, replicate, status, cause, precision, device, values in zip(
         *(column.tolist() for column in columns),
         *(frame[name].tolist() if name in frame else [None] * len(frame) for name in ("cause", "precision", "device")),
@@ -353,6 +367,20 @@ def _label_keys(
         first = frame.iloc[arm.rows[0]]
         by_arm[_plain(first[label_key]), _plain(first["stage"])] = keys
     return by_arm
+
+
+def _nullable(
+    frame: pandas.DataFrame, label_key: str, extra: Mapping[tuple[Any, Any], list[str]]
+) -> set[tuple[Any, Any, Any, str]]:
+    """(value of the label key, stage, study, key) of the keys of labels that some configurations of an arm have, so
+    that of its others a missing value is the value null. Rows of another study may lack the key altogether."""
+    studies = frame["study"] if "study" in frame else [None] * len(frame)
+    found = set()
+    for key in dict.fromkeys(key for keys in extra.values() for key in keys):
+        for value, stage, study, own in zip(frame[label_key], frame["stage"], studies, frame[key], strict=True):
+            if not is_missing(own):
+                found.add((_plain(value), _plain(stage), _plain(study), key))
+    return found
 
 
 def _names_by_config(rows: pandas.DataFrame, printed: Names) -> dict[str, Names]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from analysis.cells.differences import OF_STUDENTS, OTHER_SIDE, baseline_for
-from analysis.cells.layout import Cell, Label, Layout, value_text
+from analysis.cells.layout import Cell, Label, Layout, setting_value_text
 from analysis.cells.student_controls import StudentControls, repeats_teacher
 from analysis.rows import stages
 from analysis.statistics.intervals import Interval
@@ -105,7 +105,7 @@ def why_no_pairs(layout: Layout, baseline: Mapping[str, str]) -> str:
     known: dict[str, dict[str, None]] = {}
     for row in layout.rows:
         for key, value in _values_of(row).items():
-            known.setdefault(key, {})[value_text(value)] = None
+            known.setdefault(key, {})[setting_value_text(value)] = None
     for key, value in baseline.items():
         key = next((own for own in known if key in (own, layout.names.key(own))), key)
         if key not in known:
@@ -128,6 +128,6 @@ def _values_of(row: Label) -> dict[str, Any]:
 
 def _is_named(row: Label, baseline: Mapping[str, str]) -> bool:
     """Whether a row has all these values. Keys and values may be given by the names of the space or those for print."""
-    texts = {name: row.names.accepted_texts(key, value_text(value)) for key, value in _values_of(row).items()
+    texts = {name: row.names.accepted_texts(key, setting_value_text(value)) for key, value in _values_of(row).items()
              for name in (row.names.key(key), key)}  # fmt: skip
     return all(value in texts.get(key, ()) for key, value in baseline.items())

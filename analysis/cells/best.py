@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from analysis.cells.layout import Cell, CellKey, Layout
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
@@ -40,9 +42,12 @@ class BestComparison:
 
 def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[CellKey]:
     """The cells with the best mean of their line, ties included, where there is a choice. printed: the mean of a cell
-    as the table rounds it. A mean over fewer values than another cell of the line has is never the best."""
+    as the table rounds it. A mean over fewer values than another cell of the line has is never the best; nothing is
+    where such a mean is better (`lines_without_best`)."""
     found = set()
     for line in _lines(layout):
+        if _is_beaten_by_fewer(line):
+            continue
         means = {cell_key: printed(line[cell_key]) for cell_key in _fullest(line)}
         if len({printed(cell) for cell in line.values()}) > 1:
             higher = next(iter(line.values())).metric.better == "higher"
@@ -55,8 +60,9 @@ def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
     """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line."""
     tested = []
     for line in _lines(layout):
-        sign = 1 if next(iter(line.values())).metric.better == "higher" else -1
-        best = max(_fullest(line), key=lambda cell_key: sign * line[cell_key].interval.mean)
+        if _is_beaten_by_fewer(line):
+            continue
+        best = _best_of_fullest(line)
         for cell_key, cell in line.items():
             d = paired_values(line[best].values, cell.values, cell.units)
             if cell_key != best and len(d) >= TESTED_FROM:
@@ -77,6 +83,33 @@ def _fullest(line: dict[CellKey, Cell]) -> list[CellKey]:
     """Those with the most values: where a metric is undefined for some runs, the mean over the others flatters."""
     most = max(len(cell.values) for cell in line.values())
     return [cell_key for cell_key, cell in line.items() if len(cell.values) == most]
+
+
+def lines_without_best(layout: Layout) -> int:
+    """How many lines have no best cell, since the best mean is over fewer values than others."""
+    return sum(map(_is_beaten_by_fewer, _lines(layout)))
+
+
+def _best_of_fullest(line: dict[CellKey, Cell]) -> CellKey:
+    sign = _sign(line)
+    return max(_fullest(line), key=lambda cell_key: sign * line[cell_key].interval.mean)
+
+
+def _sign(line: dict[CellKey, Cell]) -> int:
+    return 1 if next(iter(line.values())).metric.better == "higher" else -1
+
+
+def _is_beaten_by_fewer(line: dict[CellKey, Cell]) -> bool:
+    """Whether a mean over fewer values is better than the best of the fullest, over the values that both have too. Then
+    it may be the best, or owe it to the runs that it lacks."""
+    sign, full = _sign(line), _fullest(line)
+    best = line[_best_of_fullest(line)]
+    for cell in (cell for cell_key, cell in line.items() if cell_key not in full):
+        d = paired_values(cell.values, best.values, cell.units)
+        more = float(np.mean(d)) if len(d) else cell.interval.mean - best.interval.mean
+        if sign * more > 0 and sign * (cell.interval.mean - best.interval.mean) > 0:
+            return True
+    return False
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
@@ -105,4 +138,4 @@ def task_keys(layout: Layout) -> list[str]:
 def _task(cell_key: CellKey) -> tuple[tuple[str, Any], ...]:
     """The keys of the task that a cell's labels name, with their values."""
     named = {k: v for label in cell_key for k, v in ((label.key, label.value), *label.keys)}
-    return tuple((key, named[key]) for key in TASK_KEYS if key in named)
+    return tuple((key, named[key]) for key in TASK_KEYS if named.get(key) is not None)

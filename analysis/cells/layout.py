@@ -254,7 +254,13 @@ def setting_text(key: str, value: Any, names: Names = PLAIN) -> str:
     named = names.key(key)
     if key.endswith("method"):
         value = names.arm(value_text(value))
-    return f"{key}={value_text(value)}" if named == key else f"{named} = {value_text(value)}"
+    text = setting_value_text(value)
+    return f"{key}={text}" if named == key else f"{named} = {text}"
+
+
+def setting_value_text(value: Any) -> str:
+    """The value of a key as a space has it: `null` for none."""
+    return "null" if is_missing(value) else value_text(value)
 
 
 def value_text(value: Any) -> str:

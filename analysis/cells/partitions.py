@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -98,13 +98,19 @@ def partitions_of(rows: pandas.DataFrame, test_train_ratio: float | None = None)
         )
         common = _of_problem(rows, runs, [int(r) for r in rows.loc[same, "replicate"].unique()])
         for config, own in rows[same].groupby("config_id", sort=False):
-            if str(config) in found:  # a run that two studies share
-                continue
             ratio = None
             if common.design == "folds":
                 ratio = test_train_ratio or _ratio(own, common.fold_count)
-            found[str(config)] = Partition(common.design, ratio, common.units, common.fold_count)
+            made = Partition(common.design, ratio, common.units, common.fold_count)
+            other = found.get(str(config))  # of runs that two studies share
+            found[str(config)] = made if other is None else _of_both(other, made)
     return found
+
+
+def _of_both(one: Partition, other: Partition) -> Partition:
+    """The partition of runs that two studies share, one of which may have fewer of them, and so know fewer units."""
+    less, more = sorted((other, one), key=lambda partition: len(partition.units))
+    return replace(more, units={**less.units, **more.units})
 
 
 def metric_interval(rows: pandas.DataFrame, metric: str, partition: Partition = DRAWN) -> Interval:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.cells.best import TASK_KEYS
 from analysis.cells.layout import Cell, CellKey, Layout
 from analysis.rows.metrics import level_of
@@ -16,7 +18,9 @@ class StudentControls:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._by_config = {(cell.origin.config_id, cell.metric.name): cell for cell in layout.cells.values()}
+        self._by_config = {
+            (cell.origin.config_id, cell.metric.name, _study(cell_key)): cell for cell_key, cell in layout.cells.items()
+        }
         self._keys = {id(cell): cell_key for cell_key, cell in layout.cells.items()}
 
     def key_of(self, cell: Cell) -> CellKey:
@@ -28,12 +32,16 @@ class StudentControls:
         origin = cell.origin
         if origin.stage != STUDENT or origin.teacher_id is None:
             return None
-        return self._by_config.get((origin.teacher_id.split(",")[0], cell.metric.name))
+        return self._cell_of(origin.teacher_id.split(",")[0], cell)
 
     def control(self, stage: str, cell: Cell) -> Cell | None:
         """Its control of a stage of `learning.controls.OWN_REFERENCES`, as its rows name it."""
         config = cell.origin.control_ids.get(stage) if cell.origin.stage == STUDENT else None
-        return None if config is None else self._by_config.get((config, cell.metric.name))
+        return None if config is None else self._cell_of(config, cell)
+
+    def _cell_of(self, config: str, cell: Cell) -> Cell | None:
+        """A configuration's cell of the metric and the study of another one."""
+        return self._by_config.get((config, cell.metric.name, _study(self.key_of(cell))))
 
     def smoothed(self, cell: Cell) -> Cell | None:
         """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are
@@ -78,6 +86,11 @@ class StudentControls:
     @staticmethod
     def _only(found: list[Cell]) -> Cell | None:
         return found[0] if len(found) == 1 else None
+
+
+def _study(cell_key: CellKey) -> Any:
+    """The study that a cell's labels name; None where they name none."""
+    return next((label.study for label in cell_key if label.study is not None), None)
 
 
 def repeats_teacher(stage: str, metric: str) -> bool:

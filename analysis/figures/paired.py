@@ -172,7 +172,7 @@ def _draw_student(axis: Axes, position: int, cell: Cell, other: Cell | None, mar
         bounds = [interval.lower, interval.upper]
         axis.plot(bounds, [position] * 2, color=mark.colour, lw=1.4, zorder=3)
         axis.plot(bounds, [position] * 2, "|", color=mark.colour, markersize=6, zorder=3)
-    face = mark.colour if len(both) == cell.planned_runs else "white"
+    face = "white" if _is_hollow(cell, both) else mark.colour
     axis.plot([interval.mean], [position], mark.marker, color=mark.colour, markerfacecolor=face, zorder=4)
     before, after = (float(np.mean(unit_values({r: one.values[r] for r in both}, cell.units)))
                      for one in (other, cell))  # fmt: skip
@@ -185,6 +185,11 @@ def _draw_student(axis: Axes, position: int, cell: Cell, other: Cell | None, mar
 def _pairs(cell: Cell, other: Cell | None) -> list[int]:
     """The replicates that a student and what it is compared with both have."""
     return sorted(cell.values.keys() & other.values.keys()) if other is not None else []
+
+
+def _is_hollow(cell: Cell, both: list[int]) -> bool:
+    """Whether a student has fewer pairs than planned."""
+    return len(both) < cell.planned_runs
 
 
 def _separate_teachers(axis: Axes, layout: Layout, students: list[Label]) -> None:
@@ -212,7 +217,8 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
         text += "; no_teacher: the student trained on known negatives alone"
     if TO_NO_SOFT_LABELS in kinds:
         text += "; without soft labels: the student from the same weights, on known negatives and its bag labels"
-    if any(cell.status != "done" for cell in taught.values()):
+    pairs_drawn = ((taught[cell_key], _pairs(taught[cell_key], other)) for (_, cell_key), other in others.items())
+    if any(both and _is_hollow(cell, both) for cell, both in pairs_drawn):
         text += "; hollow: fewer pairs than planned"
     pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in others.items() if other is not None)
     said = [*hardware_differences(layout), *hardware_differences_of_pairs(pairs), *labels_used_sentences(layout)]

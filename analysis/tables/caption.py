@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
-from analysis.cells.best import TESTED_FROM, BestComparison, is_tied, task_keys
+from analysis.cells.best import TESTED_FROM, BestComparison, is_tied, lines_without_best, task_keys
 from analysis.cells.differences import (
     BASELINE,
     TO_TEACHER,
@@ -46,6 +46,7 @@ def caption(
         *validation_sentences(layout),
         *hardware_differences(layout),
         *_tie_mark(tested),
+        *_without_best(layout),
         *_few_units(cells, found),
         *_at_half(layout.metrics),
         *_kinds_of_bags(layout),
@@ -103,6 +104,18 @@ def validation_sentences(layout: Layout) -> list[str]:
 def _tie_mark(tested: Mapping[CellKey, BestComparison]) -> list[str]:
     tied = any(map(is_tied, tested.values()))
     return ["Italic or underlined: cannot be told from the best (bold) by a test."] if tied else []
+
+
+def _without_best(layout: Layout) -> list[str]:
+    """Where nothing is marked, and why."""
+    count = lines_without_best(layout)
+    if not count:
+        return []
+    where = counted(count, "row" if layout.column_key == "method" else "column")
+    return [
+        f"Nothing is bold in {where}: the best mean there is of fewer values than others have, and better than theirs "
+        "over those that both have."
+    ]
 
 
 def _few_units(cells: Sequence[Cell], found: Sequence[Difference]) -> list[str]:
@@ -324,7 +337,9 @@ def _marks(
     if not best:
         return []
     line = "row" if layout.column_key == "method" else "column"
-    marked = f", {stages.ORACLE_MARK} aside" if any(c.origin.stage == stages.ORACLE for c in cells) else ""
+    aside = [stages.ORACLE_MARK] if any(c.origin.stage == stages.ORACLE for c in cells) else []
+    aside += ["means of fewer values than others"] if any(c.status == "partial" for c in cells) else []
+    marked = f", {' and '.join(aside)} aside" if aside else ""
     better = {metric.better for metric in layout.metrics}
     which = f"{next(iter(better))} is better" if len(better) == 1 else "lower is better for losses"
     apart = listed(map(layout.names.key, task_keys(layout)))

@@ -120,8 +120,14 @@ def _body(panel: Panel) -> list[str]:
             lines.append(r"\addlinespace")
         if group.heading:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(group.heading)}}}}} \\")
-        lines += [" & ".join([_head(line.head), *map(_entry, line.entries)]) + r" \\" for line in group.lines]
+        lines += [" & ".join([_row_head(line.head), *map(_entry, line.entries)]) + r" \\" for line in group.lines]
     return lines
+
+
+def _row_head(head: Head) -> str:
+    r"""A head behind `\\`, which would take a `[` or `*` that follows for an argument of its own."""
+    text = _head(head)
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
 def _head(head: Head) -> str:

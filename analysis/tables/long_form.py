@@ -87,7 +87,7 @@ def long_frame(table: TableContent) -> pandas.DataFrame:
 
 
 def long_csv(table: TableContent) -> str:
-    """The rows as CSV, numbers unrounded; empty fields where there is no number."""
+    """The rows as CSV, numbers unrounded, `inf` among them; empty fields where there is no number."""
     columns, rows = long_rows(table)
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
@@ -122,4 +122,4 @@ def _row(
 
 
 def _number(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else ""
+    return "" if math.isnan(value) else repr(float(value))

@@ -92,7 +92,7 @@ def table(
         names = [m.name for m in layout.metrics]
         if not pooled.empty and any(name in pooled for name in names):
             lacking = {name: math.nan for name in names if name not in pooled}
-            made.pooled = arrange(pooled.assign(**lacking), names, row_key, columns, panel)
+            made.pooled = arrange(pooled.assign(**lacking), names, row_key, columns, panel, by_study=layout.by_study)
     if with_published:
         made.published = published_results(layout.datasets)
     return made

@@ -84,3 +84,34 @@ def test_another_problem_is_no_rival(columns):
         assert [dict(label.keys) for label in key] == [dict(label.keys) for label in test.best]
     said = " ".join(render(rows, "bag_auc", row_key=layout.row_key, column_key=columns).split())
     assert f"Bold: best mean of a {'row' if columns == 'method' else 'column'} for each witness_rate (higher" in said
+
+
+def test_nothing_is_the_best_where_a_mean_of_fewer_values_beats_the_others():
+    """One run of the better arm failed: the worse one is not called the best, and nothing is tested against it."""
+    rng = np.random.default_rng(1)
+    plain = np.clip(0.90 + rng.normal(0, 0.02, 12), 0, 1)
+    better, worse = plain + 0.02 + rng.normal(0, 0.002, 12), plain - 0.02 + rng.normal(0, 0.002, 12)
+
+    def made(n, other):
+        return [({"method": "none", "num_bags": n}, [*plain]), ({"method": "vat", "num_bags": n}, [*other])]
+
+    rows = make_rows(made(50, better) + made(100, worse) + made(200, better), replicates=12)
+    lost = (rows["method"] == "vat") & (rows["replicate"] == 3) & rows["num_bags"].isin([50, 100])
+    rows.loc[lost, "status"], rows.loc[lost, "bag_auc"] = "failed", np.nan
+    found = table(rows)
+    assert {(row.value, column.value) for _, row, column in found.best} == {("none", 100), ("vat", 200)}
+    assert {column.value for _, _, column in found.tested} == {100, 200}
+    text = " ".join(render(rows).split())
+    assert "Nothing is bold in 1 column: the best mean there is of fewer values than others have" in text
+    explained = " ".join(found.text(explain=True).split())
+    assert "Bold: best mean of a column (higher is better, means of fewer values than others aside)." in explained
+    assert "Nothing is bold" not in render(rows[rows["num_bags"] > 50])
+
+
+def test_a_mean_that_owes_its_lead_to_the_runs_it_lacks_leaves_the_best_as_it_is():
+    rows = make_rows([
+        ({"method": "none", "num_bags": 50}, [0.6, 0.9, 0.92, 0.94]),
+        ({"method": "vat", "num_bags": 50}, [np.nan, 0.89, 0.91, 0.93]),
+    ])  # fmt: skip
+    found = table(rows)
+    assert {row.value for _, row, _ in found.best} == {"none"} and "Nothing is bold" not in found.text()

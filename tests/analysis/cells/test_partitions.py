@@ -235,3 +235,15 @@ def test_intervals_of_any_folds_are_those_by_hand(tmp_path, seed):
     assert found.count == len(d) and found.mean == pytest.approx(d.mean())
     if len(d) > 1:
         assert found.half_width == pytest.approx(half_width(d, cell.test_train_ratio))
+
+
+@pytest.mark.parametrize("names", [["pilot", "full"], ["full", "pilot"]])
+def test_runs_that_a_pilot_shares_are_units_of_the_larger_study_in_either_order(tmp_path, names):
+    for name, repeats in (("pilot", 1), ("full", 3)):
+        make_folds(tmp_path, name, images=30, partition="given folds", repeats=repeats)
+    (cell, other), (alone, _) = (
+        [*arrange(analysis.load(of, tmp_path), "bag_auc", "method", METRICS, None).cells.values()]
+        for of in (names, "full")
+    )
+    assert cell.interval == alone.interval and cell.interval.count == cell.planned == 5
+    assert paired_difference(cell.values, other.values, units=cell.units).count == 5

@@ -2,15 +2,21 @@
 
 import pytest
 from make_folds import make_folds
-from make_study import make_study
+from make_study import make_distillation, make_study
 
 import analysis
+from analysis.cells.arrange import arrange
+from analysis.cells.layout import METRICS
+from analysis.cells.out_of_fold import pooled_rows
 from analysis.cells.row_filter import rows_where
+from analysis.cells.student_controls import StudentControls
 from analysis.cli import main
 from analysis.rows.exported_files import export
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
 from d2l_study.errors import UserError
+from d2l_study.study.ledger.local_storage import LocalStorage
+from d2l_study.study.ledger.study_folder import StudyFolder
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +127,44 @@ def test_exports_keep_labels_or_say_that_they_do_not(root, tmp_path, capsys):
     assert "Attention MIL" in table(analysis.load(tmp_path / "a.parquet")).text()
     assert main(["export", "B", "--root", str(root), "--out", str(tmp_path / "b.csv")]) == 0
     assert "plain" not in capsys.readouterr().out
+
+
+def test_what_studies_share_stands_in_each_of_them(tmp_path):
+    """Two studies share `none` and `vat`, and call different arms by one name: each keeps its plain arm."""
+    make_study(tmp_path, "a", num_bags=(50,), bag_sizes=(10,), methods=("none", "vat"))
+    make_study(tmp_path, "c", num_bags=(50,), bag_sizes=(10,), methods=("none", "adv", "vat"))
+    for name, labels in (("a", {"vat": "X"}), ("c", {"adv": "X"})):
+        folder = StudyFolder(LocalStorage(tmp_path), name)
+        folder.write("d\n", {"space": {"description": "d", "labels": labels}}, folder.plan())
+    rows = analysis.load(["a", "c"], tmp_path)
+    assert rows.groupby("config_id")["study"].nunique().max() == 2
+    made = table(rows)
+    found = heads(made)
+    for wanted in ("none (study=a)", "none (study=c)", "X (study=a)", "vat (study=c)", "X (study=c)",
+                   "X (study=a) − none (study=a)", "vat (study=c) − none (study=c)",
+                   "X (study=c) − none (study=c)"):  # fmt: skip
+        assert found.count(wanted) == 1, found
+    assert "Not compared" not in compare(rows, {"method": "none"}).text()
+    alone = {d.row.value: [*d.by_column.values()] for one in ("a", "c")
+             for d in table(analysis.load(one, tmp_path)).all_differences}  # fmt: skip
+    assert all([*d.by_column.values()] == alone[d.row.value] for d in made.all_differences)
+
+
+def test_students_are_paired_within_their_study(tmp_path):
+    make_distillation(tmp_path, "one", num_bags=(50,), references=())
+    make_distillation(tmp_path, "two", num_bags=(50,), references=())
+    rows = analysis.load(["one", "two"], tmp_path)
+    made = arrange(rows, by_study=True)
+    controls = StudentControls(made)
+    students = [(key, cell) for key, cell in made.cells.items() if cell.origin.stage == "student"]
+    assert {key[1].study for key, _ in students} == {"one", "two"}
+    for key, cell in students:
+        assert controls.key_of(controls.teacher(cell))[1].study == key[1].study
+
+
+def test_pooled_rows_say_their_study_too(tmp_path):
+    make_folds(tmp_path, "f", repeats=2, tiles=True)
+    make_folds(tmp_path, "g", partition="given split", folds=5, repeats=1, data="another", tiles=True)
+    rows = analysis.load(["f", "g"], tmp_path)
+    made = table(rows, ["bag_auc"], column_key=METRICS, pooled=pooled_rows(rows))
+    assert {row.study for row in made.pooled.rows} == {"f"} and made.layout.by_study

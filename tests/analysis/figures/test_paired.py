@@ -40,6 +40,18 @@ def test_means_of_both_sides_are_those_of_the_pairs_and_gaps_are_named(faulty):
     assert len(markers) == 2
 
 
+@pytest.mark.parametrize("side", ["none", "none → plain"])
+def test_hollow_markers_are_explained_whichever_side_lacks_a_run(distilled, side):
+    whole = draw_pairs(distilled)
+    assert "hollow" not in whole._supxlabel.get_text()
+    rows = distilled.copy()
+    rows.attrs = distilled.attrs
+    rows.loc[(rows["method"] == side) & (rows["replicate"] == 2), "instance_auc"] = np.nan
+    figure = draw_pairs(rows)
+    assert any(line.get_markerfacecolor() == "white" for line in figure.axes[0].get_lines())
+    assert "hollow: fewer pairs than planned" in " ".join(figure._supxlabel.get_text().split())
+
+
 def test_numbers_and_labels_stay_inside_the_figure_and_apart(distilled):
     figure = draw_pairs(distilled)
     figure.draw_without_rendering()

@@ -4,8 +4,10 @@ import math
 import re
 import warnings
 
+import numpy as np
 import pytest
 from make_folds import make_folds
+from make_rows import make_rows
 from make_study import make_distillation, make_study
 from scipy import stats
 
@@ -106,6 +108,23 @@ def test_a_baseline_that_nobody_typed_is_said_to_be_one_and_controls_are_pointed
         UserError, match=r"was given \(--controls compares students with their teachers and controls\)$"
     ):
         compare(students)
+
+
+def test_an_arm_with_null_is_compared_with_the_plain_arm_with_null():
+    rng = np.random.default_rng(0)
+    rows = make_rows([({"method": m, "num_bags": 50, "instances_per_bag": k}, [*rng.random(6)])
+                      for m in ("none", "vat") for k in (None, 100)],
+                     varied=("instances_per_bag",), replicates=6)  # fmt: skip
+    pairs = [(one.row.text, one.baseline.text) for one in compare(rows).found]
+    assert pairs == [(f"vat (instances_per_bag={k})", f"none (instances_per_bag={k})") for k in ("100", "null")]
+    assert "Not compared" not in table(rows).text() and len(table(rows).all_differences) == 2
+    (one, *_) = compare(rows, {"method": "none", "instances_per_bag": "null"}).found
+    assert one.baseline.text == "none (instances_per_bag=null)"
+    with pytest.raises(UserError, match=r"no row has it \(there: 100, null\)"):
+        compare(rows, {"method": "none", "instances_per_bag": "7"})
+    fixed = rows[(rows["method"] == "none") | (rows["instances_per_bag"] == 100)]
+    fixed.attrs = rows.attrs
+    assert "several of its rows answer" in " ".join(table(fixed).text().split())  # vat says nothing of the key
 
 
 def test_what_has_no_common_replicate_is_named_and_nothing_at_all_is_an_error(tmp_path):

@@ -76,3 +76,13 @@ def test_latex_is_escaped_and_balanced():
 def test_escape_latex_leaves_words_alone():
     assert escape_latex("plain words, 0.95") == "plain words, 0.95"
     assert escape_latex("95 %") == r"95 \%"
+
+
+def test_a_row_that_begins_with_what_a_line_break_would_take_for_its_own():
+    arms = [({"method": name, "num_bags": 50}, [0.8, 0.9]) for name in ("[12] Ilse", "*ours")]
+    rows = make_rows(arms, replicates=2)
+    lines = render(rows, format="latex").splitlines()
+    assert any(line.startswith("{}[12] Ilse &") for line in lines) and any(
+        line.startswith("{}*ours &") for line in lines
+    )
+    assert not any(line.startswith(("[", "*")) for line in lines)

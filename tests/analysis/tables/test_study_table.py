@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 
 import numpy as np
@@ -276,3 +277,12 @@ def test_a_notebook_shows_a_table_as_html_and_where_it_shows_text_only_as_markdo
     shown = found._repr_mimebundle_(include=None, exclude=None)
     assert shown["text/plain"] == found.text()
     assert "<table" in shown["text/html"]
+
+
+def test_an_infinite_mean_is_in_the_csv_too():
+    arms = [({"method": name, "num_bags": 50}, [0.3, 0.4]) for name in ("none", "vat")]
+    rows = make_rows(arms, replicates=2)
+    rows["bag_nll"] = rows["bag_auc"].mask((rows["method"] == "vat") & (rows["replicate"] == 1), math.inf)
+    lines = list(csv.DictReader(io.StringIO(table(rows, "bag_nll").text("csv"))))
+    (infinite,) = [line for line in lines if line["row"] == "vat" and line["kind"] == "value"]
+    assert infinite["mean"] == "inf" and infinite["lower"] == infinite["upper"] == ""
