@@ -55,3 +55,11 @@ def test_a_wrong_file_and_a_wrong_heading_are_found(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("[a](there.md#what-x-is) [b](gone.md) [c](there.md#gone) `[d](code.md)` [e](https://e.org)\n")
     assert broken(page) == ["gone.md", "there.md#gone"]
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", *(f"clusters/{p.name}" for p in (ROOT / "clusters").glob("*.*"))])
+def test_files_of_clusters_name_pages_and_headings_that_are_there(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert all((ROOT / page).exists() for page in re.findall(r"\bdocs/\w+\.md", text))
+    headings = re.findall(r"\"([^\"\n]+)\" in the README", text)
+    assert {head.lower().replace(" ", "-") for head in headings} <= anchors(ROOT / "README.md")

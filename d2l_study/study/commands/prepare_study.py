@@ -19,6 +19,7 @@ from d2l_study.study.search.search import Search
 from d2l_study.study.space.arm_checks import check_arms
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.space import Space, study_name
+from d2l_study.study.tune.capacity import most_at_a_time
 from d2l_study.study.tune.machine import Machines, this_machine
 from d2l_study.study.tune.trial_resources import trial_resources
 from d2l_study.study_names import can_be_folder, check_study_name
@@ -140,11 +141,11 @@ def check_same_study(study: PreparedStudy) -> None:
 def known_concurrency(study: PreparedStudy) -> int | None:
     """How many trials will run side by side, as far as it is known before Ray is started.
 
-    On a cluster it is `max_concurrent`, and None without that: how many fit is known once the cluster is joined.
+    On a cluster it is `--max-concurrent`, and None without that: how many fit is known once the cluster is joined.
     """
     most = study.options.max_concurrent
     if study.options.address != "local" or study.machines is None:
-        return most
+        return most if most is None else most_at_a_time(study.space.resources, most)
     (machine,) = study.machines.nodes
     fits = study.space.resources.slots(machine.cpus, machine.gpus or 1)  # a plan for a GPU can be made anywhere
     return max(1, min(fits, most or fits))

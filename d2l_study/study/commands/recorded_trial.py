@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from d2l_study.command_line import command_text
-from d2l_study.errors import DamagedError, UserError, nearest
+from d2l_study.errors import DamagedError, UserError, listed, nearest
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage
@@ -81,13 +81,18 @@ def request_for_record(ledger: Ledger, config: str, replicates: Sequence[int]) -
     )  # fmt: skip
 
 
-def check_in_a_study(ledger: Ledger, request: TrialRequest) -> None:
-    """`UserError` if no study has a trial in its plan: what it commits would be nobody's."""
-    config = request.config_id
-    if study_of_trial(ledger, config, {"study": request.study}) is None:
+def is_in_a_study(ledger: Ledger, request: TrialRequest) -> bool:
+    """Whether the study in whose name a trial is run has it in its plan."""
+    return study_of_trial(ledger, request.config_id, {"study": request.study}) is not None
+
+
+def check_committed(ledger: Ledger, request: TrialRequest, committed: Collection[int]) -> None:
+    """`UserError` if a run of a trial that no study has in its plan is not committed: it would be nobody's."""
+    if new := [replicate for replicate in request.replicates if replicate not in committed]:
         raise UserError(
-            f"trial {trial_id(config)}: no study under {ledger.storage.root} has it in its plan, so its runs would be "
-            f"no study's; {request.study!r}, which had it, was removed or has changed; give its `run` command again"
+            f"trial {trial_id(request.config_id)}: no study under {ledger.storage.root} has it in its plan, so "
+            f"replicate {listed(new)} would be no study's; {request.study!r}, which had it, was removed or has changed;"
+            " give its `run` command again"
         )
 
 

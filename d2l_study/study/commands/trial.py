@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from d2l_study.study.commands.recorded_trial import (
-    check_in_a_study,
+    check_committed,
     find_configuration,
+    is_in_a_study,
     request_for_record,
     use_recorded_settings,
 )
@@ -36,11 +37,11 @@ def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, w
         print(f"  step {step}: {_report_text(values)}", flush=True)
 
     there = {r: record["row"] for r in request.replicates if (record := ledger.read(config, r)) is not None}
+    if not_in_a_study := not is_in_a_study(ledger, request):
+        check_committed(ledger, request, there)
     for replicate in [r for r in there if weights and not ledger.has_weights(config, r)]:
         use_recorded_settings(request, there.pop(replicate))
     left = [r for r in request.replicates if r not in there]
-    if left:
-        check_in_a_study(ledger, request)
     again = [r for r, row in there.items() if row["status"] != "done"]
     for replicate, row, _ in compute_runs(request, again, folder, report):  # what it computes is not committed
         print(f"  r{replicate:03d}: {row['status']} again" + (f": {row['cause']}" if row["cause"] else ""))
@@ -54,6 +55,8 @@ def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, w
         record, failure = folder.ledger.read(config, replicate), folder.failure(config, replicate)
         reason = record["row"].get("cause") if record else _failure_text(failure or {})
         print(f"  r{replicate:03d}: {status}" + (f": {reason}" if status != "done" and reason else ""))
+        if not_in_a_study and failure:
+            folder.clear_failure(config, replicate)  # a folder without a plan would stop `gc`
     return int(bool(again) or any(status != "done" for status in statuses.values()))
 
 

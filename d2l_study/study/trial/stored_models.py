@@ -80,7 +80,7 @@ def _config_of(ledger: Ledger, run: str, tracking_uri: str | None) -> str:
     if not MLFLOW_ID.fullmatch(run.lower()):
         return config_of_prefix(ledger, run)
     config = config_of_mlflow_run(run.lower(), tracking_uri, ledger.storage.root)
-    if not ledger.storage.exists(Ledger.config_key(config)):
+    if not ledger.knows(config):  # a bucket has no folder that could exist
         raise UserError(f"--run {run}: that is trial {trial_id(config)}, which is not under --root "
                         f"{ledger.storage.root}")  # fmt: skip
     return config

@@ -125,7 +125,7 @@ def cluster_machines(ray: Any, unusable: Mapping[str, str]) -> Machines:
     node that has some can use them: Ray gives trials to any of these.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
-    nodes = _nodes(node["Resources"] for node in alive) or _startable()
+    nodes = nodes_there(ray) or startable_nodes()
     for node in alive:
         count = int(node["Resources"].get("GPU", 0))
         if count and (why := unusable.get(node["NodeID"])):
@@ -134,13 +134,18 @@ def cluster_machines(ray: Any, unusable: Mapping[str, str]) -> Machines:
     return Machines(nodes)
 
 
+def nodes_there(ray: Any) -> tuple[Node, ...]:
+    """The nodes of a Ray that was joined which can run trials and are there now."""
+    return _nodes(node["Resources"] for node in ray.nodes() if node["Alive"])
+
+
 def _nodes(resources: Iterable[Mapping[str, float]]) -> tuple[Node, ...]:
     """Nodes by their Ray resources, without those that have no cores for trials, such as a cluster's head."""
     nodes = (Node(float(given.get("CPU", 0)), float(given.get("GPU", 0))) for given in resources)
     return tuple(node for node in nodes if node.cpus > 0)
 
 
-def _startable() -> tuple[Node, ...]:
+def startable_nodes() -> tuple[Node, ...]:
     """A node of each kind that a cluster made by `ray up` starts on demand, as its head's file describes them."""
     try:
         content = yaml.safe_load(RAY_UP_FILE.expanduser().read_text(encoding="utf-8"))

@@ -167,6 +167,20 @@ def test_a_trial_that_no_study_has_any_more_is_refused_but_reproduced(tmp_path, 
     assert cli.main(["reproduce", "abab", "--root", str(tmp_path)]) == 0
 
 
+def test_weights_of_a_run_whose_study_is_gone_are_made_and_a_failure_leaves_no_study(tmp_path, capsys, monkeypatch):
+    run_trial(make_trial_request(tmp_path, replicates=(0,)))
+    words = ["trial", "--id", "abab", "--replicate", "0", "--weights", "--root", str(tmp_path)]
+
+    def broken(*arguments):
+        raise ZeroDivisionError("made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(trial_module.FIT_FUNCTIONS, "teacher", broken)
+        cli.main(words)
+    assert not LocalStorage(tmp_path).walk("studies")
+    assert cli.main(words) == 0 and Ledger(LocalStorage(tmp_path)).has_weights("ab" * 10, 0)
+
+
 def digits_at(place):
     """The images of MNIST, in a folder of their own."""
     shutil.copytree(digits(), place)

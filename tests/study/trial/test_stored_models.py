@@ -202,7 +202,9 @@ def test_weights_that_are_not_what_was_committed_are_refused(root):
     assert str(path) in (message := refusal(root, OTHER)) and "damaged" in message
 
 
-def test_an_mlflow_run_leads_to_its_trial(trained, tmp_path):
+def test_an_mlflow_run_leads_to_its_trial(trained, tmp_path, monkeypatch):
+    # As in a bucket, where no folder exists.
+    monkeypatch.setattr(LocalStorage, "exists", lambda storage, key: storage.path(key).is_file())
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     absent = refusal(trained, "0" * 32, tracking_uri=uri)
     assert "no MLflow store" in absent and not (tmp_path / "mlflow.db").exists()

@@ -9,7 +9,13 @@ import pytest
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands.plan_summary import show_plan
-from d2l_study.study.commands.prepare_study import PreparedStudy, RunOptions, on_cluster, prepare_study
+from d2l_study.study.commands.prepare_study import (
+    PreparedStudy,
+    RunOptions,
+    known_concurrency,
+    on_cluster,
+    prepare_study,
+)
 from d2l_study.study.ledger import records
 from d2l_study.study.space.keys import STACKED
 from d2l_study.study.space.resources import Resources
@@ -241,6 +247,8 @@ def test_a_cluster_is_looked_at_when_it_is_joined(
     assert joined.space.resources == chosen((8, 1), (8, 1))  # max_concurrent is what a cluster may grow to
     assert "2 GPUs found: 4 trials at a time on each" in words(joined, capsys)
     assert on_cluster(study, Machines((Node(8, 0),))).space.resources == Resources()
+    assert known_concurrency(joined) == 2
+    assert known_concurrency(prepared(tmp_path, "resources.max_concurrent=1", address="auto", max_concurrent=2)) == 1
     told = on_cluster(prepared(tmp_path, "resources.device=cpu", address="auto"), workers)
     assert told.space.resources == Resources(device="cpu")
 
