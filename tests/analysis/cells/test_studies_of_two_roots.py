@@ -2,12 +2,14 @@
 
 import json
 
+import pandas as pd
 import pytest
 from make_folds import make_folds
 from make_study import make_study
 
 import analysis
 from analysis.cells.scored_cells import scored_cells
+from analysis.cells.scored_instances import thresholds_of
 from analysis.cli import main
 from analysis.figures import learning_curves, roc
 from analysis.rows.exported_files import export
@@ -110,3 +112,21 @@ def test_pooled_folds_of_several_roots_are_those_that_lie_in_folders(tmp_path):
     file = export(other.rows(), tmp_path / "other.csv")
     mixed = analysis.pooled_rows(analysis.load([folders[1], file]))
     assert len(mixed) == 2 and mixed.attrs["not_pooled"] == ["study other (not from its folder)"]
+
+
+def test_images_of_several_roots_are_those_of_one_that_has_them_all(tmp_path):
+    how = {"images": 24, "folds": 3, "repeats": 1, "tiles": True}
+    make_folds(tmp_path / "one", "part", failed=((0, 1), (1, 1)), **how)
+    make_folds(tmp_path / "two", "whole", **how)
+    folders = [tmp_path / "one/studies/part", tmp_path / "two/studies/whole"]
+    both, alone = (analysis.image_table(analysis.load(which)).frame() for which in (folders, folders[1]))
+    assert both.drop(columns="study").equals(alone.drop(columns="study"))
+    rows = analysis.load(folders)
+    tests = compare(rows, {"method": "none"}, "instance_dice_tuned", test="clusters")
+    assert [one.replicate for one in tests.found] == [0, 1, 2]
+
+
+def test_a_threshold_is_of_the_run_whose_scores_are_read():
+    rows = pd.DataFrame({"config_id": "c", "replicate": 0, "status": ["missing", "done", "done"],
+                         "instance_threshold": [0.9, 0.1, 0.2]})  # fmt: skip
+    assert thresholds_of(rows) == {("c", 0): 0.1}
