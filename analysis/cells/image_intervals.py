@@ -85,7 +85,8 @@ def image_intervals(
         for row in layout.rows_of(panel):
             cell = next(layout.cells[panel, row, one] for one in layout.columns if (panel, row, one) in layout.cells)
             config = cell.origin.config_id
-            done = rows[(rows["config_id"] == config) & (rows["status"] == "done")].drop_duplicates("replicate")
+            done = rows[(rows["config_id"] == config) & (rows["status"] == "done")]
+            done = (done if row.study is None else done[done["study"] == row.study]).drop_duplicates("replicate")
             folds = partitions.get(config, DRAWN).fold_count
             if folds is None:
                 groups = [[replicate] for replicate in sorted(map(int, done["replicate"]))]
@@ -94,8 +95,8 @@ def image_intervals(
                 notes += [f"{row.text}, {text}" for text in lacking]
                 groups = [[int(replicate) for replicate in runs["replicate"]] for runs in whole.values()]
             parts = [
-                [read_instances(folders.folder(config, r), config, r, thresholds.get((config, r), math.nan), OPTION)
-                 for r in group]
+                [read_instances(folders.folder(config, r, row.study), config, r,
+                                thresholds.get((config, r, row.study), math.nan), OPTION) for r in group]
                 for group in groups
             ]  # fmt: skip
             if any(len(run.bags) for runs in parts for run in runs):

@@ -51,12 +51,15 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     bare, done = done[~kept_scores], done[kept_scores]
     bare = bare[~bare["config_id"].isin(done["config_id"])]
     left_out += [f"study {name} (not from its folder)" for name in bare["study"].dropna().unique()]
-    done = done.drop_duplicates(["config_id", "method", "replicate"])  # several studies may share a configuration
     for (config, method), group in done.groupby(["config_id", "method"], sort=False):
         partition = partitions.get(str(config), DRAWN)
         if partition.fold_count is None:
             continue
-        whole, lacking = whole_repeats(group, partition.fold_count)
+        # Several studies may share a configuration, and each have some of its folds.
+        whole, lacking = whole_repeats(group.drop_duplicates("replicate"), partition.fold_count)
+        of_study = [
+            (name, whole_repeats(own, partition.fold_count)[0]) for name, own in group.groupby("study", sort=False)
+        ]
         left_out += [f"{method}, {text}" for text in lacking]
         for repeat, runs in whole.items():
             numbers = [(str(config), int(replicate)) for replicate in runs["replicate"]]
@@ -64,11 +67,14 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
             tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
             ranked_by_validation = first["stage"] in stages.WITHOUT_PROBABILITY
-            found.append({
-                **{name: first.get(name) for name in kept}, "method": method, "status": "done", "cause": None,
-                "replicate": repeat, "repeat": repeat, "fold": math.nan, "test_set": " ".join(tested),
-                **pooled_metrics(pd.concat(parts), probabilities=not ranked_by_validation),
-            })  # fmt: skip
+            pooled = pooled_metrics(pd.concat(parts), probabilities=not ranked_by_validation)
+            # In each study that has it whole, where tables tell studies apart; else they take the first.
+            for study in [name for name, own in of_study if repeat in own] or [first["study"]]:
+                found.append({
+                    **{name: first.get(name) for name in kept}, "study": study, "method": method, "status": "done",
+                    "cause": None, "replicate": repeat, "repeat": repeat, "fold": math.nan,
+                    "test_set": " ".join(tested), **pooled,
+                })  # fmt: skip
     frame = pd.DataFrame(found, columns=None if found else rows.columns)
     frame.attrs = {**rows.attrs, NOT_POOLED: list(dict.fromkeys(left_out))}
     return frame

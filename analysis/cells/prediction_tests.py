@@ -22,7 +22,7 @@ from analysis.cells.scored_instances import (
     thresholds_of,
 )
 from analysis.rows.stored_predictions import run_predictions
-from analysis.rows.study_folders import RunFolders
+from analysis.rows.study_folders import RunFolders, RunKey
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
 from d2l_study.data.mnist_bags import MnistBags
@@ -65,7 +65,11 @@ def compare_predictions(
         for replicate in sorted(cell.values.keys() & baseline_cell.values.keys()):
             if replicates is not None and replicate not in replicates:
                 continue
-            found = compare(cell, baseline_cell, replicate)
+            runs = [
+                (one.origin.config_id, replicate, label.study)
+                for one, label in ((cell, row), (baseline_cell, baseline))
+            ]
+            found = compare(cell, baseline_cell, runs)
             if found is None:
                 other_bags += 1
                 continue
@@ -97,16 +101,16 @@ class _Delong:
         self.folders = RunFolders.of(rows)
         self.given = partitions_of(rows).keys()
         self.drawn_by = _drawn_by(rows)
-        self.stored: dict[tuple[str, int], _Bags] = {}
+        self.stored: dict[RunKey, _Bags] = {}
         self.groups: list[BagGroups] = []
         self.few = self.alone = 0
 
-    def __call__(self, cell: Cell, baseline: Cell, replicate: int) -> _Tested | None:
+    def __call__(self, cell: Cell, baseline: Cell, runs: Sequence[RunKey]) -> _Tested | None:
         """None if their bags are not the same."""
         from analysis.statistics.delong import delong_test
 
         configs = cell.origin.config_id, baseline.origin.config_id
-        ours, theirs = (self._read(config, replicate) for config in configs)
+        ours, theirs = map(self._read, runs)
         if not (np.array_equal(ours.bag, theirs.bag) and np.array_equal(ours.label, theirs.label)):
             return None
         # The numbers of drawn bags are those of their draw, and classes alternate in every one.
@@ -138,10 +142,10 @@ class _Delong:
             found.append(f"In {self.alone} of them a class has {one} only: not tested.")
         return found
 
-    def _read(self, config: str, replicate: int) -> _Bags:
-        if (config, replicate) not in self.stored:
-            self.stored[config, replicate] = _read_bags(self.folders.folder(config, replicate), config, replicate)
-        return self.stored[config, replicate]
+    def _read(self, run: RunKey) -> _Bags:
+        if run not in self.stored:
+            self.stored[run] = _read_bags(self.folders.folder(*run), *run[:2])
+        return self.stored[run]
 
 
 def _drawn_by(rows: pandas.DataFrame) -> dict[str, tuple[Any, ...]]:
@@ -173,24 +177,24 @@ class _Clusters:
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = RunFolders.of(rows)
         self.groups: list[BagGroups] = []
-        self.thresholds: Mapping[tuple[str, int], float] = thresholds_of(rows)
-        self.stored: dict[tuple[str, int], RunInstances] = {}
+        self.thresholds: Mapping[RunKey, float] = thresholds_of(rows)
+        self.stored: dict[RunKey, RunInstances] = {}
 
-    def __call__(self, cell: Cell, baseline: Cell, replicate: int) -> _Tested | None:
+    def __call__(self, cell: Cell, baseline: Cell, runs: Sequence[RunKey]) -> _Tested | None:
         """None if their instances are not the same. `UserError` if they lack what the metric of the cells needs."""
         from analysis.statistics.cluster_bootstrap import bootstrap_clusters
         from analysis.statistics.weighted_metrics import weighted_metric
 
-        runs = [self._read(one.origin.config_id, replicate) for one in (cell, baseline)]
-        if not runs[0].same_instances(runs[1]):
+        both = [self._read(run) for run in runs]
+        if not both[0].same_instances(both[1]):
             return None
-        name, bags = cell.metric.name, runs[0].bags
-        ours, theirs = (weighted_metric(name, scored_instances([run], bags)) for run in runs)
+        name, bags = cell.metric.name, both[0].bags
+        ours, theirs = (weighted_metric(name, scored_instances([one], bags)) for one in both)
         if ours is None or theirs is None:
             lacks = (cell if ours is None else baseline).origin.config_id
-            raise UserError(f"{CLUSTERS}: {name} needs {NEEDS[name]}; run {lacks[:10]} r{replicate:03d} has none")
-        known = int(np.sum(runs[0].label >= 0))
-        groups = BagGroups.of(bags, [(run.bag, run.group) for run in runs])
+            raise UserError(f"{CLUSTERS}: {name} needs {NEEDS[name]}; run {lacks[:10]} r{runs[0][1]:03d} has none")
+        known = int(np.sum(both[0].label >= 0))
+        groups = BagGroups.of(bags, [(one.bag, one.group) for one in both])
         self.groups.append(groups)
         drawn = groups.drawn(ours), groups.drawn(theirs)
         test = bootstrap_clusters(*drawn, groups.count, known, resamples=RESAMPLES)
@@ -198,9 +202,8 @@ class _Clusters:
         result = TestResult("cluster bootstrap", math.nan, test.p, test.smallest_p, test.clusters)
         return test.first, test.second, interval, result, f"{groups.text('image')}, {test.instances} instances"
 
-    def _read(self, config: str, replicate: int) -> RunInstances:
-        key = config, replicate
-        if key not in self.stored:
-            threshold = self.thresholds.get(key, math.nan)
-            self.stored[key] = read_instances(self.folders.folder(*key), *key, threshold, CLUSTERS)
-        return self.stored[key]
+    def _read(self, run: RunKey) -> RunInstances:
+        if run not in self.stored:
+            threshold = self.thresholds.get(run, math.nan)
+            self.stored[run] = read_instances(self.folders.folder(*run), *run[:2], threshold, CLUSTERS)
+        return self.stored[run]

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.cells.arrange import arrange
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_columns, default_panel, panel_title
 from analysis.rows.stored_predictions import run_predictions
-from analysis.rows.study_folders import RunFolders
+from analysis.rows.study_folders import RunFolders, RunKey, finished_replicates
 from analysis.statistics.scores import Scores
 from d2l_study.errors import DamagedError, UserError, counted, listed
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
@@ -59,13 +59,15 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
             "choose some with --where KEY=VALUE"
         )
     found = []
+    replicates = finished_replicates(rows)
     for (panel_label, row, column), cell in there.items():
         test: dict[int, Scores] = {}
         validation: dict[int, Scores] = {}
-        done = rows[(rows["config_id"] == cell.origin.config_id) & (rows["status"] == "done")]
+        config = cell.origin.config_id
+        done = rows[(rows["config_id"] == config) & (rows["status"] == "done")]
         noisy = "label_noise" in done and bool((done["label_noise"] > 0).any())
-        for replicate in sorted(set(done["replicate"].astype(int))):
-            parts = _of_run(folders, cell.origin.config_id, replicate, noisy)
+        for replicate in replicates.get((config, row.study), ()):
+            parts = _of_run(folders, (config, replicate, row.study), noisy)
             if parts is None:
                 continue
             if len(parts["test", level][0]):
@@ -81,11 +83,11 @@ def scored_cells(rows: pandas.DataFrame, level: str, kind: str) -> tuple[Layout,
     return layout, found
 
 
-def _of_run(folders: RunFolders, config: str, replicate: int, noisy: bool) -> dict[tuple[str, str], Scores] | None:
+def _of_run(folders: RunFolders, run: RunKey, noisy: bool) -> dict[tuple[str, str], Scores] | None:
     """(split, level) -> scores of a run; None if it kept no predictions. noisy: its labels were, so that an earlier
     version's file, which has the true ones only, has none of validation to fit anything to."""
     try:
-        frame = run_predictions(folders.folder(config, replicate), config, replicate)
+        frame = run_predictions(folders.folder(*run), *run[:2])
     except DamagedError:
         raise  # to leave it out would change a figure without a word
     except UserError:

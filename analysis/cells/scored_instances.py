@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.rows.stored_predictions import run_predictions
+from analysis.rows.study_folders import RunKey, by_run
 from analysis.statistics.weighted_metrics import ScoredInstances
 from d2l_study.errors import UserError
 
@@ -54,14 +55,12 @@ class RunInstances:
         return np.unique(self.bag[self.label >= 0])
 
 
-def thresholds_of(rows: pandas.DataFrame) -> dict[tuple[str, int], float]:
-    """(config_id, replicate) -> the threshold of each finished run that has one."""
+def thresholds_of(rows: pandas.DataFrame) -> dict[RunKey, float]:
+    """The threshold of each finished run that has one."""
     if "instance_threshold" not in rows:
         return {}
-    done = rows[rows["status"] == "done"].drop_duplicates(["config_id", "replicate"])  # as whose scores are read
-    there = done[done["instance_threshold"].notna()]
-    columns = (there[name].tolist() for name in ("config_id", "replicate", "instance_threshold"))
-    return {(str(c), int(r)): float(t) for c, r, t in zip(*columns, strict=True)}
+    found = by_run(rows, rows["instance_threshold"].astype(float).tolist())
+    return {run: threshold for run, threshold in found.items() if not math.isnan(threshold)}
 
 
 def read_instances(folder: StudyFolder, config: str, replicate: int, threshold: float, option: str) -> RunInstances:

@@ -19,8 +19,8 @@ from analysis.figures import style
 from analysis.figures.legends import panels_with_legend
 from analysis.figures.marks import Mark, legend_handles, marks_of
 from analysis.rows.metrics import metric_of_column
-from analysis.rows.study_folders import RunFolders
-from d2l_study.errors import UserError, counted, nearest
+from analysis.rows.study_folders import RunFolders, RunKey, by_run, finished_replicates
+from d2l_study.errors import DamagedError, UserError, counted, nearest
 from d2l_study.study.ledger.run_files import CURVE
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     return figure
 
 
-def _draw_cell(axis: Axes, one: CellCurves, name: str, mark: Mark, best_steps: Mapping[tuple[str, int], float]) -> None:
+def _draw_cell(axis: Axes, one: CellCurves, name: str, mark: Mark, best_steps: Mapping[RunKey, float]) -> None:
     """The curve of each run with a dot at its snapshot, and their mean."""
     scale = style.current_size().scale
     for replicate, curve in one.by_replicate.items():
         steps, values = _points(curve, name)
         axis.plot(steps, values, color=mark.colour, alpha=0.3, lw=0.6 * scale, zorder=2)
-        at = best_steps.get((one.cell.origin.config_id, replicate), math.nan)
+        at = best_steps.get((one.cell.origin.config_id, replicate, one.row.study), math.nan)
         taken = values[steps == at]
         if len(taken):
             axis.plot([at], [taken[-1]], "o", color=mark.colour, markersize=2.6 * scale, alpha=0.75, markeredgewidth=0,
@@ -112,11 +112,8 @@ def _read(rows: pandas.DataFrame, name: str) -> _Read:
     # Any metric arranges the runs; what is drawn comes from the curves.
     columns = default_columns(rows)
     layout = arrange(rows, [DEFAULT] if columns == METRICS else DEFAULT, "method", columns, default_panel(rows))
-    done = rows[rows["status"] == "done"]
-    replicates = {
-        str(config): sorted(set(map(int, own))) for config, own in done.groupby("config_id", sort=False)["replicate"]
-    }
-    there = {key: cell for key, cell in layout.cells.items() if cell.origin.config_id in replicates}
+    replicates = finished_replicates(rows)
+    there = {key: cell for key, cell in layout.cells.items() if (cell.origin.config_id, key[1].study) in replicates}
     if len(there) > MOST_CELLS:
         raise UserError(f"--kind learning: {len(there)} configurations are too many (at most {MOST_CELLS}); choose "
                         "some with --where KEY=VALUE")  # fmt: skip
@@ -124,13 +121,14 @@ def _read(rows: pandas.DataFrame, name: str) -> _Read:
     known: set[str] = set()
     bare: list[Cell] = []
     for (panel, row, column), cell in there.items():
-        config = cell.origin.config_id
-        curves = {r: curve for r in replicates[config] if (curve := _curve(folders, config, r)) is not None}
+        config, study = cell.origin.config_id, row.study
+        finished = replicates[config, study]
+        curves = {r: curve for r in finished if (curve := _curve(folders, (config, r, study))) is not None}
         known |= {key for curve in curves.values() for point in curve for key in point}
         with_metric = {r: [point for point in curve if name in point] for r, curve in curves.items()}
         with_metric = {r: own for r, own in with_metric.items() if any(math.isfinite(point[name]) for point in own)}
         if with_metric:
-            found.setdefault((panel, column), []).append(CellCurves(row, cell, with_metric, len(replicates[config])))
+            found.setdefault((panel, column), []).append(CellCurves(row, cell, with_metric, len(finished)))
         else:
             bare.append(cell)
     metrics = sorted(known - {"step", "generation"})
@@ -162,11 +160,9 @@ def _heading(name: str, layout: Layout) -> str:
     return replace(described, title=own or described.title).heading
 
 
-def _best_steps(rows: pandas.DataFrame) -> dict[tuple[str, int], float]:
-    """(config_id, replicate) of a finished run -> the step at which the snapshot was taken; NaN where no row says."""
-    rows = rows[rows["status"] == "done"].drop_duplicates(["config_id", "replicate"])  # as whose curves are read
-    steps = rows["best_step"] if "best_step" in rows else rows["replicate"] * math.nan
-    return {(str(c), int(r)): step for c, r, step in zip(rows["config_id"], rows["replicate"], steps, strict=True)}
+def _best_steps(rows: pandas.DataFrame) -> dict[RunKey, float]:
+    """The step at which the snapshot of each finished run was taken; NaN where rows do not say."""
+    return by_run(rows, rows["best_step"] if "best_step" in rows else rows["replicate"] * math.nan)
 
 
 def mean_curve(curves: list[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -181,13 +177,16 @@ def _points(curve: Curve, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([s for s, _ in found]), np.array([v for _, v in found])
 
 
-def _curve(folders: RunFolders, config: str, replicate: int) -> Curve | None:
+def _curve(folders: RunFolders, run: RunKey) -> Curve | None:
     """The points of a run, of a student of several generations those of the last; None if it kept none, or its row came
     from a file."""
-    folder = folders.by_run.get((config, replicate))
     try:
-        curve: Curve = [] if folder is None else json.loads(folder.read_file(config, replicate, CURVE))
+        curve: Curve = json.loads(folders.folder(*run).read_file(*run[:2], CURVE))
     except (KeyError, FileNotFoundError):
+        return None
+    except DamagedError:
+        raise  # to leave it out would change a figure without a word
+    except UserError:
         return None
     last = max((p.get("generation", 0) for p in curve), default=0)
     return [p for p in curve if p.get("generation", 0) == last]

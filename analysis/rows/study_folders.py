@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from d2l_study.credentials import masked
 from d2l_study.errors import UserError
@@ -30,31 +30,56 @@ def folders_of(rows: pandas.DataFrame) -> dict[str, StudyFolder]:
     return {name: StudyFolder(open_storage(root), name.rpartition("/")[2]) for name, root in places.items()}
 
 
+RunKey = tuple[str, int, str | None]
+"""config_id, replicate and study of a run; without a study the run of the first study that finished it, which tables
+take where they do not tell studies apart."""
+
+
+def by_run(rows: pandas.DataFrame, values: Iterable[Any]) -> dict[RunKey, Any]:
+    """The values of finished runs, one for each of the rows, by run: with its study and without."""
+    found: dict[RunKey, Any] = {}
+    columns = (rows[name].tolist() for name in ("config_id", "replicate", "study", "status"))
+    for config, replicate, study, status, value in zip(*columns, values, strict=True):
+        if status == "done":
+            run = str(config), int(replicate)
+            found.setdefault((*run, None), value)
+            found.setdefault((*run, str(study)), value)
+    return found
+
+
+def finished_replicates(rows: pandas.DataFrame) -> dict[tuple[str, str | None], list[int]]:
+    """(config_id, study) -> the replicates that are finished, ascending; without a study those of all together."""
+    found: dict[tuple[str, str | None], list[int]] = {}
+    for config, replicate, study in sorted(by_run(rows, rows["study"]), key=lambda run: run[1]):
+        found.setdefault((config, study), []).append(replicate)
+    return found
+
+
 @dataclass(frozen=True)
 class RunFolders:
     """The folder that holds each finished run. Several studies, also of different roots, may share a configuration and
     each have some of its replicates."""
 
-    by_run: Mapping[tuple[str, int], StudyFolder]
+    folders: Mapping[RunKey, StudyFolder]
 
     @classmethod
     def of(cls, rows: pandas.DataFrame) -> RunFolders:
-        """Those of loaded rows: of a run that several studies have, the first, as in tables. UserError as of
-        `folders_of`."""
+        """Those of loaded rows. UserError as of `folders_of`."""
         folders = folders_of(rows)
-        there = rows[(rows["status"] == "done") & rows["study"].isin(list(folders))]
-        first = there.drop_duplicates(["config_id", "replicate"])
-        runs = zip(first["config_id"], first["replicate"], first["study"], strict=True)
-        return cls({(str(config), int(replicate)): folders[str(study)] for config, replicate, study in runs})
+        there = rows[rows["study"].isin(list(folders))]
+        return cls(by_run(there, (folders[str(study)] for study in there["study"])))
 
-    def folder(self, config_id: str, replicate: int) -> StudyFolder:
-        """The folder of a finished run. UserError for one of whose studies none came from a folder."""
-        if (config_id, replicate) not in self.by_run:
+    def folder(self, config_id: str, replicate: int, study: str | None = None) -> StudyFolder:
+        """The folder of a finished run; of several that of the study, else the first. UserError where it came from no
+        folder."""
+        run = config_id, replicate
+        found = self.folders.get((*run, study)) or self.folders.get((*run, None))
+        if found is None:
             raise UserError(
                 f"run {config_id[:10]} r{replicate:03d} came from a file or from MLflow, which hold no predictions; "
                 "name the folder of its study, ROOT/studies/<name>, instead"
             )
-        return self.by_run[config_id, replicate]
+        return found
 
 
 def with_own_names(frames: Sequence[pandas.DataFrame]) -> list[pandas.DataFrame]:

@@ -126,7 +126,31 @@ def test_images_of_several_roots_are_those_of_one_that_has_them_all(tmp_path):
     assert [one.replicate for one in tests.found] == [0, 1, 2]
 
 
-def test_a_threshold_is_of_the_run_whose_scores_are_read():
-    rows = pd.DataFrame({"config_id": "c", "replicate": 0, "status": ["missing", "done", "done"],
-                         "instance_threshold": [0.9, 0.1, 0.2]})  # fmt: skip
-    assert thresholds_of(rows) == {("c", 0): 0.1}
+def test_what_a_run_has_is_of_the_study_that_is_shown():
+    rows = pd.DataFrame({"config_id": "c", "replicate": 0, "study": ["a", "b", "d"],
+                         "status": ["missing", "done", "done"], "instance_threshold": [0.9, 0.1, 0.2]})  # fmt: skip
+    assert thresholds_of(rows) == {("c", 0, None): 0.1, ("c", 0, "b"): 0.1, ("c", 0, "d"): 0.2}
+
+
+def test_cells_of_studies_that_are_told_apart_hold_the_runs_of_their_own(tmp_path):
+    """`few` and `more` share both arms; those of a third study have the same settings on other data."""
+    how = {"images": 24, "folds": 3, "tiles": True}
+    make_folds(tmp_path / "one", "few", repeats=1, **how)
+    make_folds(tmp_path / "two", "more", repeats=2, **how)
+    make_folds(tmp_path / "three", "other", repeats=1, data="other", **how)
+    places = (("one", "few"), ("two", "more"), ("three", "other"))
+    rows = analysis.load([tmp_path / root / "studies" / name for root, name in places])
+    counts = {"few": 3, "more": 6, "other": 3}
+    layout, found = scored_cells(rows, "bag", "roc")
+    assert {row.study for row in layout.rows} == {*counts}
+    assert [len(one.test) for one in found] == [counts[one.row.study] for one in found] and len(found) == 6
+    pooled = analysis.pooled_rows(rows)
+    assert pooled.groupby("study")["repeat"].apply(list).to_dict() == {
+        "few": [0] * 2,
+        "more": [0, 1] * 2,
+        "other": [0] * 2,
+    }
+    images = analysis.image_table(rows)
+    assert {one.row.study: one.tested for one in images.found} == {"few": 1, "more": 2, "other": 1}
+    tests = compare(rows, {"method": "none"}, "bag_auc", test="delong").found
+    assert {study: sum(one.row.study == study for one in tests) for study in counts} == counts
