@@ -15,7 +15,7 @@ from d2l_study.study.plan.data_checks import check_data
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import Plan, make_plan
 from d2l_study.study.plan.precision import check_precision, known_precision
-from d2l_study.study.search.search import Search
+from d2l_study.study.search.search import Search, check_no_search_that_learns
 from d2l_study.study.space.arm_checks import check_arms
 from d2l_study.study.space.load import load_space
 from d2l_study.study.space.space import Space, study_name
@@ -84,6 +84,7 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
         check_study_name(name, "--study" if options.study is not None else f"--space {options.space}: the study's name")
     collection = last_collection(storage)
     checksums = DataChecksums()
+    check_no_search_that_learns(folder, space)
     search = Search(space, folder, checksums) if space.adaptive else None
     asked = search.configurations if search else None
     if options.fresh and search is not None:

@@ -65,7 +65,9 @@ def _space_text(folder: StudyFolder) -> str:
 
 def _search_text(folder: StudyFolder, names: str) -> str:
     """What becomes of arms that leave a search which learns from its own trials: `run` refuses one of other arms."""
-    method = folder.resolved()["space"]["search"]["method"]
+    document = read_document(folder)
+    assert document is not None
+    method = document["definition"]["method"]
     return (
         f"{folder.name}: a search by {method} learns from its own trials alone: {names} cannot come back into this "
         f"study. `run` refuses it while {_space_text(folder)} still has {names}; without, the other arms go on. In a "
@@ -101,8 +103,10 @@ def _is_adaptive(folder: StudyFolder) -> bool:
     """Whether the study is a search that chooses its points as it goes; its space does not name them then."""
     from d2l_study.study.space.search_options import ADAPTIVE
 
-    search = folder.resolved().get("space", {}).get("search")
-    return bool(search) and search["method"] in ADAPTIVE
+    if space := folder.resolved().get("space"):
+        return bool(space.get("search")) and space["search"]["method"] in ADAPTIVE
+    document = read_document(folder)  # where it is lost how the space was read
+    return document is not None and document["definition"].get("method") in ADAPTIVE
 
 
 def arms_of(entry: Entry) -> set[str]:

@@ -40,6 +40,25 @@ from d2l_study.study.space.search_options import ADAPTIVE
 from d2l_study.study.space.space import Space
 
 
+def check_no_search_that_learns(folder: StudyFolder, space: Space) -> None:
+    """`UserError` for a space whose search knows its points beforehand, in a study of a search that learns: its record
+    would take the place of what the other has asked for."""
+    document = None if space.search is None or space.adaptive else read_document(folder)
+    method = document and document["definition"].get("method")
+    if space.search is not None and method in ADAPTIVE:
+        raise _started_otherwise(folder, "search", [f"method: {method} -> {space.search.method}"])
+
+
+def _started_otherwise(folder: StudyFolder, what: str, lines: Sequence[str]) -> UserError:
+    """lines: the differences, one key to a line."""
+    return UserError(
+        f"study {folder.name!r} was started with another {what}:\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + "A search learns from its own trials only. To keep both, give the new one a name of its own: "
+        "--study NEWNAME (runs that both contain are reused)"
+    )
+
+
 class Search:
     """The search of a study. `UserError` if the study was started with another search.
 
@@ -71,7 +90,7 @@ class Search:
             return
         lines = definition_differences(document["definition"], json.loads(json.dumps(self.definition)))
         if lines:
-            raise self._started_otherwise("search", lines)
+            raise _started_otherwise(self.folder, "search", lines)
         names = set(SearchTrial.__dataclass_fields__) - {"configurations"}
         for entry in document["trials"]:
             trial = SearchTrial(**{k: v for k, v in entry.items() if k in names})
@@ -83,18 +102,11 @@ class Search:
         space = self.folder.resolved_or_empty().get("space")
         method = ((space or {}).get("search") or {}).get("method")
         if space and method not in ADAPTIVE:
-            raise self._started_otherwise("plan", [f"search.method: {method or '(none)'} -> {self.options.method}"])
+            raise _started_otherwise(
+                self.folder, "plan", [f"search.method: {method or '(none)'} -> {self.options.method}"]
+            )
         shown = self.folder.storage.shown(f"{self.folder.key}/{DOCUMENT}")
         raise DamagedError(f"{shown}: missing, though the study has a plan; {LOST}")
-
-    def _started_otherwise(self, what: str, lines: Sequence[str]) -> UserError:
-        """lines: the differences, one key to a line."""
-        return UserError(
-            f"study {self.folder.name!r} was started with another {what}:\n"
-            + "".join(f"  {line}\n" for line in lines)
-            + "A search learns from its own trials only. To keep both, give the new one a name of its own: "
-            "--study NEWNAME (runs that both contain are reused)"
-        )
 
     def save(self) -> None:
         """Write the document."""

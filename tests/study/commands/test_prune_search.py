@@ -43,6 +43,14 @@ def test_what_becomes_of_the_arm_is_said_before_it_is_written(whole, monkeypatch
     assert StudyFolder(LocalStorage(whole.root), "two").plan() == plan
 
 
+def test_a_search_is_known_where_it_is_lost_how_its_space_was_read(whole):
+    (whole.root / "studies" / "two" / "resolved.json").unlink()
+    failed = whole.study("prune", "two", "--failed")
+    assert failed.code == 2 and "--failed: not of a search, which learns from what failed" in failed.err
+    said = whole.study("prune", "two", "--arm", "vat")
+    assert said.code == 0 and "a search by tpe learns from its own trials alone: vat cannot come back" in said.out
+
+
 def test_a_search_goes_on_without_the_arm_as_it_is_said(whole):
     said = whole.study("prune", "two", "--arm", "vat")
     assert said.code == 0 and "--extend" not in said.out

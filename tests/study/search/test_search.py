@@ -415,3 +415,15 @@ def test_a_study_of_known_points_does_not_become_a_search_that_learns(tmp_path, 
     searched = GRID.replace("[1, 2]", "{low: 1, high: 2}") + "search: {method: tpe, trials: 3}\n"
     with pytest.raises(UserError, match=said + r"\n[\s\S]*--study NEWNAME"):
         prepared(tmp_path, searched, extend=extend)
+
+
+@pytest.mark.parametrize("extend", [False, True])
+@pytest.mark.parametrize(("values", "method"), [("[1, 2]", "grid"), ("{low: 1, high: 2}", "random")])
+def test_the_record_of_a_search_that_learns_is_not_written_over(tmp_path, values, method, extend):
+    searched = GRID.replace("[1, 2]", "{low: 1, high: 2}") + "search: {method: tpe, trials: 3}\n"
+    study = prepared(tmp_path, searched)
+    study.folder.write(study.space.text, {"space": study.space.to_dict()}, study.plan.entries())
+    study.search.save()
+    other = GRID.replace("[1, 2]", values) + f"search: {{method: {method}, trials: 3}}\n"
+    with pytest.raises(UserError, match=rf"another search:\n  method: tpe -> {method}\n[\s\S]*--study NEWNAME"):
+        prepared(tmp_path, other.replace(", trials: 3", "") if method == "grid" else other, extend=extend)
