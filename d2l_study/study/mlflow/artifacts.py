@@ -18,7 +18,7 @@ import numpy as np
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.run_files import CURVE, PREDICTIONS, SCORE_MAP_REPLICATE
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.mlflow.map_pictures import images_allowed, map_pictures
+from d2l_study.study.mlflow.map_pictures import content_here, images_allowed, map_pictures
 from d2l_study.study.mlflow.page import Report
 from d2l_study.study.mlflow.roc_picture import roc_picture
 from d2l_study.study.space.keys import WITH_SCORE_MAPS
@@ -125,7 +125,7 @@ def _rankings(folder: StudyFolder, config_id: str, teacher: str, replicate: int)
         frame = frame[(frame["split"] == "test") & (frame["level"] == "instance")]
         logits[name] = frame["logit"].to_numpy(float)
         labels, index = frame["label"].fillna(-1).to_numpy(int), frame["index"].to_numpy(int)
-    data = folder.ledger.read_config(config_id)["sections"]["data"]
+    data = content_here(folder, config_id)["sections"]["data"]
     pool = DATASETS[data["dataset"]](**data).load_pool()
     return ranking_picture(pool.instances[index], logits, labels, mistakes=True,
                            title=f"test instances of replicate {replicate}, trial {trial_id(config_id)}")  # fmt: skip

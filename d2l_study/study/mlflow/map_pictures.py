@@ -16,6 +16,7 @@ from d2l_study.slides.image_files import read_image
 from d2l_study.study.ledger.ledger import trial_id
 from d2l_study.study.ledger.run_files import SCORE_MAPS
 from d2l_study.study.ledger.study_folder import StudyFolder
+from d2l_study.study.space.data_location import located_content
 
 PRIVATE = ("manifest",)
 """Data sets whose images go into MLflow only where the space says `log_images: true`."""
@@ -28,6 +29,12 @@ def images_allowed(space: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
         return False
     allowed = space.get("log_images")
     return data.get("dataset") not in PRIVATE if allowed is None else bool(allowed)
+
+
+def content_here(folder: StudyFolder, config_id: str) -> dict[str, Any]:
+    """What an id stands for, with the data where the study has them now."""
+    space = folder.resolved_or_empty().get("space") or {}
+    return located_content(folder.ledger.read_config(config_id), config_id, space, folder.plan_or_empty())
 
 
 def map_pictures(
@@ -46,7 +53,7 @@ def _picture(folder: StudyFolder, config_id: str, teacher: str | None, replicate
     from d2l_study.inference.overlay import Panel, Places, overlay_picture
     from d2l_study.inference.sliding_window import Grid
 
-    content = folder.ledger.read_config(config_id)
+    content = content_here(folder, config_id)
     data = content["sections"]["data"]
     pool = DATASETS[data["dataset"]](**data).load_pool()
     own = stored_maps(folder, config_id, replicate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from d2l_study.data import DATASETS, PATH_KEYS, WORDS_FOR_PATHS
@@ -48,6 +48,18 @@ def located_data(data: Mapping[str, Any], space: Mapping[str, Any], method: str)
         if value == _absolute(key, value):  # an earlier version wrote paths of `--set` as they were given
             found[key] = value
     return found
+
+
+def located_content(
+    content: Mapping[str, Any], config: str, space: Mapping[str, Any], plan: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The content of a configuration's `config.json` with its data where a study has them. space: as of `located_data`;
+    plan: the entries of the study's plan; content stays as it is if they do not have the configuration."""
+    method = next((entry["method"] for entry in plan if entry["config_id"] == config), None)
+    if method is None:
+        return {**content}
+    sections = content["sections"]
+    return {**content, "sections": {**sections, "data": located_data(sections["data"], space, method)}}
 
 
 def at_places(written: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

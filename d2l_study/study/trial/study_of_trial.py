@@ -9,7 +9,7 @@ from d2l_study.errors import DamagedError
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.space.data_location import located_data
+from d2l_study.study.space.data_location import located_content
 
 
 def study_of_trial(ledger: Ledger, config: str, content: Mapping[str, Any]) -> StudyFolder | None:
@@ -17,9 +17,9 @@ def study_of_trial(ledger: Ledger, config: str, content: Mapping[str, Any]) -> S
     has it. content: of the configuration's `config.json`."""
     first = content.get("study")
     names = (name for name in list_studies(ledger.storage) if name != first)
-    if isinstance(first, str) and _methods(folder := StudyFolder(ledger.storage, first), config):
+    if isinstance(first, str) and _has(folder := StudyFolder(ledger.storage, first), config):
         return folder
-    return next((folder for name in names if _methods(folder := StudyFolder(ledger.storage, name), config)), None)
+    return next((folder for name in names if _has(folder := StudyFolder(ledger.storage, name), config)), None)
 
 
 def where_data_are(ledger: Ledger, config: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,15 +28,12 @@ def where_data_are(ledger: Ledger, config: str, content: Mapping[str, Any]) -> d
     folder = study_of_trial(ledger, config, content)
     if folder is None:
         return {**content}
-    (method, *_) = _methods(folder, config)
-    space = folder.resolved_or_empty().get("space") or {}
-    sections = content["sections"]
-    return {**content, "sections": {**sections, "data": located_data(sections["data"], space, method)}}
+    return located_content(content, config, folder.resolved_or_empty().get("space") or {}, folder.plan())
 
 
-def _methods(folder: StudyFolder, config: str) -> list[str]:
-    """The arms of a study that have a configuration; none if its plan is lost or damaged."""
+def _has(folder: StudyFolder, config: str) -> bool:
+    """Whether a study has a configuration; not if its plan is lost or damaged."""
     try:
-        return [entry["method"] for entry in folder.plan() if entry["config_id"] == config]
+        return config in folder.planned()
     except (DamagedError, FileNotFoundError):
-        return []
+        return False

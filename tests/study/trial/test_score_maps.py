@@ -16,7 +16,7 @@ from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import SCORE_MAPS, WEIGHTS
 from d2l_study.study.ledger.study_folder import StudyFolder
-from d2l_study.study.mlflow.map_pictures import images_allowed, map_pictures, stored_maps
+from d2l_study.study.mlflow.map_pictures import content_here, images_allowed, map_pictures, stored_maps
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.trial import run_trial
 from d2l_study.study.trial.trial_request import TrialRequest
@@ -61,6 +61,15 @@ def test_pictures_are_drawn_from_what_is_kept(study):
     assert set(pictures) == {f"overlays/{k + 1}.png" for k in range(len(stored_maps(folder, CONFIG, 0)[0]))}
     assert Image.open(io.BytesIO(pictures["overlays/1.png"]())).size[1] > 560
     assert map_pictures(folder, CONFIG, None, 1) == {}
+
+
+def test_pictures_are_drawn_of_data_where_the_study_has_them_now(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    section = {"dataset": "colon", "root": "/old", "folds": 5}
+    folder.ledger.write_config(CONFIG, {"sections": {"data": section}, "study": "s"})
+    entry = {"config_id": CONFIG, "stage": "teacher", "method": "none", "values": {}, "varied": [], "replicates": [0]}
+    folder.write("", {"space": {"data": {"root": "/new"}}}, [entry])
+    assert content_here(folder, CONFIG)["sections"]["data"] == {**section, "root": "/new"}
 
 
 def test_a_class_map_keeps_its_maps_too(study):
