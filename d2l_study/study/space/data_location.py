@@ -36,10 +36,9 @@ def located_data(data: Mapping[str, Any], space: Mapping[str, Any], method: str)
 
     data: as `config.json` has it; space: as `resolved.json` of the study has it, empty if that is lost; method: the arm
     of the configuration."""
-    methods = space.get("methods")
-    if not methods:  # lost, or not all of a space
+    if not ({"data", "methods"} & space.keys()):  # lost, or no whole space
         return {**data}
-    own = methods.get(method) or {}
+    own = (space.get("methods") or {}).get(method) or {}
     given = dataset_defaults("data", data["dataset"]) | (space.get("data") or {}) | (own.get("data") or {})
     defaults = {field.name: field.default for field in dataclasses.fields(DATASETS[data["dataset"]])}
     found = {**data}

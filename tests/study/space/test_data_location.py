@@ -11,6 +11,8 @@ FEATURES = {"dataset": "features", "path": "/old/slides.csv", "root": "/old/f", 
 
 @pytest.mark.parametrize(("space", "found"), [
     ({}, ("/old/slides.csv", "/old/f")),  # resolved.json is lost
+    ({"description": "d"}, ("/old/slides.csv", "/old/f")),  # or says nothing of arms and data
+    ({"methods": {"vat": {}}}, (None, None)),  # this study gives neither
     ({"data": {"path": "/new/slides.csv", "root": "/new/f", "folds": 9}}, ("/new/slides.csv", "/new/f")),
     ({"data": {"path": ["/new/slides.csv"]}}, ("/new/slides.csv", None)),  # an axis of one; this study gives no root
     ({"data": {"path": "/x"}, "methods": {"vat": {"data": {"path": "/arm.csv"}}}}, ("/arm.csv", None)),
