@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells.layout import Cell, CellKey, Layout
+from analysis.cells.layout import Cell, CellKey, Layout, study_of
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
 from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, corrected_t, holm
@@ -45,23 +45,19 @@ def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[CellKey]
     as the table rounds it. A mean over fewer values than another cell of the line has is never the best; nothing is
     where such a mean is better (`lines_without_best`)."""
     found = set()
-    for line in _lines(layout):
-        if _is_beaten_by_fewer(line):
-            continue
+    for line in _lines_with_best(layout):
         means = {cell_key: printed(line[cell_key]) for cell_key in _fullest(line)}
         if len({printed(cell) for cell in line.values()}) > 1:
-            higher = next(iter(line.values())).metric.better == "higher"
-            top = max(means.values()) if higher else min(means.values())
-            found |= {cell_key for cell_key, mean in means.items() if mean == top}
+            sign = _sign(line)
+            top = max(sign * mean for mean in means.values())
+            found |= {cell_key for cell_key, mean in means.items() if sign * mean == top}
     return found
 
 
 def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
     """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line."""
     tested = []
-    for line in _lines(layout):
-        if _is_beaten_by_fewer(line):
-            continue
+    for line in _lines_with_best(layout):
         best = _best_of_fullest(line)
         for cell_key, cell in line.items():
             d = paired_values(line[best].values, cell.values, cell.units)
@@ -105,11 +101,15 @@ def _is_beaten_by_fewer(line: dict[CellKey, Cell]) -> bool:
     sign, full = _sign(line), _fullest(line)
     best = line[_best_of_fullest(line)]
     for cell in (cell for cell_key, cell in line.items() if cell_key not in full):
-        d = paired_values(cell.values, best.values, cell.units)
-        more = float(np.mean(d)) if len(d) else cell.interval.mean - best.interval.mean
-        if sign * more > 0 and sign * (cell.interval.mean - best.interval.mean) > 0:
-            return True
+        if sign * (cell.interval.mean - best.interval.mean) > 0:
+            d = paired_values(cell.values, best.values, cell.units)
+            if not len(d) or sign * float(np.mean(d)) > 0:
+                return True
     return False
+
+
+def _lines_with_best(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
+    return (line for line in _lines(layout) if not _is_beaten_by_fewer(line))
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
@@ -118,8 +118,7 @@ def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
     lines: dict[tuple[Any, ...], dict[CellKey, Cell]] = {}
     for cell_key, cell in layout.cells.items():
         if cell.values and cell.origin.stage != stages.ORACLE:
-            study = next((label.study for label in cell_key if label.study is not None), None)
-            line = (cell_key[0], cell_key[1] if across else cell_key[2], _task(cell_key), study)
+            line = (cell_key[0], cell_key[1] if across else cell_key[2], _task(cell_key), study_of(cell_key))
             lines.setdefault(line, {})[cell_key] = cell
     yield from lines.values()
 

@@ -130,6 +130,11 @@ CellKey = tuple[Label, Label, Label]
 """Where a cell stands: (panel, row, column)."""
 
 
+def study_of(cell_key: CellKey) -> Any:
+    """The study that the labels of a cell name; None where they name none."""
+    return next((label.study for label in cell_key if label.study is not None), None)
+
+
 @dataclass
 class Layout:
     """The cells of a table by panel, row and column; a combination that was not planned has no cell."""

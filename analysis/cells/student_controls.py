@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from analysis.cells.best import TASK_KEYS
-from analysis.cells.layout import Cell, CellKey, Layout
+from analysis.cells.layout import Cell, CellKey, Layout, study_of
 from analysis.rows.metrics import level_of
 from analysis.rows.stages import NO_TEACHER, POOLED, SMOOTHED, STUDENT
 
@@ -19,7 +17,8 @@ class StudentControls:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._by_config = {
-            (cell.origin.config_id, cell.metric.name, _study(cell_key)): cell for cell_key, cell in layout.cells.items()
+            (cell.origin.config_id, cell.metric.name, study_of(cell_key)): cell
+            for cell_key, cell in layout.cells.items()
         }
         self._keys = {id(cell): cell_key for cell_key, cell in layout.cells.items()}
 
@@ -41,7 +40,7 @@ class StudentControls:
 
     def _cell_of(self, config: str, cell: Cell) -> Cell | None:
         """A configuration's cell of the metric and the study of another one."""
-        return self._by_config.get((config, cell.metric.name, _study(self.key_of(cell))))
+        return self._by_config.get((config, cell.metric.name, study_of(self.key_of(cell))))
 
     def smoothed(self, cell: Cell) -> Cell | None:
         """Its teacher with scores averaged over neighbours, of which bags know nothing; None if there are
@@ -86,11 +85,6 @@ class StudentControls:
     @staticmethod
     def _only(found: list[Cell]) -> Cell | None:
         return found[0] if len(found) == 1 else None
-
-
-def _study(cell_key: CellKey) -> Any:
-    """The study that a cell's labels name; None where they name none."""
-    return next((label.study for label in cell_key if label.study is not None), None)
 
 
 def repeats_teacher(stage: str, metric: str) -> bool:
