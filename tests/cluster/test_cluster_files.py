@@ -314,6 +314,7 @@ if "--policy-document" in words:
     return json.loads((folder / "policy.json").read_text())["Statement"]
 
 
+@pytest.mark.slow
 def test_a_node_starts_tags_and_ends_what_ray_asks_for_and_nothing_else_of_the_account(
     aws: str, tmp_path: Path
 ) -> None:

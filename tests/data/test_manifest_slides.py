@@ -94,6 +94,7 @@ def annotate(path, *features):
 # ---- what it makes
 
 
+@pytest.mark.slow
 def test_its_patches_are_the_tiles_of_the_command(cohort):
     pool = load(write(cohort, TABLE), tissue=True, patch_size=64, mpp=1.0)
     words = ["tile", str(cohort / "slides.csv"), "--mpp", "1", "--size", "64", "--out", str(cohort / "out")]
@@ -135,6 +136,7 @@ def test_strides_overlap_or_leave_gaps(cohort):
         assert set(np.diff(x)) == {2 * stride} and x[0] == 31.5
 
 
+@pytest.mark.slow
 def test_what_is_cut_is_kept_and_found_again(cohort, cache):
     path = write(cohort, TABLE[:3])
     first = load(path, tissue=True)

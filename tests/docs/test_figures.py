@@ -43,6 +43,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 def test_the_kept_figures_are_those_that_the_command_draws(drawn):
     kept = {path.name for path in FIGURES.iterdir()}
     assert kept == {path.name for path in drawn.iterdir()} and len(kept) == 5

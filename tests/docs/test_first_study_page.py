@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_trains_few_steps_and_prints_a_line_for_each_replicate(capsys):
     torch.set_num_threads(1)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "first_study.md").read_text(), re.DOTALL)

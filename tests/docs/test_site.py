@@ -49,6 +49,7 @@ def text_of(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_the_key_reference_has_every_key(site):
     page = (site / "reference" / "keys.html").read_text(encoding="utf-8")
     anchors = set(re.findall(r'id="([^"]+)"', page))
@@ -106,6 +107,7 @@ def test_the_search_works_in_pages_opened_from_a_folder(site):
         assert target.is_file(), page
 
 
+@pytest.mark.slow
 def test_a_link_without_target_fails(tmp_path):
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "index.md").write_text("# Start\n[nowhere](missing.md)\n", encoding="utf-8")

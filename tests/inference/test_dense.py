@@ -165,6 +165,7 @@ def test_a_transparent_pixel_anywhere_is_named(tmp_path):
         open_tissue(tmp_path / "a.png", 3).rows(0, 5)
 
 
+@pytest.mark.slow
 def test_letters_and_rims_grow_with_a_large_picture_and_not_with_a_small_one():
     """What is not panel, above and below, is as high at 560 as at 800 pixels, and twice as high at 1600."""
     logits = np.zeros((3, 3), np.float32)

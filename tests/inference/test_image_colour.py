@@ -39,6 +39,7 @@ def _coloured(*size: int) -> np.ndarray:
     return pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
 def test_one_pixel_in_colour_makes_an_image_one(tmp_path: Path, ending: str) -> None:
     pixels = _coloured(2100, 2000)  # several bands

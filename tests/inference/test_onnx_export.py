@@ -22,6 +22,7 @@ def stored_model(extractor, pooling, shape, normalise="standard"):
     return StoredModel(network, network.init(np.random.default_rng(4)), card)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extractor", "pooling", "shape", "normalise"),
     [

@@ -32,6 +32,7 @@ def patch_model(extractor="lenet_histology", pooling="instance_max", shape=(3, S
     return StoredModel(network, params, card)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("wsinfer") is None, reason="wsinfer is not installed")
 def test_the_runner_of_wsinfer_gives_our_scores(tmp_path):
     stored = patch_model()

@@ -108,6 +108,7 @@ def test_tiles_that_a_file_leaves_out_are_not_positive(tmp_path):
     assert found.coverage(corners, 16).tolist() == [1, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_large_mask_is_held_in_a_small_part_of_its_pixels(tmp_path):
     """As CAMELYON's, of as many pixels as the slide."""
     side = 8192

@@ -31,6 +31,7 @@ def test_figures_say_that_runs_differ_in_precision_or_device(given_folds, kind):
     assert "uns differ" not in words_of(figure(as_students(given_folds), kind))
 
 
+@pytest.mark.slow
 def test_heat_maps_and_the_report_say_it_too(tmp_path):
     make_study(tmp_path, num_bags=(50, 100), replicates=2)
     rows = analysis.load("made", tmp_path)

@@ -34,6 +34,7 @@ def test_given_splits_whose_tests_overlap_are_not_pooled(tmp_path):
     assert one is None
 
 
+@pytest.mark.slow
 def test_pooled_figures_are_those_of_all_predictions_of_a_repeat(fold_rows, folds_root):
     pooled = pooled_rows(fold_rows)
     # The first repeat of `none` lacks a fold: it is not pooled.

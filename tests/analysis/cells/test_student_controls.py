@@ -118,6 +118,7 @@ def test_scores_that_are_those_of_the_teacher_are_not_compared(controlled):
     assert not [one for one in bags.found if one.row.text.startswith("smoothed")]
 
 
+@pytest.mark.slow
 def test_controls_are_compared_with_their_p_values(controlled):
     compared = compare(controlled, controls=True)
     by_text = {f"{one.row.text} − {one.baseline.text}": one for one in compared.found if one.column.value == 50}

@@ -77,6 +77,7 @@ def test_what_a_kind_lacks_is_said(tmp_path, scored):
         heatmap.draw_heatmap(many, row_key="epsilon", column_key="lambda_adv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_labels_do_not_overlap_in_any_size(tmp_path, scored, size):
     """Titles, labels, ticks, the legend and the footnote of each figure, and everything within the figure."""
@@ -110,6 +111,7 @@ def seventeen(tmp_path_factory):
     return analysis.load("distilled", root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_every_row_of_seventeen_is_in_the_legend_and_above_the_note(seventeen, size):
     one = seventeen[seventeen["num_bags"] == 50]

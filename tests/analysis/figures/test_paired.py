@@ -71,6 +71,7 @@ def test_nothing_to_pair_is_said(distilled, tmp_path):
         draw_pairs(distilled[distilled["stage"] != "teacher"])
 
 
+@pytest.mark.slow
 def test_students_of_folds_are_drawn_beside_their_teachers_with_the_corrected_interval(fold_rows):
     rows = fold_rows[fold_rows["stage"] == "teacher"].copy()
     student, teacher = rows["method"] == "vat", rows["method"] == "none"

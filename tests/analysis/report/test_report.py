@@ -70,6 +70,7 @@ def text(root):
     return make_report(analysis.load("made", root), root=str(root))
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed_and_needs_no_network(text):
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>")
@@ -308,6 +309,7 @@ def test_score_maps_are_those_of_the_best_of_each_stage_on_validation(monkeypatc
     assert [word in piece for word, piece in zip(("vat", "none → s", "cam", "peak"), pieces, strict=True)] == [True] * 4
 
 
+@pytest.mark.slow
 def test_instances_are_shown_with_intervals_over_images_where_there_are_not_too_many(tmp_path, monkeypatch):
     make_folds(tmp_path, "tiled", images=20, folds=3, repeats=1, tiles=True)
     rows = analysis.load("tiled", tmp_path)

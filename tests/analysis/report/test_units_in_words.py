@@ -32,6 +32,7 @@ def _by_fold(rows):
     return (by["vat"] - by["none"]).groupby(by.index % 3).mean().tolist()
 
 
+@pytest.mark.slow
 def test_one_count_and_one_word_stand_in_the_whole_report(given_folds):
     page = re.sub(r"<svg.*?</svg>|data:[^\"]*|\s+|&nbsp;|\u00a0", " ", make_report(as_students(given_folds)))
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))

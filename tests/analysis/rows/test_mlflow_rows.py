@@ -21,6 +21,7 @@ def uri(failing_root):
     return uri
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["made", "distilled"])
 def test_mlflow_alone_gives_the_rows_back(failing_root, uri, name):
     ledger, there = analysis.load(name, failing_root), analysis.load(name, tracking_uri=uri)

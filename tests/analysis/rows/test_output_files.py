@@ -60,6 +60,7 @@ def test_what_the_file_system_refuses_is_said(tmp_path):
         raise OSError(28, "No space left on device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["tables", "made", "--format", "latex"], ["figure", "made"], ["export", "made"], ["report", "made"]],

@@ -38,6 +38,7 @@ def test_cluster_bootstrap_is_the_resampling_written_out():
     assert (found.clusters, found.instances, found.smallest_p) == (12, 96, pytest.approx(2 / 301))
 
 
+@pytest.mark.slow
 def test_patches_counted_as_independent_are_too_sure_and_whole_images_are_not():
     rng = np.random.default_rng(2)
     wrong = {"patches": 0, "images": 0}

@@ -40,6 +40,7 @@ def of(frame, method, metric):
     return row
 
 
+@pytest.mark.slow
 def test_all_images_of_a_repeat_are_drawn_with_the_runs_of_their_folds(root):
     frame = image_table(analysis.load("tiled", root)).frame()
     assert set(frame["metric"]) == set(WEIGHTED_METRICS) and set(frame["row"]) == {"none", "vat", "oracle †"}
@@ -159,6 +160,7 @@ def test_what_few_groups_leave_untested_is_said(root, tmp_path):
         assert "Of a single image, or group of images, there is no interval and no test." in said
 
 
+@pytest.mark.slow
 def test_the_table_has_a_panel_for_each_kind_and_says_what_was_drawn(root):
     text = image_table(analysis.load("tiled", root)).text()
     assert "all test instances" in text and "by image" in text and "FROC" in text

@@ -206,6 +206,7 @@ def test_a_file_that_grows_while_it_is_copied_is_named(table, tmp_path, monkeypa
         load(table)
 
 
+@pytest.mark.slow
 def test_copying_holds_a_few_pieces_whatever_the_size_of_a_slide(tmp_path, cache):
     """A child's own memory (not that of mapped files) grows by much less than the slide's 200 MB."""
     slides = [(files.make_slide(f"s{i}", 5), i % 2) for i in range(5)]

@@ -29,6 +29,7 @@ def nothing_compiled_before():
     packed_stack.cuda_graph_state.cache_clear()
 
 
+@pytest.mark.slow
 def test_losses_of_compiled_steps_agree_to_1e8_in_float64(make_replicate, tiny, monkeypatch):
     stacks = []
     real = packed_stack.Stack._compile

@@ -114,6 +114,7 @@ def _check_against_the_loaded_model(root: Path, run: str, data: ManifestBags, ou
 
 
 # ---- manifests
+@pytest.mark.slow
 def test_the_other_half_by_its_manifest(place: Path, tmp_path: Path, capsys) -> None:
     assert _evaluate(place, POINTS, place / "second.csv", "--out", tmp_path / "out") == 0
     data = ManifestBags(path=str(place / "second.csv"), patch_size=27, white_above=0.9)
@@ -202,6 +203,7 @@ def test_a_mistake_is_one_line(run: str, data: str, said: str, place: Path, caps
 
 
 # ---- the archive
+@pytest.mark.slow
 @pytest.mark.skipif(in_data_folder("CRCHistoPhenotypes_2016_04_28") is None, reason="no colon images in D2L_DATA")
 def test_real_colon_images_in_two_halves(tmp_path: Path, capsys) -> None:
     images = in_data_folder("CRCHistoPhenotypes_2016_04_28")

@@ -70,6 +70,7 @@ def _instances(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "instances.csv")
 
 
+@pytest.mark.slow
 def test_nuclei_of_a_mosaic_have_the_scores_that_they_have_in_their_own_images(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

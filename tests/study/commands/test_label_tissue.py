@@ -178,6 +178,7 @@ def test_mistakes_are_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("D2L_DATA"), reason="D2L_DATA names no folder of tissue archives")
 @pytest.mark.parametrize("dataset", ["colon", pytest.param("breast", marks=pytest.mark.soak)])
 def test_real_images(tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]) -> None:

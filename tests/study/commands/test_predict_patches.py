@@ -124,6 +124,7 @@ def _check_committed(place: Path, run: str, frame: pd.DataFrame, pool, only: set
         np.testing.assert_array_equal(found[["x", "y"]][1:], pool.xy[slice(*pool.bags.offsets[number : number + 2])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [POINTS, GRID, TILED])
 def test_a_manifest_without_labels_gives_what_the_study_committed(
     place: Path, tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]
@@ -429,6 +430,7 @@ def test_mistakes_are_answered_before_work(
     assert code == 2 and told.startswith("error: ") and said in told and not Path("new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("D2L_DATA" not in os.environ, reason="needs the colon images in D2L_DATA")
 def test_the_colon_images_as_a_manifest_have_the_scores_of_the_archive(place: Path, tmp_path: Path) -> None:
     """Of the test bags in which no nucleus is twice, which a manifest must not have; the others are left out."""

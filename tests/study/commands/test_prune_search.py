@@ -30,6 +30,7 @@ def whole(tmp_path):
     return whole
 
 
+@pytest.mark.slow
 def test_what_becomes_of_the_arm_is_said_before_it_is_written(whole, monkeypatch):
     plan = StudyFolder(LocalStorage(whole.root), "two").plan()
 
@@ -51,6 +52,7 @@ def test_a_search_is_known_where_it_is_lost_how_its_space_was_read(whole):
     assert said.code == 0 and "a search by tpe learns from its own trials alone: vat cannot come back" in said.out
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_without_the_arm_as_it_is_said(whole):
     said = whole.study("prune", "two", "--arm", "vat")
     assert said.code == 0 and "--extend" not in said.out

@@ -56,6 +56,7 @@ def register(root, run, name, *words):
     return cli.main(["register", "--run", str(run), "--name", name, "--root", str(root), *words])
 
 
+@pytest.mark.slow
 def test_it_is_found_again_and_scores_as_its_trial(root, tmp_path, monkeypatch, capsys):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

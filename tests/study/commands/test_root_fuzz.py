@@ -1,6 +1,6 @@
 """Files of a root are damaged in every way: nothing changes in silence, and what is advised makes it whole.
 
-`make test` draws a few cases, always the same; `make soak` takes them all, as many times as D2L_FUZZ_ROUNDS says.
+`make test-slow` draws a few cases, always the same; `make soak` takes them all, as many times as D2L_FUZZ_ROUNDS says.
 """
 
 import os
@@ -29,6 +29,7 @@ def longer(tmp_path_factory):
     return Attack(tmp_path_factory.mktemp("longer"), ("students", "search", "drawn"))
 
 
+@pytest.mark.slow
 def test_the_root_holds_every_kind_of_file(attack):
     kinds = {kind_of(path) for path in attack.whole.files()}
     assert kinds >= {
@@ -40,6 +41,7 @@ def test_the_root_holds_every_kind_of_file(attack):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_few_damages_are_named_and_mended(attack):
     draw = random.Random(11)
     problems = []

@@ -87,6 +87,7 @@ def test_a_folder_of_slides(cohort, tmp_path, capsys):
         assert picture.width == 1600
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_made_again_and_what_has_changed_is(cohort, tmp_path, capsys):
     out = tmp_path / "out"
     assert tile(cohort, *WANTED, "--out", out) == 0
@@ -245,6 +246,7 @@ def test_a_slide_coarser_than_its_tiles_is_refused(cohort, tmp_path):
     assert row["reason"] == "its pixels are 0.5 µm, too coarse for patches at 0.25 µm; expected at most 0.3125 µm"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, capsys):
     folder, out = tmp_path / "slides", tmp_path / "out"
     folder.mkdir()

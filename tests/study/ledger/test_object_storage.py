@@ -198,6 +198,7 @@ def _tables(words: list[str]) -> int:
     return main(["tables", "smoke", *words])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [_tables, pytest.param(_list, marks=pytest.mark.soak)])  # pyarrow tries for 6 s
 def test_a_bucket_that_does_not_answer_is_told_without_a_traceback(
     bucket: str, capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], int]

@@ -100,6 +100,7 @@ def test_levels_and_layouts_of_the_same_table(saved):
         np.testing.assert_array_equal(part["logit"], whole[whole["level"] == level]["logit"])
 
 
+@pytest.mark.slow
 def test_it_loads_where_d2l_study_and_ray_are_not(saved, tmp_path):
     place, model, x = saved
     (tmp_path / "table.json").write_text(pd.DataFrame({"bag": BAGS, "instance": [v.tolist() for v in x]}).to_json())

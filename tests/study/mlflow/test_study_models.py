@@ -210,6 +210,7 @@ def test_a_study_ends_with_its_models_and_one_that_fails_is_said(root, trained, 
     assert set(models_of(uri(root))) == {best, worst}
 
 
+@pytest.mark.slow
 def test_removing_a_study_takes_its_models_but_registered_ones(root, trained, capsys):
     worst, _, best = trained[1]
     folder = study(root, vat=[best], none=[worst])
@@ -262,6 +263,7 @@ def test_a_moved_root_takes_its_models_along(root, trained, tmp_path):
     assert set(models_of(uri(moved))) == {best} and len(folders(moved)) == 1
 
 
+@pytest.mark.slow
 def test_the_server_of_ui_takes_gives_and_deletes_models(root, trained, tmp_path, monkeypatch, capsys):
     worst, middle, best = trained[1]
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -108,6 +108,7 @@ def test_a_resumed_run_fills_the_gaps_of_its_curves_from_the_ledger(uri):
     assert steps_of(uri, run, "curve/train_loss/r000") == steps_of(uri, run, "curve/train_loss") == [0, 10, 20]
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_running_once_the_study_runs_again(uri):
     script = (
         "import sys, time\n"
@@ -182,6 +183,7 @@ def test_a_store_that_is_away_costs_neither_time_nor_memory():
     assert not tracker.close(timeout=10)
 
 
+@pytest.mark.slow
 def test_closing_leaves_a_store_that_hangs_and_writes_a_backlog_to_its_end(uri):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "made", flush_seconds=0.02)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from mlflow_runs import PARAMS, begin, rows_of, runs_of, until
 
 from d2l_study.study.mlflow.pages import StudyPages
@@ -85,6 +86,7 @@ for room in (1000, path.stat().st_size):  # nothing can be written, or nothing m
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_a_line_and_no_traceback(uri, tmp_path):
     said = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "mlflow.db")], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
