@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.cells.arrange import RUN_COLUMNS
 from analysis.cells.partitions import DRAWN, NOT_POOLED, partitions_of
+from analysis.cells.setting_columns import RUN_COLUMNS
 from analysis.rows import stages
 from analysis.rows.metrics import metric_of_column
 from analysis.rows.stored_predictions import run_predictions

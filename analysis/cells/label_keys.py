@@ -1,0 +1,159 @@
+"""What the label of an arm has to name: the settings that tell its cells apart, the study, the names for print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.cells.column_codes import Codes
+from analysis.cells.configurations import configurations_of, each_run_once
+from analysis.cells.layout import Label, is_missing
+from analysis.cells.setting_columns import is_setting, plain_value
+from analysis.rows.display_names import BY_STUDY, Names
+from d2l_study.study.space.training_length import FOLLOW_STEPS
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class ArmLabels:
+    """The labels of the arms of one table."""
+
+    key: str
+    """The column whose values name the arms: `method`, or the key of the rows."""
+    by_study: bool
+    """Whether labels name the study."""
+    _keys: Mapping[tuple[Any, Any], list[str]]
+    _nullable: set[tuple[Any, Any, Any, str]]
+    _ambiguous: set[Any]
+    _staged: bool
+    _rows: pandas.DataFrame
+    _names: Mapping[str, Names]
+    _printed: Names
+
+    def label(self, run: Mapping[str, Any]) -> Label:
+        """The label of the arm to which a row of `configurations_of` belongs."""
+        value, stage = plain_value(run[self.key]), plain_value(run["stage"])
+        arm = value, stage, plain_value(run.get("study"))
+        keys = tuple(
+            (key, plain_value(run[key]))
+            for key in self._keys[value, stage]
+            if not is_missing(run[key]) or (*arm, key) in self._nullable
+        )
+        names = self._names.get(str(run["config_id"]), self._printed)
+        if self.by_study:
+            names = Names.of_studies(self._rows, [str(run["study"])])
+        shown = str(run["stage"]) if self._staged else None
+        return Label(self.key, value, shown, keys, value in self._ambiguous, names)
+
+
+def arms_labelled(
+    frame: pandas.DataFrame,
+    rows: pandas.DataFrame,
+    axes: list[str],
+    key: str,
+    notes: list[str],
+    printed: Names,
+    by_study: bool = False,
+) -> ArmLabels:
+    """The labels of the arms among the runs of a frame; what they leave out is added to the notes.
+
+    rows: all rows, with what they say of their studies
+    axes: the keys of rows, columns and panels
+    key: that of the axes whose values name the arms
+    by_study: labels name the study, also where nothing else asks for it
+    """
+    others = [axis for axis in axes if axis != key]
+    varied = rows.attrs.get("varied")
+    configurations = configurations_of(each_run_once(frame), key)
+    names = _names_by_configuration(rows, printed)
+    keys = _label_keys(configurations, varied, key, others, notes, printed)
+    told_apart = any("study" in own for own in keys.values())
+    by_study = by_study or told_apart or _called_differently(configurations, names)
+    if by_study:
+        # Named for all rows alike, and shared runs stand in each study: so a method finds the baseline of its own.
+        configurations = configurations_of(each_run_once(frame, by_study), key, by_study)
+        keys = _label_keys(configurations, varied, key, others, [], printed, by_study=True)
+    staged = "stage" not in axes
+    stages = configurations.groupby(key, dropna=False)["stage"].nunique()
+    ambiguous = {plain_value(value) for value, count in stages.items() if count > 1} if staged else set()
+    nullable = _nullable_keys(configurations, key, keys)
+    return ArmLabels(key, by_study, keys, nullable, ambiguous, staged, rows, names, printed)
+
+
+def _label_keys(
+    frame: pandas.DataFrame,
+    varied: list[str] | None,
+    label_key: str,
+    others: list[str],
+    notes: list[str],
+    names: Names,
+    *,
+    by_study: bool = False,
+) -> dict[tuple[Any, Any], list[str]]:
+    """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
+    those that vary within it, and whatever else sets apart two configurations that would share a cell. by_study: the
+    study before all else."""
+    settings = [str(c) for c in frame if is_setting(str(c)) and c not in (label_key, *others, "stage")]
+    codes = Codes(frame)
+    settings = [key for key in settings if codes.vary(key)]
+    if label_key != "method" and "method" in settings:
+        settings.sort(key=lambda key: key != "method")
+    named = {*(varied or ()), "generation", "dataset", "method"}
+    following = {key for key in settings if not codes.vary(key, others)}
+    for key in (k for k in settings if k in named & following and frame[k].nunique() > 1):
+        notes.append(f"{names.key(key)} follows {' and '.join(map(names.key, others))}.")
+
+    telling = sorted(settings, key=lambda key: key in FOLLOW_STEPS)  # these last, since they say less
+    by_arm: dict[tuple[Any, Any], list[str]] = {}
+    for arm in codes.groups([label_key, "stage"]):
+        keys = ["study"] if by_study else []
+        keys += [k for k in settings if k in named - following and arm.vary(k)]
+        # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
+        for key in [k for k in (*telling, "study", "trial_id") if k not in keys]:
+            cell = [*others, *keys]
+            mixed = arm.where_it_varies("config_id", cell)
+            if not mixed.vary("config_id"):
+                break
+            if mixed.vary(key, cell) and not mixed.vary(key, ["config_id"]):
+                keys.append(key)
+        first = frame.iloc[arm.rows[0]]
+        by_arm[plain_value(first[label_key]), plain_value(first["stage"])] = keys
+    return by_arm
+
+
+def _nullable_keys(
+    frame: pandas.DataFrame, label_key: str, extra: Mapping[tuple[Any, Any], list[str]]
+) -> set[tuple[Any, Any, Any, str]]:
+    """(value of the label key, stage, study, key) of the keys of labels that some configurations of an arm have, so
+    that of its others a missing value is the value null. Rows of another study may lack the key altogether."""
+    studies = frame["study"] if "study" in frame else [None] * len(frame)
+    found = set()
+    for key in dict.fromkeys(key for keys in extra.values() for key in keys):
+        for value, stage, study, own in zip(frame[label_key], frame["stage"], studies, frame[key], strict=True):
+            if not is_missing(own):
+                found.add((plain_value(value), plain_value(stage), plain_value(study), key))
+    return found
+
+
+def _names_by_configuration(rows: pandas.DataFrame, printed: Names) -> dict[str, Names]:
+    """The names for print of each configuration where rows are of several studies: those of the studies it is in."""
+    if not rows.attrs.get(BY_STUDY):
+        return {}
+    pairs = rows[["config_id", "study"]].drop_duplicates().groupby("config_id", sort=False)["study"]
+    return {str(config): Names.of_studies(rows, map(str, studies)) for config, studies in pairs}
+
+
+def _called_differently(configurations: pandas.DataFrame, names: Mapping[str, Names]) -> bool:
+    """Whether studies call one arm by two names, or two arms by one."""
+    texts: dict[str, str] = {}
+    methods: dict[str, str] = {}
+    for config, method in zip(configurations["config_id"].astype(str), configurations["method"], strict=True):
+        if config in names:
+            arm = str(method)
+            text = names[config].arm(arm)
+            if texts.setdefault(arm, text) != text or methods.setdefault(text, arm) != arm:
+                return True
+    return False
