@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then. In the order of
 # their names: by default files of a single test, which are those with Ray, would all be left for the end.
 WORKERS ?= 2
-SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test tests-alone test-slow test-notebooks lint style types docs figures notebooks soak bench gpu release clean
 
@@ -21,13 +21,13 @@ test: $(VENV)/.installed-dev style
 	$(MAKE) --no-print-directory --jobs=2 types tests-alone
 
 tests-alone:
-	$(BIN)/python -m pytest -m "not soak and not slow" $(SHARED)
+	$(BIN)/python -m pytest -m "not soak and not slow" $(PARALLEL)
 
 # The tests that take three seconds or more each: servers, other runtimes, whole figures and pages, much tissue. Before
 # a landing; `.ci/run` always.
 test-slow: export PYTHONDONTWRITEBYTECODE =
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow and not soak" $(SHARED)
+	$(BIN)/python -m pytest -m "slow and not soak" $(PARALLEL)
 
 # The notebooks of docs/notebooks as tests, on smaller spaces: two minutes, most of them Ray's and MLflow's starts. After
 # a change of the commands, the Python interface or the notebooks; `.ci/run` always. A cell may take ten minutes on a busy

@@ -7,15 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells.configurations import (
-    configurations_of,
-    each_run_once,
-    identity,
-    mean_visits,
-    runs_of,
-    stages_without,
-)
-from analysis.cells.label_keys import ArmLabels, arms_labelled
+from analysis.cells.arm_labels import ArmLabels, arms_labelled
+from analysis.cells.configurations import mean_visits, runs_of, stages_without
 from analysis.cells.labels_used import labels_by_bags, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
@@ -64,24 +57,20 @@ def arrange(
     study = str(rows.attrs.get("study") or listed(rows["study"].dropna().unique()))
     if rows.attrs.get("search", {}).get("oracle") or ("search_oracle" in rows and rows["search_oracle"].eq(True).any()):
         notes.append(f"{stages.ORACLE_MARK} {stages.ORACLE_SEARCH_NOTE}")
-    frame = without_attrs(_unpruned(rows, notes))
 
     axes = [key for key in (row_key, column_key, panel_key) if key is not None and key != METRICS]
     label_key = "method" if "method" in axes else row_key
-    labels = arms_labelled(frame, rows, axes, label_key, notes, printed, by_study)
-    frame = each_run_once(frame, labels.by_study)
-    configurations = configurations_of(frame, label_key, labels.by_study)
+    labels = arms_labelled(without_attrs(_unpruned(rows, notes)), rows, axes, label_key, notes, printed, by_study)
+    frame = labels.runs
     lacking = {one.name: stages_without(frame, one.name) for one in metrics}
     if column_key != METRICS:
         lack = sorted(lacking[metrics[0].name], key=stages.sort_order)
         notes += [f"{stage} has no {metrics[0].title}." for stage in lack]
 
     visits = mean_visits(frame)
-    runs_by_configuration = runs_of(
-        frame, configurations, identity(label_key, labels.by_study), [one.name for one in metrics]
-    )
+    runs_by_configuration = runs_of(frame, [one.name for one in metrics], label_key, labels.by_study)
     merged: dict[CellKey, tuple[dict[int, Any], Origin]] = {}
-    for run, runs in zip(records(configurations), runs_by_configuration, strict=True):
+    for run, runs in zip(records(labels.configurations), runs_by_configuration, strict=True):
         cell_key = _cell_key(run, labels, row_key, column_key, panel_key, printed)
         merged.setdefault(cell_key, ({}, _origin(run, visits)))[0].update(runs)
 

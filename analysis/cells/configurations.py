@@ -27,24 +27,20 @@ def each_run_once(frame: pandas.DataFrame, by_study: bool = False) -> pandas.Dat
 
 def configurations_of(frame: pandas.DataFrame, label_key: str, by_study: bool = False) -> pandas.DataFrame:
     """One row for each configuration under each of its names, `by_study` in each study."""
-    return _first_finished(frame, identity(label_key, by_study))
-
-
-def identity(label_key: str, by_study: bool) -> list[str]:
-    """What tells one configuration under one of its names from the others."""
-    return [*dict.fromkeys(["config_id", "stage", "method", label_key, *["study"] * by_study])]
+    return _first_finished(frame, _identifying_columns(label_key, by_study))
 
 
 def runs_of(
-    frame: pandas.DataFrame, configurations: pandas.DataFrame, identity: list[str], names: list[str]
+    frame: pandas.DataFrame, metrics: list[str], label_key: str, by_study: bool = False
 ) -> list[dict[int, Run]]:
-    """For each of the `configurations_of`, in order, its runs by replicate. identity: `identity`."""
-    found: list[dict[int, Run]] = [{} for _ in range(len(configurations))]
-    columns = [_groups(frame, identity), frame["replicate"], frame["status"]]
+    """For each of the `configurations_of` the frame, in order, its runs by replicate."""
+    group = _groups(frame, _identifying_columns(label_key, by_study))
+    found: list[dict[int, Run]] = [{} for _ in range(group.max(initial=-1) + 1)]
+    columns = [group, frame["replicate"], frame["status"]]
     for i, replicate, status, cause, precision, device, values in zip(
         *(column.tolist() for column in columns),
         *(frame[name].tolist() if name in frame else [None] * len(frame) for name in ("cause", "precision", "device")),
-        zip(*(frame[name].astype(float).tolist() for name in names), strict=True),
+        zip(*(frame[name].astype(float).tolist() for name in metrics), strict=True),
         strict=True,
     ):
         done = status == "done" and not is_missing(precision) and not is_missing(device)
@@ -66,6 +62,11 @@ def stages_without(frame: pandas.DataFrame, metric: str) -> set[str]:
     done = frame["status"] == "done"
     held = frame.loc[done, metric].notna().groupby(frame.loc[done, "stage"]).any()
     return {str(stage) for stage in held.index[~held]} if held.any() else set()
+
+
+def _identifying_columns(label_key: str, by_study: bool) -> list[str]:
+    """What tells one configuration under one of its names from the others."""
+    return [*dict.fromkeys(["config_id", "stage", "method", label_key, *["study"] * by_study])]
 
 
 def _first_finished(frame: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:

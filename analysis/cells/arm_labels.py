@@ -1,4 +1,4 @@
-"""What the label of an arm has to name: the settings that tell its cells apart, the study, the names for print."""
+"""The labels of the arms of a table, and what each has to name: settings that tell its cells apart, and the study."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class ArmLabels:
     """The column whose values name the arms: `method`, or the key of the rows."""
     by_study: bool
     """Whether labels name the study."""
+    runs: pandas.DataFrame
+    """The runs, each once (`each_run_once`)."""
+    configurations: pandas.DataFrame
+    """One row for each of their configurations (`configurations_of`)."""
     _keys: Mapping[tuple[Any, Any], list[str]]
     _nullable: set[tuple[Any, Any, Any, str]]
     _ambiguous: set[Any]
@@ -34,7 +38,7 @@ class ArmLabels:
     _printed: Names
 
     def label(self, run: Mapping[str, Any]) -> Label:
-        """The label of the arm to which a row of `configurations_of` belongs."""
+        """The label of the arm to which a row of the configurations belongs."""
         value, stage = plain_value(run[self.key]), plain_value(run["stage"])
         arm = value, stage, plain_value(run.get("study"))
         keys = tuple(
@@ -58,7 +62,7 @@ def arms_labelled(
     printed: Names,
     by_study: bool = False,
 ) -> ArmLabels:
-    """The labels of the arms among the runs of a frame; what they leave out is added to the notes.
+    """The labels of the arms among the runs of a frame. Which of their settings follow the axes is added to the notes.
 
     rows: all rows, with what they say of their studies
     axes: the keys of rows, columns and panels
@@ -67,20 +71,22 @@ def arms_labelled(
     """
     others = [axis for axis in axes if axis != key]
     varied = rows.attrs.get("varied")
-    configurations = configurations_of(each_run_once(frame), key)
+    runs = each_run_once(frame)
+    configurations = configurations_of(runs, key)
     names = _names_by_configuration(rows, printed)
     keys = _label_keys(configurations, varied, key, others, notes, printed)
     told_apart = any("study" in own for own in keys.values())
     by_study = by_study or told_apart or _called_differently(configurations, names)
     if by_study:
         # Named for all rows alike, and shared runs stand in each study: so a method finds the baseline of its own.
-        configurations = configurations_of(each_run_once(frame, by_study), key, by_study)
+        runs = each_run_once(frame, by_study)
+        configurations = configurations_of(runs, key, by_study)
         keys = _label_keys(configurations, varied, key, others, [], printed, by_study=True)
     staged = "stage" not in axes
     stages = configurations.groupby(key, dropna=False)["stage"].nunique()
     ambiguous = {plain_value(value) for value, count in stages.items() if count > 1} if staged else set()
     nullable = _nullable_keys(configurations, key, keys)
-    return ArmLabels(key, by_study, keys, nullable, ambiguous, staged, rows, names, printed)
+    return ArmLabels(key, by_study, runs, configurations, keys, nullable, ambiguous, staged, rows, names, printed)
 
 
 def _label_keys(
