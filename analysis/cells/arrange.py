@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arm_labels import ArmLabels, arms_labelled
 from analysis.cells.configurations import mean_visits, runs_of, stages_without
-from analysis.cells.labels_used import labels_by_bags, unlabelled_bags
+from analysis.cells.labels_used import labels_by_bags, thinned_datasets, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
 from analysis.cells.partitions import DRAWN, Partition, partitions_of
 from analysis.cells.setting_columns import is_setting, plain_value
@@ -101,7 +101,7 @@ def arrange(
     datasets = [str(name) for name in frame["dataset"].dropna().unique()] if "dataset" in frame else []
     return Layout(
         metrics, study, row_key, column_key, panel_key, row_labels, column_labels, panels, cells, notes, datasets,
-        printed, labels_by_bags(frame), unlabelled_bags(frame), snapshots_are_chosen(frame),
+        thinned_datasets(frame), printed, labels_by_bags(frame), unlabelled_bags(frame), snapshots_are_chosen(frame),
     )  # fmt: skip
 
 

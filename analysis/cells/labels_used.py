@@ -27,6 +27,18 @@ def labels_by_bags(rows: pandas.DataFrame) -> dict[Any, tuple[int, int]]:
     return {n: (int(used.min()), int(used.max())) for n, used in known.groupby(KEY)[COLUMN]}
 
 
+def thinned_datasets(rows: pandas.DataFrame) -> dict[str, tuple[int, ...]]:
+    """Data set of given bags -> its numbers of training bags, where no run trained on all that its fold has."""
+    if not {KEY, "dataset", "fold"} <= set(rows.columns):
+        return {}
+    given = rows.loc[rows["fold"].notna(), ["dataset", KEY]]
+    return {
+        str(name): tuple(sorted(map(int, numbers.unique())))
+        for name, numbers in given.groupby("dataset")[KEY]
+        if numbers.notna().all()
+    }
+
+
 def unlabelled_bags(rows: pandas.DataFrame) -> dict[int, tuple[str, ...]]:
     """Number of unlabelled training bags, above 0 -> the methods that have it."""
     if UNLABELLED not in rows or "method" not in rows:

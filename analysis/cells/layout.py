@@ -150,6 +150,8 @@ class Layout:
     cells: dict[CellKey, Cell]
     notes: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
+    thinned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Data set of given bags -> its numbers of training bags, where no run trained on all that its fold has."""
     names: Names = PLAIN
     labels_used: Mapping[Any, tuple[int, int]] = field(default_factory=dict)
     """Number of training bags -> the least and the most labels that runs with it used (`cells.labels_used`)."""

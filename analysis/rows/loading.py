@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,12 +56,14 @@ def load(
 def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
     """The rows of several studies under each other."""
     import pandas as pd
+    from pandas.api.types import is_numeric_dtype
 
     frame = pd.concat([one.dropna(axis="columns", how="all") for one in frames], ignore_index=True)
     order = dict.fromkeys(column for one in frames for column in one.columns)
-    for column in order:  # a column that all studies leave empty
+    for column in order:  # a column that all studies leave empty, of numbers where one of them says so
         if column not in frame:
-            frame[column] = None
+            numeric = any(column in one and is_numeric_dtype(one[column]) for one in frames)
+            frame[column] = math.nan if numeric else None
     frame = frame[[*order]]
     frame.attrs = {**_joined_attributes([one.attrs for one in frames]), **joined_labels(frames)}
     return frame

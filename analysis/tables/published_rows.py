@@ -1,7 +1,7 @@
 """The rows of published figures in a study's table: only where what stands above and beside them is true of them.
 
 A published figure is of a metric on a whole data set. Under a number of training bags, or in the panel of one of our
-methods, it would look like a result of that.
+methods, it would look like a result of that; and beside runs that all trained on a part of the bags, of that part.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from analysis.cells.layout import METRICS, Label, Layout
 from analysis.rows.published_results import PublishedResult
+from d2l_study.errors import listed
 
 DATASET = "dataset"
 
@@ -21,6 +22,7 @@ def published_of(
     if _wrong_axis(layout):
         return {}
     places = [_place(layout, panel, column) for column in columns]
+    results = [one for one in results if one.dataset not in layout.thinned]
     found = {}
     for method in dict.fromkeys(one.method for one in results):
         of_method = {(one.dataset, one.column): one for one in results if one.method == method}
@@ -38,6 +40,12 @@ def why_none(layout: Layout, results: Sequence[PublishedResult]) -> str:
         return f"a published figure is of a metric on a whole data set, not of one value of {wrong}"
     if len(layout.datasets) > 1 and DATASET not in (layout.column_key, layout.panel_key):
         return f"which of the data sets they are of would not be seen; expected --panel {DATASET}"
+    if all(one.dataset in layout.thinned for one in results):
+        numbers = sorted({n for one in results for n in layout.thinned[one.dataset]})
+        return (
+            "they are of all training bags, and every run here trained on a part of them "
+            f"({layout.names.key('num_bags')} = {listed(map(str, numbers))})"
+        )
     metrics = ", ".join(dict.fromkeys(one.column for one in results))
     return f"none is of {', '.join(one.name for one in layout.metrics)} (there are of {metrics})"
 

@@ -168,3 +168,11 @@ def test_pooled_rows_say_their_study_too(tmp_path):
     rows = analysis.load(["f", "g"], tmp_path)
     made = table(rows, ["bag_auc"], column_key=METRICS, pooled=pooled_rows(rows))
     assert {row.study for row in made.pooled.rows} == {"f"} and made.layout.by_study
+
+
+def test_a_metric_that_all_studies_leave_empty_is_there_as_in_one(root):
+    rows = analysis.load("S", root)
+    rows["instance_auc"] = float("nan")
+    empty = analysis.load([export(rows, root / f"empty_{i}.parquet") for i in range(2)])
+    assert empty["instance_auc"].isna().all()
+    assert arrange(empty, "instance_auc", column_key=METRICS).metric.name == "instance_auc"
