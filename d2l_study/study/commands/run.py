@@ -268,11 +268,9 @@ def keep_configurations(study: PreparedStudy) -> None:
         ledger.write_config(c.config_id, config_content(c, study.name))
         for replicate in range(plan.replicates) if c.teaches else ():
             ledger.need_weights(c.config_id, replicate, study.name)
-            done = plan.done.get(c.config_id, set())
-            if replicate in done and not ledger.has_weights(c.config_id, replicate, fresh_of):
-                done.discard(replicate)  # they were dropped since the plan was made
 
     ledger.storage.map(keep, {c.config_id: c for c in plan.configurations}.values())
+    plan.undo_teachers_without_weights(ledger, fresh_of)  # those that were dropped since the plan was made
 
 
 def _rows_and_artifacts(folder: StudyFolder, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

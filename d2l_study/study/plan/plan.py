@@ -47,6 +47,26 @@ class Plan:
         done = self.done.get(configuration.config_id, set())
         return tuple(r for r in range(self.replicates) if r not in done)
 
+    def to_teach(self, configuration: Configuration) -> set[int]:
+        """The replicates of a teacher from which a student, or a reference row, is still to be made."""
+        learners = [c for c in self.configurations if configuration.config_id in c.teachers]
+        return {r for learner in learners for r in self.missing(learner)}
+
+    def undo_teachers_without_weights(self, ledger: Ledger, fresh_of: str | None = None) -> None:
+        """Take committed runs of teachers whose weights are not there, though one is still to learn from them, out of
+        those that are done. fresh_of: as of `Ledger.read`."""
+
+        def look(c: Configuration) -> None:
+            done = self.done.get(c.config_id, set())
+            lost = {
+                r
+                for r in done & self.to_teach(c)
+                if ledger.has(c.config_id, r) and not ledger.has_weights(c.config_id, r, fresh_of)
+            }
+            done -= lost
+
+        ledger.storage.map(look, {c.config_id: c for c in self.configurations if c.teaches}.values())
+
     def trials(self, limit: int | None = None) -> list[PlannedTrial]:
         """The trials that are to be run, in the order of the plan, at most `limit` of them. A configuration that
         two arms share is trained once."""
@@ -145,16 +165,18 @@ def make_plan(
     """
     plan = Plan(configurations(space, checksum) if asked is None else asked, space.replicates)
     if ledger is not None:
-        wanted = {c.config_id: c.teaches or space.keep_weights == "all" for c in plan.configurations}
 
         def look(c: Configuration) -> None:
-            with_weights = wanted[c.config_id] and c.stage not in WITHOUT_WEIGHTS
+            # A search may still ask for students of any teacher.
+            wanted = space.keep_weights == "all" or (c.teaches and asked is not None)
+            with_weights = wanted and c.stage not in WITHOUT_WEIGHTS
             plan.done[c.config_id] = committed_replicates(ledger, c.config_id, with_weights, made_by, fresh_of)
             if pruned_by is not None:
                 missing = plan.missing(c)
                 plan.done[c.config_id] |= {r for r in missing if ledger.pruned(c.config_id, r, pruned_by) is not None}
 
         ledger.storage.map(look, plan.configurations)
+        plan.undo_teachers_without_weights(ledger, made_by or fresh_of)
     return plan
 
 

@@ -12,7 +12,7 @@ from make_space import EXAMPLE, load_text
 
 from d2l_study.errors import UserError
 from d2l_study.learning.config import TeacherConfig
-from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.ledger import WEIGHTS, Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import configurations
@@ -178,3 +178,50 @@ def test_the_same_values_in_other_combinations_are_shown(load: Any, ledger: Ledg
     folder = started(ledger, make_plan(load(crossed % (50, 100)), "data"))
     with pytest.raises(UserError, match="method a: 1 -> 1 configurations, with other combinations"):
         check_extension(folder, make_plan(load(crossed % (100, 50)), "data").entries())
+
+
+STUDENTS = """
+description: students of two teachers, and their matched teachers
+data: {num_bags: 50}
+teacher: {steps: 10}
+student: {steps: 10}
+teachers: {none: {}, vat: {teacher: {lambda_adv: 1}}}
+methods: {plain: {}}
+references: [pooled, no_teacher]
+replicates: 3
+"""
+
+
+def test_a_teacher_without_weights_is_trained_again_for_those_alone_who_still_learn_from_it(
+    load: Any, ledger: Ledger
+) -> None:
+    space = load(STUDENTS)
+    by_label = {c.label: c for c in configurations(space, "data")}
+
+    def commit(label: str, *replicates: int, weights: bool = False) -> None:
+        for r in replicates:
+            files = {WEIGHTS: b"weights"} if weights else {}
+            ledger.commit(by_label[label].config_id, r, {"status": "done"}, files)
+
+    def missing() -> dict[str, tuple[int, ...]]:
+        plan = make_plan(space, "data", ledger)
+        return {c.label: plan.missing(c) for c in plan.configurations if plan.missing(c)}
+
+    learners = [label for label, c in by_label.items() if by_label["none"].config_id in c.teachers]
+    assert sorted(learners) == ["none → plain", "pooled of none"]
+    for label in by_label:
+        commit(label, *range(2 if label == "none → plain" else 3), weights=label == "vat")
+    assert missing() == {"none": (2,), "none → plain": (2,)}  # of replicates 0 and 1 everything is there
+    commit("none → plain", 2)
+    assert missing() == {}
+    plan = make_plan(load(STUDENTS, "replicates=4"), "data", ledger)
+    assert {plan.missing(c) for c in plan.configurations} == {(3,)}  # further replicates train no old teacher again
+
+
+def test_where_all_weights_are_to_be_kept_those_that_are_gone_are_made_again(load: Any, ledger: Ledger) -> None:
+    space = load(STUDENTS, "keep_weights=all")
+    for c in configurations(space, "data"):
+        for r in range(3):
+            ledger.commit(c.config_id, r, {"status": "done"}, {})
+    plan = make_plan(space, "data", ledger)
+    assert {c.stage for c in plan.configurations if plan.missing(c)} == {"teacher", "student", "no_teacher"}
