@@ -67,6 +67,8 @@ def describe_files(
             if other is not None and not file.has_places:
                 said = tiles_of(other) if file.tiles == Tiles() and kind_of(other) == "hdf5" else file.tiles
                 file = dataclasses.replace(file, has_places=True, places_file=other, tiles=said)
+            elif other is not None and file.tiles == Tiles() and _same_places(file, other):
+                file = dataclasses.replace(file, tiles=tiles_of(other))  # CLAM's `h5_files` say nothing of them
             if file.places_file is not None:
                 places(file)
         except UserError as error:
@@ -75,6 +77,17 @@ def describe_files(
 
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(described, paths, beside or [None] * len(paths)))
+
+
+def _same_places(file: FeatureFile, other: Path) -> bool:
+    """Whether an HDF5 file holds the places of a file's tiles, too."""
+    if kind_of(other) != "hdf5":
+        return False
+    try:
+        theirs = places(dataclasses.replace(file, places_file=other))
+    except UserError:  # of another number of tiles
+        return False
+    return np.array_equal(theirs, file.places())
 
 
 def check_encoders_alike(problems: Problems, files: Iterable[FeatureFile]) -> None:

@@ -70,7 +70,7 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     rows = slides.rows
     files = sorted(rows.files, key=lambda path: (path.name, str(path)))
     _check_rows(slides, files, purpose.both_classes)
-    given = given_splits(slides, keys.splits) if purpose.given_split else usable_splits(slides)
+    given = given_splits(slides, keys.splits, keys.bag == "patient") if purpose.given_split else usable_splits(slides)
     separate = _truth_files(slides, folder, keys)
     in_files = keys.truth if keys.truth is not None and not any(separate) else None
     beside = _place_files(folder, files)
@@ -80,7 +80,9 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
         return open_all(files, problems, in_files, beside, keys.skip_empty)
 
     paths = [*files, *(path for path in beside if path is not None), *_indices(files)]
-    store = open_store(paths, {"files": len(files), "truth": in_files}, describe)
+    # What lies beside HDF5 files tells of their tiles, too; earlier versions kept the same files without that.
+    settings = {"files": len(files), "truth": in_files, **({"beside": "tiles"} if any(beside) else {})}
+    store = open_store(paths, settings, describe)
     place = {path: s for s, path in enumerate(files)}
     slide_of_row = np.array([place[path] for path in rows.files], np.int64)[rows.path]
     _check_empty(store, slides, slide_of_row, keys)

@@ -12,7 +12,8 @@ import numpy as np
 
 from d2l_study.data.collection import TEST, TRAIN, VAL
 from d2l_study.data.features.finding import bare_name
-from d2l_study.data.features.tables import TABLES, Slides, split_columns
+from d2l_study.data.features.split_table import split_columns
+from d2l_study.data.features.tables import TABLES, Slides
 from d2l_study.data.manifest_checks import check_agreement, check_split, fold_number
 from d2l_study.data.manifest_columns import ColumnNames
 from d2l_study.data.manifest_problems import Problems
@@ -38,8 +39,9 @@ class Given:
     notes: tuple[str, ...] = ()
 
 
-def given_splits(slides: Slides, file: Path | None) -> Given:
-    """The splits of the bags. file: `data.splits`, a table or a folder of CLAM's; None: what the table itself says.
+def given_splits(slides: Slides, file: Path | None, of_patients: bool = False) -> Given:
+    """The splits of the bags. file: `data.splits`, a table or a folder of CLAM's; None: what the table itself says;
+    of_patients: a bag is a patient.
 
     `UserError` for a bag without a part, a bag that is not there, a part without bags or of one class, a group in two
     parts.
@@ -50,12 +52,15 @@ def given_splits(slides: Slides, file: Path | None) -> Given:
             return _of_column(rows) if "split" in rows.columns else Given()
         problems = Problems(rows.file)
         parts, notes = _of_columns(slides, slides.splits, problems)
+        if "split" in rows.columns:
+            own = rows.columns.shown["split"].split(" (taken as")[0]
+            notes = (*notes, f"column {own} is left alone: {listed(slides.splits)} say the splits")
     else:
         problems = Problems(file)
         if files := _clam_files(file):
             parts, notes = _of_clam(slides, files, problems), (f"{len(files)} splits of {file.name}",)
         else:
-            table = split_columns(file, slides, problems)
+            table = split_columns(file, slides, of_patients, problems)
             problems.stop_if_any()
             rows = dataclasses.replace(rows, number=table.number)
             if "split" in table.columns:
@@ -67,6 +72,7 @@ def given_splits(slides: Slides, file: Path | None) -> Given:
                 given = _of_column(rows)
                 return dataclasses.replace(given, notes=(f"splits of {file.name}, column {table.shown}",))
             parts, notes = _of_columns(dataclasses.replace(slides, rows=rows), table.columns, problems)
+            notes = (*notes, *table.notes)
     problems.stop_if_any()
     found = np.stack(list(parts.values()))
     _check(slides, list(parts), found, problems)
@@ -138,8 +144,7 @@ def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[
     lists_of = {file: _lists(file) for file in files}
     parts_of = (values for lists in lists_of.values() for name, values in lists.items() if name.lower() in _CLAM.needed)
     listed_names = {value for values in parts_of for value in values if value}
-    # Slides and patients may have the same numbers: only a list of nothing but patients is one of patients.
-    bag_of = of_slide | of_bag if listed_names <= of_bag.keys() else of_bag | of_slide
+    bag_of = of_slide | of_bag if _names_bags(listed_names, of_slide, of_bag) else of_bag | of_slide
     for file, lists in lists_of.items():
         parts = np.full(len(rows.bag.values), NONE, np.int8)
         columns = {name.lower(): values for name, values in lists.items()}
@@ -165,6 +170,21 @@ def _of_clam(slides: Slides, files: Sequence[Path], problems: Problems) -> dict[
                     parts[bag] = _PARTS[name]
         found[file.name] = parts
     return found
+
+
+def _names_bags(listed_names: set[str], of_slide: Mapping[str, int], of_bag: Mapping[str, int]) -> bool:
+    """Whether names are those of bags, rather than of slides: a list of nothing but bags. `UserError` where slides and
+    patients are numbered alike, and the names may be either."""
+    if not listed_names <= of_bag.keys():
+        return False
+    alike = {name for name in listed_names if name in of_slide and of_slide[name] != of_bag[name]}
+    all_slides = all(name in listed_names or bare_name(name) in listed_names for name in of_slide)
+    if not alike or not listed_names <= of_slide.keys() or (of_bag.keys() <= listed_names and not all_slides):
+        return True
+    raise UserError(
+        f"data.splits: slides and patients are called alike ({listed(sorted(alike), 4)}), and the lists may be of "
+        "either; a table with a column slide, or patient, and one called split says which"
+    )
 
 
 def _lists(file: Path) -> dict[str, list[str]]:

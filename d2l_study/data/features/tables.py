@@ -7,7 +7,7 @@ A row is a slide. Columns are known by the names that the tools give them (CLAM 
 from __future__ import annotations
 
 import dataclasses
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,16 +15,19 @@ import numpy as np
 
 from d2l_study.data.annotation_keys import AnnotationKeys
 from d2l_study.data.features.checks import describe_files, note_unreadable
-from d2l_study.data.features.finding import Folder, bare_name, parallel_files
+from d2l_study.data.features.finding import Folder, parallel_files
+from d2l_study.data.features.label_table import join_labels
 from d2l_study.data.features.labels import classes
 from d2l_study.data.features.opening import ENDINGS, load_values, stem_of
-from d2l_study.data.manifest_columns import OTHER_NAMES, ColumnNames, Columns
+from d2l_study.data.features.slide_columns import FOLDS, OTHER, OWN, TAKEN, no_blanks
+from d2l_study.data.manifest_columns import ColumnNames, Columns
 from d2l_study.data.manifest_problems import FileRows, Problems
 from d2l_study.data.manifest_rows import (
     ALL_NEGATIVE,
     NOTHING,
     Rows,
     doubtful_groups,
+    find_file,
     normalised_splits,
     patients_in_names,
     without_group,
@@ -36,33 +39,13 @@ from d2l_study.errors import UserError, listed, nearest
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".xlsm")
 
-_SLIDE = ("slide", "wsi")
-_OWN = "slide name"
-"""The column that names slides beside one that names bags."""
-
-_OTHER = {
-    **OTHER_NAMES,
-    "bag": (*_SLIDE, "bag", "filename", "image", "imagefile"),
-    _OWN: (*_SLIDE, "filename"),
-    "path": ("file", "filepath", "feature", "features", "featurefile", "featurepath", "featurespath", "h5path",
-             "ptpath"),
-    "truth": ("patchlabels", "instancelabels"),
-    "group": tuple(name for name in OTHER_NAMES["group"] if name not in _SLIDE),
-}  # fmt: skip
-
-_TAKEN = ("bag", _OWN, "label", "path", "split", "truth", "group")
-
-_FOLDS = re.compile(r"(?:fold|split)[_-]?\d{1,4}")
-"""Columns that are each a split of their own, as Patho-Bench has them."""
-
 
 @dataclass(frozen=True)
 class Slides:
     """The slides of a table: `rows` has one for each of them. names: (S,) of the slides; truth: (S,) the files that
     label their instances as a column of the table names them, None where it names none, and `ALL_NEGATIVE` where it
-    says so; splits: column -> (S,) what it
-    says; notes: what a user should know; file_rows: where
-    a table names the files."""
+    says so; splits: column -> (S,) what it says; notes: what a user should know; file_rows: where a table names the
+    files."""
 
     rows: Rows
     names: list[str]
@@ -105,27 +88,31 @@ def read_slides(file: Path, folder: Folder, keys: TableKeys) -> Slides:
         own = shown["label"].split(" (taken as")[0]
         notes.append(f"its own column {own} is left alone: data.label_table has the labels")
     nothing = CategoricalColumn(np.zeros(len(number), np.int64), [""])
-    slide = texts.get(_OWN, texts["bag"])
-    bag, group = texts["bag"], texts.get("group", nothing)
-    _no_blanks(problems, table, "bag", _OWN)
-    if keys.bag == "patient":
-        bag, group = _patients(table, keys, problems), nothing
-        shown = {**shown, "bag": shown.get("group", "group")}
+    slide, patient = texts.get(OWN, texts["bag"]), texts.get("group")
+    no_blanks(problems, table, "bag", OWN)
     if keys.label_table is None:
         label, more = classes(texts["label"], number, shown["label"], keys.positive, problems)
     else:
-        label, more = _joined(keys, texts.get("group"), bag, slide, number, problems)
+        joined = join_labels(
+            keys.label_table, _called(keys), keys.positive, keys.bag == "patient", patient, slide, number, problems
+        )
+        label, more = joined.label, joined.notes
+        if joined.group is not None:
+            patient, shown = joined.group, {**shown, "group": joined.shown}
+    bag, group = texts["bag"], patient or nothing
+    if keys.bag == "patient":
+        bag, group = _patients(patient, shown, number, problems), nothing
+        shown = {**shown, "bag": shown["group"]}
     files, path, names = _files(table, folder, slide, problems)
     truth = _truth_entries(table, file, problems, named=keys.truth is not None)
     if problems.found:  # all that is wrong at once, with the files that are there
         note_unreadable(problems, files, describe_files(files))
     problems.stop_if_any()
-    if "group" in columns and keys.bag == "slide":
-        notes += without_group(group, bag, shown["group"])
-    if "group" in columns:
-        notes += doubtful_groups(texts["group"], table.columns.shown["group"])
-    else:
+    if patient is None:
         notes += patients_in_names(bag)
+    else:
+        notes += without_group(group, bag, shown["group"]) if keys.bag == "slide" else ()
+        notes += doubtful_groups(patient, shown["group"])
     nowhere = np.full(len(number), np.nan)
     rows = Rows(
         file, dataclasses.replace(columns, shown=shown), number, bag, label, path, files, group,
@@ -153,9 +140,9 @@ def list_slides(file: Path, folder: Folder, of_patients: bool = False) -> SlideL
     if folder.doubt and "path" not in table.columns:
         raise UserError(folder.doubt)
     texts, number = table.texts, table.number
-    slide = texts.get(_OWN, texts["bag"])
+    slide = texts.get(OWN, texts["bag"])
     bag = texts["group"] if of_patients and "group" in texts else texts["bag"]
-    _no_blanks(problems, table, "bag", _OWN, *(["group"] if bag is not texts["bag"] else []))
+    no_blanks(problems, table, "bag", OWN, *(["group"] if bag is not texts["bag"] else []))
     files, path, names = _files(table, folder, slide, problems)
     truth = _truth_files(table, file, problems)
     problems.stop_if_any()
@@ -164,51 +151,6 @@ def list_slides(file: Path, folder: Folder, of_patients: bool = False) -> SlideL
         f"{files[path[i]].name} is in row {number[first[i]]} already: the same slide twice")))  # fmt: skip
     problems.stop_if_any()
     return SlideList([bag.text(i) for i in range(len(path))], names, [files[p] for p in path.tolist()], truth)
-
-
-@dataclass(frozen=True)
-class SplitTable:
-    """What a table says of the splits of S slides. columns: column -> (S,), `split` alone or those called fold_0 …;
-    shown: how messages call the column `split`; number: (S,) the rows that say it."""
-
-    columns: dict[str, CategoricalColumn]
-    shown: str
-    number: np.ndarray
-
-
-def split_columns(file: Path, slides: Slides, problems: Problems) -> SplitTable:
-    """What a table of splits says of each slide; it names slides (with the ending of their files or without), bags or
-    patients. Slides that it does not name, and rows that contradict each other, are noted in `problems`."""
-    names = ColumnNames(
-        ("bag",), ("split", "group"), ("bag", "split", "group"),
-        {"bag": (*_OTHER["bag"], *_OTHER["group"]), "split": _OTHER["split"], "group": ()}, _FOLDS,
-    )  # fmt: skip
-    table = read_table(file, problems, names, "data.splits")
-    found = {"split": normalised_splits(table.texts["split"])} if "split" in table.columns else table.kept
-    if not found:
-        raise UserError(f"{file}: no column split, and none called fold_0, fold_1 …")
-    rows, column = slides.rows, table.texts["bag"]
-    line: dict[str, int] = {}
-    for i in range(len(column.codes)):
-        first = line.setdefault(column.text(i), i)
-        for name, said_of in found.items():
-            if said_of.codes[first] != said_of.codes[i]:
-                row = int(table.number[i])
-                problems.add(f"row {row}", f"{column.text(i)!r} has {said_of.text(i)!r} in column {name}, and "
-                             f"{said_of.text(first)!r} in row {table.number[first]}", row)  # fmt: skip
-    bare = {bare_name(text): i for text, i in reversed(line.items())}
-    at = []
-    for i in range(len(rows)):
-        said = (slides.names[i], rows.bag.text(i), rows.group.text(i))
-        at.append(next((place[name(text)] for place, name in ((line, str), (bare, bare_name)) for text in said
-                        if text and name(text) in place), -1))  # fmt: skip
-        if at[-1] < 0:
-            problems.add(f"{rows.noun} {said[0]!r}", f"not in {file.name}{nearest(said[0], line, 0.8)}", i)
-    places = np.maximum(at, 0)
-    return SplitTable(
-        {name: CategoricalColumn.of(c.codes[places], c.values) for name, c in found.items()},
-        table.columns.shown.get("split", "split"), table.number[places],
-    )  # fmt: skip
 
 
 def has_slides(file: Path, keys: TableKeys) -> bool:
@@ -256,87 +198,36 @@ def slides_of_folder(folder: Folder, labels: Path) -> Slides:
     return Slides(rows, names, [None] * count)
 
 
+def _called(keys: TableKeys) -> dict[str, str]:
+    """The column of labels, where the user names it."""
+    return {} if keys.label_column is None else {"label": keys.label_column}
+
+
 def _names(keys: TableKeys, with_label: bool) -> ColumnNames:
-    called = {}
-    if keys.label_column is not None:
-        called["label"] = keys.label_column
+    called = _called(keys)
     needed = ("bag", "label") if with_label else ("bag",)
-    optional = (_OWN, "group", "split", "path", "truth", *(() if with_label else ("label",)))
+    optional = (OWN, "group", "split", "path", "truth", *(() if with_label else ("label",)))
     if keys.truth is not None:
         called["truth"] = keys.truth
     names = ColumnNames(
-        needed, optional, _TAKEN, {name: _OTHER[name] for name in _TAKEN}, _FOLDS, called,
+        needed, optional, TAKEN, {name: OTHER[name] for name in TAKEN}, FOLDS, called,
         {"label": "data.label_column"},
     )  # fmt: skip
     return names.for_purpose(keys.purpose)
 
 
-def _no_blanks(problems: Problems, table: Table, *names: str) -> None:
-    for name in names:
-        if name in table.texts:
-            column = table.texts[name]
-            blank = [code for code, value in enumerate(column.values) if not value]
-            shown = table.columns.shown[name]
-            problems.add_values(table.number, column.codes, blank, lambda _, shown=shown: (shown, "empty"))  # type: ignore[misc]
-
-
-def _patients(table: Table, keys: TableKeys, problems: Problems) -> CategoricalColumn:
+def _patients(
+    patient: CategoricalColumn | None, shown: Mapping[str, str], number: np.ndarray, problems: Problems
+) -> CategoricalColumn:
     """The bags where a bag is a patient: each must be named."""
-    if "group" not in table.columns:
+    if patient is None:
         problems.add("header", "no column that names patients (patient, case_id and the like), which data.bag: patient "
                      "needs")  # fmt: skip
         problems.stop_if_any()
-    _no_blanks(problems, table, "group")
-    return table.texts["group"]
-
-
-def _joined(
-    keys: TableKeys,
-    group: CategoricalColumn | None,
-    bag: CategoricalColumn,
-    slide: CategoricalColumn,
-    number: np.ndarray,
-    problems: Problems,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(n,) labels of the rows from the table `data.label_table`, by their patient, or by their slide if it names
-    slides."""
-    file = keys.label_table
-    assert file is not None
-    mine = Problems(file)
-    names = _names(keys, with_label=True)
-    by = ColumnNames(
-        ("label",), ("group", "slide"), ("label", "slide", "group"),
-        {"label": _OTHER["label"], "slide": _OTHER["bag"], "group": _OTHER["group"]}, None, names.called,
-    )  # fmt: skip
-    table = read_table(file, mine, by, "data.label_table")
-    key = "group" if "group" in table.columns and group is not None else "slide"
-    if key not in table.columns:
-        raise UserError(f"{file}: no column that names patients or slides, by which its labels are joined")
-    _no_blanks(mine, table, key)
-    wanted = group if key == "group" and group is not None else slide
-    called = str if key == "group" else bare_name  # slides with the ending of their files, or without
-    names_wanted = {called(value) for value in wanted.values}
-    everyone = table.texts[key]
-    used = np.flatnonzero(np.array([called(value) in names_wanted for value in everyone.values])[everyone.codes])
-    column, lines = CategoricalColumn.of(everyone.codes[used], everyone.values), table.number[used]
-    said = CategoricalColumn.of(table.texts["label"].codes[used], table.texts["label"].values)
-    label, notes = classes(said, lines, table.columns.shown["label"], keys.positive, mine) if len(used) else (
-        np.empty(0, np.int8), ())  # fmt: skip
-    of_name: dict[str, int] = {}
-    first = np.array([of_name.setdefault(called(column.text(i)), i) for i in range(len(used))], np.int64)
-    mine.add_rows(lines, np.flatnonzero(label != label[first]), lambda i: (
-        table.columns.shown["label"], f"{column.text(i)!r} has another label in row {lines[first[i]]}"))  # fmt: skip
-    mine.stop_if_any()
-    known = {name: int(label[i]) for name, i in of_name.items()}
-    missing = [code for code, value in enumerate(wanted.values) if called(value) not in known]
-    unused = [value for value in everyone.values if called(value) not in names_wanted]
-    problems.add_values(number, wanted.codes, missing, lambda code: (
-        "patient" if key == "group" else "slide", f"{wanted.values[code]!r} has no label in {file.name}"
-        f"{nearest(wanted.values[code], unused, 0.8)}"))  # fmt: skip
-    if unused:
-        notes = (*notes, f"{len(unused)} of {file.name} {'is' if len(unused) == 1 else 'are'} in no row of the slides: "
-                 f"{listed(unused, 5)}")  # fmt: skip
-    return np.array([known.get(called(value), 0) for value in wanted.values], np.int8)[wanted.codes], notes
+    assert patient is not None
+    blank = [code for code, value in enumerate(patient.values) if not value]
+    problems.add_values(number, patient.codes, blank, lambda _: (shown["group"], "empty"))
+    return patient
 
 
 def _files(
@@ -345,7 +236,7 @@ def _files(
     """The distinct files of the rows, (n,) which of them each row has, and (n,) the names of the slides. `problems`
     gets to know in which rows they stand."""
     column = table.texts.get("path", slide)
-    shown = table.columns.shown.get("path") or table.columns.shown.get(_OWN, table.columns.shown["bag"])
+    shown = table.columns.shown.get("path") or table.columns.shown.get(OWN, table.columns.shown["bag"])
     places: dict[Path, int] = {}
     place_of, reasons = np.zeros(len(column.values), np.int64), {}
     first = dict(zip(*np.unique(column.codes, return_index=True), strict=True))
@@ -365,7 +256,7 @@ def _files(
     files = list(places)
     path = place_of[column.codes]
     names = [slide.text(i) for i in range(len(path))]
-    if _OWN not in table.texts and len(set(names)) < len(names) and files:  # a bag of several files
+    if OWN not in table.texts and len(set(names)) < len(names) and files:  # a bag of several files
         names = [files[p].name for p in path.tolist()]
     return files, path, names
 
@@ -388,10 +279,10 @@ def _truth_files(table: Table, file: Path, problems: Problems, words: tuple[str,
     found: list[Path | None] = []
     reasons = {}
     for code, text in enumerate(column.values):
-        path = file.parent / text if text and text.lower() not in words else None
+        path, reason = (None, "") if not text or text.lower() in words else find_file(file.parent, text)
         found.append(path)
-        if path is not None and not path.is_file():
-            reasons[code] = f"{text!r}: no such file (looked for {path})"
+        if reason:
+            reasons[code] = reason
     problems.add_values(table.number, column.codes, reasons, lambda code: (
         table.columns.shown["truth"], reasons[code]))  # fmt: skip
     return [found[code] for code in column.codes.tolist()]

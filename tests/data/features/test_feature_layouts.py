@@ -1,5 +1,6 @@
 """Files of every layout that the field's tools write, read back vector by vector."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -124,6 +125,25 @@ def test_places_of_clams_tensors_stand_beside_them(suffix, tmp_path):
     check(pool, slides, np.float32)
     assert np.array_equal(pool.xy, np.concatenate([slide.coords for slide, _ in slides]))
     assert pool.coordinate_unit == "level-0 pixels" and pool.side.tolist() == [256.0] * 10
+
+
+def test_clams_coordinates_say_how_large_the_tiles_of_its_h5_files_are(tmp_path):
+    """`h5_files` have the places, but nothing of the tiles; `patches` beside them do, if they are of the same ones."""
+    slides = files.cohort()
+    (tmp_path / "patches").mkdir()
+    for slide, _ in slides:
+        files.clam_h5(tmp_path / "h5_files", slide)
+    data = FeatureBags(path=str(files.table(tmp_path / "slides.csv", slides)))
+    assert data.load_pool().coordinate_unit == ""
+    for slide, _ in slides:
+        files.clam_patches(tmp_path / "patches", slide)
+    pool = data.load_pool()
+    check(pool, slides, np.float32)
+    assert pool.coordinate_unit == "level-0 pixels" and pool.side.tolist() == [256.0] * 10
+    for slide, _ in slides:
+        moved = dataclasses.replace(slide, coords=slide.coords + 1)
+        files.clam_patches(tmp_path / "patches", moved)
+    assert data.load_pool().coordinate_unit == ""
 
 
 @pytest.mark.parametrize("name", ["set.npz", "set.h5"])

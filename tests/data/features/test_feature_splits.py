@@ -94,6 +94,52 @@ def test_clams_files_list_slides_where_patients_have_the_same_numbers(tmp_path):
     assert np.array_equal(again.part, pool.part)
 
 
+def numbered_alike(tmp_path):
+    """A table of six slides 1 … 6 of the patients 2 … 6 and 1, and a part for each of the six numbers."""
+    slides = [(dataclasses.replace(slide, name=str(i + 1)), i % 2) for i, (slide, _) in enumerate(files.cohort(6))]
+    for slide, _ in slides:
+        files.clam_pt(tmp_path / "features", slide)
+    path = table(tmp_path / "t.csv", slides, "patient", lambda i: str((i + 1) % 6 + 1))
+    return path, dict(zip("123456", ("test", "train", "train", "val", "val", "test"), strict=True))
+
+
+def parts_by_name(pool):
+    return {name: ("train", "val", "test")[part] for name, part in zip(pool.names, pool.part, strict=True)}
+
+
+def test_a_table_of_splits_is_of_what_its_header_names_where_slides_and_patients_are_numbered_alike(tmp_path):
+    path, part = numbered_alike(tmp_path)
+    by_slide = {str(i + 1): part[str((i + 1) % 6 + 1)] for i in range(6)}
+    for header, expected in (("patient", by_slide), ("slide_id", part)):
+        lines = "".join(f"{name},{said}\n" for name, said in part.items())
+        (tmp_path / f"{header}.csv").write_text(f"{header},split\n{lines}")
+        of_slides = FeatureBags(path=path, splits=str(tmp_path / f"{header}.csv")).load_pool()
+        assert parts_by_name(of_slides) == expected
+    of_patients = FeatureBags(path=path, bag="patient", splits=str(tmp_path / "patient.csv")).load_pool()
+    assert parts_by_name(of_patients) == part
+
+
+def test_clams_lists_that_may_be_of_slides_or_of_patients_are_refused(tmp_path):
+    path, _ = numbered_alike(tmp_path)
+    (tmp_path / "splits_0.csv").write_text(",train,val,test\n0,2,4,1\n1,3,5,6\n")
+    with pytest.raises(UserError, match=r"slides and patients are called alike \(1, 2, 3, 4, … \(6 in all\)\)"):
+        FeatureBags(path=path, bag="patient", splits=str(tmp_path / "splits_0.csv")).load_pool()
+    pool = FeatureBags(path=path, splits=str(tmp_path / "splits_0.csv")).load_pool()
+    assert pool.part[0].tolist() == [2, 0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("where", ["own", "other"])
+def test_columns_of_folds_go_before_one_of_a_single_split_wherever_they_stand(where, slides, tmp_path):
+    folds = [lambda i, k=k: "test" if i % 6 == k else "train" for k in range(2)]
+    written = table(
+        tmp_path / "both.csv", slides, "split,fold_0,fold_1", lambda i: "train" if i < 8 else "test", *folds
+    )
+    keys = {"path": written} if where == "own" else {"path": str(tmp_path / "plain.csv"), "splits": written}
+    pool = FeatureBags(**keys).load_pool()
+    assert np.atleast_2d(pool.part).tolist() == [[2 if i % 6 == k else 0 for i in range(12)] for k in range(2)]
+    assert any("column split" in note and "left alone: fold_0, fold_1 say the splits" in note for note in pool.notes)
+
+
 def test_clams_files_of_random_splits_are_repeats_each_of_its_own(slides, tmp_path):
     folder = clam(tmp_path / "splits", 3, lambda i, k: i in (0, 1, k), lambda i, k: i in (6, 7))
     data = FeatureBags(path=str(tmp_path / "plain.csv"), splits=folder)

@@ -186,6 +186,7 @@ def test_a_column_of_paths_and_one_of_files_with_labels_of_instances(slides, tmp
     for slide, label in slides:
         np.save(tmp_path / "truth" / f"{slide.name}.npy", slide.truth)
         rows.append(f"name of {slide.name},{label},features/{slide.name}.h5,truth/{slide.name}.npy")
+    rows[2] = rows[2].replace("/", "\\")  # written on Windows
     pool = load(write(tmp_path / "t.csv", rows), root=str(tmp_path))
     assert pool.names[3] == "name of s3"
     assert np.array_equal(pool.bags.instance_label, np.concatenate([slide.truth for slide, _ in slides]))
@@ -261,6 +262,46 @@ def test_labels_are_joined_by_slide_with_or_without_ending(mine, theirs, slides,
     write(tmp_path / "c.csv", ["slide,label", *(f"{slide.name}{theirs},{y}" for slide, y in slides)])
     pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
     assert pool.bags.label.tolist() == [y for _, y in slides]
+
+
+def test_each_slide_has_the_label_of_its_own_row_where_the_table_of_labels_names_slides(slides, tmp_path):
+    """Not that of another slide of its patient: of a patient one slide may be positive, and one may lack a label."""
+    names = [slide.name for slide, _ in slides]
+    label = [int(i % 4 in (1, 2)) for i in range(len(names))]  # both in each patient of two slides
+    write(tmp_path / "slides.csv", ["patient,slide_id", *(f"p{i // 2},{name}" for i, name in enumerate(names))])
+    lines = [f"p{i // 2},{name}.svs,{y}" for i, (name, y) in enumerate(zip(names, label, strict=True))]
+    write(tmp_path / "c.csv", ["patient,slide_id,label", *lines])
+    pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+    assert pool.bags.label.tolist() == label
+    with pytest.raises(UserError, match="'p0' has another label in row 2"):  # of patients as bags there is one label
+        load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"), bag="patient")
+    write(tmp_path / "c.csv", ["patient,slide_id,label", *lines[:-1]])
+    with pytest.raises(UserError, match=rf"'{names[-1]}' has no label in c.csv"):
+        load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+
+
+def test_patients_that_only_the_table_of_labels_names_are_patients(slides, tmp_path):
+    names = [slide.name for slide, _ in slides]
+    write(tmp_path / "slides.csv", ["slide_id", *names])
+    lines = [f"P{i // 2},{name},{i // 2 % 2},9" for i, name in enumerate(names)]
+    write(tmp_path / "c.csv", ["case_id,slide_id,class,target", *lines])
+    pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+    assert pool.group_names == load(tmp_path / "c.csv").group_names == tuple(f"P{i}" for i in range(len(names) // 2))
+    said = " ".join(pool.notes)
+    assert "c.csv: column class is taken as label" in said and "c.csv: columns left alone: target" in said
+    of_patients = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"), bag="patient")
+    assert of_patients.names == pool.group_names
+    write(tmp_path / "c.csv", ["case_id,slide_id,class", *(line[:-2] for line in lines), f"P9,{names[0]},0"])
+    with pytest.raises(UserError, match=rf"column case_id .*'{names[0]}' has another patient in row 2"):
+        load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+
+
+def test_a_table_of_labels_whose_slides_are_others_is_joined_by_patient(slides, tmp_path):
+    write(tmp_path / "slides.csv", ["patient,slide_id", *(f"p{i},{slide.name}" for i, (slide, _) in enumerate(slides))])
+    write(tmp_path / "c.csv", ["patient,slide,label", *(f"p{i},scan{i},{y}" for i, (_, y) in enumerate(slides))])
+    pool = load(tmp_path / "slides.csv", label_table=str(tmp_path / "c.csv"))
+    assert pool.bags.label.tolist() == [y for _, y in slides]
+    assert any("slide names none of these slides, so labels are joined by patient" in note for note in pool.notes)
 
 
 def test_the_tables_own_labels_are_said_to_be_left_alone(slides, tmp_path):
