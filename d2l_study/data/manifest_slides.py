@@ -26,6 +26,7 @@ from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.slow_progress import said_slowly
 from d2l_study.errors import UserError, counted
 from d2l_study.slides.annotations import is_geojson, read_annotation, tile_truth
+from d2l_study.slides.mask_annotation import is_inverted
 from d2l_study.slides.opening import open_slide
 from d2l_study.slides.qupath_crop import qupath_crop_note
 from d2l_study.slides.slide import Slide
@@ -68,6 +69,14 @@ def content_files(rows: Rows) -> list[Path]:
     ]  # fmt: skip
     annotations = dict.fromkeys(entry for entry in rows.annotation if isinstance(entry, Path))
     return [*rows.files, *companions, *annotations]
+
+
+def inverted_masks(rows: Rows) -> dict[str, Any]:
+    """What sets results apart from those of a version that read masks whose 0 is white as if it were black; nothing
+    where there are none, so that all other results are found again."""
+    annotations = dict.fromkeys(entry for entry in rows.annotation if isinstance(entry, Path))
+    count = sum(is_inverted(entry) for entry in annotations)
+    return {"masks of which 0 is white": count} if count else {}
 
 
 def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
