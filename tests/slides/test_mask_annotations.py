@@ -117,7 +117,8 @@ def test_a_mask_of_which_0_is_white_is_read_as_it_is_shown(tmp_path, mask, kind,
     if kind is not np.uint16:  # which Pillow shows as it is stored
         assert np.array_equal(np.asarray(Image.open(path).convert("L")) > 0, shown)
     xy = np.random.default_rng(5).uniform(-10, 50, (50, 2))
-    np.testing.assert_allclose(read_mask(path, (52, 37), PLAIN).coverage(xy, 9.5), shares(shown, 1, xy, 9.5), atol=1e-12)
+    found = read_mask(path, (52, 37), PLAIN).coverage(xy, 9.5)
+    np.testing.assert_allclose(found, shares(shown, 1, xy, 9.5), atol=1e-12)
     assert is_inverted(path) and not is_inverted(save(tmp_path / "other.tif", mask, **how))
 
 

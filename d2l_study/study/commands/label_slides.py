@@ -26,6 +26,7 @@ from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
 from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
 from d2l_study.slides.qupath_crop import qupath_crop_note
+from d2l_study.slides.slide import slide_name
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import PART_TEXT, part_note
 from d2l_study.study.trial.stored_models import SelectedModel
@@ -69,7 +70,7 @@ class Annotations:
         """The annotation of a slide."""
         if self.place.is_file():
             return self.place
-        for stem in dict.fromkeys((slide.stem, slide.name)):
+        for stem in dict.fromkeys((slide_name(slide), slide.name)):
             for ending in ANNOTATIONS:
                 if (found := self.place / f"{stem}{ending}").is_file():
                     return found
