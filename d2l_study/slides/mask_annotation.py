@@ -47,7 +47,7 @@ class MaskAnnotation:
     """What a mask says of a slide.
 
     downsample: level-0 pixels of a side of one of its pixels; shape: its (rows, columns); bands: of its rows, in order;
-    points, point_label: none, (0, 2) and (0,); notes: none.
+    points, point_label: none, (0, 2) and (0,); notes, taken: none.
     """
 
     path: Path
@@ -57,6 +57,7 @@ class MaskAnnotation:
     points: np.ndarray
     point_label: np.ndarray
     notes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
     def coverage(self, xy: np.ndarray, side: Side) -> np.ndarray:
         """(n,) float64: the share of each tile that is positive. xy: (n, 2) upper left corners in level-0 pixels; side:

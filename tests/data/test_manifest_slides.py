@@ -237,6 +237,23 @@ def test_classes_of_annotations_are_named(cohort):
     assert "Tumour" in message(path, positive_classes="Tumour")
 
 
+def test_the_only_class_is_that_of_all_slides(cohort):
+    """Of a class that stands alone on its slide nobody knows whether it is positive."""
+    tumour = annotate(cohort / "o.geojson", square(100, 200, 300), square(500, 200, 300, "Ignore*"))
+    healthy = annotate(cohort / "t.geojson", square(100, 200, 300, "Normal"))
+    table = rows(*NAMES[:3], annotation=["negative", healthy, tumour])
+    table[2]["label"] = 1
+    path = write(cohort, table)
+    assert message(path).endswith(
+        "slides.csv: column annotation: 2 classes, each alone on its slide (Normal in t.geojson, Tumor in o.geojson); "
+        "say which are positive (data.positive_classes)"
+    )
+    both = load(path, positive_classes="Tumor, Normal")
+    assert [int((both.bags.instance_label[both.image == i] == 1).sum() > 0) for i in range(3)] == [0, 1, 1]
+    annotate(cohort / "t.geojson", square(100, 200, 300, "tumor"))  # the same, written in another way
+    assert np.array_equal(load(path).bags.instance_label, both.bags.instance_label)
+
+
 def test_masks_are_read_too(cohort):
     mask = np.zeros((300, 400), np.uint8)
     mask[50:150, 100:250] = 1
