@@ -18,7 +18,7 @@ import numpy as np
 
 from d2l_study.data.annotation_keys import AnnotationKeys
 from d2l_study.data.cutting import BagSource, TileCut
-from d2l_study.data.manifest_checks import check_resolutions
+from d2l_study.data.manifest_checks import check_all_negative, check_resolutions
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import ALL_NEGATIVE, Rows
 from d2l_study.data.manifest_sources import MOST_INSTANCES, bag_sources
@@ -84,7 +84,8 @@ def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
     """The bags before they are cut, as of `manifest_sources.sources`; the instances of a slide are its tiles, row by
     row. `UserError` says all that is wrong with slides and annotations."""
     problems = Problems(rows.file)
-    _check_rows(rows, problems)
+    check_resolutions(rows, problems)
+    check_all_negative(rows, rows.annotation, problems, rows.columns.shown.get("annotation", "annotation"))
     shown, number = rows.columns.shown, rows.number
     every = range(len(rows))
     taken: dict[Path, tuple[str, ...]] = {}
@@ -134,15 +135,6 @@ def _each(items: Sequence[int], at_a_time: int, call: Callable[[int], T]) -> Ite
         yield from executor.map(call, items)
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _check_rows(rows: Rows, problems: Problems) -> None:
-    """Notes rows that contradict each other."""
-    check_resolutions(rows, problems)
-    alone = np.bincount(rows.bag.codes)[rows.bag.codes] == 1
-    wrong = [i for i in np.flatnonzero(alone & (rows.label == 1)).tolist() if rows.annotation[i] == ALL_NEGATIVE]
-    problems.add_rows(rows.number, np.array(wrong, np.int64), lambda i: (rows.columns.shown["annotation"], (
-        f"{ALL_NEGATIVE!r}, but bag {rows.bag.text(i)!r} has label 1, and no other slide")))  # fmt: skip
 
 
 def _opened(rows: Rows, row: int) -> Slide:

@@ -98,6 +98,13 @@ class RegionAnnotation:
                     holds[rows.start + tile[label == kind]] = True
         return found[POSITIVE], found[NEGATIVE]
 
+    def meets(self, x0: float, y0: float, x1: float, y1: float) -> bool:
+        """Whether a shape, whatever it means, is at least in part within a rectangle of level-0 pixels."""
+        shapely = shapely_package()
+        regions = np.concatenate([self.positive, self.negative, self.unknown])
+        inside = (self.points >= (x0, y0)).all(axis=1) & (self.points <= (x1, y1)).all(axis=1)
+        return bool(shapely.intersects(regions, shapely.box(x0, y0, x1, y1)).any() or inside.any())
+
     @cached_property
     def _positive(self) -> _Areas:
         return _Areas(self.positive)
