@@ -140,7 +140,7 @@ class ManifestBags(PatchBags):
         return _of_purpose(found, rows, purpose)
 
     def _collect_slides(self, mpp: float, file: Path, base: Path, purpose: Purpose) -> PatchCollection:
-        from d2l_study.data.manifest_slides import SlideKeys, content_files, slide_sources
+        from d2l_study.data.manifest_slides import SlideKeys, content_files, inverted_masks, slide_sources
 
         if self.cut != "grid":
             raise UserError(f"data.mpp: {mpp:g}: patches of slides are those of a grid; expected data.cut: grid, not "
@@ -157,7 +157,7 @@ class ManifestBags(PatchBags):
             return slide_sources(rows, keys)
 
         files = [file, *content_files(rows)]
-        settings = keys.settings() | changed
+        settings = keys.settings() | inverted_masks(rows) | changed
         found = cached_collection("manifest", files, settings, describe, (self.patch_size, self.patch_size))
         return _of_purpose(found, rows, purpose)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.manifest_problems import Problems
-from d2l_study.data.manifest_rows import PARTS, Rows
+from d2l_study.data.manifest_rows import ALL_NEGATIVE, PARTS, Rows
 from d2l_study.data.manifest_table import CategoricalColumn
 from d2l_study.errors import UserError, counted, listed, nearest
 from d2l_study.slides.image_files import read_image
@@ -76,6 +76,22 @@ def check_resolutions(rows: Rows, problems: Problems) -> None:
     problems.add_rows(rows.number, np.flatnonzero(~same), lambda i: (
         rows.columns.shown["mpp"], f"{rows.files[rows.path[i]].name} has another one in row {rows.number[first[i]]}"
     ))  # fmt: skip
+
+
+def check_all_negative(rows: Rows, entries: Sequence[object], problems: Problems, column: str) -> None:
+    """Notes bags of label 1 of which every slide is said to hold nothing positive. entries: (n) what a column says of
+    the truth of the slides' tiles; column: as messages call it."""
+    said = np.array([entry == ALL_NEGATIVE for entry in entries], bool)
+    count = np.bincount(rows.bag.codes)
+    wrong = (np.bincount(rows.bag.codes, said) == count)[rows.bag.codes] & (rows.label == 1)
+    first = rows.first_of_bag()
+
+    def tell(i: int) -> tuple[str, str]:
+        alone = count[rows.bag.codes[i]] == 1
+        others = "no other slide" if alone else "the same is said of its other slides"
+        return column, f"{ALL_NEGATIVE!r}, but bag {rows.bag.text(i)!r} has label 1, and {others}"
+
+    problems.add_rows(rows.number, np.sort(first[wrong[first]]), tell)
 
 
 def check_sizes(

@@ -18,14 +18,16 @@ import numpy as np
 
 from d2l_study.data.annotation_keys import AnnotationKeys
 from d2l_study.data.cutting import BagSource, TileCut
-from d2l_study.data.manifest_checks import check_resolutions
+from d2l_study.data.manifest_checks import check_all_negative, check_resolutions
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_rows import ALL_NEGATIVE, Rows
 from d2l_study.data.manifest_sources import MOST_INSTANCES, bag_sources
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.data.slow_progress import said_slowly
 from d2l_study.errors import UserError, counted
-from d2l_study.slides.annotations import is_geojson, read_annotation, tile_truth
+from d2l_study.slides.annotation_classes import other_classes
+from d2l_study.slides.annotations import Annotation, is_geojson, read_annotation, tile_truth
+from d2l_study.slides.mask_annotation import is_inverted
 from d2l_study.slides.opening import open_slide
 from d2l_study.slides.qupath_crop import qupath_crop_note
 from d2l_study.slides.slide import Slide
@@ -70,23 +72,37 @@ def content_files(rows: Rows) -> list[Path]:
     return [*rows.files, *companions, *annotations]
 
 
+def inverted_masks(rows: Rows) -> dict[str, Any]:
+    """What sets results apart from those of a version that read masks whose 0 is white as if it were black; nothing
+    where there are none, so that all other results are found again."""
+    annotations = dict.fromkeys(entry for entry in rows.annotation if isinstance(entry, Path))
+    count = sum(is_inverted(entry) for entry in annotations)
+    return {"masks of which 0 is white": count} if count else {}
+
+
 def slide_sources(rows: Rows, keys: SlideKeys) -> list[BagSource]:
     """The bags before they are cut, as of `manifest_sources.sources`; the instances of a slide are its tiles, row by
     row. `UserError` says all that is wrong with slides and annotations."""
     problems = Problems(rows.file)
-    _check_rows(rows, problems)
+    check_resolutions(rows, problems)
+    check_all_negative(rows, rows.annotation, problems, rows.columns.shown.get("annotation", "annotation"))
     shown, number = rows.columns.shown, rows.number
     every = range(len(rows))
-    for i, (column, reason) in zip(every, _each(every, _OPENED, lambda i: _reason(rows, i, keys)), strict=True):
+    taken: dict[Path, tuple[str, ...]] = {}
+    for i, (column, reason, found) in zip(every, _each(every, _OPENED, lambda i: _checked(rows, i, keys)), strict=True):
         if reason:
             problems.add(f"row {number[i]}, column {shown[column]}", reason, int(number[i]))
+        if found:
+            taken[Path(rows.annotation[i])] = found
+    if words := other_classes(taken):
+        problems.add(f"column {shown['annotation']}", f"{words} (data.positive_classes)")
     problems.stop_if_any()
     order = np.argsort(rows.bag.codes, kind="stable").tolist()
-    found = _each(order, _LOOKED_AT, lambda i: _cut_slide(rows, i, keys))
+    made = _each(order, _LOOKED_AT, lambda i: _cut_slide(rows, i, keys))
     cuts: dict[int, list[TileCut]] = {}
     why: dict[int, str] = {}
     corners: dict[str, tuple[int, int]] = {}
-    looked_at = said_slowly(found, lambda k: f"data set manifest: tissue is found on {k:,} of {len(rows):,} slides")
+    looked_at = said_slowly(made, lambda k: f"data set manifest: tissue is found on {k:,} of {len(rows):,} slides")
     for i, (cut, empty, scanned_from) in zip(order, looked_at, strict=True):
         bag = int(rows.bag.codes[i])
         cuts.setdefault(bag, []).append(cut)
@@ -121,42 +137,34 @@ def _each(items: Sequence[int], at_a_time: int, call: Callable[[int], T]) -> Ite
         executor.shutdown(cancel_futures=True)
 
 
-def _check_rows(rows: Rows, problems: Problems) -> None:
-    """Notes rows that contradict each other."""
-    check_resolutions(rows, problems)
-    alone = np.bincount(rows.bag.codes)[rows.bag.codes] == 1
-    wrong = [i for i in np.flatnonzero(alone & (rows.label == 1)).tolist() if rows.annotation[i] == ALL_NEGATIVE]
-    problems.add_rows(rows.number, np.array(wrong, np.int64), lambda i: (rows.columns.shown["annotation"], (
-        f"{ALL_NEGATIVE!r}, but bag {rows.bag.text(i)!r} has label 1, and no other slide")))  # fmt: skip
-
-
 def _opened(rows: Rows, row: int) -> Slide:
     mpp = float(rows.mpp[row])
     return open_slide(rows.files[rows.path[row]], None if np.isnan(mpp) else mpp)
 
 
-def _reason(rows: Rows, row: int, keys: SlideKeys) -> tuple[str, str]:
-    """What is wrong with a slide or its annotation, as (column, words); empty words if nothing is."""
+def _checked(rows: Rows, row: int, keys: SlideKeys) -> tuple[str, str, tuple[str, ...]]:
+    """What is wrong with a slide or its annotation, as (column, words), empty words if nothing is; and `taken` of its
+    annotation."""
     name = rows.files[rows.path[row]].name
     try:
         with _opened(rows, row) as slide:
             if slide.mpp is None:
                 doubt = f" (it says {slide.doubt})" if slide.doubt else ""
                 what = f"{name} does not say its resolution{doubt}, which data.mpp needs"
-                return "path", f"{what}: give it in a column mpp, in µm per pixel of its full size"
+                return "path", f"{what}: give it in a column mpp, in µm per pixel of its full size", ()
             settings, size = keys.tiles, (slide.width, slide.height)
             grid = TileGrid.of_slide(slide, settings.mpp, settings.size, settings.overlap)
     except UserError as error:
-        return "path", str(error)
+        return "path", str(error), ()
     if not (len(grid.columns()) and len(grid.rows())):
         tile = f"{grid.side[0]:.4g}×{grid.side[1]:.4g} (data.patch_size: {keys.size}, of {keys.mpp:g} µm)"
-        return "path", f"{name} has {size[0]}×{size[1]} pixels, smaller than a tile of {tile}"
+        return "path", f"{name} has {size[0]}×{size[1]} pixels, smaller than a tile of {tile}", ()
     try:
-        _truth(rows, row, keys, size, np.empty((0, 2), np.int64), grid.side)
+        annotation = _annotation(rows, row, keys, size)
     except UserError as error:
         hint = " (data.positive_classes)" if str(error).endswith("say which are positive") else ""
-        return "annotation", f"{error}{hint}"
-    return "", ""
+        return "annotation", f"{error}{hint}", ()
+    return "", "", () if annotation is None else annotation.taken
 
 
 def _cut_slide(rows: Rows, row: int, keys: SlideKeys) -> tuple[TileCut, str, tuple[int, int]]:
@@ -184,9 +192,17 @@ def _truth(
     entry = rows.annotation[row]
     if entry == ALL_NEGATIVE:
         return np.zeros(len(xy), np.int8)
-    if not isinstance(entry, Path):
+    annotation = _annotation(rows, row, keys, size)
+    if annotation is None:
         return np.full(len(xy), UNKNOWN, np.int8)
+    return tile_truth(annotation, xy, side, keys.annotations.coverage)
+
+
+def _annotation(rows: Rows, row: int, keys: SlideKeys, size: tuple[int, int]) -> Annotation | None:
+    entry = rows.annotation[row]
+    if not isinstance(entry, Path):
+        return None
     # A slide of several in a bag may hold nothing positive, and so one of a negative bag.
     alone = int((rows.bag.codes == rows.bag.codes[row]).sum()) == 1
     classes = keys.annotations.classes(required=bool(alone and rows.label[row] == 1))
-    return tile_truth(read_annotation(entry, size, classes), xy, side, keys.annotations.coverage)
+    return read_annotation(entry, size, classes)

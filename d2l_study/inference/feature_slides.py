@@ -97,7 +97,7 @@ def _check_places(file: FeatureFile, slide_mpp: float | None) -> None:
 
 
 def _stems(slides: Sequence[str], out: Path) -> list[str]:
-    return stems([Path(f"{slide}.h5") for slide in slides], out, max(ENDINGS.values(), key=len))
+    return stems([Path(f"{slide}.h5").stem for slide in slides], out, max(ENDINGS.values(), key=len))
 
 
 def _step(xy: np.ndarray, side: float) -> float:

@@ -152,7 +152,7 @@ def plan_images(
         if (real := path.resolve()) in seen:
             raise UserError(f"{path}: given twice")
         seen.add(real)
-    names = stems(paths, folder, f"{MAP}{LONGEST_ENDING}")
+    names = stems([path.stem for path in paths], folder, f"{MAP}{LONGEST_ENDING}")
     planned = [PlannedImage(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
     for one in planned:
         check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= read_json(path).keys())

@@ -130,15 +130,15 @@ def check_room(folder: Path, needed: int) -> None:
         raise UserError(f"--out {folder}: no room for {needed:,} bytes of score maps, {free:,} are free; {MORE_ROOM}")
 
 
-def stems(paths: Sequence[Path], folder: Path, longest: str) -> list[str]:
-    """A name for the files of each image: that of the image, numbered where several have the same, and cut where a
-    file system would not take it. longest: of the endings that are appended to it."""
+def stems(called: Sequence[str], folder: Path, longest: str) -> list[str]:
+    """A name for the files of each image: what the image is called, numbered where several are called the same, and cut
+    where a file system would not take it. longest: of the endings that are appended to it."""
     most = _LONGEST_NAME - len(longest)
     taken: set[str] = set()
     counts: dict[str, int] = {}
     names = []
-    for path in paths:
-        stem = _cut(path.stem, most)
+    for one in called:
+        stem = _cut(one, most)
         name = stem
         while name in taken:
             counts[stem] = counts.get(stem, 1) + 1

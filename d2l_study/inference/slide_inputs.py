@@ -27,7 +27,7 @@ from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
 from d2l_study.nearest_path import path_hint
 from d2l_study.slides.opening import is_slide, open_slide, slide_files
-from d2l_study.slides.slide import Slide
+from d2l_study.slides.slide import Slide, slide_name
 
 KINDS = "slides, folders of slides, or a table with a column path"
 
@@ -52,8 +52,8 @@ class SlideInput:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending, as of a `Slide`."""
-        return self.path.stem
+        """As of a `Slide`."""
+        return slide_name(self.path)
 
     def open(self) -> Slide:
         """`UserError` as of `open_slide`."""
@@ -119,7 +119,7 @@ def _of_table(file: Path, slide_mpp: float | None) -> list[SlideInput]:
     base = file.parent
     by_name: dict[str, list[Path]] = {}
     for path in slide_files(base):
-        by_name.setdefault(path.stem, []).append(path)
+        by_name.setdefault(slide_name(path), []).append(path)
     paths: list[Path | None] = []
     reasons: dict[int, str] = {}
     for code, text in enumerate(column.values):

@@ -140,7 +140,7 @@ def plan_slides(
     folder = output_folder(out)
     if options.overlap >= size:
         raise UserError(f"--overlap {options.overlap}: expected 0 to {size - 1}, less than the model's patch of {size}")
-    names = stems([one.path for one in slides], folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
+    names = stems([one.name for one in slides], folder, max((*ENDINGS.values(), f"{_SCORES}{LONGEST_ENDING}"), key=len))
     planned = [PlannedSlide(entry, folder / name) for entry, name in zip(slides, names, strict=True)]
     for one in planned:
         for ending in (".json", *(ENDINGS[name] for name in options.formats)):

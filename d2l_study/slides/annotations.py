@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.errors import UserError
+from d2l_study.slides.annotated_shapes import AnnotatedShapes
 from d2l_study.slides.annotation_classes import NEGATIVE, POSITIVE, UNKNOWN, AnnotationClasses
 from d2l_study.slides.asap_annotations import read_asap
 from d2l_study.slides.mask_annotation import MaskAnnotation, read_mask
@@ -22,7 +23,8 @@ from d2l_study.slides.region_annotation import RegionAnnotation
 from d2l_study.slides.regions import Side
 
 Annotation = RegionAnnotation | MaskAnnotation
-"""What is known of a slide: `coverage`, `unknown_share` and `labelled_points` of tiles, `points`, and `notes`."""
+"""What is known of a slide: `coverage`, `unknown_share` and `labelled_points` of tiles, `points`, `notes`, and the
+class `taken` for positive as the only one."""
 
 ENDINGS = (".geojson", ".json", ".geojson.gz", ".json.gz", ".xml", ".png", ".tif", ".tiff")
 """How names of annotation files end; what is looked for in folders."""
@@ -55,8 +57,24 @@ def read_annotation(
         if size is None:
             raise UserError(f"{path}: a mask says nothing without the size of its slide; give the slide as well")
         return read_mask(path, size, classes, values)
-    shapes = read_qupath(path) if kind == _GEOJSON else read_asap(path)
-    return RegionAnnotation.of_shapes(shapes, classes, size)
+    return RegionAnnotation.of_shapes(_shapes(path, kind), classes, size)
+
+
+def class_taken(path: Path, classes: AnnotationClasses) -> tuple[str, ...]:
+    """`taken` of the annotation in a file, without what else it says. `UserError` as of `read_annotation`."""
+    if (kind := _kind(path)) == _MASK:
+        return ()
+    shapes = _shapes(path, kind)
+    return classes.taken(path, [name for name, _ in (*shapes.regions, *shapes.points)])
+
+
+def _shapes(path: Path, kind: str) -> AnnotatedShapes:
+    return read_qupath(path) if kind == _GEOJSON else read_asap(path)
+
+
+def is_mask(path: Path) -> bool:
+    """Whether an annotation is a mask, by its beginning. `UserError` as of `check_annotation`."""
+    return _kind(path) == _MASK
 
 
 def is_geojson(path: Path) -> bool:

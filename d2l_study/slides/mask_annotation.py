@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.errors import UserError, counted, listed
+from d2l_study.slides import tiff_tags
 from d2l_study.slides.annotation_classes import NEGATIVE, POSITIVE, UNKNOWN, AnnotationClasses
 from d2l_study.slides.image_files import decode_errors, quiet_pillow
 from d2l_study.slides.packages import extra_package
@@ -46,7 +47,7 @@ class MaskAnnotation:
     """What a mask says of a slide.
 
     downsample: level-0 pixels of a side of one of its pixels; shape: its (rows, columns); bands: of its rows, in order;
-    points, point_label: none, (0, 2) and (0,); notes: none.
+    points, point_label: none, (0, 2) and (0,); notes, taken: none.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class MaskAnnotation:
     points: np.ndarray
     point_label: np.ndarray
     notes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
     def coverage(self, xy: np.ndarray, side: Side) -> np.ndarray:
         """(n,) float64: the share of each tile that is positive. xy: (n, 2) upper left corners in level-0 pixels; side:
@@ -127,6 +129,27 @@ def read_mask(
     if classes.required and not any(_CODES[POSITIVE] in band.present for band in bands):
         raise UserError(f"{path}: no pixel is positive (values found: {listed(np.flatnonzero(seen).tolist())})")
     return MaskAnnotation(path, downsample, shape, tuple(bands), np.empty((0, 2)), np.empty(0, np.int8))
+
+
+def _white_is_zero(photometric: int, bits: int, software: object) -> bool:
+    """Whether the values of a TIFF are those of ink, 0 for white (TIFF 6.0, PhotometricInterpretation).
+
+    tifffile says so of every array of truth values, unless it is told otherwise, and reads them back as they were: what
+    it wrote of one bit is meant as it is stored.
+    """
+    return photometric == 0 and not (bits == 1 and str(software).startswith("tifffile"))
+
+
+def is_inverted(path: Path) -> bool:
+    """Whether a mask is a TIFF whose 0 is white. Needs no package; False for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            tags = tiff_tags.read_tags(file)
+        return _white_is_zero(
+            tags.number(tiff_tags.PHOTOMETRIC, 1), tags.number(tiff_tags.BITS, 1), tags.get(tiff_tags.SOFTWARE)
+        )
+    except Exception:  # of another kind, or damaged, which whoever reads it says
+        return False
 
 
 _NO_CLASS = 255
@@ -202,14 +225,16 @@ def _tiff(path: Path) -> tuple[tuple[int, int], Iterator[np.ndarray]]:
 
 
 def _tiff_rows(path: Path) -> Iterator[np.ndarray]:
-    """The rows of the finest page in order, a row of its tiles or strips at a time. Tiles that a file leaves out as
-    empty are 0."""
+    """The rows of the finest page in order, a row of its tiles or strips at a time, as a viewer shows them: where white
+    is zero, 0 is the largest value. Tiles that a file leaves out as empty are what its 0 means."""
     tifffile = extra_package("tifffile", f"{path}: a mask as TIFF; reading these")
     with decode_errors(path), tifffile.TiffFile(path) as file:
         page = file.pages.first
         high = page.tilelength if page.is_tiled else page.rowsperstrip
         wide = page.tilewidth if page.is_tiled else page.imagewidth
         across = -(-page.imagewidth // wide)
+        inverted = _white_is_zero(page.photometric, page.bitspersample, page.software)
+        most = 2**page.bitspersample - 1
         for number, (pixels, place, _) in enumerate(page.segments(maxworkers=1)):
             y, x = place[-3:-1]
             if number % across == 0:
@@ -218,7 +243,8 @@ def _tiff_rows(path: Path) -> Iterator[np.ndarray]:
                 part = pixels.reshape(pixels.shape[-3:-1])[: len(rows), : page.imagewidth - x]
                 rows[: part.shape[0], x : x + part.shape[1]] = part
             if number % across == across - 1:
-                yield _whole_numbers(rows)
+                found = _whole_numbers(rows)
+                yield found.dtype.type(most) - found if inverted else found
 
 
 def _whole_numbers(pixels: np.ndarray) -> np.ndarray:

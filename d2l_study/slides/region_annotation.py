@@ -31,7 +31,8 @@ class RegionAnnotation:
 
     positive, negative, unknown: shapely polygons, (R,) object each, which do not overlap; points: (k, 2) places in
     level-0 pixels; point_label: (k,) int8 1, 0 or −1 unknown; rest_known: whether what lies in no region is negative,
-    rather than unknown; notes: what was not read, in words.
+    rather than unknown; notes: what was not read, in words; taken: the class that was taken for positive as the only
+    one, none where classes were named.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class RegionAnnotation:
     point_label: np.ndarray
     rest_known: bool
     notes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
     @classmethod
     def of_shapes(
@@ -51,7 +53,8 @@ class RegionAnnotation:
         without a positive class."""
         if size is not None:
             shapes.check_within(size)
-        kinds = classes.kinds(shapes.path, [name for name, _ in (*shapes.regions, *shapes.points)])
+        names = [name for name, _ in (*shapes.regions, *shapes.points)]
+        kinds = classes.kinds(shapes.path, names)
         for name, _ in (*shapes.regions, *shapes.points):
             if kinds[name] is None:
                 shapes.leave_out(f"'{name}' shape" if name else "unclassified shape")
@@ -63,6 +66,7 @@ class RegionAnnotation:
             np.concatenate([np.empty((0, 2)), *(places for _, places in points)]),
             np.concatenate([np.empty(0, np.int8), *(np.full(len(p), kind, np.int8) for kind, p in points)]),
             bool(regions or not points) and not classes.negative, shapes.notes(),
+            classes.taken(shapes.path, names),
         )  # fmt: skip
 
     def coverage(self, xy: np.ndarray, side: Side) -> np.ndarray:
@@ -93,6 +97,13 @@ class RegionAnnotation:
                 for kind, holds in found.items():
                     holds[rows.start + tile[label == kind]] = True
         return found[POSITIVE], found[NEGATIVE]
+
+    def meets(self, x0: float, y0: float, x1: float, y1: float) -> bool:
+        """Whether a shape, whatever it means, is at least in part within a rectangle of level-0 pixels."""
+        shapely = shapely_package()
+        regions = np.concatenate([self.positive, self.negative, self.unknown])
+        inside = (self.points >= (x0, y0)).all(axis=1) & (self.points <= (x1, y1)).all(axis=1)
+        return bool(shapely.intersects(regions, shapely.box(x0, y0, x1, y1)).any() or inside.any())
 
     @cached_property
     def _positive(self) -> _Areas:

@@ -65,13 +65,19 @@ def beyond_is_white(region: Region, size: tuple[int, int], x: int, y: int, width
     return out
 
 
+def slide_name(path: Path) -> str:
+    """What a slide is called: its file's name without its ending, or that of its folder as it is, which has none (DICOM
+    slides lie in folders called by their UIDs, 1.2.840 …)."""
+    return path.name if path.is_dir() else path.stem
+
+
 class Slide(abc.ABC):
     """A slide that is open for reading.
 
     path: its file; reader: the package that reads it; levels: from fine to coarse, at least one; mpp: µm for each pixel
     of level 0 as (x, y), None if the file does not say; doubt: what it says instead, where that cannot be meant (0, or
     72 dots an inch); scanned_from: where, in pixels of level 0, the part begins that was scanned, which is all that
-    some programs show (`qupath_crop`); name: the file's name without its ending.
+    some programs show (`qupath_crop`); name: as of `slide_name`.
     """
 
     path: Path
@@ -93,7 +99,7 @@ class Slide(abc.ABC):
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        return slide_name(self.path)
 
     @abc.abstractmethod
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:

@@ -29,6 +29,19 @@ def level0_side(attributes: Mapping[str, Any]) -> tuple[float, float]:
     return math.nan, math.nan
 
 
+def level0_size(attributes: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) of a slide in level-0 pixels, by the attributes of coordinates; None if they do not say.
+
+    TRIDENT says it itself; CLAM that of the level of its tiles, which may be level 0.
+    """
+    found = number(attributes, "level0_width"), number(attributes, "level0_height")
+    size = np.ravel(attributes.get("level_dim", ()))
+    if math.isnan(found[0]) and number(attributes, "patch_level") == 0 and len(size) == 2 and size.dtype.kind in "iuf":
+        found = float(size[0]), float(size[1])
+    # NaN is no larger than 0 either, and 0 is how files say that they do not know.
+    return (int(found[0]), int(found[1])) if all(1 <= side < math.inf for side in found) else None
+
+
 def number(attributes: Mapping[str, Any], name: str) -> float:
     """An attribute that is one number; NaN if it is not there, or something else."""
     value = np.ravel(attributes.get(name, np.nan))

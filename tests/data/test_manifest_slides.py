@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from slides.make_slides import (
     aperio_slide,
@@ -21,6 +22,9 @@ from slides.make_slides import (
 
 from d2l_study import cli
 from d2l_study.data import ManifestBags
+from d2l_study.data.manifest_columns import SLIDE_MANIFEST
+from d2l_study.data.manifest_rows import read_rows
+from d2l_study.data.manifest_slides import inverted_masks
 from d2l_study.errors import UserError
 from d2l_study.learning.class_maps import check_images
 from d2l_study.slides.tile_file import read_tiles
@@ -233,6 +237,23 @@ def test_classes_of_annotations_are_named(cohort):
     assert "Tumour" in message(path, positive_classes="Tumour")
 
 
+def test_the_only_class_is_that_of_all_slides(cohort):
+    """Of a class that stands alone on its slide nobody knows whether it is positive."""
+    tumour = annotate(cohort / "o.geojson", square(100, 200, 300), square(500, 200, 300, "Ignore*"))
+    healthy = annotate(cohort / "t.geojson", square(100, 200, 300, "Normal"))
+    table = rows(*NAMES[:3], annotation=["negative", healthy, tumour])
+    table[2]["label"] = 1
+    path = write(cohort, table)
+    assert message(path).endswith(
+        "slides.csv: column annotation: 2 classes, each alone on its slide (Normal in t.geojson, Tumor in o.geojson); "
+        "say which are positive (data.positive_classes)"
+    )
+    both = load(path, positive_classes="Tumor, Normal")
+    assert [int((both.bags.instance_label[both.image == i] == 1).sum() > 0) for i in range(3)] == [0, 1, 1]
+    annotate(cohort / "t.geojson", square(100, 200, 300, "tumor"))  # the same, written in another way
+    assert np.array_equal(load(path).bags.instance_label, both.bags.instance_label)
+
+
 def test_masks_are_read_too(cohort):
     mask = np.zeros((300, 400), np.uint8)
     mask[50:150, 100:250] = 1
@@ -241,6 +262,19 @@ def test_masks_are_read_too(cohort):
     corners = pool.xy[pool.image == 1] - 31.5
     inside = (corners >= (400, 200)).all(axis=1) & (corners + 64 <= (1000, 600)).all(axis=1)
     assert (pool.bags.instance_label[pool.image == 1][inside] == 1).all() and inside.sum() > 20
+
+
+def test_results_of_masks_of_which_0_is_white_are_others_than_before(cohort):
+    """Those of a version that read them inverted are not found again, and all others are."""
+    mask = np.zeros((300, 400), np.uint8)
+    mask[50:150, 100:250] = 255
+    tifffile.imwrite(cohort / "black.tif", mask)
+    tifffile.imwrite(cohort / "white.tif", 255 - mask, photometric="miniswhite")
+    table = [rows("forty.svs", "other.ome.tif", annotation=["", name]) for name in ("black.tif", "white.tif")]
+    black, white = (load(write(cohort, one)) for one in table)
+    assert np.array_equal(black.bags.instance_label, white.bags.instance_label)
+    settings = [inverted_masks(read_rows(write(cohort, one), cohort, SLIDE_MANIFEST)) for one in table]
+    assert settings == [{}, {"masks of which 0 is white": 1}]
 
 
 def test_positive_tiles_of_a_negative_bag_are_refused(cohort):

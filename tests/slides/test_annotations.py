@@ -13,8 +13,8 @@ from PIL import Image
 
 from d2l_study.errors import UserError
 from d2l_study.slides.annotated_shapes import AnnotatedShapes
-from d2l_study.slides.annotation_classes import NEGATIVE, POSITIVE, UNKNOWN, AnnotationClasses
-from d2l_study.slides.annotations import read_annotation, tile_truth
+from d2l_study.slides.annotation_classes import NEGATIVE, POSITIVE, UNKNOWN, AnnotationClasses, other_classes
+from d2l_study.slides.annotations import class_taken, read_annotation, tile_truth
 from d2l_study.slides.mask_annotation import MaskAnnotation
 from d2l_study.slides.region_annotation import RegionAnnotation
 
@@ -36,6 +36,34 @@ def annotated(tmp_path, *features, classes=TUMOUR, size=(80, 60)):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": list(features)}))
     return read_annotation(path, size, classes)
+
+
+# ---- classes
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (["Tumor"], ["Tumor", "Ignore*", "Region*", ""], ""),
+        (["Tumor"], ["tumor "], ""),
+        (["Tumor", "tumor"], ["Ignore*"], ""),
+        ([""], [""], ""),
+        (["Tumor"], ["Normal"], "2 classes, each alone on its slide (Tumor in 0.geojson, Normal in 1.geojson); say"),
+        (["Tumor"], [""], "(Tumor in 0.geojson, (no class) in 1.geojson); say which are positive"),
+        (["Tumor"], ["Tumor: Positive"], "(Tumor in 0.geojson, Tumor: Positive in 1.geojson)"),
+    ],
+)  # fmt: skip
+def test_the_only_class_is_the_same_of_all_files(tmp_path, first, second, said):
+    taken = {}
+    for number, names in enumerate((first, second)):
+        path = tmp_path / f"{number}.geojson"
+        path.write_text(
+            json.dumps({"type": "FeatureCollection", "features": [box(name, 0, 0, 9, 9) for name in names]})
+        )
+        classes = AnnotationClasses(required=False)
+        taken[path] = class_taken(path, classes)
+        assert read_annotation(path, (80, 60), classes).taken == taken[path]
+        assert class_taken(path, TUMOUR) == ()  # where one is named, none is taken
+    words = other_classes(taken)
+    assert (said in words) if said else words == ""
 
 
 # ---- shares

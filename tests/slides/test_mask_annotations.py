@@ -12,7 +12,7 @@ from PIL import Image
 from d2l_study.errors import UserError
 from d2l_study.slides import mask_annotation
 from d2l_study.slides.annotation_classes import AnnotationClasses
-from d2l_study.slides.mask_annotation import read_mask
+from d2l_study.slides.mask_annotation import is_inverted, read_mask
 
 PLAIN = AnnotationClasses()
 
@@ -106,6 +106,48 @@ def test_tiles_that_a_file_leaves_out_are_not_positive(tmp_path):
     found = read_mask(tmp_path / "m.tif", (32, 32), PLAIN)
     corners = np.array([(0, 0), (16, 0), (0, 16), (16, 16)])
     assert found.coverage(corners, 16).tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16])
+@pytest.mark.parametrize("how", [{"rowsperstrip": 5}, {"tile": (16, 16), "compression": "zlib"}])
+def test_a_mask_of_which_0_is_white_is_read_as_it_is_shown(tmp_path, mask, kind, how):
+    shown = mask > 0
+    ink = ~shown if kind is bool else np.where(shown, 0, np.iinfo(kind).max).astype(kind)
+    path = save(tmp_path / "m.tif", ink, photometric="miniswhite", software="a scanner", **how)
+    if kind is not np.uint16:  # which Pillow shows as it is stored
+        assert np.array_equal(np.asarray(Image.open(path).convert("L")) > 0, shown)
+    xy = np.random.default_rng(5).uniform(-10, 50, (50, 2))
+    found = read_mask(path, (52, 37), PLAIN).coverage(xy, 9.5)
+    np.testing.assert_allclose(found, shares(shown, 1, xy, 9.5), atol=1e-12)
+    assert is_inverted(path) and not is_inverted(save(tmp_path / "other.tif", mask, **how))
+
+
+def test_truth_values_that_tifffile_wrote_are_meant_as_they_were(tmp_path, mask):
+    path = save(tmp_path / "m.tif", mask > 0)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.photometric == 0
+    corners = np.stack(np.meshgrid(np.arange(52), np.arange(37)), -1).reshape(-1, 2)
+    assert np.array_equal(read_mask(path, (52, 37), PLAIN).coverage(corners, 1).reshape(37, 52), mask > 0)
+    assert not is_inverted(path)
+
+
+def test_tiles_that_are_left_out_are_what_0_means(tmp_path):
+    """Of a file whose 0 is white."""
+    pieces = iter([np.full((16, 16), 255, np.uint8), None])
+    how = {"shape": (16, 32), "dtype": np.uint8, "tile": (16, 16), "photometric": "miniswhite"}
+    tifffile.imwrite(tmp_path / "m.tif", pieces, **how)
+    assert read_mask(tmp_path / "m.tif", (32, 16), PLAIN).coverage(np.array([(0, 0), (16, 0)]), 16).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.tif"])
+def test_values_of_a_palette_are_its_numbers(tmp_path, mask, name):
+    image = Image.fromarray((mask > 0).astype(np.uint8), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / name)
+    corners = np.stack(np.meshgrid(np.arange(52), np.arange(37)), -1).reshape(-1, 2)
+    assert np.array_equal(
+        read_mask(tmp_path / name, (52, 37), PLAIN).coverage(corners, 1).reshape(37, 52), mask > 0
+    )  # fmt: skip
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from d2l_study.data.features.feature_file import (
 )
 from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
 from d2l_study.errors import UserError, listed
-from d2l_study.slides.tile_attributes import level0_side, number, text
+from d2l_study.slides.tile_attributes import level0_side, level0_size, number, text
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -106,11 +106,20 @@ def describe(path: Path, truth: str | None = None) -> Hdf5File:
 
 def tiles_of(path: Path) -> Tiles:
     """What an HDF5 file with places, and perhaps nothing else, says of the tiles."""
+    return _tiles(_attributes(path))
+
+
+def slide_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of the slide in level-0 pixels, None where such a file does not say it."""
+    return level0_size(_attributes(path))
+
+
+def _attributes(path: Path) -> dict[str, Any]:
     with reading_errors(path), open_hdf5(path) as file:
         attributes = dict(file.attrs)
         for name in (name for name in PLACES if name in file):
             attributes |= file[name].attrs
-        return _tiles(attributes)
+        return attributes
 
 
 def _without_features(path: Path, names: list[str], coords: str, file: Any) -> str:

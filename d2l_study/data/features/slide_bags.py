@@ -20,7 +20,7 @@ from d2l_study.data.features.opening import ENDINGS, load_values
 from d2l_study.data.features.splits import given_splits, usable_splits
 from d2l_study.data.features.store import NAME, Store, open_store
 from d2l_study.data.features.tables import TABLES, Slides, TableKeys, has_slides, read_slides, slides_of_folder
-from d2l_study.data.manifest_checks import check_bags, check_each_once, with_usable_split
+from d2l_study.data.manifest_checks import check_all_negative, check_bags, check_each_once, with_usable_split
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.pool import UNKNOWN, Bags
 from d2l_study.errors import UserError, counted, listed
@@ -77,6 +77,8 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
 
     def describe() -> tuple[list[FeatureFile], dict[str, Any]]:
         problems = Problems(folder.path if table is None else table, rows=slides.file_rows)
+        if in_files is not None:
+            _check_named_truth(slides, files, in_files)
         return open_all(files, problems, in_files, beside, keys.skip_empty)
 
     paths = [*files, *(path for path in beside if path is not None), *_indices(files)]
@@ -89,7 +91,7 @@ def collect_slides(table: Path | None, folder: Folder, keys: TableKeys) -> Featu
     _check_copies(store, slides, slide_of_row)
     order = np.argsort(rows.bag.codes, kind="stable")  # the rows bag by bag
     positions, slide = _positions(store, slide_of_row[order])
-    truth = _truth(slides, store, slide_of_row, separate, keys)
+    truth = _truth(slides, store, slide_of_row, separate, keys, files, beside)
     first = rows.first_of_bag()
     sizes = np.bincount(rows.bag.codes, store.counts[slide_of_row], len(first)).astype(np.int64)
     label = rows.label[first]
@@ -146,9 +148,10 @@ def _place_files(folder: Folder, files: Sequence[Path]) -> list[Path | None]:
 
 
 def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path | str | None]:
-    """(S,) of each row the file with the labels of its instances, in a column of the table or a folder of their own."""
+    """(S,) of each row the file with the labels of its instances, in a column of the table or a folder of their own;
+    where the user names none of them, in the folder for rows of which the column says nothing, as for `label`."""
     beside: Path | None
-    if any(slides.truth):
+    if any(slides.truth) and (keys.truth is not None or any(map(is_annotation, slides.truth))):
         return slides.truth
     files = [slides.rows.files[p] for p in slides.rows.path.tolist()]
     if keys.truth is None:
@@ -156,18 +159,45 @@ def _truth_files(slides: Slides, folder: Folder, keys: TableKeys) -> list[Path |
     else:
         named = Path(keys.truth).expanduser()
         beside = named if named.is_absolute() and named.is_dir() else parallel_folder(folder.path, (keys.truth,))
-    return [None] * len(files) if beside is None else [*parallel_files(beside, files)]
+    found = [None] * len(files) if beside is None else parallel_files(beside, files)
+    return [own or other for own, other in zip(slides.truth, found, strict=True)]
+
+
+def _check_named_truth(slides: Slides, files: Sequence[Path], name: str) -> None:
+    """`UserError` where the user names a column with the truth that is empty in all rows, unless files have labels of
+    that name: each of them would be said to lack these."""
+    rows = slides.rows
+    if "truth" not in rows.columns:
+        return
+    named = any(isinstance(file, FeatureFile) and file.has_truth for file in describe_files(files, name))
+    if not named and any(isinstance(file, FeatureFile) for file in describe_files(files)):
+        column = rows.columns.shown["truth"]
+        raise UserError(f"{rows.file}: column {column} (data.truth) is empty in all rows, and no feature file has "
+                        "labels of that name")  # fmt: skip
 
 
 def _truth(
-    slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Sequence[Path | str | None], keys: TableKeys
-) -> np.ndarray:
-    """(N,) int8 the label of each vector of the store, −1 unknown."""
+    slides: Slides, store: Store, slide_of_row: np.ndarray, separate: Sequence[Path | str | None], keys: TableKeys,
+    files: Sequence[Path], beside: Sequence[Path | None],
+) -> np.ndarray:  # fmt: skip
+    """(N,) int8 the label of each vector of the store, −1 unknown. files, beside: of each slide of the store those of
+    its vectors and of its places.
+
+    Where the user names no labels, a slide without any of its own has those inside its file, as for `label`.
+    """
+    inside = keys.truth is None or not any(separate)
+    truth = np.full(len(store.instances), UNKNOWN, np.int8)
+    if store.truth is not None and inside:
+        truth = np.array(store.truth)
     if not any(separate):
-        return np.full(len(store.instances), UNKNOWN, np.int8) if store.truth is None else store.truth
+        return truth
+    begins = store.begins
     if any(is_annotation(entry) for entry in separate):
-        return _annotated(slides, store, slide_of_row, separate, keys)
-    truth, begins = np.full(len(store.instances), UNKNOWN, np.int8), store.begins
+        drawn = _annotated(slides, store, slide_of_row, separate, keys, files, beside)
+        for entry, s in zip(separate, slide_of_row.tolist(), strict=True):
+            if entry is not None:
+                truth[begins[s] : begins[s + 1]] = drawn[begins[s] : begins[s + 1]]
+        return truth
     problems = Problems(next(path for path in separate if isinstance(path, Path)).parent)
     for path, s in zip(separate, slide_of_row.tolist(), strict=True):
         if not isinstance(path, Path):
@@ -181,21 +211,24 @@ def _truth(
 
 
 def _annotated(
-    slides: Slides, store: Store, slide_of_row: np.ndarray, entries: Sequence[Path | str | None], keys: TableKeys
-) -> np.ndarray:
+    slides: Slides, store: Store, slide_of_row: np.ndarray, entries: Sequence[Path | str | None], keys: TableKeys,
+    files: Sequence[Path], beside: Sequence[Path | None],
+) -> np.ndarray:  # fmt: skip
     """The same by annotations, which stand in a column of the table."""
-    rows = slides.rows
+    rows, column = slides.rows, slides.rows.columns.shown["truth"]
     others = [entry.name for entry in entries if isinstance(entry, Path) and not is_annotation(entry)]
     if others:
-        raise UserError(f"{rows.file}: column {rows.columns.shown['truth']}: annotations and files of labels, such as "
+        raise UserError(f"{rows.file}: column {column}: annotations and files of labels, such as "
                         f"{others[0]}; expected one kind of them")  # fmt: skip
     alone = np.bincount(rows.bag.codes)[rows.bag.codes] == 1
     required = alone & (rows.label == 1)  # of several slides one may hold nothing positive
-    annotated = [
-        AnnotatedSlide(s, entry, bool(needed))
-        for s, entry, needed in zip(slide_of_row.tolist(), entries, required, strict=True)
-    ]
-    return annotated_truth(annotated, store, keys.annotations, rows.file)
+    annotated = []
+    for i, s in enumerate(slide_of_row.tolist()):
+        its = tuple(path for path in (files[s], beside[s]) if path is not None)
+        annotated.append(AnnotatedSlide(s, int(rows.number[i]), entries[i], bool(required[i]), its))
+    problems = Problems(rows.file)
+    check_all_negative(rows, entries, problems, column)
+    return annotated_truth(annotated, store, keys.annotations, problems, column)
 
 
 def _positions(store: Store, slides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

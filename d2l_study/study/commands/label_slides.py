@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,12 @@ from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import Compute
 from d2l_study.nearest_path import path_hint
-from d2l_study.slides.annotation_classes import AnnotationClasses
+from d2l_study.slides.annotation_classes import AnnotationClasses, other_classes
 from d2l_study.slides.annotations import ENDINGS as ANNOTATIONS
-from d2l_study.slides.annotations import Annotation, check_annotation, read_annotation
+from d2l_study.slides.annotations import Annotation, check_annotation, class_taken, read_annotation
 from d2l_study.slides.opening import is_slide, slide_files
 from d2l_study.slides.qupath_crop import qupath_crop_note
+from d2l_study.slides.slide import slide_name
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.label_truth import PART_TEXT, part_note
 from d2l_study.study.trial.stored_models import SelectedModel
@@ -41,7 +43,7 @@ COLUMNS = (
 class Annotations:
     """Where annotations of slides are: a file, for one slide, or a folder of files named as slides are.
 
-    positive: the names of the classes that are positive, empty: the only one there is.
+    positive: the names of the classes that are positive, empty: the only one there is, of all slides together.
     """
 
     place: Path
@@ -49,7 +51,8 @@ class Annotations:
 
     @classmethod
     def of(cls, name: str, positive: Sequence[str], slides: Sequence[SlideInput]) -> Annotations:
-        """`UserError` for a place that is not there, one file for several slides, or a file that is no annotation."""
+        """`UserError` for a place that is not there, one file for several slides, a file that is no annotation,
+        or, where no class is named, for slides that are annotated with different ones."""
         place = user_path(name, "--truth")
         if not place.exists():
             raise UserError(f"--truth: {place}: no such file or folder{path_hint(place)}")
@@ -61,15 +64,30 @@ class Annotations:
                 f"--truth: {place}: no annotation of any of these slides; expected a file like "
                 f"{slides[0].name}{ANNOTATIONS[0]} (endings: {listed(ANNOTATIONS, 8)})"
             )
-        for path in filter(None, map(found.file_of, (slide.path for slide in slides))):
+        files = list(filter(None, map(found.file_of, (slide.path for slide in slides))))
+        for path in files:
             check_annotation(path)
+        if len(files) > 1 and not positive:
+            found._check_same_class(files)
         return found
+
+    def _check_same_class(self, files: Sequence[Path]) -> None:
+        taken = {}
+        for path in files:
+            with suppress(UserError):  # which is said of its slide, that alone is passed over
+                taken[path] = class_taken(path, self.classes)
+        if words := other_classes(taken):
+            raise UserError(f"--truth: {self.place}: {words} (--positive)")
+
+    @property
+    def classes(self) -> AnnotationClasses:
+        return AnnotationClasses(self.positive)
 
     def file_of(self, slide: Path) -> Path | None:
         """The annotation of a slide."""
         if self.place.is_file():
             return self.place
-        for stem in dict.fromkeys((slide.stem, slide.name)):
+        for stem in dict.fromkeys((slide_name(slide), slide.name)):
             for ending in ANNOTATIONS:
                 if (found := self.place / f"{stem}{ending}").is_file():
                     return found
@@ -77,8 +95,7 @@ class Annotations:
 
     def __call__(self, slide: Path, size: tuple[int, int]) -> Annotation | None:
         found = self.file_of(slide)
-        classes = AnnotationClasses(self.positive) if self.positive else AnnotationClasses()
-        return None if found is None else read_annotation(found, size, classes)
+        return None if found is None else read_annotation(found, size, self.classes)
 
 
 def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> tuple[list[SlideInput], list[str]]:

@@ -4,6 +4,7 @@ import re
 import zipfile
 
 import feature_files as files
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -206,6 +207,35 @@ def test_labels_of_some_slides_instances_in_a_folder_of_their_own(slides, tmp_pa
     odd = some.bags.bag_of % 2 == 1
     assert np.array_equal(some.bags.instance_label, np.where(odd, known, -1))
     assert some.checksum != load(table).checksum
+
+
+def test_labels_inside_the_files_count_where_a_slide_has_none_of_its_own(slides, tmp_path):
+    table = files.table(tmp_path / "t.csv", slides)
+    for slide, _ in slides:
+        with h5py.File(tmp_path / "features" / f"{slide.name}.h5", "a") as file:
+            file["patch_labels"] = slide.truth
+    known = np.concatenate([slide.truth for slide, _ in slides])
+    inside = load(table)
+    assert np.array_equal(inside.bags.instance_label, known)
+    (tmp_path / "patch_labels").mkdir()
+    np.save(tmp_path / "patch_labels" / "s1.npy", slides[1][0].truth)
+    assert load(table).checksum == inside.checksum
+    np.save(tmp_path / "patch_labels" / "s1.npy", 1 - slides[1][0].truth)
+    pool = load(table)
+    changed = pool.bags.bag_of == 1
+    assert np.array_equal(pool.bags.instance_label, np.where(changed, 1 - known, known))
+    # A column of the table goes before the folder, and the folder before what is inside.
+    (tmp_path / "own").mkdir()
+    np.save(tmp_path / "own" / "s3.npy", 1 - slides[3][0].truth)
+    rows = [f"{slide.name},{label},{'own/s3.npy' if slide.name == 's3' else ''}" for slide, label in slides]
+    pool = load(write(tmp_path / "t.csv", ["slide_id,label,patch_labels", *rows]))
+    changed = np.isin(pool.bags.bag_of, (1, 3))
+    assert np.array_equal(pool.bags.instance_label, np.where(changed, 1 - known, known))
+    # A folder that the user names is alone what counts.
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "s1.npy", slides[1][0].truth)
+    pool = load(files.table(tmp_path / "t.csv", slides), truth="other")
+    assert np.array_equal(pool.bags.instance_label, np.where(pool.bags.bag_of == 1, known, -1))
 
 
 def test_checksums_follow_the_content_and_nothing_else(slides, tmp_path):
