@@ -85,15 +85,20 @@ def fit_class_map(
     """
     if kind not in KINDS:
         raise UserError(f"reference: {kind!r} is no class map; expected {' or '.join(KINDS)}")
-    images = _Images(replicates)
     compute, config = compute or Compute(), config.without_teacher()
-    trainers = [ClassMapTrainer(kind, config.in_steps(r.epoch_bags), r, images, compute) for r in replicates]
+    of_pool: dict[int, list[Replicate]] = {}
+    for r in replicates:
+        of_pool.setdefault(id(r.pool), []).append(r)
+    images = {pool: _Images(mine) for pool, mine in of_pool.items()}
+    trainers = [
+        ClassMapTrainer(kind, config.in_steps(r.epoch_bags), r, images[id(r.pool)], compute) for r in replicates
+    ]
     return fit_in_lockstep(trainers, callbacks)
 
 
 class _Images:
-    """The reduced images of a collection by the number of their bag, (1, 3, H, W) uint8 each, and where the instances
-    are in them; read once."""
+    """The reduced images of one collection by the number of their bag, (1, 3, H, W) uint8 each, and where the instances
+    are in them; read once. replicates: of this collection."""
 
     def __init__(self, replicates: Sequence[Replicate]) -> None:
         pool = replicates[0].pool

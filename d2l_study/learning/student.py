@@ -142,9 +142,8 @@ def fit_to_soft_labels(
     those to learn from are parts of them. `UserError` if there are not as many soft labels as instances.
     """
     compute = compute or Compute()
-    model = student_model(config, replicates[0])
     trainers = [
-        StudentTrainer(config.in_steps(measured.epoch_bags), model, replicate, labels, compute, measured, stage, oracle)
+        StudentTrainer(config.in_steps(measured.epoch_bags), replicate, labels, compute, measured, stage, oracle)
         for replicate, labels, measured in zip(replicates, soft_labels, evaluated or replicates, strict=True)
     ]
     return fit_in_lockstep(trainers, callbacks)
@@ -158,7 +157,6 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
     def __init__(
         self,
         config: StudentConfig,
-        model: MilModel,
         replicate: Replicate,
         labels: SoftLabels,
         compute: Compute,
@@ -171,10 +169,10 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         own = (len(replicate.train.instance), len(replicate.val.instance)) if config.lambda_distill > 0 else (0, 0)
         if sizes != own:
             raise UserError(f"replicate {replicate.number}: soft labels of {sizes} instances, not of its own")
-        self.config, self.model, self.evaluated, self.stage, self.oracle = config, model, evaluated, stage, oracle
-        params, optimizer = parameters_and_optimizer(
-            config, _initial_params(model, replicate, 1, labels.start), compute
-        )
+        self.config, self.evaluated, self.stage, self.oracle = config, evaluated, stage, oracle
+        self.model = student_model(config, replicate)
+        values = _initial_params(self.model, replicate, 1, labels.start)
+        params, optimizer = parameters_and_optimizer(config, values, compute)
         target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in targets)
         training = StudentTraining(params, optimizer, target=target, val_target=val_target)
         self.unlabelled: Replicate | None = None
