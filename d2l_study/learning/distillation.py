@@ -93,7 +93,8 @@ def teacher_targets(
 
 
 def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequence[TeacherTargets]) -> None:
-    """A student learns from teachers of its own data set, base seed, replicate, fold and bags only: `UserError`."""
+    """A student learns from teachers of its own data set, base seed, replicate, fold and bags only, and starts from the
+    weights of one only that holds them: `UserError`."""
     if len(members) != config.teachers:
         raise UserError(
             f"teachers: replicate {replicate.number} has {len(members)} teachers; expected {config.teachers}"
@@ -118,6 +119,11 @@ def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequenc
         if not (np.isfinite(member.train_logits).all() and np.isfinite(member.val_logits).all()):
             raise UserError(f"replicate {replicate.number}: a teacher's logits are not finite")
         config.check_teacher(member.extractor, member.feature_width, member.hidden_layers)
+    if config.start == "teacher" and not members[0].params:
+        raise UserError(
+            f"start: teacher needs the weights of the first teacher; what replicate {replicate.number} was given holds "
+            "no params (teacher_targets keeps them)"
+        )
 
 
 def check_origin(teacher: TeacherTargets, replicate: Replicate) -> None:

@@ -108,8 +108,8 @@ def fit_student(
     """Train every replicate's student from its own teachers, generation after generation, and evaluate it.
 
     teachers: replicate number -> the members of its ensemble, `config.teachers` of them; stage: of the results
-    (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, or of another data
-    set, base seed, replicate, fold or other bags.
+    (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, of another data
+    set, base seed, replicate, fold or other bags, or lack the weights that students start from.
     """
     soft_labels = []
     for replicate in replicates:
@@ -139,7 +139,8 @@ def fit_to_soft_labels(
     """`fit_student` from given soft labels, whatever their source.
 
     stage, oracle: of the results (`FittedStudent`); evaluated: the replicates on which the results are measured, where
-    those to learn from are parts of them. `UserError` if there are not as many soft labels as instances.
+    those to learn from are parts of them. `UserError` if there are not as many soft labels as instances, or no weights
+    for a student that starts from its teacher's.
     """
     compute = compute or Compute()
     trainers = [
@@ -169,6 +170,8 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         own = (len(replicate.train.instance), len(replicate.val.instance)) if config.lambda_distill > 0 else (0, 0)
         if sizes != own:
             raise UserError(f"replicate {replicate.number}: soft labels of {sizes} instances, not of its own")
+        if config.start == "teacher" and labels.start is None:
+            raise UserError(f"start: teacher needs a teacher's weights; replicate {replicate.number} was given none")
         self.config, self.evaluated, self.stage, self.oracle = config, evaluated, stage, oracle
         self.model = student_model(config, replicate)
         values = _initial_params(self.model, replicate, 1, labels.start)
