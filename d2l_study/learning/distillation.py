@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -297,7 +298,10 @@ def known_negative_loss(logit: Tensor, bag_label: Tensor) -> Tensor:
 
 
 def distillation_divergence(target: np.ndarray, logit: np.ndarray, temperature: float) -> float:
-    """T² · mean KL( q ‖ σ(s/T) ): the distillation loss less the teacher's own entropy, 0 for its perfect copy."""
+    """T² · mean KL( q ‖ σ(s/T) ): the distillation loss less the teacher's own entropy, 0 for its perfect copy.
+    NaN of nothing."""
+    if not len(target):
+        return math.nan
     q, scaled = np.asarray(target, np.float64), np.asarray(logit, np.float64) / temperature
     entropy = -(_xlogx(q) + _xlogx(1 - q))
     cross = q * np.logaddexp(0, -scaled) + (1 - q) * np.logaddexp(0, scaled)

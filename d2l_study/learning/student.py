@@ -42,6 +42,7 @@ from d2l_study.learning.evaluation import (
     evaluation_metrics,
     validation_metrics,
 )
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student_config import StudentConfig
@@ -109,8 +110,10 @@ def fit_student(
 
     teachers: replicate number -> the members of its ensemble, `config.teachers` of them; stage: of the results
     (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, of another data
-    set, base seed, replicate, fold or other bags, or lack the weights that students start from.
+    set, base seed, replicate, fold or other bags, or lack the weights that students start from, and where the
+    configuration does not go with the instances or bags (`fit_checks`).
     """
+    check_fit(config, replicates)
     soft_labels = []
     for replicate in replicates:
         members = teachers.get(replicate.number, ())

@@ -28,6 +28,7 @@ from torch import Tensor
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.noise_instances import check_noise
 from d2l_study.learning.objective import PARTS
@@ -91,6 +92,7 @@ def fit_teachers(
     """
     compute = compute or Compute(packed=True)
     for config, replicate in problems:
+        check_fit(config, [replicate])
         check_noise(config, replicate)
     problems = [(config.in_steps(replicate.epoch_bags), replicate) for config, replicate in problems]
     packs: dict[tuple[Any, ...], list[int]] = {}
