@@ -67,8 +67,11 @@ def nearest_means(values: np.ndarray, xy: np.ndarray, count: int, at: np.ndarray
     tree, step = cKDTree(xy), max(1, _QUERIED // nearest)
     for first in range(0, len(at), step):
         some = at[first : first + step]
-        _, near = tree.query(xy[some], k=nearest)
-        found[first : first + step] = values[near.reshape(len(some), nearest)].mean(axis=1)
+        near = tree.query(xy[some], k=nearest)[1].reshape(len(some), nearest)
+        # Of more instances at one place than are asked for, the tree may name others alone: all are equally far.
+        lacking = ~(near == some[:, None]).any(axis=1)
+        near[lacking, -1] = some[lacking]
+        found[first : first + step] = values[near].mean(axis=1)
     return found
 
 

@@ -44,12 +44,12 @@ def fit_instance_bias(instance_logits: np.ndarray, bags: Bags) -> float:
 
     instance_logits: (instances,) in the order of `bags.instance`. Where b is right, a bag's most positive instance is
     positive as often as the bag is; the mean of σ(s + b) over the bags is their share of positive ones, which bisection
-    finds. NaN if the bags are of one class, or a logit is not finite. Reads no instance label.
+    finds. NaN if there are none, they are of one class, or a logit is not finite. Reads no instance label.
     """
     scores = np.asarray(instance_logits, np.float64)
     if scores.shape != bags.instance.shape:
         raise ValueError(f"{scores.shape} logits for {bags.instance.shape} instances")
-    share = float(np.mean(bags.label == 1))
+    share = float(np.mean(bags.label == 1)) if len(bags) else math.nan
     if not 0 < share < 1 or not np.isfinite(scores).all():
         return math.nan
     top = np.maximum.reduceat(scores, bags.offsets[:-1])

@@ -24,6 +24,7 @@ from d2l_study.errors import UserError
 from d2l_study.learning.augmentation import augmented
 from d2l_study.learning.batches import batch_bags
 from d2l_study.learning.evaluation import Logits, Metrics, evaluation_metrics, validation_metrics
+from d2l_study.learning.fit_checks import check_bags
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise
 from d2l_study.learning.student_config import StudentConfig
@@ -81,19 +82,25 @@ def fit_class_map(
     Of the configuration count the length, batch_bags (images per step), optimizer, eval_every, patience, select (the
     validation loss is the images' log loss), and augment where it is `dihedral` or `histology`; motions of a few pixels
     do nothing to an image. The other keywords as in `fit_teacher`. `UserError` if a bag is not one image, or its
-    instances have no places in it.
+    instances have no places in it, or a replicate lacks bags (`check_bags`).
     """
     if kind not in KINDS:
         raise UserError(f"reference: {kind!r} is no class map; expected {' or '.join(KINDS)}")
-    images = _Images(replicates)
+    check_bags(config, replicates)
     compute, config = compute or Compute(), config.without_teacher()
-    trainers = [ClassMapTrainer(kind, config.in_steps(r.epoch_bags), r, images, compute) for r in replicates]
+    of_pool: dict[int, list[Replicate]] = {}
+    for r in replicates:
+        of_pool.setdefault(id(r.pool), []).append(r)
+    images = {pool: _Images(mine) for pool, mine in of_pool.items()}
+    trainers = [
+        ClassMapTrainer(kind, config.in_steps(r.epoch_bags), r, images[id(r.pool)], compute) for r in replicates
+    ]
     return fit_in_lockstep(trainers, callbacks)
 
 
 class _Images:
-    """The reduced images of a collection by the number of their bag, (1, 3, H, W) uint8 each, and where the instances
-    are in them; read once."""
+    """The reduced images of one collection by the number of their bag, (1, 3, H, W) uint8 each, and where the instances
+    are in them; read once. replicates: of this collection."""
 
     def __init__(self, replicates: Sequence[Replicate]) -> None:
         pool = replicates[0].pool
@@ -167,6 +174,8 @@ class ClassMapTrainer(ReplicateTrainer[FittedStudent]):
     @torch.no_grad()
     def _scores(self, params: Params, bags: Bags) -> tuple[np.ndarray, np.ndarray]:
         """The images' logits, (bags,), and the class map at each instance, (instances,), in the order of the bags."""
+        if not len(bags):
+            return np.empty(0, np.float32), np.empty(0, np.float32)
         logits, scores = [], []
         for bag in bags.number.tolist():
             with self.compute.autocast():

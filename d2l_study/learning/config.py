@@ -50,10 +50,12 @@ class TeacherConfig(TrainingOptions):
     xi: float = option(0.1, "finite-difference length ξ of the power iteration", above=0.0)
     power_iterations: int = option(1, "power iterations (direction: power)", least=1, most=20)
     noise_rate: float = option(0.2, "ρ: noise instances put into a bag, as a share of its size", above=0.0)
-    noise_kind: str = option("gaussian", "what noise instances are: gaussian, in normalised units; uniform over "
-                            "the pixel range; shuffled: those of the bag, their pixels or dimensions shuffled; "
-                            "negatives: of other training bags of label 0",
-                            choices=NOISE_KINDS)  # fmt: skip
+    noise_kind: str = option(
+        "gaussian", "what noise instances are: gaussian: standard normal in each dimension, in normalised units, under "
+        "data.normalise length far longer than any instance, and under none as a rule, where shuffled or negatives "
+        "are better; uniform over the pixel range; shuffled: those of the bag, their pixels or dimensions shuffled; "
+        "negatives: of other training bags of label 0", choices=NOISE_KINDS,
+    )  # fmt: skip
     drop_rate: float = option(0.2, "q: chance that R_ent leaves an instance out", least=0.0, below=1.0)
 
     # Batch, select, learning rate and ε (and λ_adv in the spaces) are what `vat_tuning` settled on validation bags at

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def teacher_targets(
 
 
 def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequence[TeacherTargets]) -> None:
-    """A student learns from teachers of its own data set, base seed, replicate, fold and bags only: `UserError`."""
+    """A student learns from teachers of its own data set, base seed, replicate, fold and bags only, and starts from the
+    weights of one only that holds them: `UserError`."""
     if len(members) != config.teachers:
         raise UserError(
             f"teachers: replicate {replicate.number} has {len(members)} teachers; expected {config.teachers}"
@@ -118,6 +120,11 @@ def check_teachers(config: StudentConfig, replicate: Replicate, members: Sequenc
         if not (np.isfinite(member.train_logits).all() and np.isfinite(member.val_logits).all()):
             raise UserError(f"replicate {replicate.number}: a teacher's logits are not finite")
         config.check_teacher(member.extractor, member.feature_width, member.hidden_layers)
+    if config.start == "teacher" and not members[0].params:
+        raise UserError(
+            f"start: teacher needs the weights of the first teacher; what replicate {replicate.number} was given holds "
+            "no params (teacher_targets keeps them)"
+        )
 
 
 def check_origin(teacher: TeacherTargets, replicate: Replicate) -> None:
@@ -291,7 +298,10 @@ def known_negative_loss(logit: Tensor, bag_label: Tensor) -> Tensor:
 
 
 def distillation_divergence(target: np.ndarray, logit: np.ndarray, temperature: float) -> float:
-    """T² · mean KL( q ‖ σ(s/T) ): the distillation loss less the teacher's own entropy, 0 for its perfect copy."""
+    """T² · mean KL( q ‖ σ(s/T) ): the distillation loss less the teacher's own entropy, 0 for its perfect copy.
+    NaN of nothing."""
+    if not len(target):
+        return math.nan
     q, scaled = np.asarray(target, np.float64), np.asarray(logit, np.float64) / temperature
     entropy = -(_xlogx(q) + _xlogx(1 - q))
     cross = q * np.logaddexp(0, -scaled) + (1 - q) * np.logaddexp(0, scaled)

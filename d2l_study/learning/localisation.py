@@ -5,7 +5,8 @@ A pooled AUC also rises where scores merely tell positive images from negative o
 FROC is that of the CAMELYON16 challenge (Bejnordi et al., JAMA 2017; its evaluation code, as in MONAI): the mean
 sensitivity to lesions at ¼, ½, 1, 2, 4 and 8 false positives an image. It needs maps of tiles:
 
-- Tiles of an image touch if they are neighbours on its grid, sideways or across (8-neighbourhood).
+- Tiles of an image touch if they are neighbours on its grid, sideways or across (8-neighbourhood). Few or scattered
+  tiles do not tell the step of their grid; they have that of the images whose tiles do.
 - A lesion is a connected piece of positive tiles.
 - Detections are made by non-maximum suppression (Liu et al., arXiv:1703.02442): the tile of the highest score is one;
   it and the tiles that touch it are taken off the map, and so on until the map is empty. All thresholds share them.
@@ -104,6 +105,10 @@ def tile_maps(image: np.ndarray, xy: np.ndarray) -> TileMaps | None:
 
     image: (n,) the number of the image that each stands in; xy: (n, 2) the same point of each tile, such as its
     middle, in any unit; the steps of the grids may differ from image to image.
+
+    The step of an image is the median distance of its tiles to their nearest ones, if that makes it a grid
+    (`_on_grid`). Of a few tiles, or scattered ones, it would be the distance of tiles that stand alone; their step is,
+    of those of the other images, the one nearest to the smallest distance between two of them.
     """
     from scipy.spatial import cKDTree
 
@@ -111,21 +116,29 @@ def tile_maps(image: np.ndarray, xy: np.ndarray) -> TileMaps | None:
         return None
     names, number = np.unique(image, return_inverse=True)
     order = np.argsort(number, kind="stable")
-    pairs = [np.empty((0, 2), np.int64)]
-    asked = regular = 0
-    for part in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
-        if len(part) < 2:
-            continue
-        tree = cKDTree(xy[part])
-        nearest = tree.query(xy[part], k=2, p=math.inf)[0][:, 1]
-        step = float(np.median(nearest))
-        if len(part) >= LEAST_TILES:
-            asked += len(part)
-            regular += int(np.sum(np.abs(nearest - step) <= SAME_STEP * step)) if step > 0 else 0
-        pairs.append(part[tree.query_pairs(TOUCHING * step, p=math.inf, output_type="ndarray")])
-    if not asked or regular < ON_GRID * asked:
+    parts = [p for p in np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(p) > 1]
+    trees = [cKDTree(xy[part]) for part in parts]
+    distances = [tree.query(tree.data, k=2, p=math.inf)[0][:, 1] for tree in trees]  # to the nearest other tile
+    asked = [nearest for nearest in distances if len(nearest) >= LEAST_TILES]
+    if not asked or sum(map(_on_grid, asked)) < ON_GRID * sum(map(len, asked)):
         return None
+    # At least one image is as regular as all of them together.
+    steps = np.array([np.median(nearest) for nearest in asked if _on_grid(nearest) >= ON_GRID * len(nearest)])
+    pairs = [np.empty((0, 2), np.int64)]
+    for part, tree, nearest in zip(parts, trees, distances, strict=True):
+        step = np.median(nearest)
+        if len(part) < LEAST_TILES or _on_grid(nearest) < ON_GRID * len(part):
+            smallest = nearest[nearest > 0].min(initial=math.inf)
+            step = steps[np.argmin(np.abs(steps - smallest))]
+        pairs.append(part[tree.query_pairs(TOUCHING * step, p=math.inf, output_type="ndarray")])
     return TileMaps(number.astype(np.int64), len(names), np.concatenate(pairs).astype(np.int64))
+
+
+def _on_grid(nearest: np.ndarray) -> int:
+    """How many tiles of an image have a neighbour at one step, which is the median of their distances to the nearest
+    ones, (n,)."""
+    step = np.median(nearest)
+    return int(np.sum(np.abs(nearest - step) <= SAME_STEP * step)) if step > 0 else 0
 
 
 def lesions(maps: TileMaps, truth: np.ndarray) -> np.ndarray:

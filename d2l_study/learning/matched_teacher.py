@@ -23,7 +23,8 @@ def matched_teacher(
       the teacher's own stays. Network, regularizers, optimizer and selection are the teacher's.
     - As many instance visits as both in all: teacher steps + student steps × generations × instances of a student's
       step / instances of a teacher's step, rounded up.
-    - Validated as often as the student in all its generations, and never stopped early, which would cost it visits.
+    - Validated about as often as the student in all its generations (`eval_every` is rounded up), and never stopped
+      early, which would cost it visits.
     - Of an ensemble it is matched to one member and the student.
 
     Both lengths are in steps (`TrainingOptions.in_steps`). seen_by_teacher, seen_by_student: mean instances of a bag

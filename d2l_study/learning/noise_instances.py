@@ -44,11 +44,11 @@ def noise_instances(
 ) -> Tensor:
     """Noise instances in normalised units, (noise instances, *shape of an instance).
 
-    kind: one of `NOISE_KINDS`: standard normal in normalised units; uniform over the range of pixels; an instance of
-    the same bag with its pixels (of a vector its normalised dimensions) shuffled; an instance of another training bag
-    of label 0. owner: (noise instances,) which bag of the step each is put into; seen: (instances, *shape) the step's
-    instances as training sees them, bag_of: (instances,) the bag of each; chosen: (bags,) the step's bags in `train`.
-    `ValueError` for another kind.
+    kind: one of `NOISE_KINDS`: standard normal in each dimension, in normalised units; uniform over the range of
+    pixels; an instance of the same bag with its pixels (of a vector its normalised dimensions) shuffled; an instance of
+    another training bag of label 0. owner: (noise instances,) which bag of the step each is put into; seen: (instances,
+    *shape) the step's instances as training sees them, bag_of: (instances,) the bag of each; chosen: (bags,) the step's
+    bags in `train`. `ValueError` for another kind.
     """
     if kind not in NOISE_KINDS:
         raise ValueError(f"noise_kind: {kind!r}; expected one of {', '.join(NOISE_KINDS)}")

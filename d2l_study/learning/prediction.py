@@ -136,8 +136,10 @@ def predict_bags(
 ) -> list[np.ndarray]:
     """The logit of each bag, (bags,) float32, for each of several sets of bags of one pool.
 
-    Every distinct instance of all the sets together goes through the extractor once.
+    Every distinct instance of all the sets together goes through the extractor once. A set may be empty.
     """
+    if not any(len(bags) for bags in sets):
+        return [np.empty(0, np.float32) for _ in sets]
     distinct, inverse = np.unique(np.concatenate([bags.instance for bags in sets]), return_inverse=True)
     terms = instance_terms(model, params, pool, distinct, normalise, compute)
     results = []
@@ -149,7 +151,7 @@ def predict_bags(
             index = torch.from_numpy(at[positions]).to(compute.device)
             where = torch.from_numpy(bag_index).to(compute.device)
             logits.append(model.pool(params, terms.at(index), where, len(chosen)))
-        results.append(torch.cat(logits).cpu().numpy())
+        results.append(torch.cat(logits).cpu().numpy() if logits else np.empty(0, np.float32))
     return results
 
 

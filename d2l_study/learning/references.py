@@ -28,6 +28,7 @@ from d2l_study.data.pool import UNKNOWN, Bags, Replicate
 from d2l_study.errors import UserError
 from d2l_study.learning import metrics
 from d2l_study.learning.evaluation import Metrics, evaluation_bags, evaluation_metrics
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.instance_metrics import ranking_metrics, threshold_metrics
 from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.prediction import Compute, Normalise, instance_terms, predict_bags
@@ -54,10 +55,12 @@ def fit_reference(
 
     Selection is the student's. The distillation loss of bag_label and oracle is the cross-entropy with the same labels
     on validation instances; without a teacher there is none. An oracle leaves out training and validation instances of
-    unknown label; `UserError` if it has none of a class left.
+    unknown label; `UserError` if it has none of a class left, or where the configuration does not go with the instances
+    or bags (`fit_checks`).
     """
     if kind not in ("bag_label", "oracle", "no_teacher"):
         raise UserError(f"reference: {kind!r} is not trained; expected bag_label, oracle or no_teacher")
+    check_fit(config, replicates)
     if kind == "no_teacher":
         none = [SoftLabels(None, None)] * len(replicates)
         return fit_to_soft_labels(config.no_teacher(), replicates, none, stage=kind, compute=compute, **callbacks)
@@ -99,7 +102,8 @@ def _labels(bags: Bags, oracle: bool) -> np.ndarray:
 def attention_reference(
     model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
 ) -> FittedStudent:
-    """The attention of a trained teacher as instance score; `UserError` if its pooling has none.
+    """The attention of a trained teacher as instance score; `UserError` if its pooling has none, or it has no
+    parameters since it failed.
 
     Two scopes, since the attention weight of a bag of one is always 1:
     - `instance_auc`, `instance_ap`, `instance_*_tuned`: the unnormalised attention e_j (before the softmax) on the
@@ -113,6 +117,7 @@ def attention_reference(
     """
     if model.pooling not in ("attention", "gated_attention"):
         raise UserError(f"reference: attention needs pooling attention or gated_attention; found {model.pooling}")
+    _check_trained(params, replicate)
     begin = time.perf_counter()
     compute = compute or Compute()
     sets = (replicate.val, replicate.test, replicate.test_instances)
@@ -136,7 +141,8 @@ def attention_reference(
 def pooled_reference(
     model: MilModel, params: Params, replicate: Replicate, compute: Compute | None = None
 ) -> FittedStudent:
-    """A trained teacher whose bags are read by their highest instance logit, as a student's are. Instances stay."""
+    """A trained teacher whose bags are read by their highest instance logit, as a student's are. Instances stay.
+    `UserError` if it has no parameters since it failed."""
     pooled = dataclasses.replace(model, pooling="instance_max")
     begin = time.perf_counter()
     return _reading("pooled", params, replicate, _evaluation_logits(pooled, params, replicate, compute), begin)
@@ -146,7 +152,7 @@ def smoothed_reference(
     model: MilModel, params: Params, replicate: Replicate, neighbours: int, compute: Compute | None = None
 ) -> FittedStudent:
     """A trained teacher whose instance logits are averaged over `neighbours` neighbours in the image, and their own
-    (`neighbour_means`). Bags stay. `UserError` if instances have no places."""
+    (`neighbour_means`). Bags stay. `UserError` if instances have no places, or it has no parameters since it failed."""
     begin = time.perf_counter()
     val_bag, test_bag, test_instance, val_instance = _evaluation_logits(model, params, replicate, compute)
     predicted = [
@@ -161,9 +167,15 @@ def smoothed_reference(
 def _evaluation_logits(
     model: MilModel, params: Params, replicate: Replicate, compute: Compute | None
 ) -> list[np.ndarray]:
+    _check_trained(params, replicate)
     compute = compute or Compute()
     normalise = Normalise.of(replicate, compute)
     return predict_bags(model, params, replicate.pool, evaluation_bags(replicate), normalise, compute)
+
+
+def _check_trained(params: Params, replicate: Replicate) -> None:
+    if not params:
+        raise UserError(f"replicate {replicate.number}: its teacher has no parameters (it failed), so it has no scores")
 
 
 def _reading(

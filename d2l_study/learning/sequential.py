@@ -28,9 +28,10 @@ def fit_sequentially(
     config: TeacherConfig, replicates: Sequence[Replicate], compute: Compute, callbacks: Callbacks
 ) -> list[FittedTeacher]:
     """Train every replicate and evaluate its selected snapshot; see `fit_teacher`."""
-    model = teacher_model(config, replicates[0])
     trainers = [
-        TeacherTrainer(config.in_steps(r.epoch_bags), model, member_replicate(r, config.member), compute)
+        TeacherTrainer(
+            config.in_steps(r.epoch_bags), teacher_model(config, r), member_replicate(r, config.member), compute
+        )
         for r in replicates
     ]
     return fit_in_lockstep(trainers, callbacks)

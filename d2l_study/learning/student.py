@@ -42,6 +42,7 @@ from d2l_study.learning.evaluation import (
     evaluation_metrics,
     validation_metrics,
 )
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.lockstep import Callbacks, ReplicateTrainer, fit_in_lockstep
 from d2l_study.learning.prediction import Compute, Normalise, predict_bags
 from d2l_study.learning.student_config import StudentConfig
@@ -108,9 +109,11 @@ def fit_student(
     """Train every replicate's student from its own teachers, generation after generation, and evaluate it.
 
     teachers: replicate number -> the members of its ensemble, `config.teachers` of them; stage: of the results
-    (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, or of another data
-    set, base seed, replicate, fold or other bags.
+    (`FittedStudent`). The other keywords as in `fit_teacher`. `UserError` if teachers are missing, of another data
+    set, base seed, replicate, fold or other bags, or lack the weights that students start from, and where the
+    configuration does not go with the instances or bags (`fit_checks`).
     """
+    check_fit(config, replicates)
     soft_labels = []
     for replicate in replicates:
         members = teachers.get(replicate.number, ())
@@ -139,12 +142,12 @@ def fit_to_soft_labels(
     """`fit_student` from given soft labels, whatever their source.
 
     stage, oracle: of the results (`FittedStudent`); evaluated: the replicates on which the results are measured, where
-    those to learn from are parts of them. `UserError` if there are not as many soft labels as instances.
+    those to learn from are parts of them. `UserError` if there are not as many soft labels as instances, or no weights
+    for a student that starts from its teacher's.
     """
     compute = compute or Compute()
-    model = student_model(config, replicates[0])
     trainers = [
-        StudentTrainer(config.in_steps(measured.epoch_bags), model, replicate, labels, compute, measured, stage, oracle)
+        StudentTrainer(config.in_steps(measured.epoch_bags), replicate, labels, compute, measured, stage, oracle)
         for replicate, labels, measured in zip(replicates, soft_labels, evaluated or replicates, strict=True)
     ]
     return fit_in_lockstep(trainers, callbacks)
@@ -158,7 +161,6 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
     def __init__(
         self,
         config: StudentConfig,
-        model: MilModel,
         replicate: Replicate,
         labels: SoftLabels,
         compute: Compute,
@@ -171,10 +173,12 @@ class StudentTrainer(ReplicateTrainer[FittedStudent]):
         own = (len(replicate.train.instance), len(replicate.val.instance)) if config.lambda_distill > 0 else (0, 0)
         if sizes != own:
             raise UserError(f"replicate {replicate.number}: soft labels of {sizes} instances, not of its own")
-        self.config, self.model, self.evaluated, self.stage, self.oracle = config, model, evaluated, stage, oracle
-        params, optimizer = parameters_and_optimizer(
-            config, _initial_params(model, replicate, 1, labels.start), compute
-        )
+        if config.start == "teacher" and labels.start is None:
+            raise UserError(f"start: teacher needs a teacher's weights; replicate {replicate.number} was given none")
+        self.config, self.evaluated, self.stage, self.oracle = config, evaluated, stage, oracle
+        self.model = student_model(config, replicate)
+        values = _initial_params(self.model, replicate, 1, labels.start)
+        params, optimizer = parameters_and_optimizer(config, values, compute)
         target, val_target = (torch.from_numpy(np.asarray(q, np.float32)) for q in targets)
         training = StudentTraining(params, optimizer, target=target, val_target=val_target)
         self.unlabelled: Replicate | None = None

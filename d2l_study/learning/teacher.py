@@ -14,9 +14,10 @@ from typing import Unpack
 
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.lockstep import Callbacks
 from d2l_study.learning.noise_instances import check_noise
-from d2l_study.learning.packing import packed_or_by_turns
+from d2l_study.learning.packing import instance_kinds, packed_or_by_turns
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.sequential import fit_sequentially
 from d2l_study.learning.training_result import FittedTeacher
@@ -34,16 +35,18 @@ def fit_teacher(
 
     A replicate whose loss is no longer finite stops with status `failed`; the others go on. A length in epochs is that
     of each replicate (`Replicate.epoch_bags`); if the replicates then differ in steps, or only some have unlabelled
-    bags, they take turns. The keywords
-    `report`, `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`. `UserError` where noise
-    instances are to be negatives and a replicate has none.
+    bags, or they read different pools or other units (`instance_kinds`), they take turns. The keywords `report`,
+    `checkpoint`, `checkpoint_every` and `resume` are those of `lockstep.Callbacks`. `UserError` where the
+    configuration does not go with the instances or bags (`fit_checks`), or noise instances are to be negatives and a
+    replicate has none.
     """
+    check_fit(config, replicates)
     for replicate in replicates:
         check_noise(config, replicate)
     compute = packed_or_by_turns(config, replicates, compute or Compute())
     first, *others = dict.fromkeys(config.in_steps(replicate.epoch_bags) for replicate in replicates)
     unequal = len({unlabelled_task(first, replicate) is None for replicate in replicates}) > 1
-    if not compute.packs or others or unequal:
+    if not compute.packs or others or unequal or any(instance_kinds(replicates)):
         return fit_sequentially(config, replicates, compute, callbacks)
     from d2l_study.learning.packed.training import fit_pack  # most trainings need none of it
 

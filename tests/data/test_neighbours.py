@@ -7,7 +7,7 @@ import pytest
 
 from d2l_study.data import MnistBags
 from d2l_study.data.collection import PatchCollection
-from d2l_study.data.neighbours import check_places, neighbour_means
+from d2l_study.data.neighbours import check_places, nearest_means, neighbour_means
 from d2l_study.data.pool import Bags
 from d2l_study.errors import UserError
 
@@ -68,6 +68,19 @@ def test_a_mean_over_like_neighbours_is_nearer_the_truth_than_its_parts():
     scores = truth + np.random.default_rng(2).normal(size=400)
     means = neighbour_means(scores, pool, pool.bags, 8)
     assert np.abs(means - truth).mean() < 0.6 * np.abs(scores - truth).mean()
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_an_instance_is_in_its_own_mean_however_many_share_its_place(count):
+    """Thirty instances at nine places: nearest others are taken first, and each own value once."""
+    xy = np.random.default_rng(0).integers(0, 3, (30, 2)).astype(float)
+    shares = np.stack([nearest_means(one, xy, count) for one in np.eye(30)], axis=1)  # of each value in each mean
+    assert np.allclose(np.diag(shares), 1 / (count + 1)) and np.allclose(shares.sum(axis=1), 1)
+    for i, distance in enumerate(np.hypot(*(xy[:, None] - xy).transpose(2, 0, 1))):
+        taken = np.sort(distance[np.isclose(shares[i], 1 / (count + 1))])
+        np.testing.assert_allclose(taken, np.sort(distance)[: count + 1])
+    some = np.array([7, 3])
+    np.testing.assert_allclose(nearest_means(np.arange(30.0), xy, count, some), shares[some] @ np.arange(30.0))
 
 
 def test_places_are_needed():

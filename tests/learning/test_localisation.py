@@ -108,6 +108,28 @@ def test_tissue_in_fragments_is_still_a_grid_and_scattered_nuclei_are_none():
     assert tile_maps(np.zeros(0, int), np.zeros((0, 2))) is None
 
 
+@pytest.mark.parametrize(
+    ("places", "wanted"),
+    [
+        ([(0, 0), (4, 0)], []),
+        ([(0, 0), (1, 1)], [(0, 1)]),
+        ([(0, 0), (4, 0), (0, 5)], []),
+        ([(0, 0), (4, 0), (4, 1)], [(1, 2)]),
+        ([(0, 0), (4, 0), (0, 5), (5, 4), (9, 9)], []),
+        ([(0, 0), (4, 0), (0, 5), (5, 4), (5, 5), (9, 9)], [(3, 4)]),
+        ([(0, 0), (0, 0)], [(0, 1)]),
+    ],
+)
+@pytest.mark.parametrize("steps", [(256,), (256, 112), (112, 256)])
+def test_tiles_that_stand_alone_touch_none_and_few_have_the_step_of_the_other_images(places, wanted, steps):
+    whole = np.concatenate([grid(10, 10, step) for step in steps])
+    image = np.repeat(np.arange(len(steps)), 100)
+    places = np.array(places) * 256.0
+    maps = tile_maps(np.concatenate([image, np.full(len(places), 9)]), np.concatenate([whole, places]))
+    first = len(whole)
+    assert sorted((min(p) - first, max(p) - first) for p in maps.pairs.tolist() if max(p) >= first) == wanted
+
+
 def test_lesions_are_connected_across_corners_and_apart_by_a_tile():
     truth = np.array([
         [1, 0, 0, 1],
@@ -212,6 +234,33 @@ def test_froc_is_what_its_definition_gives(case):
     found = find_detections(maps, truth, score)
     assert froc(found) == pytest.approx(naive_froc(xy, image, truth, score), nan_ok=True)
     assert froc(found, weight) == pytest.approx(naive_froc(xy, image, truth, score, weight), nan_ok=True)
+
+
+@st.composite
+def sparse_maps(draw):
+    """A whole grid, and images of a few tiles of its step at places drawn at random."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    parts = [grid(6, 6)]
+    for _ in range(draw(st.integers(1, 4))):
+        count, side = draw(st.integers(1, 7)), draw(st.sampled_from([3, 12]))
+        part = grid(side, side)[rng.choice(side * side, count, replace=False)]
+        far = np.abs(part[:, None] - part).max(axis=2) + np.where(np.eye(count), 99, 0)
+        if count >= 4 and far.min() > 1 and (far.min(axis=1) == far.min()).all():
+            continue  # a grid of a larger step, as far as places tell
+        parts.append(part)
+    image = np.repeat(rng.permutation(len(parts)), [len(part) for part in parts])
+    truth = rng.choice([0, 1, 1, -1], len(image))
+    return np.concatenate(parts), image, truth, rng.permutation(len(image)).astype(float)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sparse_maps())
+def test_froc_is_what_its_definition_gives_where_images_have_few_tiles(case):
+    xy, image, truth, score = case
+    maps = tile_maps(image, xy)
+    if maps is None:  # more tiles that stand alone than others
+        return
+    assert froc(find_detections(maps, truth, score)) == pytest.approx(naive_froc(xy, image, truth, score), nan_ok=True)
 
 
 def test_froc_counts_a_lesion_once_and_false_positives_an_image():

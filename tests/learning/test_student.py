@@ -13,7 +13,7 @@ from d2l_study.learning import student as student_module
 from d2l_study.learning.distillation import distillation_divergence, soft_targets
 from d2l_study.learning.evaluation import evaluation_sets
 from d2l_study.learning.prediction import Compute
-from d2l_study.learning.student import student_model
+from d2l_study.learning.student import SoftLabels, fit_to_soft_labels, student_model
 from d2l_study.learning.teacher_model import teacher_model
 
 TINY = StudentConfig(
@@ -170,6 +170,17 @@ def test_a_student_that_starts_as_its_teacher_and_does_not_move_scores_like_it(p
     assert found.metrics["instance_auc"] == pytest.approx(teacher.metrics["instance_auc"])
     assert found.metrics["instance_threshold"] == pytest.approx(teacher.metrics["instance_threshold"], abs=1e-4)
     assert not any(name.startswith("attention") for name in found.params)
+
+
+def test_without_its_teachers_weights_a_student_does_not_start_from_new_ones(problem):
+    replicates, targets = problem
+    without = targets | {1: [dataclasses.replace(targets[1][0], params=None)]}
+    with pytest.raises(UserError, match="start: teacher needs the weights of the first teacher; what replicate 1 was "):
+        fit_student(student_of(start="teacher"), replicates, without)
+    zeros = SoftLabels(*(np.zeros(len(bags.instance)) for bags in (replicates[2].train, replicates[2].val)))
+    with pytest.raises(UserError, match="start: teacher needs a teacher's weights; replicate 2 was given none"):
+        fit_to_soft_labels(student_of(start="teacher"), replicates[2:], [zeros])
+    assert fit_student(student_of(steps=1), replicates[1:2], without)[0].status == "done"
 
 
 @pytest.mark.parametrize("start", ["fresh", "teacher"])

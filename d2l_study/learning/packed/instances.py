@@ -22,7 +22,8 @@ def pool_on(pool: Pool, device: str) -> Tensor:
 
 
 def means_and_stds(problems: Sequence[ReplicateTask]) -> Tensor:
-    """(R, 2, C or D) float32: what each replicate's input is normalised by; (R, 0) for vectors of unit length."""
+    """(R, 2, C or D) float32: what each replicate's input is normalised by; (R, 0) for vectors of unit length. The
+    replicates are of one kind (`instance_kinds`): all of their vectors have unit length, or none."""
     if problems[0].replicate.unit_length:
         return torch.zeros(len(problems), 0)
     return torch.from_numpy(np.array([(p.replicate.mean, p.replicate.std) for p in problems], np.float32))

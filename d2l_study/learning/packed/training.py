@@ -28,6 +28,7 @@ from torch import Tensor
 from d2l_study.data.pool import Replicate
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
+from d2l_study.learning.fit_checks import check_fit
 from d2l_study.learning.lockstep import Callbacks, train_in_lockstep
 from d2l_study.learning.noise_instances import check_noise
 from d2l_study.learning.objective import PARTS
@@ -38,6 +39,7 @@ from d2l_study.learning.packed.model import StackedModel
 from d2l_study.learning.packed.prediction import StackedSets, on_host
 from d2l_study.learning.packed.stack import optimizer_values
 from d2l_study.learning.packed.structure import STACK_VALUES, compilation_pays, structure
+from d2l_study.learning.packing import instance_kinds
 from d2l_study.learning.prediction import Compute
 from d2l_study.learning.teacher_model import initial_params, member_replicate, teacher_model
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
@@ -82,19 +84,22 @@ def fit_teachers(
     compute: Compute | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> list[FittedTeacher]:
-    """Train each replicate by its own configuration; those that differ in `structure.SCALARS` alone share a pack.
+    """Train each replicate by its own configuration; those that differ in `structure.SCALARS` alone, and read one pool
+    in the same units (`instance_kinds`), share a pack.
 
     The callbacks are those of `fit_teacher`, but know a replicate by its position in `problems`: it may be there under
     several configurations. Packs are trained one after the other.
     """
     compute = compute or Compute(packed=True)
     for config, replicate in problems:
+        check_fit(config, [replicate])
         check_noise(config, replicate)
     problems = [(config.in_steps(replicate.epoch_bags), replicate) for config, replicate in problems]
     packs: dict[tuple[Any, ...], list[int]] = {}
-    for i, (config, replicate) in enumerate(problems):
+    kinds = instance_kinds([replicate for _, replicate in problems])
+    for i, ((config, replicate), kind) in enumerate(zip(problems, kinds, strict=True)):
         unlabelled = unlabelled_task(config, replicate) is not None
-        packs.setdefault((*structure(config), unlabelled, id(replicate.pool)), []).append(i)
+        packs.setdefault((*structure(config), unlabelled, kind), []).append(i)
     found: dict[int, FittedTeacher] = {}
     for indices in packs.values():
         # Replicates of one group of the optimizer stand together.
@@ -111,8 +116,8 @@ def fit_pack(
     callbacks: Callbacks,
     dtype: torch.dtype = torch.float32,
 ) -> list[FittedTeacher]:
-    """`fit_teachers` for problems of one structure and pool. numbers: by which the callbacks know them; dtype: of
-    parameters and arithmetic (float64 in tests)."""
+    """`fit_teachers` for problems of one structure and one kind of instances. numbers: by which the callbacks know
+    them; dtype: of parameters and arithmetic (float64 in tests)."""
     own = [ReplicateTask(config, member_replicate(replicate, config.member)) for config, replicate in problems]
     pack = Pack(own, compute, dtype)
     train_in_lockstep(numbers, pack.trainings, pack.advance, callbacks)

@@ -14,9 +14,9 @@ from d2l_study.data.neighbours import check_places
 from d2l_study.data.pool import UNKNOWN, Pool, Replicate
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.config import TeacherConfig
+from d2l_study.learning.fit_checks import check_instances
 from d2l_study.learning.part_config import TrainingPart
 from d2l_study.learning.student_config import StudentConfig
-from d2l_study.learning.training_options import LEAST_PATCH, PATCH_NETWORKS, VECTOR_NETWORKS
 from d2l_study.learning.training_parts import training_parts
 from d2l_study.learning.undefined_metrics import undefined_metrics
 from d2l_study.options import Options
@@ -73,19 +73,13 @@ def check_data(
 
 
 def check_sections(sections: Sequence[Options], pool: Pool) -> None:
-    """`UserError` for a network that is none for instances like the pool's, or needs larger patches, an augmentation
-    that is none for them, or neighbours where instances have no places."""
+    """`UserError` for what `check_instances` refuses, or neighbours where instances have no places."""
     for section in sections:
         if not isinstance(section, (TeacherConfig, StudentConfig)):
             continue
         if isinstance(section, StudentConfig) and section.neighbours > 0:
             _check_neighbours(section.neighbours, pool)
-        where, key = ("teacher", "extractor") if isinstance(section, TeacherConfig) else ("student", "network")
-        network = getattr(section, key)
-        if len(pool.shape) == 1:
-            _check_vectors(section, where, key, network, pool)
-        else:
-            _check_patches(section, where, key, network, pool)
+        check_instances(section, pool)
 
 
 def _check_neighbours(neighbours: int, pool: Pool) -> None:
@@ -97,41 +91,6 @@ def _check_neighbours(neighbours: int, pool: Pool) -> None:
         raise UserError(
             f"student.neighbours: {neighbours} is not allowed: the largest bag of data set {pool.name} has {largest} "
             "instances, an instance has fewer neighbours"
-        )
-
-
-def _check_vectors(section: TeacherConfig | StudentConfig, where: str, key: str, network: str, pool: Pool) -> None:
-    instances = f"those of data set {pool.name} are vectors of {pool.shape[0]} numbers"
-    if network not in VECTOR_NETWORKS:
-        raise UserError(
-            f"{where}.{key}: {network} is a network of image patches; {instances} (allowed: {listed(VECTOR_NETWORKS)})"
-        )
-    if section.augment != "none":
-        raise UserError(f"{where}.augment: {section.augment} changes image patches; {instances} (allowed: none)")
-    if isinstance(section, TeacherConfig) and section.lambda_noise > 0 and section.noise_kind == "uniform":
-        raise UserError(
-            f"{where}.noise_kind: uniform is over the range of pixels; {instances} (allowed: gaussian, shuffled, "
-            "negatives)"
-        )
-
-
-def _check_patches(section: TeacherConfig | StudentConfig, where: str, key: str, network: str, pool: Pool) -> None:
-    channels, height, width = pool.shape
-    if network in VECTOR_NETWORKS:
-        raise UserError(
-            f"{where}.{key}: {network} is for vectors; the instances of data set {pool.name} are patches of "
-            f"{width}×{height} pixels (allowed: {listed(PATCH_NETWORKS)})"
-        )
-    least = LEAST_PATCH[network]
-    if min(height, width) < least:
-        raise UserError(
-            f"{where}.{key}: {network} needs patches of at least {least}×{least} pixels; those of data set "
-            f"{pool.name} have {width}×{height}"
-        )
-    if section.augment == "histology" and channels != 3:
-        raise UserError(
-            f"{where}.augment: histology needs colour patches (3 channels); those of data set {pool.name} have "
-            f"{channels}; dihedral goes with any"
         )
 
 
