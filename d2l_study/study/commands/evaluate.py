@@ -35,6 +35,7 @@ from d2l_study.inference.output_folder import (
 from d2l_study.inference.prediction_file import about_model
 from d2l_study.study.commands.evaluation_data import (
     TRAINING_PARTS,
+    bags_are_slides,
     check_fits,
     check_instances,
     data_section,
@@ -109,7 +110,7 @@ def run_evaluate(options: EvaluateOptions) -> int:
         stored = one.found[0].loaded.stored
         check_instances(stored, pool, options.data, one.name)
         notes += [note for note in notes_on_data(stored, section, pool, one.name) if note not in notes]
-    bags, shared = _without_shared(options, models, pool)
+    bags, shared = _without_shared(options, models, pool, section)
     print(f"data:     {options.data}: {_counts(bags)}")
     for note in notes:
         print(f"          {note}")
@@ -264,7 +265,7 @@ def _counts(bags: EvaluatedBags) -> str:
 
 
 def _without_shared(
-    options: EvaluateOptions, models: Sequence[_Named], pool: BagCollection
+    options: EvaluateOptions, models: Sequence[_Named], pool: BagCollection, section: GivenBags
 ) -> tuple[EvaluatedBags, list[str]]:
     """The bags to evaluate, and sentences on those that a model was trained on or selected by."""
     marks = [one.marks() for one in models]
@@ -273,7 +274,8 @@ def _without_shared(
     known = [one for one in marks if one is not None]
     if not known:
         return EvaluatedBags.of(pool), said
-    shared = find_shared(joined_marks(known), pool)
+    own = [one.found[0].loaded.stored.card.sections.get("data", {}) for one in models]
+    shared = find_shared(joined_marks(known), pool, bags_are_slides(section.to_dict()), all(map(bags_are_slides, own)))
     if not shared:
         return EvaluatedBags.of(pool), [*said, "no bag is one that training has seen (by content, name and patient)"]
     kinds = _shared_kinds(shared)
@@ -301,7 +303,9 @@ def _shared_kinds(shared: SharedBags) -> list[str]:
     found = [
         f"{counted(len(names), 'bag')} {text}: {listed(names, 5)}"
         for names, text in ((shared.content, "of the same content"), (shared.name, "of the same name, other content"),
-                            (shared.group, "of the same patient")) if names
+                            (shared.group, "of the same patient"),
+                            (shared.patient_there, "named as a patient of the training"),
+                            (shared.bag_there, "of a patient who is named as a bag of the training")) if names
     ]  # fmt: skip
     return found + [f"{shared.instances:,} of the same instances"] * bool(shared.instances)
 

@@ -240,6 +240,46 @@ def test_shared_bags_are_found_by_name_and_by_patient(tmp_path: Path, capsys, pl
     assert "4 bags" in capsys.readouterr().out
 
 
+def _numbered(folder: Path) -> Path:
+    """Twelve slides 1, 2, … of which no patients are known."""
+    for i in range(12):
+        files.npz(folder, files.make_slide(str(i + 1), 12, positive=i % 2 == 1, seed=4))
+    (folder / "slides.csv").write_text("slide,label\n" + "".join(f"{i + 1},{i % 2}\n" for i in range(12)))
+    return folder
+
+
+@pytest.mark.parametrize(("trained", "other", "said"), [
+    ("slide", "patient", "named as a patient of the training"),
+    ("patient", "slide", "of a patient who is named as a bag of the training"),
+])  # fmt: skip
+def test_a_patient_is_the_same_as_a_bag_and_as_the_patient_of_slides(
+    tmp_path: Path, capsys, trained: str, other: str, said: str
+) -> None:
+    """The other cohort's names are S1, …; of slides that are only numbered as patients are nothing is said."""
+    names = [f"S{i}" for i in range(12)]
+    here = _cohort(tmp_path / "here", names, [str(i // 4 * 2 + i % 2 + 1) for i in range(12)])
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    data = FeatureBags(path=str(here), folds=3, bag=trained)
+    train_kept_model(tmp_path / "runs", "0b" * 10, data, teacher=teacher)
+    assert _evaluate(tmp_path, "0b0b", here, "--set", f"data.bag={other}") == 2
+    error = capsys.readouterr().err
+    assert said in error and "same content" not in error and "same name" not in error
+    if trained == "slide":
+        alone = _numbered(tmp_path / "alone")
+        assert _evaluate(tmp_path, "0b0b", alone) == 0
+        assert "no bag is one that training has seen" in capsys.readouterr().out
+
+
+def test_slides_that_are_numbered_as_patients_are_elsewhere_are_not_shared(tmp_path: Path, capsys) -> None:
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    here = FeatureBags(path=str(_numbered(tmp_path / "here")), folds=3)
+    train_kept_model(tmp_path / "runs", "0c" * 10, here, teacher=teacher)
+    patients = [str(i + 1) for i in range(12)]
+    other = _cohort(tmp_path / "other", [f"S{i}" for i in range(12)], patients, seed=8)
+    assert _evaluate(tmp_path, "0c0c", other) == 0
+    assert "no bag is one that training has seen" in capsys.readouterr().out
+
+
 def test_what_is_not_known_of_training_is_said(tmp_path: Path, place: Path, capsys) -> None:
     """The data that it was trained on have gone: no bag can be recognised."""
     shutil.copy(place / "even.npz", tmp_path / "gone.npz")
