@@ -31,6 +31,7 @@ from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
 from d2l_study.inference.smoothing import about_smoothing, smoothed_vectors
 from d2l_study.learning.metrics import auc, probability
+from d2l_study.parquet_files import parquet_writer
 from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
 BAGS = "bags.csv"
@@ -125,15 +126,13 @@ def write_scores(
     logits: input by input those of its vectors, then those of its bags; smooth: as of `label_features`. Returns how
     many vectors are predicted positive, None without a threshold, and the scores of each part that there is.
     """
-    import pyarrow.parquet as pq
-
     parts = {part: PartScores(part) for part in PARTS}
     positive = 0
     threshold = stored.card.instance_threshold
     schema = _schema(stored, inputs, smooth)
     with (
         atomic_write(folder / SCORES) as scores, atomic_write(folder / BAGS) as bags,
-        pq.ParquetWriter(scores, schema, compression="zstd") as writer,
+        parquet_writer(scores, schema) as writer,
         bags.open("w", newline="", encoding="utf-8") as bag_file,
     ):  # fmt: skip
         bag_rows = csv.writer(bag_file, lineterminator="\n")

@@ -44,6 +44,7 @@ from d2l_study.inference.smoothing import about_smoothing
 from d2l_study.inference.tile_scores import ScoringTime, TileTerms, batch_size, score_tiles
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
+from d2l_study.parquet_files import read_parquet
 from d2l_study.slides.annotations import Annotation, tile_truth
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
@@ -253,12 +254,10 @@ class _SlideWork:
     ) -> tuple[SlideTiles, np.ndarray] | None:
         """The tiles that an earlier command scored and their logits, if they are of the same slide, tiles and model,
         and sound."""
-        import pyarrow.parquet as pq
-
         if about.get("made_of") != identity:
             return None
         try:
-            table = pq.read_table(self.planned.file(ENDINGS["parquet"]), columns=["logit", "x", "y"])
+            table = read_parquet(self.planned.file(ENDINGS["parquet"]), ["logit", "x", "y"])
         except Exception:  # not there, or damaged; pyarrow raises many kinds
             return None
         logit, x, y = (table[name].to_numpy() for name in ("logit", "x", "y"))
@@ -280,8 +279,8 @@ class _SlideWork:
         truth = None if annotation is None else tile_truth(annotation, tiles.xy, tiles.side, options.coverage)
         step = tuple(side * (tiles.size - tiles.overlap) / tiles.size for side in tiles.side)
         scores = SlideScores(
-            planned.stem.name, (slide.width, slide.height), slide.mpp, tiles.side, (step[0], step[1]), tiles.size,
-            tiles.mpp, tiles.overlap, tiles.xy, logit, truth, slide.thumbnail,
+            shown(planned.stem.name), (slide.width, slide.height), slide.mpp, tiles.side, (step[0], step[1]),
+            tiles.size, tiles.mpp, tiles.overlap, tiles.xy, logit, truth, slide.thumbnail,
         )  # fmt: skip
         model = origin(stored)
         share = None if threshold is None or not len(logit) else float((logit > threshold).mean())

@@ -194,7 +194,7 @@ def _table(done: Sequence[LabelledSlide], parts: Sequence[str]) -> str:
         writer.writerow([
             shown(one.name), shown(one.path), part, one.size[0], one.size[1], x, y, one.tiles, _number(one.share),
             _number(one.logit), score, one.known, _number(one.area), one.points, _number(one.points_area),
-            _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", one.problem,
+            _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", shown(one.problem),
         ])  # fmt: skip
     return out.getvalue()
 
