@@ -264,8 +264,12 @@ def _same_names(inputs: Sequence[FeatureInput]) -> list[str]:
                 problems.append(f"{path}: a slide {slide!r} is {other}, too; label them one after the other, or list "
                                 "them in a table with names of their own")  # fmt: skip
         for bag in entry.bags:
-            if bags.setdefault(bag, where[0]) is not where[0] and bag not in entry.slides:
-                problems.append(f"{where[0]}: a bag {bag!r} is in two tables")
+            other = bags.setdefault(bag, where[0])
+            if other is not where[0] and not (
+                bag in entry.slides and slides[bag] is not where[entry.slides.index(bag)]
+            ):
+                problems.append(f"{where[0]}: a bag {bag!r} has {other}, too; label them one after the other, or give "
+                                "them names of their own in one table")  # fmt: skip
     return problems
 
 

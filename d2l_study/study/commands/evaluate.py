@@ -51,6 +51,8 @@ from d2l_study.study.trial.model_record import marks_of_runs
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 
 MOST_COMPARED = 2
+_NOT_COMPARED = {"path", "root", "normalise", *TRAINING_PARTS}
+"""Keys that say nothing of how the data of an evaluation are read."""
 _HEAD = 64 * 1024
 """Bytes of a file by which it is known: a page's style comes before its text."""
 
@@ -100,12 +102,12 @@ def run_evaluate(options: EvaluateOptions) -> int:
     compute = scoring_compute(options.device)
     models = _find(options, compute.device)
     section = data_section(models[0].found[0].loaded.stored, options.data, options.overrides)
+    notes = _other_keys(options, models, section)
     for one in models:
         check_fits(one.found[0].loaded.stored, section, one.name)
         print("\n".join(_model_lines(one)), flush=True)
     show_scoring_device(compute)
     pool = load_data(section)
-    notes: list[str] = []
     for one in models:
         stored = one.found[0].loaded.stored
         check_instances(stored, pool, options.data, one.name)
@@ -255,6 +257,28 @@ def _threshold_facts(bag: float | None, instance: float | None, how: str) -> dic
 
 
 # ---- data
+def _other_keys(options: EvaluateOptions, models: Sequence[_Named], section: GivenBags) -> list[str]:
+    """A note where the second model's keys would have the data read otherwise. section: as the first model's have it."""
+    if len(models) < MOST_COMPARED:
+        return []
+    first, second = models
+    try:
+        other = data_section(second.found[0].loaded.stored, options.data, options.overrides).to_dict()
+    except UserError:  # of another kind: `check_instances` says so
+        return []
+    ours = section.to_dict()
+    differ = sorted(key for key in ours if key in other and ours[key] != other[key] and key not in _NOT_COMPARED)
+    if not differ:
+        return []
+    values = ", ".join(f"data.{key}: {_value(ours[key])}, not {_value(other[key])}" for key in differ)
+    return [f"the data are read as {first.name} reads them, and {second.name} reads others: {values}; --set "
+            f"data.{differ[0]}=… names another value for both"]  # fmt: skip
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _counts(bags: EvaluatedBags) -> str:
     known = int(bags.known.sum())
     of_bags = f"{counted(len(bags.label), 'bag')} ({int((bags.label == 1).sum()):,} positive)"

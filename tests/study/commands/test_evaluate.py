@@ -185,6 +185,22 @@ def test_an_ensemble_stands_beside_its_members(place: Path, tmp_path: Path, caps
     assert "mean ± sd" in printed and "replicates 0, 1, 2" in printed
 
 
+def test_two_models_that_read_the_data_otherwise_are_told_apart(place: Path, tmp_path: Path, capsys) -> None:
+    """The first one's keys are used, as the note says, in either order."""
+    cohort = _cohort(tmp_path / "in", [f"S{i}" for i in range(12)], [f"P{i // 4 * 2 + i % 2}" for i in range(12)])
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    for run, bag in (("a1" * 10, "slide"), ("b2" * 10, "patient")):
+        data = FeatureBags(path=str(cohort), folds=3, bag=bag)
+        train_kept_model(tmp_path / "runs", run, data, teacher=teacher)
+    other = _cohort(tmp_path / "other", [f"T{i}" for i in range(12)], [f"Q{i // 4 * 2 + i % 2}" for i in range(12)], 8)
+    for run, used, bags in (("a1a1,b2b2", "slide, not patient", 12), ("b2b2,a1a1", "patient, not slide", 6)):
+        assert _evaluate(tmp_path, run, other) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"data.bag: {used}; --set data.bag=… names" in said and f": {bags} bags (" in said
+    assert _evaluate(tmp_path, "b2b2,a1a1", other, "--set", "data.bag=slide") == 0
+    assert "the data are read as" not in " ".join(capsys.readouterr().out.split())
+
+
 # ---- bags that training has seen
 def test_shared_bags_are_refused_left_out_or_allowed(place: Path, tmp_path: Path, capsys) -> None:
     """On its own data a fold may be evaluated on its test bags: then the AUC is the one that the study has."""
