@@ -256,19 +256,19 @@ def _twice(found: Sequence[_Found]) -> list[str]:
 def _same_names(inputs: Sequence[FeatureInput]) -> list[str]:
     """Scores name slides and bags, so that no two may have the same name."""
     problems, slides, bags = [], dict[str, Path](), dict[str, Path]()
+    clashes: set[str] = set()
     for entry in inputs:
         where = [entry.files[0].path] * len(entry.slides) if entry.set_truth is not None else (
             [file.path for file in entry.files])  # fmt: skip
         for slide, path in zip(entry.slides, where, strict=True):
             if (other := slides.setdefault(slide, path)) is not path:
+                clashes.add(slide)
                 problems.append(f"{path}: a slide {slide!r} is {other}, too; label them one after the other, or list "
                                 "them in a table with names of their own")  # fmt: skip
         for bag in entry.bags:
             other = bags.setdefault(bag, where[0])
-            if other is not where[0] and not (
-                bag in entry.slides and slides[bag] is not where[entry.slides.index(bag)]
-            ):
-                problems.append(f"{where[0]}: a bag {bag!r} has {other}, too; label them one after the other, or give "
+            if other is not where[0] and bag not in clashes:
+                problems.append(f"{where[0]}: a bag {bag!r} is {other}, too; label them one after the other, or give "
                                 "them names of their own in one table")  # fmt: skip
     return problems
 

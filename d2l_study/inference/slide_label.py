@@ -289,6 +289,7 @@ class _SlideWork:
         made = {"made_of": identity, **known}
         same = again and all(about.get(key) == value for key, value in made.items())
         same = same and about.get("truth") == known.get("truth")
+        same = same and about.get("mpp") == (None if slide.mpp is None else list(slide.mpp))  # it stands in the files
         files = {name: planned.file(ENDINGS[name]) for name in FORMATS}
         valid = {file for file in files.values() if same and file.name in about.get("files", ()) and file.is_file()}
         wanted = [name for name in options.formats if files[name] not in valid]

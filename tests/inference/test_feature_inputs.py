@@ -268,6 +268,19 @@ def test_a_slide_is_labelled_once(tmp_path):
     assert "row 3: s1.h5 is in row 2 already: the same slide twice" in said(tmp_path / "t.csv")
 
 
+def test_a_bag_is_labelled_once_in_either_order(tmp_path):
+    """A patient of a table who is named as a file, and one in two tables."""
+    for name in ("s1", "s2"):
+        files.trident(tmp_path / "features", slide(name))
+    alone = files.trident(tmp_path / "other", slide("p"))
+    (tmp_path / "t.csv").write_text("slide_id,patient,path\ns1,p,features/s1.h5\n")
+    (tmp_path / "u.csv").write_text("slide_id,patient,path\ns2,p,features/s2.h5\n")
+    for one, other in ((tmp_path / "t.csv", alone), (tmp_path / "t.csv", tmp_path / "u.csv")):
+        for given in ((one, other), (other, one)):
+            text = said(*given, stored=model(bag="patient"))
+            assert "a bag 'p' is " in text and "\n" not in text
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [("slide_id\ns1\ns9\n", "row 3, column slide_id (taken as bag): 's9': no feature file in"),

@@ -258,7 +258,7 @@ def _threshold_facts(bag: float | None, instance: float | None, how: str) -> dic
 
 # ---- data
 def _other_keys(options: EvaluateOptions, models: Sequence[_Named], section: GivenBags) -> list[str]:
-    """A note where the second model's keys would have the data read otherwise. section: as the first model's have it."""
+    """A note where the second model's keys would have the data read otherwise. section: by those of the first."""
     if len(models) < MOST_COMPARED:
         return []
     first, second = models

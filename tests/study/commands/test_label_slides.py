@@ -216,6 +216,44 @@ def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
     assert "note:     --slide-mpp is not used for right.svs, which says another one" in capsys.readouterr().out
 
 
+def test_a_resolution_of_a_table_holds_however_the_slide_is_named_too(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the table or after it, and through a linked folder; two tables that differ are refused."""
+    with Image.open(find_images(place / "images")[1].image) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "in")
+    slide = tmp_path / "in" / "a.svs"
+    write_pyramid(slide, pixels, mpp=None, compression="lossless")
+    tables = [tmp_path / "in" / "one.csv", tmp_path / "in" / "two.csv"]
+    for table, mpp in zip(tables, (0.5, 0.25), strict=True):
+        table.write_text(f"path,mpp\na.svs,{mpp}\n")
+    words = ["--mpp", "0.5", "--no-tissue", "--formats", "parquet"]
+    for number, given in enumerate(
+        ((slide, tables[0]), (tables[0], slide), (tmp_path / "linked" / "a.svs", tables[0]))
+    ):
+        assert _label(place, tmp_path / f"{number}", *given, *words) == 0
+        assert pd.read_csv(tmp_path / f"{number}" / "slides.csv")["mpp_x"].tolist() == [0.5]
+    capsys.readouterr()
+    assert _label(place, tmp_path / "both", *tables, *words) == 2
+    assert "named twice, at 0.5 and at 0.25" in capsys.readouterr().err
+
+
+def test_a_resolution_given_later_reaches_the_files_that_are_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tiles of level 0 the scores stay, and are not made again."""
+    with Image.open(find_images(place / "images")[1].image) as image:
+        write_pyramid(tmp_path / "a.svs", np.asarray(image.convert("RGB")), mpp=None, compression="lossless")
+    words = [tmp_path / "a.svs", "--no-tissue", "--formats", "parquet,h5"]
+    assert _label(place, tmp_path / "out", *words) == 0
+    monkeypatch.setattr(tile_scores.TileTerms, "__call__", lambda *_: pytest.fail("it was scored again"))
+    assert _label(place, tmp_path / "out", *words, "--slide-mpp", "0.4") == 0
+    with h5py.File(tmp_path / "out" / "a.scores.h5") as file:
+        assert file["coords"].attrs["level0_mpp"].tolist() == [0.4, 0.4]
+
+
 def test_it_is_said_where_qupath_shows_a_part_of_a_slide(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
