@@ -158,25 +158,26 @@ def label_slides(
     truth: ReadTruth | None = None,
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
+    instances: instance_file.InstanceFile | None = None,
 ) -> Iterator[LabelledSlide]:
     """Label each slide and write its files; yields what was made, slide by slide.
 
-    truth: gives a slide's annotation. `UserError` as of `plan_slides` before the first slide is labelled.
+    truth: gives a slide's annotation; instances: the file for annotated points, None takes one of its own.
+    `UserError` as of `plan_slides` before the first slide is labelled.
     """
     planned = plan_slides(stored, slides, out, options)
     folder = output_folder(out)
     make_folder(folder)
     terms = TileTerms(stored, compute)
     settings = scoring_settings(stored, compute)
-    with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
+    with instance_file.one_file(instances, folder, stored.card.instance_threshold) as scored:
         for one in planned:
             try:
-                yield _SlideWork(terms, one, options, settings, instances).run(truth, progress)
+                yield _SlideWork(terms, one, options, settings, scored).run(truth, progress)
             except UserError as error:
                 if str(error).startswith("--out"):  # of the disk, not of the slide
                     raise
                 yield LabelledSlide(one.path, one.stem.name, problem=str(error))
-        instances.finish()
 
 
 @dataclass

@@ -254,6 +254,29 @@ def test_a_resolution_given_later_reaches_the_files_that_are_kept(
         assert file["coords"].attrs["level0_mpp"].tolist() == [0.4, 0.4]
 
 
+def test_a_slide_and_an_image_of_one_name_have_files_of_their_own_and_one_of_instances(
+    place: Path, tmp_path: Path
+) -> None:
+    """The image is of the model's data, so that its nuclei are known."""
+    known = next(image for image in find_images(place / "images") if any(
+        len(read_nuclei(path)) for path in image.nuclei.values()))  # fmt: skip
+    with Image.open(known.image) as image:
+        pixels = np.asarray(image.convert("RGB"))[:120, :150]
+    slide, truth = tmp_path / f"{known.image.stem}.svs", tmp_path / "points.geojson"
+    write_pyramid(slide, pixels, mpp=0.5, compression="lossless")
+    truth.write_text(json.dumps({"type": "FeatureCollection", "features": [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [40 + 20 * i, 50]},
+         "properties": {"classification": {"name": name}}} for i, name in enumerate(("pos", "neg"))]}))  # fmt: skip
+    words = [slide, known.image, "--no-tissue", "--formats", "parquet", "--truth", truth, "--positive", "pos"]
+    for _ in range(2):  # the same names are found again
+        assert _label(place, tmp_path / "out", *words, "--stride", "40") == 0
+    stem = known.image.stem
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"{stem}.scores.parquet", f"{stem}-2.logits.npy", f"{stem}-2.json"} <= there
+    assert _instances(tmp_path / "out")["source"].value_counts()[str(slide)] == 2
+    assert set(_instances(tmp_path / "out")["source"]) == {str(slide), str(known.image)}
+
+
 def test_it_is_said_where_qupath_shows_a_part_of_a_slide(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
