@@ -104,6 +104,11 @@ def named_folder(reference: str, what: str = "model") -> Path | None:
     return path if path.is_dir() or "/" in reference or "\\" in reference else None
 
 
+def folder_name(folder: Path) -> str:
+    """What a folder is called, also where it is given as `.` or `..`."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
 def edited_page(folder: Path) -> bytes | None:
     """The content of a model's `README.md` if it is not what was written with the model, None if it is, or is gone."""
     try:

@@ -220,7 +220,7 @@ class _SlideWork:
                 if options.white_above is not None:
                     scored = ~np.isnan(kept.logits[:, 0])
                     values, dark = kept.logits[scored], replace(tiles, xy=tiles.xy[scored])
-                logit, whole = self._smoothed(values[:, 0], dark.xy), self.terms.pooled(values)
+                logit, whole = self._smoothed(values[:, 0], dark.centres()), self.terms.pooled(values)
                 found = self._write(slide, dark, logit, whole, annotation, identity, about, spent)
                 return replace(found, white=len(tiles) - len(dark))
 
@@ -233,7 +233,8 @@ class _SlideWork:
         return {"smooth": self.options.smooth} if self.options.smooth else {}
 
     def _smoothed(self, logit: np.ndarray, xy: np.ndarray) -> np.ndarray:
-        """(n,) logits at places (n, 2), averaged over neighbours where that is asked for."""
+        """(n,) logits at places (n, 2), averaged over neighbours where that is asked for. Of neighbours that are
+        equally far the last digits of the places decide, so that they are the same as those of `predict`."""
         smooth = self.options.smooth
         return nearest_means(np.array(logit), xy.astype(float), smooth) if smooth else np.array(logit)
 

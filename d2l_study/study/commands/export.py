@@ -16,6 +16,7 @@ from d2l_study.inference.model_folder import (
     MODEL,
     README,
     edited_page,
+    folder_name,
     is_model_folder,
     read_model_folder,
     same_weights,
@@ -78,7 +79,7 @@ def run_export(options: ExportOptions) -> int:
         record = whole_record(found)
         edited = _edited_page(folder, stored)
         _make(folder, "--to")
-        write_found_model(folder, found, record, folder.name, options.licence)
+        write_found_model(folder, found, record, folder_name(folder), options.licence)
         if edited is not None:
             write_whole(folder / README, edited)
         print(f"folder:   {folder}: {MODEL}, {CARD}, {README}" + " (kept, since it was edited)" * (edited is not None))

@@ -91,6 +91,15 @@ def test_the_card_says_what_it_was_trained_on(root, tmp_path):
     assert not any(name in (tmp_path / CARD).read_text() for name in names if len(name) > 4)
 
 
+@pytest.mark.parametrize("given", [".", "./", "../here"])
+def test_the_folder_at_work_has_its_name(root, tmp_path, monkeypatch, given):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export(root, "abab", "--to", given, "--replicate", "0") == 0
+    assert 'd2l_study.load("here")' in (tmp_path / "here" / README).read_text()
+    assert find_models(given, str(root), None, None)[0].loaded.name == "here"
+
+
 def test_drawn_bags_are_marked_by_their_instances(root, tmp_path):
     export(root, "cdcd", "--to", tmp_path)
     _, record = read_model_folder(tmp_path)

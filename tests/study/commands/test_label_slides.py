@@ -149,6 +149,19 @@ def test_tiles_are_smoothed_over_their_neighbours(
     assert "patches.npy: holds patches without places, which have no neighbours" in capsys.readouterr().err
 
 
+def test_label_and_predict_smooth_over_the_same_neighbours(place: Path, tmp_path: Path) -> None:
+    """Of tiles whose sides are no whole pixels, with ties: three of four that are equally far."""
+    slide = next((place / "slides").iterdir())
+    words = [slide, "--no-tissue", "--smooth", "3", "--mpp", "0.53"]
+    assert _label(place, tmp_path / "out", *words, "--formats", "parquet") == 0
+    words = ["predict", "--root", place / "runs", "--run", STUDENT[:8], *words, "--out", tmp_path / "scores.parquet"]
+    assert main([*map(str, words)]) == 0
+    label = pd.read_parquet(tmp_path / "out" / f"{slide.stem}.scores.parquet")
+    predict = pd.read_parquet(tmp_path / "scores.parquet")
+    predict = predict[predict["level"] == "instance"]
+    np.testing.assert_allclose(label["logit"], predict["logit"], atol=1e-4)
+
+
 def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path) -> None:
     """By its attention over the tiles, as over the instances of a bag."""
     assert _label(place, tmp_path, place / "slides", run=TEACHER) == 0
