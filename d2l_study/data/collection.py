@@ -22,6 +22,11 @@ TRAIN, VAL, TEST = 0, 1, 2
 """Parts of a split that the user has fixed (`BagCollection.part`)."""
 
 
+def own_group(bag: str) -> str:
+    """The name of the group of a bag that has none: it is one of its own."""
+    return f"bag {bag}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class BagCollection(Pool):
     """A pool of instances with all bags of the data set; B bags, I instances in them.

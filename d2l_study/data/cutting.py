@@ -207,7 +207,7 @@ def cached_collection(
     content = hashlib.sha256(f"{FORMAT}|{about}".encode())
     digests = dict(zip(files, file_digests(files), strict=True))
     for path in files:
-        content.update(path.name.encode() + digests[path])
+        content.update(path.name.encode("utf-8", "surrogateescape") + digests[path])
     entry = f"{name}-{content.hexdigest()[:16]}"
     folder = cache_dir() / entry
     with disk_full_as_user_error(cache_dir(), ADVICE):

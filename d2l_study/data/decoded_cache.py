@@ -90,7 +90,7 @@ def index_of(name: str, about: str, files: Sequence[Path]) -> Path:
         except OSError as error:
             lost = isinstance(error, FileNotFoundError)
             raise UserError(f"{path}: " + ("no such file" if lost else f"cannot be read: {error.strerror}")) from None
-        seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        seen.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return cache_dir() / f"{name}-files" / f"{seen.hexdigest()[:24]}.json"
 
 

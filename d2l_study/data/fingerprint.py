@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from d2l_study.data.collection import BagCollection
+from d2l_study.data.collection import BagCollection, own_group
 from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.pool import Bags, Pool, Replicate
 from d2l_study.errors import UserError
@@ -66,21 +66,24 @@ class SharedBags:
     """What a collection shares with the data of a model's training: names of its bags, in its own words.
 
     content: bags of the same instances; name: bags of the same name, other content; group: bags of a patient of the
-    same name; instances: drawn bags' instances, how many are the same.
+    same name; patient_there: bags named as a patient of bags of the training; bag_there: bags of a patient who is named
+    as a bag of the training; instances: drawn bags' instances, how many are the same.
     """
 
     content: tuple[str, ...] = ()
     name: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
+    patient_there: tuple[str, ...] = ()
+    bag_there: tuple[str, ...] = ()
     instances: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.content or self.name or self.group or self.instances)
+        return bool(self.bags or self.instances)
 
     @property
     def bags(self) -> frozenset[str]:
         """The names of all of them."""
-        return frozenset((*self.content, *self.name, *self.group))
+        return frozenset((*self.content, *self.name, *self.group, *self.patient_there, *self.bag_there))
 
 
 def training_marks(replicate: Replicate) -> TrainingMarks:
@@ -129,24 +132,36 @@ def ensemble_marks(replicates: Iterable[Replicate]) -> TrainingMarks:
     return _marks_of_bags(pool, numbers, tuple(seen[b] for b in numbers))
 
 
-def find_shared(known: TrainingMarks, pool: BagCollection) -> SharedBags:
-    """Which bags of a collection a model was trained on or selected by. All instances of the collection are read."""
+def find_shared(
+    known: TrainingMarks, pool: BagCollection, are_slides: bool = False, known_are_slides: bool = False
+) -> SharedBags:
+    """Which bags of a collection a model was trained on or selected by. All instances of the collection are read.
+
+    A bag without a patient may be a patient itself, so that its name is compared with those of patients, too.
+    are_slides: the collection's bags are known to be slides; known_are_slides: those of the training are.
+    """
     content, names, groups = set(known.content), set(known.name) - {""}, set(known.group) - {""}
     if _has_no_names(pool):
         names, groups = set(), set()
-    same, named, grouped = [], [], []
+    found: dict[str, list[str]] = {key: [] for key in ("content", "name", "group", "patient_there", "bag_there")}
     for b, mark in enumerate(content_marks(pool, pool.bags)):
+        name, group = pool.names[b], pool.group_names[pool.group[b]]
+        alone = group == own_group(name)
         if mark in content:
-            same.append(pool.names[b])
-        elif text_mark(pool.names[b]) in names:
-            named.append(pool.names[b])
-        elif text_mark(pool.group_names[pool.group[b]]) in groups:
-            grouped.append(pool.names[b])
+            found["content"].append(name)
+        elif text_mark(name) in names:
+            found["name"].append(name)
+        elif text_mark(group) in groups:
+            found["group"].append(name)
+        elif alone and not are_slides and text_mark(name) in groups:
+            found["patient_there"].append(name)
+        elif not alone and not known_are_slides and text_mark(own_group(group)) in groups:
+            found["bag_there"].append(name)
     count = 0
     if known.instances:
         drawn = set(known.instances)
         count = sum(mark in drawn for mark in _instance_marks(pool, np.unique(pool.bags.instance)))
-    return SharedBags(tuple(same), tuple(named), tuple(grouped), count)
+    return SharedBags(**{key: tuple(bags) for key, bags in found.items()}, instances=count)
 
 
 def _marks_of_bags(pool: BagCollection, numbers: Sequence[int], part: tuple[str, ...]) -> TrainingMarks:

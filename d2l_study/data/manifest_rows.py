@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.data.collection import own_group
 from d2l_study.data.manifest_columns import MANIFEST, ColumnNames, Columns
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import CategoricalColumn, Table, read_table
@@ -78,7 +79,7 @@ class Rows:
 
     def group_of(self, row: int) -> str:
         """The name of a row's group."""
-        return self.group.text(row) or f"bag {self.bag.text(row)}"
+        return self.group.text(row) or own_group(self.bag.text(row))
 
     def first_of_bag(self) -> np.ndarray:
         """(bags,) the first row of each bag."""

@@ -23,6 +23,7 @@ from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.spreadsheet import SPREADSHEETS, sheet_rows
 from d2l_study.errors import UserError
 from d2l_study.nearest_path import path_hint
+from d2l_study.parquet_files import open_parquet, parquet_schema, read_parquet
 
 MOST_ROWS = 10_000_000
 MOST_BYTES = 4 * 2**30
@@ -304,12 +305,10 @@ def _read_text(file: Path, key: str) -> str:
 
 # ---- Parquet
 def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
-    import pyarrow.parquet as pq
-
     try:
-        parquet = pq.ParquetFile(file)
-        header = [str(name) for name in parquet.schema_arrow.names]
-        rows = parquet.metadata.num_rows
+        with open_parquet(file) as parquet:
+            header = [str(name) for name in parquet.schema_arrow.names]
+            rows = parquet.metadata.num_rows
     except Exception as error:  # pyarrow's own, OSError, and others for what is damaged
         raise UserError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     columns = _checked(file, header, names)
@@ -317,7 +316,7 @@ def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
         raise _too_long(file)
     wanted = dict.fromkeys((*columns.place.values(), *columns.related.values(), *columns.kept.values()))
     try:
-        table = pq.read_table(file, columns=[header[i] for i in wanted])
+        table = read_parquet(file, [header[i] for i in wanted])
     except Exception as error:
         raise UserError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     number = np.arange(1, rows + 1)
@@ -340,9 +339,8 @@ def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Cat
     """What is said of the columns that are not used; they are read one by one, and those of numbers with a fraction
     and the like name nothing."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    types = pq.read_schema(file)
+    types = parquet_schema(file)
     ignored = Ignored(
         name for name, i in columns.ignored.items()
         if (kind := types.field(i).type) in (pa.string(), pa.large_string())
@@ -351,7 +349,7 @@ def _ignored_notes(file: Path, header: Sequence[str], columns: Columns, bag: Cat
     for name in tuple(ignored.values):
         shown = header[columns.ignored[name]]
         try:
-            column = _arrow_texts(file, shown, pq.read_table(file, columns=[shown]))
+            column = _arrow_texts(file, shown, read_parquet(file, [shown]))
         except Exception:  # it is not used, so that nothing needs to be right in it
             continue
         pairs = np.unique(np.stack([bag.codes, column.codes], axis=1), axis=0).tolist()

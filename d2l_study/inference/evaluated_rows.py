@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from d2l_study.data.features.collection import FeatureCollection
 from d2l_study.data.pool import UNKNOWN
 from d2l_study.inference.evaluated_scores import EvaluatedBags, ModelScores
 from d2l_study.inference.prediction_file import PredictedBag, Thresholds, prediction_rows
+from d2l_study.parquet_files import has_metadata, parquet_writer
 from d2l_study.slides.score_files import BLOCK
 
 SCORES = "scores.parquet"
@@ -24,9 +26,7 @@ METADATA = "d2l_study.evaluate"
 
 def are_ours(path: Path) -> bool:
     """Whether a file holds scores of an evaluation."""
-    import pyarrow.parquet as pq
-
-    return METADATA.encode() in (pq.read_schema(path).metadata or {})
+    return has_metadata(path, METADATA)
 
 
 def write_scores(
@@ -38,28 +38,23 @@ def write_scores(
     for the file's metadata.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     sources = _sources(bags, data)
     schema: Any = None
     waiting: list[Any] = []
-    with atomic_write(path) as part:
+    with atomic_write(path) as part, ExitStack() as opened:
         writer: Any = None
-        try:
-            for model in models:
-                for table in _tables(bags, model, sources):
-                    if schema is None:
-                        schema = table.schema.with_metadata({METADATA: json.dumps(about)})
-                        writer = pq.ParquetWriter(part, schema, compression="zstd")
-                    waiting.append(table)
-                    if sum(len(one) for one in waiting) >= BLOCK:
-                        writer.write_table(pa.concat_tables(waiting).cast(schema))
-                        waiting.clear()
-            if waiting:
-                writer.write_table(pa.concat_tables(waiting).cast(schema))
-        finally:
-            if writer is not None:
-                writer.close()
+        for model in models:
+            for table in _tables(bags, model, sources):
+                if writer is None:
+                    schema = table.schema.with_metadata({METADATA: json.dumps(about)})
+                    writer = opened.enter_context(parquet_writer(part, schema))
+                waiting.append(table)
+                if sum(len(one) for one in waiting) >= BLOCK:
+                    writer.write_table(pa.concat_tables(waiting).cast(schema))
+                    waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting).cast(schema))
 
 
 def _tables(bags: EvaluatedBags, model: ModelScores, sources: tuple[list[str], np.ndarray]) -> Iterator[Any]:

@@ -58,6 +58,7 @@ class FeatureInput:
     bags: tuple[str, ...]
     truth: tuple[Path | None, ...]
     set_truth: np.ndarray | None = None
+    is_named: bool = False
 
     @property
     def count(self) -> int:
@@ -98,6 +99,7 @@ class _Found:
     slides: list[str]
     bag: str
     truth: list[Path | None] = dataclasses.field(default_factory=list)
+    is_named: bool = False
 
 
 def open_feature_inputs(
@@ -110,7 +112,7 @@ def open_feature_inputs(
     """
     found: list[_Found] = []
     problems: list[str] = []
-    of_patients = stored.card.sections.get("data", {}).get("bag") == "patient"
+    of_patients = _has_patients(stored)
     for name in names:
         try:
             with reading_errors(Path(str(name))):
@@ -132,12 +134,17 @@ def open_feature_inputs(
 
 
 def notes_on_inputs(inputs: Sequence[FeatureInput], stored: StoredModel) -> list[str]:
-    """Sentences that a user should read: slides without vectors, tiles of another size than the model's."""
+    """Sentences that a user should read: slides without vectors, slides as bags of a model of patients, tiles of
+    another size than the model's."""
     files = [(file, slide) for entry in inputs if entry.set_truth is None
              for file, slide in zip(entry.files, entry.slides, strict=True)]  # fmt: skip
     notes = []
     if empty := [slide for file, slide in files if not file.count]:
         notes.append(f"{counted(len(empty), 'slide')} without vectors: {listed(empty, 5)}")
+    single = [entry.slides[0] for entry in inputs if not entry.is_named]
+    if single and _has_patients(stored):
+        notes.append(f"{counted(len(single), 'slide')} scored as a bag each: {listed(single, 5)}; the bags of this "
+                     "model are patients, and a table of slides with a column patient joins theirs")  # fmt: skip
     trained, other = stored.card.tiles, sorted({file.tiles.scale for file, _ in files if file.tiles.scale})
     if trained and any(scale != trained for scale in other):
         notes.append(f"tiles of {listed(other, 5)}; the model was trained on tiles of {trained}: its scores may mean "
@@ -145,6 +152,11 @@ def notes_on_inputs(inputs: Sequence[FeatureInput], stored: StoredModel) -> list
     elif len(other) > 1:
         notes.append(f"tiles of several sizes: {listed(other, 5)}")
     return notes
+
+
+def _has_patients(stored: StoredModel) -> bool:
+    """Whether the bags of a model's training were patients."""
+    return bool(stored.card.sections.get("data", {}).get("bag") == "patient")
 
 
 # ---- finding
@@ -177,8 +189,9 @@ def _in_folder(path: Path) -> list[_Found]:
 def _in_table(path: Path, of_patients: bool) -> list[_Found]:
     rows = list_slides(path, feature_folder(path.parent, "input", "in a column path"), of_patients)
     found: dict[str, _Found] = {}
+    named = list(rows.bags) != list(rows.slides)  # else it has no column of patients
     for bag, slide, file, truth in zip(rows.bags, rows.slides, rows.files, rows.truth, strict=True):
-        entry = found.setdefault(bag, _Found([], [], bag))
+        entry = found.setdefault(bag, _Found([], [], bag, is_named=named))
         entry.paths.append((file, None))
         entry.slides.append(slide)
         entry.truth.append(truth)
@@ -219,13 +232,13 @@ def _described(found: Sequence[_Found]) -> tuple[list[FeatureInput], list[str]]:
         except UserError as error:
             problems.append(str(error))
             continue
-        inputs.append(FeatureInput(tuple(files), tuple(entry.slides), (entry.bag,), tuple(truth)))
+        inputs.append(FeatureInput(tuple(files), tuple(entry.slides), (entry.bag,), tuple(truth), None, entry.is_named))
     return inputs, problems
 
 
 def _whole_set(path: Path) -> FeatureInput:
     index, bags, truth = read_bags(path)
-    return FeatureInput((describe_set(path, index),), bags, bags, (None,), truth)
+    return FeatureInput((describe_set(path, index),), bags, bags, (None,), truth, is_named=True)
 
 
 # ---- checks
@@ -243,16 +256,20 @@ def _twice(found: Sequence[_Found]) -> list[str]:
 def _same_names(inputs: Sequence[FeatureInput]) -> list[str]:
     """Scores name slides and bags, so that no two may have the same name."""
     problems, slides, bags = [], dict[str, Path](), dict[str, Path]()
+    clashes: set[str] = set()
     for entry in inputs:
         where = [entry.files[0].path] * len(entry.slides) if entry.set_truth is not None else (
             [file.path for file in entry.files])  # fmt: skip
         for slide, path in zip(entry.slides, where, strict=True):
             if (other := slides.setdefault(slide, path)) is not path:
+                clashes.add(slide)
                 problems.append(f"{path}: a slide {slide!r} is {other}, too; label them one after the other, or list "
                                 "them in a table with names of their own")  # fmt: skip
         for bag in entry.bags:
-            if bags.setdefault(bag, where[0]) is not where[0] and bag not in entry.slides:
-                problems.append(f"{where[0]}: a bag {bag!r} is in two tables")
+            other = bags.setdefault(bag, where[0])
+            if other is not where[0] and bag not in clashes:
+                problems.append(f"{where[0]}: a bag {bag!r} is {other}, too; label them one after the other, or give "
+                                "them names of their own in one table")  # fmt: skip
     return problems
 
 

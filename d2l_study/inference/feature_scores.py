@@ -3,7 +3,8 @@
 scores.parquet   slide, index (of the vector in its slide, from 0), x, y (the place of its tile as its file has it, null
                  where it has none), logit, score, predicted (null without a threshold), truth (null where not known)
 bags.csv         bag, slides (how many), instances, logit, score (both empty of a bag without vectors), label (0, 1, or
-                 empty), part (one of `PARTS`: what the bag was to the model, empty if it is not of the model's data)
+                 empty, as it is of some slides only of a known bag), part (one of `PARTS`: what the bag was to the
+                 model, empty if it is not of the model's data)
 
 The metadata of scores.parquet, `d2l_study.label`, say in JSON which model it was, its threshold, what the places are,
 and of each slide the file and the side of its tiles.
@@ -30,6 +31,7 @@ from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import shown
 from d2l_study.inference.smoothing import about_smoothing, smoothed_vectors
 from d2l_study.learning.metrics import auc, probability
+from d2l_study.parquet_files import parquet_writer
 from d2l_study.slides.score_files import ScoreRows, TileScores, score_schema
 
 BAGS = "bags.csv"
@@ -45,11 +47,12 @@ MOST_RANKED = 10_000_000
 @dataclass(frozen=True)
 class KnownSlide:
     """What is known of a slide of the model's own data. part: one of `PARTS`; label: of its bag, −1 unknown; truth:
-    (n,) int8 of its vectors, None or −1 unknown."""
+    (n,) int8 of its vectors, None or −1 unknown; slides: how many its bag has."""
 
     part: str = ""
     label: int = UNKNOWN
     truth: np.ndarray | None = None
+    slides: int = 1
 
 
 Known = Callable[[Path, int | None], KnownSlide | None]
@@ -123,15 +126,13 @@ def write_scores(
     logits: input by input those of its vectors, then those of its bags; smooth: as of `label_features`. Returns how
     many vectors are predicted positive, None without a threshold, and the scores of each part that there is.
     """
-    import pyarrow.parquet as pq
-
     parts = {part: PartScores(part) for part in PARTS}
     positive = 0
     threshold = stored.card.instance_threshold
     schema = _schema(stored, inputs, smooth)
     with (
         atomic_write(folder / SCORES) as scores, atomic_write(folder / BAGS) as bags,
-        pq.ParquetWriter(scores, schema, compression="zstd") as writer,
+        parquet_writer(scores, schema) as writer,
         bags.open("w", newline="", encoding="utf-8") as bag_file,
     ):  # fmt: skip
         bag_rows = csv.writer(bag_file, lineterminator="\n")
@@ -208,7 +209,9 @@ def _write_input(
         found.append((told, truth, mine))
     groups = [[one] for one in found] if several else [found]
     for number, (bag, group) in enumerate(zip(entry.bags, groups, strict=True)):
-        parts, labels = {told.part for told, _, _ in group}, {told.label for told, _, _ in group}
+        # The label of a patient is that of all slides together, not of some of them.
+        labels = {told.label if told.slides <= len(group) else UNKNOWN for told, _, _ in group}
+        parts = {told.part for told, _, _ in group}
         yield _Bag(
             bag, len(group), np.concatenate([truth for _, truth, _ in group]),
             np.concatenate([mine for _, _, mine in group]), labels.pop() if len(labels) == 1 else UNKNOWN,

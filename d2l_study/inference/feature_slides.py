@@ -21,6 +21,7 @@ from d2l_study.inference.feature_inputs import FeatureInput
 from d2l_study.inference.feature_scores import SCORES
 from d2l_study.inference.output_folder import check_replaced, stems, writing
 from d2l_study.inference.slide_outputs import ENDINGS, SlideScores, check_format_packages, is_ours, write_outputs
+from d2l_study.parquet_files import open_parquet
 from d2l_study.slides.score_files import METADATA, UNKNOWN
 
 FORMATS = ("h5", "geojson", "regions", "map")
@@ -51,9 +52,7 @@ def write_slide_files(out: Path, formats: Sequence[str], threshold: float | None
     formats: of `FORMATS`; threshold: the logit above which a vector is predicted positive; slide_mpp: µm of a level-0
     pixel, where places are in µm.
     """
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(out / SCORES) as file:
+    with open_parquet(out / SCORES) as file:
         about = json.loads(file.schema_arrow.metadata[METADATA.encode()])
         slides, model = about.pop("slides"), about
         made = 0

@@ -135,10 +135,10 @@ def _is_larger(path: Path, shape: Shape) -> bool:
 
 
 def plan_images(
-    stored: StoredModel, paths: Sequence[Path], out: str | Path, stride: int | None = None
+    stored: StoredModel, paths: Sequence[Path], out: str | Path, stride: int | None = None, others: Sequence[str] = ()
 ) -> list[PlannedImage]:
     """What `label_images` will do. Everything that headers can tell is checked, and for a model of grey images that
-    they have no colour; nothing is written.
+    they have no colour; nothing is written. others: names, without ending, of the files of slides in the folder.
 
     `UserError` for an image that is smaller than a patch, unreadable, of other channels, given twice, a stride that
     does not fit or makes more than `MOST_PATCHES`, a folder that cannot be written or has no room for the maps, or in
@@ -152,10 +152,14 @@ def plan_images(
         if (real := path.resolve()) in seen:
             raise UserError(f"{path}: given twice")
         seen.add(real)
-    names = stems([path.stem for path in paths], folder, f"{MAP}{LONGEST_ENDING}")
+    names = stems([path.stem for path in paths], folder, f"{MAP}{LONGEST_ENDING}", others)
     planned = [PlannedImage(path, grid, folder / name) for path, name, grid in zip(paths, names, grids, strict=True)]
     for one in planned:
-        check_replaced(one.file(".json"), lambda path: {"image", "meaning", "model"} <= read_json(path).keys())
+        ours = {"image", "meaning", "model"} <= read_json(one.file(".json")).keys()
+        begun = ours or one.file(f"{MAP}{PART}").exists()  # a picture is written before the JSON is
+        check_replaced(one.file(".json"), lambda _, ours=ours: ours)  # type: ignore[misc]
+        for ending in (MAP, ".overlay.png"):
+            check_replaced(one.file(ending), lambda _, begun=begun: begun)  # type: ignore[misc]
     check_replaced(folder / instance_file.NAME, instance_file.is_ours)
     new = (p for p in planned if not any(p.file(ending).exists() for ending in (MAP, f"{MAP}{PART}")))
     check_room(folder, sum(4 * p.grid.rows * p.grid.columns for p in new))
@@ -171,22 +175,24 @@ def label_images(
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
     smooth: int = 0,
+    instances: instance_file.InstanceFile | None = None,
+    others: Sequence[str] = (),
 ) -> Iterator[LabelledImage]:
     """Slide the model over each image and write the files named above; yields what was made, image by image.
 
     stride: pixels between patches, None takes a quarter of the patch; truth: what is known of an image, if anything;
-    smooth: neighbours over which, with its own, a logit is averaged, of those of the map and of the true instances.
+    smooth: neighbours over which, with its own, a logit is averaged, of those of the map and of the true instances;
+    instances: the file for those, None takes one of its own; others: as of `plan_images`.
     `UserError` as of `plan_images` before the first image is labelled, and later for one that turns out to be damaged.
     """
-    planned = plan_images(stored, paths, out, stride)
+    planned = plan_images(stored, paths, out, stride, others)
     folder = output_folder(out)
     make_folder(folder)
     way = scoring_settings(stored, compute)
-    with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
+    with instance_file.one_file(instances, folder, stored.card.instance_threshold) as scored:
         for one in planned:
             known = truth(one.path) if truth is not None else None
-            yield _label_image(stored, one, way, known, instances, compute, progress, smooth)
-        instances.finish()
+            yield _label_image(stored, one, way, known, scored, compute, progress, smooth)
 
 
 def _checked(path: Path, stored: StoredModel, stride: int) -> Grid:

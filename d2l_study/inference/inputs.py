@@ -140,8 +140,8 @@ def _found(name: str) -> list[tuple[Path, str | None]]:
     path = user_path(name, "input")
     if path.is_dir():
         found = sorted(
-            Path(folder) / file
-            for folder, _, files in os.walk(path, onerror=_unreadable)
+            folder / file
+            for folder, files in _folders(path)
             for file in files
             if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
         )
@@ -155,6 +155,23 @@ def _found(name: str) -> list[tuple[Path, str | None]]:
     if (archive := array_in_file(name)) is not None:
         return [archive]
     raise missing(path, KINDS)
+
+
+def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those within, with the names of their files; linked ones come last, each once whatever links lead to
+    it. Folders whose names begin with a dot hold what programs keep for themselves."""
+    waiting, seen = [path], set[Path]()
+    while waiting:
+        for name, within, files in os.walk(waiting.pop(0), onerror=_unreadable):
+            folder = Path(name)
+            real = folder.resolve()
+            if real in seen:
+                within.clear()
+                continue
+            seen.add(real)
+            within[:] = sorted(name for name in within if not name.startswith("."))
+            waiting += [folder / name for name in within if (folder / name).is_symlink()]
+            yield folder, files
 
 
 def array_in_file(name: str) -> tuple[Path, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -26,6 +27,17 @@ def is_ours(path: Path) -> bool:
     """Whether `label` wrote it, of this version or an earlier one."""
     with path.open("rb") as file:
         return file.read(11) == b"source,x,y,"
+
+
+@contextlib.contextmanager
+def one_file(given: InstanceFile | None, folder: Path, threshold: float | None) -> Iterator[InstanceFile]:
+    """The file that a command writes all its instances to, or a new one, which is whole when the block ends well."""
+    if given is not None:
+        yield given
+        return
+    with InstanceFile(folder, threshold) as own:
+        yield own
+        own.finish()
 
 
 class InstanceFile:

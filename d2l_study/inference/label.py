@@ -27,6 +27,7 @@ from d2l_study.inference.output_folder import check_replaced, make_folder, outpu
 from d2l_study.inference.score_checkpoint import ScoreCheckpoint, kept_until_written
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import Compute, Normalise, chunk_size
+from d2l_study.parquet_files import has_metadata, parquet_writer
 from d2l_study.slides.score_files import BLOCK, METADATA
 
 SCORES = "scores.parquet"
@@ -134,9 +135,7 @@ def scoring_settings(stored: StoredModel, compute: Compute | None) -> dict[str, 
 
 def check_scores(folder: Path) -> None:
     """`UserError` if something else than scores of ours has the name of their file."""
-    import pyarrow.parquet as pq
-
-    check_replaced(folder / SCORES, lambda path: METADATA.encode() in (pq.read_schema(path).metadata or {}))
+    check_replaced(folder / SCORES, lambda path: has_metadata(path, METADATA))
 
 
 def label_inputs(
@@ -196,7 +195,6 @@ def _score(
 def _write_scores(path: Path, stored: StoredModel, inputs: Sequence[Input], logits: np.ndarray) -> int | None:
     """The rows of all inputs, in blocks; returns how many are predicted positive."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = pa.schema(
         [("source", pa.string()), ("index", pa.int64()), ("logit", pa.float32()), ("score", pa.float64()),
@@ -206,7 +204,7 @@ def _write_scores(path: Path, stored: StoredModel, inputs: Sequence[Input], logi
     threshold, positive = stored.card.instance_threshold, 0
     names = [shown(entry.source) for entry in inputs]
     starts = np.cumsum([0, *(entry.count for entry in inputs)])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with parquet_writer(path, schema) as writer:
         for first in range(0, len(logits), BLOCK):
             logit = np.array(logits[first : first + BLOCK])
             row = np.arange(first, first + len(logit))

@@ -191,7 +191,7 @@ class LoadedModel:
         array = np.asarray(part)
         wanted = f"(n, {', '.join(map(str, self.shape))})"
         patches = len(self.shape) == 3
-        kind = array.dtype == np.uint8 if patches else array.dtype.kind == "f"
+        kind = array.dtype == np.uint8 if patches else array.dtype.kind == "f" and array.dtype.itemsize <= 8
         if array.shape[1:] != self.shape or array.ndim != len(self.shape) + 1 or not kind:
             hint = ""
             if array.shape == self.shape:
@@ -200,7 +200,7 @@ class LoadedModel:
                 hint = "; channels come before height and width: numpy.moveaxis(array, -1, 1)"
             elif patches and array.dtype.kind == "f":
                 hint = "; levels are 0 to 255, not normalised"
-            type_name = "uint8" if patches else "a floating point type"
+            type_name = "uint8" if patches else "a floating point type of up to 64 bits"
             raise UserError(f"instances of {array.dtype} with dimensions {array.shape}; this model takes {type_name} "
                             f"with {wanted}{hint}")  # fmt: skip
         if not patches and not np.isfinite(array).all():

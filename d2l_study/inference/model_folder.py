@@ -25,6 +25,7 @@ from d2l_study.data.fingerprint import TrainingMarks
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError
 from d2l_study.inference.model_file import METADATA, StoredModel, from_bytes, to_bytes
+from d2l_study.inference.output_folder import shown
 from d2l_study.nearest_path import path_hint
 
 MODEL, CARD, README = "model.safetensors", "card.json", "README.md"
@@ -69,6 +70,7 @@ def write_model_folder(
     folder: Path, stored: StoredModel, record: ModelRecord, readme: str, requirements: Mapping[str, str]
 ) -> None:
     """Write the three files into a folder that exists. requirements: package -> version that it was made with."""
+    readme = shown(readme)
     data = to_bytes(stored.model, stored.params, stored.card)
     size = int.from_bytes(data[:8], "little")
     about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA])
@@ -100,6 +102,11 @@ def named_folder(reference: str, what: str = "model") -> Path | None:
     if path.name in (CARD, MODEL):
         return path.parent
     return path if path.is_dir() or "/" in reference or "\\" in reference else None
+
+
+def folder_name(folder: Path) -> str:
+    """What a folder is called, also where it is given as `.` or `..`."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 def edited_page(folder: Path) -> bytes | None:

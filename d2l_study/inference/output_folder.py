@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,12 @@ def check_room(folder: Path, needed: int) -> None:
         raise UserError(f"--out {folder}: no room for {needed:,} bytes of score maps, {free:,} are free; {MORE_ROOM}")
 
 
-def stems(called: Sequence[str], folder: Path, longest: str) -> list[str]:
+def stems(called: Sequence[str], folder: Path, longest: str, others: Iterable[str] = ()) -> list[str]:
     """A name for the files of each image: what the image is called, numbered where several are called the same, and cut
-    where a file system would not take it. longest: of the endings that are appended to it."""
+    where a file system would not take it. longest: of the endings that are appended to it; others: names of other
+    files' stems in the folder."""
     most = _LONGEST_NAME - len(longest)
-    taken: set[str] = set()
+    taken = set(others)
     counts: dict[str, int] = {}
     names = []
     for one in called:

@@ -39,6 +39,7 @@ from d2l_study.inference.label import origin
 from d2l_study.inference.loaded_model import LoadedModel
 from d2l_study.inference.output_folder import check_replaced, make_folder, shown, writing
 from d2l_study.learning.metrics import probability
+from d2l_study.parquet_files import has_metadata, native_file
 from d2l_study.slides.score_files import BLOCK
 
 METADATA = "d2l_study.predict"
@@ -151,9 +152,7 @@ def _is_ours(path: Path) -> bool:
     if path.suffix.lower() == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader([file.readline(10_000)]), []) == list(COLUMNS)
-    import pyarrow.parquet as pq
-
-    return METADATA.encode() in (pq.read_schema(path).metadata or {})
+    return has_metadata(path, METADATA)
 
 
 class PredictionFile:
@@ -169,6 +168,7 @@ class PredictionFile:
         self._waiting: list[Any] = []
         self._rows = 0
         self._writer: Any = None
+        self._file: Any = None
 
     def __enter__(self) -> Self:
         make_folder(self.path.parent, self.path)
@@ -210,17 +210,19 @@ class PredictionFile:
         self._waiting, self._rows = [], 0
 
     def _opened(self) -> Any:
+        file = self._file = native_file(self._part, "wb")
         if self.path.suffix.lower() == ".csv":
             from pyarrow import csv as arrow_csv
 
-            return arrow_csv.CSVWriter(
-                self._part, self._schema, write_options=arrow_csv.WriteOptions(quoting_style="needed")
-            )
+            return arrow_csv.CSVWriter(file, self._schema, write_options=arrow_csv.WriteOptions(quoting_style="needed"))
         import pyarrow.parquet as pq
 
-        return pq.ParquetWriter(self._part, self._schema, compression="zstd")
+        return pq.ParquetWriter(file, self._schema, compression="zstd")
 
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -9,6 +9,7 @@ A table has a column `path` (or slide, file, wsi …), and perhaps `mpp`, the sl
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,13 +67,19 @@ class SlideInput:
 def slide_inputs(names: Sequence[str], slide_mpp: float | None = None) -> list[SlideInput]:
     """The slides that are named, each once, in their order; nothing is opened but tables.
 
-    slide_mpp: µm per pixel of those that do not say it. `UserError` for a name of nothing, a folder without slides, a
-    table with mistakes, and two slides of one name.
+    slide_mpp: µm per pixel of those that do not say it. A slide that is named twice has the µm per pixel of the table
+    that says it. `UserError` for a name of nothing, a folder without slides, a table with mistakes, two slides of one
+    name, and a slide of which two tables say something else.
     """
     found: dict[Path, SlideInput] = {}
     for name in names:
         for entry in _of_name(name, slide_mpp):
-            found.setdefault(entry.path.absolute(), entry)
+            before = found.setdefault(entry.path.resolve(), entry)
+            if before.mpp is None:
+                found[entry.path.resolve()] = dataclasses.replace(before, mpp=entry.mpp)
+            elif entry.mpp not in (None, before.mpp):
+                raise UserError(f"{entry.path}: is named twice, at {before.mpp:g} and at {entry.mpp:g} µm per pixel; "
+                                "name it once")  # fmt: skip
     names_of: dict[str, Path] = {}
     for entry in found.values():
         other = names_of.setdefault(entry.name, entry.path)

@@ -44,6 +44,7 @@ from d2l_study.inference.smoothing import about_smoothing
 from d2l_study.inference.tile_scores import ScoringTime, TileTerms, batch_size, score_tiles
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
+from d2l_study.parquet_files import read_parquet
 from d2l_study.slides.annotations import Annotation, tile_truth
 from d2l_study.slides.resolution import PatchReader
 from d2l_study.slides.slide import Slide
@@ -157,25 +158,26 @@ def label_slides(
     truth: ReadTruth | None = None,
     compute: Compute | None = None,
     progress: ProgressCallback | None = None,
+    instances: instance_file.InstanceFile | None = None,
 ) -> Iterator[LabelledSlide]:
     """Label each slide and write its files; yields what was made, slide by slide.
 
-    truth: gives a slide's annotation. `UserError` as of `plan_slides` before the first slide is labelled.
+    truth: gives a slide's annotation; instances: the file for annotated points, None takes one of its own.
+    `UserError` as of `plan_slides` before the first slide is labelled.
     """
     planned = plan_slides(stored, slides, out, options)
     folder = output_folder(out)
     make_folder(folder)
     terms = TileTerms(stored, compute)
     settings = scoring_settings(stored, compute)
-    with instance_file.InstanceFile(folder, stored.card.instance_threshold) as instances:
+    with instance_file.one_file(instances, folder, stored.card.instance_threshold) as scored:
         for one in planned:
             try:
-                yield _SlideWork(terms, one, options, settings, instances).run(truth, progress)
+                yield _SlideWork(terms, one, options, settings, scored).run(truth, progress)
             except UserError as error:
                 if str(error).startswith("--out"):  # of the disk, not of the slide
                     raise
                 yield LabelledSlide(one.path, one.stem.name, problem=str(error))
-        instances.finish()
 
 
 @dataclass
@@ -218,7 +220,7 @@ class _SlideWork:
                 if options.white_above is not None:
                     scored = ~np.isnan(kept.logits[:, 0])
                     values, dark = kept.logits[scored], replace(tiles, xy=tiles.xy[scored])
-                logit, whole = self._smoothed(values[:, 0], dark.xy), self.terms.pooled(values)
+                logit, whole = self._smoothed(values[:, 0], dark.centres()), self.terms.pooled(values)
                 found = self._write(slide, dark, logit, whole, annotation, identity, about, spent)
                 return replace(found, white=len(tiles) - len(dark))
 
@@ -231,7 +233,8 @@ class _SlideWork:
         return {"smooth": self.options.smooth} if self.options.smooth else {}
 
     def _smoothed(self, logit: np.ndarray, xy: np.ndarray) -> np.ndarray:
-        """(n,) logits at places (n, 2), averaged over neighbours where that is asked for."""
+        """(n,) logits at places (n, 2), averaged over neighbours where that is asked for. Of neighbours that are
+        equally far the last digits of the places decide, so that they are the same as those of `predict`."""
         smooth = self.options.smooth
         return nearest_means(np.array(logit), xy.astype(float), smooth) if smooth else np.array(logit)
 
@@ -253,12 +256,10 @@ class _SlideWork:
     ) -> tuple[SlideTiles, np.ndarray] | None:
         """The tiles that an earlier command scored and their logits, if they are of the same slide, tiles and model,
         and sound."""
-        import pyarrow.parquet as pq
-
         if about.get("made_of") != identity:
             return None
         try:
-            table = pq.read_table(self.planned.file(ENDINGS["parquet"]), columns=["logit", "x", "y"])
+            table = read_parquet(self.planned.file(ENDINGS["parquet"]), ["logit", "x", "y"])
         except Exception:  # not there, or damaged; pyarrow raises many kinds
             return None
         logit, x, y = (table[name].to_numpy() for name in ("logit", "x", "y"))
@@ -280,8 +281,8 @@ class _SlideWork:
         truth = None if annotation is None else tile_truth(annotation, tiles.xy, tiles.side, options.coverage)
         step = tuple(side * (tiles.size - tiles.overlap) / tiles.size for side in tiles.side)
         scores = SlideScores(
-            planned.stem.name, (slide.width, slide.height), slide.mpp, tiles.side, (step[0], step[1]), tiles.size,
-            tiles.mpp, tiles.overlap, tiles.xy, logit, truth, slide.thumbnail,
+            shown(planned.stem.name), (slide.width, slide.height), slide.mpp, tiles.side, (step[0], step[1]),
+            tiles.size, tiles.mpp, tiles.overlap, tiles.xy, logit, truth, slide.thumbnail,
         )  # fmt: skip
         model = origin(stored)
         share = None if threshold is None or not len(logit) else float((logit > threshold).mean())
@@ -290,6 +291,7 @@ class _SlideWork:
         made = {"made_of": identity, **known}
         same = again and all(about.get(key) == value for key, value in made.items())
         same = same and about.get("truth") == known.get("truth")
+        same = same and about.get("mpp") == (None if slide.mpp is None else list(slide.mpp))  # it stands in the files
         files = {name: planned.file(ENDINGS[name]) for name in FORMATS}
         valid = {file for file in files.values() if same and file.name in about.get("files", ()) and file.is_file()}
         wanted = [name for name in options.formats if files[name] not in valid]

@@ -24,6 +24,7 @@ from d2l_study.errors import UserError, listed, nearest
 from d2l_study.inference.output_folder import read_json
 from d2l_study.inference.overlay import slide_overlay
 from d2l_study.learning.metrics import probability
+from d2l_study.parquet_files import has_metadata
 from d2l_study.slides.geojson import write_regions, write_tile_polygons
 from d2l_study.slides.packages import extra_package
 from d2l_study.slides.score_files import BLOCK, METADATA, TileScores, write_score_hdf5, write_score_table
@@ -145,9 +146,7 @@ def is_ours(path: Path) -> bool:
     """Whether `label` wrote a file of that name: told by what it holds."""
     name = path.name
     if name.endswith(ENDINGS["parquet"]):
-        import pyarrow.parquet as pq
-
-        return METADATA.encode() in (pq.read_schema(path).metadata or {})
+        return has_metadata(path, METADATA)
     with path.open("rb") as file:
         head = file.read(64)
     if name.endswith((ENDINGS["geojson"], ENDINGS["regions"])):

@@ -43,8 +43,10 @@ def export_wsinfer(stored: StoredModel, folder: Path, mpp: float, classes: tuple
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that are fixed while it is traced, and of TorchScript's age
             script = torch.jit.trace(PatchClassifier(stored).eval(), torch.zeros(2, 3, side, side))
-            torch.jit.save(script, str(path))
-            loaded = torch.jit.load(str(path), map_location="cpu")
+            with path.open("wb") as file:  # torch takes no path whose bytes are no UTF-8
+                torch.jit.save(script, file)
+            with path.open("rb") as file:
+                loaded = torch.jit.load(file, map_location="cpu")
         worst = _difference(stored, loaded)
         if not worst <= TOLERANCE:
             raise UserError(f"--to wsinfer: the file's logits differ from the model's by {worst:.2g}, more than "

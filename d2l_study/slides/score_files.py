@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from d2l_study.atomic_files import atomic_write
+from d2l_study.parquet_files import parquet_writer
 
 METADATA = "d2l_study.label"
 BLOCK = 2**16
@@ -114,11 +115,9 @@ def write_score_table(
 ) -> int:
     """Write the scores of one slide as Parquet, block by block; returns how many. The file appears whole or not at
     all."""
-    import pyarrow.parquet as pq
-
     count = 0
     schema = score_schema(about)
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with atomic_write(path) as temporary, parquet_writer(temporary, schema) as writer:
         rows = ScoreRows(writer, schema, threshold)
         for tiles in blocks:
             rows.add(slide, tiles, count)

@@ -104,6 +104,20 @@ def test_the_files_of_an_image_say_what_they_hold(tmp_path):
     assert (tmp_path / "out" / "instances.csv").read_text().count("\n") == 3
 
 
+@pytest.mark.parametrize("ending", [".logits.npy", ".overlay.png", ".json"])
+def test_files_of_others_are_not_replaced(tmp_path, ending):
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"a{ending}").write_bytes(b"ours")
+    with pytest.raises(UserError, match=rf"a{ending} is there, and was not written by `label`"):
+        list(label_images(stored(), [tmp_path / "a.png"], out, stride=20))
+    assert [path.read_bytes() for path in out.iterdir()] == [b"ours"]
+    (out / f"a{ending}").unlink()
+    for _ in range(2):  # those of `label` are
+        assert len(list(label_images(stored(), [tmp_path / "a.png"], out, stride=20))) == 1
+
+
 @pytest.mark.parametrize("rank", [3, 30, None])
 def test_one_threshold_predicts_the_model_s_own(tmp_path, rank):
     """Where it is not at a score of 0.5, and where the model has none: then nothing is predicted."""

@@ -95,6 +95,23 @@ def test_a_model_of_patients_takes_the_slides_of_a_patient_as_one_bag(tmp_path):
     assert [len(entry.bags) for entry in opened(tmp_path / "t.csv")] == [1, 1, 1]
 
 
+def test_slides_as_bags_of_a_model_of_patients_are_noted(tmp_path):
+    """A table without patients gives slides, too; one of patients and a file of bags do not."""
+    of_patients = model(bag="patient")
+    for name in ("s1", "s2"):
+        path = files.trident(tmp_path / "features", slide(name))
+    (tmp_path / "patients.csv").write_text("slide_id,patient\ns1,p\ns2,p\n")
+    (tmp_path / "slides.csv").write_text("slide_id\ns1\ns2\n")
+    (tmp_path / "set").mkdir()
+    whole = files.whole_set(tmp_path / "set" / "set.npz", [slide("a", 2), slide("b", 3)], [0, 1])
+    for given, count in ((tmp_path / "features", 2), (path, 1), (tmp_path / "slides.csv", 2)):
+        (note,) = notes_on_inputs(opened(given, stored=of_patients), of_patients)
+        assert note.startswith(f"{count} slide") and "column patient" in note
+        assert notes_on_inputs(opened(given), model()) == []
+    for given in (tmp_path / "patients.csv", whole):
+        assert notes_on_inputs(opened(given, stored=of_patients), of_patients) == []
+
+
 @pytest.mark.parametrize("ending", [".npz", ".h5"])
 def test_a_file_of_a_whole_data_set_gives_its_bags(tmp_path, ending):
     given = [slide("a", 3), slide("b", 4), slide("c", 2)]
@@ -249,6 +266,19 @@ def test_a_slide_is_labelled_once(tmp_path):
     assert "s1.h5, s1.npy are files of one slide" in said(tmp_path / "features")
     (tmp_path / "t.csv").write_text("slide_id,path\na,features/s1.h5\nb,features/s1.h5\n")
     assert "row 3: s1.h5 is in row 2 already: the same slide twice" in said(tmp_path / "t.csv")
+
+
+def test_a_bag_is_labelled_once_in_either_order(tmp_path):
+    """A patient of a table who is named as a file, and one in two tables."""
+    for name in ("s1", "s2"):
+        files.trident(tmp_path / "features", slide(name))
+    alone = files.trident(tmp_path / "other", slide("p"))
+    (tmp_path / "t.csv").write_text("slide_id,patient,path\ns1,p,features/s1.h5\n")
+    (tmp_path / "u.csv").write_text("slide_id,patient,path\ns2,p,features/s2.h5\n")
+    for one, other in ((tmp_path / "t.csv", alone), (tmp_path / "t.csv", tmp_path / "u.csv")):
+        for given in ((one, other), (other, one)):
+            text = said(*given, stored=model(bag="patient"))
+            assert "a bag 'p' is " in text and "\n" not in text
 
 
 @pytest.mark.parametrize(

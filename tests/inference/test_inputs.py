@@ -181,6 +181,18 @@ def test_a_folder_is_walked_in_sorted_order(tmp_path):
     assert patches[:, 0, 0, 0].tolist() == [30, 20, 10, 0]
 
 
+def test_linked_folders_are_walked_once_and_hidden_ones_are_not(tmp_path):
+    """Links that lead in a circle, and one to a folder that is there by itself."""
+    for name in ("in/own", "in/.kept", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("L", (5, 6)).save(tmp_path / name / "a.png")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "own")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "in")
+    sources, _, _ = read([tmp_path / "in"])
+    assert sources == [str(tmp_path / "in" / name / "a.png") for name in ("linked", "own")]
+
+
 def test_images_that_cannot_be_used_are_all_named_before_anything_is_read(tmp_path):
     Image.new("L", (28, 20)).save(tmp_path / "size.png")
     Image.new("I;16", (5, 6)).save(tmp_path / "deep.png")

@@ -122,5 +122,7 @@ def test_vectors_are_checked():
         loaded.predict_instances(np.where(np.eye(5, 4), np.nan, vectors))
     with pytest.raises(UserError, match="floating point"):
         loaded.predict_instances(np.ones((5, 4), np.int64))
+    with pytest.raises(UserError, match="up to 64 bits"):
+        loaded.predict_instances(np.ones((5, 4), np.longdouble))
     with pytest.raises(UserError, match=r"\(n, 4\)"):
         loaded.predict_instances(np.ones((5, 3)))

@@ -35,6 +35,7 @@ from d2l_study.inference.output_folder import (
 from d2l_study.inference.prediction_file import about_model
 from d2l_study.study.commands.evaluation_data import (
     TRAINING_PARTS,
+    bags_are_slides,
     check_fits,
     check_instances,
     data_section,
@@ -50,6 +51,8 @@ from d2l_study.study.trial.model_record import marks_of_runs
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 
 MOST_COMPARED = 2
+_NOT_COMPARED = {"path", "root", "normalise", *TRAINING_PARTS}
+"""Keys that say nothing of how the data of an evaluation are read."""
 _HEAD = 64 * 1024
 """Bytes of a file by which it is known: a page's style comes before its text."""
 
@@ -99,17 +102,17 @@ def run_evaluate(options: EvaluateOptions) -> int:
     compute = scoring_compute(options.device)
     models = _find(options, compute.device)
     section = data_section(models[0].found[0].loaded.stored, options.data, options.overrides)
+    notes = _other_keys(options, models, section)
     for one in models:
         check_fits(one.found[0].loaded.stored, section, one.name)
         print("\n".join(_model_lines(one)), flush=True)
     show_scoring_device(compute)
     pool = load_data(section)
-    notes: list[str] = []
     for one in models:
         stored = one.found[0].loaded.stored
         check_instances(stored, pool, options.data, one.name)
         notes += [note for note in notes_on_data(stored, section, pool, one.name) if note not in notes]
-    bags, shared = _without_shared(options, models, pool)
+    bags, shared = _without_shared(options, models, pool, section)
     print(f"data:     {options.data}: {_counts(bags)}")
     for note in notes:
         print(f"          {note}")
@@ -254,6 +257,28 @@ def _threshold_facts(bag: float | None, instance: float | None, how: str) -> dic
 
 
 # ---- data
+def _other_keys(options: EvaluateOptions, models: Sequence[_Named], section: GivenBags) -> list[str]:
+    """A note where the second model's keys would have the data read otherwise. section: by those of the first."""
+    if len(models) < MOST_COMPARED:
+        return []
+    first, second = models
+    try:
+        other = data_section(second.found[0].loaded.stored, options.data, options.overrides).to_dict()
+    except UserError:  # of another kind: `check_instances` says so
+        return []
+    ours = section.to_dict()
+    differ = sorted(key for key in ours if key in other and ours[key] != other[key] and key not in _NOT_COMPARED)
+    if not differ:
+        return []
+    values = ", ".join(f"data.{key}: {_value(ours[key])}, not {_value(other[key])}" for key in differ)
+    return [f"the data are read as {first.name} reads them, and {second.name} reads others: {values}; --set "
+            f"data.{differ[0]}=… names another value for both"]  # fmt: skip
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _counts(bags: EvaluatedBags) -> str:
     known = int(bags.known.sum())
     of_bags = f"{counted(len(bags.label), 'bag')} ({int((bags.label == 1).sum()):,} positive)"
@@ -264,7 +289,7 @@ def _counts(bags: EvaluatedBags) -> str:
 
 
 def _without_shared(
-    options: EvaluateOptions, models: Sequence[_Named], pool: BagCollection
+    options: EvaluateOptions, models: Sequence[_Named], pool: BagCollection, section: GivenBags
 ) -> tuple[EvaluatedBags, list[str]]:
     """The bags to evaluate, and sentences on those that a model was trained on or selected by."""
     marks = [one.marks() for one in models]
@@ -273,7 +298,8 @@ def _without_shared(
     known = [one for one in marks if one is not None]
     if not known:
         return EvaluatedBags.of(pool), said
-    shared = find_shared(joined_marks(known), pool)
+    own = [one.found[0].loaded.stored.card.sections.get("data", {}) for one in models]
+    shared = find_shared(joined_marks(known), pool, bags_are_slides(section.to_dict()), all(map(bags_are_slides, own)))
     if not shared:
         return EvaluatedBags.of(pool), [*said, "no bag is one that training has seen (by content, name and patient)"]
     kinds = _shared_kinds(shared)
@@ -301,7 +327,9 @@ def _shared_kinds(shared: SharedBags) -> list[str]:
     found = [
         f"{counted(len(names), 'bag')} {text}: {listed(names, 5)}"
         for names, text in ((shared.content, "of the same content"), (shared.name, "of the same name, other content"),
-                            (shared.group, "of the same patient")) if names
+                            (shared.group, "of the same patient"),
+                            (shared.patient_there, "named as a patient of the training"),
+                            (shared.bag_there, "of a patient who is named as a bag of the training")) if names
     ]  # fmt: skip
     return found + [f"{shared.instances:,} of the same instances"] * bool(shared.instances)
 

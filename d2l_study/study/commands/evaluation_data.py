@@ -9,6 +9,7 @@ from typing import Any
 from d2l_study.data import DATASETS, BagCollection, FeatureCollection
 from d2l_study.data.features.embedded import EMBEDDED
 from d2l_study.data.features.encoder_names import are_other_encoders
+from d2l_study.data.features.opening import ENDINGS as FEATURE_FILES
 from d2l_study.data.given_bags import GivenBags
 from d2l_study.data.purpose import EVALUATION
 from d2l_study.environment import user_path
@@ -106,6 +107,13 @@ def _overrides(cls: type[Options], overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set data.{key}: given twice")
         found[key] = parse_yaml(text, f"--set data.{key}")
     return found
+
+
+def bags_are_slides(section: Mapping[str, Any]) -> bool:
+    """Whether the bags of a section `data` are known to be slides, not patients. A manifest's may be either, and those
+    of a file of a whole data set, too."""
+    of_files = section.get("dataset") == "features" and not str(section.get("path")).lower().endswith(FEATURE_FILES)
+    return of_files and section.get("bag", "slide") == "slide"
 
 
 def load_data(section: GivenBags) -> BagCollection:

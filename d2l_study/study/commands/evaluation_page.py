@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d2l_study.inference.evaluated_scores import EvaluatedBags, EvaluationFacts, ModelScores, ensemble_of
+from d2l_study.inference.output_folder import shown
 
 if TYPE_CHECKING:
     from analysis.evaluation.evaluation import Evaluation
@@ -55,7 +56,7 @@ class EvaluationTables:
         from analysis.evaluation.long_form import csv_text
         from analysis.evaluation.page import make_page
 
-        return {METRICS: csv_text(self.found).encode(), PAGE: make_page(self.found, facts).encode()}
+        return {METRICS: shown(csv_text(self.found)).encode(), PAGE: shown(make_page(self.found, facts)).encode()}
 
 
 def is_ours(name: str, data: bytes) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from d2l_study.atomic_files import write_whole
 from d2l_study.data import DATASETS
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, listed
 from d2l_study.inference.model_card import NO_LICENCE
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.model_folder import (
@@ -16,6 +16,7 @@ from d2l_study.inference.model_folder import (
     MODEL,
     README,
     edited_page,
+    folder_name,
     is_model_folder,
     read_model_folder,
     same_weights,
@@ -78,7 +79,7 @@ def run_export(options: ExportOptions) -> int:
         record = whole_record(found)
         edited = _edited_page(folder, stored)
         _make(folder, "--to")
-        write_found_model(folder, found, record, folder.name, options.licence)
+        write_found_model(folder, found, record, folder_name(folder), options.licence)
         if edited is not None:
             write_whole(folder / README, edited)
         print(f"folder:   {folder}: {MODEL}, {CARD}, {README}" + " (kept, since it was edited)" * (edited is not None))
@@ -95,20 +96,21 @@ def _target(options: ExportOptions, kind: str) -> Path:
             raise UserError(f"--out {options.out}: --to {options.to} is the folder already; --out is for --to "
                             f"{' and '.join(FORMATS)}")  # fmt: skip
         folder = user_path(options.to, "--to")
-        ours = {MODEL, CARD, README}
     else:
         if options.out is None:
             raise UserError(f"--to {kind}: needs --out DIR, the folder to write to")
         folder = user_path(options.out, "--out")
-        ours = {WSINFER_FILE, CONFIG} if kind == "wsinfer" else {ONNX_FILE}
     name = "--to" if kind == "folder" else "--out"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{name} {folder}: is a file; expected a folder")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if there - ours and not (there & ours):
-        raise UserError(f"{name} {folder}: holds other files ({min(there)} …); name a new folder, or an empty one")
-    if kind == "folder" and there & {CARD, MODEL} and not is_model_folder(folder):
-        raise UserError(f"{name} {folder}: holds something else than a model's folder; name a new folder")
+    # A README.md or config.json says nothing of whose folder it is: many others have one.
+    marks = {"folder": {CARD, MODEL}, "wsinfer": {WSINFER_FILE}, "onnx": {ONNX_FILE}}[kind]
+    if there and not marks <= there:
+        if kind == "folder" and there & marks:
+            raise UserError(f"{name} {folder}: holds something else than a model's folder; name a new folder")
+        others = listed(sorted(there), 3)
+        raise UserError(f"{name} {folder}: holds other files ({others}); name a new folder, or an empty one")
     return folder
 
 

@@ -19,10 +19,11 @@ from d2l_study.inference.image_colour import colourless_text, has_colour, traine
 from d2l_study.inference.image_cutting import AskedCut, Cutting
 from d2l_study.inference.image_labelling import MAP, label_images, plan_images, split_inputs
 from d2l_study.inference.inputs import IMAGE_SUFFIXES, Input, open_inputs
+from d2l_study.inference.instance_file import InstanceFile
 from d2l_study.inference.label import check_scores, label_inputs
 from d2l_study.inference.output_folder import output_folder, shown, unused_folders_removed
 from d2l_study.inference.slide_inputs import SlideInput
-from d2l_study.inference.slide_label import SlideOptions
+from d2l_study.inference.slide_label import SlideOptions, plan_slides
 from d2l_study.inference.slide_outputs import formats_of
 from d2l_study.inference.smoothing import smoothed_text
 from d2l_study.learning.metrics import probability
@@ -171,17 +172,22 @@ def _label_slides_images_and_patches(
                         "goes with slides and with images larger than a patch")  # fmt: skip
     if inputs:
         check_scores(out)
-    if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
-        plan_images(selected.stored, images, out, options.stride)
     of_slides = _slide_options(options, cutting)
+    taken = [one.stem.name for one in plan_slides(selected.stored, slides, out, of_slides)] if slides else []
+    if images:  # checked here too, so that nothing is looked up of a data set for what cannot be labelled
+        plan_images(selected.stored, images, out, options.stride, taken)
     truth = Annotations.of(options.truth, options.positive, slides) if options.truth is not None else None
     part_of = _parts(options, selected, bool(slides))
     failed = 0
     with progress:
-        if slides:
-            failed = run_label_slides(selected, slides, out, of_slides, truth, progress, part_of, compute)
-        if images:
-            _label_images(options, selected, images, progress, compute)
+        with InstanceFile(out, selected.stored.card.instance_threshold) as instances:
+            if slides:
+                failed = run_label_slides(
+                    selected, slides, out, of_slides, truth, progress, part_of, compute, instances
+                )
+            if images:
+                _label_images(options, selected, images, progress, compute, instances, taken)
+            instances.finish()
         if inputs:
             _label_patches(options, selected, inputs, progress, compute)
     if options.smooth and selected.stored.card.instance_threshold is not None:
@@ -224,14 +230,20 @@ def _slide_options(options: LabelOptions, cutting: Cutting) -> SlideOptions:
 
 
 def _label_images(
-    options: LabelOptions, selected: SelectedModel, images: list[Path], progress: LabelProgress, compute: Compute
+    options: LabelOptions,
+    selected: SelectedModel,
+    images: list[Path],
+    progress: LabelProgress,
+    compute: Compute,
+    instances: InstanceFile,
+    others: Sequence[str],
 ) -> None:
     ledger = Ledger(open_storage(options.root))
     truth = KnownImages.of_model(ledger, selected.config_id, selected.replicate, options.data)
     known, colourless = 0, []
     in_colour = trained_in_colour(selected.stored)
     for image in label_images(selected.stored, images, options.out, options.stride, truth, compute, progress,
-                              options.smooth):  # fmt: skip
+                              options.smooth, instances, others):  # fmt: skip
         progress.files, progress.done = progress.files + 1, 0
         colourless += [image.source] * (in_colour and not has_colour(Path(image.source)))
         grid, name = image.grid, shown(image.path.name.removesuffix(MAP))

@@ -120,11 +120,12 @@ def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> 
 def run_label_slides(
     selected: SelectedModel, slides: Sequence[SlideInput], out: Path, options: SlideOptions, truth: Annotations | None,
     progress: LabelProgress, part_of: Callable[[Path], str] = lambda _: "",
-    compute: Compute | None = None,
+    compute: Compute | None = None, instances: instance_file.InstanceFile | None = None,
 ) -> int:  # fmt: skip
     """Label slides, write their table, and print what was made. Returns how many could not be labelled.
 
-    part_of: slide -> a key of `PART_TEXT`; "" where the model's data have no such slide.
+    part_of: slide -> a key of `PART_TEXT`; "" where the model's data have no such slide; instances: as of
+    `label_slides`.
     """
     check_replaced(out / TABLE, _is_ours)
     plan_slides(selected.stored, slides, out, options)
@@ -134,7 +135,7 @@ def run_label_slides(
     print(f"tiles:    {side}×{side} pixels, {scale}{_cut_text(options, side)}", flush=True)
     done: list[LabelledSlide] = []
     parts: list[str] = []
-    for one in label_slides(selected.stored, slides, out, options, truth, compute, progress):
+    for one in label_slides(selected.stored, slides, out, options, truth, compute, progress, instances):
         progress.files, progress.done = progress.files + 1, 0
         done.append(one)
         parts.append("" if one.problem else part_of(one.path))
@@ -211,7 +212,7 @@ def _table(done: Sequence[LabelledSlide], parts: Sequence[str]) -> str:
         writer.writerow([
             shown(one.name), shown(one.path), part, one.size[0], one.size[1], x, y, one.tiles, _number(one.share),
             _number(one.logit), score, one.known, _number(one.area), one.points, _number(one.points_area),
-            _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", one.problem,
+            _number(one.spent.per_second or None, 3), one.spent.bound_by if one.spent.tiles else "", shown(one.problem),
         ])  # fmt: skip
     return out.getvalue()
 

@@ -166,4 +166,5 @@ class KnownSlides(KnownData):
         number, bags = int(self.pool.bag_of_slide[slide]), self.pool.bags
         rows = slice(*bags.offsets[number : number + 2].tolist())
         truth = bags.instance_label[rows][self.pool.image[rows] == slide]
-        return KnownSlide(self.part_of.get(number, ""), int(bags.label[number]), truth)
+        slides = int((self.pool.bag_of_slide == number).sum())
+        return KnownSlide(self.part_of.get(number, ""), int(bags.label[number]), truth, slides)

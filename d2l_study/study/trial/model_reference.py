@@ -15,7 +15,7 @@ from pathlib import Path
 
 from d2l_study.errors import UserError
 from d2l_study.inference.loaded_model import LoadedModel
-from d2l_study.inference.model_folder import named_folder, read_model_folder
+from d2l_study.inference.model_folder import folder_name, named_folder, read_model_folder
 from d2l_study.learning.prediction import Compute
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
@@ -55,7 +55,7 @@ def find_models(
         with _folder(reference, tracking_uri, root) as folder:
             stored, record = read_model_folder(folder, "--run")
         card = stored.card
-        name = reference if reference.startswith(SCHEME) else folder.name
+        name = reference if reference.startswith(SCHEME) else folder_name(folder)
         return [
             FoundModel(LoadedModel(stored, record, name, compute), card.config_id, card.replicate, record.choice, None)
         ]

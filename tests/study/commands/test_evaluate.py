@@ -185,6 +185,22 @@ def test_an_ensemble_stands_beside_its_members(place: Path, tmp_path: Path, caps
     assert "mean ± sd" in printed and "replicates 0, 1, 2" in printed
 
 
+def test_two_models_that_read_the_data_otherwise_are_told_apart(place: Path, tmp_path: Path, capsys) -> None:
+    """The first one's keys are used, as the note says, in either order."""
+    cohort = _cohort(tmp_path / "in", [f"S{i}" for i in range(12)], [f"P{i // 4 * 2 + i % 2}" for i in range(12)])
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    for run, bag in (("a1" * 10, "slide"), ("b2" * 10, "patient")):
+        data = FeatureBags(path=str(cohort), folds=3, bag=bag)
+        train_kept_model(tmp_path / "runs", run, data, teacher=teacher)
+    other = _cohort(tmp_path / "other", [f"T{i}" for i in range(12)], [f"Q{i // 4 * 2 + i % 2}" for i in range(12)], 8)
+    for run, used, bags in (("a1a1,b2b2", "slide, not patient", 12), ("b2b2,a1a1", "patient, not slide", 6)):
+        assert _evaluate(tmp_path, run, other) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"data.bag: {used}; --set data.bag=… names" in said and f": {bags} bags (" in said
+    assert _evaluate(tmp_path, "b2b2,a1a1", other, "--set", "data.bag=slide") == 0
+    assert "the data are read as" not in " ".join(capsys.readouterr().out.split())
+
+
 # ---- bags that training has seen
 def test_shared_bags_are_refused_left_out_or_allowed(place: Path, tmp_path: Path, capsys) -> None:
     """On its own data a fold may be evaluated on its test bags: then the AUC is the one that the study has."""
@@ -238,6 +254,46 @@ def test_shared_bags_are_found_by_name_and_by_patient(tmp_path: Path, capsys, pl
     assert "1 bag of the same patient: N1" in error
     assert _evaluate(tmp_path, "0f0f", other, "--leave-out-shared") == 0
     assert "4 bags" in capsys.readouterr().out
+
+
+def _numbered(folder: Path) -> Path:
+    """Twelve slides 1, 2, … of which no patients are known."""
+    for i in range(12):
+        files.npz(folder, files.make_slide(str(i + 1), 12, positive=i % 2 == 1, seed=4))
+    (folder / "slides.csv").write_text("slide,label\n" + "".join(f"{i + 1},{i % 2}\n" for i in range(12)))
+    return folder
+
+
+@pytest.mark.parametrize(("trained", "other", "said"), [
+    ("slide", "patient", "named as a patient of the training"),
+    ("patient", "slide", "of a patient who is named as a bag of the training"),
+])  # fmt: skip
+def test_a_patient_is_the_same_as_a_bag_and_as_the_patient_of_slides(
+    tmp_path: Path, capsys, trained: str, other: str, said: str
+) -> None:
+    """The other cohort's names are S1, …; of slides that are only numbered as patients are nothing is said."""
+    names = [f"S{i}" for i in range(12)]
+    here = _cohort(tmp_path / "here", names, [str(i // 4 * 2 + i % 2 + 1) for i in range(12)])
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    data = FeatureBags(path=str(here), folds=3, bag=trained)
+    train_kept_model(tmp_path / "runs", "0b" * 10, data, teacher=teacher)
+    assert _evaluate(tmp_path, "0b0b", here, "--set", f"data.bag={other}") == 2
+    error = capsys.readouterr().err
+    assert said in error and "same content" not in error and "same name" not in error
+    if trained == "slide":
+        alone = _numbered(tmp_path / "alone")
+        assert _evaluate(tmp_path, "0b0b", alone) == 0
+        assert "no bag is one that training has seen" in capsys.readouterr().out
+
+
+def test_slides_that_are_numbered_as_patients_are_elsewhere_are_not_shared(tmp_path: Path, capsys) -> None:
+    teacher = TeacherConfig(extractor="mlp", feature_width=8, steps=4, eval_every=2)
+    here = FeatureBags(path=str(_numbered(tmp_path / "here")), folds=3)
+    train_kept_model(tmp_path / "runs", "0c" * 10, here, teacher=teacher)
+    patients = [str(i + 1) for i in range(12)]
+    other = _cohort(tmp_path / "other", [f"S{i}" for i in range(12)], patients, seed=8)
+    assert _evaluate(tmp_path, "0c0c", other) == 0
+    assert "no bag is one that training has seen" in capsys.readouterr().out
 
 
 def test_what_is_not_known_of_training_is_said(tmp_path: Path, place: Path, capsys) -> None:

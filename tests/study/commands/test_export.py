@@ -18,9 +18,11 @@ from d2l_study import cli
 from d2l_study.data import FeatureBags, MnistBags
 from d2l_study.data.fingerprint import find_shared, training_marks
 from d2l_study.errors import UserError
-from d2l_study.inference.model_folder import CARD, MODEL, README, read_model_folder
+from d2l_study.inference.model_file import ModelCard, StoredModel
+from d2l_study.inference.model_folder import CARD, MODEL, README, ModelRecord, read_model_folder, write_model_folder
 from d2l_study.learning import TeacherConfig
 from d2l_study.learning.thresholds import separating_threshold
+from d2l_study.models import MilModel
 from d2l_study.study.commands.export import _resolution
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -89,6 +91,15 @@ def test_the_card_says_what_it_was_trained_on(root, tmp_path):
     assert not any(name in (tmp_path / CARD).read_text() for name in names if len(name) > 4)
 
 
+@pytest.mark.parametrize("given", [".", "./", "../here"])
+def test_the_folder_at_work_has_its_name(root, tmp_path, monkeypatch, given):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export(root, "abab", "--to", given, "--replicate", "0") == 0
+    assert 'd2l_study.load("here")' in (tmp_path / "here" / README).read_text()
+    assert find_models(given, str(root), None, None)[0].loaded.name == "here"
+
+
 def test_drawn_bags_are_marked_by_their_instances(root, tmp_path):
     export(root, "cdcd", "--to", tmp_path)
     _, record = read_model_folder(tmp_path)
@@ -138,6 +149,45 @@ def test_writing_again_replaces_the_same_model_and_nothing_else(root, tmp_path, 
     (tmp_path / "other" / "thesis.tex").write_text("")
     assert export(root, "cdcd", "--to", tmp_path / "other") == 2
     assert "thesis.tex" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("README.md", ["abab", "--replicate", "0", "--to", "other"]),
+    ("model.safetensors", ["abab", "--replicate", "0", "--to", "other"]),
+    ("config.json", ["tile", "--to", "wsinfer", "--out", "other", "--mpp", "0.5"]),
+    ("config.json", ["abab", "--replicate", "0", "--to", "onnx", "--out", "other"]),
+])  # fmt: skip
+@pytest.mark.parametrize("more", [[], ["thesis.tex"]])
+def test_files_of_others_are_not_replaced(root, tmp_path, monkeypatch, capsys, name, words, more):
+    """A page or a configuration is in many folders that are no model's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    for there in (name, *more):
+        (tmp_path / "other" / there).write_text("ours")
+    run = words[0]
+    if run == "tile":
+        card = ModelCard("teacher", {}, (0.5,) * 3, (0.2,) * 3, "s", "ab" * 10, 0, 0.0)
+        model = MilModel((3, 28, 28), "instance_mean", 8, 4)
+        stored = StoredModel(model, model.init(np.random.default_rng(0)), card)
+        (tmp_path / "tile").mkdir()
+        write_model_folder(tmp_path / "tile", stored, ModelRecord(), "", {})
+        run = "./tile"
+    assert export(root, run, *words[1:]) == 2
+    error = capsys.readouterr().err
+    assert "other" in error and "name a new folder" in error
+    assert {path.name: path.read_text() for path in (tmp_path / "other").iterdir()} == dict.fromkeys(
+        (name, *more), "ours"
+    )
+
+
+def test_the_files_of_an_export_are_replaced_beside_others(root, tmp_path):
+    words = ("abab", "--replicate", "0", "--to")
+    for _ in range(2):
+        assert export(root, *words, tmp_path / "m") == 0
+        (tmp_path / "m" / "notes.txt").write_text("ours")
+        assert export(root, *words, "onnx", "--out", tmp_path / "o") == 0
+        (tmp_path / "o" / "notes.txt").write_text("ours")
+    assert (tmp_path / "m" / "notes.txt").read_text() == "ours"
 
 
 def test_a_model_of_a_folder_is_exported_on(root, tmp_path):

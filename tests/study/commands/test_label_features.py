@@ -286,8 +286,9 @@ def test_the_encoder_of_the_training_is_stored_and_another_is_refused(
 
 
 def test_after_a_study_of_patients_a_table_gives_patients_and_a_folder_slides(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A slide alone has no label of its patient, and no AUC is of such labels."""
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
     (tmp_path / "truth").mkdir()
     rows = ["slide_id,patient,label,patch_labels"]
@@ -309,8 +310,15 @@ def test_after_a_study_of_patients_a_table_gives_patients_and_a_folder_slides(
     assert len(patients) == 12 and all(row["slides"] == "2" for row in patients.values())
     for number, logit in zip(committed["bag_index"], committed["logit"], strict=True):
         assert float(patients[names[number]]["logit"]) == pytest.approx(logit, abs=1e-4)
+    said = capsys.readouterr().out
+    assert "bag AUC" in said and "scored as a bag each" not in said
+    assert {row["label"] for row in patients.values()} == {"0", "1"}
     assert _label(tmp_path, TEACHER, tmp_path / "slides", tmp_path / "features") == 0
-    assert len(_bags(tmp_path / "slides")) == 24
+    said = capsys.readouterr().out
+    assert "bag AUC" not in said and "24 slides scored as a bag each: s0" in said
+    single = _bags(tmp_path / "slides")
+    assert len(single) == 24 and {row["label"] for row in single.values()} == {""}
+    assert {row["part"] for row in single.values()} == {"training", "validation", "test"}
     frame = pd.read_parquet(tmp_path / "slides/scores.parquet")
     for name, slide in slides.items():
         assert frame[frame["slide"] == name]["truth"].tolist() == slide.truth.tolist()

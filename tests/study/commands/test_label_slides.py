@@ -149,6 +149,19 @@ def test_tiles_are_smoothed_over_their_neighbours(
     assert "patches.npy: holds patches without places, which have no neighbours" in capsys.readouterr().err
 
 
+def test_label_and_predict_smooth_over_the_same_neighbours(place: Path, tmp_path: Path) -> None:
+    """Of tiles whose sides are no whole pixels, with ties: three of four that are equally far."""
+    slide = next((place / "slides").iterdir())
+    words = [slide, "--no-tissue", "--smooth", "3", "--mpp", "0.53"]
+    assert _label(place, tmp_path / "out", *words, "--formats", "parquet") == 0
+    words = ["predict", "--root", place / "runs", "--run", STUDENT[:8], *words, "--out", tmp_path / "scores.parquet"]
+    assert main([*map(str, words)]) == 0
+    label = pd.read_parquet(tmp_path / "out" / f"{slide.stem}.scores.parquet")
+    predict = pd.read_parquet(tmp_path / "scores.parquet")
+    predict = predict[predict["level"] == "instance"]
+    np.testing.assert_allclose(label["logit"], predict["logit"], atol=1e-4)
+
+
 def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path) -> None:
     """By its attention over the tiles, as over the instances of a bag."""
     assert _label(place, tmp_path, place / "slides", run=TEACHER) == 0
@@ -214,6 +227,67 @@ def test_the_resolution_of_a_slide_comes_from_its_file_a_table_or_the_option(
         pd.testing.assert_frame_equal(scores[0].drop(columns="slide"), other.drop(columns="slide"))
     assert _label(place, tmp_path / "c", *words, "--slide-mpp", "0.4") == 0
     assert "note:     --slide-mpp is not used for right.svs, which says another one" in capsys.readouterr().out
+
+
+def test_a_resolution_of_a_table_holds_however_the_slide_is_named_too(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the table or after it, and through a linked folder; two tables that differ are refused."""
+    with Image.open(find_images(place / "images")[1].image) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "in")
+    slide = tmp_path / "in" / "a.svs"
+    write_pyramid(slide, pixels, mpp=None, compression="lossless")
+    tables = [tmp_path / "in" / "one.csv", tmp_path / "in" / "two.csv"]
+    for table, mpp in zip(tables, (0.5, 0.25), strict=True):
+        table.write_text(f"path,mpp\na.svs,{mpp}\n")
+    words = ["--mpp", "0.5", "--no-tissue", "--formats", "parquet"]
+    for number, given in enumerate(
+        ((slide, tables[0]), (tables[0], slide), (tmp_path / "linked" / "a.svs", tables[0]))
+    ):
+        assert _label(place, tmp_path / f"{number}", *given, *words) == 0
+        assert pd.read_csv(tmp_path / f"{number}" / "slides.csv")["mpp_x"].tolist() == [0.5]
+    capsys.readouterr()
+    assert _label(place, tmp_path / "both", *tables, *words) == 2
+    assert "named twice, at 0.5 and at 0.25" in capsys.readouterr().err
+
+
+def test_a_resolution_given_later_reaches_the_files_that_are_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tiles of level 0 the scores stay, and are not made again."""
+    with Image.open(find_images(place / "images")[1].image) as image:
+        write_pyramid(tmp_path / "a.svs", np.asarray(image.convert("RGB")), mpp=None, compression="lossless")
+    words = [tmp_path / "a.svs", "--no-tissue", "--formats", "parquet,h5"]
+    assert _label(place, tmp_path / "out", *words) == 0
+    monkeypatch.setattr(tile_scores.TileTerms, "__call__", lambda *_: pytest.fail("it was scored again"))
+    assert _label(place, tmp_path / "out", *words, "--slide-mpp", "0.4") == 0
+    with h5py.File(tmp_path / "out" / "a.scores.h5") as file:
+        assert file["coords"].attrs["level0_mpp"].tolist() == [0.4, 0.4]
+
+
+def test_a_slide_and_an_image_of_one_name_have_files_of_their_own_and_one_of_instances(
+    place: Path, tmp_path: Path
+) -> None:
+    """The image is of the model's data, so that its nuclei are known."""
+    known = next(image for image in find_images(place / "images") if any(
+        len(read_nuclei(path)) for path in image.nuclei.values()))  # fmt: skip
+    with Image.open(known.image) as image:
+        pixels = np.asarray(image.convert("RGB"))[:120, :150]
+    slide, truth = tmp_path / f"{known.image.stem}.svs", tmp_path / "points.geojson"
+    write_pyramid(slide, pixels, mpp=0.5, compression="lossless")
+    truth.write_text(json.dumps({"type": "FeatureCollection", "features": [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [40 + 20 * i, 50]},
+         "properties": {"classification": {"name": name}}} for i, name in enumerate(("pos", "neg"))]}))  # fmt: skip
+    words = [slide, known.image, "--no-tissue", "--formats", "parquet", "--truth", truth, "--positive", "pos"]
+    for _ in range(2):  # the same names are found again
+        assert _label(place, tmp_path / "out", *words, "--stride", "40") == 0
+    stem = known.image.stem
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"{stem}.scores.parquet", f"{stem}-2.logits.npy", f"{stem}-2.json"} <= there
+    assert _instances(tmp_path / "out")["source"].value_counts()[str(slide)] == 2
+    assert set(_instances(tmp_path / "out")["source"]) == {str(slide), str(known.image)}
 
 
 def test_it_is_said_where_qupath_shows_a_part_of_a_slide(
