@@ -82,6 +82,15 @@ class Held:
         self.reason = self.reason or reason
 
 
+@pytest.fixture
+def _ctrl_c_is_heard():
+    """Also where the tests are a background job of a script, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 def test_a_lost_ctrl_c_ends_a_study_all_the_same():
     held, before = Held(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with stopped_by_signals(held):

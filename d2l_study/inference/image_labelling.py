@@ -49,7 +49,7 @@ from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissu
 from d2l_study.inference.white_ground import white_on_grid
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
-from d2l_study.slides.image_files import decode_errors
+from d2l_study.slides.image_files import GZIP, HEAD, NUMPY, ZIP, content_of, decode_errors
 
 MAP = ".logits.npy"
 MOST_PATCHES = 100_000_000
@@ -126,6 +126,20 @@ def split_inputs(names: Sequence[str | Path], shape: Shape) -> tuple[list[Path],
         elif not files:
             others.append(name)
     return images, others
+
+
+def holds_patches(path: Path, shape: Shape) -> bool:
+    """Whether a file is an image of exactly the patch `shape`, (C, H, W), or an array of patches, by its first bytes.
+    What cannot be read is neither."""
+    channels, height, width = shape
+    if (size := image_size(path, channels)) is not None:
+        return size == (width, height)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return content_of(head) in (NUMPY, ZIP, GZIP) or head.startswith(b"\0\0\x08")  # of IDX
 
 
 def _is_larger(path: Path, shape: Shape) -> bool:

@@ -160,7 +160,7 @@ def _label_slides_images_and_patches(
 ) -> int:
     shape = selected.stored.model.patch_shape
     cutting = Cutting.of(selected.stored, AskedCut(mpp=options.mpp))
-    slides, names = split_slides(options.inputs, cutting.mpp is not None, options.slide_mpp)
+    slides, names = split_slides(options.inputs, shape, cutting.mpp is not None, options.slide_mpp)
     images, others = split_inputs(names, shape)
     inputs = open_inputs(others, shape) if others else []
     if not slides and options.of_slides():

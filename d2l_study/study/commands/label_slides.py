@@ -15,6 +15,8 @@ from d2l_study.data.features.tables import TABLES
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted, listed
 from d2l_study.inference import instance_file
+from d2l_study.inference.image_labelling import holds_patches
+from d2l_study.inference.inputs import Shape
 from d2l_study.inference.output_folder import check_replaced, shown, writing
 from d2l_study.inference.slide_inputs import SlideInput, slide_inputs, unused_resolution
 from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
@@ -98,21 +100,26 @@ class Annotations:
         return None if found is None else read_annotation(found, size, self.classes)
 
 
-def split_slides(names: Sequence[str], tiled: bool, slide_mpp: float | None) -> tuple[list[SlideInput], list[str]]:
-    """Which inputs are slides, and the rest. tiled: images count as slides, too, since a resolution was asked for;
-    slide_mpp: µm per pixel of the slides that do not say it.
+def split_slides(
+    names: Sequence[str], shape: Shape, tiled: bool, slide_mpp: float | None
+) -> tuple[list[SlideInput], list[str]]:
+    """Which inputs are slides, and the rest. shape: (C, H, W) of a patch; tiled: images count as slides, too, since a
+    resolution was asked for, but not those of exactly a patch; slide_mpp: µm per pixel of slides that do not say it.
 
-    A folder is opened out if it holds a slide, or, with `tiled`, images; a table lists slides.
+    A folder is opened out if it holds a slide, or, with `tiled`, such images; a table lists slides.
     """
+
+    def counts(file: Path) -> bool:
+        return is_slide(file) or (tiled and not holds_patches(file, shape))
+
     slides: list[str] = []
     others: list[str] = []
     for name in names:
         path = user_path(name, "input")
         if path.is_dir() and not is_slide(path):
-            found = slide_files(path)
-            of_slides = bool(found) and (tiled or any(is_slide(file) for file in found))
+            of_slides = any(map(counts, slide_files(path)))
         else:
-            of_slides = path.exists() and (tiled or is_slide(path) or path.suffix.lower() in TABLES)
+            of_slides = path.exists() and (path.suffix.lower() in TABLES or counts(path))
         (slides if of_slides else others).append(name)
     return slide_inputs(slides, slide_mpp), others
 

@@ -203,6 +203,16 @@ def test_a_model_of_tiles_labels_the_tiles_that_it_would_have_been_trained_on(pl
     assert _label(place, tmp_path / "coarse", tmp_path / "slides.csv", "--mpp", "1", run=TILED) == 2
     assert not (tmp_path / "coarse").exists()
     pool = data.load_pool()
+    # Patches that are cut already are no slides: as arrays, and as images of exactly a patch.
+    patches = np.ascontiguousarray(np.asarray(pool.instances[:3]))
+    np.save(tmp_path / "patches.npy", patches)
+    (tmp_path / "patches").mkdir()
+    for i, patch in enumerate(patches):
+        Image.fromarray(patch.transpose(1, 2, 0)).save(tmp_path / "patches" / f"{i}.png")
+    for given, out in (("patches.npy", "array"), ("patches", "images")):
+        assert _label(place, tmp_path / out, tmp_path / given, run=TILED) == 0
+    one, many = (pd.read_parquet(tmp_path / out / "scores.parquet")["logit"] for out in ("array", "images"))
+    np.testing.assert_allclose(one, many, atol=1e-5)
     for name, begin, end in zip(pool.names, pool.bags.offsets[:-1], pool.bags.offsets[1:], strict=True):
         found = pd.read_parquet(tmp_path / "out" / f"{Path(name).stem}.scores.parquet")
         np.testing.assert_allclose(found[["x", "y"]] + 13, pool.xy[begin:end], atol=0.51)
