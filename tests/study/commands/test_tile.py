@@ -254,7 +254,10 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, capsys
     for i in range(1, 12):
         os.link(first, folder / f"s{i:02}.svs")
     words = [sys.executable, "-m", "d2l_study", "tile", str(folder), *WANTED, "--out", str(out)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs of scripts ignore
+    )  # fmt: skip
     assert "s00.svs" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
