@@ -28,7 +28,7 @@ from d2l_study.data.neighbours import nearest_means
 from d2l_study.errors import UserError
 from d2l_study.inference import instance_file
 from d2l_study.inference.image_colour import check_grey
-from d2l_study.inference.inputs import Shape, input_files
+from d2l_study.inference.inputs import HEAD, Shape, array_format, input_files
 from d2l_study.inference.label import ProgressCallback, origin, scoring_settings
 from d2l_study.inference.model_file import StoredModel
 from d2l_study.inference.output_folder import (
@@ -49,7 +49,7 @@ from d2l_study.inference.tissue_image import TissueImage, image_size, open_tissu
 from d2l_study.inference.white_ground import white_on_grid
 from d2l_study.learning.metrics import auc
 from d2l_study.learning.prediction import Compute
-from d2l_study.slides.image_files import GZIP, HEAD, NUMPY, ZIP, content_of, decode_errors
+from d2l_study.slides.image_files import decode_errors
 
 MAP = ".logits.npy"
 MOST_PATCHES = 100_000_000
@@ -139,7 +139,7 @@ def holds_patches(path: Path, shape: Shape) -> bool:
             head = file.read(HEAD)
     except OSError:
         return False
-    return content_of(head) in (NUMPY, ZIP, GZIP) or head.startswith(b"\0\0\x08")  # of IDX
+    return bool(array_format(head))
 
 
 def _is_larger(path: Path, shape: Shape) -> bool:

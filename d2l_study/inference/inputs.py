@@ -40,6 +40,8 @@ Shape = tuple[int, int, int]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 PART_PATCHES, PART_BYTES = 8192, 32 * 2**20
+HEAD = 8
+"""Bytes from a file's beginning that `array_format` looks at."""
 UNIT_MOST, LEVELS_LEAST = 1.0, 16.0
 """Floats whose largest value lies between these two are refused."""
 NEAR = 0.75
@@ -194,21 +196,30 @@ def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
+def array_format(head: bytes) -> str:
+    """`npz`, `npy`, `gzip` (of IDX) or `idx` for a file that begins so, in its first 8 bytes; "" for no array."""
+    for begin, name in ((b"PK", "npz"), (b"\x93NUMPY", "npy"), (b"\x1f\x8b", "gzip")):
+        if head.startswith(begin):
+            return name
+    return "idx" if head.startswith(b"\0\0") and len(head) >= HEAD and head[2] in IDX_TYPES else ""
+
+
 def _open(path: Path, member: str | None, shape: Shape) -> Input:
     with _readable(str(path)), path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(HEAD)
         size = os.fstat(file.fileno()).st_size
     if _has_features(path, head):
         raise UserError(f"{path}: a feature file, but {_OF_PATCHES}")
-    if head.startswith(b"PK"):
+    kind = array_format(head)
+    if kind == "npz":
         return _open_npz(path, member, shape)
     if member is not None:
         raise UserError(f"{path}:{member}: only a .npz file holds several arrays")
-    if head.startswith(b"\x93NUMPY"):
+    if kind == "npy":
         return _open_array(_Array(str(path), lambda: path.open("rb"), npy_header, size), shape)
-    if head.startswith(b"\x1f\x8b"):
+    if kind == "gzip":
         return _open_array(_Array(str(path), lambda: gzip.open(path, "rb"), idx_header, None), shape)
-    if head.startswith(b"\0\0") and len(head) == 8 and head[2] in IDX_TYPES:
+    if kind == "idx":
         return _open_array(_Array(str(path), lambda: path.open("rb"), idx_header, size), shape)
     return _open_image(path, shape)
 

@@ -21,9 +21,9 @@ class AnnotationClasses:
     begin so; a name means a derived class too, if it is one of its parts (`Tumor` of `Tumor: Positive`).
 
     positive: none named takes the one class that an annotation has, which should be the same of all slides
-    (`other_classes`); negative: none named takes all that is not
-    positive, annotated or not; if some are named, what lies in no annotation is unknown; excluded: of these nothing is
-    known; required: whether a slide must have something positive, False for one that may have nothing to annotate.
+    (`other_classes`); negative: none named takes all that is not positive, annotated or not; if some are named, what
+    lies in no annotation is unknown; excluded: of these nothing is known; required: whether a slide must have something
+    positive, False for one that may have nothing to annotate.
     """
 
     positive: tuple[str, ...] = ()

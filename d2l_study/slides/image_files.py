@@ -49,15 +49,14 @@ _FORMATS = {
 """How the files begin that are read."""
 
 DICOM, CZI, SQLITE, NUMPY = "a DICOM file", "a Zeiss CZI slide", "an SQLite database", "a NumPy array"
-ZIP, GZIP = "a zip file", "a gzip file"
 """Of what `content_of` says, kinds of files that other readers take."""
 
 _OTHERS = (
     (0, b"\x89HDF", "an HDF5 file (of features?)"), (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "a PDF file"), (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"), (4, b"jP  ", "a JPEG 2000 image"), (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (4, b"ftyp", "a HEIC or AVIF image"), (0, b"PK", ZIP), (0, b"\x93NUMPY", NUMPY),
-    (0, b"\x1f\x8b", GZIP), (0, b"PAR1", "a Parquet file"), (0, b"ZISRAWFILE", CZI),
+    (4, b"ftyp", "a HEIC or AVIF image"), (0, b"PK", "a zip file"), (0, b"\x93NUMPY", NUMPY),
+    (0, b"\x1f\x8b", "a gzip file"), (0, b"PAR1", "a Parquet file"), (0, b"ZISRAWFILE", CZI),
     (0, b"8BPS", "a Photoshop file"), (128, b"DICM", DICOM), (0, b"<", "XML or HTML text"),
     (0, b"SQLite format 3", SQLITE),
 )  # fmt: skip

@@ -8,18 +8,18 @@ from d2l_study.data.manifest_columns import OTHER_NAMES
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.manifest_table import Table
 
-SLIDE = ("slide", "wsi")
+_SLIDE = ("slide", "wsi")
 OWN = "slide name"
 """The column that names slides beside one that names bags."""
 
 OTHER = {
     **OTHER_NAMES,
-    "bag": (*SLIDE, "bag", "filename", "image", "imagefile"),
-    OWN: (*SLIDE, "filename"),
+    "bag": (*_SLIDE, "bag", "filename", "image", "imagefile"),
+    OWN: (*_SLIDE, "filename"),
     "path": ("file", "filepath", "feature", "features", "featurefile", "featurepath", "featurespath", "h5path",
              "ptpath"),
     "truth": ("patchlabels", "instancelabels"),
-    "group": tuple(name for name in OTHER_NAMES["group"] if name not in SLIDE),
+    "group": tuple(name for name in OTHER_NAMES["group"] if name not in _SLIDE),
 }  # fmt: skip
 
 TAKEN = ("bag", OWN, "label", "path", "split", "truth", "group")

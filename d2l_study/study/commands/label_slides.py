@@ -19,7 +19,7 @@ from d2l_study.inference.image_labelling import holds_patches
 from d2l_study.inference.inputs import Shape
 from d2l_study.inference.output_folder import check_replaced, shown, writing
 from d2l_study.inference.slide_inputs import SlideInput, slide_inputs, unused_resolution
-from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides, plan_slides
+from d2l_study.inference.slide_label import LabelledSlide, SlideOptions, label_slides
 from d2l_study.inference.slide_outputs import ENDINGS
 from d2l_study.learning.metrics import probability
 from d2l_study.learning.prediction import Compute
@@ -135,7 +135,6 @@ def run_label_slides(
     `label_slides`.
     """
     check_replaced(out / TABLE, _is_ours)
-    plan_slides(selected.stored, slides, out, options)
     scale = "pixels of level 0 as they are (--mpp gives them a size)" if options.mpp is None else (
         f"{options.mpp:g} µm a pixel")  # fmt: skip
     side = selected.stored.model.patch_shape[1]

@@ -46,6 +46,13 @@ def load(path, **keys):
     return FeatureBags(path=path, **{"folds": 3, "truth": "annotation"} | keys).load_pool()
 
 
+def refusal(path):
+    """What is said of a table that is refused."""
+    with pytest.raises(UserError) as caught:
+        load(path)
+    return str(caught.value)
+
+
 def truth_of(pool, slide):
     return pool.bags.instance_label[pool.image == slide]
 
@@ -107,9 +114,7 @@ def test_mistakes_are_answered_in_words(cohort, entries, words):
     (cohort / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (cohort / "more").mkdir()
     np.save(cohort / "more" / "labels.npy", np.zeros(40, np.int8))
-    with pytest.raises(UserError) as caught:
-        load(write(cohort, entries))
-    assert words in str(caught.value)
+    assert words in refusal(write(cohort, entries))
 
 
 def without_size(folder):
@@ -122,17 +127,14 @@ def without_size(folder):
 def test_an_annotation_of_another_slide_is_refused(cohort):
     name = annotate(cohort / "s1.geojson", 100_000, 100_000, 900)
     path = write(cohort, ["", name, "", ""])
-    with pytest.raises(UserError) as caught:
-        load(path)
-    assert str(caught.value).endswith(
+    said = refusal(path)
+    assert said.endswith(
         "s1.geojson: a shape reaches to x 100,000, y 100,000, but the slide has 40,000×30,000 pixels (drawn on another "
         "slide, or not in level-0 pixels?)"
     )
-    assert "row 3, column annotation: " in str(caught.value)
+    assert "row 3, column annotation: " in said
     without_size(cohort)
-    with pytest.raises(UserError) as caught:
-        load(path)
-    assert str(caught.value).endswith(
+    assert refusal(path).endswith(
         "s1.geojson: no shape is where the slide's tiles are, x 1,024 to 3,072, y 512 to 2,304 (drawn on another "
         "slide, or not in level-0 pixels?)"
     )
@@ -180,9 +182,7 @@ def test_masks_are_read_where_the_size_of_the_slide_is_said(cohort):
     expected = inside.prod(axis=1) / 512**2 >= 0.5
     assert np.array_equal(truth_of(pool, 1), expected) and 0 < expected.sum() < 40
     without_size(cohort)
-    with pytest.raises(UserError) as caught:
-        load(path)
-    assert str(caught.value).endswith(
+    assert refusal(path).endswith(
         "m.png: a mask says nothing without the size of its slide, which s1.h5 does not say (attributes level0_width "
         "and level0_height of its coordinates, as TRIDENT writes them)"
     )
@@ -201,9 +201,7 @@ def test_the_only_class_is_that_of_all_slides(cohort):
     tumour = annotate(cohort / "s1.geojson", 1200, 600, 700)
     healthy = annotate(cohort / "s3.geojson", 1200, 600, 700, "Normal")
     path = write(cohort, ["", tumour, "", healthy])
-    with pytest.raises(UserError) as caught:
-        load(path)
-    assert str(caught.value).endswith(
+    assert refusal(path).endswith(
         "slides.csv: column annotation: 2 classes, each alone on its slide (Tumor in s1.geojson, Normal in "
         "s3.geojson); say which are positive (data.positive_classes)"
     )
