@@ -88,6 +88,9 @@ def _instances(model: LoadedModel, values: list[Any], rows: np.ndarray) -> np.nd
             raise UserError(f"{INSTANCE}: row {row} holds {_described(one)}; this model takes {_expected(model)}")
         found[at] = one.reshape(-1)
     if not patches:
+        if (wrong := ~np.isfinite(found).all(axis=1)).any():
+            raise UserError(f"{INSTANCE}: row {int(rows[np.flatnonzero(wrong)[0]])} holds NaN or infinity; expected "
+                            "finite numbers")  # fmt: skip
         return found
     with np.errstate(invalid="ignore"):
         levels = found.astype(np.uint8)

@@ -32,7 +32,9 @@ from d2l_study.slides.score_files import BLOCK, METADATA
 
 SCORES = "scores.parquet"
 
-NOT_FINITE = "the model gives scores that are not finite numbers: are its weights damaged?"
+NOT_FINITE = (
+    "the model gives scores that are not finite numbers: are the instances far larger than those it was trained on?"
+)
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called while instances are scored: (the input or file in work, instances scored so far, instances in all)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -143,6 +144,9 @@ def _checked_folder(options: EvaluateOptions) -> Path | None:
     if options.out is None:
         return None
     out = output_folder(options.out)
+    if out.is_dir() and os.path.exists(options.data) and out.samefile(options.data):  # noqa: PTH110 -- never raises
+        raise UserError(f"--out {options.out}: is the folder of --data, where {SCORES} and {METRICS} would be read as "
+                        "tables of the data the next time; name another folder")  # fmt: skip
     for name in (METRICS, PAGE):
         check_replaced(out / name, lambda path, name=name: is_ours(name, _head(path)), "evaluate")  # type: ignore[misc]
     check_replaced(out / SCORES, are_ours, "evaluate")
@@ -157,7 +161,7 @@ def _head(path: Path) -> bytes:
 
 # ---- models
 def _find(options: EvaluateOptions, device: str) -> list[_Named]:
-    references = [text.strip() for text in options.run.split(",")]
+    references = _references(options.run)
     if not all(references) or len(references) > MOST_COMPARED:
         raise UserError(
             f"--run {options.run}: {len(references)} models; expected one, or two with a comma between them"
@@ -183,6 +187,17 @@ def _find(options: EvaluateOptions, device: str) -> list[_Named]:
         if len(one) == len(other) and all(map(same_weights, one, other)):
             raise UserError(f"--run {options.run}: both are the same model; expected one, or two that differ")
     return models
+
+
+def _references(run: str) -> list[str]:
+    """The models that `--run` names, with a comma between them. A comma in the name of a folder that is there is none
+    between models."""
+    pieces = run.split(",")
+    for first in range(len(pieces), 0, -1):
+        found = [",".join(pieces[:first]).strip(), ",".join(pieces[first:]).strip()][: 1 + (first < len(pieces))]
+        if all("," not in text or os.path.exists(os.path.expanduser(text)) for text in found):  # noqa: PTH110, PTH111 -- never raise
+            return found
+    return [text.strip() for text in pieces]
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -160,6 +160,9 @@ def run_label_slides(
     with_qupath = truth is not None or not {"geojson", "regions"}.isdisjoint(options.formats)
     if with_qupath and (note := qupath_crop_note({shown(one.path.name): one.scanned_from for one in done})):
         print(f"note:     {note}")
+    if (pooling := selected.stored.model.pooling) == "embedding_max":  # of which too much would be kept for each tile
+        print(f"note:     slides have no score here, which pooling {pooling} takes from the features of tiles; predict "
+              "gives it")  # fmt: skip
     if failed:
         print(f"          {counted(len(failed), 'slide')} could not be labelled; {TABLE} says why")
     return len(failed)

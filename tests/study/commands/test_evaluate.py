@@ -149,6 +149,18 @@ def test_an_exported_folder_gives_the_same_numbers(place: Path, tmp_path: Path) 
     pd.testing.assert_frame_equal(ours, theirs)
 
 
+def test_a_comma_may_stand_in_the_name_of_a_models_folder(place: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "teacher, first,model"
+    assert main(["export", "--root", str(place / "runs"), "--run", TEACHER[:8], "--to", str(folder)]) == 0
+    for run, models in ((str(folder), 1), (f"{folder}, {STUDENT[:8]}", 2), (f"{STUDENT[:8]},{folder}", 2)):
+        assert _evaluate(place, run, place / "there", "--out", tmp_path / "out") == 0
+        values = _metrics(tmp_path / "out").index.get_level_values("model")
+        assert values.nunique() == models
+    capsys.readouterr()
+    assert _evaluate(place, f"{tmp_path}/none, of these,{STUDENT[:8]}", place / "there") == 2
+    assert "3 models; expected one, or two" in capsys.readouterr().err
+
+
 # ---- two models, and ensembles
 def test_a_model_against_itself_is_answered(place: Path, tmp_path: Path, capsys) -> None:
     assert _evaluate(place, f"{TEACHER[:8]},{TEACHER[:8]}", place / "there", "--out", tmp_path / "out") == 2
@@ -449,6 +461,10 @@ def test_files_of_others_are_not_replaced_and_ours_are(place: Path, tmp_path: Pa
         assert _evaluate(*words) == 2
         assert f"{name} is there, and was not written by `evaluate`" in capsys.readouterr().err
         (out / name).write_bytes(before[name])
+    there = shutil.copytree(place / "there", tmp_path / "there")
+    assert _evaluate(place, TEACHER[:8], there, "--out", f"{there.parent}/./there/") == 2
+    assert "is the folder of --data" in capsys.readouterr().err
+    assert {path.name for path in there.iterdir()} == {path.name for path in (place / "there").iterdir()}
     (tmp_path / "file").write_text("")
     assert _evaluate(place, MUSK[:8], place / "odd.npz", "--out", tmp_path / "file") == 2
     assert "it is a file; expected a folder" in capsys.readouterr().err

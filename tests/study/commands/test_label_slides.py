@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -30,7 +31,7 @@ from d2l_study.learning.student_config import StudentConfig
 from d2l_study.slides.pyramid_file import write_pyramid
 from d2l_study.study.trial.stored_models import find_model
 
-TEACHER, STUDENT, GREY, TILED = ("ce" * 10, "5d" * 10, "67" * 10, "71" * 10)
+TEACHER, STUDENT, GREY, TILED, MAXIMUM = ("ce" * 10, "5d" * 10, "67" * 10, "71" * 10, "3a" * 10)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         teacher = TeacherConfig(extractor="lenet_histology", steps=40, eval_every=20)
         student = StudentConfig(network="lenet_histology", steps=30, eval_every=15)
         train_kept_model(folder / "runs", TEACHER, data, teacher=teacher)
+        train_kept_model(folder / "runs", MAXIMUM, data, teacher=replace(teacher, pooling="embedding_max", steps=20))
         train_kept_model(folder / "runs", STUDENT, data, (TEACHER,), teacher=teacher, student=student)
         link_synthetic_images(folder)
     for name in ("slides", "truth"):
@@ -162,9 +164,14 @@ def test_label_and_predict_smooth_over_the_same_neighbours(place: Path, tmp_path
     np.testing.assert_allclose(label["logit"], predict["logit"], atol=1e-4)
 
 
-def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path) -> None:
-    """By its attention over the tiles, as over the instances of a bag."""
+def test_a_teacher_scores_a_slide_as_a_bag(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its attention over the tiles, as over the instances of a bag. Where it pools features it is said that it does
+    not."""
+    assert _label(place, tmp_path / "max", place / "slides", run=MAXIMUM) == 0
+    assert "slides have no score here, which pooling embedding_max takes" in capsys.readouterr().out
+    assert json.loads((tmp_path / "max/mosaic ä 1.json").read_text())["slide_logit"] is None
     assert _label(place, tmp_path, place / "slides", run=TEACHER) == 0
+    assert "no score here" not in capsys.readouterr().out
     rows = pd.read_parquet(tmp_path / "mosaic ä 1.scores.parquet")
     logit = json.loads((tmp_path / "mosaic ä 1.json").read_text())["slide_logit"]
     assert rows["logit"].min() < logit < rows["logit"].max()
