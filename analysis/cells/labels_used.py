@@ -20,11 +20,22 @@ MOST = 8
 
 
 def labels_by_bags(rows: pandas.DataFrame) -> dict[Any, tuple[int, int]]:
-    """Number of training bags -> the least and the most labels that finished runs with it used, where known."""
-    if not {KEY, COLUMN} <= set(rows.columns):
+    """Number of training bags -> the least and the most labels that finished runs with it used, where known. None
+    stands for runs that train on all bags that their fold or split has."""
+    if COLUMN not in rows:
         return {}
-    known = rows.loc[rows["status"].eq("done") & rows[COLUMN].notna() & rows[KEY].notna(), [KEY, COLUMN]]
-    return {n: (int(used.min()), int(used.max())) for n, used in known.groupby(KEY)[COLUMN]}
+    known = rows[rows["status"].eq("done") & rows[COLUMN].notna()]
+    drawn = known[KEY].notna() if KEY in known else known[COLUMN].isna()
+    found: dict[Any, tuple[int, int]] = {}
+    if drawn.any():
+        found |= {n: _extent(used) for n, used in known[drawn].groupby(KEY)[COLUMN]}
+    if not drawn.all():
+        found[None] = _extent(known.loc[~drawn, COLUMN])
+    return found
+
+
+def _extent(used: pandas.Series) -> tuple[int, int]:
+    return int(used.min()), int(used.max())
 
 
 def thinned_datasets(rows: pandas.DataFrame) -> dict[str, tuple[int, ...]]:
@@ -48,12 +59,23 @@ def unlabelled_bags(rows: pandas.DataFrame) -> dict[int, tuple[str, ...]]:
 
 
 def labels_used_sentences(layout: Layout) -> list[str]:
-    """A sentence where the layout shows numbers of training bags and the labels are known, and one where there are
-    unlabelled bags."""
+    """A sentence on the labels that were used, where they are known, and one where there are unlabelled bags."""
     labels = (*layout.rows, *layout.columns, *layout.panels)
     named = {key for label in labels for key in (label.key, *dict(label.keys))}
-    found = [_sentence(layout.labels_used, layout.names.key(KEY))] if KEY in named and layout.labels_used else []
+    drawn = {n: used for n, used in layout.labels_used.items() if n is not None}
+    found = []
+    if KEY in named and drawn:
+        found.append(_sentence(drawn, layout.names.key(KEY)))
+    elif layout.labels_used:
+        found.append(_sentence_without_bags(layout.labels_used))
     return found + ([_unlabelled_sentence(layout)] if layout.unlabelled else [])
+
+
+def _sentence_without_bags(used: Mapping[Any, tuple[int, int]]) -> str:
+    """Where no number of training bags is shown: it is one, or that of a fold."""
+    of = ", those of training bags alone" if of_training_bags_alone(used) else ""
+    counts = [count for extent in used.values() for count in extent]
+    return f"Labels of bags that a run used in all: {_range(min(counts), max(counts))}{of}."
 
 
 def _unlabelled_sentence(layout: Layout) -> str:

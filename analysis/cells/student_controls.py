@@ -31,7 +31,7 @@ class StudentControls:
         origin = cell.origin
         if origin.stage != STUDENT or origin.teacher_id is None:
             return None
-        return self._cell_of(origin.teacher_id.split(",")[0], cell)
+        return self._cell_of(_first_teacher(cell), cell)
 
     def control(self, stage: str, cell: Cell) -> Cell | None:
         """Its control of a stage of `learning.controls.OWN_REFERENCES`, as its rows name it."""
@@ -57,7 +57,7 @@ class StudentControls:
         if cell.origin.stage != STUDENT or repeats_teacher(stage, cell.metric.name):
             return None
         found = self._beside(cell, stage)
-        return self._only([one for one in found if one.origin.teacher_id == cell.origin.teacher_id])
+        return self._only([one for one in found if _first_teacher(one) == _first_teacher(cell)])
 
     def no_teacher(self, cell: Cell) -> Cell | None:
         """The student that never had a teacher, of the same task; None if there are several, and its rows name
@@ -85,6 +85,12 @@ class StudentControls:
     @staticmethod
     def _only(found: list[Cell]) -> Cell | None:
         return found[0] if len(found) == 1 else None
+
+
+def _first_teacher(cell: Cell) -> str:
+    """The id of the teacher that a student is compared with, and that reference rows read: the first of an ensemble,
+    and before those of parts."""
+    return (cell.origin.teacher_id or "").split(",")[0]
 
 
 def repeats_teacher(stage: str, metric: str) -> bool:

@@ -214,7 +214,7 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
     if TO_POOLED in kinds:
         text += "; pooled: the teacher, its bags read by their highest instance"
     if TO_NO_TEACHER in kinds:
-        text += "; no_teacher: the student trained on known negatives alone"
+        text += "; no_teacher: the student from new weights, on known negatives and its bag labels"
     if TO_NO_SOFT_LABELS in kinds:
         text += "; without soft labels: the student from the same weights, on known negatives and its bag labels"
     pairs_drawn = ((taught[cell_key], _pairs(taught[cell_key], other)) for (_, cell_key), other in others.items())

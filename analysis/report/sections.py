@@ -27,7 +27,7 @@ from analysis.rows.idle_values import without_idle_values
 from analysis.rows.labels_used import COLUMN as LABELS_USED
 from analysis.rows.labels_used import validation_labels_are_used
 from analysis.rows.metrics import heading_of
-from analysis.rows.stages import default_metric
+from analysis.rows.stages import PART_TEACHER, default_metric
 from analysis.statistics.intervals import Interval, unit_count
 from analysis.tables.caption import no_interval_sentences
 from analysis.tables.number_style import BOTH_BOUNDS
@@ -99,11 +99,12 @@ def study_facts(rows: pandas.DataFrame) -> list[tuple[str, str | html.Text]]:
             found.append((name, f"{len(values)} values from {values[0]:.3g} to {values[-1]:.3g}"))
         else:
             found.append((name, ", ".join(value_text(v) for v in values[:12])))
-    if LABELS_USED in rows and rows[LABELS_USED].notna().any():
-        least, most = int(rows[LABELS_USED].min()), int(rows[LABELS_USED].max())
+    told = rows[rows["stage"] != PART_TEACHER] if "stage" in rows else rows
+    if LABELS_USED in told and told[LABELS_USED].notna().any():
+        least, most = int(told[LABELS_USED].min()), int(told[LABELS_USED].max())
         used = f"{least}" if least == most else f"{least} to {most}"
-        of = "training and validation" if validation_labels_are_used(rows) else "those of training bags alone"
-        found.append(("labels used", f"{used} labels of bags in a run, {of}"))
+        of = {True: ", training and validation", False: ", those of training bags alone", None: ""}
+        found.append(("labels used", f"{used} labels of bags in a run{of[validation_labels_are_used(told)]}"))
     per = rows.groupby(["config_id", "method"])["replicate"].nunique()
     low, high = int(per.min()), int(per.max())
     partitions = partitions_of(rows)

@@ -40,7 +40,8 @@ MEANINGS = {
     "teacher, trained on known negatives, and on bag labels where it reads them",
     POOLED: "pooled (“its pooled teacher”): the teacher, its bags read by their highest instance score",
     SMOOTHED: "smoothed (“its smoothed teacher”): the teacher, its instance scores averaged over neighbours",
-    NO_TEACHER: "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives",
+    NO_TEACHER: "no_teacher: the student from new weights, without a teacher's labels, trained on known negatives, "
+    "and on bag labels where it reads them",
     "bag_label": "bag_label: an instance classifier trained on the labels of the bags",
     "attention": "attention: the teacher's attention as the score of an instance",
     "cam": "cam: a class activation map, of a network trained on whole images, where the instance is",

@@ -137,22 +137,26 @@ class StudentConfig(TrainingOptions):
             idle |= dict.fromkeys(("temperature", "neighbours", "mixup", "cross_fit", "unlabelled"), "lambda_distill 0")
         return idle
 
-    def without_teacher(self) -> StudentConfig:
+    def without_teacher(self, *, all_steps: bool = True) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours, no
-        cross-fitting, no unlabelled bags. Network, noise, steps, optimizer and selection stay: the configuration of the
-        reference rows."""
+        cross-fitting, no unlabelled bags. Network, noise, optimizer and selection stay: the configuration of the
+        reference rows. all_steps: it is trained for as many steps as all generations together, else as one, as in
+        version 1."""
         return dataclasses.replace(
             self, temperature=1.0, lambda_distill=1.0, alpha=0.0, beta=0.0, start="fresh", teachers=1, generations=1,
-            neighbours=0, cross_fit=0, unlabelled=False,
+            neighbours=0, cross_fit=0, unlabelled=False, **(self._length_of_all() if all_steps else {}),
         )  # fmt: skip
+
+    def _length_of_all(self) -> dict[str, Any]:
+        """The keys of its length, for one generation as long as all."""
+        lengths = ("steps",) if self.epochs is None else ("epochs", "min_steps")
+        return {key: getattr(self, key) * self.generations for key in lengths}
 
     def no_teacher(self) -> StudentConfig:
         """The student that has no teacher: no soft labels (λ = 0), known negatives (α, 1 where the student has none)
         and its own β. Network, noise, optimizer and selection are the student's; it is trained in one generation for as
         many steps as all of the student's."""
-        lengths = ("steps",) if self.epochs is None else ("epochs", "min_steps")
-        length: dict[str, Any] = {key: getattr(self, key) * self.generations for key in lengths}
-        return dataclasses.replace(self.without_soft_labels(), start="fresh", generations=1, **length)
+        return dataclasses.replace(self.without_soft_labels(), start="fresh", generations=1, **self._length_of_all())
 
     def without_soft_labels(self) -> StudentConfig:
         """The student that starts from its teacher and does not learn from its soft labels: λ = 0, known negatives (α,

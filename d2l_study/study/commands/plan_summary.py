@@ -16,6 +16,7 @@ from d2l_study.study.commands.search_plan_summary import estimate_search, show_s
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
 from d2l_study.study.space.idle_values import without_idle_values
+from d2l_study.study.space.unread_values import unread_values
 from d2l_study.terminal import NO_BREAK, print_wrapped
 
 _MOST_VALUES = 10
@@ -54,6 +55,9 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
         print_wrapped(f"varied: {'; '.join(axes)}", "  ")
     if space.recipe != "defaults":
         print_wrapped(f"recipe: {space.recipe} (values of keys that the space does not give: keys recipe)", "  ")
+    elif not space.names_recipe:
+        print_wrapped("recipe: none is named, so keys have the settings of version 1 (recipe: robust names others, "
+                      "under which nearly every run converges)", "  ")  # fmt: skip
     for line in start_point_lines(space):
         print(f"  {line}")
     runs = sum(len(t.replicates) for t in todo)
@@ -106,6 +110,8 @@ def _show_references(study: PreparedStudy) -> None:
         "no_soft_labels": ("without soft labels or without the teacher's weights (student.start), so that no row "
                            "no_soft_labels", [c.label for c in students if "no_soft_labels" not in c.controls]),
     }  # fmt: skip
+    if "attention" in references and planned and not any(c.stage == "attention" for c in planned):
+        print_wrapped("no teacher pools by attention, so that no row attention stands beside them", "  ")
     for reference, (why, labels) in alone.items():
         if reference in references and labels:
             print_wrapped(f"{why} stands beside them: {listed(dict.fromkeys(labels), 4)}", "  ")
@@ -148,6 +154,8 @@ def show_warnings(study: PreparedStudy) -> None:
     if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and known and patches:
         print(f"  warning: resources.pack: {space.resources.pack} is slow on a CPU, where replicates of image patches "
               "are trained faster by turns; it is meant for a GPU")  # fmt: skip
+    if unread := unread_values(space):
+        print_wrapped(f"note: nothing reads {listed(unread, 6)}", "  ")
     for text in study.undefined_metrics:
         print(f"  warning: {text}")
 

@@ -189,7 +189,8 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
             own = {"data": sections["data"], "student": made.no_teacher()}
             references.append(point(reference, reference, own))
         elif reference != "attention":
-            common = _common_student(space, student_arm, student, sections["data"]).without_teacher()
+            common = _common_student(space, student_arm, student, sections["data"])
+            common = common.without_teacher(all_steps=space.names_recipe)  # spaces of version 1 keep their ids
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
     controls = {one.stage: one.config_id for one in references if one.stage in OWN_REFERENCES}
     # First those that were trained on all bags: a student is compared with the first.

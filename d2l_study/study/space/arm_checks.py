@@ -141,7 +141,10 @@ def _same(space: Space, first: _Point, second: _Point) -> str:
         return f"{one} and {other} are one configuration{_at(space, second)}: {why}; leave one of them out"
     values = listed([f"{'.'.join(place)} {_shown(first, place)} and {_shown(second, place)}" for place in keys], 4)
     (arm, _) = _named(space, first.arm, first.arm)
-    where = "" if len(space.methods) == 1 else "; a key that acts in other arms is set there"
+    in_arms = all(not space.pairs or section in ("teacher", "student") for section, _ in keys)
+    where = "" if len(space.methods) == 1 or not in_arms else "; a key that acts in other arms is set there"
+    if ("data", "unlabelled_bags") in keys and space.pairs:
+        where = "; or let every arm read unlabelled bags (student.unlabelled: true, or teachers with lambda_adv)"
     return f"{arm}: {values} are one configuration: {reasons}; leave one of them out{where}"
 
 

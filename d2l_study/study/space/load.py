@@ -101,7 +101,7 @@ def load_space(
         options.base_seed, resources, options.keep_weights, options.metric, sections, methods,
         settings, pairs, references, search, options.schedule, options.log_images,
         display_labels(leaves, groups), os.path.abspath(beside or path.parent), options.recipe,  # noqa: PTH100
-        frozenset(k[1] for k in leaves if k[0] == "resources"),
+        ("recipe",) in leaves, frozenset(k[1] for k in leaves if k[0] == "resources"),
     )  # fmt: skip
     check_search(space, ("search", "trials") in leaves, shown)
     if ("search", "enqueue") in leaves:

@@ -25,6 +25,7 @@ from d2l_study.study.space.keys import (
 )
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.search_options import SearchOptions
+from d2l_study.study.space.training_length import LENGTH_KEYS
 from d2l_study.study.space.yaml_reader import parse_yaml
 
 
@@ -48,6 +49,11 @@ def apply_overrides(
             raise UserError(f"{where}: given twice")
         leaves[key] = GivenValue(parse_yaml(text, where), where)
         changed.append(key)
+    for key in changed:  # a length replaces the one that the space has
+        others = LENGTH_KEYS if key[-1] == "steps" else ("steps",) if key[-1] == "epochs" else ()
+        for other in others:
+            if (replaced := (*key[:-1], other)) not in changed:
+                leaves.pop(replaced, None)
     for place in changed:
         for group, methods in groups.items():
             own = [(group, method, *place) for method in methods]

@@ -61,6 +61,8 @@ class Space:
     labels: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     recipe: str = "defaults"
+    names_recipe: bool = False
+    """Whether the file or `--set` gives `recipe`; spaces of version 1 do not."""
     given_resources: frozenset[str] = frozenset()
     """The keys of `resources` that the file or `--set` gives; the others may depend on the machine."""
 

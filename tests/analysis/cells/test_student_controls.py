@@ -174,3 +174,16 @@ def test_validation_columns_are_named_so(distilled):
     said = render(distilled, ["val_bag_auc", "bag_auc"], column_key="metric")
     heads = [cell.strip() for cell in next(line for line in said.splitlines() if line.startswith("|")).split("|")]
     assert heads[2:4] == ["validation bag AUC", "AUC"] or heads[2:4] == ["validation bag AUC", "bag AUC"]
+
+
+def test_a_student_of_several_teachers_stands_beside_its_first_one_pooled(controlled):
+    """An ensemble and a cross-fitted student name all of their teachers, the first of which reference rows read."""
+    several = controlled.copy()
+    of_students = several["stage"] == "student"
+    several.loc[of_students, "teacher_id"] += "," + "ab" * 10
+    found, expected = (
+        {one.text: {str(column): i.mean for column, i in one.by_column.items()}
+         for one in table(rows, "bag_auc").all_differences if one.kind == TO_POOLED}
+        for rows in (several, controlled)
+    )  # fmt: skip
+    assert found == expected and len(expected) > 1

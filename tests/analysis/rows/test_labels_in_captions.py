@@ -11,7 +11,7 @@ from make_study import make_study
 import analysis
 from analysis.cells.arrange import arrange
 from analysis.cells.labels_used import labels_used_sentences
-from analysis.rows.labels_used import with_labels_used
+from analysis.rows.labels_used import validation_labels_are_used, with_labels_used
 
 ROOT = Path(__file__).parents[2] / "study" / "version_1_root" / "root.zip"
 LENGTH = {"steps": 600, "eval_every": 50}
@@ -79,9 +79,25 @@ def test_tables_say_what_n_does_not_count(rows):
 def test_only_what_is_known_and_shown_is_said(rows):
     unknown = analysis.table(rows.assign(labels_used=np.nan)).text()
     assert "abels used" not in unknown
-    assert not labels_used_sentences(arrange(rows[rows["num_bags"] == 50], None, "method", "lambda_adv", None))
+    (said,) = labels_used_sentences(arrange(rows[rows["num_bags"] == 50], None, "method", "lambda_adv", None))
+    assert said == "Labels of bags that a run used in all: 75."
     half = rows.assign(labels_used=rows["labels_used"].where(rows["num_bags"] == 50))
     assert "validation bags: 75 at n = 50." in " ".join(analysis.table(half).text().split())
+
+
+def test_folds_say_how_many_labels_they_used(rows):
+    """Their rows have no number of training bags, or it is that of a fold."""
+    used = rows.assign(labels_used=np.where(rows["replicate"] % 2, 71, 72)).drop(columns=["num_bags"])
+    layout = arrange(used.assign(fold=used["replicate"]), None, "method", "mean_bag_size", None)
+    assert labels_used_sentences(layout) == ["Labels of bags that a run used in all: 71 to 72."]
+
+
+def test_whether_validation_labels_are_used_is_said_where_rows_tell(rows):
+    assert validation_labels_are_used(rows) is True
+    assert validation_labels_are_used(rows.assign(labels_used=rows["num_bags"])) is False
+    assert validation_labels_are_used(rows.drop(columns=["num_bags"])) is None
+    given = rows.drop(columns=["num_bags"]).assign(train_bags=64.0, labels_used=72.0)
+    assert validation_labels_are_used(given) is True
 
 
 def test_a_renamed_key_keeps_its_name(rows):

@@ -126,6 +126,19 @@ def test_pooled_reads_the_first_teacher_and_no_teacher_has_none(planned):
     assert all(not c.teachers for c in stages["no_teacher"])
 
 
+def test_bag_labels_have_the_budget_of_all_generations_where_a_recipe_is_named(planned):
+    """Spaces without `recipe` are those of version 1, whose references keep their ids: one generation's steps."""
+    text = SPACE.replace("temperature: [1, 2]", "generations: 3")
+    for recipe, steps in (("", 60), ("recipe: defaults\n", 180), ("recipe: robust\n", 180)):
+        stages = by_stage(planned(text.replace("data:", f"{recipe}data:", 1)))
+        assert {c.sections["student"].steps for c in stages["bag_label"]} == {steps}
+        assert {c.sections["student"].steps for c in stages["no_teacher"]} == {180}
+        assert {c.sections["student"].generations for c in stages["bag_label"]} == {1}
+    for recipe, least in (("", 60), ("recipe: robust\n", 180)):  # an own length in epochs
+        own = text.replace("steps: 60", "epochs: 2, min_steps: 60").replace("data:", f"{recipe}data:", 1)
+        assert min(c.sections["student"].steps for c in by_stage(planned(own))["bag_label"]) == least
+
+
 def test_controls_change_no_other_id(planned):
     bare = SPACE.replace("references: [matched, pooled, no_teacher, bag_label]", "references: [bag_label]")
     ids = {(c.stage, c.config_id) for c in planned(bare)}
@@ -268,3 +281,35 @@ def test_a_search_for_the_number_of_parts_is_checked_at_its_bounds(parts, words,
         "search: {method: tpe, trials: 12}\n"
     )
     assert re.search(words, refusal(text))
+
+
+def test_a_plan_says_what_of_a_space_nothing_reads(tmp_path, capsys):
+    text = """
+description: idle
+data: {num_bags: 20, val_bags: 4, test_bags: 4, unlabelled_bags: 30}
+teacher: {pooling: instance_max, steps: 20, min_steps: 30, patience: 5, select: last, lambda_noise: 0}
+student: {lambda_distill: 0, temperature: 3, cross_fit: 0, alpha: 1, steps: 20}
+teachers: {none: {teacher: {epsilon: 3}}}
+methods: {one: {}}
+references: [attention, pooled]
+"""
+
+    def plan(text):
+        (tmp_path / "s.yaml").write_text(text)
+        assert main(["plan", "--space", str(tmp_path / "s.yaml"), "--root", str(tmp_path / "runs")]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    said = plan(text)
+    assert (
+        "nothing reads data.unlabelled_bags 30 (lambda_adv 0 and unlabelled false), teacher.min_steps 30 (epochs "
+        "null), teacher.patience 5 (select last), teachers.none.teacher.epsilon 3 (lambda_adv 0), student.temperature "
+        "3 (lambda_distill 0)"
+    ) in said
+    assert "no teacher pools by attention, so that no row attention stands" in said
+    assert "recipe: none is named" in said
+    said = plan(
+        text.replace("description", "recipe: defaults\ndescription").replace("instance_max", "attention")
+        .replace("unlabelled_bags: 30", "positive_digit: 8").replace("temperature: 3, ", "")
+        .replace("min_steps: 30, patience: 5, ", "").replace("{epsilon: 3}", "{epsilon: 3, lambda_adv: 1}")
+    )  # fmt: skip
+    assert "nothing reads" not in said and "no row attention" not in said and "none is named" not in said

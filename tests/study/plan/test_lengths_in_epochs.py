@@ -124,7 +124,7 @@ def test_plan_says_how_many_steps_epochs_are(space, tmp_path, capsys):
         (GRID.replace("epochs: 20", "epochs: 20, steps: 100"), [],
          r"s.yaml: teacher.steps: 100 and epochs: 20 both say how long training is; expected one of them"),
         (GRID.replace("lambda_adv: 1.0", "steps: 100"), [], r"teacher.steps: 100 and epochs: 20 both say"),
-        (GRID, ["teacher.steps=100"], r"--set teacher.steps: 100 and epochs: 20 both say how long training is"),
+        (GRID, ["teacher.steps=100", "teacher.epochs=20"], r"--set teacher.steps: 100 and epochs: 20 both say how"),
         (GRID.replace("epochs: 20", "epochs: 2.5"), [], r"s.yaml: teacher.epochs: 2.5 is not allowed"),
         (GRID.replace("epochs: 20", "steps: null"), [], r"s.yaml: teacher.steps: null is not allowed; expected"),
         (STUDENTS.replace("epochs: [2, 4]", "epochs: [2, 4], steps: 9"), [], r"student.steps: 9 and epochs: 2"),
@@ -133,6 +133,18 @@ def test_plan_says_how_many_steps_epochs_are(space, tmp_path, capsys):
 def test_what_cannot_be_meant_is_answered_with_the_key(space, text, overrides, said):
     with pytest.raises(UserError, match=said):
         space(text, overrides)
+
+
+def test_a_length_that_is_set_replaces_that_of_the_space(space):
+    def lengths(text, *overrides):
+        (_, sections), *_ = space(text, overrides).points()
+        return [getattr(sections["teacher"], key) for key in ("steps", "epochs", "min_steps")]
+
+    assert lengths(GRID, "teacher.steps=100") == [100, None, 1]
+    in_steps = GRID.replace("epochs: 20, min_steps: 2000", "steps: 700")
+    assert lengths(in_steps, "teacher.epochs=3")[1:] == [3, 1]
+    assert lengths(in_steps, "teacher.epochs=3", "teacher.min_steps=90")[1:] == [3, 90]
+    assert lengths(GRID, "teacher.epochs=3")[1:] == [3, 2000]
 
 
 def prepared(tmp_path, text):

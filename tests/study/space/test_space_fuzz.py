@@ -169,7 +169,10 @@ def check_nothing_is_lost(text: str, words: list[str], space: Space) -> None:
     said = {word.partition("=")[0].strip() for word in words}
 
     def overridden(*path):
-        return ".".join(path) in said or path[-1] in said or f"{'.'.join(path[:2])}.{path[-1]}" in said
+        *place, key = path  # a length by `--set` replaces the other one of the same place
+        names = {key, *{"steps": ["epochs"], "epochs": ["steps"], "min_steps": ["steps"]}.get(key, [])}
+        wholes = {".".join([*place, name]) for name in names} | {f"{'.'.join(path[:2])}.{name}" for name in names}
+        return bool((names | wholes) & said)
 
     for top, value in document.items():
         if top in ARM_GROUPS:
