@@ -94,7 +94,7 @@ def test_a_student_may_read_what_its_teacher_does_not(tmp_path):
          "unlabelled_bags does nothing under lambda_adv 0 and unlabelled false"),
         (f"{DATA}, unlabelled_bags: [0, 9]}}\nstudent: {{steps: 50}}\n"
          "methods: {a: {}, more: {student: {unlabelled: true}}}",
-         "leave one of them out; or let every arm read unlabelled bags (student.unlabelled: true, or teachers with"),
+         "leave one of them out; or let every arm read unlabelled bags .student.unlabelled: true, or teachers"),
         (f"{DATA}}}\nsearch: {{trials: 4}}\nteacher: {{lambda_adv: 1, learning_rate: {{low: 1e-4, high: 1e-3}}}}\n"
          "methods: {vat: {teacher: {unlabelled_batch: {low: 1, high: 9}}}}",
          "unlabelled_batch: a distribution that does nothing under unlabelled_bags 0"),
