@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.column_codes import Codes
-from analysis.cells.configurations import configurations_of, each_run_once
+from analysis.cells.configurations import configurations_of, each_run_once, with_students_of_controls
 from analysis.cells.layout import Label, is_missing
-from analysis.cells.setting_columns import is_setting, plain_value
+from analysis.cells.setting_columns import OF_STUDENTS, is_setting, plain_value
 from analysis.rows.display_names import BY_STUDY, Names
 from d2l_study.study.space.training_length import FOLLOW_STEPS
 
@@ -72,7 +72,7 @@ def arms_labelled(
     others = [axis for axis in axes if axis != key]
     varied = rows.attrs.get("varied")
     runs = each_run_once(frame)
-    configurations = configurations_of(runs, key)
+    configurations = with_students_of_controls(configurations_of(runs, key), runs)
     names = _names_by_configuration(rows, printed)
     keys = _label_keys(configurations, varied, key, others, notes, printed)
     told_apart = any("study" in own for own in keys.values())
@@ -80,7 +80,7 @@ def arms_labelled(
     if by_study:
         # Named for all rows alike, and shared runs stand in each study: so a method finds the baseline of its own.
         runs = each_run_once(frame, by_study)
-        configurations = configurations_of(runs, key, by_study)
+        configurations = with_students_of_controls(configurations_of(runs, key, by_study), runs)
         keys = _label_keys(configurations, varied, key, others, [], printed, by_study=True)
     staged = "stage" not in axes
     stages = configurations.groupby(key, dropna=False)["stage"].nunique()
@@ -125,6 +125,10 @@ def _label_keys(
                 break
             if mixed.vary(key, cell) and not mixed.vary(key, ["config_id"]):
                 keys.append(key)
+        # A control's steps follow from its student's, and may differ along an axis: then it is told by its students.
+        told = [*(key for key in keys if key in named or key == "study"), OF_STUDENTS]
+        if OF_STUDENTS in frame and arm.vary(OF_STUDENTS) and not arm.vary("config_id", [*others, *told]):
+            keys = told if arm.combinations(told) < arm.combinations(keys) else keys
         first = frame.iloc[arm.rows[0]]
         by_arm[plain_value(first[label_key]), plain_value(first["stage"])] = keys
     return by_arm

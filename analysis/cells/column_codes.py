@@ -36,6 +36,10 @@ class Codes:
         for number in group[np.sort(first)]:
             yield self._chosen(self.rows[group == number])
 
+    def combinations(self, keys: list[str]) -> int:
+        """How many combinations of the keys' values there are."""
+        return len(np.unique(self._combined(keys)))
+
     def _several(self, key: str, within: list[str]) -> np.ndarray:
         """(n,) bool whether the rows that are equal in `within` have several values of the key."""
         group, value = self._combined(within), self._of(key)

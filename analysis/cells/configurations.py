@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.cells.layout import is_missing
+from analysis.cells.setting_columns import OF_STUDENTS
+from d2l_study.learning.controls import CONTROL_IDS
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +30,23 @@ def each_run_once(frame: pandas.DataFrame, by_study: bool = False) -> pandas.Dat
 def configurations_of(frame: pandas.DataFrame, label_key: str, by_study: bool = False) -> pandas.DataFrame:
     """One row for each configuration under each of its names, `by_study` in each study."""
     return _first_finished(frame, _identifying_columns(label_key, by_study))
+
+
+def with_students_of_controls(configurations: pandas.DataFrame, runs: pandas.DataFrame) -> pandas.DataFrame:
+    """The configurations with a column `OF_STUDENTS`: of one that students name as a control, such as a matched
+    teacher, the arms of these students in order; of others nothing. Without students that name any, as they are."""
+    students = runs[runs["stage"] == "student"]
+    if "student_method" not in students:
+        return configurations
+    arms: dict[str, dict[str, None]] = {}
+    for column in (name for name in CONTROL_IDS if name in students):
+        named = students[[column, "student_method"]].dropna().drop_duplicates()
+        for config, arm in zip(named[column], named["student_method"], strict=True):
+            arms.setdefault(str(config), {})[str(arm)] = None
+    if not arms:
+        return configurations
+    of = [", ".join(arms[str(config)]) if str(config) in arms else None for config in configurations["config_id"]]
+    return configurations.assign(**{OF_STUDENTS: of})
 
 
 def runs_of(

@@ -8,6 +8,9 @@ from analysis.cells.layout import is_missing
 from analysis.rows.metrics import metric_of_column
 from d2l_study.learning.controls import CONTROL_IDS
 
+OF_STUDENTS = "student"
+"""The column that says of a control, of which students it is one (`configurations.with_students_of_controls`)."""
+
 # Columns that describe a run, not its configuration: they name no cell and lead to no label.
 RUN_COLUMNS = frozenset({
     "study", "config_id", "trial_id", "replicate", "repeat", "fold", "teacher_id", "status", "cause", "attempt",
@@ -15,6 +18,7 @@ RUN_COLUMNS = frozenset({
     "search_oracle", "instance_threshold", "instance_bias", "host", "warning", "replaces", "replaces_difference",
     "partition", "fold_count", "test_set", "train_bags", "test_bags", "train_instances", "val_instances",
     "test_instances", *CONTROL_IDS, "instance_visits", "labels_used",
+    OF_STUDENTS,
 })  # fmt: skip
 
 

@@ -68,6 +68,21 @@ def test_teachers_matched_to_two_students_are_told_apart_by_steps(controlled):
     assert names == ["matched of none (steps=350)", "matched of none (steps=500)"]
 
 
+def test_teachers_matched_to_two_students_are_told_by_these_where_steps_follow_n(controlled):
+    """With a length in epochs a student's matched teacher has other steps at each n. It is one row all the same."""
+    one = controlled[controlled["stage"] == "matched"]
+    one = one.assign(steps=one["num_bags"] * 7)
+    other = one.assign(config_id="o" + one["config_id"].str[1:], trial_id="o" + one["trial_id"], steps=one["steps"] + 9)
+    rest = controlled[controlled["stage"] != "matched"].assign(steps=200)
+    noisy = rest["student_method"] == "noisy"
+    rest["matched_id"] = rest["matched_id"].mask(noisy, "o" + rest["matched_id"].str[1:])
+    both = pd.concat([rest, one, other], ignore_index=True)
+    both.attrs = controlled.attrs
+    rows = {name: cells for name, cells in table_lines(render(both)) if name.startswith("matched of none")}
+    assert set(rows) == {"matched of none (student=plain)", "matched of none (student=noisy)"}
+    assert not any("–" in cell for cells in rows.values() for cell in cells)
+
+
 def test_the_figure_of_pairs_has_both_the_matched_one_first(controlled):
     axis = draw_pairs(controlled).axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
