@@ -38,7 +38,7 @@ rows say it in words."""
 NAMES = {
     TO_MATCHED: ("matched", "the teacher, trained as long as both"),
     TO_SMOOTHED: ("smoothed", "the teacher, scores averaged over neighbours"),
-    TO_NO_TEACHER: ("no teacher", "the student on known negatives alone"),
+    TO_NO_TEACHER: ("no teacher", "the student from new weights"),
     TO_NO_SOFT_LABELS: ("without soft labels", "the student, otherwise the same"),
     TO_TEACHER: ("its teacher", "the one that it learned from"),
 }
@@ -46,6 +46,7 @@ NAMES = {
 DIGITS = "2026-11-22-distill-confirm"
 NUCLEI = "2026-11-25-colon-neighbours"
 CONTROL = "2026-11-26-colon-control"
+PATCHES = "2026-11-28-colon-patches"
 FEATURES = "2026-11-26-colon-features"
 FEATURES_CONTROL = "2026-11-27-colon-features-control"
 SOFT_LABELS = "2026-11-27-soft-labels"
@@ -99,7 +100,7 @@ def draw() -> Figure:
         figure.legend(loc="outside upper center", title="student of a plain or VAT teacher, minus …", fontsize=LETTERS,
                       title_fontsize=LETTERS, alignment="left")  # fmt: skip
         records = [*with_matched_teachers(), SOFT_LABELS, SOFT_LABELS_VAT, FEATURES_CONTROL, FEATURES_SOFT_LABELS,
-                   FEATURES, NUCLEI, CONTROL, DIGITS]  # fmt: skip
+                   FEATURES, PATCHES, NUCLEI, CONTROL, DIGITS]  # fmt: skip
         style.footnote(figure, (
             "Mean and 95 % interval of paired differences (their number): of digits over replicates with new bags, of "
             f"nuclei over folds of the same 80 images, corrected for the data that folds share.{_beyond(every)} "
@@ -137,6 +138,7 @@ def _entries() -> Iterator[Entry]:
     group = "Nuclei as vectors, soft labels of neighbours"
     yield from _of_students(group, FEATURES_SOFT_LABELS, "instance_auc_within", "near_bags")
     yield from _of_students("Nuclei as vectors, first study", FEATURES, "instance_auc_within", "near")
+    yield from _of_students("Nuclei as patches, AUC within images", PATCHES, "instance_auc_within")
     yield from _control()
     yield from _of_students("Nuclei as patches, first study", NUCLEI, "instance_auc_within")
     yield from _of_students("MNIST digits, settings of version 1", DIGITS, "instance_auc")
@@ -169,7 +171,7 @@ def _control() -> Iterator[Entry]:
     cells = {str(row.value): layout.cells[panel, row, column] for row in layout.rows}
     for arm, kind in (("long", TO_MATCHED), ("short", TO_TEACHER)):
         found = difference_of(cells["short → near"], cells[arm])
-        yield Entry("Nuclei as patches, AUC within images", _name(kind, "none"), kind, found)
+        yield Entry("Nuclei as patches, ten folds", _name(kind, "none"), kind, found)
 
 
 def _soft_labels() -> Iterator[Entry]:

@@ -124,6 +124,17 @@ def test_students_of_features():
     assert f"One that reads bag labels, too, gains {shown(pair, 3)} by soft labels (" in readme()
 
 
+def test_students_of_patches():
+    record, metric, student = "2026-11-28-colon-patches", "instance_auc_within", {"method": "none → near"}
+    matched, without = (
+        shown(difference(record, metric, student, {"method": other}, FOLDS), 3)
+        for other in ("matched of none", "no_soft_labels of none")
+    )
+    assert len(values(record, metric, **student)) == 50
+    said = f"a student is {matched} above a teacher trained as long, not confirmed, and soft labels add {without} ("
+    assert said in readme()
+
+
 def test_the_first_study():
     record, metric = "2026-11-27-first-study", "instance_auc"
     for method in ("none", "matched of none", "none → student"):
