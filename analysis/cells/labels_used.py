@@ -71,6 +71,12 @@ def labels_used_sentences(layout: Layout) -> list[str]:
     return found + ([_unlabelled_sentence(layout)] if layout.unlabelled else [])
 
 
+def on_axis(layout: Layout, key: str) -> str:
+    """What the label of an axis of training bags adds where labels of validation bags were used besides; else ""."""
+    drawn = {n: used for n, used in layout.labels_used.items() if n is not None}
+    return "\n(+ validation labels)" if key == KEY and drawn and not of_training_bags_alone(drawn) else ""
+
+
 def _sentence_without_bags(used: Mapping[Any, tuple[int, int]]) -> str:
     """Where no number of training bags is shown: it is one, or that of a fold."""
     of = ", those of training bags alone" if of_training_bags_alone(used) else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
-from analysis.cells.labels_used import labels_used_sentences
+from analysis.cells.labels_used import labels_used_sentences, on_axis
 from analysis.cells.layout import Label, Layout, value_text, why_no_values
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
@@ -92,8 +92,9 @@ def draw_heatmap(
         for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
             image = _draw(axis, layout, panel, low, high, field)
             axis.set_title(style.title_lines(panel.text, field * len(layout.columns)))
-            axis.set_xlabel(_name(column_key, layout.names))
-            axis.set_ylabel(_name(row_key, layout.names) if i % max(across, 1) == 0 else "")
+            axis.set_xlabel(_name(column_key, layout.names) + on_axis(layout, column_key))
+            left = i % max(across, 1) == 0
+            axis.set_ylabel(_name(row_key, layout.names) + on_axis(layout, row_key) if left else "")
         assert image is not None
         bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         bar.set_label(layout.metric.heading)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arrange import arrange
 from analysis.cells.hardware import hardware_differences, note_suffix
-from analysis.cells.labels_used import labels_used_sentences
+from analysis.cells.labels_used import labels_used_sentences, on_axis
 from analysis.cells.layout import (
     METRICS,
     SYMBOL_MEANINGS,
@@ -105,7 +105,8 @@ def draw_metric_curves(
             axis.set_title(panel.text)
             if curves:
                 _draw_curves(axis, layout, panel, marks, bands)
-                axis.set_xlabel(_words(x_key, layout.names) if i + across >= len(layout.panels) else "")
+                below = i + across >= len(layout.panels)
+                axis.set_xlabel(_words(x_key, layout.names) + on_axis(layout, x_key) if below else "")
             else:
                 _draw_points(axis, layout, panel, marks, names)
                 axis.set_xlabel(layout.metric.heading if i + across >= len(layout.panels) else "")

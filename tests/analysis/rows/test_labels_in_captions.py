@@ -109,7 +109,11 @@ def test_a_renamed_key_keeps_its_name(rows):
 @pytest.mark.parametrize("kind", ["curves", "heatmap"])
 def test_figures_say_it_in_their_note(tmp_path, kind):
     found = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10, 50)).rows()
+    alone = analysis.figure(found.assign(labels_used=found["num_bags"]), kind)
     figure = analysis.figure(found.assign(labels_used=found["num_bags"] + found["val_bags"]), kind)
+    for one, said in ((figure, True), (alone, False)):
+        labels = {text for axis in one.axes for text in (axis.get_xlabel(), axis.get_ylabel())}
+        assert ("training bags n (+ validation labels)" in {" ".join(t.split()) for t in labels}) == said
     said = " ".join(" ".join(text.get_text() for text in figure.findobj(lambda one: hasattr(one, "get_text"))).split())
     assert "labels used in all, of training bags (n) and validation bags: 75 at n = 50, 150 at n = 100" in said
 
