@@ -137,7 +137,7 @@ class StudentConfig(TrainingOptions):
             idle |= dict.fromkeys(("temperature", "neighbours", "mixup", "cross_fit", "unlabelled"), "lambda_distill 0")
         return idle
 
-    def without_teacher(self, *, all_steps: bool = True) -> StudentConfig:
+    def without_teacher(self, *, all_steps: bool = False) -> StudentConfig:
         """Without what only a teacher gives meaning to: T = λ = 1, α = β = 0, one generation, no neighbours, no
         cross-fitting, no unlabelled bags. Network, noise, optimizer and selection stay: the configuration of the
         reference rows. all_steps: it is trained for as many steps as all generations together, else as one, as in

@@ -190,7 +190,7 @@ def _points(space: Space, method: str, sections: dict[str, Options], checksum: C
             references.append(point(reference, reference, own))
         elif reference != "attention":
             common = _common_student(space, student_arm, student, sections["data"])
-            common = common.without_teacher(all_steps=space.names_recipe)  # spaces of version 1 keep their ids
+            common = common.without_teacher(all_steps=space.recipe != "defaults")  # version 1 keeps its ids
             references.append(point(reference, reference, {"data": sections["data"], "student": common}))
     controls = {one.stage: one.config_id for one in references if one.stage in OWN_REFERENCES}
     # First those that were trained on all bags: a student is compared with the first.

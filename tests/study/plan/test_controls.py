@@ -126,10 +126,10 @@ def test_pooled_reads_the_first_teacher_and_no_teacher_has_none(planned):
     assert all(not c.teachers for c in stages["no_teacher"])
 
 
-def test_bag_labels_have_the_budget_of_all_generations_where_a_recipe_is_named(planned):
-    """Spaces without `recipe` are those of version 1, whose references keep their ids: one generation's steps."""
+def test_bag_labels_have_the_budget_of_all_generations_on_the_robust_recipe(planned):
+    """On the settings of version 1 references keep their ids: one generation's steps."""
     text = SPACE.replace("temperature: [1, 2]", "generations: 3")
-    for recipe, steps in (("", 60), ("recipe: defaults\n", 180), ("recipe: robust\n", 180)):
+    for recipe, steps in (("", 60), ("recipe: defaults\n", 60), ("recipe: robust\n", 180)):
         stages = by_stage(planned(text.replace("data:", f"{recipe}data:", 1)))
         assert {c.sections["student"].steps for c in stages["bag_label"]} == {steps}
         assert {c.sections["student"].steps for c in stages["no_teacher"]} == {180}
