@@ -26,6 +26,7 @@ import analysis
 from analysis.rows.loading import study_folder
 from analysis.rows.stored_predictions import run_predictions
 from d2l_study.data.neighbours import nearest_means
+from d2l_study.learning.localisation import mean_by_image
 from d2l_study.learning.metrics import auc
 
 if TYPE_CHECKING:
@@ -37,15 +38,16 @@ def aucs_within(frame: pandas.DataFrame, neighbours: int) -> tuple[float, float]
 
     frame: `run_predictions` of a run. Images of one class have no AUC.
     """
-    found = []
-    for _, one in frame.groupby(["bag_index", "image"], sort=False):
-        known = one["label"].isin([0, 1]).to_numpy()
-        label, logit = one["label"].to_numpy()[known], one["logit"].to_numpy(np.float64)
-        if 0 < label.mean() < 1:
-            means = nearest_means(logit, one[["x", "y"]].to_numpy(np.float64), neighbours)
-            found.append((auc(label, logit[known]), auc(label, means[known])))
-    plain, averaged = np.mean(found, axis=0)
-    return float(plain), float(averaged)
+    image = frame.groupby(["bag_index", "image"]).ngroup().to_numpy()
+    logit, xy = frame["logit"].to_numpy(np.float64), frame[["x", "y"]].to_numpy(np.float64)
+    means = np.empty_like(logit)
+    for one in np.unique(image):
+        of_image = image == one
+        means[of_image] = nearest_means(logit[of_image], xy[of_image], neighbours)
+    known = frame["label"].isin([0, 1]).to_numpy()
+    label = frame["label"].to_numpy()[known]
+    plain, averaged = (mean_by_image(auc, label, score[known], image[known]) for score in (logit, means))
+    return plain, averaged
 
 
 def main() -> int:

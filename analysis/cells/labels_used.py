@@ -62,9 +62,8 @@ def labels_used_sentences(layout: Layout) -> list[str]:
     """A sentence on the labels that were used, where they are known, and one where there are unlabelled bags."""
     labels = (*layout.rows, *layout.columns, *layout.panels)
     named = {key for label in labels for key in (label.key, *dict(label.keys))}
-    drawn = {n: used for n, used in layout.labels_used.items() if n is not None}
     found = []
-    if KEY in named and drawn:
+    if KEY in named and (drawn := _of_drawn_bags(layout)):
         found.append(_sentence(drawn, layout.names.key(KEY)))
     elif layout.labels_used:
         found.append(_sentence_without_bags(layout.labels_used))
@@ -73,8 +72,13 @@ def labels_used_sentences(layout: Layout) -> list[str]:
 
 def on_axis(layout: Layout, key: str) -> str:
     """What the label of an axis of training bags adds where labels of validation bags were used besides; else ""."""
-    drawn = {n: used for n, used in layout.labels_used.items() if n is not None}
-    return "\n(+ validation labels)" if key == KEY and drawn and not of_training_bags_alone(drawn) else ""
+    alone = key != KEY or of_training_bags_alone(_of_drawn_bags(layout))
+    return "" if alone else "\n(+ validation labels)"
+
+
+def _of_drawn_bags(layout: Layout) -> dict[Any, tuple[int, int]]:
+    """The labels used at each number of training bags, without those of folds that train on all they have."""
+    return {n: used for n, used in layout.labels_used.items() if n is not None}
 
 
 def _sentence_without_bags(used: Mapping[Any, tuple[int, int]]) -> str:

@@ -193,11 +193,15 @@ def _references(run: str) -> list[str]:
     """The models that `--run` names, with a comma between them. A comma in the name of a folder that is there is none
     between models."""
     pieces = run.split(",")
-    for first in range(len(pieces), 0, -1):
-        found = [",".join(pieces[:first]).strip(), ",".join(pieces[first:]).strip()][: 1 + (first < len(pieces))]
-        if all("," not in text or os.path.exists(os.path.expanduser(text)) for text in found):  # noqa: PTH110, PTH111 -- never raise
-            return found
+    one_or_two = [[run], *([",".join(pieces[:at]), ",".join(pieces[at:])] for at in range(len(pieces) - 1, 0, -1))]
+    for texts in one_or_two:
+        if all("," not in text or _is_there(text.strip()) for text in texts):
+            return [text.strip() for text in texts]
     return [text.strip() for text in pieces]
+
+
+def _is_there(text: str) -> bool:
+    return os.path.exists(os.path.expanduser(text))  # noqa: PTH110, PTH111 -- never raise, whatever the text
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -105,13 +105,13 @@ def _show_references(study: PreparedStudy) -> None:
         print_wrapped(f"instances that training sees, each as often as it is drawn: {', '.join(texts)}", "  ")
     students = [c for c in planned if c.stage == "student"]
     alone = {
+        "attention": ("no teacher pools by attention, so that no row attention",
+                      [c.label for c in students if "attention" not in c.values["pooling"]]),
         "smoothed": ("without neighbours, so that no smoothed teacher",
                      [c.label for c in students if not c.values["neighbours"]]),
         "no_soft_labels": ("without soft labels or without the teacher's weights (student.start), so that no row "
                            "no_soft_labels", [c.label for c in students if "no_soft_labels" not in c.controls]),
     }  # fmt: skip
-    if "attention" in references and planned and not any(c.stage == "attention" for c in planned):
-        print_wrapped("no teacher pools by attention, so that no row attention stands beside them", "  ")
     for reference, (why, labels) in alone.items():
         if reference in references and labels:
             print_wrapped(f"{why} stands beside them: {listed(dict.fromkeys(labels), 4)}", "  ")
