@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Processes that the tests are shared out to, a file at a time; some start Ray and take two cores then. In the order of
 # their names: by default files of a single test, which are those with Ray, would all be left for the end.
 WORKERS ?= 2
-PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# A worker that dies is a failure, and no other one begins its file anew.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: study test tests-alone test-slow test-notebooks lint style types docs figures notebooks soak bench gpu release clean
 

@@ -23,6 +23,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.fsync = lambda number: None
 
 
+_TESTS, _end_by_force = os.getpid(), os._exit
+
+
+def _end_by_force_elsewhere(code):
+    """A test that ends the process of the tests would take all the others of its file along, and say nothing."""
+    if os.getpid() == _TESTS:
+        raise AssertionError(f"os._exit({code}) in the process of the tests: run this in a process of its own")
+    _end_by_force(code)
+
+
+os._exit = _end_by_force_elsewhere
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """Collecting makes millions of objects that all stay: to look for garbage among them takes a third of the time."""

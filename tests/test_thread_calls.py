@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from d2l_study import command_line, thread_calls
+from d2l_study import thread_calls
 from d2l_study.thread_calls import ThreadCall, call_within
 
 
@@ -52,10 +53,26 @@ def test_a_call_says_whether_it_has_ended_and_what_it_raised() -> None:
     assert call.ended(10) and isinstance(call.error, OSError)
 
 
-def test_a_process_leaves_with_its_exit_code() -> None:
-    with pytest.raises(SystemExit) as caught:
-        command_line.leave(2)
-    assert caught.value.code == 2
+LEAVING = """
+import atexit, sys
+from d2l_study import command_line
+atexit.register(print, "orderly")
+print("done")
+if sys.argv[2] == "ray":
+    import ray
+command_line.leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "imported", "orderly"), [(0, "none", True), (1, "none", True), (2, "none", False), (2, "ray", True)]
+)
+def test_a_process_leaves_with_its_exit_code(code: int, imported: str, orderly: bool) -> None:
+    """In a process of its own, which is ended by force after a mistake."""
+    words = [sys.executable, "-c", LEAVING, str(code), imported]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert done.stdout == "done\n" + orderly * "orderly\n"
 
 
 HANGING = """
@@ -71,3 +88,8 @@ command_line.leave(3)
 def test_a_process_with_a_thread_left_behind_does_not_wait_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3 and done.stdout == "done\n"
+
+
+def test_no_test_ends_the_process_of_all_tests() -> None:
+    with pytest.raises(AssertionError, match=r"os\._exit\(0\) in the process of the tests"):
+        os._exit(0)
