@@ -21,7 +21,7 @@ from d2l_study.data.manifest_columns import MANIFEST, MOST_COLUMNS, ColumnNames,
 from d2l_study.data.manifest_ignored import Ignored
 from d2l_study.data.manifest_problems import Problems
 from d2l_study.data.spreadsheet import SPREADSHEETS, sheet_rows
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, first_line
 from d2l_study.nearest_path import path_hint
 from d2l_study.parquet_files import open_parquet, parquet_schema, read_parquet
 
@@ -310,7 +310,7 @@ def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
             header = [str(name) for name in parquet.schema_arrow.names]
             rows = parquet.metadata.num_rows
     except Exception as error:  # pyarrow's own, OSError, and others for what is damaged
-        raise UserError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file}: cannot be read as Parquet: {first_line(error)}") from None
     columns = _checked(file, header, names)
     if rows > MOST_ROWS:
         raise _too_long(file)
@@ -318,7 +318,7 @@ def _read_parquet(file: Path, problems: Problems, names: ColumnNames) -> Table:
     try:
         table = read_parquet(file, [header[i] for i in wanted])
     except Exception as error:
-        raise UserError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file}: cannot be read as Parquet: {first_line(error)}") from None
     number = np.arange(1, rows + 1)
     places = {}
     for name in ("x", "y"):
@@ -371,7 +371,7 @@ def _arrow_texts(file: Path, name: str, table: Any) -> CategoricalColumn:
         values = [_text(value) for value in array.dictionary.to_pylist()]
     except Exception as error:  # values that Python has none for, such as times before the year 1
         raise UserError(f"{file}: column {name}: values of type {column.type} cannot be read as text "
-                        f"({str(error).splitlines()[0]})") from None  # fmt: skip
+                        f"({first_line(error)})") from None  # fmt: skip
     return CategoricalColumn.of(np.where(codes < 0, len(values), codes), [*values, ""])
 
 

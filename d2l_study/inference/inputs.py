@@ -29,7 +29,7 @@ import numpy as np
 from d2l_study.data.features import hdf5
 from d2l_study.data.features.opening import kind_of
 from d2l_study.environment import user_path
-from d2l_study.errors import UserError, listed, nearest
+from d2l_study.errors import UserError, first_line, listed, nearest
 from d2l_study.inference.array_headers import IDX_TYPES, idx_header, npy_header
 from d2l_study.inference.image_colour import check_grey
 from d2l_study.nearest_path import path_hint
@@ -263,8 +263,8 @@ def _readable(source: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise UserError(f"{source}: cannot be read: {reason.splitlines()[0][:200]}; expected {KINDS}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        raise UserError(f"{source}: cannot be read: {reason[:200]}; expected {KINDS}") from None
 
 
 # ---- arrays

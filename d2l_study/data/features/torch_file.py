@@ -20,7 +20,7 @@ from d2l_study.data.features.feature_file import (
     shape_of,
 )
 from d2l_study.data.features.named_arrays import FEATURES, PLACES, NamedArraysFile, first_known, name_of_labels
-from d2l_study.errors import UserError, listed
+from d2l_study.errors import UserError, first_line, listed
 
 _CONVERSION = (
     'python -c "import sys, torch; p = sys.argv[1]; torch.save(torch.as_tensor(torch.load(p, weights_only=False)), p)" '
@@ -115,7 +115,7 @@ def _load(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # what torch, zipfile and pickle raise for a damaged file
-        raise UserError(f"{path}: cannot be read as a file of torch (cut short?): {str(error).splitlines()[0][:200]}"
+        raise UserError(f"{path}: cannot be read as a file of torch (cut short?): {first_line(error)[:200]}"
                         ) from None  # fmt: skip
 
 

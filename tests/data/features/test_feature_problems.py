@@ -302,3 +302,17 @@ def test_a_damaged_file_is_read_or_refused_in_words(layout, tmp_path):
             refused += 1
             assert path.name in str(error)
     assert refused >= 5
+
+
+def test_an_error_of_torch_without_words_is_named(tmp_path, monkeypatch):
+    """As some damaged files get from some versions."""
+    found = files.cohort(1)
+    path = files.clam_pt(tmp_path / "features", found[0][0])
+    files.table(tmp_path / "t.csv", found)
+
+    def wordless(*arguments, **options):
+        raise EOFError
+
+    monkeypatch.setattr("torch.load", wordless)
+    with pytest.raises(UserError, match=rf"{path.name}: cannot be read as a file of torch \(cut short\?\): EOFError"):
+        load(tmp_path)
