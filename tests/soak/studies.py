@@ -30,7 +30,7 @@ SCIENCE = ["config_id", "method", "replicate", "status", "bag_auc", "bag_nll", "
            "best_step", "steps_run"]  # fmt: skip
 
 FAULTY = os.pathsep.join([str(Path(__file__).parent / "faults"), *filter(None, [os.environ.get("PYTHONPATH")])])
-"""PYTHONPATH of a study whose workers fail as `faults/sitecustomize.py` says."""
+"""PYTHONPATH of a study whose workers fail as `faults/training_faults.py` says."""
 
 
 DIGITS = ", root: {folder}, verify: false"

@@ -13,7 +13,7 @@ from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
-from sitecustomize import kind_of
+from training_faults import kind_of
 
 pytestmark = pytest.mark.soak
 
