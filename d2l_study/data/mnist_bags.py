@@ -31,7 +31,9 @@ class MnistBags(Options):
     num_bags: int = option(100, "number of training bags n", least=2, most=100_000)
     mean_bag_size: float = option(10.0, "mean number K of instances in a bag", least=1, most=10_000)
     bag_size_variance: float = option(5.0, "variance of the number of instances in a bag", least=0, most=1e8)
-    val_bags: int | None = option(None, "number of validation bags; null: the larger of 20 and n/2", least=2)
+    val_bags: int | None = option(
+        None, "number of validation bags; null: the larger of 20 and n/2; 0 where each `select` is last", least=0
+    )
     val_images: int = option(
         10_000, "how many of the 60,000 training images, the last ones, serve validation bags only",
         least=100, most=59_900, neutral=10_000,
@@ -69,6 +71,8 @@ class MnistBags(Options):
         config = self.resolved()
         for key in ("num_bags", "val_bags", "test_bags"):
             count = getattr(config, key)
+            if key == "val_bags" and count == 0:
+                continue  # none need none
             positive = int(count * self.prevalence + 1e-9)
             if not 0 < positive < count:
                 raise UserError(f"prevalence: {self.prevalence:g} makes {positive} of {count} bags ({key}) positive; "

@@ -243,7 +243,7 @@ def test_a_data_set_without_the_positive_digit_is_refused(pool):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("num_bags", 1), ("num_bags", 2.5), ("mean_bag_size", 0.5), ("bag_size_variance", -1), ("val_bags", 1),
+    [("num_bags", 1), ("num_bags", 2.5), ("mean_bag_size", 0.5), ("bag_size_variance", -1), ("val_bags", -1),
      ("positive_digit", 10), ("witness_rate", 0), ("witness_rate", 1.1), ("prevalence", 0), ("prevalence", 1),
      ("label_noise", 0.5), ("label_noise", -0.1), ("dataset", "minst"), ("verify", "yes")],
 )  # fmt: skip

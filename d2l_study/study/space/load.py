@@ -44,7 +44,7 @@ from d2l_study.study.space.keys import (
 )
 from d2l_study.study.space.overrides import apply_overrides, description_with, scientific_overrides
 from d2l_study.study.space.resources import Resources
-from d2l_study.study.space.search_checks import check_schedule, check_search
+from d2l_study.study.space.search_checks import check_schedule, check_search, check_validation_bags
 from d2l_study.study.space.search_options import SearchOptions
 from d2l_study.study.space.space import Space
 
@@ -124,6 +124,7 @@ def load_space(
         try:
             _check_together(point)
             check_schedule(space.schedule, point)
+            check_validation_bags(space, point)
         except UserError as error:
             raise error_at(f"{error} (method {method})", leaves, shown) from None
     if "smoothed" in references and not smooths:

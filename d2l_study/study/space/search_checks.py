@@ -1,4 +1,4 @@
-"""Checks that the `search` and the `schedule` of a space fit its other keys."""
+"""Checks that the `search` and the `schedule` of a space fit its other keys, and that there are bags to choose by."""
 
 from __future__ import annotations
 
@@ -99,3 +99,20 @@ def check_schedule(schedule: str, sections: Mapping[str, Options]) -> None:
     if earliest_stop(schedule, steps, every) is None:
         raise UserError(f"schedule: {schedule!r} is not allowed: of {steps} steps, validated every {every}, it could "
                         f"end none early; expected {section}.eval_every ≤ {max(1, steps // 3)}")  # fmt: skip
+
+
+def check_validation_bags(space: Space, sections: Mapping[str, Options]) -> None:
+    """`UserError` if a point has no validation bags and something chooses by them. sections: section -> its options."""
+    if getattr(sections["data"], "val_bags", None) != 0:
+        return
+    none = "and data.val_bags: 0 leaves none"
+    for section in ("teacher", "student"):
+        select = getattr(sections.get(section), "select", "last")
+        if select != "last":
+            raise UserError(f"{section}.select: {select} chooses a snapshot by validation bags, {none}; expected last")
+    if space.schedule != "none":
+        raise UserError(f"schedule: {space.schedule!r} ends trials by validation bags, {none}; expected none")
+    search = space.search if space.search is not None and space.search.method != "grid" else None
+    seen = [name for name in search.names if name.startswith("val_")] if search is not None else []
+    if seen:
+        raise UserError(f"search: looks at {seen[0]}, {none}")
