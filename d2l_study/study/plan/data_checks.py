@@ -24,12 +24,34 @@ from d2l_study.study.plan.data_key_checks import BagsDigest, DataKeyChecks
 from d2l_study.study.plan.data_summary import DataSummary
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
-from d2l_study.study.space.keys import CLASS_MAPS
+from d2l_study.study.space.files import shown_path
+from d2l_study.study.space.keys import CLASS_MAPS, SECTIONS
 from d2l_study.study.space.space import Space
 
 
 def check_data(
     configurations: Sequence[Configuration], space: Space, summary_lines: list[str] | None = None, new: bool = False
+) -> list[str]:
+    """`_check_data`, whose messages on keys of the space name the file, or the `--set` that gave the key."""
+    try:
+        return _check_data(configurations, space, summary_lines, new)
+    except UserError as error:
+        raise _placed(error, space) from None
+
+
+def _placed(error: UserError, space: Space) -> UserError:
+    message = str(error)
+    key, _, rest = message.partition(": ")
+    section, dot, _ = key.partition(".")
+    if not (section in SECTIONS and dot and " " not in key) and key != "references":
+        return error
+    names = [one.partition("=")[0].strip() for one in space.overrides]
+    given = [name for name in names if f".{key}".endswith(f".{name}") or name.endswith(f".{key}")]  # also of one arm
+    return UserError(f"--set {given[-1]}: {rest}" if given else f"{shown_path(space.path)}: {message}")
+
+
+def _check_data(
+    configurations: Sequence[Configuration], space: Space, summary_lines: list[str] | None, new: bool
 ) -> list[str]:
     """`UserError` if the data cannot give a replicate that the space asks for, such as a fold of one class, or a
     configuration does not go with its data.

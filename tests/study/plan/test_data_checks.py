@@ -88,8 +88,8 @@ def test_a_fold_of_one_class_is_said_before_training(own: Path, capsys: pytest.C
 def test_patches_too_small_for_a_network(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _plan(own, patch=10) == 2
     assert (
-        "teacher.extractor: lenet_histology needs patches of at least 11×11 pixels; those of data set manifest have "
-        "10×10" in capsys.readouterr().err
+        "error: own.yaml: teacher.extractor: lenet_histology needs patches of at least 11×11 pixels; those of "
+        "data set manifest have 10×10" in capsys.readouterr().err
     )
     assert _plan(own, patch=12, network="lenet") == 2
     assert "student.network: lenet needs patches of at least 16×16" in capsys.readouterr().err
@@ -97,16 +97,18 @@ def test_patches_too_small_for_a_network(own: Path, capsys: pytest.CaptureFixtur
 
 def test_stains_of_grey_patches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--space", "smoke", "--set", "teacher.augment=histology"]) == 2
-    assert "teacher.augment: histology needs colour patches (3 channels); those of data set mnist have 1" in (
-        capsys.readouterr().err
+    assert (
+        "error: --set teacher.augment: histology needs colour patches (3 channels); those of data set mnist have 1"
+        in (capsys.readouterr().err)
     )
 
 
 def test_neighbours_of_instances_without_places(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--space", "distill_quick", "--set", "student.neighbours=8"]) == 2
-    assert "student.neighbours: 8 needs the places of instances in their image; those of data set mnist have none" in (
-        capsys.readouterr().err
-    )
+    said = "student.neighbours: 8 needs the places of instances in their image; those of data set mnist have none"
+    assert f"error: --set {said}" in capsys.readouterr().err
+    assert main(["plan", "--space", "distill_quick", "--set", "neighbours=8"]) == 2
+    assert f"error: --set {said.removeprefix('student.')}" in capsys.readouterr().err
     assert _plan(own) == 0
     assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=2"]) == 0
     assert main(["plan", "--space", "own.yaml", "--set", "student.neighbours=3"]) == 2
