@@ -52,7 +52,9 @@ FEATURES_CONTROL = "2026-11-27-colon-features-control"
 SOFT_LABELS = "2026-11-27-soft-labels"
 SOFT_LABELS_VAT = "2026-11-27-soft-labels-vat"
 FEATURES_SOFT_LABELS = "2026-11-27-colon-features-soft-labels"
-TEACHERS = {"none": "plain", "vat": "VAT"}
+PLAIN_SETTINGS = "2026-11-29-plain-settings"
+TEACHERS = {"none": "plain", "vat": "VAT", "as_vat": "plain, recipe's", "own": "plain, own", "light": "plain, light"}
+"""What an arm of teachers is called; of plain ones also by their learning rate and weight decay."""
 LARGEST = 0.1
 """Differences beyond it would leave the others no room: the note says them."""
 WIDTH, LETTERS = 5.2, 8.5
@@ -127,7 +129,12 @@ def _draw_entry(axis: Axes, y: int, entry: Entry) -> None:
 
 
 def _entries() -> Iterator[Entry]:
+    for entry in _of_students("MNIST digits, settings of plain teachers", PLAIN_SETTINGS, "instance_auc"):
+        if entry.kind == TO_MATCHED:
+            yield entry
     for record in with_matched_teachers():
+        if record == PLAIN_SETTINGS:
+            continue
         recipe = ", robust recipe" if "robust" in record else f", {record}"
         yield from _of_students(f"MNIST digits{recipe}", record, "instance_auc")
     yield from _soft_labels()

@@ -78,14 +78,19 @@ def test_vat_in_bags_of_fifty():
 @pytest.mark.parametrize(
     ("teacher", "text"),
     [
-        ("none", "instance AUC {0} at n = 50 and {1} at n = 100"),
-        ("vat", "of VAT teachers it is {0}, not confirmed, and {1} ("),
+        ("none", "Over others it is {0} and {1};"),
+        ("vat", "of VAT teachers {0}, not confirmed, and {1} ("),
     ],
 )
 def test_students_against_matched_teachers(teacher, text):
     record = "2026-11-27-distill-robust-confirm"
     d = of_arms(record, "instance_auc", f"{teacher} → student", f"matched of {teacher}")
     assert text.format(d[50], d[100]) in readme()
+
+
+def test_students_of_plain_teachers_with_the_settings_of_the_recipe():
+    d = of_arms("2026-11-29-plain-settings", "instance_auc", "as_vat → student", "matched of as_vat")
+    assert f"it is not confirmed: instance AUC {d[50]} at n = 50 and {d[100]} at n = 100 (" in readme()
 
 
 def test_vat_where_both_arms_have_its_settings():
@@ -95,7 +100,24 @@ def test_vat_where_both_arms_have_its_settings():
         for method in ("vat", "none")
     )
     found = paired_difference(vat, none)
-    assert f"VAT's settings, it is {shown((found.mean, (found.upper - found.lower) / 2), 4)} at n = 100" in readme()
+    assert f"and {shown((found.mean, (found.upper - found.lower) / 2), 4)}, [record](" in readme()
+
+
+@pytest.mark.parametrize("metric", ["bag_auc", "instance_auc"])
+def test_vat_against_plain_teachers_that_differ_by_vat_alone(metric):
+    rows = analysis.load(RECORDS / "2026-11-29-plain-settings" / "vat_rows.csv")
+    found = {}
+    for n in (50, 100):
+        vat, plain = (
+            rows[(rows["method"] == method) & (rows["num_bags"] == n)].set_index("replicate")[metric].to_dict()
+            for method in ("vat", "as_vat")
+        )
+        assert len(vat) == len(plain) == 20
+        one = paired_difference(vat, plain)
+        found[n] = shown((one.mean, (one.upper - one.lower) / 2), 4)
+    said = {"bag_auc": f"bag AUC {found[50]} at n = 50 and {found[100]} at n = 100", "instance_auc":
+            f"instance AUC {found[50]} and {found[100]} ("}  # fmt: skip
+    assert said[metric] in readme()
 
 
 def test_students_with_and_without_soft_labels():
@@ -114,8 +136,8 @@ def test_students_of_features():
         shown(difference(record, metric, student, {"method": other}, FOLDS), 3)
         for other in ("smoothed of none", "no_teacher")
     )
-    assert f"its AUC is {smoothed} above the teacher's own scores averaged likewise" in readme()
-    assert f"and {alone} above a student without a teacher" in readme()
+    assert f"it is {smoothed} above the teacher's own scores averaged likewise" in readme()
+    assert f"and {alone} above a student without a teacher, neither confirmed" in readme()
 
     record = "2026-11-27-colon-features-soft-labels"
     student = rows_of(record)[rows_of(record)["method"] == "none → near_bags"]
