@@ -80,6 +80,7 @@ def test_a_model_has_no_threshold_and_scores(studies):
     ("old", "new", "said"),
     [
         (", select: last", "", "teacher.select: auc chooses a snapshot by validation bags, and data.val_bags: 0"),
+        ("methods:", "metric: val_bag_nll\nmethods:", "metric: val_bag_nll is of validation bags"),
         ("methods:", "schedule: asha\nmethods:", "schedule: 'asha' ends trials by validation bags"),
         ("none: {}", "none: {teacher: {dropout: {low: 0, high: 0.5}}}\nsearch: {trials: 2}",
          "search: looks at val_bag_auc, and data.val_bags: 0 leaves none"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.data import FeatureBags
@@ -16,6 +16,7 @@ from d2l_study.study.commands.search_plan_summary import estimate_search, show_s
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
 from d2l_study.study.space.idle_values import without_idle_values
+from d2l_study.study.space.recipes import recipe_values
 from d2l_study.study.space.unread_values import unread_values
 from d2l_study.terminal import NO_BREAK, print_wrapped
 
@@ -82,26 +83,36 @@ def _show_lengths(study: PreparedStudy) -> None:
     """Print how many steps the lengths in epochs are."""
     planned = study.plan.configurations or configurations(study.space, study.checksum)
     for section, prefix in (("teacher", ""), ("student", "student_")):
-        in_epochs = [c.values for c in planned if c.values.get(f"{prefix}epochs") is not None]
-        if in_epochs:
-            epochs, least, steps = (
-                _values_text(sorted({values[f"{prefix}{key}"] for values in in_epochs})).strip("{}")
-                for key in ("epochs", "min_steps", "steps")
+        by_floor: dict[int, list[Mapping[str, Any]]] = {}
+        for c in planned:
+            if c.values.get(f"{prefix}epochs") is not None:
+                by_floor.setdefault(c.values[f"{prefix}min_steps"], []).append(c.values)
+        for least, found in sorted(by_floor.items()):
+            epochs, steps = (
+                _values_text(sorted({values[f"{prefix}{key}"] for values in found})).strip("{}")
+                for key in ("epochs", "steps")
             )
-            floor = f", at least {least} steps" if least != "1" else ""
+            floor = f", at least {least} steps" if least != 1 else ""
             each = " of each generation" if section == "student" else ""
             print(f"  {section}: {epochs} epochs{floor}: {steps} steps{each}")
+            usual = recipe_values(study.space.recipe, section, found[0].get("dataset"), {}).get("min_steps")
+            if least == 1 and usual is not None:
+                print_wrapped(f"note: the recipe's floor, min_steps {usual}, goes with its own epochs; give "
+                              f"{section}.min_steps beside epochs to have one", "  ")  # fmt: skip
 
 
 def _show_references(study: PreparedStudy) -> None:
-    """Print how many instances students and teachers will see, where a teacher matched to them is asked for; and beside
-    which students a row does not stand that is asked for."""
+    """Print how many instances students, teachers and the references that are trained will see; and beside which
+    students a row does not stand that is asked for."""
     references, planned = study.space.references, study.plan.configurations
-    if "matched" in references:
+    trained = {"teacher": "teachers", "student": "students", "matched": "matched teachers"}
+    trained |= {name: name for name in ("no_soft_labels", "no_teacher", "bag_label", "oracle")}
+    if trained.keys() & set(references):
         texts = []
-        for stage, name in (("teacher", "teachers"), ("student", "students"), ("matched", "matched teachers")):
+        for stage, name in trained.items():
             found = sorted({round(expected_visits(c)) for c in planned if c.stage == stage})
-            texts.append(f"{name} {found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else ""))
+            if found:
+                texts.append(f"{name} {found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else ""))
         print_wrapped(f"instances that training sees, each as often as it is drawn: {', '.join(texts)}", "  ")
     students = [c for c in planned if c.stage == "student"]
     alone = {
@@ -115,6 +126,11 @@ def _show_references(study: PreparedStudy) -> None:
     for reference, (why, labels) in alone.items():
         if reference in references and labels:
             print_wrapped(f"{why} stands beside them: {listed(dict.fromkeys(labels), 4)}", "  ")
+    for start, reference in (("fresh", "no_teacher"), ("teacher", "no_soft_labels")):
+        twins = [c.label for c in students if c.values["lambda_distill"] == 0 and c.values["start"] == start]
+        if reference in references and twins:
+            print_wrapped(f"note: lambda_distill 0 with start {start} is what {reference} trains, so the same may be "
+                          f"trained twice: {listed(dict.fromkeys(twins), 4)}", "  ")  # fmt: skip
 
 
 def _show_part_teachers(study: PreparedStudy) -> None:
@@ -135,7 +151,7 @@ def _values_text(values: Sequence[Any]) -> str:
     """The values of an axis in a line: all of them, or of many numbers, as a search draws them, the range."""
     if len(values) > _MOST_VALUES and all(isinstance(value, int | float) for value in values):
         return f"{len(values)} values from {value_text(min(values), 4)} to {value_text(max(values), 4)}"
-    return f"{{{', '.join(value_text(value) for value in values)}}}"
+    return f"{{{', '.join('null' if value is None else value_text(value) for value in values)}}}"
 
 
 def show_warnings(study: PreparedStudy) -> None:

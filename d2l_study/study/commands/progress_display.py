@@ -169,12 +169,12 @@ class ProgressDisplay:
 
 
 def _number(auc: float) -> str:
-    """A mean validation AUC; of bags of one class there is none."""
-    return "undefined" if auc != auc else f"{auc:.3f}"
+    """A mean validation AUC; without validation bags, or of bags of one class, there is none."""
+    return "none" if auc != auc else f"{auc:.3f}"
 
 
 def _val_auc_text(auc: float) -> str:
-    return f"validation AUC {_number(auc)}"
+    return "no validation AUC" if auc != auc else f"validation AUC {_number(auc)}"
 
 
 def stdout() -> Console:

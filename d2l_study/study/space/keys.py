@@ -78,7 +78,7 @@ class StudyOptions(Options):
     recipe: str = option(
         "defaults", "values of teacher and student where the space gives none: defaults, those of keys; robust: "
         "He's weights, classes by turns, augmentation, 4 bags a step for 24 epochs, warm-up and decay, the averaged "
-        "last weights", choices=("defaults", "robust"),
+        "last weights (`d2l keys recipe` names each)", choices=("defaults", "robust"),
     )  # fmt: skip
     schedule: str = option(
         "none", "whether trials that fall behind on validation AUC are ended early: by successive halving, by the "
@@ -186,7 +186,11 @@ def unknown_key_hint(key: Any, cls: type[Options]) -> str:
     all keys or, where they are many, the command that shows them. cls: the options of the section."""
     known = cls.keys()
     home = next((section for section in SECTIONS if has_key(section_class(section), key)), None)
-    hint = f"; section {home} has it: {home}.{key}" if home else meant(key, known)
+    having = [name for name, of in DATASETS.items() if has_key(of, key)]
+    if cls in DATASETS.values() and having:
+        hint = f"; data set {having[0]} has it" if len(having) == 1 else f"; data sets {listed(having)} have it"
+    else:
+        hint = f"; section {home} has it: {home}.{key}" if home else meant(key, known)
     if len(known) <= MOST_LISTED:
         return f"{hint} (known: {listed(known, MOST_LISTED)})"
     names = {of: name for name, of in (*DATASETS.items(), *SECTIONS.items()) if of is not None}

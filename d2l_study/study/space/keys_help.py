@@ -16,6 +16,7 @@ from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.student_config import StudentConfig
 from d2l_study.options import Options, allowed_values, field_of
 from d2l_study.study.space.keys import REFERENCES, StudyOptions, did_you_mean, has_key
+from d2l_study.study.space.recipes import recipe_text
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.search_options import SearchOptions
 from d2l_study.terminal import screen_width
@@ -78,6 +79,8 @@ def _pages(name: str) -> list[str]:
         if not dot and key == name:
             known += [*PLACES, *DATASETS, *OTHERS]
         raise UserError(f"{name!r}: unknown key{nearest(key, known) or f' (known: {listed(known, 60)})'}")
+    if key == "recipe":
+        found.append(_wrapped(recipe_text()))
     return found
 
 

@@ -27,6 +27,25 @@ _AUGMENT = {
 """Data set -> its augmentation; vectors of features have none, and images of a manifest may be grey."""
 
 
+def recipe_text() -> str:
+    """The values of the recipe `robust`, in words."""
+
+    def listed(values: Mapping[str, Any]) -> str:
+        return ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+        )
+
+    augmented: dict[str, list[str]] = {}
+    for dataset, kind in _AUGMENT.items():
+        augmented.setdefault(kind, []).append(dataset)
+    kinds = ", ".join(f"{kind} for {' and '.join(names)}" for kind, names in augmented.items())
+    return (
+        f"recipe robust: teacher: initial_weights he (of LeNets), {listed(_TEACHER)}; on {DEFAULT_DATASET} also "
+        f"{listed(_TUNED_ON_MNIST)}; student: {listed(_SCHEDULE)}; both: augment {kinds}. A key that the space "
+        "gives has the space's value. Where it gives steps or epochs, epochs and min_steps are not the recipe's"
+    )
+
+
 def recipe_values(recipe: str, section: str, dataset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a recipe gives to keys of a section, at a point of a space.
 

@@ -110,6 +110,8 @@ def check_validation_bags(space: Space, sections: Mapping[str, Options]) -> None
         select = getattr(sections.get(section), "select", "last")
         if select != "last":
             raise UserError(f"{section}.select: {select} chooses a snapshot by validation bags, {none}; expected last")
+    if space.metric is not None and space.metric.startswith("val_"):
+        raise UserError(f"metric: {space.metric} is of validation bags, {none}")
     if space.schedule != "none":
         raise UserError(f"schedule: {space.schedule!r} ends trials by validation bags, {none}; expected none")
     search = space.search if space.search is not None and space.search.method != "grid" else None

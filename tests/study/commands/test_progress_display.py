@@ -21,7 +21,7 @@ def test_a_validation_auc_that_is_not_defined_is_no_number(monkeypatch):
         Console(file=out, width=200).print(shown._table())
         shown.trial_ended(key, Request(), 0, area)
     text = out.getvalue()
-    assert text.count("validation AUC undefined") == 2 and "undefined" in text.split("val AUC")[1]
+    assert text.count("no validation AUC") == 2 and "none" in text.split("val AUC")[1]
     assert "nan" not in text and shown.best == (0.75, "one")
 
 

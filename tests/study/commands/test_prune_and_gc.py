@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from whole_root import WholeRoot
@@ -274,7 +275,7 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
                     path.unlink()
 
     thread = threading.Thread(target=collection)
-    real, real_look = run.prepare_study, run.wait_for_collection
+    real = run.prepare_study
 
     def prepare(options):
         study = real(options)
@@ -285,12 +286,13 @@ def test_a_study_that_begins_during_a_collection_looks_again(whole, monkeypatch,
             time.sleep(0.01)
         return study
 
-    def look(*arguments):
-        looking.set()
-        return real_look(*arguments)
+    def wait_a_little(seconds):
+        if threading.current_thread() is not thread:
+            looking.set()  # the study has seen the collection
+        time.sleep(0.01)
 
     monkeypatch.setattr(run, "prepare_study", prepare)
-    monkeypatch.setattr(run, "wait_for_collection", look)
+    monkeypatch.setattr(gc_lock, "time", SimpleNamespace(sleep=wait_a_little))
     thread.start()
     said = whole.run("drawn")
     thread.join()

@@ -113,6 +113,25 @@ def test_plan_says_how_many_steps_epochs_are(space, tmp_path, capsys):
     assert "  student: 2, 4 epochs: 26, 52, 250, 500 steps of each generation\n" in said
     _, _, said = shown(GRID.replace("epochs: 20, min_steps: 2000, ", ""))
     assert "epochs" not in said
+    assert "min_steps" not in said
+    _, _, said = shown("""
+description: x
+recipe: robust
+data: {num_bags: [50, 500]}
+teachers: {none: {}, short: {teacher: {epochs: 12}}}
+student: {start: teacher, steps: 300}
+methods: {s: {}, l0: {student: {lambda_distill: 0}}, f: {student: {lambda_distill: 0, start: fresh}}}
+references: [matched, no_soft_labels, no_teacher, oracle]
+""")
+    words = " ".join(said.split())
+    assert "varied: num_bags ∈ {50, 500}; lambda_distill ∈ {0, 1}; start ∈ {teacher, fresh}; epochs ∈ {" in words
+    assert "null" in words and "None" not in words
+    assert "teacher: 12 epochs: 156, 1500 steps note: the recipe's floor, min_steps 1800, goes with its own" in words
+    assert "teacher: 24 epochs, at least 1800 steps: 1800, 3000 steps instances" in words
+    assert "132,000, no_soft_labels 12,000, no_teacher 12,000, oracle 12,000" in words
+    for start, reference, arm in (("fresh", "no_teacher", "f"), ("teacher", "no_soft_labels", "l0")):
+        assert (f"note: lambda_distill 0 with start {start} is what {reference} trains, so the same may be trained "
+                f"twice: none → {arm} n=50, ") in words  # fmt: skip
     search = GRID.replace("batch_bags: 4", "batch_bags: 4, learning_rate: {low: 1.0e-4, high: 1.0e-3, log: true}")
     _, _, said = shown(search.replace("[50, 500]", "50") + "search: {method: tpe, trials: 4}\n")
     assert "  teacher: 20 epochs, at least 2000 steps: 2000 steps\n" in said

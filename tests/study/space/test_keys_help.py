@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,8 @@ from d2l_study.data import DATASETS
 from d2l_study.errors import UserError
 from d2l_study.options import field_of
 from d2l_study.study.space.keys_help import PLACES, show_keys
+from d2l_study.study.space.load import load_space
+from d2l_study.study.space.recipes import recipe_values
 
 
 def entries(page: str) -> dict[str, object]:
@@ -89,3 +92,24 @@ def test_lines_fit_the_screen(columns: int, widest: int, monkeypatch: pytest.Mon
 
 def test_bounds_of_whole_numbers_have_all_their_digits() -> None:
     assert "≤ 9007199254740992)" in " ".join(show_keys(["study"]).split())
+
+
+def test_the_values_of_the_recipe_are_told() -> None:
+    told = " ".join(show_keys(["recipe"]).split())
+    for section in ("teacher", "student"):
+        for key, value in recipe_values("robust", section, "mnist", {}).items():
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            assert f"{key} {shown}" in told or f"{value} for mnist" in told, key
+    assert "learning_rate 0.001" in told and "weight_average 0.99" in told and "histology for colon" in told
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("val_bags: 0", "data.val_bags: unknown key; data set mnist has it (known: "),
+     ("mpp: 0.5", "data.mpp: unknown key; data set"),
+     ("white_above: 0.9", "data.white_above: unknown key; data sets colon, ")],
+)  # fmt: skip
+def test_a_key_of_another_data_set_names_that_one(key: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"description: x\ndata: {{dataset: features, {key}}}\nmethods: {{none: {{}}}}\n")
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_space(str(tmp_path / "s.yaml"))
