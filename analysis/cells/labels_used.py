@@ -59,7 +59,8 @@ def unlabelled_bags(rows: pandas.DataFrame) -> dict[int, tuple[str, ...]]:
 
 
 def labels_used_sentences(layout: Layout) -> list[str]:
-    """A sentence on the labels that were used, where they are known, and one where there are unlabelled bags."""
+    """A sentence on the labels that were used, or that the rows do not say it where the number of training bags is
+    shown; and one where there are unlabelled bags."""
     labels = (*layout.rows, *layout.columns, *layout.panels)
     named = {key for label in labels for key in (label.key, *dict(label.keys))}
     found = []
@@ -67,6 +68,8 @@ def labels_used_sentences(layout: Layout) -> list[str]:
         found.append(_sentence(drawn, layout.names.key(KEY)))
     elif layout.labels_used:
         found.append(_sentence_without_bags(layout.labels_used))
+    elif KEY in named:
+        found.append("Whether labels of validation bags were used besides, these rows do not say.")
     return found + ([_unlabelled_sentence(layout)] if layout.unlabelled else [])
 
 

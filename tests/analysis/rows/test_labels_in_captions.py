@@ -63,6 +63,13 @@ def rows(tmp_path):
     return found.assign(labels_used=found["num_bags"] + found["val_bags"])
 
 
+def test_rows_that_do_not_say_it_are_said_not_to(rows):
+    keys = [name for name in ("select", "val_bags", "labels_used") if name in rows]
+    said = " ".join(analysis.table(rows.drop(columns=keys)).text().split())
+    assert "Whether labels of validation bags were used besides, these rows do not say." in said
+    assert "Labels used" not in said
+
+
 def test_tables_say_what_n_does_not_count(rows):
     said = " ".join(analysis.table(rows).text().split())
     assert "n: training bags" in said
