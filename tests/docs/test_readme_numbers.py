@@ -78,7 +78,7 @@ def test_vat_in_bags_of_fifty():
 @pytest.mark.parametrize(
     ("teacher", "text"),
     [
-        ("none", "Over others it is {0} and {1};"),
+        ("none", "Over those with the settings of their best trial it was {0} and {1};"),
         ("vat", "of VAT teachers {0}, not confirmed, and {1} ("),
     ],
 )
@@ -122,7 +122,7 @@ def test_vat_against_plain_teachers_that_differ_by_vat_alone(metric):
 
 def test_students_with_and_without_soft_labels():
     d = of_arms("2026-11-27-soft-labels", "instance_auc", "none → without", "none → soft", sign="")
-    assert f"without them the same student is better, by {d[50]} and {d[100]}" in readme()
+    assert f"without them the same student is better, by {d[50]} (not seen again) and {d[100]} (seen again; [record](" in readme()
 
 
 def test_students_of_features():
