@@ -122,7 +122,8 @@ def test_vat_against_plain_teachers_that_differ_by_vat_alone(metric):
 
 def test_students_with_and_without_soft_labels():
     d = of_arms("2026-11-27-soft-labels", "instance_auc", "none → without", "none → soft", sign="")
-    assert f"without them the same student is better, by {d[50]} (not seen again) and {d[100]} (seen again; [record](" in readme()
+    said = f"without them the same student is better, by {d[50]} (not seen again) and {d[100]} (seen again; [record]("
+    assert said in readme()
 
 
 def test_students_of_features():

@@ -97,7 +97,7 @@ class Place:
 
     def rows(self) -> list[dict]:
         """The science of the table, all that an undisturbed study has too."""
-        frame = analysis.load("few", self.root)[SCIENCE]
+        frame = analysis.load("few", self.root).reindex(columns=SCIENCE)  # without a finished run some are not there
         return json.loads(frame.to_json(orient="records", double_precision=15))
 
     def children(self, uri: str | None = None) -> tuple[list, list]:

@@ -92,8 +92,8 @@ def test_a_killed_search_goes_on(kind, tmp_path):
     kept = {
         p: p.stat().st_mtime_ns for name in ("commit.json", "pruned-few.json") for p in results.glob(f"*/*/*/{name}")
     }
-    told = [t for t in before if t["state"] != "asked"]
-    assert kept and len(before) < BUDGET
+    told = [t for t in before if t["state"] in ("complete", "pruned")]
+    assert kept and len(told) < BUDGET  # a search that learns nothing has all its trials in the document from the start
     out = place.run()
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
     after = trials_of(place)

@@ -9,7 +9,7 @@ from d2l_study.study.ledger.search_document import write_document
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.configurations import Checksum, trial_configurations, varied_keys_of
 from d2l_study.study.search.arm_search import arm_searches
-from d2l_study.study.search.trial import OPEN, once_complete, trial_outcome
+from d2l_study.study.search.trial import COMPLETE, OPEN, once_complete, trial_outcome
 from d2l_study.study.space.keys import plain
 from d2l_study.study.space.space import Space
 
@@ -54,7 +54,7 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
                 "params": {key: named[key] for key in ways}, "config_id": target.config_id, "label": target.label,
                 "asked": 2 * count, "state": state, "values": found, "cause": cause, "partial": partial,
                 "told": 2 * count + 1 if outcome else None, "trial_id": target.config_id[:10],
-                "once_complete": target.config_id in before,
+                "once_complete": target.config_id in before or state == COMPLETE,
             })  # fmt: skip
     definition = {
         "method": options.method, "metrics": list(options.names), "goals": list(options.goals),
