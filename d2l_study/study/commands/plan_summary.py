@@ -95,8 +95,8 @@ def _show_lengths(study: PreparedStudy) -> None:
             floor = f", at least {least} steps" if least != 1 else ""
             each = " of each generation" if section == "student" else ""
             print(f"  {section}: {epochs} epochs{floor}: {steps} steps{each}")
-            usual = recipe_values(study.space.recipe, section, found[0].get("dataset"), {}).get("min_steps")
-            if least == 1 and usual is not None:
+            usual = recipe_values(study.space.recipe, section, found[0].get("dataset"), {}).get("min_steps", 1)
+            if least == 1 < usual:
                 print_wrapped(f"note: the recipe's floor, min_steps {usual}, goes with its own epochs; give "
                               f"{section}.min_steps beside epochs to have one", "  ")  # fmt: skip
 
@@ -128,7 +128,7 @@ def _show_references(study: PreparedStudy) -> None:
             print_wrapped(f"{why} stands beside them: {listed(dict.fromkeys(labels), 4)}", "  ")
     for start, reference in (("fresh", "no_teacher"), ("teacher", "no_soft_labels")):
         twins = [c.label for c in students if c.values["lambda_distill"] == 0 and c.values["start"] == start]
-        if reference in references and twins:
+        if twins and any(c.stage == reference for c in planned):
             print_wrapped(f"note: lambda_distill 0 with start {start} is what {reference} trains, so the same may be "
                           f"trained twice: {listed(dict.fromkeys(twins), 4)}", "  ")  # fmt: skip
 

@@ -97,10 +97,8 @@ def test_patches_too_small_for_a_network(own: Path, capsys: pytest.CaptureFixtur
 
 def test_stains_of_grey_patches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--space", "smoke", "--set", "teacher.augment=histology"]) == 2
-    assert (
-        "error: --set teacher.augment: histology needs colour patches (3 channels); those of data set mnist have 1"
-        in (capsys.readouterr().err)
-    )
+    said = "histology needs colour patches (3 channels); those of data set mnist have 1"
+    assert f"error: --set teacher.augment: {said}" in capsys.readouterr().err
 
 
 def test_neighbours_of_instances_without_places(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

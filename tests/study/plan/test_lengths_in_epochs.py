@@ -94,6 +94,18 @@ def test_folds_have_one_length(space):
     assert [c.values["steps"] for c in made] == [210, 210]  # 7 of 14 images train in the mean
 
 
+TWINS = """
+description: x
+recipe: robust
+data: {num_bags: [50, 500]}
+teachers: {none: {}, short: {teacher: {epochs: 12}}}
+student: {start: teacher, steps: 300}
+methods: {s: {}, l0: {student: {lambda_distill: 0}}, f: {student: {lambda_distill: 0, start: fresh}}}
+references: [matched, no_soft_labels, no_teacher, oracle]
+"""
+"""Students that a reference trains as well, of teachers with and without the floor of the recipe."""
+
+
 def test_plan_says_how_many_steps_epochs_are(space, tmp_path, capsys):
     def shown(text, *overrides):
         (tmp_path / "s.yaml").write_text(text)
@@ -114,15 +126,7 @@ def test_plan_says_how_many_steps_epochs_are(space, tmp_path, capsys):
     _, _, said = shown(GRID.replace("epochs: 20, min_steps: 2000, ", ""))
     assert "epochs" not in said
     assert "min_steps" not in said
-    _, _, said = shown("""
-description: x
-recipe: robust
-data: {num_bags: [50, 500]}
-teachers: {none: {}, short: {teacher: {epochs: 12}}}
-student: {start: teacher, steps: 300}
-methods: {s: {}, l0: {student: {lambda_distill: 0}}, f: {student: {lambda_distill: 0, start: fresh}}}
-references: [matched, no_soft_labels, no_teacher, oracle]
-""")
+    _, _, said = shown(TWINS)
     words = " ".join(said.split())
     assert "varied: num_bags ∈ {50, 500}; lambda_distill ∈ {0, 1}; start ∈ {teacher, fresh}; epochs ∈ {" in words
     assert "null" in words and "None" not in words
@@ -132,6 +136,8 @@ references: [matched, no_soft_labels, no_teacher, oracle]
     for start, reference, arm in (("fresh", "no_teacher", "f"), ("teacher", "no_soft_labels", "l0")):
         assert (f"note: lambda_distill 0 with start {start} is what {reference} trains, so the same may be trained "
                 f"twice: none → {arm} n=50, ") in words  # fmt: skip
+    _, _, said = shown(TWINS.replace("{s: {}, l0:", "{l0:"))  # no student has a row no_soft_labels
+    assert "is what no_teacher trains" in said and "is what no_soft_labels trains" not in said
     search = GRID.replace("batch_bags: 4", "batch_bags: 4, learning_rate: {low: 1.0e-4, high: 1.0e-3, log: true}")
     _, _, said = shown(search.replace("[50, 500]", "50") + "search: {method: tpe, trials: 4}\n")
     assert "  teacher: 20 epochs, at least 2000 steps: 2000 steps\n" in said
