@@ -54,6 +54,18 @@ def of_arms(record, metric, first, second, digits=4, sign="+"):
     }
 
 
+def of_file(file, metric, first, second):
+    """n -> the difference of two arms in a file of a record that is not its `rows.csv`, and half its interval."""
+    rows, found = analysis.load(RECORDS / file), {}
+    for n in (50, 100):
+        mine = rows[rows["num_bags"] == n]
+        ours, theirs = (mine[mine["method"] == m].set_index("replicate")[metric].to_dict() for m in (first, second))
+        assert len(ours) == len(theirs) == 20
+        one = paired_difference(ours, theirs)
+        found[n] = (one.mean, (one.upper - one.lower) / 2)
+    return found
+
+
 def test_vat_against_none():
     d = of_arms("2026-11-27-vat-robust-confirm", "bag_auc", "vat", "none")
     n50 = shown(
@@ -94,27 +106,14 @@ def test_students_of_plain_teachers_with_the_settings_of_the_recipe():
 
 
 def test_vat_where_both_arms_have_its_settings():
-    rows = analysis.load(RECORDS / "2026-11-27-regularizers-robust" / "vat_again.csv")
-    vat, none = (
-        rows[(rows["method"] == method) & (rows["num_bags"] == 100)].set_index("replicate")["bag_auc"].to_dict()
-        for method in ("vat", "none")
-    )
-    found = paired_difference(vat, none)
-    assert f"and {shown((found.mean, (found.upper - found.lower) / 2), 4)}, [record](" in readme()
+    found = of_file("2026-11-27-regularizers-robust/vat_again.csv", "bag_auc", "vat", "none")
+    assert f"bag AUC: {shown(found[50], 3)}, not confirmed, and {shown(found[100], 4)}, [record](" in readme()
 
 
 @pytest.mark.parametrize("metric", ["bag_auc", "instance_auc"])
 def test_vat_against_plain_teachers_that_differ_by_vat_alone(metric):
-    rows = analysis.load(RECORDS / "2026-11-29-plain-settings" / "vat_rows.csv")
-    found = {}
-    for n in (50, 100):
-        vat, plain = (
-            rows[(rows["method"] == method) & (rows["num_bags"] == n)].set_index("replicate")[metric].to_dict()
-            for method in ("vat", "as_vat")
-        )
-        assert len(vat) == len(plain) == 20
-        one = paired_difference(vat, plain)
-        found[n] = shown((one.mean, (one.upper - one.lower) / 2), 4)
+    pairs = of_file("2026-11-29-plain-settings/vat_rows.csv", metric, "vat", "as_vat")
+    found = {n: shown(pair, 4) for n, pair in pairs.items()}
     said = {"bag_auc": f"bag AUC {found[50]} at n = 50 and {found[100]} at n = 100", "instance_auc":
             f"instance AUC {found[50]} and {found[100]} ("}  # fmt: skip
     assert said[metric] in readme()

@@ -1,5 +1,6 @@
 """`data.val_bags: 0`: every label trains. Nothing may choose by validation bags, and the same networks come out."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from few_digits import digits
@@ -74,6 +75,12 @@ def test_a_model_has_no_threshold_and_scores(studies):
     assert said.code == 0, said.err
     page = (folder / "model" / "README.md").read_text()
     assert "Instances: no threshold could be set" in page and "6 for training, 0 for validation" in page
+    np.save(folder / "digits.npy", np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8))
+    scored = ["--out", folder / "scores", "--root", folder / "runs"]
+    said = command(cli.main, "label", "--run", trial, folder / "digits.npy", *scored)
+    assert said.code == 0 and "this model's threshold could not be set" in said.out, said.err
+    scores = pd.read_parquet(folder / "scores" / "scores.parquet")
+    assert len(scores) == 5 and np.isfinite(scores["logit"]).all() and scores["predicted"].isna().all()
 
 
 @pytest.mark.parametrize(
