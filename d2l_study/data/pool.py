@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -58,6 +59,12 @@ class Bags:
     def sizes(self) -> np.ndarray:
         """(B,) number of instances of each bag."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def distinct_instances(self) -> tuple[np.ndarray, np.ndarray]:
+        """The indices into the pool that `instance` has, each once and sorted, and (I,) where each position's is."""
+        distinct, inverse = np.unique(self.instance, return_inverse=True)
+        return distinct, inverse
 
     @classmethod
     def of_one(cls, instance: np.ndarray, instance_label: np.ndarray) -> Bags:

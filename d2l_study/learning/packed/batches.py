@@ -207,46 +207,49 @@ def empty_blocks(problems: Sequence[ReplicateTask], capacity: Capacity, steps: i
     return block
 
 
-def _emptied(block: Block, problems: Sequence[ReplicateTask], capacity: Capacity, steps: int) -> Block:
-    """The first steps of a block that was drawn into before, all padding again. What stands in places of padding
-    matters to nothing, as long as it is finite."""
+def _emptied(block: Block, places: Sequence[int], capacity: Capacity, steps: int) -> Block:
+    """The first steps of a block that was drawn into before, where these replicates are all padding again. What stands
+    in places of padding matters to nothing, as long as it is finite."""
     block = {name: values[:steps] for name, values in block.items()}
-    padding = np.arange(len(problems)) * (capacity.bags + 1) + capacity.bags
     for name in ("bag", "noise_bag"):
         if name in block:
-            block[name][:] = padding[None, :, None]
+            for r in places:
+                block[name][:, r] = r * (capacity.bags + 1) + capacity.bags
     return block
 
 
 def draw_block(
-    problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int, into: Block | None = None
-) -> Block:
+    problems: Sequence[ReplicateTask], capacity: Capacity, first: int, last: int, into: Block | None = None,
+    places: Sequence[int] | None = None,
+) -> Block:  # fmt: skip
     """The steps first … last − 1 of every problem; see `empty_blocks`. into: arrays to draw them into, for as many
-    steps at least, from `empty_blocks` and perhaps drawn into before.
+    steps at least, from `empty_blocks` and perhaps drawn into before. places: the replicates that are drawn, where
+    `into` has the others already.
 
     Where there is much to draw, the replicates are drawn side by side on as many threads as torch has: numpy draws
     without holding the interpreter, and each draw has its own stream.
     """
     steps = last - first
-    block = empty_blocks(problems, capacity, steps) if into is None else _emptied(into, problems, capacity, steps)
+    places = range(len(problems)) if places is None else places
+    block = empty_blocks(problems, capacity, steps) if into is None else _emptied(into, places, capacity, steps)
 
     def draw(r: int) -> None:
         mine = {name: values[:, r] for name, values in block.items()}
         _draw(problems[r], mine, capacity, first, r * (capacity.bags + 1))
 
     drawn = sum(block[name][0, 0].size for name in _PER_VALUE if name in block)
-    threads = min(torch.get_num_threads(), len(problems))
-    if threads == 1 or drawn < _THREADED_FROM:
-        for r in range(len(problems)):
+    threads = min(torch.get_num_threads(), len(places))
+    if threads <= 1 or drawn < _THREADED_FROM:
+        for r in places:
             draw(r)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(draw, range(len(problems))))  # raises what a draw raised
+            list(pool.map(draw, places))  # raises what a draw raised
     if capacity.unlabelled is not None:
         theirs = {name.removeprefix(UNLABELLED): v for name, v in block.items() if name.startswith(UNLABELLED)}
         # Weights and rate of a step are those of its labelled bags: `drawing_config` has no weights but that of R_adv.
         theirs |= {name: np.empty_like(block[name]) for name in _OF_STEPS if name in block}
-        draw_block(unlabelled_tasks(problems), capacity.unlabelled, first, last, theirs)
+        draw_block(unlabelled_tasks(problems), capacity.unlabelled, first, last, theirs, places)
     return block
 
 

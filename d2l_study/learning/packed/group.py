@@ -83,7 +83,7 @@ class Group:
         self.state: StackState | None = None  # while another group trains in the stack
         if turns is not None:
             turns.users.add(id(self))
-        self.problems, self.trainings = problems, trainings
+        self.problems, self.trainings = dict(problems), dict(trainings)
         self.model, self.pool_instances, self.capacity = model, pool_instances, capacity
         self.compute, self.dtype = compute, dtype
         self.stack: Stack | None = None
@@ -137,7 +137,45 @@ class Group:
 
     @property
     def over(self) -> bool:
-        return all(training.status != "running" for training in self.trainings.values())
+        return not self.running
+
+    @property
+    def running(self) -> list[int]:
+        """Those in training."""
+        return [i for i, training in self.trainings.items() if training.status == "running"]
+
+    @property
+    def room(self) -> int:
+        """Places of replicates that have ended, or that repeat another: they are computed in vain."""
+        return self.places - len(self.running)
+
+    def dissolve(self) -> dict[int, tuple[ReplicateTask, Training]]:
+        """Give up those in training, for `admit` of other groups, and leave the device."""
+        moved = self.running
+        for i in moved:
+            self.release(i)
+        self.close()
+        return {i: (self.problems.pop(i), self.trainings.pop(i)) for i in moved}
+
+    def admit(self, arrivals: Mapping[int, tuple[ReplicateTask, Training]]) -> None:
+        """Take replicates of a group of the same compiled stack into places that are computed in vain, at most `room`
+        of them. All are of the position of those in training here; those stay where they are."""
+        for i, (problem, training) in arrivals.items():
+            self.problems[i], self.trainings[i] = problem, training
+        if self.stack is None:  # it will be loaded with all of them
+            return
+        self._take_turn()
+        first = {i: self.members.index(i) for i in self.running if i in self.members}
+        vacant = sorted(set(range(len(self.members))) - set(first.values()))
+        before, places = list(self.members), vacant[: len(arrivals)]
+        for r, (i, (problem, training)) in zip(places, arrivals.items(), strict=True):
+            self.members[r] = i
+            self.stack.replace(r, problem, training)
+        if self._ahead is not None and self._ahead[0] == before:
+            _, start, stop, block = self._ahead
+            draw_block(self._problems_of_members(), self.capacity, start, stop, block.block, places)
+            self._ahead = (list(self.members), start, stop, block)
+        self._prepare_validation()
 
     def close(self) -> None:
         """Leave the device."""
@@ -148,7 +186,7 @@ class Group:
     def _block(self, first: int, last: int) -> StagedBlock:
         if self._ahead and self._ahead[:3] == (self.members, first, last):
             return self._ahead[3]
-        problems = [self.problems[i] for i in self.members]
+        problems = self._problems_of_members()
         if self._pinned is None:
             return staged(draw_block(problems, self.capacity, first, last))
         into, copied = self._pinned.next(problems, self.capacity, self._length)
@@ -179,9 +217,18 @@ class Group:
             stack.load(problems, [self.trainings[i] for i in members])
             self.members = members
             self._length = block_steps(problems, self.capacity)
-            self._sets = StackedSets([[p.replicate.val] for p in problems], self.pool_instances.device)
-            self._norm = means_and_stds(problems).to(self.pool_instances.device)
+            self._prepare_validation()
+        assert self._sets is not None
         return stack, self._sets
+
+    def _problems_of_members(self) -> list[ReplicateTask]:
+        return [self.problems[i] for i in self.members]
+
+    def _prepare_validation(self) -> None:
+        """Bring the validation bags of the members to the device."""
+        problems = self._problems_of_members()
+        self._sets = StackedSets([[p.replicate.val] for p in problems], self.pool_instances.device)
+        self._norm = means_and_stds(problems).to(self.pool_instances.device)
 
     def _new_stack(self, replicates: int) -> Stack:
         if self.turns is not None and self.turns.stack is not None:

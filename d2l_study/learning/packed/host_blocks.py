@@ -27,6 +27,11 @@ class StagedBlock:
     rate: np.ndarray
     copied: torch.cuda.Event | None = None
 
+    @property
+    def block(self) -> Block:
+        """What was staged, in the same memory."""
+        return {"rate": self.rate} | {name: values.numpy() for name, values in self.arrays.items()}
+
 
 def staged(block: Block, copied: torch.cuda.Event | None = None) -> StagedBlock:
     """The block as it is, without a copy."""

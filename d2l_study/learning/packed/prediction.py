@@ -27,7 +27,10 @@ class StackedSets:
         self._counts = [[len(bags) for bags in own] for own in sets]
         self._bags = 0
         for r, own in enumerate(sets):
-            mine, inverse = np.unique(np.concatenate([bags.instance for bags in own]), return_inverse=True)
+            if len(own) == 1:  # as of validation, which is asked for again whenever a stack has others
+                mine, inverse = own[0].distinct_instances
+            else:
+                mine, inverse = np.unique(np.concatenate([bags.instance for bags in own]), return_inverse=True)
             distinct.append(mine)
             places.append(inverse * len(sets) + r)  # in (positions, R)
             for bags in own:

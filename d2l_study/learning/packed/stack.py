@@ -124,26 +124,42 @@ class Stack:
                 self.params[name].detach().copy_(value)
         else:
             self.params = {name: value.requires_grad_(True) for name, value in stacked.items()}
-        if self.problems[0].config.weight_average > 0:
-            self._load_average(trainings)
+        if self.problems[0].config.weight_average > 0 and not self.average:
+            self.average = {name: torch.zeros_like(value, requires_grad=False) for name, value in self.params.items()}
         rows = _equal_rows([optimizer_values(p.config) for p in problems])
         values = [optimizer_values(problems[first].config) for first, _ in rows]
         if rows != self._rows or values != self._values:
             self._rows, self._values = rows, values
             self._make_optimizer()
-        self._load_optimizer(trainings)
-        scalars = np.array([[p.config.epsilon, p.config.xi] for p in problems])
-        self._put({"scalars": torch.from_numpy(scalars).to(self.dtype), "norm": means_and_stds(problems)})
+        for (first, _), group in zip(rows, self.optimizer.param_groups, strict=True):
+            for value in group["params"]:
+                self.optimizer.state[value]["step"].fill_(float(trainings[first].step))
+        for r, training in enumerate(trainings):
+            self._load_average(r, training)
+            self._load_moments(r, training)
+        self._put({"scalars": self._scalars(problems), "norm": means_and_stds(problems)})
 
-    def _load_average(self, trainings: Sequence[Training]) -> None:
+    def replace(self, r: int, problem: ReplicateTask, training: Training) -> None:
+        """Put another replicate in r's place, of the same position and the same group of the optimizer as r's. What was
+        compiled and captured stays."""
+        self.problems = (*self.problems[:r], problem, *self.problems[r + 1 :])
         for name, value in self.params.items():
-            if name not in self.average:
-                self.average[name] = torch.zeros_like(value, requires_grad=False)
-            for r, training in enumerate(trainings):
-                if training.average:
-                    self.average[name][r].copy_(training.average[name])
-                else:  # at its first step, whose share is 1; what another has left there may be no number
-                    self.average[name][r].zero_()
+            value.detach()[r].copy_(training.params[name].detach())
+        self._load_average(r, training)
+        self._load_moments(r, training)
+        for name, values in (("scalars", self._scalars([problem])), ("norm", means_and_stds([problem]))):
+            self._buffers[name][r].copy_(values[0])
+
+    def _scalars(self, problems: Sequence[ReplicateTask]) -> Tensor:
+        """(R, 2): ε and ξ."""
+        return torch.from_numpy(np.array([[p.config.epsilon, p.config.xi] for p in problems])).to(self.dtype)
+
+    def _load_average(self, r: int, training: Training) -> None:
+        for name, mean in self.average.items():
+            if training.average:
+                mean[r].copy_(training.average[name])
+            else:  # at its first step, whose share is 1; what another has left there may be no number
+                mean[r].zero_()
 
     @property
     def snapshot(self) -> Params:
@@ -169,18 +185,21 @@ class Stack:
                     "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value),
                 }  # fmt: skip
 
-    def _load_optimizer(self, trainings: Sequence[Training]) -> None:
-        for (first, last), group in zip(self._rows, self.optimizer.param_groups, strict=True):
-            for name, value in zip(self.params, group["params"], strict=True):
-                state = self.optimizer.state[value]
-                state["step"].fill_(float(trainings[first].step))
-                for r in range(first, last):
-                    found = trainings[r].optimizer.state.get(trainings[r].params[name], {})
-                    for moment in ("exp_avg", "exp_avg_sq"):
-                        if moment in found:
-                            state[moment][r - first].copy_(found[moment])
-                        else:
-                            state[moment][r - first].zero_()
+    def _load_moments(self, r: int, training: Training) -> None:
+        """Replicate r's moments of Adam, zeros before its first step."""
+        group, place = self._place(r)
+        for name, value in zip(self.params, group["params"], strict=True):
+            state, found = self.optimizer.state[value], training.optimizer.state.get(training.params[name], {})
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if moment in found:
+                    state[moment][place].copy_(found[moment])
+                else:
+                    state[moment][place].zero_()
+
+    def _place(self, r: int) -> tuple[dict[str, Any], int]:
+        """The group of the optimizer that replicate r is in, and its place there."""
+        ((i, first),) = [(i, first) for i, (first, last) in enumerate(self._rows) if first <= r < last]
+        return self.optimizer.param_groups[i], r - first
 
     def save(self, r: int, training: Training) -> None:
         """Bring replicate r's parameters and optimizer state back, as if it had been trained alone."""
@@ -192,13 +211,12 @@ class Stack:
             name: torch.empty_like(training.params[name], requires_grad=False).copy_(value[r])
             for name, value in self.average.items()
         }
-        (i,) = [i for i, (first, last) in enumerate(self._rows) if first <= r < last]
-        group = self.optimizer.param_groups[i]
+        group, place = self._place(r)
         for own, value in zip(training.params.values(), group["params"], strict=True):
             state = self.optimizer.state[value]
             # In the layout of the parameter: the fused kernel reads both as they lie in memory.
             training.optimizer.state[own] = {"step": state["step"].clone().to(torch.float32)} | {
-                moment: torch.empty_like(own, requires_grad=False).copy_(state[moment][r - self._rows[i][0]])
+                moment: torch.empty_like(own, requires_grad=False).copy_(state[moment][place])
                 for moment in ("exp_avg", "exp_avg_sq")
             }
 

@@ -146,11 +146,12 @@ class Pack:
         self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1, on_device)
         self.pool_instances = pool_on(problems[0].replicate.pool, compute.device)
         self.trainings = [self._start(i) for i in range(len(problems))]
-        self.groups = []
+        self.groups: list[Group] = []
         parts = math.ceil(len(problems) / most_in_a_stack(problems, self.capacity, compute))
         places = math.ceil(len(problems) / parts)
         alike = len({optimizer_values(problem.config) for problem in problems}) == 1
         turns = StackTurns()
+        self._merges = alike and compute.compiles
         for indices in np.array_split(np.arange(len(problems)), parts):  # of like sizes
             mine = indices.tolist()
             self.groups.append(Group(
@@ -172,9 +173,11 @@ class Pack:
     def advance(self, i: int) -> None:
         """One interval of replicate i, for which all of its group that are as far as it are trained together; see
         `train_in_lockstep`."""
-        training, problem, group = self.trainings[i], self.problems[i], self._group[i]
+        training, problem = self.trainings[i], self.problems[i]
         if i not in self._ended:
-            self._ended |= group.train(training.step)
+            self._merge_groups()
+            self._ended |= self._group[i].train(training.step)
+        group = self._group[i]
         ended = self._ended.pop(i)
         training.params, training.average = group.views(i) or (training.params, training.average)
         steps = ended.last - training.step
@@ -190,6 +193,24 @@ class Pack:
             training.params, training.average = training.best_params, {}  # no longer where they lie in the stack
         if group.over:
             group.close()
+
+    def _merge_groups(self) -> None:
+        """Dissolve groups of the compiled stack as long as the others have room for their replicates: places of those
+        that have ended are computed in vain. It waits until all in training are equally far."""
+        running = [training for training in self.trainings if training.status == "running"]
+        if not self._merges or self._ended or len({training.step for training in running}) > 1:
+            return
+        while True:
+            groups = sorted((group for group in self.groups if not group.over), key=lambda group: group.room)
+            if len(groups) < 2 or len(groups[-1].running) > sum(group.room for group in groups[:-1]):
+                return
+            *others, smallest = groups
+            moved = smallest.dissolve()
+            for group in reversed(others):  # into as few as possible
+                arrivals = {i: moved.pop(i) for i in list(moved)[: group.room]}
+                if arrivals:
+                    group.admit(arrivals)
+                    self._group |= dict.fromkeys(arrivals, group)
 
     def release(self, i: int) -> None:
         """Bring replicate i's state back into its `Training`, as if it had been trained alone."""

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -14,8 +15,9 @@ from d2l_study.learning import fit_teacher
 from d2l_study.learning.packed import stack as packed_stack
 from d2l_study.learning.packed.batches import ReplicateTask
 from d2l_study.learning.packed.compiled import why_not_compiled
+from d2l_study.learning.packed.group import Group
 from d2l_study.learning.packed.structure import COMPILED_FROM
-from d2l_study.learning.packed.training import Pack, compiled_where_worth_it, fit_teachers
+from d2l_study.learning.packed.training import Pack, compiled_where_worth_it, fit_pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 
 COMPILED = Compute(packed=True, compiled=True)
@@ -112,6 +114,57 @@ def test_groups_train_in_one_compiled_stack_by_turns(make_replicate, tiny, monke
         assert [c["train_loss"] for c in alone.curve] == pytest.approx(
             [c["train_loss"] for c in result.curve], rel=1e-4
         )
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {"weight_average": 0.7},
+        {"lambda_adv": 0.5, "lambda_noise": 0.3, "lambda_ent": 0.02, "augment": "shift"},
+        {"lambda_adv": 0.5, "unlabelled": True},
+    ],
+    ids=["average", "all", "unlabelled"],
+)
+def test_groups_merge_once_the_places_of_ended_replicates_have_room(make_replicate, tiny, monkeypatch, arm):
+    """Every result is as it would be alone, nothing is compiled anew, and fewer steps are computed than by groups that
+    keep what they began with."""
+    shapes, stacks, moved = [], [], []
+
+    def compiled(function, arguments):
+        shapes.append([tuple(leaf.shape) for leaf in arguments[0]])
+        return function
+
+    real_run, real_admit = packed_stack.Stack.run, Group.admit
+    monkeypatch.setattr(packed_stack, "compiled", compiled)
+    monkeypatch.setattr(
+        packed_stack.Stack, "run", lambda self, steps: (stacks.extend([self.replicates] * steps), real_run(self, steps))
+    )
+    monkeypatch.setattr(Group, "admit", lambda self, others: (moved.extend(others), real_admit(self, others))[1])
+    unlabelled = 20 if arm.pop("unlabelled", False) else 0
+    config = dataclasses.replace(
+        tiny, learning_rate=0.01, patience=1, select="loss", eval_every=2, steps=24, **arm
+    )  # fmt: skip
+    replicates = [without_ties(make_replicate(r, train=20, val=20, unlabelled=unlabelled)) for r in range(9)]
+    problems = [(config, replicate) for replicate in replicates]
+    if config.lambda_adv > 0:  # scalars go with the replicate
+        problems[4:] = [(dataclasses.replace(own, lambda_adv=1.0, epsilon=2.0), r) for own, r in problems[4:]]
+    in_float64 = functools.partial(fit_pack, problems, range(9), dataclasses.replace(COMPILED, pack=3))
+    alone = [fit_pack([one], [0], Compute(packed=True), {}, torch.float64)[0] for one in problems]
+    ends = [result.steps_run for result in alone]
+    assert len(set(ends)) > 2, "the replicates of this test should end one by one"
+    stacks.clear()
+    saved = []
+    callbacks = {"checkpoint_every": 2, "checkpoint": lambda *state: saved.append(state)}
+    found = in_float64(callbacks, torch.float64)
+    assert moved and len(shapes) == 1
+    of_groups = sum(3 * max(ends[i : i + 3]) for i in (0, 3, 6))
+    assert sum(ends) <= sum(stacks) < of_groups
+    resumed = in_float64({"resume": dict(saved[: len(saved) // 2])}, torch.float64)
+    for a, *others in zip(alone, found, resumed, strict=True):
+        for other in others:
+            assert (a.steps_run, a.best_step, a.status) == (other.steps_run, other.best_step, other.status)
+            for x, y in zip(a.curve, other.curve, strict=True):
+                assert x == pytest.approx(y, rel=1e-7, abs=1e-8)
 
 
 def test_a_gpu_without_a_kernel_compiler_is_told(monkeypatch):
