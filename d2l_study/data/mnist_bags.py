@@ -159,8 +159,8 @@ def sample_bags(
     )  # fmt: skip
     noisy = stream != "bags_test"
     instances, labels, truths = [], [], []
-    for i in range(first, count):
-        rng = streams.rng(stream, i)
+    numbers = range(first, count)
+    for i, rng in zip(numbers, streams.rngs(stream, numbers), strict=True):
         size = max(1, round(rng.normal(config.mean_bag_size, config.bag_size_variance**0.5)))
         truth = int((i + 1) * config.prevalence + 1e-9) > int(i * config.prevalence + 1e-9)
         rate = natural if share is None else binomial_rate(size, share)

@@ -82,10 +82,16 @@ def at_least_one(rng: np.random.Generator, size: int, p: float) -> int:
         return size
     if p <= 0.0:
         return 1
+    position = int(np.searchsorted(_distribution(size, p), rng.random(), side="right"))
+    return min(position, size - 1) + 1
+
+
+@lru_cache(maxsize=256)  # bags have few sizes
+def _distribution(size: int, p: float) -> np.ndarray:
+    """(size,) of Binomial(size, p) given at least 1: the probability of at most 1, 2, … size."""
     count = np.arange(1, size + 1)
     steps = np.log(size - count + 1) - np.log(count) + np.log(p) - np.log1p(-p)
     log_mass = np.cumsum(steps)  # up to the constant of count = 0, which the conditioning cancels
     mass = np.exp(log_mass - log_mass.max())
-    cumulative = np.cumsum(mass) / mass.sum()
-    position = int(np.searchsorted(cumulative, rng.random(), side="right"))
-    return int(count[min(position, size - 1)])
+    cumulative: np.ndarray = np.cumsum(mass) / mass.sum()
+    return cumulative

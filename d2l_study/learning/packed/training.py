@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from d2l_study.data.pool import Replicate
+from d2l_study.data.streams import Streams
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.evaluation import evaluation_bags, validation_metrics
 from d2l_study.learning.fit_checks import check_fit
@@ -45,6 +46,7 @@ from d2l_study.learning.teacher_model import initial_params, member_replicate, t
 from d2l_study.learning.training import Training, close_interval, parameters_and_optimizer
 from d2l_study.learning.training_result import FittedTeacher, fitted_teacher
 from d2l_study.learning.unlabelled_bags import unlabelled_task
+from d2l_study.models import Params
 
 MULTIPLE = 8
 """Of which the instances of a compiled step are: matrix units want it, and packs of like bags have like shapes."""
@@ -145,7 +147,12 @@ class Pack:
         on_device = compute.device.startswith("cuda")
         self.capacity = Capacity.of(problems, MULTIPLE if compute.compiles else 1, on_device)
         self.pool_instances = pool_on(problems[0].replicate.pool, compute.device)
-        self.trainings = [self._start(i) for i in range(len(problems))]
+        first_weights: dict[Streams, Params] = {}  # one draw for all configurations of a replicate
+        for problem in self.problems:
+            if problem.replicate.streams not in first_weights:
+                drawn = initial_params(problem.config, self.model, problem.replicate)
+                first_weights[problem.replicate.streams] = {name: v.to(dtype) for name, v in drawn.items()}
+        self.trainings = [self._start(i, first_weights[p.replicate.streams]) for i, p in enumerate(self.problems)]
         self.groups: list[Group] = []
         parts = math.ceil(len(problems) / most_in_a_stack(problems, self.capacity, compute))
         places = math.ceil(len(problems) / parts)
@@ -162,11 +169,8 @@ class Pack:
         self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, IntervalResult] = {}
 
-    def _start(self, i: int) -> PackedTraining:
-        problem = self.problems[i]
-        values = initial_params(problem.config, self.model, problem.replicate)
-        values = {name: value.to(self.dtype) for name, value in values.items()}
-        training = PackedTraining(*parameters_and_optimizer(problem.config, values, self.compute))
+    def _start(self, i: int, weights: Params) -> PackedTraining:
+        training = PackedTraining(*parameters_and_optimizer(self.problems[i].config, weights, self.compute))
         training.pack, training.index = weakref.proxy(self), i  # which ends with its last user, and its memory with it
         return training
 

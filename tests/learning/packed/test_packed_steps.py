@@ -276,8 +276,8 @@ def test_what_has_ended_holds_nothing_of_the_stack(make_replicate, tiny, graphs,
     """Also a replicate that diverged; the group leaves the device with its last one, and blocks are drawn ahead."""
     started, real, log = Pack._start, Group.close, []
 
-    def start(self, i):
-        training = started(self, i)
+    def start(self, i, weights):
+        training = started(self, i, weights)
         if i == 1:
             with torch.no_grad():
                 training.params["conv1.weight"].fill_(torch.nan)

@@ -166,8 +166,8 @@ def test_a_replicate_that_diverges_is_frozen_and_the_others_go_on(make_replicate
     replicates = [make_replicate(r) for r in range(3)]
     start = Pack._start
 
-    def spoilt(self, i):
-        training = start(self, i)
+    def spoilt(self, i, weights):
+        training = start(self, i, weights)
         if i == 1:
             with torch.no_grad():
                 training.params["conv1.weight"].fill_(torch.nan)
