@@ -30,6 +30,10 @@ class DamagedWarning(UserWarning):
     follows."""
 
 
+class SlowStepsWarning(UserWarning):
+    """Training is right, and slower than it could be; the text says why. `run` prints what its workers say of it."""
+
+
 class StorageError(OSError):
     """The root of results takes nothing more: the disk is full, over quota or read-only, the bucket refuses. What was
     committed is safe; there is no use in going on."""

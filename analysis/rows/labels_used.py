@@ -44,9 +44,9 @@ def validation_labels_are_used(rows: pandas.DataFrame) -> bool | None:
     """Whether some run used more labels than it has training bags (`train_bags` of folds and splits, else `num_bags`);
     None where no row says how many these are. rows: with the column `labels_used`."""
     given = rows["train_bags"] if "train_bags" in rows else rows[COLUMN] * float("nan")
-    given = given.fillna(rows["num_bags"]) if "num_bags" in rows else given
-    known = given.notna() & rows[COLUMN].notna()
-    return bool((rows[COLUMN] > given)[known].any()) if known.any() else None
+    given = given.where(given.notna(), rows["num_bags"]) if "num_bags" in rows else given
+    known = given.notna() & rows[COLUMN].notna()  # of all bags of a data set `num_bags` is None
+    return bool((rows[COLUMN][known] > given[known]).any()) if known.any() else None
 
 
 def _derived(first: Mapping[str, Any], trains: Mapping[str, list[Any]], places: list[int]) -> list[int | None]:

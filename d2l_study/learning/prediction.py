@@ -35,7 +35,8 @@ class Compute:
 
     packed: whether a configuration's replicates are trained with stacked parameters, in lockstep, rather than by turns;
     None: if `pack` is above 1, and without `pack` on a GPU, and on a CPU vectors in small bags (`packing`). pack: most
-    replicates in one stack, 1 for taking turns; None: as many as suit the device. formulation: of the stacked network,
+    replicates in one stack, 1 for taking turns; None: as many as suit the device. halvings: how often that number is
+    halved, since there was no memory for it. formulation: of the stacked network,
     `grouped` or `matmul` (None: the faster one); graphs: CUDA graphs, where there is CUDA; compiled: the stacked step
     by `torch.compile` (None: on a GPU).
     """
@@ -44,6 +45,7 @@ class Compute:
     precision: str = "float32"
     packed: bool | None = None
     pack: int | None = None
+    halvings: int = 0
     formulation: str | None = None
     graphs: bool = True
     compiled: bool | None = None

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2l_study.errors import first_line
+from d2l_study.device_errors import out_of_memory
+from d2l_study.errors import SlowStepsWarning, first_line
 from d2l_study.learning.adam import Adam
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.learning.objective import PARTS
@@ -353,8 +354,10 @@ class Stack:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # of whatever the compiler is made of
+            if out_of_memory(error):  # in the compiler's words
+                raise
             self.captures.uncompiled = self.plain_reason = f"the step could not be compiled: {first_line(error)}"
-            warnings.warn(f"steps are not compiled: {self.plain_reason}", stacklevel=2)
+            warnings.warn(f"steps are not compiled: {self.plain_reason}", SlowStepsWarning, stacklevel=2)
         self.compile_seconds = time.perf_counter() - begin
 
     # ---- CUDA graphs
@@ -385,8 +388,10 @@ class Stack:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if out_of_memory(error):  # by another name
+                raise
             self.captures.failed = self.eager_reason = f"the step could not be captured: {first_line(error)}"
-            warnings.warn(f"CUDA graphs are not used: {self.eager_reason}", stacklevel=2)
+            warnings.warn(f"CUDA graphs are not used: {self.eager_reason}", SlowStepsWarning, stacklevel=2)
             current.wait_stream(stream)
             restore()
         else:

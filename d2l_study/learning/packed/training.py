@@ -72,12 +72,15 @@ def compiled_where_worth_it(problems: Sequence[ReplicateTask], compute: Compute)
 def most_in_a_stack(problems: Sequence[ReplicateTask], capacity: Capacity, compute: Compute) -> int:
     """How many replicates share a stack at most."""
     if compute.pack is not None:
-        return compute.pack
-    if not compute.device.startswith("cuda"):
-        return len(problems)
-    others = 0 if capacity.unlabelled is None else capacity.unlabelled.instances
-    one = (capacity.instances + capacity.noise + others) * math.prod(problems[0].replicate.pool.shape)
-    return max(1, STACK_VALUES // one)
+        most = compute.pack
+    elif not compute.device.startswith("cuda"):
+        most = len(problems)
+    else:
+        others = 0 if capacity.unlabelled is None else capacity.unlabelled.instances
+        most = STACK_VALUES // (
+            (capacity.instances + capacity.noise + others) * math.prod(problems[0].replicate.pool.shape)
+        )
+    return max(1, min(most, len(problems)) >> compute.halvings)
 
 
 def fit_teachers(
@@ -156,16 +159,18 @@ class Pack:
         self.groups: list[Group] = []
         parts = math.ceil(len(problems) / most_in_a_stack(problems, self.capacity, compute))
         places = math.ceil(len(problems) / parts)
-        alike = len({optimizer_values(problem.config) for problem in problems}) == 1
-        turns = StackTurns()
-        self._merges = alike and compute.compiles
+        turns: dict[Any, StackTurns] = {}  # of groups that have one set of values for the optimizer
         for indices in np.array_split(np.arange(len(problems)), parts):  # of like sizes
             mine = indices.tolist()
+            values = {optimizer_values(self.problems[i].config) for i in mine}
+            shared = turns.setdefault(values.pop(), StackTurns()) if len(values) == 1 else StackTurns()
             self.groups.append(Group(
                 {i: self.problems[i] for i in mine}, {i: self.trainings[i] for i in mine}, self.model,
-                self.pool_instances, self.capacity, compute, dtype, places,
-                (turns if alike else StackTurns()) if compute.compiles else None,
+                self.pool_instances, self.capacity, compute, dtype, places, shared if compute.compiles else None,
             ))  # fmt: skip
+        self._sharing = (
+            [[g for g in self.groups if g.turns is one] for one in turns.values()] if compute.compiles else []
+        )
         self._group = {i: group for group in self.groups for i in group.problems}
         self._ended: dict[int, IntervalResult] = {}
 
@@ -199,13 +204,18 @@ class Pack:
             group.close()
 
     def _merge_groups(self) -> None:
-        """Dissolve groups of the compiled stack as long as the others have room for their replicates: places of those
+        """Dissolve groups of a compiled stack as long as the others have room for their replicates: places of those
         that have ended are computed in vain. It waits until all in training are equally far."""
         running = [training for training in self.trainings if training.status == "running"]
-        if not self._merges or self._ended or len({training.step for training in running}) > 1:
+        if self._ended or len({training.step for training in running}) > 1:
             return
+        for sharing in self._sharing:
+            self._merge(sharing)
+
+    def _merge(self, sharing: Sequence[Group]) -> None:
+        """The same for groups that share a stack."""
         while True:
-            groups = sorted((group for group in self.groups if not group.over), key=lambda group: group.room)
+            groups = sorted((group for group in sharing if not group.over), key=lambda group: group.room)
             if len(groups) < 2 or len(groups[-1].running) > sum(group.room for group in groups[:-1]):
                 return
             *others, smallest = groups

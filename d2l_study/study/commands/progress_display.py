@@ -47,6 +47,7 @@ class ProgressDisplay:
         self.done = self.failed = 0
         self.best: tuple[float, str] | None = None
         self.note: str | None = None
+        self._warnings: set[str] = set()
         self._begun = self._said = time.monotonic()
         self._live: Live | None = None
 
@@ -110,6 +111,12 @@ class ProgressDisplay:
         shown = _val_auc_text(val_auc) if val_auc is not None else ""
         if self._live is None:
             self._say(f"{request.label}: " + ", ".join(part for part in (shown, result, took) if part), ended=True)
+
+    def warn(self, text: str) -> None:
+        """Say what a worker warns of, once."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            self.console.print(f"warning: {text}")
 
     def progress(self) -> dict[str, Any]:
         """The progress as `status` shows it: trials by state, those in training, predicted seconds left."""

@@ -97,6 +97,9 @@ class StudyCallback:
             self.tracker.mark_incomplete(request.config_id)  # what came before its checkpoint went to another driver
         self.tracker.report(request.config_id, step, values)
 
+    def on_trial_warning(self, text: str) -> None:
+        self.display.warn(text)
+
     def on_trial_end(self, request: TrialRequest) -> None:
         self._finish_trial(request)
 

@@ -1,4 +1,4 @@
-"""`resources.precision: auto`: the first trial of a study chooses the precision, and all others keep to it.
+"""`resources.precision`: the first trial of a study decides it, by a probe where it is `auto`, and all others keep it.
 
 The number format changes results a little (0.868 against 0.854 in one cell), so that trials which each took the faster
 one of their own node would set arms of two formats beside each other. The decision is a file of the study, which the
@@ -40,6 +40,13 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) 
     if not folder.storage.put_if_absent(key, data) and _recorded(folder) is None:
         folder.storage.put(key, data)  # what is there is damaged
     return _recorded(folder) or found
+
+
+def keep_precision(folder: StudyFolder, precision: str) -> None:
+    """Record the precision that a study is told, so that what has only checkpoints goes on in it, wherever that is."""
+    if precision in PRECISIONS and folder.exists() and _recorded(folder) is None:
+        record = {"precision": precision, "by": "resources.precision", "host": platform.node()}
+        folder.storage.put_if_absent(_key(folder), records.encode(record))
 
 
 def known_precision(folder: StudyFolder) -> str | None:

@@ -11,6 +11,7 @@ import io
 import time
 import traceback
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,14 +19,15 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.data import DATASETS, Pool
-from d2l_study.errors import ROOT_ERRORS, UserError
+from d2l_study.device_errors import device_failed, out_of_memory
+from d2l_study.errors import ROOT_ERRORS, SlowStepsWarning, UserError
 from d2l_study.learning.config import TeacherConfig
 from d2l_study.study.ledger.claims import LOOK_SECONDS, Claims
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
-from d2l_study.study.plan.precision import decided_precision
+from d2l_study.study.plan.precision import decided_precision, keep_precision
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.trial.packed_trials import BAG_COUNTS, Part, can_be_packed, fit_packed
 from d2l_study.study.trial.replicates import trained_replicate
@@ -46,6 +48,9 @@ PackedReportCallback = Callable[[int, int, Mapping[int, Mapping[str, float]]], N
 
 WRITERS = 4
 """Threads of a trial that commit its runs. A commit waits for the disk some eight times."""
+
+MOST_OF_GPU = 0.6
+"""The most of a trial's part of a GPU that the instances of a data set may take, beside what training needs."""
 
 LOG_CHARACTERS = 4000
 """Of a traceback, its end, which a failure keeps."""
@@ -71,9 +76,9 @@ def run_packed_trial(
     of a request once all its runs are committed, if that is before the end.
 
     Returns replicate -> status, `done` or `failed`, of each request. An exception becomes the failure of its runs and
-    is not raised: it would come again. Two kinds are raised, for the caller to act: out of memory, and a root of
-    results that takes or gives nothing more. Runs that another study is training are waited for, and trained here if it
-    ends without them.
+    is not raised: it would come again. Three kinds are raised, for the caller to act: out of memory, a GPU that fails
+    whatever this process does next, and a root of results that takes or gives nothing more. Runs that another study is
+    training are waited for, and trained here if it ends without them.
     """
     first = requests[0]
     folder = StudyFolder(open_storage(first.root, known=True), first.study)
@@ -82,6 +87,7 @@ def run_packed_trial(
             "stage": request.stage, "sections": request.sections, "base_seed": request.base_seed,
             "data_checksum": request.data_checksum, "teachers": request.teachers, "study": request.study,
         })  # fmt: skip
+    keep_precision(folder, first.resources["precision"])
     trial = _Trial(requests, folder, report, committed)
     if first.fresh:  # these runs are no other study's
         trial.train_or_fail(trial.missing())
@@ -151,7 +157,7 @@ class _Trial:
             self._train(runs)
             return
         except Exception as error:
-            if out_of_memory(error) or isinstance(error, ROOT_ERRORS):
+            if out_of_memory(error) or device_failed(error) or isinstance(error, ROOT_ERRORS):
                 raise
             cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             failure = {
@@ -212,11 +218,6 @@ class _Trial:
             return None
         record = self.folder.ledger.read(request.config_id, replicate, request.fresh_of)
         return request.study if record is not None and record["row"].get("made_by") == request.study else None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the machine or of the GPU, has run out."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def compute_runs(
@@ -289,7 +290,26 @@ def _compute(request: TrialRequest, pool: Pool, folder: StudyFolder) -> Compute:
     precision = resources["precision"]
     if precision == "auto":
         precision = decided_precision(folder, pool.shape, device)
-    return Compute(device, precision, pack=resources.get("pack"))
+    packed = None
+    if device.startswith("cuda") and (reason := why_no_stack(pool, device, resources["gpus"])) is not None:
+        warnings.warn(f"runs are not stacked: {reason}", SlowStepsWarning, stacklevel=2)
+        packed = False
+    return Compute(device, precision, packed, resources.get("pack"), request.halvings)
+
+
+def why_no_stack(pool: Pool, device: str, gpus: float) -> str | None:
+    """Why the instances of a pool cannot lie on the GPU, as stacks need it; None if they can. gpus: the part of it that
+    the trial has. By turns a GPU holds the instances of one step."""
+    import torch
+
+    own = torch.cuda.get_device_properties(device).total_memory * min(1.0, gpus or 1.0)
+    if pool.instances.nbytes <= MOST_OF_GPU * own:
+        return None
+    gib = 2**30
+    return (
+        f"the instances of {pool.name} take {pool.instances.nbytes / gib:.1f} GiB, and a trial has {own / gib:.1f} GiB "
+        "of the GPU (resources.gpus=1 gives each trial a whole one)"
+    )
 
 
 def _trained_together(

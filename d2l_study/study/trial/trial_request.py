@@ -38,6 +38,8 @@ class TrialRequest:
     before those of others, as tables show them."""
     attempt: int = 1
     """From 1; counted within one command, as workers or nodes are lost."""
+    halvings: int = 0
+    """How often its stacks are halved, since memory ran out in earlier attempts."""
 
     @property
     def keeps_weights(self) -> bool:

@@ -1,9 +1,10 @@
 """Trials that were lost: why, and what is tried again.
 
-A trial whose worker or node was lost is tried again, as often as the space allows (`resources.retries`; we count for
-each command, since Tune counts in its own way). A trial that ran out of memory is tried again in two halves, and a
-packed one after any loss. An exception of the training itself, or NaN, would come again: it is a failure
-(`trial.run_packed_trial`), and the trial is not lost. A root that takes or gives nothing more ends the study.
+A trial whose worker, GPU or node was lost is tried again, as often as the space allows (`resources.retries`; we count
+for each command, since Tune counts in its own way). A trial that ran out of memory is tried again in two halves, whose
+stacks are half as large; a packed one in two halves after any loss. An exception of the training itself, or NaN, would
+come again: it is a failure (`trial.run_packed_trial`), and the trial is not lost. A root that takes or gives nothing
+more ends the study.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from d2l_study.device_errors import device_line, says_out_of_memory
 from d2l_study.errors import ROOT_ERRORS
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.ledger.timestamps import timestamp
@@ -46,7 +48,7 @@ def lost_trial(log: str) -> LostTrial:
         cause = next((x for x in reversed(lines) if any(f"{name}: " in x for name in ROOT_ERROR_NAMES)), last)
         cause = re.sub(rf"^.*(?:{'|'.join(ROOT_ERROR_NAMES)}): (?:\[Errno \w+\] )?|: '[^']*'$", "", cause)
         return LostTrial(STORAGE, cause, log)
-    if "outofmemory" in low or "out of memory" in low or "MemoryError" in log:
+    if says_out_of_memory(log):
         return LostTrial(MEMORY, "the worker ran out of memory", log)
     if "its owner has died" in low:  # Ray takes the driver, which owns all trials, for dead: the driver's node is lost
         return LostTrial(DRIVER, LOST, log)
@@ -56,6 +58,8 @@ def lost_trial(log: str) -> LostTrial:
         return LostTrial(WORKER, "the worker process was lost", log)
     if "actorunavailable" in low or "temporarily unavailable" in low:  # a node that went, before Ray is sure of it
         return LostTrial(WORKER, "the connection to the worker or its node was lost", log)
+    if (said := device_line(log)) is not None:
+        return LostTrial(WORKER, f"the GPU failed: {said}", log)
     return LostTrial(WORKER, last, log)
 
 
@@ -74,12 +78,16 @@ def retry(trial: Trial, lost: LostTrial, folder: StudyFolder) -> list[Trial]:
                        "replicates": list(request.replicates)}  # fmt: skip
             folder.write_lost_attempt(request.config_id, replicate, attempt)
         if request.attempt > request.resources["retries"]:
-            tried = f" ({request.attempt} attempts)" if request.attempt > 1 else ""
+            notes = [f"{request.attempt} attempts"] if request.attempt > 1 else []
+            if lost.kind == MEMORY and (request.resources.get("gpus") or request.resources.get("pack")):
+                notes.append("a smaller resources.pack has fewer runs in memory together")
+            tried = f" ({'; '.join(notes)})" if notes else ""
             for replicate in left:
                 failure = failure_of_lost_run(request, lost.cause + tried, lost.log)
                 folder.write_failure(request.config_id, replicate, failure)
         elif left:
-            again.append(replace(request, replicates=tuple(left), attempt=request.attempt + 1))
+            halvings = request.halvings + (lost.kind == MEMORY)
+            again.append(replace(request, replicates=tuple(left), attempt=request.attempt + 1, halvings=halvings))
     if len(trial) == 1:
         return [(piece,) for request in again for piece in _pieces(request, lost.kind)]
     if any(request.attempt > request.resources["retries"] for request in again):

@@ -31,6 +31,9 @@ class TrialCallback(Protocol):
     def on_trial_report(self, request: TrialRequest, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
         """A point of the trial's curves has come: optimizer step, and replicate -> values by name."""
 
+    def on_trial_warning(self, text: str) -> None:
+        """A worker warns of something that makes training slow."""
+
     def on_trial_end(self, request: TrialRequest) -> None:
         """The trial has ended: each of its runs is committed, or marked as failed or pruned."""
 
@@ -137,6 +140,8 @@ def run_trials(
             own = given[trial.trial_id]
             for number, step, values in curve_points(result):
                 callback.on_trial_report(own[number], step, values)
+            for text in result.get("warnings", ()):
+                callback.on_trial_warning(text)
             for number in result.get("ended", ()):
                 end(trial.trial_id, own[number])
 

@@ -105,6 +105,10 @@ def test_whether_validation_labels_are_used_is_said_where_rows_tell(rows):
     assert validation_labels_are_used(rows.drop(columns=["num_bags"])) is None
     given = rows.drop(columns=["num_bags"]).assign(train_bags=64.0, labels_used=72.0)
     assert validation_labels_are_used(given) is True
+    waiting = given.assign(num_bags=None)  # all bags, and runs that are not there yet
+    waiting.loc[waiting.index[0], ["train_bags", "labels_used"]] = np.nan
+    assert validation_labels_are_used(waiting) is True
+    assert validation_labels_are_used(waiting.assign(labels_used=np.nan)) is None
 
 
 def test_a_renamed_key_keeps_its_name(rows):

@@ -99,9 +99,11 @@ def test_a_run_goes_on_in_a_compiled_stack_from_any_steps(make_replicate, tiny, 
         assert [c["train_loss"] for c in a.curve] == pytest.approx([c["train_loss"] for c in b.curve], rel=1e-4)
 
 
-@pytest.mark.parametrize(("rates", "stacks"), [((1e-3, 1e-3, 1e-3), 1), ((1e-3, 1e-3, 1e-4), 2)])
+@pytest.mark.parametrize(
+    ("rates", "stacks"), [((1e-3,) * 3, 1), ((1e-3, 1e-3, 1e-4), 2), ((1e-3,) * 4 + (1e-4,) * 4, 2)]
+)
 def test_groups_train_in_one_compiled_stack_by_turns(make_replicate, tiny, monkeypatch, rates, stacks):
-    """Unless their learning rates differ: the optimizer of a stack has them."""
+    """Those of one learning rate, that is: the optimizer of a stack has it."""
     monkeypatch.setattr(packed_stack, "compiled", lambda function, arguments: function)
     made, real = [], packed_stack.Stack.__init__
     monkeypatch.setattr(packed_stack.Stack, "__init__", lambda self, *how: (made.append(self), real(self, *how))[1])

@@ -18,7 +18,7 @@ from d2l_study.learning.packed.host_blocks import staged
 from d2l_study.learning.packed.instances import means_and_stds
 from d2l_study.learning.packed.model import FORMULATIONS, StackedModel
 from d2l_study.learning.packed.prediction import StackedSets
-from d2l_study.learning.packed.stack import Stack
+from d2l_study.learning.packed.stack import Stack, cuda_graph_state
 from d2l_study.learning.packed.training import Pack, fit_teachers
 from d2l_study.learning.prediction import Compute
 
@@ -342,6 +342,31 @@ def test_running_out_of_memory_in_a_capture_is_no_reason_to_go_on(make_replicate
     monkeypatch.setattr(Stack, "_captured", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         fit_teacher(tiny, [make_replicate(0)], compute=Compute(packed=True))
+
+
+@pytest.mark.parametrize("text", ["CUDA out of memory", "cuBLAS: CUBLAS_STATUS_ALLOC_FAILED"])
+def test_running_out_of_memory_in_the_compiler_is_no_reason_to_go_on(make_replicate, tiny, monkeypatch, text):
+    """In words of the compiler's own: taken for a step that cannot be compiled, no later stack would be."""
+
+    def full(function, arguments):
+        raise RuntimeError(f"backend failed: {text}")
+
+    cuda_graph_state.cache_clear()
+    monkeypatch.setattr("d2l_study.learning.packed.stack.compiled", full)
+    with pytest.raises(RuntimeError, match=text):
+        fit_teacher(tiny, [make_replicate(0)], compute=Compute(packed=True, compiled=True))
+    assert cuda_graph_state(torch.device("cpu")).uncompiled is None
+
+
+def test_stacks_are_halved_where_there_was_no_memory_for_them(make_replicate, tiny):
+    replicates = [make_replicate(r) for r in range(6)]
+    problems = [ReplicateTask(tiny, replicate) for replicate in replicates]
+
+    def groups(**compute):
+        return [len(group.problems) for group in Pack(problems, Compute(packed=True, **compute)).groups]
+
+    assert groups() == [6] and groups(halvings=1) == [3, 3] and groups(halvings=9) == [1] * 6
+    assert groups(pack=4, halvings=1) == [2, 2, 2]
 
 
 def test_a_graph_goes_with_the_tensors_that_it_was_captured_with(make_replicate, tiny, graphs):

@@ -43,3 +43,11 @@ def test_parts_of_trials_are_counted_without_the_trials_of_other_commands():
     shown.trial_started("a-0", Request())
     shown.trial_ended("a-0", Request(), 0, 0.5)
     assert out.getvalue().startswith("[1 of 2 parts of trials done, 0 still running")
+
+
+def test_what_every_worker_warns_of_is_said_once():
+    out = io.StringIO()
+    shown = ProgressDisplay(Console(file=out, width=200), {"a-0": 1.0}, 1)
+    for text in ("steps are not compiled: no compiler", "steps are not compiled: no compiler", "another"):
+        shown.warn(text)
+    assert out.getvalue() == "warning: steps are not compiled: no compiler\nwarning: another\n"

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import types
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from make_study import make_study
 from make_trial_request import make_trial_request
 
 from d2l_study.data import MnistBags
-from d2l_study.errors import UserError
+from d2l_study.errors import SlowStepsWarning, UserError
 from d2l_study.learning import TeacherConfig, metrics
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -152,6 +153,39 @@ def test_a_study_has_one_precision(tmp_path, probed):
         check_precision(folder, "bfloat16")
     assert decided_precision(folder, (1, 28, 28), "cpu") == "float32" and not probed
     check_precision(StudyFolder(LocalStorage(tmp_path), "another"), "bfloat16")
+
+
+def test_a_study_goes_on_in_the_precision_that_it_was_told_before_any_run_was_committed(tmp_path, probed, monkeypatch):
+    """A checkpoint may be all that there is: the rest of its run would be in another format."""
+
+    def stopped(data):
+        raise MemoryError
+
+    told = dataclasses.replace(make_trial_request(tmp_path), resources=Resources(precision="float32").to_dict())
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    folder.write("", {}, [])
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(trial_module, "_pool", stopped)
+        run_trial(told)
+    assert decided_precision(folder, (1, 28, 28), "cuda") == "float32" and not probed
+    run_trial(dataclasses.replace(told, resources=Resources(precision="auto").to_dict()))
+    assert ledger_of(tmp_path).row("ab" * 10, 0)["precision"] == "float32" and not probed
+
+
+@pytest.mark.parametrize(("gpus", "stacked"), [(1.0, True), (0.25, False)])
+def test_instances_that_a_trials_part_of_a_gpu_cannot_hold_are_not_stacked(tmp_path, monkeypatch, gpus, stacked):
+    properties = types.SimpleNamespace(total_memory=4 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    pool = types.SimpleNamespace(name="slides", shape=(8,), instances=types.SimpleNamespace(nbytes=2 * 2**30))
+    request = dataclasses.replace(
+        make_trial_request(tmp_path), resources=Resources(gpus=gpus, precision="float32").to_dict()
+    )
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    if stacked:
+        assert trial_module._compute(request, pool, folder).packs
+        return
+    with pytest.warns(SlowStepsWarning, match=r"not stacked: the instances of slides take 2\.0 GiB.* has 1\.0 GiB"):
+        assert not trial_module._compute(request, pool, folder).packs
 
 
 def test_what_is_committed_is_not_trained_again(tmp_path):

@@ -22,6 +22,14 @@ from d2l_study.study.tune.retries import DRIVER, MEMORY, STORAGE, WORKER, LostTr
         ("ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory", MEMORY, "memory"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", MEMORY, "memory"),
         ("ray::ImplicitFunc.train()\nMemoryError: no", MEMORY, "memory"),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", MEMORY, "memory"),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", MEMORY, "memory"),
+        (
+            "  File x, in step\n    raise CUDA error\ntorch.AcceleratorError: CUDA error: an illegal memory access was "
+            "encountered\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+            WORKER,
+            "the GPU failed: torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+        ),
         ("x\nd2l_study.errors.StorageError: [Errno 28] No space left on device: '/r/x'", STORAGE, "No space left"),
         ("x\nd2l_study.errors.UnreadableError: [Errno None] no answer: 's3://b/x'", STORAGE, "no answer"),
         (
@@ -82,6 +90,21 @@ def test_out_of_memory_halves_the_replicates(tmp_path):
     assert pieces == [[(2, (0, 1, 2)), (2, (3, 4))], [(3, (0, 1)), (3, (2,))], [(4, (0, 1))]]
 
 
+def test_out_of_memory_halves_the_stacks_and_at_last_names_the_key(tmp_path):
+    folder = StudyFolder(LocalStorage(tmp_path), "s")
+    request = dataclasses.replace(
+        make_trial_request(tmp_path, (0, 1)), resources=Resources(retries=2, gpus=0.25).to_dict()
+    )
+    (request,) = retry((request,), LostTrial(WORKER, "gone", "log"), folder)[0]
+    assert request.halvings == 0
+    (request,) = retry((request,), LostTrial(MEMORY, "no memory", "log"), folder)[0]
+    assert request.halvings == 1
+    assert retry((request,), LostTrial(MEMORY, "no memory", "log"), folder) == []
+    assert folder.failure("ab" * 10, 0)["cause"] == (
+        "no memory (3 attempts; a smaller resources.pack has fewer runs in memory together)"
+    )
+
+
 def test_what_was_committed_before_the_loss_is_not_run_again(tmp_path):
     run_trial(make_trial_request(tmp_path, (0,)))
     pieces, folder = lost(tmp_path, (0, 1), 1, [WORKER])
@@ -89,8 +112,10 @@ def test_what_was_committed_before_the_loss_is_not_run_again(tmp_path):
 
 
 @pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("CUDA out of memory"), StorageError(28, "full"),
+                                   RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+                                   RuntimeError("CUDA error: unspecified launch failure"),
                                    UnreadableError(None, "no answer", "s3://b/x")])  # fmt: skip
-def test_memory_and_storage_are_no_failures_of_the_run(error, tmp_path, monkeypatch):
+def test_memory_storage_and_the_gpu_are_no_failures_of_the_run(error, tmp_path, monkeypatch):
     def broken(data):
         raise error
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
-from d2l_study.study.tune.worker import ReportBuffer, curve_points
+from d2l_study.errors import SlowStepsWarning
+from d2l_study.study.tune.worker import ReportBuffer, curve_points, warnings_told
 
 
 def test_points_reach_the_driver_in_order_in_few_messages() -> None:
@@ -54,3 +57,14 @@ def test_a_message_goes_once_the_pause_is_over(monkeypatch: pytest.MonkeyPatch) 
         reports(0, step, {0: {"train_loss": 0.0}})
     assert [[step for _, step, _ in curve_points(message)] for message in sent] == [[1, 2, 3], [4, 5, 6]]
     assert [step for _, step, _ in reports.points] == [7]
+
+
+def test_what_makes_training_slow_reaches_the_driver_and_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    sent: list[dict] = []
+    reports = ReportBuffer(sent.append, pause=3600)
+    with warnings_told(reports.warn):
+        warnings.warn("steps are not compiled: no compiler", SlowStepsWarning, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+    reports.flush()
+    reports.flush()
+    assert [message["warnings"] for message in sent] == [["steps are not compiled: no compiler"]]
