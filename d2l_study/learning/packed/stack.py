@@ -357,7 +357,7 @@ class Stack:
             if out_of_memory(error):  # in the compiler's words
                 raise
             self.captures.uncompiled = self.plain_reason = f"the step could not be compiled: {first_line(error)}"
-            warnings.warn(f"steps are not compiled: {self.plain_reason}", SlowStepsWarning, stacklevel=2)
+            warnings.warn(f"steps are not compiled: {first_line(error)}", SlowStepsWarning, stacklevel=2)
         self.compile_seconds = time.perf_counter() - begin
 
     # ---- CUDA graphs
