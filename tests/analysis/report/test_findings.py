@@ -1,5 +1,6 @@
 """Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
+import re
 from html import unescape
 
 import numpy as np
@@ -185,7 +186,10 @@ def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
     (one,) = compared.found
     assert found.endswith(f"(8 pairs); {verdict(one.p_holm[0], 8)}.") and "told apart (p" in found
     # That of a report is in the metric of its summary: where there are students, the instance AUC.
-    assert found in unescape(make_report(rows))
+    page = make_report(rows)
+    assert found in unescape(page)
+    ids = re.findall(r'\bid="([^"]+)"', page)  # one table compares the arms, another the students
+    assert "distilled-instance-auc-compared-paired-controls" in ids and len(ids) == len({*ids})
     (untested,) = [line for line in findings(made, rows) if "vat − none" in line]
     assert untested.endswith("(8 pairs); no verdict, since it was not tested.")
 
