@@ -323,7 +323,7 @@ def _note(layout: Layout, waiting: Unfinished, curves: bool, bounds: bool) -> st
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
     text += infinite_means_note(layout.cells, "not drawn")
-    if bounds:
+    if bounds or not any(c.interval.has_bounds for c in cells):
         text += without_interval_note(cells, "band or bar" if curves else "bar")
     else:
         text += f"; no bands, since more than {style.MOST_BANDS} would hide each other; the table has the intervals"

@@ -117,6 +117,14 @@ def test_what_is_no_number_of_bags_is_named_with_its_rows(tmp_path):
         draw_metric_curves(given)
 
 
+def test_bands_that_no_cell_has_are_not_said_to_be_left_out(tmp_path):
+    arms = tuple("abcdefghi")
+    rows = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), methods=arms, replicates=2).rows()
+    assert "no bands, since more than 8" in " ".join(draw_metric_curves(rows).get_supxlabel().split())
+    note = " ".join(draw_metric_curves(rows[rows["replicate"] == 0]).get_supxlabel().split())
+    assert "no bands" not in note and "a single replicate has no interval" in note
+
+
 def test_points_of_few_folds_say_why_they_have_no_bar(tmp_path):
     rows = make_folds(tmp_path, images=12, repeats=1, folds=3).rows()
     rows["bag_auc"] = rows["fold"].map({0: 0.2, 1: 0.9, 2: 0.6})
