@@ -70,7 +70,7 @@ def _command(letter: str) -> str:
 
 def _accented(letter: str) -> str:
     r"""`\'{e}`; empty where the letter is none of ASCII, or a mark has no command."""
-    base, *marks = unicodedata.normalize("NFD", letter)
+    base, *marks = list(unicodedata.normalize("NFD", letter))
     if not (marks and base.isascii() and base.isalpha() and all(mark in _ACCENTS for mark in marks)):
         return ""
     commands = [_ACCENTS[mark] for mark in marks]
