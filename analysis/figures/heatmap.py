@@ -6,6 +6,7 @@ Each field says the mean over replicates and, where there is room, the half-widt
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from analysis.cells.layout import Label, Layout, value_text, why_no_values
 from analysis.figures import style
 from analysis.rows.display_names import SETTING_SYMBOLS, Names
 from analysis.rows.stages import ORACLE
-from analysis.tables.caption import cell_counts_text, without_interval_note
+from analysis.tables.caption import cell_counts_text, infinite_means_note, without_interval_note
 from d2l_study.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ PREFERRED = (("num_bags", "mean_bag_size"), ("lambda_adv", "epsilon"))
 MOST_LEVELS, MOST_PANELS = 24, 12
 NUMBERS_FROM = 0.42
 """Inches of a field from which its number has room; from twice that its interval too."""
+
+INFINITE = "∞"
+"""In a field without a colour: one loss that ran away makes the mean infinite."""
 
 
 def draw_heatmap(
@@ -78,8 +82,12 @@ def draw_heatmap(
         other = listed(dict.fromkeys(key for p in panels for key, _ in p.keys))
         raise UserError(f"--kind heatmap: {len(panels)} panels are too many, since {other or 'many arms'} vary too; "
                         "choose with --where KEY=VALUE")  # fmt: skip
-    means = [c.interval.mean for (p, _, _), c in layout.cells.items() if p in panels and c.values]
-    low, high = min(means), max(means)
+    shown = replace(layout, cells={cell_key: cell for cell_key, cell in layout.cells.items() if cell_key[0] in panels})
+    means = [cell.interval.mean for cell in shown.cells.values() if cell.values]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if not finite:
+        raise UserError(f"--kind heatmap: every mean of {layout.metric.name} is infinite: there is nothing to draw")
+    low, high = min(finite), max(finite)
     if high - low < 1e-6:  # one field, or equal ones: a bar of readable numbers around them
         low, high = low - 0.005, high + 0.005
         if layout.metric.unit_interval:
@@ -102,9 +110,7 @@ def draw_heatmap(
         note = f"mean over {cell_counts_text((c, c.interval.count) for c in layout.cells.values() if c.values)}"
         note += " ± half-width of its 95 % interval" if field >= 2 * NUMBERS_FROM else ""
         note += f"; {layout.metric.better} is better; empty: not planned or no result"
-        shown = replace(
-            layout, cells={cell_key: cell for cell_key, cell in layout.cells.items() if cell_key[0] in panels}
-        )
+        note += infinite_means_note(shown.cells, INFINITE)
         if field >= 2 * NUMBERS_FROM:
             note += without_interval_note([cell for cell in shown.cells.values() if cell.values], "±")
         said = [*hardware_differences(shown, by_panel=True), *labels_used_sentences(shown)]
@@ -131,7 +137,12 @@ def _draw(axis: Axes, layout: Layout, panel: Label, low: float, high: float, fie
     for i, row in enumerate(layout.rows):
         for j, column in enumerate(layout.columns):
             cell = layout.cells.get((panel, row, column))
-            if cell is None or np.isnan(means[i, j]) or field < NUMBERS_FROM:
+            if cell is None or np.isnan(means[i, j]):
+                continue
+            if np.isinf(means[i, j]):  # it has no colour, and its sign has room in any field
+                axis.text(j, i, INFINITE, ha="center", va="center", color="black")
+                continue
+            if field < NUMBERS_FROM:
                 continue
             text = f"{means[i, j]:.3f}"
             if field >= 2 * NUMBERS_FROM and cell.interval.has_bounds:

@@ -75,7 +75,7 @@ def draw_learning(rows: pandas.DataFrame, metric: str | None = None, *, size: st
     described = metric_of_column(name)
     with style.use(size) as chosen:
         note = "thin: runs, their dots at the snapshot that is kept; thick: their mean, as far as all of them go"
-        note += _left_out(read)
+        note += _left_out(read) + _gaps(read, name)
         note += note_suffix([*hardware_differences(layout), *labels_used_sentences(layout)])
         figure, axes = panels_with_legend(len(order), 2.2, legend_handles(names, marks), note, sharey=True)
         for i, (axis, (panel, column)) in enumerate(zip(axes, order, strict=True)):
@@ -150,6 +150,13 @@ def _left_out(read: _Read) -> str:
     if drawn < finished:
         lost.append(f"{finished - drawn} of {'the other ' if lost else ''}{counted(finished, 'run')}")
     return f"; without {' and '.join(lost)}, whose curves are not there or undefined" if lost else ""
+
+
+def _gaps(read: _Read, name: str) -> str:
+    """For the note: what breaks a line; empty where every value can be drawn."""
+    curves = (curve for mine in read.curves.values() for one in mine for curve in one.by_replicate.values())
+    broken = sum(any(not math.isfinite(point[name]) for point in curve) for curve in curves)
+    return f"; gaps in {counted(broken, 'run')}, and in their means: infinite or undefined values" if broken else ""
 
 
 def _heading(name: str, layout: Layout) -> str:

@@ -3,7 +3,8 @@ Teacher against student, paired, is another figure (`figures.paired`).
 
 Curves are means over replicates, bands their 95 % intervals (`statistics.intervals`); more than `style.MOST_BANDS` of
 them are left out. Where a cell has no interval the band ends, and the note says why. A hollow marker stands for a cell
-with fewer replicates than planned; a missing cell breaks its curve. With a single number of bags there is no curve, and
+with fewer replicates than planned; a missing cell breaks its curve, and so does an infinite mean, which the note names.
+With a single number of bags there is no curve, and
 the panels show one point with its error bar per row.
 """
 
@@ -25,6 +26,7 @@ from analysis.cells.layout import (
     Label,
     Layout,
     default_columns,
+    is_missing,
     known_panel,
     why_no_values,
 )
@@ -36,8 +38,8 @@ from analysis.figures.options import SCALES
 from analysis.figures.sizes import PANEL_HEIGHT
 from analysis.rows import stages
 from analysis.rows.display_names import SYMBOLS, Names
-from analysis.tables.caption import cell_counts_text, interval_kinds, without_interval_note
-from d2l_study.errors import UserError, nearest
+from analysis.tables.caption import cell_counts_text, infinite_means_note, interval_kinds, without_interval_note
+from d2l_study.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -68,13 +70,15 @@ def draw_metric_curves(
         x_key = METRICS
     whole = _without_rows_that_lack_it(arrange(rows, metric, "method", x_key, known_panel(rows, panel_key)))
     layout = without_waiting_panels(whole)
-    if x_key != METRICS and any(not isinstance(c.value, int | float) or c.value <= 0 for c in layout.columns):
-        raise UserError(f"a figure against {x_key} needs positive numbers there, found {layout.columns[0].text}")
+    if x_key != METRICS:
+        _check_numbers(layout)
     if not any(cell.values for cell in layout.cells.values()):
         raise UserError(
             f"study {layout.study!r} has no finished run with {layout.metric.name}{why_no_values(layout)}: there is "
             "nothing to draw"
         )
+    if not any(map(_has_place, layout.cells.values())):
+        raise UserError(f"every mean of {layout.metric.name} is infinite: there is nothing to draw")
     if scale not in SCALES:
         raise UserError(f"--scale {scale}: not known{nearest(scale, SCALES)} (scales: {', '.join(SCALES)})")
     if scale == "logit" and not layout.metric.unit_interval:
@@ -118,6 +122,21 @@ def draw_metric_curves(
     return figure
 
 
+def _check_numbers(layout: Layout) -> None:
+    """UserError that names the values of the x axis that are no positive numbers, and rows that have them."""
+    wrong = [c for c in layout.columns if not isinstance(c.value, int | float) or not c.value > 0]
+    if wrong:
+        found = (f"{'no value' if is_missing(c.value) else c.text} "
+                 f"({listed(dict.fromkeys(row.text for _, row, column in layout.cells if column == c), 3)})"
+                 for c in wrong)  # fmt: skip
+        raise UserError(f"a figure against {layout.column_key} needs positive numbers there, found {listed(found, 6)}")
+
+
+def _has_place(cell: Cell) -> bool:
+    """Whether a cell has a mean that an axis can show."""
+    return bool(cell.values) and math.isfinite(cell.interval.mean)
+
+
 def _without_rows_that_lack_it(layout: Layout) -> Layout:
     """The layout without the rows whose stage has no such metric: they would be names without a curve."""
     cells = {key: cell for key, cell in layout.cells.items() if cell.status != "no such metric"}
@@ -154,7 +173,7 @@ def _draw_curves(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
             for column, cell in piece:
                 _draw_marker(axis, column.value, cell.interval.mean, cell, mark)
     mine = [cell for (one, _, _), cell in layout.cells.items() if one == panel]
-    if not any(cell.values for cell in mine):
+    if not any(map(_has_place, mine)):
         style.annotate_empty(axis, why_empty(mine))
 
 
@@ -162,9 +181,10 @@ def why_empty(cells: Iterable[Cell]) -> str:
     """Why a panel is empty: `no result: 2 configurations failed, 1 configuration missing`."""
     states: dict[str, int] = {}
     for cell in cells:
-        states[cell.status] = states.get(cell.status, 0) + 1
+        state = "infinite" if cell.values else cell.status
+        states[state] = states.get(state, 0) + 1
     each = (f"{number} configuration{'s' if number > 1 else ''} {status}" for status, number in states.items())
-    return "no result: " + ", ".join(each)
+    return f"no {'finite ' if 'infinite' in states else ''}result: {', '.join(each)}"
 
 
 def _draw_band(axis: Axes, piece: list[tuple[Label, Cell]], mark: Mark, few: bool, z: float) -> None:
@@ -193,9 +213,10 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
     (column,) = layout.columns
     for position, row in enumerate(layout.rows):
         cell = layout.cells.get((panel, row, column))
-        if cell is None or not cell.values:
+        if cell is None or not _has_place(cell):
             if cell is not None:  # on the axes' own left edge, so that it moves no limit
-                axis.annotate(cell.status, (0.02, position), xycoords=("axes fraction", "data"), va="center",
+                text = "infinite" if cell.values else cell.status
+                axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), va="center",
                               color=style.GREY, fontsize="small", style="italic")  # fmt: skip
             continue
         interval, mark = cell.interval, marks[row]
@@ -213,13 +234,14 @@ def _draw_points(axis: Axes, layout: Layout, panel: Label, marks: dict[Label, Ma
 
 
 def _unbroken(layout: Layout, panel: Label, row: Label) -> list[list[tuple[Label, Cell]]]:
-    """The stretches of a curve between missing cells; a combination that was never planned breaks nothing."""
+    """The stretches of a curve between missing cells and infinite means; a combination that was never planned breaks
+    nothing."""
     pieces: list[list[tuple[Label, Cell]]] = [[]]
     for column in layout.columns:
         cell = layout.cells.get((panel, row, column))
         if cell is None:
             continue
-        if cell.values:
+        if _has_place(cell):
             pieces[-1].append((column, cell))
         else:
             pieces.append([])
@@ -300,7 +322,8 @@ def _note(layout: Layout, waiting: Unfinished, curves: bool, bounds: bool) -> st
         text += "; hollow: fewer than planned"
     if len(cells) < len(layout.cells):
         text += "; no point: no result"
-    if bounds:
+    text += infinite_means_note(layout.cells, "not drawn")
+    if bounds or not any(c.interval.has_bounds for c in cells):
         text += without_interval_note(cells, "band or bar" if curves else "bar")
     else:
         text += f"; no bands, since more than {style.MOST_BANDS} would hide each other; the table has the intervals"

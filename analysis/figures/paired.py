@@ -36,7 +36,7 @@ from analysis.figures import style
 from analysis.figures.marks import Mark, marks_of
 from analysis.rows.stages import STUDENT
 from analysis.statistics.intervals import paired_values, unit_values
-from d2l_study.errors import UserError
+from d2l_study.errors import UserError, counted, listed
 
 if TYPE_CHECKING:
     import pandas
@@ -220,6 +220,10 @@ def _note(layout: Layout, taught: Mapping[CellKey, Cell], others: Mapping[tuple[
     pairs_drawn = ((taught[cell_key], _pairs(taught[cell_key], other)) for (_, cell_key), other in others.items())
     if any(both and _is_hollow(cell, both) for cell, both in pairs_drawn):
         text += "; hollow: fewer pairs than planned"
+    infinite = [line.text for (line, cell_key), other in others.items()
+                if other is not None and math.isinf(difference_of(taught[cell_key], other).mean)]  # fmt: skip
+    if infinite:
+        text += f"; not drawn: {counted(len(infinite), 'infinite mean')} ({listed(dict.fromkeys(infinite), 6)})"
     pairs = ((line.text, taught[cell_key], other) for (line, cell_key), other in others.items() if other is not None)
     said = [*hardware_differences(layout), *hardware_differences_of_pairs(pairs), *labels_used_sentences(layout)]
     return text + note_suffix(said)

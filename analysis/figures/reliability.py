@@ -3,6 +3,7 @@ the numbers that go with it (`statistics.calibration`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,16 @@ COLUMNS = (
     ("brier", "Brier score", True), ("brier_scaled", "Brier score, scaled", True),
     ("sensitivity", "sensitivity", True),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What the figure shows of a cell: score and share of positives by bin, and from the least to the greatest share of
+    its runs where several have one (bins, 3): score, least, greatest."""
+
+    score: np.ndarray
+    share: np.ndarray
+    bars: np.ndarray
 
 
 ATTENTION_LEFT_OUT = "Attention scores rank instances and are no probabilities: they are left out."
@@ -142,17 +153,20 @@ class Reliability:
         with style.use(size):
             count = len(shown) * len(kinds)
             most = len(kinds) * max(1, style.current_size().across // len(kinds))  # both of a cell beside each other
+            order = [(title, [(one, _curve(one, after)) for one in mine], after)
+                     for title, mine in shown for after in kinds]  # fmt: skip
             said = [*hardware_differences(self.layout), *labels_used_sentences(self.layout)]
+            note = self._note(scaled, [[curve for _, curve in mine] for _, mine, _ in order]) + note_suffix(said)
             figure, axes = panels_with_legend(
-                count, 2.45, legend_handles(names, marks, markers=True), self._note(scaled) + note_suffix(said), most,
+                count, 2.45, legend_handles(names, marks, markers=True), note, most,
                 square=True, sharex=True, sharey=True,
             )  # fmt: skip
-            order = [(title, mine, after) for title, mine in shown for after in kinds]
             for i, (axis, (title, mine, after)) in enumerate(zip(axes, order, strict=True)):
                 axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
-                drawn = [_draw(axis, one, after, marks[one.row], bars=len(mine) <= style.FEW_CURVES) for one in mine]
-                if not any(drawn):
-                    scaled_some = not after or any(one.validation for one in mine)
+                for one, curve in mine:
+                    _draw(axis, curve, marks[one.row], bars=len(mine) <= style.FEW_CURVES)
+                if not any(len(curve.score) for _, curve in mine):
+                    scaled_some = not after or any(one.validation for one, _ in mine)
                     few = f"no bin has {LEAST} scores"
                     style.annotate_empty(axis, few if scaled_some else "no validation labels to fit a temperature to")
                 across = style.current_size().columns(count, most)
@@ -167,18 +181,22 @@ class Reliability:
                     axis.set_ylabel(f"share of positive {self.level}s")
         return figure
 
-    def _note(self, scaled: bool) -> str:
+    def _note(self, scaled: bool, panels: Sequence[Sequence[_Curve]]) -> str:
+        """scaled: some panels are; panels: the curves of each."""
         many = cell_counts_text((one.cell, unit_count(one.test, one.cell.units)) for one in self.cells)
         many = many.replace("(their repeats averaged)", "(with all their repeats)")  # scores are put together instead
-        text = (f"test {self.level}s in {BINS} bins of equal width, {many} together; bars: from the least to "
-                f"the greatest run with at least {LEAST} scores in the bin; dotted: perfect")  # fmt: skip
+        text = f"test {self.level}s in {BINS} bins of equal width, {many} together"
+        barred = [len(curves) <= style.FEW_CURVES for curves in panels if any(len(curve.bars) for curve in curves)]
+        said = f"; bars: from the least to the greatest run with at least {LEAST} scores in the bin"
+        text += style.spread_note(said, "bars", any(barred), not all(barred))
+        text += "; dotted: perfect"
         text += "; scaled by a temperature fitted to validation bags" if scaled else ""
         text += "; attention, which is no probability, is left out" if self.attention_cells else ""
         return text + left_out_note(self.layout, self.cells, self.attention_cells)
 
 
-def _draw(axis: Axes, one: ScoredCell, after: bool, mark: Mark, bars: bool) -> bool:
-    """Draw a cell; returns whether there was anything to draw."""
+def _curve(one: ScoredCell, after: bool) -> _Curve:
+    """The curve of a cell, as trained or after temperature scaling; without points where there is nothing to draw."""
     temperatures = (
         {r: v.temperature for r, v in calibration_by_replicate(one.test, one.validation).items()} if after else {}
     )
@@ -188,19 +206,23 @@ def _draw(axis: Axes, one: ScoredCell, after: bool, mark: Mark, bars: bool) -> b
             continue
         runs.append((labels, probability(logits / temperatures[r] if after else logits)))
     if not runs:
-        return False
+        return _Curve(np.empty(0), np.empty(0), np.empty((0, 3)))
     labels, scores = (np.concatenate([run[i] for run in runs]) for i in (0, 1))
     count, score, share = reliability_bins(labels, scores)
     full = count >= LEAST
     each = [reliability_bins(*run) for run in runs]
     shares = np.array([np.where(c >= LEAST, s, np.nan) for c, _, s in each])
-    axis.plot(score[full], share[full], color=mark.colour, linestyle=mark.line, marker=mark.marker,
+    several = np.flatnonzero(full & ((~np.isnan(shares)).sum(axis=0) > 1))
+    bars = [(score[b], np.nanmin(shares[:, b]), np.nanmax(shares[:, b])) for b in several]
+    return _Curve(score[full], share[full], np.reshape(bars, (-1, 3)))
+
+
+def _draw(axis: Axes, curve: _Curve, mark: Mark, bars: bool) -> None:
+    """bars: with the spread of the runs."""
+    axis.plot(curve.score, curve.share, color=mark.colour, linestyle=mark.line, marker=mark.marker,
               markersize=3.4 * style.current_size().scale, zorder=3)  # fmt: skip
-    for b in np.flatnonzero(full) if bars else ():
-        known = shares[:, b][~np.isnan(shares[:, b])]
-        if len(known) > 1:
-            axis.plot([score[b]] * 2, [known.min(), known.max()], color=mark.colour, alpha=0.4, lw=0.9, zorder=2)
-    return bool(full.any())
+    for score, least, greatest in curve.bars if bars else ():
+        axis.plot([score] * 2, [least, greatest], color=mark.colour, alpha=0.4, lw=0.9, zorder=2)
 
 
 def _factor(logs: Interval) -> Interval:

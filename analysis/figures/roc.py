@@ -3,6 +3,8 @@ averaged vertically, with a pointwise band (`statistics.roc_curves`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,6 +33,20 @@ PANEL = 2.45
 """Height of a panel, in inches; its plot is about square."""
 
 
+@dataclass(frozen=True)
+class _Curve:
+    """A cell's curve on the grid with its band, each (points,); the bounds are NaN where there is no interval."""
+
+    of: ScoredCell
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @property
+    def has_band(self) -> bool:
+        return bool(np.isfinite(self.lower).any())
+
+
 def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, size: str = "page") -> Figure:
     """kind: `roc`, or `pr` for precision against recall; level: `bag` or `instance`.
 
@@ -42,11 +58,13 @@ def draw_roc(rows: pandas.DataFrame, kind: str = "roc", level: str = "bag", *, s
     if not found:
         raise UserError(f"--kind {kind}: in no finished run do the test {level}s have both classes")
     marks = marks_of(layout)
-    shown = scores_by_panel(layout, found)
-    names = list(dict.fromkeys(one.row for _, mine in shown for one in mine))
+    shown = [(title, [_Curve(one, *_mean_band(one, kind)) for one in mine])
+             for title, mine in scores_by_panel(layout, found)]  # fmt: skip
+    names = list(dict.fromkeys(curve.of.row for _, mine in shown for curve in mine))
     with style.use(size):
         figure, axes = panels_with_legend(
-            len(shown), PANEL, legend_handles(names, marks), _note(layout, found, kind, level),
+            len(shown), PANEL, legend_handles(names, marks),
+            _note(layout, found, [mine for _, mine in shown], kind, level),
             square=True, sharex=True, sharey=True,
         )  # fmt: skip
         for i, (axis, (title, mine)) in enumerate(zip(axes, shown, strict=True)):
@@ -67,21 +85,25 @@ def curves_on_grid(one: ScoredCell, kind: str) -> np.ndarray:
                          for i in range(len(GRID if kind == "roc" else RECALL_GRID))])  # fmt: skip
 
 
-def _draw(axis: Axes, mine: list[ScoredCell], kind: str, marks: dict) -> None:
+def _mean_band(one: ScoredCell, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`mean_band` of a cell's curves."""
+    return mean_band(curves_on_grid(one, kind), one.cell.test_train_ratio)
+
+
+def _draw(axis: Axes, mine: list[_Curve], kind: str, marks: dict) -> None:
     grid = GRID if kind == "roc" else RECALL_GRID
     if kind == "roc":
         axis.plot([0, 1], [0, 1], color="#999999", lw=0.7, linestyle=":", zorder=1)
     else:
-        share = float(np.mean([scores[0].mean() for one in mine for scores in one.test.values()]))
+        share = float(np.mean([scores[0].mean() for curve in mine for scores in curve.of.test.values()]))
         axis.axhline(share, color="#999999", lw=0.7, linestyle=":", zorder=1)
-    for z, one in enumerate(mine):
-        mark = marks[one.row]
-        mean, lower, upper = mean_band(curves_on_grid(one, kind), one.cell.test_train_ratio)
+    for z, curve in enumerate(mine):
+        mark = marks[curve.of.row]
         drawn = "default" if kind == "roc" else "steps-pre"
-        axis.plot(grid, mean, color=mark.colour, linestyle=mark.line, drawstyle=drawn, zorder=3 + z / 100)
-        if np.isfinite(lower).any() and len(mine) <= style.FEW_CURVES:  # many bands on each other hide what they say
+        axis.plot(grid, curve.mean, color=mark.colour, linestyle=mark.line, drawstyle=drawn, zorder=3 + z / 100)
+        if curve.has_band and len(mine) <= style.FEW_CURVES:  # many bands on each other hide what they say
             step: Literal["pre"] | None = None if kind == "roc" else "pre"
-            axis.fill_between(grid, lower, upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
+            axis.fill_between(grid, curve.lower, curve.upper, color=mark.colour, alpha=0.13, lw=0, step=step, zorder=2)
     style.unit_square(axis)
     axis.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 0.25, 0.5, 0.75, 1])
     for ticks in (axis.set_xticklabels, axis.set_yticklabels):
@@ -98,19 +120,17 @@ def _label(axis: Axes, kind: str, level: str, i: int, count: int) -> None:
         axis.set_ylabel(f"{y} of {level}s")
 
 
-def _note(layout: Layout, found: list[ScoredCell], kind: str, level: str) -> str:
+def _note(layout: Layout, found: list[ScoredCell], panels: Sequence[Sequence[_Curve]], kind: str, level: str) -> str:
+    """panels: the curves of each."""
     many = cell_counts_text((one.cell, len(curves_on_grid(one, kind))) for one in found)
     fixed = "false positive rate" if kind == "roc" else "recall"
     text = (
         f"test {level}s; mean over {many} at equal {fixed} (vertical averaging "
         f"on a grid of {len(GRID) if kind == 'roc' else len(RECALL_GRID)} points)"
     )
-    few = max(sum(one.panel == o.panel and one.column == o.column for one in found) for o in found) <= style.FEW_CURVES
-    text += (
-        f", with pointwise 95 % t intervals{', corrected for folds' if layout.has_folds else ''}"
-        if few
-        else f"; no bands, since more than {style.FEW_CURVES} would hide each other"
-    )
+    banded = [len(mine) <= style.FEW_CURVES for mine in panels if any(curve.has_band for curve in mine)]
+    said = f", with pointwise 95 % t intervals{', corrected for folds' if layout.has_folds else ''}"
+    text += style.spread_note(said, "bands", any(banded), not all(banded))
     text += "; dotted: chance" if kind == "roc" else "; dotted: share of positives"
     text += left_out_note(layout, found)
     if any(one.cell.origin.stage == stages.ORACLE for one in found):

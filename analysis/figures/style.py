@@ -176,6 +176,19 @@ def note_lines(figure: Any, text: str) -> str:
     return "\n".join(lines).replace(NO_BREAK, " ")
 
 
+def spread_note(drawn: str, what: str, shown: bool, hidden: bool) -> str:
+    """The part of a note on the spread (bars, bands) that is drawn only in panels of at most `FEW_CURVES`.
+
+    drawn: what is said of it where some is; what: its name, in the plural; shown, hidden: whether some panel has it,
+    and whether some panel has too many curves for what it would have
+    """
+    if not hidden:
+        return drawn if shown else ""
+    if not shown:
+        return f"; no {what}, since more than {FEW_CURVES} would hide each other"
+    return f"{drawn}; no {what} in panels of more than {FEW_CURVES} curves, where they would hide each other"
+
+
 _LENGTHS = frozenset({
     "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
     "axes.linewidth", "grid.linewidth", "lines.linewidth", "lines.markersize",

@@ -51,10 +51,17 @@ def verdict_note(made: Table) -> list[str]:
     ]
 
 
+def headline_metric(made: Table, rows: pandas.DataFrame) -> str:
+    """The metric that the sentences are about: of a table of several what the study is about, else the bag AUC."""
+    names = [metric.name for metric in made.layout.metrics]
+    return next((name for name in (default_metric(rows), "bag_auc") if name in names), names[0])
+
+
 def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = None) -> list[str]:
-    """The sentences, the first few of each kind. compared: every arm against the plain one, for the p-values."""
+    """The sentences, the first few of each kind. compared: every arm against the plain one, for the p-values, in
+    `headline_metric`."""
     styles = styles_of(made.layout, (d for found in made.differences.values() for d in found))
-    headline = _headline_metric(made, rows)
+    headline = headline_metric(made, rows)
     found = [
         *_at_most(MOST_SETTINGS, [*_chosen(made, rows, styles, headline)], "more arms and tasks, under Best trials."),
         *_some_of_each_kind([*_differences(made, styles, headline, compared)]),
@@ -167,7 +174,8 @@ def _differences(
     for panel, one, column in shown:
         interval, metric = one.by_column[column], layout.metric_of(column)
         mean, interval_text = styles[metric.name].difference(interval)
-        verdict_text = verdict(p_values.get((one.kind, panel, one.row, column), math.nan), interval.count)
+        p_holm = p_values.get((one.kind, panel, one.row, column))
+        verdict_text = verdict(p_holm, interval.count, infinite=math.isinf(interval.mean))
         yield (
             one.kind,
             (
@@ -177,12 +185,17 @@ def _differences(
         )
 
 
-def verdict(p_holm: float, pairs: int) -> str:
-    """What a test that was corrected for the number of comparisons says; NaN where there is none."""
+def verdict(p_holm: float | None, pairs: int, *, infinite: bool = False) -> str:
+    """What a test that was corrected for the number of comparisons says.
+
+    p_holm: None where nothing was tested, NaN where the test has no p-value; infinite: a value of the pairs is
+    """
     if pairs < LEAST_PAIRS:
         return f"fewer than {LEAST_PAIRS} pairs, no verdict"
+    if p_holm is None:
+        return "no verdict, since it was not tested"
     if math.isnan(p_holm):
-        return "no verdict, since the pairs have no spread"
+        return f"no verdict, since {'a value is infinite' if infinite else 'the pairs have no spread'}"
     p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.2g}"
     return f"{'told apart' if p_holm < SIGNIFICANCE_LEVEL else 'not told apart'} (p {p} after Holm)"
 
@@ -211,11 +224,6 @@ def _corrected(
 def _task(panel: Label) -> tuple[tuple[str, object], ...]:
     """What a panel is of, without the level of its metrics: a table has a panel for each, a comparison has not."""
     return tuple(key for key in panel.keys if key[0] != LEVEL)
-
-
-def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:
-    names = [metric.name for metric in made.layout.metrics]
-    return next((name for name in (default_metric(rows), "bag_auc") if name in names), names[0])
 
 
 def _lead(panel: Label, column: Label) -> str:

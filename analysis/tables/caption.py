@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.cells import partitions
@@ -154,6 +155,19 @@ def without_interval_note(cells: Sequence[Cell], shown_as: str) -> str:
     single = [cell.partition.design for cell in cells if cell.interval.count == 1]
     found = f"; no {shown_as}: no interval, since {reasons}" if reasons else ""
     return found + (f"; a single {partitions.unit_noun(single, 1)} has no interval" if single else "")
+
+
+def infinite_means_note(cells: Mapping[CellKey, Cell], shown_as: str) -> str:
+    """The part of a figure's note that counts and names the infinite means, as of a loss that ran away in one run;
+    empty for none. shown_as: how the figure has them."""
+    names = []
+    for labels, cell in cells.items():
+        if cell.values and math.isinf(cell.interval.mean):
+            axes = [label for label in labels if label.key not in (None, METRICS)]
+            arm = "".join(f"{label.text} at " for label in axes if label.key == "method")
+            where = " and ".join(label.text for label in axes if label.key != "method")
+            names.append((arm + where).removesuffix(" at "))
+    return f"; {shown_as}: {counted(len(names), 'infinite mean')} ({listed(names, 6)})" if names else ""
 
 
 def _kinds_of_bags(layout: Layout) -> list[str]:

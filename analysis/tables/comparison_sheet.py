@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analysis.cells.baseline_pairs import CellComparison
+from analysis.cells.baseline_pairs import CellComparison, baseline_text
 from analysis.cells.comparisons import Comparisons
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
@@ -53,7 +53,9 @@ def comparison_sheet(made: Comparisons) -> Sheet:
                     for key, value in named) or "their teachers and controls"  # fmt: skip
     what = layout.metric.heading if len(layout.metrics) == 1 else "metrics"
     title = f"{layout.study}: {what}, compared with {text}"
-    return Sheet(title, f"{layout.study}-compared-{made.test}", panels, _caption(made))
+    against = "controls" if made.baseline is None else baseline_text(made.baseline)
+    name = "-".join([layout.study, *(one.name for one in layout.metrics), "compared", made.test, against])
+    return Sheet(title, name, panels, _caption(made))
 
 
 def _heads(made: Comparisons) -> list[Label | str]:

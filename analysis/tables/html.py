@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from analysis.tables.sheet import Entry, Panel, Sheet, head_text, keep_together
+from analysis.tables.sheet import Entry, Panel, Sheet, anchor_text, head_text, keep_together
 
 DETAILS = "How this was made"
 """The line that unfolds the details of a caption."""
@@ -77,7 +77,7 @@ def html_fragment(sheet: Sheet, *, details_open: bool = False) -> str:
     A cell with a mean has it, unrounded, as `data-value`, so that a script can sort by it. Best is `<strong>`, what
     cannot be told from it has the class `tied`.
     """
-    parts = [f'<section class="d2l-sheet" id="{escape(_anchor(sheet.name))}">', f"<h2>{escape(sheet.title)}</h2>"]
+    parts = [f'<section class="d2l-sheet" id="{anchor_text(sheet.name)}">', f"<h2>{escape(sheet.title)}</h2>"]
     for panel in sheet.panels:
         if head := head_text(panel.head):
             parts.append(f"<h3>{escape(head)}</h3>")
@@ -120,7 +120,3 @@ def _entry(entry: Entry) -> str:
              (("around", entry.interval_text), ("count", entry.count)) if text]  # fmt: skip
     value = "" if entry.value is None else f' data-value="{entry.value!r}"'
     return f"<td{value}>{' '.join([mean, *spans])}</td>"
-
-
-def _anchor(text: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)

@@ -1,4 +1,5 @@
-"""A sheet as a LaTeX table for booktabs, pure ASCII, for any LaTeX engine."""
+"""A sheet as a LaTeX table for booktabs, in ASCII, for any LaTeX engine; letters of scripts that LaTeX has no commands
+for stay, and a comment names them."""
 
 from __future__ import annotations
 
@@ -7,17 +8,9 @@ from dataclasses import replace
 
 from analysis.cells.layout import Label
 from analysis.rows.display_names import SYMBOLS
-from analysis.tables.sheet import EMPTY, NO_BREAK, Entry, Head, Line, Panel, Sheet, head_text, keep_together
+from analysis.tables.latex_text import beyond_ascii, escape_latex
+from analysis.tables.sheet import EMPTY, Entry, Head, Line, Panel, Sheet, anchor_text, head_text, keep_together
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''",
-    "“": "``", "”": "''", "’": "'", "†": r"$\dagger$", "→": r"$\rightarrow$", "·": r"$\cdot$", "²": r"$^2$",
-    "±": r"$\pm$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\dots{}", "×": r"$\times$",
-    "∞": r"$\infty$", NO_BREAK: "~", "é": r"\'e", "ü": r'\"u', "ö": r'\"o', "ä": r'\"a', "ß": r"\ss{}",
-    "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ξ": r"$\xi$", "ρ": r"$\rho$",
-}  # fmt: skip
 COLUMNS_BEFORE_SMALL = 3
 WIDE = 60
 """A tabular of more characters in a line is shrunk where it is wider than the line."""
@@ -28,11 +21,20 @@ PAGE_LINES = 45
 def write_latex(sheet: Sheet) -> str:
     """A `table` environment (a `longtable` where a page is too short) with caption and label; ends with a newline.
 
-    Best is bold, what cannot be told from it underlined. Panels over the same axis share a tabular.
+    Best is bold, what cannot be told from it underlined. Panels over the same axis share a tabular. The first line
+    names the characters that are not ASCII, if any are left.
     """
+    text = _write(sheet)
+    if foreign := beyond_ascii(text):
+        said = "% beyond ASCII: " + " ".join(foreign)
+        text = f"{said}; needs XeLaTeX or LuaLaTeX and a font that has them, or --label NAME=TEXT\n{text}"
+    return text
+
+
+def _write(sheet: Sheet) -> str:
     parts = _parts(sheet.panels)
     caption = _math(escape_latex(keep_together(sheet.caption.text)))
-    label = f"tab:{_label(sheet.name)}"
+    label = f"tab:{anchor_text(sheet.name)}"
     count = sum(len(group.lines) + bool(group.heading) for panel in sheet.panels for group in panel.groups)
     if count > PAGE_LINES:
         return _long(parts, caption, label)
@@ -49,12 +51,6 @@ def write_latex(sheet: Sheet) -> str:
         lines += [line for panel in panels for line in _body(panel)]
         lines += [r"\bottomrule", r"\end{tabular}" + ("}" if _is_wide(panels) else "")]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """The text with every character that LaTeX would read as a command written out, and no other than ASCII; what
-    has no writing here becomes `?`."""
-    return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
 
 
 def _parts(panels: list[Panel]) -> list[list[Panel]]:
@@ -146,7 +142,3 @@ def _entry(entry: Entry) -> str:
     mean = _math(escape_latex(entry.mean))
     mean = rf"\textbf{{{mean}}}" if entry.best else rf"\underline{{{mean}}}" if entry.tied else mean
     return " ".join(filter(None, (mean, escape_latex(entry.interval_text), escape_latex(entry.count))))
-
-
-def _label(text: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)

@@ -100,6 +100,12 @@ class Sheet:
     caption: Caption = field(default_factory=Caption)
 
 
+def anchor_text(name: str) -> str:
+    """The name of a sheet as a label of LaTeX or an id of HTML: ASCII letters, digits and hyphens. Names in letters of
+    another script stay different."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" if c.isascii() else f"u{ord(c):x}" for c in name)
+
+
 NO_BREAK = "\u00a0"
 _APART = (
     re.compile(r"(?<=\w) (?=[=<>≥≤±] )"),  # n = 50

@@ -1,11 +1,14 @@
 """Heat maps show the means of the cells, in colours that rise in grey."""
 
+import warnings
+
 import numpy as np
 import pytest
 from make_study import make_study
 
 from analysis.cells.arrange import arrange
 from analysis.figures import heatmap
+from d2l_study.errors import UserError
 
 
 def test_a_heat_map_shows_the_means_of_the_cells(tmp_path):
@@ -19,6 +22,29 @@ def test_a_heat_map_shows_the_means_of_the_cells(tmp_path):
     assert f"{wanted[0, 0]:.3f}" in texts[0]
     layout = arrange(made, None, "num_bags", "mean_bag_size", "method")
     assert f"± {layout.cells[layout.panels[1], layout.rows[0], layout.columns[0]].interval.half_width:.3f}" in texts[0]
+
+
+def test_an_infinite_mean_is_a_sign_in_its_field_and_leaves_the_colours_to_the_others(tmp_path):
+    made = make_study(tmp_path, num_bags=(50, 100, 200), bag_sizes=(10, 50), replicates=3).rows()
+    whole = heatmap.draw_heatmap(made, "bag_nll")
+    finite = made[(made["method"] == "vat") & (made["num_bags"] != 50)].groupby(["num_bags", "mean_bag_size"])
+    made["bag_nll"] = made["bag_nll"] + 2 * (made["method"] == "none")
+    at = (made["method"] == "vat") & (made["num_bags"] == 50) & (made["replicate"] == 1)
+    made.loc[at, "bag_nll"] = np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = heatmap.draw_heatmap(made[made["method"] == "vat"], "bag_nll")
+        figure.draw_without_rendering()
+    (field,) = figure.axes[0].get_images()
+    means = finite["bag_nll"].mean()
+    assert field.get_clim() == (pytest.approx(means.min()), pytest.approx(means.max()))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:2] == ["∞", "∞"] and texts[2].startswith(f"{means[100, 10]:.3f}")
+    note = " ".join(figure.get_supxlabel().split())
+    assert "∞: 2 infinite means (vat at n = 50 and K = 10, vat at n = 50 and K = 50)" in note
+    assert "infinite" not in whole.get_supxlabel()
+    with pytest.raises(UserError, match="--kind heatmap: every mean of bag_nll is infinite"):
+        heatmap.draw_heatmap(made.assign(bag_nll=np.inf), "bag_nll")
 
 
 def test_a_row_that_no_panel_fills_is_left_out(tmp_path):

@@ -66,3 +66,12 @@ def test_runs_without_a_validation_auc_are_left_out_of_that_alone_and_counted(tm
         learning_curves.draw_learning(none)
     bare = with_curves(tmp_path / "bare", [None, curve(0.7)])
     assert "without 1 of 2 runs," in " ".join(learning_curves.draw_learning(bare).get_supxlabel().split())
+
+
+def test_values_that_no_line_can_show_are_said_to_be_gaps(tmp_path):
+    losses = [{100: 0.5, 200: math.inf, 300: 0.2}, {100: 0.6, 200: 0.4, 300: 0.3}]
+    made = with_curves(tmp_path, [[{"step": s, "train_loss": v} for s, v in one.items()] for one in losses])
+    note = " ".join(learning_curves.draw_learning(made, "train_loss").get_supxlabel().split())
+    assert "; gaps in 1 run, and in their means: infinite or undefined values" in note
+    whole = with_curves(tmp_path / "whole", [[{"step": s, "train_loss": v} for s, v in losses[1].items()]])
+    assert "gaps" not in learning_curves.draw_learning(whole, "train_loss").get_supxlabel()

@@ -86,6 +86,45 @@ def test_a_cell_without_an_interval_ends_the_band_and_is_explained(tmp_path):
     assert "a single replicate has no interval" in " ".join(single.split())
 
 
+def test_an_infinite_mean_breaks_its_curve_and_is_named(tmp_path):
+    rows = make_study(tmp_path, num_bags=(50, 100, 200, 400), bag_sizes=(10, 50)).rows()
+    assert "infinite" not in draw_metric_curves(rows, "bag_nll").get_supxlabel()
+    large = rows["mean_bag_size"] == 50
+    rows.loc[(rows["method"] == "vat") & (rows["num_bags"] == 100) & ~large & (rows["replicate"] == 1), "bag_nll"] = (
+        np.inf
+    )
+    figure = draw_metric_curves(rows, "bag_nll")
+    assert [[x for x, _ in piece] for piece in curves(figure.axes[0])[COLOURS[1]]] == [[200, 400]]
+    note = " ".join(figure.get_supxlabel().split())
+    assert "; not drawn: 1 infinite mean (vat at K = 10 and n = 100)" in note
+    points = draw_metric_curves(rows[rows["num_bags"] == 100], "bag_nll").axes
+    assert [[text.get_text() for text in axis.texts] for axis in points] == [["infinite"], []]
+    lost = draw_metric_curves(rows.assign(bag_nll=rows["bag_nll"].mask(large, np.inf)), "bag_nll")
+    assert [text.get_text() for text in lost.axes[1].texts] == ["no finite result: 8\nconfigurations infinite"]
+    with pytest.raises(UserError, match="every mean of bag_nll is infinite"):
+        draw_metric_curves(rows.assign(bag_nll=np.inf), "bag_nll")
+
+
+def test_what_is_no_number_of_bags_is_named_with_its_rows(tmp_path):
+    rows = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), replicates=2).rows()
+    given = rows.assign(num_bags=rows["num_bags"].astype(float))
+    given.attrs = rows.attrs
+    given.loc[(given["method"] == "vat") & (given["num_bags"] == 100), "num_bags"] = None
+    with pytest.raises(UserError, match=r"against num_bags needs positive numbers there, found no value \(vat\)$"):
+        draw_metric_curves(given)
+    given["num_bags"] = given["num_bags"].fillna(-1)
+    with pytest.raises(UserError, match=r"needs positive numbers there, found n = -1 \(vat\)$"):
+        draw_metric_curves(given)
+
+
+def test_bands_that_no_cell_has_are_not_said_to_be_left_out(tmp_path):
+    arms = tuple("abcdefghi")
+    rows = make_study(tmp_path, num_bags=(50, 100), bag_sizes=(10,), methods=arms, replicates=2).rows()
+    assert "no bands, since more than 8" in " ".join(draw_metric_curves(rows).get_supxlabel().split())
+    note = " ".join(draw_metric_curves(rows[rows["replicate"] == 0]).get_supxlabel().split())
+    assert "no bands" not in note and "a single replicate has no interval" in note
+
+
 def test_points_of_few_folds_say_why_they_have_no_bar(tmp_path):
     rows = make_folds(tmp_path, images=12, repeats=1, folds=3).rows()
     rows["bag_auc"] = rows["fold"].map({0: 0.2, 1: 0.9, 2: 0.6})

@@ -52,6 +52,16 @@ def test_hollow_markers_are_explained_whichever_side_lacks_a_run(distilled, side
     assert "hollow: fewer pairs than planned" in " ".join(figure._supxlabel.get_text().split())
 
 
+def test_an_infinite_difference_is_named_since_it_has_no_place_on_the_axis(distilled):
+    rows = distilled.assign(bag_nll=0.3 + 0.01 * distilled["replicate"] + 0.1 * (distilled["stage"] == "student"))
+    rows.attrs = distilled.attrs
+    assert "infinite" not in draw_pairs(rows, "bag_nll").get_supxlabel()
+    ran_away = (rows["method"] == "vat → plain") & (rows["num_bags"] == 50) & (rows["temperature"] == 4)
+    rows.loc[ran_away & (rows["replicate"] == 1), "bag_nll"] = np.inf
+    note = " ".join(draw_pairs(rows, "bag_nll").get_supxlabel().split())
+    assert "; not drawn: 1 infinite mean (vat → plain (temperature=4))" in note
+
+
 def test_numbers_and_labels_stay_inside_the_figure_and_apart(distilled):
     figure = draw_pairs(distilled)
     figure.draw_without_rendering()

@@ -53,6 +53,23 @@ def test_the_reliability_figure_shows_shares_of_positives(scored):
     assert line.get_ydata() == pytest.approx(share[count >= 5])
 
 
+@pytest.mark.parametrize(
+    ("case", "said", "barred"),
+    [
+        ("both", "; bars: from the least to the greatest run with at least 5 scores in the bin; dotted", [True, True]),
+        ("none", "together; no bars, since more than 4 would hide each other; dotted", [False, False]),
+        ("one", "in the bin; no bars in panels of more than 4 curves, where they would hide each", [False, True]),
+        ("single", "together; dotted: perfect", [False, False]),
+    ],
+)
+def test_the_note_speaks_of_bars_where_there_are_some(spread_cases, case, said, barred):
+    figure = Reliability.of(spread_cases[case]).draw()
+    assert said in " ".join(figure.get_supxlabel().split())
+    axes = [axis for axis in figure.axes if axis.get_title().endswith("as trained")]
+    found = [any(len({*line.get_xdata()}) == 1 < len(line.get_xdata()) for line in axis.get_lines()) for axis in axes]
+    assert found == barred
+
+
 def test_a_temperature_is_no_wider_than_it_can_be(tmp_path):
     make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2, with_predictions=True)
     made = Reliability.of(analysis.load("made", tmp_path))

@@ -27,3 +27,18 @@ def test_the_band_of_an_roc_curve_is_the_t_interval_of_the_replicates(scored):
     at = 10
     for bound in (np.clip(mean + half, 0, 1)[at], np.clip(mean - half, 0, 1)[at]):
         assert np.abs(corners - bound).min() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "banded"),
+    [
+        ("both", "points), with pointwise 95 % t intervals; dotted", [True, True]),
+        ("none", "points); no bands, since more than 4 would hide each other; dotted", [False, False]),
+        ("one", "intervals; no bands in panels of more than 4 curves, where they would hide each", [False, True]),
+        ("single", "points); dotted: chance", [False, False]),
+    ],
+)
+def test_the_note_speaks_of_bands_where_there_are_some(spread_cases, case, said, banded):
+    figure = roc.draw_roc(spread_cases[case])
+    assert said in " ".join(figure.get_supxlabel().split())
+    assert [bool(axis.collections) for axis in figure.axes if axis.get_visible()] == banded

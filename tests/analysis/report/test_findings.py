@@ -1,5 +1,6 @@
 """Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
+import re
 from html import unescape
 
 import numpy as np
@@ -169,7 +170,9 @@ def test_below_five_pairs_there_is_no_verdict_in_report_or_table(rows):
     assert verdict(0.001, 4) == "fewer than 5 pairs, no verdict"
     assert verdict(0.05, 5) == "not told apart (p = 0.05 after Holm)"
     assert verdict(0.0001, 5) == "told apart (p < 0.001 after Holm)"
-    assert verdict(float("nan"), 5).startswith("no verdict")
+    assert verdict(float("nan"), 5) == "no verdict, since the pairs have no spread"
+    assert verdict(float("nan"), 5, infinite=True) == "no verdict, since a value is infinite"
+    assert verdict(None, 5) == "no verdict, since it was not tested"
 
 
 def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
@@ -177,9 +180,28 @@ def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
     rows = make_distillation(tmp_path, num_bags=(50,), replicates=8).rows()
     folds = {"fold": rows["replicate"], "repeat": 0, "fold_count": 8, "partition": "dealt folds"}
     rows = rows.assign(**folds, train_bags=40, test_bags=8, test_set=[f"t{r}" for r in rows["replicate"]])
-    made = table(rows)
-    found = [line for line in findings(made, rows, compare(rows, metric="instance_auc")) if "vat − none" in line]
-    assert len(found) == 1 and "told apart (p" in found[0]
+    teachers = rows[rows["stage"] == "teacher"]
+    made, compared = table(rows), compare(teachers, metric="instance_auc")
+    (found,) = [line for line in findings(made, rows, compared) if "vat − none" in line]
+    (one,) = compared.found
+    assert found.endswith(f"(8 pairs); {verdict(one.p_holm[0], 8)}.") and "told apart (p" in found
+    # That of a report is in the metric of its summary: where there are students, the instance AUC.
+    page = make_report(rows)
+    assert found in unescape(page)
+    ids = re.findall(r'\bid="([^"]+)"', page)  # one table compares the arms, another the students
+    assert "distilled-instance-auc-compared-paired-controls" in ids and len(ids) == len({*ids})
+    (untested,) = [line for line in findings(made, rows) if "vat − none" in line]
+    assert untested.endswith("(8 pairs); no verdict, since it was not tested.")
+
+
+def test_pairs_without_spread_and_infinite_ones_are_told_from_each_other(rows):
+    made = rows.assign(bag_nll=rows["method"].map({"none": 0.5, "vat": 0.25}))
+    made.attrs = {**rows.attrs, "search": {"metric": "bag_nll"}}
+    at = (made["method"] == "vat") & (made["num_bags"] == 50) & (made["replicate"] == 0)
+    made.loc[at, "bag_nll"] = np.inf
+    infinite, equal = [line for line in lines_of(made, "bag_nll") if "vat − none" in line]
+    assert infinite.endswith("(8 pairs); no verdict, since a value is infinite.")
+    assert equal.endswith("(8 pairs); no verdict, since the pairs have no spread.")
 
 
 def test_many_students_leave_room_for_every_kind_of_comparison(tmp_path):

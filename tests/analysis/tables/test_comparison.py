@@ -18,6 +18,7 @@ from analysis.rows.stored_predictions import run_predictions
 from analysis.statistics.delong import delong_test
 from analysis.statistics.paired_tests import corrected_t, holm
 from analysis.tables.comparison import compare
+from analysis.tables.sheet import anchor_text
 from analysis.tables.study_table import render, table
 from d2l_study.errors import UserError
 
@@ -55,6 +56,22 @@ def test_the_table_says_what_its_tests_cannot(root):
     assert "0.125 at 4, 0.0625 at 5 pairs, after Holm over this table 0.125" in text
     assert "can reject nothing here at 0.05" in text
     assert "can reject nothing" not in compare(analysis.load("twelve", root)).text()
+
+
+def test_every_comparison_of_a_study_has_a_label_of_its_own(root):
+    rows = analysis.load("distilled", root)
+    made = [compare(rows, controls=True), compare(rows, controls=True, metric="bag_auc"), compare(rows),
+            compare(rows, {"method": "vat"}), compare(rows, metric="bag_auc"),
+            compare(rows, metric=["bag_auc", "instance_auc"])]  # fmt: skip
+    for pattern, format in ((r"\\label\{(.*?)\}", "latex"), (r'<section class="d2l-sheet" id="(.*?)"', "html")):
+        labels = [label for one in made for label in re.findall(pattern, one.text(format))]
+        assert len({*labels}) == len(labels) == len(made)
+        assert all(re.fullmatch(r"[\w:-]+", label, re.ASCII) for label in labels)
+
+
+def test_studies_named_in_another_script_have_labels_of_their_own():
+    assert len({anchor_text(name) for name in ("研究-bag_auc", "学习-bag_auc", "etüd-bag_auc", "etud-bag_auc")}) == 4
+    assert anchor_text("made-bag_auc") == "made-bag-auc"
 
 
 def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):

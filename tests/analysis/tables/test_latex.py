@@ -10,7 +10,7 @@ from make_rows import make_rows
 from make_study import make_distillation, make_study
 
 import analysis
-from analysis.tables.latex import escape_latex
+from analysis.tables.latex_text import beyond_ascii, escape_latex
 from analysis.tables.study_table import render, table
 
 DOCUMENT = r"""\documentclass{article}
@@ -76,6 +76,45 @@ def test_latex_is_escaped_and_balanced():
 def test_escape_latex_leaves_words_alone():
     assert escape_latex("plain words, 0.95") == "plain words, 0.95"
     assert escape_latex("95 %") == r"95 \%"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("naïve modèle", r"na\"{\i}ve mod\`{e}le"),
+        ("e\u0301 Ångström, Łódź", r"\'{e} \r{A}ngstr\"{o}m, \L{}\'{o}d\'{z}"),
+        ("0.5 µm, 0.5 μm", r"0.5 $\mu$m, 0.5 $\mu$m"),
+        ("Σ-net of φ, ψ and Α", r"$\Sigma$-net of $\varphi$, $\psi$ and $\mathrm{A}$"),
+        ("10⁻³, H₂O, ¼", r"10$^{-}$$^{3}$, H$_{2}$O, $\frac{1}{4}$"),
+        ("x ≠ y, 5 % ‘to’ ﬁt™", r"x $\neq$ y, 5 \% `to' fit$^{\mathrm{TM}}$"),
+    ],
+)
+def test_letters_and_signs_that_latex_has_commands_for_are_written_as_them(text, written):
+    assert escape_latex(text) == written and not beyond_ascii(written)
+
+
+def test_every_greek_letter_has_its_command():
+    for base in range(ord("α"), ord("ω") + 1):
+        for letter in {chr(base), chr(base).upper()}:
+            made = escape_latex(letter)
+            assert made.isascii() and made.startswith("$") and made != "$?$", letter
+
+
+def test_letters_that_latex_has_no_command_for_stay_and_are_named():
+    arms = [({"method": name, "num_bags": 50}, [0.8, 0.9]) for name in ("注意", "学习", "naïve")]
+    rows = make_rows(arms, replicates=2)
+    first, *lines = render(rows, format="latex").splitlines()
+    assert first.startswith("% beyond ASCII: 注 意 学 习; needs XeLaTeX or LuaLaTeX and a font that has them")
+    heads = [line.partition(" & ")[0] for line in lines if line.endswith(r"\\")]
+    assert [head for head in heads if head in ("注意", "学习", r"na\"{\i}ve")] == ["注意", "学习", r"na\"{\i}ve"]
+    assert beyond_ascii("a\u200bb q\u0328") == ["U+200B", "q\u0328"]
+
+
+def test_captions_of_the_tables_are_ascii(tmp_path):
+    make_folds(tmp_path, "tiled", images=12, folds=3, repeats=1, tiles=True)
+    text = table(analysis.load("tiled", tmp_path)).text("latex")
+    assert "FROC: mean sensitivity" in text and r"$\frac{1}{4}$, $\frac{1}{2}$, 1, 2" in text.replace("~", " ")
+    assert text.isascii() and "?" not in text
 
 
 def test_a_row_that_begins_with_what_a_line_break_would_take_for_its_own():
