@@ -47,10 +47,10 @@ def _problem(machines: Machines, number: int) -> str:
     """Why GPU `number` cannot score, in words; empty if it can."""
     if not machines.gpus:
         return "no GPU is found here"
-    if machines.unusable:
-        return machines.unusable
     if number >= machines.gpus:
         return f"{counted(machines.gpus, 'GPU')} found here, numbered from 0"
+    if why := machines.why_not(number):  # another one may do for trials, or this one where another does not
+        return why
     import torch
 
     return "" if torch.cuda.is_available() else f"{counted(machines.gpus, 'GPU')} found, but PyTorch cannot start CUDA"

@@ -66,6 +66,16 @@ def test_a_gpu_is_taken_by_itself_and_left_alone_where_that_is_asked_for(machine
     assert capsys.readouterr().out == "device:   the processor: 2 GPUs found, and not used\n"
 
 
+def test_a_gpu_without_kernels_scores_nothing_and_another_one_does(monkeypatch):
+    old = "2 GPUs found, but this PyTorch has no kernels for compute capability 6.1 (it has for 7.5)"
+    machines = Machines((Node(8, 2),), f"{old}, as one of them has", ("", old))
+    monkeypatch.setattr(scoring_device, "this_machine", lambda: machines)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert scoring_compute("auto") == Compute("cuda") and scoring_compute("cuda:0") == Compute("cuda:0")
+    with pytest.raises(UserError, match=re.escape(f"--device cuda:1: {old}; expected auto or cpu")):
+        scoring_compute("cuda:1")
+
+
 # ---- the commands
 def model_folder(folder, shape, **network):
     model = MilModel(shape, feature_width=16, attention_width=8, **network)
