@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
-from d2l_study.errors import UserError, counted
+from d2l_study.errors import MachineError, UserError, counted, first_line, short
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute
 from d2l_study.study.tune.machine import Machines, this_machine
@@ -31,6 +33,27 @@ def scoring_compute(asked: str = AUTO) -> Compute:
         return Compute()
     full_float32()
     return Compute("cuda" if asked == AUTO else asked)
+
+
+@contextlib.contextmanager
+def gpu_errors_in_a_line(advice: str = "--device cpu scores on the processor") -> Iterator[None]:
+    """Where a GPU fails in the block, as one does whose memory others have filled: `MachineError`, with its cause and
+    what helps (advice)."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_error(error):
+            raise
+        cause = short(first_line(error).split(". GPU ")[0], 140)  # what follows counts the memory of all processes
+        raise MachineError(f"the GPU failed: {cause}; {advice}") from error
+
+
+def is_gpu_error(error: BaseException) -> bool:
+    """Whether PyTorch says by an error that the GPU, its driver or its libraries failed."""
+    import torch
+
+    kinds = (torch.OutOfMemoryError, torch.AcceleratorError)
+    return isinstance(error, kinds) or re.search(r"\bCUDA\b|cuDNN|CUBLAS|nvrtc", str(error)) is not None
 
 
 def show_scoring_device(compute: Compute) -> None:

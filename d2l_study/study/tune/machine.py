@@ -33,7 +33,7 @@ class Node:
 @dataclass(frozen=True)
 class Machines:
     """The nodes that a study has. unusable: what keeps it from taking their GPUs by itself, in words; empty if nothing
-    does. problems: of each GPU of this machine, in the order of CUDA, why PyTorch cannot use it; empty of other nodes."""
+    does. problems: of each GPU of this machine, in CUDA's order, why PyTorch cannot use it; empty of other nodes."""
 
     nodes: tuple[Node, ...]
     unusable: str = ""
