@@ -165,6 +165,9 @@ def show_warnings(study: PreparedStudy) -> None:
     asked, nodes = space.resources.cpus, study.machines.nodes if study.machines is not None else ()
     for cpus in (node.cpus for node in nodes if node.cpus < asked):
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus:g} of this machine")
+    if space.resources.gpus > 1:
+        print(f"  warning: a trial asks for {space.resources.gpus:g} GPUs (resources.gpus) and computes on one; the "
+              "others stay idle. Expected at most 1")  # fmt: skip
     patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
     known = study.machines is not None
     if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and known and patches:
