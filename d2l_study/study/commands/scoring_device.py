@@ -12,6 +12,8 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.study.tune.machine import Machines, this_machine
 
 AUTO = "auto"
+ON_PROCESSOR = "with CUDA_VISIBLE_DEVICES= before it the command computes on the processor"
+"""What helps where a GPU fails in a command without `--device`."""
 
 
 def scoring_compute(asked: str = AUTO) -> Compute:
@@ -26,7 +28,7 @@ def scoring_compute(asked: str = AUTO) -> Compute:
     if asked == "cpu":
         return Compute()
     machines = this_machine()
-    problem = _problem(machines, int(match[1] or 0))
+    problem = why_no_gpu(machines, int(match[1] or 0))
     if problem and asked != AUTO:
         raise UserError(f"--device {asked}: {problem}; expected auto or cpu")
     if problem:
@@ -66,8 +68,8 @@ def show_scoring_device(compute: Compute) -> None:
         print(f"device:   the processor: {why}")
 
 
-def _problem(machines: Machines, number: int) -> str:
-    """Why GPU `number` cannot score, in words; empty if it can."""
+def why_no_gpu(machines: Machines, number: int) -> str:
+    """Why GPU `number` of this machine cannot compute here, in words; empty if it can."""
     if not machines.gpus:
         return "no GPU is found here"
     if number >= machines.gpus:
