@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,28 @@ def test_the_line_says_how_many_run(monkeypatch, tmp_path, capsys, cores, gpus, 
     study = prepared(tmp_path, *overrides, max_concurrent=most)
     assert known_concurrency(study) == at_once
     assert f"found: {said}, their runs" in words(study, capsys)
+
+
+def test_the_processor_is_named_where_it_should_need_far_less_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_machine(monkeypatch, cores=64, gpus=1)
+    note = re.compile(
+        r"note: the processor should need less time, about (\S+ (?:min|s)) with 64 trials at a time: --set reso"
+    )
+    on_gpu = words(prepared(tmp_path, space="distill_grid"), capsys)
+    said = note.search(on_gpu)
+    alone = words(prepared(tmp_path, "resources.device=cpu", space="distill_grid"), capsys)
+    assert said is not None and f"64 trials at a time: about {said[1]} (" in alone
+    assert note.search(words(prepared(tmp_path, space="student_tuning"), capsys)) is not None
+    for silent in (
+        alone,
+        words(prepared(tmp_path), capsys),  # teachers, in stacks
+        words(prepared(tmp_path, "resources.gpus=0.25", space="distill_grid"), capsys),  # by choice
+        words(prepared(tmp_path, "resources.precision=bfloat16", space="distill_grid"), capsys),
+        words(prepared(tmp_path, space="distill_grid", max_concurrent=2), capsys),
+    ):
+        assert "the processor should" not in silent
 
 
 def test_stages_said_to_be_stacked_are_those_that_are() -> None:
