@@ -100,9 +100,9 @@ def _computed_otherwise(request: TrialRequest, then: Mapping[str, Any], now: Map
     old, new = kind_of_device(then), kind_of_device(now)
     if old == new:
         return ""
-    ways = [is_stacked(request, kind) for kind in (old, new)]
-    words = {True: "stacked", False: "by turns"}
-    way = f"; {words[ways[0]]} then, {words[ways[1]]} now" if None not in ways and ways[0] != ways[1] else ""
+    words = {True: "stacked", False: "by turns", None: ""}
+    before, after = (words[is_stacked(request, kind)] for kind in (old, new))
+    way = f"; {before} then, {after} now" if before and after and before != after else ""
     return f" ({old} then, {new} now{way})"
 
 

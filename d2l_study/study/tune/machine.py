@@ -107,7 +107,8 @@ def why_node_unusable(gpus: int) -> str:
     shows none to a process that asks for none."""
     _, driver = find_gpus()
     newest = sorted((capability for _, capability in _physical_gpus()), reverse=True)[:gpus]
-    return next(filter(None, (why_unusable(driver, capability) for capability in newest or [None])), "")
+    whys = [why_unusable(driver, capability) for capability in newest] or [why_unusable(driver)]
+    return next(filter(None, whys), "")
 
 
 def _visible_names() -> list[str] | None:

@@ -237,9 +237,9 @@ def test_the_processor_is_named_where_it_should_need_far_less_time(
     for silent in (
         alone,
         words(prepared(tmp_path), capsys),  # teachers, in stacks
-        words(prepared(tmp_path, "resources.gpus=0.25", space="distill_grid"), capsys),  # by choice
-        words(prepared(tmp_path, "resources.precision=bfloat16", space="distill_grid"), capsys),
-        words(prepared(tmp_path, space="distill_grid", max_concurrent=2), capsys),
+        words(prepared(tmp_path, "resources.gpus=0.25", space="student_tuning"), capsys),  # by choice
+        words(prepared(tmp_path, "resources.precision=bfloat16", space="student_tuning"), capsys),
+        words(prepared(tmp_path, space="student_tuning", max_concurrent=2), capsys),
     ):
         assert "the processor should" not in silent
 
