@@ -307,11 +307,16 @@ class GpuUse:
         self.file = file
 
     def rows(self) -> list[list[float]]:
-        """(busy %, memory MiB, watts) of each second."""
-        if not self.file.exists():
-            return []
-        found = (re.findall(r"[\d.]+", line.partition(",")[2]) for line in self.file.read_text().splitlines())
-        return [[float(value) for value in row] for row in found if len(row) == 3]
+        """(busy %, memory MiB, watts) of each second in which all of them are known."""
+        found = []
+        for line in self._said():
+            with contextlib.suppress(ValueError):  # [N/A], as of a part of a GPU; or a message
+                found.append([float(value) for value in line.split(",")[1:]])
+        return [row for row in found if len(row) == 3]
+
+    def _said(self) -> list[str]:
+        text = self.file.read_text(errors="replace") if self.file.exists() else ""
+        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def summary(self) -> dict[str, float]:
         rows = self.rows()
@@ -325,9 +330,21 @@ class GpuUse:
 
     def lines(self) -> list[str]:
         if not (use := self.summary()):
-            return []
+            said = self._said()
+            return [f"The GPU's use could not be read; nvidia-smi says: {said[0]}"] if said else []
         return [f"GPU between its first and last work ({use['working']:.0f} s): busy {use['busy']:.0f} % in the mean, "
                 f"idle in {use['idle']:.0f} s; at most {use['memory']:.0f} MiB and {use['watts']:.0f} W"]  # fmt: skip
+
+
+def visible_gpu() -> str:
+    """What `nvidia-smi` calls the first GPU that is used here. It numbers all GPUs, and otherwise than CUDA does."""
+    import torch
+
+    if torch.cuda.is_available():
+        identity = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+        if identity is not None:
+            return f"GPU-{identity}"
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
 
 
 @contextlib.contextmanager
@@ -339,7 +356,8 @@ def gpu_use(file: Path) -> Iterator[GpuUse]:
         query = "timestamp,utilization.gpu,memory.used,power.draw"
         with file.open("w") as target:
             watcher = subprocess.Popen(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits",
-                                        "--id=0", "--loop=1"], stdout=target, stderr=subprocess.DEVNULL)  # fmt: skip
+                                        f"--id={visible_gpu()}", "--loop=1"],
+                                       stdout=target, stderr=subprocess.STDOUT)  # fmt: skip
     try:
         yield GpuUse(file)
     finally:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +127,39 @@ def test_the_use_of_the_gpu_is_that_between_its_first_and_last_work(tmp_path: Pa
         "seconds": 7, "working": 4, "busy": 60, "idle": 1, "memory": 900, "watts": 150.5
     }  # fmt: skip
     assert GpuUse(tmp_path / "none.csv").lines() == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "identity", "asked"),
+    [("3", None, "3"), ("GPU-6e0c,1", None, "GPU-6e0c"), (None, None, "0"), ("3", "6e0c-12", "GPU-6e0c-12")],
+)
+def test_the_gpu_that_is_used_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, identity: str | None, asked: str
+) -> None:
+    import torch
+
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text('#!/bin/sh\necho "$@"\necho told >&2\n')
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: identity is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=identity))
+    with gpu_check.gpu_use(tmp_path / "use.csv") as use:
+        deadline = time.monotonic() + 10
+        while "told" not in use.file.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert f"--id={asked} " in use.file.read_text()
+
+
+def test_a_use_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    for said in ("2026/11/27 08:00:00.000, [N/A], 4000, 200.00", "No devices were found"):
+        file.write_text(f"{said}\n" * 3)
+        assert GpuUse(file).rows() == []
+        assert GpuUse(file).lines() == [f"The GPU's use could not be read; nvidia-smi says: {said}"]
 
 
 def test_without_a_gpu_the_page_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

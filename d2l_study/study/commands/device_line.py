@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from d2l_study.errors import counted
 from d2l_study.study.space.keys import STACKED
+from d2l_study.study.space.resources import trials_on_gpus
 from d2l_study.terminal import print_wrapped
 
 if TYPE_CHECKING:
     from d2l_study.study.commands.prepare_study import PreparedStudy
+    from d2l_study.study.tune.machine import Machines
 
 
 def show_device(study: PreparedStudy) -> None:
@@ -33,16 +35,24 @@ def device_text(study: PreparedStudy) -> str | None:
     if resources.kind == "cpu":
         why = f"device: {resources.device}" if resources.device == "cpu" else f"gpus: {resources.gpus:g}"
         return f"{found}, and not used (resources.{why})"
-    if resources.gpus > 1:
-        share = f"a trial on {resources.gpus:g} of them"
-    else:
-        share = f"{counted(int(1 / resources.gpus + 1e-9), 'trial')} at a time on {_each(machines.gpus)}"
     hint = "; --set resources.device=cpu for the processor" if looks else ""
-    return f"{found}: {share}, {_training(study)}{hint}"
+    return f"{found}: {_share(study, machines)}, {_training(study)}{hint}"
 
 
-def _each(gpus: int) -> str:
-    return "it" if gpus == 1 else "each"
+def _share(study: PreparedStudy, machines: Machines) -> str:
+    """How trials share the GPUs, in words."""
+    resources, gpus = study.space.resources, machines.gpus
+    if resources.gpus > 1:
+        return f"a trial takes {resources.gpus:g} of them, and computes on one"
+    each = trials_on_gpus(resources.gpus, 1)
+    fits = sum(resources.slots(node.cpus, node.gpus) for node in machines.nodes)
+    if study.options.address == "local" and study.options.max_concurrent is not None:  # else a cluster may grow to it
+        fits = min(fits, study.options.max_concurrent)
+    if gpus == 1:
+        return f"{counted(max(1, min(each, fits)), 'trial')} at a time on it"
+    if 0 < fits < each * gpus:  # there are not cores for more, or more are not asked for
+        return f"{counted(fits, 'trial')} at a time, at most {each} on each"
+    return f"{counted(each, 'trial')} at a time on each"
 
 
 def _training(study: PreparedStudy) -> str:

@@ -45,7 +45,7 @@ from d2l_study.study.commands.evaluation_data import (
 )
 from d2l_study.study.commands.evaluation_page import METRICS, PAGE, EvaluationTables, ScoredModels, is_ours
 from d2l_study.study.commands.predict import model_lines
-from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_record import marks_of_runs
@@ -93,11 +93,13 @@ class _Named:
         return marks_of_runs(ledger, first.config_id, [one.replicate for one in self.found])
 
 
+@gpu_errors_in_a_line()
 @unused_folders_removed()
 def run_evaluate(options: EvaluateOptions) -> int:
     """Evaluate the models, print the tables, and write the files. Returns the exit code.
 
     `UserError` for what is wrong with the options, the models or the data, and for bags that a model was trained on.
+    `MachineError` where a GPU fails.
     """
     out = _checked_folder(options)
     compute = scoring_compute(options.device)

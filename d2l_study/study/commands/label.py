@@ -34,7 +34,7 @@ from d2l_study.study.commands.label_slides import Annotations, run_label_slides,
 from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
-from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_reference import select_model
@@ -72,12 +72,13 @@ class LabelOptions:
         return [name for name, value in given.items() if value is not None]
 
 
+@gpu_errors_in_a_line()
 @unused_folders_removed()
 def run_label(options: LabelOptions) -> int:
     """Label the inputs, and print what was made. Returns the exit code: 0, 1 if a slide could not be labelled, or 130
     if it was interrupted.
 
-    `UserError` for what is wrong with the options, the model or the inputs.
+    `UserError` for what is wrong with the options, the model or the inputs. `MachineError` where a GPU fails.
     """
     out = output_folder(options.out)
     compute = scoring_compute(options.device)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2l_study.data import FeatureBags
 from d2l_study.errors import counted, listed
@@ -14,11 +15,18 @@ from d2l_study.study.commands.plan_table import Listing, in_order, list_configur
 from d2l_study.study.commands.prepare_study import PreparedStudy, known_concurrency
 from d2l_study.study.commands.search_plan_summary import estimate_search, show_search, start_point_lines
 from d2l_study.study.plan.configurations import configurations
-from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits
+from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate, expected_visits, human_seconds
 from d2l_study.study.space.idle_values import without_idle_values
 from d2l_study.study.space.recipes import recipe_values
+from d2l_study.study.space.resources import Resources
 from d2l_study.study.space.unread_values import unread_values
 from d2l_study.terminal import NO_BREAK, print_wrapped
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+QUICKER, WORTH_A_LINE = 2 / 3, 60.0
+"""The processor is named where it should need at most this part of the GPUs' time, of at least so many seconds."""
 
 _MOST_VALUES = 10
 """Numbers of an axis that are listed one by one."""
@@ -27,16 +35,13 @@ _MOST_VALUES = 10
 def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate:
     """Print what the study will train and how long that will take. listing: what is said of each configuration."""
     space, plan, options = study.space, study.plan, study.options
-    concurrent = known_concurrency(study)
+    concurrent, rows = known_concurrency(study), earlier_rows(study.folder.storage)
+    predicted = _predicted(study, rows)
+    quicker = quicker_processor_text(study, rows, predicted)
     if study.search is not None:
-        predicted = estimate_search(study, concurrent or 1)
         show_search(study, duration_text(concurrent, predicted), listing)
-        show_warnings(study)
+        show_warnings(study, quicker)
         return predicted
-    predicted = estimate(
-        plan, earlier_rows(study.folder.storage), concurrent or 1, space.resources, options.limit,
-        grouped=space.schedule == "none",
-    )  # fmt: skip
     todo = plan.trials(options.limit)
     print_wrapped(f"{study.name}: {space.description}")
     axes = []
@@ -71,7 +76,7 @@ def show_plan(study: PreparedStudy, listing: Listing = Listing.NONE) -> Estimate
     )
     show_device(study)
     print_wrapped(duration_text(concurrent, predicted), "  ")
-    show_warnings(study)
+    show_warnings(study, quicker)
     if listing.lists(len(plan.configurations)):
         list_configurations(plan)
     elif listing is not Listing.NONE:
@@ -154,9 +159,39 @@ def _values_text(values: Sequence[Any]) -> str:
     return f"{{{', '.join('null' if value is None else value_text(value) for value in values)}}}"
 
 
-def show_warnings(study: PreparedStudy) -> None:
-    """Print how long epochs are and what the data are, and warn of what is allowed, but will hardly be meant."""
+def _predicted(study: PreparedStudy, rows: DataFrame | None) -> Estimate:
+    """How long what is left of a study takes. rows: earlier results."""
+    space, concurrent = study.space, known_concurrency(study) or 1
+    if study.search is not None:
+        return estimate_search(study, rows, concurrent)
+    grouped = space.schedule == "none"
+    return estimate(study.plan, rows, concurrent, space.resources, study.options.limit, grouped)
+
+
+def quicker_processor_text(study: PreparedStudy, rows: DataFrame | None, predicted: Estimate) -> str:
+    """A sentence where a study took the GPUs by itself, and all cores of this machine should need far less time, as for
+    students where there are many cores: they take turns on a GPU. Else empty. predicted: on the GPUs."""
+    space, resources = study.space, study.space.resources
+    by_itself = resources.kind == "cuda" and resources.device == "auto" and "gpus" not in space.given_resources
+    if not by_itself or study.options.address != "local" or resources.precision == "bfloat16":  # slow on a processor
+        return ""
+    kept = {key: value for key, value in resources.to_dict().items() if key in space.given_resources}
+    on_cores = Resources(**{**kept, "device": "cpu"})
+    other = dataclasses.replace(study, space=dataclasses.replace(space, resources=on_cores))
+    seconds = _predicted(other, rows).seconds
+    if predicted.seconds < WORTH_A_LINE or seconds > QUICKER * predicted.seconds:
+        return ""
+    at_once = counted(known_concurrency(other) or 1, "trial")
+    return (f"the processor should need less time, about {human_seconds(seconds)} with {at_once} at a time: "
+            "--set resources.device=cpu")  # fmt: skip
+
+
+def show_warnings(study: PreparedStudy, quicker: str = "") -> None:
+    """Print how long epochs are and what the data are, and warn of what is allowed, but will hardly be meant. quicker:
+    as of `quicker_processor_text`."""
     space = study.space
+    if quicker:
+        print_wrapped(f"note: {quicker}", "  ")
     _show_lengths(study)
     _show_references(study)
     _show_part_teachers(study)
@@ -165,6 +200,9 @@ def show_warnings(study: PreparedStudy) -> None:
     asked, nodes = space.resources.cpus, study.machines.nodes if study.machines is not None else ()
     for cpus in (node.cpus for node in nodes if node.cpus < asked):
         print(f"  warning: a trial asks for {asked:g} CPUs (resources.cpus), more than the {cpus:g} of this machine")
+    if space.resources.gpus > 1:
+        print(f"  warning: a trial asks for {space.resources.gpus:g} GPUs (resources.gpus) and computes on one; the "
+              "others stay idle. Expected at most 1")  # fmt: skip
     patches = any(not isinstance(c.sections["data"], FeatureBags) for c in study.plan.configurations)
     known = study.machines is not None
     if (space.resources.pack or 1) > 1 and space.resources.kind == "cpu" and known and patches:

@@ -37,7 +37,7 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.progress_display import stdout
-from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
 from d2l_study.study.commands.seen_bags import SeenBags
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 
@@ -66,12 +66,13 @@ class PredictOptions:
         return [name for name, value in given.items() if value is not None]
 
 
+@gpu_errors_in_a_line()
 @unused_folders_removed()
 def run_predict(options: PredictOptions) -> int:
     """Score the bags, write the file, and print what was made. Returns the exit code: 0, or 1 if a bag could not be
     read.
 
-    `UserError` for what is wrong with the options, the model or the data.
+    `UserError` for what is wrong with the options, the model or the data. `MachineError` where a GPU fails.
     """
     out = check_prediction_file(options.out)
     compute = scoring_compute(options.device)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from d2l_study.command_line import command_text
+from d2l_study.data import DATASETS, FeatureBags
 from d2l_study.errors import DamagedError, UserError, listed, nearest
+from d2l_study.study.commands.scoring_device import why_no_gpu
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import list_studies
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.precision import known_resources
+from d2l_study.study.space.keys import STACKED
 from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import named_trials
 from d2l_study.study.trial.study_of_trial import study_of_trial, where_data_are
 from d2l_study.study.trial.trial_request import TrialRequest
+from d2l_study.study.tune.machine import this_machine
 
 
 def find_configuration(storage: Storage, identity: str) -> str:
@@ -96,6 +100,36 @@ def check_committed(ledger: Ledger, request: TrialRequest, committed: Collection
         )
 
 
-def use_recorded_settings(request: TrialRequest, row: dict[str, Any]) -> None:
-    """Take the precision and the threads of a committed run, so that the same kind of machine gives the same result."""
-    request.resources.update({"precision": row["precision"], "threads": int(row["threads"])})
+def use_recorded_settings(request: TrialRequest, row: Mapping[str, Any]) -> None:
+    """Take the device, the precision and the threads of a committed run, so that the same kind of machine gives the
+    same result."""
+    gpus = 1.0 if kind_of_device(row) == "cuda" else 0.0
+    request.resources.update({"gpus": gpus, "precision": row["precision"], "threads": int(row["threads"])})
+
+
+def kind_of_device(row: Mapping[str, Any]) -> str:
+    """The kind of device that a committed run was computed on, `cpu` or `cuda`."""
+    return str(row.get("device") or "cpu").partition(":")[0]
+
+
+def find_device(request: TrialRequest) -> str:
+    """Where a request asks for a GPU, see whether this machine has one that PyTorch can use, and take the processor if
+    not. Returns a line on it; empty where no GPU is asked for."""
+    if not request.resources["gpus"]:
+        return ""
+    why = why_no_gpu(this_machine(), 0)
+    if why:
+        request.resources["gpus"] = 0.0
+        return f"the trial was for a GPU, and computes on the processor: {why}"
+    request.resources["checkpoint_every"] = None  # by time, as `run` has it on a GPU
+    return "computes on the GPU"
+
+
+def is_stacked(request: TrialRequest, kind: str) -> bool | None:
+    """Whether the runs of a request are trained as stacks on a kind of device; None where their bags decide."""
+    if request.stage not in STACKED:
+        return False
+    pack = request.resources["pack"]
+    if kind == "cpu" and pack is None and issubclass(DATASETS[request.sections["data"]["dataset"]], FeatureBags):
+        return None
+    return kind == "cuda" if pack is None else bool(pack > 1)

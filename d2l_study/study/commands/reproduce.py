@@ -5,28 +5,40 @@ from __future__ import annotations
 import io
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from d2l_study.errors import UserError
 from d2l_study.learning.science_version import changes_of
-from d2l_study.study.commands.recorded_trial import find_configuration, request_for_record, use_recorded_settings
+from d2l_study.study.commands.recorded_trial import (
+    find_configuration,
+    find_device,
+    is_stacked,
+    kind_of_device,
+    request_for_record,
+    use_recorded_settings,
+)
+from d2l_study.study.commands.scoring_device import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.run_files import PREDICTIONS
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.plan import committed_replicates
-from d2l_study.study.trial.rerun_differences import differing_results, largest_difference
+from d2l_study.study.trial.rerun_differences import LOGIT_ROUNDING, ROUNDING, differing_results, largest_difference
 from d2l_study.study.trial.stages import typed_sections
 from d2l_study.study.trial.trial import compute_runs
 from d2l_study.study.trial.trial_request import TrialRequest
 
 
+@gpu_errors_in_a_line(ON_PROCESSOR)
 def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
-    """Train the committed runs of a trial again, and print how far they are from their record.
+    """Train the committed runs of a trial again, on the device that they were trained on if it is here, and print how
+    far they are from their record.
 
-    Returns the exit code: 0 if all metrics and predictions are identical, else 1. On other hardware, and with other
-    versions of torch, rounding differs. `UserError` if there is no record to compare with.
+    Returns the exit code: 0 if all metrics and predictions are equal within rounding, else 1. On other hardware, and
+    with other versions of torch, rounding differs, and long trainings magnify that. `UserError` if there is no record
+    to compare with, `MachineError` where a GPU fails.
     """
     storage = open_storage(root)
     config = find_configuration(storage, identity)
@@ -45,6 +57,8 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
     use_recorded_settings(request, first)
     print(f"trial {trial_id(config)} ({request.stage}): as committed on {first['host']} by {first['code_version']}, "
           f"now {request.code_version}")  # fmt: skip
+    if device := find_device(request):
+        print(f"  {device}", flush=True)
     for what in _changed_since(request):
         print(f"  it was trained by an earlier version; since then {what}")
     same = True
@@ -56,8 +70,11 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             continue
         most = largest_difference(row, before["row"])
         logits = _logit_difference(ledger, config, replicate, files)
-        same = same and most == 0 and not logits
+        differs = most > ROUNDING or (logits or 0.0) > LOGIT_ROUNDING
+        same = same and not differs
         said = "identical" if most == 0 else f"metrics differ by at most {most:.3g}"
+        if not differs and (most or logits):
+            said = f"equal within rounding: {said}"
         said += (
             "; its predictions are not kept"
             if logits is None
@@ -65,8 +82,10 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
             if logits == 0 == most
             else f", logits by {logits:.3g}"
         )
+        if most or logits:
+            said += _computed_otherwise(request, before["row"], row)
         print(f"  r{replicate:03d}: {said}")
-        if most:
+        if differs and most:
             for name, (old, new) in differing_results(row, before["row"]).items():
                 print(f"    {name}: {old} -> {new}")
     if not same:
@@ -74,6 +93,17 @@ def reproduce(identity: str, replicates: list[int] | None, root: str) -> int:
         if changed:
             print(f"  it was made by: {shlex.join(changed)}")
     return 0 if same else 1
+
+
+def _computed_otherwise(request: TrialRequest, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In brackets, on which other device a run was computed then, and whether it was stacked; empty if on the same."""
+    old, new = kind_of_device(then), kind_of_device(now)
+    if old == new:
+        return ""
+    words = {True: "stacked", False: "by turns", None: ""}
+    before, after = (words[is_stacked(request, kind)] for kind in (old, new))
+    way = f"; {before} then, {after} now" if before and after and before != after else ""
+    return f" ({old} then, {new} now{way})"
 
 
 def _status_text(row: dict[str, Any], when: str) -> str:

@@ -8,7 +8,7 @@ from d2l_study.errors import counted
 from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.plan_table import Listing, list_trials, show_trial_totals
 from d2l_study.study.plan.configurations import configurations, text_of
-from d2l_study.study.plan.cost import Estimate, earlier_rows, estimate
+from d2l_study.study.plan.cost import Estimate, estimate
 from d2l_study.study.plan.plan import Plan
 from d2l_study.study.search.search import Search
 from d2l_study.study.search.trial import OPEN
@@ -18,6 +18,8 @@ from d2l_study.study.space.space import Space
 from d2l_study.terminal import print_wrapped
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from d2l_study.study.commands.prepare_study import PreparedStudy
 
 SAMPLERS = {
@@ -35,15 +37,15 @@ def method_text(options: SearchOptions) -> str:
     return SAMPLERS[options.method].format(keys=keys)
 
 
-def estimate_search(study: PreparedStudy, concurrent: int) -> Estimate:
-    """The predicted time for what is left of a search. Random draws stand for the trials not asked for yet."""
+def estimate_search(study: PreparedStudy, rows: DataFrame | None, concurrent: int) -> Estimate:
+    """The predicted time for what is left of a search. Random draws stand for the trials not asked for yet. rows: as of
+    `estimate`."""
     search, plan = study.search, study.plan
     assert search is not None
     asked = [trial.configuration for trial in plan.trials()]
     drawn = [c for c in configurations(study.space, study.checksum) if c.stage == study.space.stage]
     stand_in = drawn[max(0, len(drawn) - search.left) :] if search.left else []
     done = {c.config_id: plan.done.get(c.config_id, set()) for c in asked}
-    rows = earlier_rows(study.folder.storage)
     left = Plan([*asked, *stand_in], plan.replicates, done)
     return estimate(left, rows, concurrent, study.space.resources, study.options.limit, grouped=False)
 

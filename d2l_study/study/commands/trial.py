@@ -9,10 +9,12 @@ from typing import Any
 from d2l_study.study.commands.recorded_trial import (
     check_committed,
     find_configuration,
+    find_device,
     is_in_a_study,
     request_for_record,
     use_recorded_settings,
 )
+from d2l_study.study.commands.scoring_device import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -20,7 +22,8 @@ from d2l_study.study.trial.trial import compute_runs, run_trial
 
 
 def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, weights: bool = False) -> int:
-    """Run a trial in this process, where a debugger can follow it. Returns the exit code: 1 if a run is not done.
+    """Run a trial in this process, where a debugger can follow it, on the GPU if its study used one and one is here.
+    Returns the exit code: 1 if a run is not done.
 
     replicates: None runs those that the ledger knows. Runs that are done are not run again; with `weights` those are
     whose weights were not kept. A run that is committed as failed is run again to show its failure, and stays failed.
@@ -43,6 +46,8 @@ def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, w
         use_recorded_settings(request, there.pop(replicate))
     left = [r for r in request.replicates if r not in there]
     again = [r for r, row in there.items() if row["status"] != "done"]
+    if (left or again) and (device := find_device(request)):
+        print(f"  {device}", flush=True)
     for replicate, row, _ in compute_runs(request, again, folder, report):  # what it computes is not committed
         print(f"  r{replicate:03d}: {row['status']} again" + (f": {row['cause']}" if row["cause"] else ""))
     for replicate in there.keys() - set(again):
@@ -50,7 +55,8 @@ def run_recorded_trial(identity: str, replicates: list[int] | None, root: str, w
     if not left:
         return int(bool(again))
     request = dataclasses.replace(request, replicates=tuple(left))
-    statuses = run_trial(request, report)
+    with gpu_errors_in_a_line(ON_PROCESSOR):
+        statuses = run_trial(request, report)
     for replicate, status in statuses.items():
         record, failure = folder.ledger.read(config, replicate), folder.failure(config, replicate)
         reason = record["row"].get("cause") if record else _failure_text(failure or {})

@@ -28,7 +28,7 @@ from d2l_study.study.plan.gpu_cost import (
 from d2l_study.study.plan.plan import Plan, split_for_slots
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import CLASS_MAPS, STACKED, TEACHER_READINGS, TEACHING
-from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.resources import Resources, trials_on_gpus
 
 if TYPE_CHECKING:
     import pandas
@@ -124,7 +124,7 @@ def runs_of_full_stack(configuration: Configuration, resources: Resources) -> in
 
 def gpus_of(resources: Resources, slots: int) -> int:
     """How many GPUs so many trials at a time compute on, at least 1."""
-    return max(1, round(slots * min(1.0, resources.gpus)))
+    return max(1, math.ceil(slots / max(1, trials_on_gpus(resources.gpus, 1)))) if resources.gpus > 0 else 1
 
 
 def _of_a_step(values: Mapping[str, Any]) -> tuple[float, float]:

@@ -56,10 +56,12 @@ def known_precision(folder: StudyFolder) -> str | None:
 
 def known_resources(folder: StudyFolder) -> Resources:
     """How a run of a study is computed outside its `run` command: in the precision and with the threads of the study's
-    first run, else as its last `run` was told."""
+    first run, else as its last `run` was told; on a GPU if either was on one, stacked as `run` was told."""
     told = folder.resolved_or_empty().get("space", {}).get("resources") or {}
     of_run = _first_run(folder) or {}
-    found = {key: told[key] for key in ("precision", "threads") if key in told}
+    found = {key: told[key] for key in ("precision", "threads", "pack") if key in told}
+    if told.get("gpus") or str(of_run.get("device")).startswith("cuda"):
+        found["gpus"] = 1.0
     if (precision := _recorded(folder) or of_run.get("precision")) is not None:
         found["precision"] = precision
     if of_run.get("threads"):

@@ -18,8 +18,8 @@ class Resources(Options):
         least=0, most=4096, scientific=False,
     )  # fmt: skip
     gpus: float = option(
-        0.0, "GPUs of one trial; a fraction shares one GPU, 0 takes none; where it is not given and device is auto: a "
-        "part of one if there are GPUs", least=0, most=64, scientific=False,
+        0.0, "GPUs of one trial, which computes on one; a fraction shares it, 0 takes none; where it is not given and "
+        "device is auto: a part of one if there are GPUs", least=0, most=64, scientific=False,
     )  # fmt: skip
     device: str = option(
         "auto", "where trials compute; auto: on GPUs if this machine, or the cluster, has any",
@@ -69,9 +69,17 @@ class Resources(Options):
     def slots(self, cpus: float, gpus: float = 0.0) -> int:
         """How many trials run at once on so many processor cores and GPUs; 0 if none fits."""
         fits = math.inf
-        for asked, there in ((self.cpus, cpus), (self.gpus, gpus)):
-            if asked > 0:
-                fits = min(fits, math.floor(there / asked + 1e-9))
+        if self.cpus > 0:
+            fits = math.floor(cpus / self.cpus + 1e-9)
+        if self.gpus > 0:
+            fits = min(fits, trials_on_gpus(self.gpus, gpus))
         if self.max_concurrent is not None:
             fits = min(fits, self.max_concurrent)
         return int(fits)
+
+
+def trials_on_gpus(asked: float, gpus: float) -> int:
+    """How many trials fit on so many GPUs. asked: GPUs of each; a part of one has to lie on one, as Ray has it."""
+    if asked < 1:
+        return math.floor(gpus + 1e-9) * math.floor(1 / asked + 1e-9)
+    return math.floor(gpus / asked + 1e-9)

@@ -8,6 +8,11 @@ from typing import Any
 
 from d2l_study.study.trial.result_columns import is_result
 
+ROUNDING, LOGIT_ROUNDING = 1e-6, 1e-5
+"""Metrics, and logits, that differ by no more are equal within rounding: numbers of float32 near a logit of 8 lie 1e-6
+apart. How a stack is rounded depends on how many runs it holds, so that a replicate of vectors that is trained alone
+differs by as much from the same one among others."""
+
 
 def replacement_columns(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
     """Columns for a run that was trained again: `replaces`, the study that made the record, and

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from d2l_study.errors import counted
+from d2l_study.study.tune.gpu_kernels import Capability, why_without_kernels
 
 RAY_UP_FILE = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's description on its head; `cluster.yaml` starts Ray's autoscaler with it."""
@@ -31,25 +33,33 @@ class Node:
 @dataclass(frozen=True)
 class Machines:
     """The nodes that a study has. unusable: what keeps it from taking their GPUs by itself, in words; empty if nothing
-    does."""
+    does. problems: of each GPU of this machine, in CUDA's order, why PyTorch cannot use it; empty of other nodes."""
 
     nodes: tuple[Node, ...]
     unusable: str = ""
+    problems: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> int:
         """GPUs of all nodes together."""
         return int(sum(node.gpus for node in self.nodes))
 
+    def why_not(self, number: int) -> str:
+        """Why GPU `number` cannot be used, in words; empty if it can."""
+        return self.problems[number] if number < len(self.problems) else self.unusable
+
 
 def this_machine() -> Machines:
     """This machine."""
     cpus = find_cores()
     gpus, driver = find_gpus()
-    unusable = why_unusable(driver) if gpus else ""
-    if unusable:
-        unusable = f"{counted(gpus, 'GPU')} found, but {unusable}"
-    return Machines((Node(cpus, gpus),), unusable)
+    found = f"{counted(gpus, 'GPU')} found, but "
+    whys = [why_unusable(driver, capability) for capability in visible_capabilities()[:gpus]]
+    whys = whys or [why_unusable(driver)] * gpus
+    unusable = next((found + why for why in whys if why), "")
+    if unusable and not all(whys):  # trials could be given any of them
+        unusable += ", as one of them has; CUDA_VISIBLE_DEVICES can name the others"
+    return Machines((Node(cpus, gpus),), unusable, tuple(why and found + why for why in whys))
 
 
 def find_cores() -> int:
@@ -65,42 +75,113 @@ def find_gpus() -> tuple[int, int]:
     ask torch would take a second, Ray half a second, the library milliseconds.
     """
     count, driver = _nvml()
+    named = _visible_names()
+    return count if named is None else min(count, len(named)), driver
+
+
+def visible_capabilities() -> tuple[Capability, ...]:
+    """The compute capability of each GPU that a process here may use, in the order of CUDA; empty if it is not known.
+
+    CUDA numbers the fastest first, for which the newest are taken here, unless it is told to number them by their
+    places (`CUDA_DEVICE_ORDER`).
+    """
+    there = list(_physical_gpus())
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        there.sort(key=lambda gpu: gpu[1], reverse=True)
+    named = _visible_names()
+    if named is None or not there:
+        return tuple(capability for _, capability in there)
+    newest = max(capability for _, capability in there)
+    found = []
+    for name in named:
+        if name.isdecimal():
+            own = [there[int(name)][1]] if int(name) < len(there) else []
+        else:  # the beginning of an identity; a part of a GPU has one of its own
+            own = [capability for identity, capability in there if identity.startswith(name)]
+        found.append(own[0] if own else newest)
+    return tuple(found)
+
+
+def why_node_unusable(gpus: int) -> str:
+    """Why PyTorch cannot use the GPUs of a node of Ray, empty if it can. gpus: as many as Ray has there, of which it
+    shows none to a process that asks for none."""
+    _, driver = find_gpus()
+    newest = sorted((capability for _, capability in _physical_gpus()), reverse=True)[:gpus]
+    whys = [why_unusable(driver, capability) for capability in newest] or [why_unusable(driver)]
+    return next(filter(None, whys), "")
+
+
+def _visible_names() -> list[str] | None:
+    """The GPUs that `CUDA_VISIBLE_DEVICES` names, by number or identity; None where it is not set."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if count and visible is not None:
-        named = [name.strip() for name in visible.split(",")]
-        # CUDA takes the devices up to the first name that is none.
-        ended = next((i for i, name in enumerate(named) if name in ("", "-1", "NoDevFiles")), len(named))
-        count = min(count, ended)
-    return count, driver
+    if visible is None:
+        return None
+    named = [name.strip() for name in visible.split(",")]
+    # CUDA takes the devices up to the first name that is none.
+    return named[: next((i for i, name in enumerate(named) if name in ("", "-1", "NoDevFiles")), len(named))]
+
+
+@contextlib.contextmanager
+def _nvidia_library() -> Iterator[ctypes.CDLL | None]:
+    """NVIDIA's management library during the block; None where it is missing or does not start."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        library = None
+    if library is None or library.nvmlInit_v2() != 0:
+        yield None
+        return
+    try:
+        yield library
+    finally:
+        library.nvmlShutdown()
 
 
 @functools.cache
 def _nvml() -> tuple[int, int]:
-    """(GPUs, CUDA version) by NVIDIA's management library; (0, 0) where it is missing or does not start."""
-    try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return 0, 0
-    if library.nvmlInit_v2() != 0:
-        return 0, 0
+    """(GPUs, CUDA version) by NVIDIA's management library; (0, 0) without it."""
     count, version = ctypes.c_uint(0), ctypes.c_int(0)
-    try:
+    with _nvidia_library() as library:
+        if library is None:
+            return 0, 0
         counted = library.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0
         known = library.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version)) == 0
-    finally:
-        library.nvmlShutdown()
     return int(count.value) if counted else 0, int(version.value) if known else 0
 
 
-def why_unusable(driver: int) -> str:
-    """Why the installed PyTorch cannot use the GPUs, empty if it can. driver: CUDA version of the driver, 0 if it is
-    not known. A driver serves every CUDA of its major version and older ones."""
+@functools.cache
+def _physical_gpus() -> tuple[tuple[str, Capability], ...]:
+    """(identity such as `GPU-6e0c…`, compute capability) of each GPU of this machine, by their places; empty where the
+    library does not say it of all."""
+    count, _ = _nvml()
+    found: list[tuple[str, Capability]] = []
+    with _nvidia_library() as library:
+        for number in range(count):
+            if library is None:
+                return ()
+            device, identity = ctypes.c_void_p(), ctypes.create_string_buffer(96)
+            major, minor = ctypes.c_int(0), ctypes.c_int(0)
+            if (
+                library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(device)) != 0
+                or library.nvmlDeviceGetCudaComputeCapability(device, ctypes.byref(major), ctypes.byref(minor)) != 0
+            ):
+                return ()
+            library.nvmlDeviceGetUUID(device, identity, len(identity))  # empty where it fails
+            found.append((identity.value.decode(errors="replace"), (int(major.value), int(minor.value))))
+    return tuple(found)
+
+
+# ---- whether the installed PyTorch can use them
+def why_unusable(driver: int, capability: Capability | None = None) -> str:
+    """Why the installed PyTorch cannot use a GPU, empty if it can. driver: CUDA version of the driver, 0 if it is not
+    known; capability: of the GPU, None if it is not known. A driver serves every CUDA of its major version and older
+    ones."""
     cuda = torch_cuda()
     if cuda is None:
         return "this PyTorch is built without CUDA"
     if driver and int(cuda.split(".")[0]) > driver // 1000:
         return f"this PyTorch needs CUDA {cuda}, and the driver has {driver // 1000}.{driver % 1000 // 10}"
-    return ""
+    return why_without_kernels(cuda, capability) if capability is not None else ""
 
 
 @functools.cache

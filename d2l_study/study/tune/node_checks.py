@@ -42,7 +42,8 @@ def check_nodes(ray: Any, storage: Storage, sections: Sequence[Mapping[str, Any]
         for node in nodes:
             here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             probe = ray.remote(num_cpus=0, max_retries=2)(_probe_function()).options(scheduling_strategy=here)
-            answers[probe.remote(str(storage.root), key, [dict(section) for section in sections])] = node
+            gpus = int(node["Resources"].get("GPU", 0))
+            answers[probe.remote(str(storage.root), key, [dict(section) for section in sections], gpus)] = node
         ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=WAIT_SECONDS)
         if late:
             raise UserError(f"node {_name(answers[late[0]])} does not answer within {WAIT_SECONDS:g} s (`ray status`)")
@@ -86,7 +87,7 @@ def _check_answer(found: Mapping[str, Any], node: str, storage: Storage, mark: s
 def _probe_function() -> Any:
     """The function that runs on each node. Ray sends it by value, so a node without this package can run it too."""
 
-    def probe(root: str, key: str, sections: list[dict[str, Any]]) -> dict[str, Any]:
+    def probe(root: str, key: str, sections: list[dict[str, Any]], gpus: int = 0) -> dict[str, Any]:
         import sys
 
         answer: dict[str, Any] = {"python": sys.version.split()[0]}
@@ -99,7 +100,8 @@ def _probe_function() -> Any:
         except Exception as error:
             return answer | {"missing": f"{type(error).__name__}: {error}"}
         answer["version"] = f"{d2l_study.__version__}, science {d2l_study.SCIENCE_VERSION}"
-        answer["unusable"] = machine.why_unusable(machine.find_gpus()[1])
+        ask = getattr(machine, "why_node_unusable", None)  # an older version, which is refused for that, has none
+        answer["unusable"] = ask(gpus) if ask is not None else ""
         try:
             answer["mark"] = open_storage(root).read(key).decode()
         except (OSError, UserError) as error:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from d2l_study.study.space.resources import Resources
+from d2l_study.study.space.resources import Resources, trials_on_gpus
 from d2l_study.study.tune.machine import Machines, Node
 
 TRIALS_PER_GPU = 4
@@ -38,11 +38,14 @@ def trial_resources(
         return resources
     chosen: dict[str, Any] = {"precision": "auto", "checkpoint_every": None}
     gpus = resources.gpus
+    limit = min((limit for limit in (most, resources.max_concurrent) if limit is not None), default=None)
     if found:
-        limits = [limit for limit in (most, resources.max_concurrent) if limit is not None]
         cpus = resources.cpus if "cpus" in given else 1.0
-        gpus = chosen["gpus"] = _part_of_gpu(nodes, cpus, min(limits, default=None))
-    cores = [node.cpus // max(1, math.floor(node.gpus / gpus + 1e-9)) for node in nodes]
+        gpus = chosen["gpus"] = _part_of_gpu(nodes, cpus, limit)
+    trials = [trials_on_gpus(gpus, node.gpus) for node in nodes]
+    if limit is not None:  # where fewer may run than fit, no core waits for the others
+        trials = [min(count, limit) for count in trials]
+    cores = [node.cpus // max(1, count) for node, count in zip(nodes, trials, strict=True)]
     cpus = resources.cpus if "cpus" in given else max(1.0, min(cores, default=1.0))
     chosen |= {"cpus": cpus, "threads": max(1, int(cpus))}
     return dataclasses.replace(resources, **{key: value for key, value in chosen.items() if key not in given})

@@ -16,7 +16,7 @@ from d2l_study.inference.model_folder import ModelRecord, write_model_folder
 from d2l_study.learning.prediction import Compute
 from d2l_study.models import MilModel
 from d2l_study.study.commands import scoring_device
-from d2l_study.study.commands.scoring_device import scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import gpu_errors_in_a_line, scoring_compute, show_scoring_device
 from d2l_study.study.tune.machine import Machines, Node
 
 OLD = "2 GPUs found, but this PyTorch is built without CUDA"
@@ -64,6 +64,16 @@ def test_a_gpu_is_taken_by_itself_and_left_alone_where_that_is_asked_for(machine
     assert capsys.readouterr().out == "device:   cuda, one of 2 GPUs (--device cpu for the processor)\n"
     show_scoring_device(scoring_compute("cpu"))
     assert capsys.readouterr().out == "device:   the processor: 2 GPUs found, and not used\n"
+
+
+def test_a_gpu_without_kernels_scores_nothing_and_another_one_does(monkeypatch):
+    old = "2 GPUs found, but this PyTorch has no kernels for compute capability 6.1 (it has for 7.5)"
+    machines = Machines((Node(8, 2),), f"{old}, as one of them has", ("", old))
+    monkeypatch.setattr(scoring_device, "this_machine", lambda: machines)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert scoring_compute("auto") == Compute("cuda") and scoring_compute("cuda:0") == Compute("cuda:0")
+    with pytest.raises(UserError, match=re.escape(f"--device cuda:1: {old}; expected auto or cpu")):
+        scoring_compute("cuda:1")
 
 
 # ---- the commands
@@ -115,3 +125,41 @@ def test_scores_are_asked_of_the_device(request, machine, monkeypatch, tmp_path,
         main(words)
     assert main([*words, "--device", "cuda:1"]) == 2
     assert "--device cuda:1: 1 GPU found here, numbered from 0" in capsys.readouterr().err
+
+
+FULL = (
+    "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23 GiB of which 12 MiB is free. "
+    "Including non-PyTorch memory, this process has 400.00 MiB memory in use."
+)
+
+
+@pytest.mark.parametrize("command", ["label", "predict", "evaluate"])
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (torch.OutOfMemoryError(FULL), "CUDA out of memory. Tried to allocate 20.00 MiB"),
+        (
+            torch.AcceleratorError("CUDA error: no kernel image\nCUDA kernel errors might"),
+            "CUDA error: no kernel image",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    ],
+)
+def test_a_gpu_that_fails_is_said_in_a_line(machine, monkeypatch, tmp_path, vectors, capsys, command, error, cause):
+    def fail():
+        raise error
+
+    model, data = vectors
+    machine(1)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", fail)
+    given = {"label": [data, "--out", tmp_path / "out"], "predict": [data, "--out", tmp_path / "scores.csv"]}
+    assert main([command, "--run", *map(str, [model, *given.get(command, ["--data", "mnist"])])]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        f"error: the GPU failed: {cause}; --device cpu scores on the processor; the machine may only be busy\n"
+    )
+
+
+def test_what_is_no_fault_of_a_gpu_is_not_said_to_be_one():
+    with pytest.raises(RuntimeError, match="shape"), gpu_errors_in_a_line():
+        raise RuntimeError("shape '[2]' is invalid")

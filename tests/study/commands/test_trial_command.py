@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+import torch
 from few_digits import digits
 from make_study import make_study
 from make_trial_request import make_trial_request
 
 from d2l_study import cli
+from d2l_study.study.commands import recorded_trial
+from d2l_study.study.commands import trial as trial_command
 from d2l_study.study.commands.recorded_trial import request_for_record
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -15,8 +18,10 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.plan.data_checksums import DataChecksums
 from d2l_study.study.plan.plan import make_plan
 from d2l_study.study.space.load import load_space
+from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial import trial as trial_module
 from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.tune.machine import Machines, Node
 
 PLANNED = """
 description: a study of which nothing was run yet
@@ -149,6 +154,38 @@ def test_a_trial_by_its_id_computes_as_the_runs_of_its_study_did(tmp_path):
     ledger.commit(config, 1, {"status": "done", "made_by": "s", "precision": "bfloat16", "threads": 5}, {})
     request = request_for_record(ledger, config, [0])
     assert (request.resources["precision"], request.resources["threads"]) == ("bfloat16", 5)
+
+
+@pytest.mark.parametrize(
+    ("told", "row", "kind", "pack"),
+    [
+        ({"gpus": 0.25, "threads": 4, "cpus": 4.0}, {}, "cuda", None),
+        ({"gpus": 0.0, "pack": 16}, {}, "cpu", 16),
+        ({}, {"device": "cuda"}, "cuda", None),  # as of a cluster, whose GPUs are found once it is joined
+        ({"pack": 1}, {"device": "cuda"}, "cuda", 1),
+        ({}, {"device": "cpu"}, "cpu", None),
+    ],
+)
+def test_a_trial_by_its_id_computes_on_the_device_of_its_study(tmp_path, monkeypatch, capsys, told, row, kind, pack):
+    ledger, config = planned_root(tmp_path)
+    plan_trial(tmp_path, "s", config, {"resources": told})
+    if row:
+        ledger.commit(config, 1, {"status": "done", "made_by": "s", "precision": "float32", "threads": 1, **row}, {})
+    given = []
+
+    def run(request, report):
+        given.append(Resources(**request.resources))
+        return {0: "done"}
+
+    monkeypatch.setattr(trial_command, "run_trial", run)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for gpus in (1, 0):
+        monkeypatch.setattr(recorded_trial, "this_machine", lambda gpus=gpus: Machines((Node(8, gpus),)))
+        assert cli.main(["trial", "--id", config, "--replicate", "0", "--root", str(tmp_path)]) == 0
+    assert [one.kind for one in given] == [kind, "cpu"] and {one.pack for one in given} == {pack}
+    said = capsys.readouterr().out
+    assert ("computes on the GPU\n" in said) == (kind == "cuda")
+    assert ("computes on the processor: no GPU is found here\n" in said) == (kind == "cuda")
 
 
 def test_a_trial_of_a_removed_study_is_run_for_another_that_has_it(tmp_path, capsys):

@@ -301,6 +301,8 @@ def test_a_gpu_is_filled_before_a_configuration_is_split(plan: Plan) -> None:
     assert runs_of_full_stack(trials[0].configuration, shared) == 102
     assert pieces(shared, 4) == [5]
     assert pieces(shared, 8) == [3, 2]  # two GPUs
+    assert pieces(Resources(gpus=0.6), 2) == [3, 2]
+    assert [gpus_of(Resources(gpus=gpus), 4) for gpus in (0.25, 0.4, 0.6, 1, 2, 0)] == [1, 2, 4, 4, 4, 1]
     assert pieces(Resources(gpus=0.25, pack=2), 4) == pieces(Resources(), 4) == [2, 2, 1]
     with_others = make_plan(load_space("vat_robust_confirm"), "data").configurations[-1]
     assert with_others.values["unlabelled_bags"] == 1000

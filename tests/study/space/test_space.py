@@ -259,6 +259,10 @@ def test_resources_tell_how_many_trials_fit() -> None:
     assert Resources().slots(cpus=2) == 2
     assert Resources(cpus=2).slots(cpus=3) == 1
     assert Resources(gpus=0.25).slots(cpus=16, gpus=1) == 4
+    assert Resources(gpus=0.6).slots(cpus=16, gpus=2) == 2  # a part of a GPU lies on one
+    assert Resources(gpus=0.4).slots(cpus=16, gpus=2) == 4
+    assert Resources(gpus=0.3333).slots(cpus=16, gpus=2) == 6
+    assert Resources(gpus=2).slots(cpus=16, gpus=5) == 2
     assert Resources(max_concurrent=1).slots(cpus=8) == 1
     assert Resources(gpus=1).slots(cpus=8) == 0
     assert Resources().identity() == {}

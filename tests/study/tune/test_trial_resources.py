@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,15 @@ def test_fewer_trials_at_a_time_get_more_of_the_machine() -> None:
     assert chosen((16, 1), max_concurrent=2).cpus == 8
     assert chosen((16, 4), most=4).gpus == 1
     assert chosen((16, 4), most=5).gpus == 0.5
+    assert (chosen((16, 8), most=1).cpus, chosen((16, 8), most=3).cpus, chosen((16, 8), most=8).cpus) == (16, 5, 2)
+    assert chosen((16, 8), max_concurrent=3).threads == 5
+    assert chosen((16, 8), gpus=0.5, most=2).cpus == 8
+    assert chosen((16, 8), (16, 8), max_concurrent=3).cpus == 5  # a node may get all of them
+
+
+def test_a_part_of_a_gpu_lies_on_one() -> None:
+    assert chosen((16, 2), gpus=0.6).cpus == 8
+    assert chosen((16, 2), gpus=0.4).cpus == 4
 
 
 def test_on_a_cluster_the_nodes_with_gpus_count() -> None:
@@ -187,7 +197,51 @@ def test_a_study_takes_the_gpu_and_says_so(
     assert "1 GPU found: 2 trials at a time on it, their runs stacked" in half and "device=cpu" not in half
     fake_machine(monkeypatch, cores=16, gpus=4)
     assert "4 GPUs found: 4 trials at a time on each" in words(prepared(tmp_path), capsys)
-    assert "4 GPUs found: a trial on 2 of them" in words(prepared(tmp_path, "resources.gpus=2"), capsys)
+    two = words(prepared(tmp_path, "resources.gpus=2"), capsys)
+    assert "4 GPUs found: a trial takes 2 of them, and computes on one" in two
+    assert "warning: a trial asks for 2 GPUs (resources.gpus) and computes on one" in two
+    assert "warning" not in words(prepared(tmp_path, "resources.gpus=1"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "overrides", "most", "said", "at_once"),
+    [
+        (4, 8, (), None, "4 trials at a time, at most 1 on each", 4),
+        (16, 8, (), 3, "3 trials at a time, at most 1 on each", 3),
+        (16, 4, (), 6, "6 trials at a time, at most 2 on each", 6),
+        (16, 2, ("resources.gpus=0.6",), None, "1 trial at a time on each", 2),
+        (16, 2, ("resources.gpus=0.4",), None, "2 trials at a time on each", 4),
+        (4, 1, ("resources.gpus=0.1", "resources.cpus=1"), None, "4 trials at a time on it", 4),
+        (16, 8, ("resources.max_concurrent=3",), None, "3 trials at a time, at most 1 on each", 3),
+    ],
+)
+def test_the_line_says_how_many_run(monkeypatch, tmp_path, capsys, cores, gpus, overrides, most, said, at_once) -> None:
+    fake_machine(monkeypatch, cores, gpus)
+    study = prepared(tmp_path, *overrides, max_concurrent=most)
+    assert known_concurrency(study) == at_once
+    assert f"found: {said}, their runs" in words(study, capsys)
+
+
+def test_the_processor_is_named_where_it_should_need_far_less_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_machine(monkeypatch, cores=64, gpus=1)
+    note = re.compile(
+        r"note: the processor should need less time, about (\S+ (?:min|s)) with 64 trials at a time: --set reso"
+    )
+    on_gpu = words(prepared(tmp_path, space="distill_grid"), capsys)
+    said = note.search(on_gpu)
+    alone = words(prepared(tmp_path, "resources.device=cpu", space="distill_grid"), capsys)
+    assert said is not None and f"64 trials at a time: about {said[1]} (" in alone
+    assert note.search(words(prepared(tmp_path, space="student_tuning"), capsys)) is not None
+    for silent in (
+        alone,
+        words(prepared(tmp_path), capsys),  # teachers, in stacks
+        words(prepared(tmp_path, "resources.gpus=0.25", space="student_tuning"), capsys),  # by choice
+        words(prepared(tmp_path, "resources.precision=bfloat16", space="student_tuning"), capsys),
+        words(prepared(tmp_path, space="student_tuning", max_concurrent=2), capsys),
+    ):
+        assert "the processor should" not in silent
 
 
 def test_stages_said_to_be_stacked_are_those_that_are() -> None:
