@@ -1,9 +1,9 @@
 """Which cells of a table are the best, and which of the others a test cannot tell from the best.
 
 The cells of one column are compared (those of one row, where the methods are the columns) as far as they are of one
-task, never the oracle. From `TESTED_FROM` common replicates on, every other cell is tested against the one with the
-best mean: Student's paired t test, corrected for folds of one data set, with Holm's correction over all such tests of
-the table. What is not rejected at 0.05 cannot be told from the best.
+task and were tested on the same bags, never the oracle. From `TESTED_FROM` common replicates on, every other cell is
+tested against the one with the best mean: Student's paired t test, corrected for folds of one data set, with Holm's
+correction over all such tests of the table. What is not rejected at 0.05 cannot be told from the best.
 
 The best was picked by the same data, so it is flattered, and the tests are a guide to reading a table and no
 confirmation; for one comparison that was named beforehand use `compare`.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from analysis.cells.layout import Cell, CellKey, Layout, study_of
+from analysis.cells.other_bags import on_same_bags
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
 from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, corrected_t, holm
@@ -113,14 +114,16 @@ def _lines_with_best(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
-    """The cells that are compared with each other: those of a task, whose keys may have an axis or not."""
+    """The cells that are compared with each other: those of a task, whose keys may have an axis or not, on the same
+    bags."""
     across = layout.column_key == "method"
     lines: dict[tuple[Any, ...], dict[CellKey, Cell]] = {}
     for cell_key, cell in layout.cells.items():
         if cell.values and cell.origin.stage != stages.ORACLE:
             line = (cell_key[0], cell_key[1] if across else cell_key[2], _task(cell_key), study_of(cell_key))
             lines.setdefault(line, {})[cell_key] = cell
-    yield from lines.values()
+    for line_cells in lines.values():
+        yield from on_same_bags(line_cells)
 
 
 def task_keys(layout: Layout) -> list[str]:
