@@ -11,6 +11,8 @@ from analysis.cells.configurations import configurations_of, each_run_once, with
 from analysis.cells.layout import Label, is_missing
 from analysis.cells.setting_columns import OF_STUDENTS, is_setting, plain_value
 from analysis.rows.display_names import BY_STUDY, Names
+from analysis.rows.repeated_runs import unlike_rows
+from d2l_study.errors import UserError
 from d2l_study.study.space.training_length import FOLLOW_STEPS
 
 if TYPE_CHECKING:
@@ -72,7 +74,15 @@ def arms_labelled(
     axes: the keys of rows, columns and panels
     key: that of the axes whose values name the arms
     by_study: labels name the study, also where nothing else asks for it
+    UserError where a study has unlike rows of one run.
     """
+    if unlike_rows(frame) is not None:
+        if within := unlike_rows(frame, by_study=True):
+            study = frame["study"].iloc[within.places[0]] if "study" in frame else rows.attrs.get("study", "")
+            raise UserError(f"study {str(study)!r}: run {within.run} has two rows that differ ({within.text}); "
+                            "expected one row for each run")  # fmt: skip
+        by_study = True
+        notes.append("Studies have different results of the same runs, so each stands by itself.")
     others = [axis for axis in axes if axis != key]
     varied = rows.attrs.get("varied")
     runs = each_run_once(frame)

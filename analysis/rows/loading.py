@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,7 @@ from analysis.rows.display_names import LABELS, joined_labels, valid_labels, wit
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import load_file
 from analysis.rows.labels_used import with_labels_used
+from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.study_folders import FOLDERS, with_own_names
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed
@@ -49,12 +52,13 @@ def load(
     if not names:
         raise UserError("no study was named")
     frames = with_own_names([_load_one(str(name), root, tracking_uri) for name in names])
-    frame = frames[0] if len(frames) == 1 else _concatenated(frames)
+    frame = frames[0] if len(frames) == 1 else _concatenated(frames, [str(name) for name in names])
     return with_labels(frame, labels) if labels else frame
 
 
-def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """The rows of several studies under each other."""
+def _concatenated(frames: Sequence[pandas.DataFrame], names: Sequence[str]) -> pandas.DataFrame:
+    """The rows of several studies under each other. names: what they were read from. UserError where two of them have
+    unlike rows of one run of one study, which no name would tell apart."""
     import pandas as pd
     from pandas.api.types import is_numeric_dtype
 
@@ -65,6 +69,12 @@ def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
             numeric = any(column in one and is_numeric_dtype(one[column]) for one in frames)
             frame[column] = math.nan if numeric else None
     frame = frame[[*order]]
+    if unlike := unlike_rows(frame, by_study=True):
+        ends = list(itertools.accumulate(map(len, frames)))
+        one, other = (names[bisect.bisect_right(ends, place)] for place in unlike.places)
+        study = str(frame["study"].iloc[unlike.places[0]])
+        raise UserError(f"{one} and {other}: rows of run {unlike.run} of study {study!r} differ ({unlike.text}); "
+                        "expected equal rows, or another name of the study in one of them (column study)")  # fmt: skip
     frame.attrs = {**_joined_attributes([one.attrs for one in frames]), **joined_labels(frames)}
     return frame
 
