@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.rows.csv_text import to_csv, unguarded_frame
 from analysis.rows.metrics import metric_of_column
+from analysis.rows.mixed_columns import without_mixed_columns
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.study_folders import FOLDERS
@@ -49,7 +50,7 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
         if path.suffix.lower() == ".csv":
             place.write_text(to_csv(rows), encoding="utf-8")
         else:
-            rows.to_parquet(place, index=False)
+            without_mixed_columns(rows).to_parquet(place, index=False)
     return path
 
 

@@ -14,6 +14,7 @@ from analysis.rows.display_names import LABELS, joined_labels, valid_labels, wit
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import load_file
 from analysis.rows.labels_used import with_labels_used
+from analysis.rows.mixed_columns import without_mixed_columns
 from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.study_folders import FOLDERS, with_own_names
 from d2l_study.environment import user_path
@@ -44,6 +45,7 @@ def load(
     tracking_uri: an MLflow store in which names are looked up instead of under `root`; nothing else is read
     labels: names for print of arms, keys and metrics, such as {"none": "Attention MIL"}, over those of the space
 
+    Keys that are a number in one place and a text in another are texts, and so are lists.
     Studies of one name in several roots are told apart by the ends of their roots: `old_runs/vat_quick`.
     `attrs["study"]` holds the name (or names) and `attrs["varied"]` the keys that vary. UserError if there is no such
     study or its plan is empty.
@@ -68,7 +70,7 @@ def _concatenated(frames: Sequence[pandas.DataFrame], names: Sequence[str]) -> p
         if column not in frame:
             numeric = any(column in one and is_numeric_dtype(one[column]) for one in frames)
             frame[column] = math.nan if numeric else None
-    frame = frame[[*order]]
+    frame = without_mixed_columns(frame[[*order]])
     if unlike := unlike_rows(frame, by_study=True):
         ends = list(itertools.accumulate(map(len, frames)))
         one, other = (names[bisect.bisect_right(ends, place)] for place in unlike.places)
@@ -80,7 +82,7 @@ def _concatenated(frames: Sequence[pandas.DataFrame], names: Sequence[str]) -> p
 
 
 def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
-    return with_labels_used(_stored_rows(name, root, tracking_uri))
+    return with_labels_used(without_mixed_columns(_stored_rows(name, root, tracking_uri)))
 
 
 def _stored_rows(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
