@@ -18,7 +18,9 @@ from d2l_study.study.space.training_length import FOLLOW_STEPS
 if TYPE_CHECKING:
     import pandas
 
-TRAINED_ON = ("num_bags", "label_noise")
+ALL_IF_NULL = "num_bags"
+"""The key of which null is a value where bags are given; of drawn bags nothing is known without it."""
+TRAINED_ON = (ALL_IF_NULL, "label_noise")
 """Keys of the training bags alone. An arm may have a value of its own, and is compared with arms of others."""
 
 
@@ -37,7 +39,7 @@ class ArmLabels:
     _keys: Mapping[tuple[Any, Any], list[str]]
     _nullable: set[tuple[Any, Any, Any, str]]
     _ambiguous: set[Any]
-    _always: list[str]
+    _trained: list[str]
     _staged: bool
     _rows: pandas.DataFrame
     _names: Mapping[str, Names]
@@ -50,13 +52,17 @@ class ArmLabels:
         keys = tuple(
             (key, plain_value(run[key]))
             for key in self._keys[value, stage]
-            if not is_missing(run[key]) or (*arm, key) in self._nullable or key in self._always
+            if not is_missing(run[key]) or (*arm, key) in self._nullable or self._trains_on_all(run, key)
         )
         names = self._names.get(str(run["config_id"]), self._printed)
         if self.by_study:
             names = Names.of_studies(self._rows, [str(run["study"])])
         shown = str(run["stage"]) if self._staged else None
         return Label(self.key, value, shown, keys, value in self._ambiguous, names)
+
+    def _trains_on_all(self, run: Mapping[str, Any], key: str) -> bool:
+        """Whether the key is the number of training bags, which others beside it name, and null of given bags."""
+        return key == ALL_IF_NULL and key in self._trained and not is_missing(run.get("fold"))
 
 
 def arms_labelled(
@@ -110,11 +116,13 @@ def arms_labelled(
 def _training_keys(frame: pandas.DataFrame, others: list[str]) -> list[str]:
     """Of `TRAINED_ON` those that arms beside each other differ in, so that the labels of all have to name them. frame:
     a row per configuration; others: the keys that have an axis, or whose values are not compared with each other."""
-    codes = Codes(frame)
     within = [*dict.fromkeys([*others, *["dataset"] * ("dataset" in frame)])]
     found: list[str] = []
     for key in (name for name in TRAINED_ON if name in frame and name not in others):
-        if codes.vary(key, [*within, *found]):
+        known = frame[key].notna()
+        if key == ALL_IF_NULL and "fold" in frame:
+            known |= frame["fold"].notna()
+        if Codes(frame[known]).vary(key, [*within, *found]):
             found.append(key)
     return found
 

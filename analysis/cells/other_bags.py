@@ -51,8 +51,8 @@ def other_bags_sentences(layout: Layout) -> list[str]:
             line = cell_key[0], cell_key[1] if across else cell_key[2], study_of(cell_key)
             lines.setdefault(line, {})[cell_key] = cell
     rows: dict[tuple[tuple[str, str], ...], dict[str, None]] = {}
-    for line in lines.values():
-        groups = on_same_bags(line)
+    for cells in lines.values():
+        groups = on_same_bags(cells)
         values: list[dict[str, str]] = [{} for _ in groups]
         for i, j in itertools.combinations(range(len(groups)), 2):
             untold = _untold(groups[i], groups[j])

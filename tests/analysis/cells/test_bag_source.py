@@ -86,6 +86,12 @@ def test_training_bags_may_differ_and_then_both_labels_say_so():
     assert not table(rows).tested
 
 
+def test_what_older_rows_do_not_say_of_training_bags_stands_in_no_label():
+    arms = [("none", {"num_bags": None, "label_noise": None}), ("vat", {"num_bags": 50, "label_noise": 0.0})]
+    rows = make_rows([({"method": m, **values}, AUCS) for m, values in arms])
+    assert {row.text for row in table(rows, column_key="metric").layout.rows} == {"none", "vat"}
+
+
 def test_labels_of_arms_that_train_on_the_same_bags_stay_short():
     arms = [("none", 50, AUCS), ("none", 100, AUCS), ("vat", 50, BETTER), ("vat", 100, BETTER)]
     rows = make_rows([({"method": m, "num_bags": n}, aucs) for m, n, aucs in arms], replicates=12)
