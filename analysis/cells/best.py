@@ -11,6 +11,7 @@ confirmation; for one comparison that was named beforehand use `compare`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from analysis.cells.layout import Cell, CellKey, Layout, study_of
 from analysis.cells.other_bags import on_same_bags
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
-from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, corrected_t, holm
+from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, TestResult, corrected_t, holm
 
 TESTED_FROM = 10
 """Common replicates from which a cell is tested against the best."""
@@ -56,14 +57,16 @@ def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[CellKey]
 
 
 def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
-    """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line."""
-    tested = []
+    """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line; without
+    those that a test says nothing of, as where all differences are equal."""
+    tested = list[tuple[CellKey, CellKey, TestResult]]()
     for line in _lines_with_best(layout):
         best = _best_of_fullest(line)
         for cell_key, cell in line.items():
             d = paired_values(line[best].values, cell.values, cell.units)
             if cell_key != best and len(d) >= TESTED_FROM:
-                tested.append((cell_key, best, corrected_t(d, cell.test_train_ratio or 0.0)))
+                test = corrected_t(d, cell.test_train_ratio or 0.0)
+                tested += [] if math.isnan(test.p) else [(cell_key, best, test)]
     corrected = holm([test.p for *_, test in tested])
     return {
         cell_key: BestComparison(cell_key, best, test.count, test.p, p)
@@ -72,7 +75,7 @@ def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
 
 
 def is_tied(test: BestComparison | None) -> bool:
-    """Whether the cell was tested and cannot be told from the best. An undefined p-value is no tie."""
+    """Whether the cell was tested and cannot be told from the best."""
     return test is not None and test.p_holm >= SIGNIFICANCE_LEVEL
 
 
