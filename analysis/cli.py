@@ -22,6 +22,7 @@ from analysis.figures.options import KINDS, KINDS_WITH, SEARCH_KINDS
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import export
 from analysis.rows.loading import load
+from analysis.rows.mixed_columns import without_mixed_columns
 from analysis.rows.output_files import writable_path, writing
 from analysis.rows.study_folders import FOLDERS
 from analysis.tables.options import AUTO, FORMAT_OF_SUFFIX, IMAGES
@@ -157,7 +158,7 @@ def _print_or_write(table: FormattedTable, format: str, path: Path | None, expla
         return
     with writing(path) as place:
         if format == "parquet":
-            table.frame().to_parquet(place, index=False)
+            without_mixed_columns(table.frame()).to_parquet(place, index=False)
         else:
             place.write_text(table.text(format), encoding="utf-8")
     print(f"wrote {path}")

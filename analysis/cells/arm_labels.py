@@ -11,10 +11,17 @@ from analysis.cells.configurations import configurations_of, each_run_once, with
 from analysis.cells.layout import Label, is_missing
 from analysis.cells.setting_columns import OF_STUDENTS, is_setting, plain_value
 from analysis.rows.display_names import BY_STUDY, Names
+from analysis.rows.repeated_runs import unlike_rows
+from d2l_study.errors import UserError
 from d2l_study.study.space.training_length import FOLLOW_STEPS
 
 if TYPE_CHECKING:
     import pandas
+
+ALL_IF_NULL = "num_bags"
+"""The key of which null is a value where bags are given; of drawn bags nothing is known without it."""
+TRAINED_ON = (ALL_IF_NULL, "label_noise")
+"""Keys of the training bags alone. An arm may have a value of its own, and is compared with arms of others."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class ArmLabels:
     _keys: Mapping[tuple[Any, Any], list[str]]
     _nullable: set[tuple[Any, Any, Any, str]]
     _ambiguous: set[Any]
+    _trained: list[str]
     _staged: bool
     _rows: pandas.DataFrame
     _names: Mapping[str, Names]
@@ -44,13 +52,17 @@ class ArmLabels:
         keys = tuple(
             (key, plain_value(run[key]))
             for key in self._keys[value, stage]
-            if not is_missing(run[key]) or (*arm, key) in self._nullable
+            if not is_missing(run[key]) or (*arm, key) in self._nullable or self._trains_on_all(run, key)
         )
         names = self._names.get(str(run["config_id"]), self._printed)
         if self.by_study:
             names = Names.of_studies(self._rows, [str(run["study"])])
         shown = str(run["stage"]) if self._staged else None
         return Label(self.key, value, shown, keys, value in self._ambiguous, names)
+
+    def _trains_on_all(self, run: Mapping[str, Any], key: str) -> bool:
+        """Whether the key is the number of training bags, which others beside it name, and null of given bags."""
+        return key == ALL_IF_NULL and key in self._trained and not is_missing(run.get("fold"))
 
 
 def arms_labelled(
@@ -68,25 +80,51 @@ def arms_labelled(
     axes: the keys of rows, columns and panels
     key: that of the axes whose values name the arms
     by_study: labels name the study, also where nothing else asks for it
+    UserError where a study has unlike rows of one run.
     """
+    if unlike_rows(frame) is not None:
+        if within := unlike_rows(frame, by_study=True):
+            study = frame["study"].iloc[within.places[0]] if "study" in frame else rows.attrs.get("study", "")
+            raise UserError(f"study {str(study)!r}: run {within.run} has two rows that differ ({within.text}); "
+                            "expected one row for each run")  # fmt: skip
+        by_study = True
+        notes.append("Studies have different results of the same runs, so each stands by itself.")
     others = [axis for axis in axes if axis != key]
     varied = rows.attrs.get("varied")
     runs = each_run_once(frame)
     configurations = with_students_of_controls(configurations_of(runs, key), runs)
     names = _names_by_configuration(rows, printed)
-    keys = _label_keys(configurations, varied, key, others, notes, printed)
+    trained = _training_keys(configurations, others) if key == "method" else []
+    keys = _label_keys(configurations, varied, key, others, notes, printed, trained)
     told_apart = any("study" in own for own in keys.values())
     by_study = by_study or told_apart or _called_differently(configurations, names)
     if by_study:
         # Named for all rows alike, and shared runs stand in each study: so a method finds the baseline of its own.
         runs = each_run_once(frame, by_study)
         configurations = with_students_of_controls(configurations_of(runs, key, by_study), runs)
-        keys = _label_keys(configurations, varied, key, others, [], printed, by_study=True)
+        trained = _training_keys(configurations, [*others, "study"]) if key == "method" else []
+        keys = _label_keys(configurations, varied, key, others, [], printed, trained, by_study=True)
     staged = "stage" not in axes
     stages = configurations.groupby(key, dropna=False)["stage"].nunique()
     ambiguous = {plain_value(value) for value, count in stages.items() if count > 1} if staged else set()
     nullable = _nullable_keys(configurations, key, keys)
-    return ArmLabels(key, by_study, runs, configurations, keys, nullable, ambiguous, staged, rows, names, printed)
+    return ArmLabels(
+        key, by_study, runs, configurations, keys, nullable, ambiguous, trained, staged, rows, names, printed
+    )
+
+
+def _training_keys(frame: pandas.DataFrame, others: list[str]) -> list[str]:
+    """Of `TRAINED_ON` those that arms beside each other differ in, so that the labels of all have to name them. frame:
+    a row per configuration; others: the keys that have an axis, or whose values are not compared with each other."""
+    within = [*dict.fromkeys([*others, *["dataset"] * ("dataset" in frame)])]
+    found: list[str] = []
+    for key in (name for name in TRAINED_ON if name in frame and name not in others):
+        known = frame[key].notna()
+        if key == ALL_IF_NULL and "fold" in frame:
+            known |= frame["fold"].notna()
+        if Codes(frame[known]).vary(key, [*within, *found]):
+            found.append(key)
+    return found
 
 
 def _label_keys(
@@ -96,12 +134,13 @@ def _label_keys(
     others: list[str],
     notes: list[str],
     names: Names,
+    trained: list[str],
     *,
     by_study: bool = False,
 ) -> dict[tuple[Any, Any], list[str]]:
     """From one row per configuration: for each arm (value of the label key, stage) the keys its labels have to name,
-    those that vary within it, and whatever else sets apart two configurations that would share a cell. by_study: the
-    study before all else."""
+    those that vary within it, and whatever else sets apart two configurations that would share a cell. trained: keys of
+    every label; by_study: the study before all else."""
     settings = [str(c) for c in frame if is_setting(str(c)) and c not in (label_key, *others, "stage")]
     codes = Codes(frame)
     settings = [key for key in settings if codes.vary(key)]
@@ -116,7 +155,7 @@ def _label_keys(
     by_arm: dict[tuple[Any, Any], list[str]] = {}
     for arm in codes.groups([label_key, "stage"]):
         keys = ["study"] if by_study else []
-        keys += [k for k in settings if k in named - following and arm.vary(k)]
+        keys += [k for k in settings if k in trained or (k in named - following and arm.vary(k))]
         # What the study does not call varied (rows without that list, two base seeds) is not averaged either.
         for key in [k for k in (*telling, "study", "trial_id") if k not in keys]:
             cell = [*others, *keys]
@@ -126,7 +165,7 @@ def _label_keys(
             if mixed.vary(key, cell) and not mixed.vary(key, ["config_id"]):
                 keys.append(key)
         # A control's steps follow from its student's, and may differ along an axis: then it is told by its students.
-        told = [*(key for key in keys if key in named or key == "study"), OF_STUDENTS]
+        told = [*(key for key in keys if key in named or key in ("study", *trained)), OF_STUDENTS]
         if OF_STUDENTS in frame and arm.vary(OF_STUDENTS) and not arm.vary("config_id", [*others, *told]):
             keys = told if arm.combinations(told) < arm.combinations(keys) else keys
         first = frame.iloc[arm.rows[0]]

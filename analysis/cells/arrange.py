@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.arm_labels import ArmLabels, arms_labelled
+from analysis.cells.bag_source import BagSource, bag_sources
 from analysis.cells.configurations import mean_visits, runs_of, stages_without
 from analysis.cells.labels_used import labels_by_bags, thinned_datasets, unlabelled_bags
 from analysis.cells.layout import LEVEL, METRICS, Cell, CellKey, Label, Layout, Origin, Status, is_missing
@@ -67,7 +68,7 @@ def arrange(
         lack = sorted(lacking[metrics[0].name], key=stages.sort_order)
         notes += [f"{stage} has no {metrics[0].title}." for stage in lack]
 
-    visits = mean_visits(frame)
+    visits, sources = mean_visits(frame), bag_sources(frame)
     runs_by_configuration = runs_of(frame, [one.name for one in metrics], label_key, labels.by_study)
     merged: dict[CellKey, tuple[dict[int, Any], Origin]] = {}
     for run, runs in zip(records(labels.configurations), runs_by_configuration, strict=True):
@@ -87,7 +88,8 @@ def arrange(
                 head = Label(METRICS, one.name, names=printed)
                 if len(levels) > 1:
                     where = Label(panel.key, panel.value, keys=((LEVEL, level_of(one.name)),), names=printed)
-            cell = _cell(by_replicate, one, origin, origin.stage in lacking[one.name], partition, hardware)
+            cell = _cell(by_replicate, one, origin, origin.stage in lacking[one.name], partition, hardware,
+                         sources.get(origin.config_id, BagSource()))  # fmt: skip
             if cell.status == "undefined" and unlabelled and level_of(one.name) == "instance":
                 cell = replace(cell, status=NO_INSTANCE_LABELS)
             cells[where, row, head] = cell
@@ -184,6 +186,7 @@ def _cell(
     lacking: bool,
     partition: Partition,
     hardware: Mapping[int, tuple[str, str]],
+    source: BagSource,
 ) -> Cell:
     done = {r: value for r, (status, value) in by_replicate.items() if status == "done"}
     values = {r: value for r, value in sorted(done.items()) if not math.isnan(value)}
@@ -216,6 +219,7 @@ def _cell(
         partition,
         unit_count(by_replicate, partition.units),
         hardware,
+        source,
     )
 
 

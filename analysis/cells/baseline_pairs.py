@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from analysis.cells.differences import OF_STUDENTS, OTHER_SIDE, baseline_for
 from analysis.cells.layout import Cell, Label, Layout, setting_value_text
+from analysis.cells.other_bags import share_bags
 from analysis.cells.student_controls import StudentControls, repeats_teacher
 from analysis.rows import stages
 from analysis.statistics.intervals import Interval
@@ -51,7 +53,8 @@ class CellComparison:
 
 
 def baseline_pairs(layout: Layout, baseline: Mapping[str, str], notes: list[str]) -> Iterator[Pair]:
-    """Every row with its baseline, in each panel and column that both have; the oracle is left out.
+    """Every row with its baseline, in each panel and column that both have, also where the bags of all are others; the
+    oracle is left out.
 
     baseline: values of keys that name it. notes: gets a sentence for the rows that have none or several.
     """
@@ -62,7 +65,7 @@ def baseline_pairs(layout: Layout, baseline: Mapping[str, str], notes: list[str]
         for row in rows:
             if row.stage == stages.ORACLE or row in baselines:
                 continue
-            own = baseline_for(row, baselines)
+            own = baseline_for(row, baselines, partial(share_bags, layout, panel, row))
             if own is None:
                 if any(one.study == row.study for one in baselines):
                     unclear.add(row.text)

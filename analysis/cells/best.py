@@ -1,9 +1,9 @@
 """Which cells of a table are the best, and which of the others a test cannot tell from the best.
 
 The cells of one column are compared (those of one row, where the methods are the columns) as far as they are of one
-task, never the oracle. From `TESTED_FROM` common replicates on, every other cell is tested against the one with the
-best mean: Student's paired t test, corrected for folds of one data set, with Holm's correction over all such tests of
-the table. What is not rejected at 0.05 cannot be told from the best.
+task and were tested on the same bags, never the oracle. From `TESTED_FROM` common replicates on, every other cell is
+tested against the one with the best mean: Student's paired t test, corrected for folds of one data set, with Holm's
+correction over all such tests of the table. What is not rejected at 0.05 cannot be told from the best.
 
 The best was picked by the same data, so it is flattered, and the tests are a guide to reading a table and no
 confirmation; for one comparison that was named beforehand use `compare`.
@@ -11,6 +11,7 @@ confirmation; for one comparison that was named beforehand use `compare`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from analysis.cells.layout import Cell, CellKey, Layout, study_of
+from analysis.cells.other_bags import on_same_bags
 from analysis.rows import stages
 from analysis.statistics.intervals import paired_values
-from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, corrected_t, holm
+from analysis.statistics.paired_tests import SIGNIFICANCE_LEVEL, TestResult, corrected_t, holm
 
 TESTED_FROM = 10
 """Common replicates from which a cell is tested against the best."""
@@ -55,14 +57,16 @@ def best_cells(layout: Layout, printed: Callable[[Cell], float]) -> set[CellKey]
 
 
 def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
-    """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line."""
-    tested = []
+    """The test of every cell that shares at least `TESTED_FROM` replicates with the best cell of its line; without
+    those that a test says nothing of, as where all differences are equal."""
+    tested = list[tuple[CellKey, CellKey, TestResult]]()
     for line in _lines_with_best(layout):
         best = _best_of_fullest(line)
         for cell_key, cell in line.items():
             d = paired_values(line[best].values, cell.values, cell.units)
             if cell_key != best and len(d) >= TESTED_FROM:
-                tested.append((cell_key, best, corrected_t(d, cell.test_train_ratio or 0.0)))
+                test = corrected_t(d, cell.test_train_ratio or 0.0)
+                tested += [] if math.isnan(test.p) else [(cell_key, best, test)]
     corrected = holm([test.p for *_, test in tested])
     return {
         cell_key: BestComparison(cell_key, best, test.count, test.p, p)
@@ -71,7 +75,7 @@ def compare_with_best(layout: Layout) -> dict[CellKey, BestComparison]:
 
 
 def is_tied(test: BestComparison | None) -> bool:
-    """Whether the cell was tested and cannot be told from the best. An undefined p-value is no tie."""
+    """Whether the cell was tested and cannot be told from the best."""
     return test is not None and test.p_holm >= SIGNIFICANCE_LEVEL
 
 
@@ -113,14 +117,16 @@ def _lines_with_best(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
 
 
 def _lines(layout: Layout) -> Iterator[dict[CellKey, Cell]]:
-    """The cells that are compared with each other: those of a task, whose keys may have an axis or not."""
+    """The cells that are compared with each other: those of a task, whose keys may have an axis or not, on the same
+    bags."""
     across = layout.column_key == "method"
     lines: dict[tuple[Any, ...], dict[CellKey, Cell]] = {}
     for cell_key, cell in layout.cells.items():
         if cell.values and cell.origin.stage != stages.ORACLE:
             line = (cell_key[0], cell_key[1] if across else cell_key[2], _task(cell_key), study_of(cell_key))
             lines.setdefault(line, {})[cell_key] = cell
-    yield from lines.values()
+    for line_cells in lines.values():
+        yield from on_same_bags(line_cells)
 
 
 def task_keys(layout: Layout) -> list[str]:

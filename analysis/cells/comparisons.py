@@ -34,6 +34,7 @@ from analysis.cells.baseline_pairs import (
 from analysis.cells.differences import difference_of
 from analysis.cells.hardware import hardware_differences_of_pairs
 from analysis.cells.layout import Layout, why_no_values
+from analysis.cells.other_bags import difference_text
 from analysis.cells.prediction_tests import RESAMPLES, compare_predictions
 from analysis.statistics.intervals import paired_values, unit_values
 from analysis.statistics.paired_tests import corrected_t, holm, paired_t, wilcoxon
@@ -88,6 +89,7 @@ def compare_cells(
     )
     other_bags = 0
     if test == "paired":
+        pairs = _on_same_bags(pairs, baseline, notes)
         found = [_paired(pair) for pair in pairs]
         if without := [one for one in found if not one.difference.count]:
             names = dict.fromkeys(
@@ -105,6 +107,23 @@ def compare_cells(
             raise UserError(f"{text} --test {test}: no row was tested on the same bags as its baseline")
         raise UserError(f"{text}: no replicate is finished both there and in another row")
     return Comparisons(layout, test, baseline, _holm_corrected(found), notes)
+
+
+def _on_same_bags(pairs: Sequence[Pair], baseline: Mapping[str, str] | None, notes: list[str]) -> list[Pair]:
+    """The pairs whose two sides were tested on the same bags; the notes name the others, and by what they differ.
+    UserError where no pair is left."""
+    kept, texts = list[Pair](), dict[str, None]()
+    for pair in pairs:
+        if found := pair.cell.source.differences(pair.baseline_cell.source):
+            texts[f"{pair.row.text} − {pair.baseline.text}: {difference_text(found)}"] = None
+        else:
+            kept.append(pair)
+    if texts and not kept:
+        text = "--controls" if baseline is None else f"--baseline {baseline_text(baseline)}"
+        raise UserError(f"{text}: no row was tested on the same bags as its baseline ({'; '.join(texts)})")
+    if texts:
+        notes.append(f"Not compared, since the two sides were tested on different bags ({'; '.join(texts)}).")
+    return kept
 
 
 def _other_choices(layout: Layout) -> str:

@@ -1,7 +1,8 @@
 """Paired differences of the cells of a table: a method minus the plain one, a student minus each of its controls and
 minus its own teacher.
 
-All are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels. A
+All are paired by replicate: the same bags stand on both sides, so what the bags alone do to a metric cancels; where
+they do not, there is no difference. A
 student is paired with the very teacher it learned from (`teacher_id`; of an ensemble the first), and with its own
 controls (`cells.student_controls`), wherever these stand in the table. What the intervals say and assume is in
 `statistics.intervals`.
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from analysis.cells.layout import Cell, Label, Layout
+from analysis.cells.other_bags import share_bags
 from analysis.cells.student_controls import StudentControls
 from analysis.rows.stages import MATCHED, NO_SOFT_LABELS, STUDENT, TEACHER
 from analysis.statistics.intervals import Interval, paired_difference, paired_values
@@ -96,13 +99,13 @@ def _to_baseline(layout: Layout, panel: Label) -> list[Difference]:
             by_stage.setdefault(row.stage, []).append(row)
     columns, found = layout.columns_of(panel), []
     for row in rows:
-        baseline = baseline_for(row, by_stage.get(row.stage, []))
+        baseline = baseline_for(row, by_stage.get(row.stage, []), partial(share_bags, layout, panel, row))
         if baseline is None:
             continue
         pairs = {}
         for column in columns:
             ours, theirs = layout.cells.get((panel, row, column)), layout.cells.get((panel, baseline, column))
-            if ours is not None and theirs is not None:
+            if ours is not None and theirs is not None and not ours.source.differences(theirs.source):
                 pairs[column] = (ours, theirs)
         found += _difference(TO_BASELINE, row, baseline.text, pairs)
     return found
@@ -128,7 +131,8 @@ def rows_without_baseline(layout: Layout) -> list[Label]:
         rows = layout.rows_of(panel)
         for row in rows:
             same = [one for one in rows if (one.value, one.stage, one.study) == (BASELINE, row.stage, row.study)]
-            if row.value != BASELINE and len(same) > 1 and baseline_for(row, same) is None:
+            shares_bags = partial(share_bags, layout, panel, row)
+            if row.value != BASELINE and len(same) > 1 and baseline_for(row, same, shares_bags) is None:
                 found[row] = None
     return [*found]
 
@@ -161,15 +165,20 @@ def _difference(kind: str, row: Label, baseline: str, pairs: Mapping[Label, tupl
     ]
 
 
-def baseline_for(row: Label, baselines: Sequence[Label]) -> Label | None:
+def baseline_for(row: Label, baselines: Sequence[Label], shares_bags: Callable[[Label], bool]) -> Label | None:
     """The one of the baselines that a row is compared with: always of the row's own study where rows name that, and of
     its own stage where there is one, else of the others; of several, the one that agrees with the row in every key that
-    both labels name. None for a baseline, and where none or more than one is left."""
+    both labels name. None for a baseline, and where none or more than one is left.
+
+    shares_bags: whether a baseline was tested on the same bags as the row; where none was, the first is returned, so
+    that it can be said why the two are not compared
+    """
     if row in baselines:
         return None
     ours = dict(row.keys)
     baselines = [b for b in baselines if b.study == row.study]
     left = [b for b in baselines if b.stage == row.stage] or [*baselines]
+    left = [b for b in left if shares_bags(b)] or left[:1]
     if len(left) > 1:
         left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys)]
     return left[0] if len(left) == 1 else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from analysis.cells.bag_source import BagSource
 from analysis.cells.partitions import DRAWN, Design, Partition, unit_noun
 from analysis.rows import stages
 from analysis.rows.display_names import PLAIN, Names
@@ -109,6 +110,8 @@ class Cell:
     """How many values the interval is to be made of: runs, or folds where their repeats are averaged."""
     hardware: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Precision and device of the finished replicates that say so."""
+    source: BagSource = field(default_factory=BagSource)
+    """Where its test bags come from."""
 
     @property
     def test_train_ratio(self) -> float | None:

@@ -17,6 +17,7 @@ from analysis.cells.partitions import DRAWN, NOT_POOLED, partitions_of
 from analysis.cells.setting_columns import RUN_COLUMNS
 from analysis.rows import stages
 from analysis.rows.metrics import metric_of_column
+from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import FOLDERS, RunFolders
 from d2l_study.errors import listed
@@ -51,7 +52,8 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
     bare, done = done[~kept_scores], done[kept_scores]
     bare = bare[~bare["config_id"].isin(done["config_id"])]
     left_out += [f"study {name} (not from its folder)" for name in bare["study"].dropna().unique()]
-    for (config, method), group in done.groupby(["config_id", "method"], sort=False):
+    apart = ["study"] * (unlike_rows(done) is not None)  # studies that tables tell apart share no run
+    for (config, method, *_), group in done.groupby(["config_id", "method", *apart], sort=False):
         partition = partitions.get(str(config), DRAWN)
         if partition.fold_count is None:
             continue
@@ -62,8 +64,9 @@ def pooled_rows(rows: pandas.DataFrame) -> pandas.DataFrame:
         ]
         left_out += [f"{method}, {text}" for text in lacking]
         for repeat, runs in whole.items():
+            own_study = str(runs["study"].iloc[0]) if apart else None
             numbers = [(str(config), int(replicate)) for replicate in runs["replicate"]]
-            parts = [run_predictions(folders.folder(*run), *run, split="test") for run in numbers]
+            parts = [run_predictions(folders.folder(*run, own_study), *run, split="test") for run in numbers]
             first: Mapping[Any, Any] = runs.iloc[0].to_dict()
             tested = sorted(str(partition.units.get(int(r), f"replicate {int(r)}")) for r in runs["replicate"])
             ranked_by_validation = first["stage"] in stages.WITHOUT_PROBABILITY

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.cells.bag_groups import BagGroups, group_sentences
 from analysis.cells.baseline_pairs import CellComparison, Pair
-from analysis.cells.layout import Cell, is_missing
+from analysis.cells.layout import Cell
 from analysis.cells.partitions import partitions_of
 from analysis.cells.scored_instances import (
     NEEDS,
@@ -25,7 +25,6 @@ from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import RunFolders, RunKey
 from analysis.statistics.intervals import Interval, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
-from d2l_study.data.mnist_bags import MnistBags
 from d2l_study.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -100,7 +99,6 @@ class _Delong:
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = RunFolders.of(rows)
         self.given = partitions_of(rows).keys()
-        self.drawn_by = _drawn_by(rows)
         self.stored: dict[RunKey, _Bags] = {}
         self.groups: list[BagGroups] = []
         self.few = self.alone = 0
@@ -109,15 +107,14 @@ class _Delong:
         """None if their bags are not the same."""
         from analysis.statistics.delong import delong_test
 
-        configs = cell.origin.config_id, baseline.origin.config_id
         ours, theirs = map(self._read, runs)
         if not (np.array_equal(ours.bag, theirs.bag) and np.array_equal(ours.label, theirs.label)):
             return None
         # The numbers of drawn bags are those of their draw, and classes alternate in every one.
-        if configs[0] not in self.given and self.drawn_by.get(configs[0]) != self.drawn_by.get(configs[1]):
+        if cell.origin.config_id not in self.given and cell.source.differences(baseline.source):
             return None
         groups = BagGroups.of(ours.bag, [(one.bag, one.group) for one in (ours, theirs)])
-        if configs[0] in self.given:
+        if cell.origin.config_id in self.given:
             self.groups.append(groups)
         independent = min(len(np.unique(groups.group[ours.label == of_class])) for of_class in (0, 1))
         self.few += int(independent < FEW_BAGS)
@@ -146,18 +143,6 @@ class _Delong:
         if run not in self.stored:
             self.stored[run] = _read_bags(self.folders.folder(*run), *run[:2])
         return self.stored[run]
-
-
-def _drawn_by(rows: pandas.DataFrame) -> dict[str, tuple[Any, ...]]:
-    """config_id -> what the test bags of a finished configuration were drawn by, as far as its rows say so."""
-    keys = [name for name in ("dataset", *MnistBags.TEST_KEYS, "seed") if name in rows]
-    done = rows[rows["status"] == "done"].drop_duplicates("config_id")
-    values = (done[name].tolist() for name in keys)
-    drawn = zip(*values, strict=True) if keys else [()] * len(done)
-    return {
-        str(config): tuple(None if is_missing(value) else value for value in own)
-        for config, own in zip(done["config_id"], drawn, strict=True)
-    }
 
 
 def _read_bags(folder: StudyFolder, config: str, replicate: int) -> _Bags:

@@ -67,7 +67,7 @@ class StudentControls:
         return self.control(NO_TEACHER, cell) or self._only(self._beside(cell, NO_TEACHER))
 
     def _beside(self, cell: Cell, stage: str) -> list[Cell]:
-        """The cells of a stage, of the same metric and task."""
+        """The cells of a stage, of the same metric, task and test bags."""
         mine = self.key_of(cell)
         across = next((i for i, label in enumerate(mine) if label.key == "method"), None)
         if across is None:
@@ -76,6 +76,7 @@ class StudentControls:
         found = []
         for key, other in self.layout.cells.items():
             same = all(key[i] == mine[i] for i in range(3) if i != across)
+            same = same and not cell.source.differences(other.source)
             if other.origin.stage == stage and same and key[across].study == mine[across].study:
                 theirs = dict(key[across].keys)
                 if all(theirs.get(name, value) == value for name, value in ours.items()):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.rows.csv_text import to_csv, unguarded_frame
 from analysis.rows.metrics import metric_of_column
+from analysis.rows.mixed_columns import without_mixed_columns
 from analysis.rows.output_files import writable_path, writing
+from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.study_folders import FOLDERS
 from d2l_study.errors import UserError, listed
 from d2l_study.learning.controls import CONTROL_IDS
@@ -48,7 +50,7 @@ def export(rows: pandas.DataFrame, out: str | Path) -> Path:
         if path.suffix.lower() == ".csv":
             place.write_text(to_csv(rows), encoding="utf-8")
         else:
-            rows.to_parquet(place, index=False)
+            without_mixed_columns(rows).to_parquet(place, index=False)
     return path
 
 
@@ -72,6 +74,10 @@ def load_file(path: Path) -> pandas.DataFrame:
     _check(frame, path)
     if "study" not in frame:
         frame["study"] = path.parent.name if path.stem == "rows" else path.stem
+    if unlike := unlike_rows(frame, by_study=True):
+        one, other = (_place(path, row) for row in unlike.places)
+        raise UserError(f"{path}: {one} and {other} are of one run, {unlike.run}, and differ ({unlike.text}); expected "
+                        "one row for each run of a study")  # fmt: skip
     if "trial_id" not in frame:
         frame["trial_id"] = frame["config_id"].map(trial_id)
     for column in LEADING_COLUMNS:  # what nothing fills may have been left out
@@ -133,6 +139,9 @@ def _refuse(frame: pandas.DataFrame, path: Path, column: str, wrong: pandas.Seri
     first = int(wrong.to_numpy().argmax())
     value: Any = frame[column].iloc[first]
     found = "nothing" if value is None or value != value else repr(getattr(value, "item", lambda: value)())
-    # The heading is the first line of a CSV file.
-    place = f"line {first + 2}" if path.suffix.lower() == ".csv" else f"row {first + 1}"
-    raise UserError(f"{path}: {place}, column {column}: found {found}, expected {expected}")
+    raise UserError(f"{path}: {_place(path, first)}, column {column}: found {found}, expected {expected}")
+
+
+def _place(path: Path, row: int) -> str:
+    """Where a row of the frame, from 0, stands in its file. The heading is the first line of a CSV file."""
+    return f"line {row + 2}" if path.suffix.lower() == ".csv" else f"row {row + 1}"

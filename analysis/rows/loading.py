@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,8 @@ from analysis.rows.display_names import LABELS, joined_labels, valid_labels, wit
 from analysis.rows.exported_files import SUFFIXES as EXPORT_SUFFIXES
 from analysis.rows.exported_files import load_file
 from analysis.rows.labels_used import with_labels_used
+from analysis.rows.mixed_columns import without_mixed_columns
+from analysis.rows.repeated_runs import unlike_rows
 from analysis.rows.study_folders import FOLDERS, with_own_names
 from d2l_study.environment import user_path
 from d2l_study.errors import DamagedError, UserError, listed
@@ -41,6 +45,7 @@ def load(
     tracking_uri: an MLflow store in which names are looked up instead of under `root`; nothing else is read
     labels: names for print of arms, keys and metrics, such as {"none": "Attention MIL"}, over those of the space
 
+    Keys that are a number in one place and a text in another are texts, and so are lists.
     Studies of one name in several roots are told apart by the ends of their roots: `old_runs/vat_quick`.
     `attrs["study"]` holds the name (or names) and `attrs["varied"]` the keys that vary. UserError if there is no such
     study or its plan is empty.
@@ -49,12 +54,13 @@ def load(
     if not names:
         raise UserError("no study was named")
     frames = with_own_names([_load_one(str(name), root, tracking_uri) for name in names])
-    frame = frames[0] if len(frames) == 1 else _concatenated(frames)
+    frame = frames[0] if len(frames) == 1 else _concatenated(frames, [str(name) for name in names])
     return with_labels(frame, labels) if labels else frame
 
 
-def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """The rows of several studies under each other."""
+def _concatenated(frames: Sequence[pandas.DataFrame], names: Sequence[str]) -> pandas.DataFrame:
+    """The rows of several studies under each other. names: what they were read from. UserError where two of them have
+    unlike rows of one run of one study, which no name would tell apart."""
     import pandas as pd
     from pandas.api.types import is_numeric_dtype
 
@@ -64,13 +70,19 @@ def _concatenated(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
         if column not in frame:
             numeric = any(column in one and is_numeric_dtype(one[column]) for one in frames)
             frame[column] = math.nan if numeric else None
-    frame = frame[[*order]]
+    frame = without_mixed_columns(frame[[*order]])
+    if unlike := unlike_rows(frame, by_study=True):
+        ends = list(itertools.accumulate(map(len, frames)))
+        one, other = (names[bisect.bisect_right(ends, place)] for place in unlike.places)
+        study = str(frame["study"].iloc[unlike.places[0]])
+        raise UserError(f"{one} and {other}: rows of run {unlike.run} of study {study!r} differ ({unlike.text}); "
+                        "expected equal rows, or another name of the study in one of them (column study)")  # fmt: skip
     frame.attrs = {**_joined_attributes([one.attrs for one in frames]), **joined_labels(frames)}
     return frame
 
 
 def _load_one(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:
-    return with_labels_used(_stored_rows(name, root, tracking_uri))
+    return with_labels_used(without_mixed_columns(_stored_rows(name, root, tracking_uri)))
 
 
 def _stored_rows(name: str, root: str | Path, tracking_uri: str | None) -> pandas.DataFrame:

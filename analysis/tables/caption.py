@@ -16,6 +16,7 @@ from analysis.cells.differences import (
 from analysis.cells.hardware import hardware_differences
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import METRICS, SYMBOL_MEANINGS, Cell, CellKey, Layout
+from analysis.cells.other_bags import other_bags_sentences
 from analysis.rows import stages
 from analysis.rows.metrics import Metric
 from analysis.statistics.intervals import Interval
@@ -52,6 +53,7 @@ def caption(
         *_at_half(layout.metrics),
         *_kinds_of_bags(layout),
         *_unmatched(layout, found),
+        *other_bags_sentences(layout),
         *_arms_apart(layout),
         *_states(layout),
         *_symbols(layout),
@@ -197,9 +199,11 @@ def _arms_apart(layout: Layout) -> list[str]:
 
 
 def _symbols(layout: Layout) -> list[str]:
-    named = {key for label in (*layout.rows, *layout.panels) for key, _ in label.keys}
+    keys = {pair for label in (*layout.rows, *layout.panels) for pair in label.keys}
+    named = {key for key, _ in keys}
     named |= {str(key) for key in (layout.column_key, layout.row_key, layout.panel_key)}
-    used = [text for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.uses_symbol(key)]
+    used = [text + (" (null: all that a fold or split leaves)" if (key, None) in keys else "")
+            for key, text in SYMBOL_MEANINGS.items() if key in named and layout.names.uses_symbol(key)]  # fmt: skip
     return ["; ".join(used) + "."] if used else []
 
 

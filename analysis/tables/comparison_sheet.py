@@ -100,7 +100,8 @@ def _caption(made: Comparisons) -> Caption:
         beside.append(f"Fewer than {LEAST_PAIRS} pairs bear no verdict.")
     beside += no_interval_sentences(one.difference for one in made.found)
     beside += ["A large p is no proof of equality: look at the interval.", *labels_used_sentences(made.layout)]
-    details.append(f"Holm: corrected over the {counted(len(made.found), 'comparison')} of this table.")
+    whole, over = _corrected_over(made)
+    details.append(f"Holm: corrected over {'the ' if whole else ''}{over} of this table{'' if whole else NO_P}.")
     return Caption(_cells(made), beside + made.notes, details)
 
 
@@ -109,10 +110,30 @@ def _cells(made: Comparisons) -> str:
     metrics = made.layout.metrics
     title = f"{metrics[0].title} " if len(metrics) == 1 else ""
     units = f"{title}({what_of_metrics(metrics)})"
-    of = counted(len(made.found), "comparison")
+    _, of = _corrected_over(made)
     if made.test != "paired":
         return f"{units[:1].upper()}{units[1:]}: two models, difference [95 % interval], p, and p after Holm over {of}."
     return f"{units[:1].upper()}{units[1:]}: means, difference [95 % interval] (pairs), p, and p after Holm over {of}."
+
+
+NO_P = "; the others have no p"
+
+
+def _p_counts(made: Comparisons) -> list[int]:
+    """Of each test how many comparisons have a p, which Holm's correction counts. Equal differences have none."""
+    columns = zip(*(one.tests for one in made.found), strict=True)
+    return [sum(not math.isnan(test.p) for test in column) for column in columns]
+
+
+def _corrected_over(made: Comparisons) -> tuple[bool, str]:
+    """Whether all comparisons have a p of each test, and how many have: `3 comparisons`, `2 of 3 comparisons`."""
+    counts, of = _p_counts(made), counted(len(made.found), "comparison")
+    if {*counts} <= {len(made.found)}:
+        return True, of
+    if len({*counts}) == 1:
+        return False, f"{counts[0]} of {of}"
+    each = " and ".join(f"{count} ({test.name})" for count, test in zip(counts, made.found[0].tests, strict=True))
+    return False, f"{each} of {of}"
 
 
 def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
@@ -143,7 +164,9 @@ def _of_pairs(made: Comparisons) -> tuple[list[str], list[str]]:
         ]
     counts = sorted({one.tests[1].count for one in made.found})
     least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
-    reached = min((one.tests[1].smallest_p * len(made.found) for one in made.found), default=math.nan)
+    tested = _p_counts(made)[1]
+    reached = min((one.tests[1].smallest_p * tested for one in made.found if not math.isnan(one.tests[1].p)),
+                  default=math.nan)  # fmt: skip
     split = layout.designs == ["split"]
     new = "new initialisations on one given split" if split else "new bags and initialisations"
     beside = ["Nothing is said of other test bags or of another split."] if split else []

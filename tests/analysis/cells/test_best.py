@@ -66,6 +66,22 @@ def test_what_was_not_tested_is_not_said_to_be_told_from_the_best():
     assert "All others that were tested can be told from the best" in " ".join(render(rows).split())
 
 
+def test_what_has_no_p_is_not_counted_and_no_verdict_is_said_of_it():
+    """At n = 50 all differences are equal, of which a t test says nothing; at n = 100 they are not."""
+    plain = 0.8 + 0.01 * np.random.default_rng(0).random(12)
+    rows = make_rows([({"method": m, "num_bags": n}, [*values]) for n, far in ((50, plain + 0.125), (100, plain**0.5))
+                      for m, values in (("none", plain), ("vat", far))], replicates=12)  # fmt: skip
+    rows.loc[rows["num_bags"] == 50, "bag_auc"] = rows["bag_auc"].where(rows["method"] == "vat", 0.75)
+    rows.loc[(rows["num_bags"] == 50) & (rows["method"] == "vat"), "bag_auc"] = 0.875
+    made = table(rows)
+    assert {column.value for _, _, column in made.tested} == {100}
+    assert "All others that were tested can be told from the best (paired t tests against it at 0.05, Holm-corrected " \
+        "over the 1 of the table" in " ".join(made.text(explain=True).split())  # fmt: skip
+    found = made.frame().query("kind == 'value' and method == 'none'").set_index("num_bags")
+    assert found["not_told_from_best"].isna().to_dict() == {50: True, 100: False}
+    assert "can be told" not in table(rows[rows["num_bags"] == 50]).text(explain=True)
+
+
 @pytest.mark.parametrize("columns", ["num_bags", "metric", "method"])
 def test_another_problem_is_no_rival(columns):
     """Bags with more witnesses are easier, whatever the method."""
