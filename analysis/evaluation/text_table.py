@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.evaluation.evaluation import Evaluation, Key, MetricDifference, MetricValue
 from analysis.evaluation.metrics import BAG, HALF, HEADINGS, INSTANCE, LABELS, LEVELS, MODEL_THRESHOLD, RANKING, TRAINED
+from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
 from d2l_study.errors import counted
 
 WIDTH = 100
@@ -20,6 +21,8 @@ MAIN: tuple[Key, ...] = (
     (BAG, "brier", TRAINED), (INSTANCE, "auc", RANKING),
 )  # fmt: skip
 """The metrics of members that are shown beside those of their ensemble."""
+FEW_OF_A_CLASS = 20
+"""Bags of a class below which DeLong's normal approximation, and a bootstrap, are poor."""
 SHORT = ("AUC", "avg. prec.", "bal. acc.", "Brier", "inst. AUC")
 
 
@@ -39,7 +42,26 @@ def text_lines(found: Evaluation) -> Iterator[str]:
     if found.differences:
         yield from _differences(found, notes)
         yield ""
+    for sentence in few_sentences(found):
+        yield from _note(sentence)
     yield from notes.lines()
+
+
+def few_sentences(found: Evaluation) -> list[str]:
+    """What so few bags and patients do not allow, none or more sentences."""
+    of = found.levels[BAG]
+    few = min(of.positives, of.units - of.positives)
+    sentences = []
+    if few < FEW_OF_A_CLASS:
+        sentences.append(f"A class has {counted(few, 'bag')}: intervals and p-values of so few are rough.")
+    patients = min(of.patients for of in found.levels.values() if of.units)
+    if patients < LEAST_CLUSTERS:
+        sentences.append(f"{counted(patients, 'patient')}: below {LEAST_CLUSTERS} there is no bootstrap, and so hardly "
+                         "an interval or a test.")  # fmt: skip
+    elif patients < FEW_CLUSTERS:
+        sentences.append(f"{patients} patients: below about {FEW_CLUSTERS} intervals of a bootstrap are too narrow, "
+                         "and its p-values too small.")  # fmt: skip
+    return sentences
 
 
 def counts_text(found: Evaluation, level: str) -> str:
@@ -95,7 +117,11 @@ class Notes:
 
     def lines(self) -> Iterator[str]:
         for sentence in self.sentences():
-            yield from textwrap.wrap(f"– {sentence}", WIDTH, subsequent_indent="  ")
+            yield from _note(sentence)
+
+
+def _note(sentence: str) -> list[str]:
+    return textwrap.wrap(f"– {sentence}", WIDTH, subsequent_indent="  ")
 
 
 def _level(found: Evaluation, level: str, notes: Notes) -> Iterator[str]:

@@ -66,7 +66,9 @@ Kind = Literal[
     "no spread",
     "not estimable",
     "as published",
+    "normal",
     "image bootstrap",
+    "seldom defined",
 ]
 
 
@@ -93,7 +95,7 @@ class Interval:
     @property
     def is_void(self) -> bool:
         """Whether there are several values, and yet no interval that would say anything (`without_void_bounds`)."""
-        return self.kind in ("no spread", "not estimable")
+        return self.kind in ("no spread", "not estimable", "seldom defined")
 
 
 def without_void_bounds(found: Interval, length: float | None) -> Interval:

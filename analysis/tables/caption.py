@@ -144,6 +144,8 @@ def why_no_interval(intervals: Iterable[Interval]) -> str:
         reasons.append("it would cover more than half of all possible values")
     if "no spread" in kinds:
         reasons.append("all values are equal and do not tell how much others would differ")
+    if "seldom defined" in kinds:
+        reasons.append("the metric is defined in fewer than half of the bootstrap samples")
     return ", or ".join(reasons)
 
 

@@ -8,7 +8,6 @@ from analysis.cells.baseline_pairs import CellComparison
 from analysis.cells.comparisons import Comparisons
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
-from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS
 from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
 from analysis.tables.caption import (
@@ -124,8 +123,8 @@ def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
         ]  # fmt: skip
     return beside, [
         "Two trained models on the instances of the test images of one replicate; "
-        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about "
-        f"{FEW_CLUSTERS} images or groups of images. Smallest p: 2 / (samples + 1).",
+        f"{made.resamples} bootstrap samples of whole images, percentile interval. Smallest p: 2 / (samples + 1), or "
+        "2^(1 − images) where that is more; of groups of images that of their number.",
     ]
 
 
