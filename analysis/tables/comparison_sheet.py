@@ -9,7 +9,7 @@ from analysis.cells.comparisons import Comparisons
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
 from analysis.statistics.intervals import Interval
-from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
+from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL
 from analysis.tables.caption import (
     REPEATS_AVERAGED,
     no_interval_sentences,
@@ -138,8 +138,10 @@ def _of_pairs(made: Comparisons) -> tuple[list[str], list[str]]:
             "out. The corrected t test has no smallest p.",
             *([REPEATS_AVERAGED] if layout.averages_repeats else []),
         ]
-    counts = sorted({one.tests[1].count for one in made.found})
-    least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
+    smallest: dict[int, float] = {}  # ties and equal pairs raise it
+    for test in sorted((one.tests[1] for one in made.found), key=lambda test: test.count):
+        smallest[test.count] = min(test.smallest_p, smallest.get(test.count, math.inf))
+    least = listed(f"{p:.3g} at {n}" for n, p in smallest.items()) + (" pair" if [*smallest] == [1] else " pairs")
     reached = min((one.tests[1].smallest_p * len(made.found) for one in made.found), default=math.nan)
     split = layout.designs == ["split"]
     new = "new initialisations on one given split" if split else "new bags and initialisations"

@@ -5,6 +5,7 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from make_folds import make_folds
 from make_rows import make_rows
@@ -55,6 +56,19 @@ def test_the_table_says_what_its_tests_cannot(root):
     assert "0.125 at 4, 0.0625 at 5 pairs, after Holm over this table 0.125" in text
     assert "can reject nothing here at 0.05" in text
     assert "can reject nothing" not in compare(analysis.load("twelve", root)).text()
+
+
+def test_of_tied_pairs_the_smallest_p_can_be_reached(root):
+    """14 equal steps of three sizes: Wilcoxon's test is an approximation then."""
+    rows = analysis.load("twelve", root)
+    pair = rows[(rows["num_bags"] == 50) & (rows["replicate"] == 0)]
+    many = pd.concat([pair.assign(replicate=r, bag_auc=0.8 + 0.01 * (r % 3 + 1) * (pair["method"] == "vat"))
+                      for r in range(14)], ignore_index=True)  # fmt: skip
+    many.attrs = rows.attrs
+    made = compare(many)
+    line = made.frame().set_index("test").loc["Wilcoxon"]
+    assert line["p"] == line["smallest_p"] > 2**-12
+    assert f"smallest two-sided p is {line['p']:.3g} at 14 pairs" in " ".join(made.text().split())
 
 
 def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):
