@@ -18,6 +18,7 @@ from analysis.cells.layout import LEVEL, METRICS, Cell, Label, panel_title
 from analysis.cells.model_selection import TIE, ranked_by_validation, ties_for_first
 from analysis.cells.partitions import unit_noun
 from analysis.rows.stages import MATCHED, NO_MATCHED_NOTE, STUDENT, TEACHER, default_metric
+from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, holm
 from analysis.tables.comparison import Comparison
 from analysis.tables.number_style import NumberStyle, styles_of
@@ -54,7 +55,7 @@ def verdict_note(made: Table) -> list[str]:
 def findings(made: Table, rows: pandas.DataFrame, compared: Comparison | None = None) -> list[str]:
     """The sentences, the first few of each kind. compared: every arm against the plain one, for the p-values."""
     styles = styles_of(made.layout, (d for found in made.differences.values() for d in found))
-    headline = _headline_metric(made, rows)
+    headline = headline_metric(made, rows)
     found = [
         *_at_most(MOST_SETTINGS, [*_chosen(made, rows, styles, headline)], "more arms and tasks, under Best trials."),
         *_some_of_each_kind([*_differences(made, styles, headline, compared)]),
@@ -167,7 +168,7 @@ def _differences(
     for panel, one, column in shown:
         interval, metric = one.by_column[column], layout.metric_of(column)
         mean, interval_text = styles[metric.name].difference(interval)
-        verdict_text = verdict(p_values.get((one.kind, panel, one.row, column), math.nan), interval.count)
+        verdict_text = verdict(p_values.get((one.kind, panel, one.row, column)), interval)
         yield (
             one.kind,
             (
@@ -177,12 +178,16 @@ def _differences(
         )
 
 
-def verdict(p_holm: float, pairs: int) -> str:
-    """What a test that was corrected for the number of comparisons says; NaN where there is none."""
-    if pairs < LEAST_PAIRS:
+def verdict(p_holm: float | None, difference: Interval) -> str:
+    """What a test of a difference that was corrected for the number of comparisons says; p_holm: NaN where the test
+    has none, None where the difference is not among those that are tested."""
+    if difference.count < LEAST_PAIRS:
         return f"fewer than {LEAST_PAIRS} pairs, no verdict"
+    if p_holm is None:
+        return "no verdict, since it is not among the tests"
     if math.isnan(p_holm):
-        return "no verdict, since the pairs have no spread"
+        why = "the pairs have no spread" if math.isfinite(difference.mean) else "a value is not finite"
+        return f"no verdict, since {why}"
     p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.2g}"
     return f"{'told apart' if p_holm < SIGNIFICANCE_LEVEL else 'not told apart'} (p {p} after Holm)"
 
@@ -213,7 +218,8 @@ def _task(panel: Label) -> tuple[tuple[str, object], ...]:
     return tuple(key for key in panel.keys if key[0] != LEVEL)
 
 
-def _headline_metric(made: Table, rows: pandas.DataFrame) -> str:
+def headline_metric(made: Table, rows: pandas.DataFrame) -> str:
+    """The metric that the findings are about: what the study is about, if the table has it. rows: of the study, all."""
     names = [metric.name for metric in made.layout.metrics]
     return next((name for name in (default_metric(rows), "bag_auc") if name in names), names[0])
 

@@ -19,7 +19,7 @@ from analysis.cells.hardware import hardware_differences_of_rows
 from analysis.cells.model_selection import selected_rows
 from analysis.report import figure_section, sections
 from analysis.report import html_elements as html
-from analysis.report.findings import findings, verdict_note
+from analysis.report.findings import findings, headline_metric, verdict_note
 from analysis.report.html_elements import Section
 from analysis.report.mlflow_links import find_mlflow_links
 from analysis.rows.output_files import writable_path, writing
@@ -73,8 +73,9 @@ def make_report(rows: pandas.DataFrame, *, root: str = "runs", uri: str | None =
     if folder is not None:
         description = str(folder.resolved().get("space", {}).get("description") or "")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    compared = _compared(shown, tables[0].layout) if tables else None
-    students = _students_compared(shown) if tables else None
+    headline = headline_metric(tables[0], rows) if tables else ""
+    compared = _compared(shown, tables[0].layout, headline) if tables else None
+    students = _students_compared(shown, headline) if tables else None
     parts = [
         _summary(rows, tables, reduced, folder, compared if not isinstance(compared, str) else None),
         Section("Tables", _table_pieces(tables, reduced)),
@@ -230,10 +231,9 @@ def _table_pieces(tables: list[Table], reduced: bool) -> list[str]:
     return [*pieces, *(html_fragment(made.sheet()) for made in tables)]
 
 
-def _compared(rows: pandas.DataFrame, layout: Layout) -> Comparison | str | None:
-    """Every arm against the plain one, of the same stage, tested; None for a single arm, and why where nothing can be
-    compared."""
-    from analysis.rows.stages import default_metric
+def _compared(rows: pandas.DataFrame, layout: Layout, metric: str) -> Comparison | str | None:
+    """Every arm against the plain one, of the same stage, tested in the metric of the summary, whose verdicts it bears;
+    None for a single arm, and why where nothing can be compared."""
     from analysis.tables.comparison import compare
 
     baseline = plain_arm(layout) or next(iter(rows["method"].dropna()), None)
@@ -242,24 +242,19 @@ def _compared(rows: pandas.DataFrame, layout: Layout) -> Comparison | str | None
     if mine["method"].nunique() < 2:
         return None
     try:
-        return compare(
-            mine,
-            {"method": str(baseline)},
-            None if layout.has_folds or "split" in layout.designs else default_metric(rows),
-        )
+        return compare(mine, {"method": str(baseline)}, metric)
     except UserError as error:
         return f"No paired comparison with {str(error).removeprefix('--baseline ')}."
 
 
-def _students_compared(rows: pandas.DataFrame) -> Comparison | None:
+def _students_compared(rows: pandas.DataFrame, metric: str) -> Comparison | None:
     """Students against their teachers and controls, in the metric of the summary; None where there is none."""
-    from analysis.rows.stages import default_metric
     from analysis.tables.comparison import compare
 
     if not (rows["stage"] == STUDENT).any():
         return None
     try:
-        return compare(rows, metric=default_metric(rows), controls=True)
+        return compare(rows, metric=metric, controls=True)
     except UserError:
         return None
 

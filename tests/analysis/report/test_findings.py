@@ -1,5 +1,6 @@
 """Headlines: ties are ties, verdicts follow the corrected test, and few pairs bear none."""
 
+import math
 from html import unescape
 
 import numpy as np
@@ -13,6 +14,7 @@ from analysis.report.findings import findings, verdict, verdict_note
 from analysis.report.mlflow_links import MlflowLinks
 from analysis.report.report import make_report
 from analysis.report.sections import best_trials, study_facts
+from analysis.statistics.intervals import Interval
 from analysis.statistics.paired_tests import holm
 from analysis.tables.comparison import compare
 from analysis.tables.study_table import table
@@ -20,6 +22,10 @@ from analysis.tables.study_table import table
 
 def lines_of(rows, metric=None):
     return findings(table(rows, metric), rows, compare(rows, metric=metric))
+
+
+def pairs(count, mean=0.1):
+    return Interval(mean, math.nan, math.nan, count, "none")
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,7 @@ def test_students_are_corrected_over_all_students(tmp_path):
          for n in (50, 100)]  # fmt: skip
     assert len(lines) == len(p) == 8
     for line, value in zip(lines, holm(p), strict=True):
-        assert line.endswith(f"(6 pairs); {verdict(value, 6)}.")
+        assert line.endswith(f"(6 pairs); {verdict(value, pairs(6))}.")
 
 
 def _all(rows):
@@ -166,10 +172,15 @@ def test_below_five_pairs_there_is_no_verdict_in_report_or_table(rows):
     for text in (table(few).text(), compare(few).text()):
         assert "Fewer than 5 pairs bear no verdict." in " ".join(text.split())
     assert "bear no verdict" not in table(rows).text()
-    assert verdict(0.001, 4) == "fewer than 5 pairs, no verdict"
-    assert verdict(0.05, 5) == "not told apart (p = 0.05 after Holm)"
-    assert verdict(0.0001, 5) == "told apart (p < 0.001 after Holm)"
-    assert verdict(float("nan"), 5).startswith("no verdict")
+    assert verdict(0.001, pairs(4)) == "fewer than 5 pairs, no verdict"
+    assert verdict(0.05, pairs(5)) == "not told apart (p = 0.05 after Holm)"
+    assert verdict(0.0001, pairs(5)) == "told apart (p < 0.001 after Holm)"
+
+
+def test_why_there_is_no_verdict_is_told_as_it_is():
+    assert verdict(math.nan, pairs(5)) == "no verdict, since the pairs have no spread"
+    assert verdict(math.nan, pairs(5, math.inf)) == "no verdict, since a value is not finite"
+    assert verdict(None, pairs(5)) == "no verdict, since it is not among the tests"
 
 
 def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
@@ -180,6 +191,10 @@ def test_teachers_of_a_study_of_given_bags_have_a_verdict(tmp_path):
     made = table(rows)
     found = [line for line in findings(made, rows, compare(rows, metric="instance_auc")) if "vat − none" in line]
     assert len(found) == 1 and "told apart (p" in found[0]
+    page = unescape(make_report(rows))  # whose comparison is in the metric of the verdict
+    (one,) = compare(rows[rows["stage"] == "teacher"], metric="instance_auc").found
+    assert f"instance AUC (8 pairs); {verdict(one.p_holm[0], pairs(8))}." in page and "no verdict, since" not in page
+    assert "instance AUC (test), compared with method=none" in page
 
 
 def test_many_students_leave_room_for_every_kind_of_comparison(tmp_path):
@@ -199,7 +214,7 @@ def test_a_study_without_a_plain_arm_tells_the_comparison_with_its_first(rows):
         "K = 10, n = 50: vat − twice", "K = 10, n = 100: vat − twice",
     ]  # fmt: skip
     for line, one in zip(lines, compared.found, strict=True):
-        assert line.endswith(verdict(one.p_holm[0], 8) + ".")
+        assert line.endswith(verdict(one.p_holm[0], pairs(8)) + ".")
     assert lines[0] in unescape(make_report(renamed))
 
 
