@@ -295,8 +295,10 @@ def interval_kinds(cells: Iterable[Cell]) -> str:
     texts = {
         "t": "t",
         "t on the logit": "t on the logit, transformed back",
+        "t on the log": "t on the log, transformed back",
         "corrected t": "t, corrected for folds",
         "corrected t on the logit": "t on the logit, corrected for folds, transformed back",
+        "corrected t on the log": "t on the log, corrected for folds, transformed back",
     }
     return "; ".join(text for kind, text in texts.items() if kind in found)
 
