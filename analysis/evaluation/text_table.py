@@ -11,7 +11,7 @@ import numpy as np
 from analysis.evaluation.evaluation import Evaluation, Key, MetricDifference, MetricValue
 from analysis.evaluation.metrics import BAG, HALF, HEADINGS, INSTANCE, LABELS, LEVELS, MODEL_THRESHOLD, RANKING, TRAINED
 from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
-from d2l_study.errors import counted
+from d2l_study.errors import counted, listed
 
 WIDTH = 100
 FIRST = 29
@@ -23,6 +23,8 @@ MAIN: tuple[Key, ...] = (
 """The metrics of members that are shown beside those of their ensemble."""
 FEW_OF_A_CLASS = 20
 """Bags of a class below which DeLong's normal approximation, and a bootstrap, are poor."""
+MOST_NAMED = 8
+"""Metrics that are named before a reason; of few patients nearly all share it. `metrics.csv` has it beside each."""
 SHORT = ("AUC", "avg. prec.", "bal. acc.", "Brier", "inst. AUC")
 
 
@@ -113,7 +115,7 @@ class Notes:
                 names.append(what)
 
     def sentences(self) -> list[str]:
-        return [f"{', '.join(names)}: {reason}" for reason, names in self.found.items()]
+        return [f"{listed(names, MOST_NAMED)}: {reason}" for reason, names in self.found.items()]
 
     def lines(self) -> Iterator[str]:
         for sentence in self.sentences():

@@ -105,6 +105,7 @@ def test_few_patients_are_told_beside_the_tables_and_on_the_page(patients, said)
     rough = min(found.levels["bag"].positives, found.levels["bag"].units - found.levels["bag"].positives) < 20
     assert (few in terminal) is (few in page) is rough
     for text in (terminal, page):
+        assert ("in all): no interval: of 5 patients" in text) is (patients == 5)  # of nearly all metrics
         assert said in text and ("below 8 there" in text, "below about 20" in text) == (patients == 5, patients == 12)
     assert "resampled bags look less calibrated than they are" in terminal
     assert "It has no interval and no test: in each bin" in page
