@@ -207,6 +207,7 @@ def _cell(
     interval = mean_interval(
         unit_values(values, partition.units),
         unit_interval=metric.unit_interval,
+        without_end=metric.without_end,
         test_train_ratio=partition.test_train_ratio,
     )
     return Cell(

@@ -69,6 +69,4 @@ def group_sentences(all_groups: Iterable[BagGroups], noun: str) -> list[str]:
             f"Some runs are of a version that did not keep the patients of {noun}s: {noun}s count as independent, and "
             "where several are of one patient, this is too sure."
         )
-    if any(one.count == 1 for one in found):
-        sentences.append(f"Of a single {noun}, or group of {noun}s, there is no interval and no test.")
     return sentences

@@ -22,13 +22,14 @@ import numpy as np
 
 from analysis.cells.arrange import arrange
 from analysis.cells.bag_groups import BagGroups
+from analysis.cells.bootstrap_intervals import bootstrap_interval
 from analysis.cells.layout import METRICS, Cell, Label, Layout, default_panel
 from analysis.cells.out_of_fold import whole_repeats
 from analysis.cells.partitions import DRAWN, partitions_of
 from analysis.cells.scored_instances import NEEDS, RunInstances, read_instances, scored_instances, thresholds_of
 from analysis.rows.study_folders import RunFolders
-from analysis.statistics.cluster_bootstrap import bootstrap_clusters
-from analysis.statistics.intervals import Interval, without_void_bounds
+from analysis.statistics.cluster_bootstrap import ClusterBootstrap, bootstrap_clusters
+from analysis.statistics.intervals import Interval
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS, WeightedMetric, weighted_metric
 from d2l_study.errors import UserError, listed, nearest
 from d2l_study.study.ledger.instance_labels import NO_INSTANCE_LABELS, lacks_instance_labels
@@ -48,7 +49,8 @@ class ImageIntervals:
 
     by_metric: the values that are defined, `count` of an interval is the number of groups of images; groups: of the
     images; instances: of known label, of one repeat or replicate; tested: how many of these the values are means over;
-    fewest: images of one of these at least, fewer than there are where each has a test part of its own.
+    fewest: images of one of these at least, fewer than there are where each has a test part of its own; drawn: what
+    came of the bootstrap of each metric.
     """
 
     panel: Label
@@ -59,6 +61,7 @@ class ImageIntervals:
     instances: int
     tested: int
     fewest: int
+    drawn: dict[str, ClusterBootstrap]
 
 
 def image_intervals(
@@ -129,17 +132,17 @@ def _intervals(
     groups = BagGroups.of(bags, [(run.bag, run.group) for runs in parts for run in runs])
     tested = [scored_instances(runs, bags) for runs in parts]
     instances = int(np.sum(tested[0].label >= 0))
-    by_metric = {}
+    found = {}
     for name in names:
         metrics = [one for one in (weighted_metric(name, scored) for scored in tested) if one is not None]
         if not metrics:
             continue
         drawn = bootstrap_clusters(groups.drawn(_mean(metrics)), None, groups.count, instances, resamples=resamples)
         if not math.isnan(drawn.first):
-            interval = Interval(drawn.first, drawn.lower, drawn.upper, groups.count, "image bootstrap")
-            by_metric[name] = without_void_bounds(interval, 1.0)
+            found[name] = drawn
+    by_metric = {name: bootstrap_interval(drawn, 1.0) for name, drawn in found.items()}
     fewest = min(len(np.unique(np.concatenate([run.bags for run in runs]))) for runs in parts)
-    return ImageIntervals(panel, row, cell, by_metric, groups, instances, len(parts), fewest)
+    return ImageIntervals(panel, row, cell, by_metric, groups, instances, len(parts), fewest, found)
 
 
 def _mean(metrics: Sequence[WeightedMetric]) -> WeightedMetric:

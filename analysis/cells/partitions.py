@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.rows.metrics import in_unit_interval
+from analysis.rows.metrics import metric_of_column
 from analysis.statistics.intervals import Interval, mean_interval, unit_values
 from d2l_study.errors import UserError
 
@@ -118,9 +118,11 @@ def metric_interval(rows: pandas.DataFrame, metric: str, partition: Partition = 
     done = rows[rows["status"] == "done"]
     values = dict(zip(done["replicate"].astype(int), done[metric].astype(float), strict=True))
     values = {replicate: value for replicate, value in sorted(values.items()) if not math.isnan(value)}
+    described = metric_of_column(metric)
     return mean_interval(
         unit_values(values, partition.units),
-        unit_interval=in_unit_interval(metric),
+        unit_interval=described is not None and described.unit_interval,
+        without_end=described is not None and described.without_end,
         test_train_ratio=partition.test_train_ratio,
     )
 

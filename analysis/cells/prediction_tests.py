@@ -11,6 +11,13 @@ import numpy as np
 
 from analysis.cells.bag_groups import BagGroups, group_sentences
 from analysis.cells.baseline_pairs import CellComparison, Pair
+from analysis.cells.bootstrap_intervals import (
+    OF_IMAGES,
+    bootstrap_interval,
+    few_clusters_sentences,
+    resamples_sentences,
+    too_few_sentences,
+)
 from analysis.cells.layout import Cell
 from analysis.cells.partitions import partitions_of
 from analysis.cells.scored_instances import (
@@ -23,7 +30,8 @@ from analysis.cells.scored_instances import (
 )
 from analysis.rows.stored_predictions import run_predictions
 from analysis.rows.study_folders import RunFolders, RunKey
-from analysis.statistics.intervals import Interval, without_void_bounds
+from analysis.statistics.cluster_bootstrap import LEAST_CLUSTERS, ClusterBootstrap
+from analysis.statistics.intervals import Interval, Kind, without_void_bounds
 from analysis.statistics.paired_tests import TestResult
 from d2l_study.errors import UserError, counted
 
@@ -77,8 +85,7 @@ def compare_predictions(
                 panel, row, column, baseline, value, baseline_value, interval, (result,), (), replicate, units,
                 cell.origin.config_id, baseline_cell.origin.config_id,
             ))  # fmt: skip
-    if isinstance(compare, _Delong):
-        notes += compare.sentences_on_counts()
+    notes += compare.sentences_on_counts()
     notes += group_sentences(compare.groups, compare.noun)
     if other_bags:
         were = "was" if other_bags == 1 else "were"
@@ -92,7 +99,8 @@ _Tested = tuple[float, float, Interval, TestResult, str]
 
 class _Delong:
     """DeLong's test of the test bags of two runs. few: in how many comparisons a class was too small; alone: in how
-    many it was in a single bag or group; groups: those of the bags, where bags are given."""
+    many it was in a single bag or group; groups: those of the bags, where bags are given; few_groups: how many there
+    were where they were too few to be tested."""
 
     noun = "bag"
 
@@ -102,6 +110,7 @@ class _Delong:
         self.stored: dict[RunKey, _Bags] = {}
         self.groups: list[BagGroups] = []
         self.few = self.alone = 0
+        self.few_groups: list[int] = []
 
     def __call__(self, cell: Cell, baseline: Cell, runs: Sequence[RunKey]) -> _Tested | None:
         """None if their bags are not the same."""
@@ -121,9 +130,15 @@ class _Delong:
         self.alone += int(independent < 2)
         test = delong_test(ours.label, ours.logit, theirs.logit, group=groups.group if groups.named else None)
         bags = test.positives + test.negatives
-        found = Interval(test.difference, test.lower, test.upper, bags, "no spread" if test.has_no_spread else "t")
-        interval = without_void_bounds(found, 2.0)
-        result = TestResult("DeLong", test.z, test.p, 0.0, bags)
+        if groups.named and groups.count < LEAST_CLUSTERS:
+            self.few_groups.append(groups.count)
+            interval = Interval(test.difference, math.nan, math.nan, bags, "none")
+            result = TestResult("DeLong", math.nan, math.nan, math.nan, bags)
+        else:
+            kind: Kind = "no spread" if test.has_no_spread else "normal"
+            found = Interval(test.difference, test.lower, test.upper, bags, kind)
+            interval = without_void_bounds(found, 2.0)
+            result = TestResult("DeLong", test.z, test.p, 0.0, bags)
         of_groups = f" of {counted(groups.count, 'group')}" if groups.named else ""
         return test.first, test.second, interval, result, f"{test.positives} + {test.negatives} bags{of_groups}"
 
@@ -137,7 +152,7 @@ class _Delong:
         if self.alone:
             one = "one bag" + (", or is in one group," if by_group else "")
             found.append(f"In {self.alone} of them a class has {one} only: not tested.")
-        return found
+        return found + too_few_sentences(self.few_groups, "groups of bags")
 
     def _read(self, run: RunKey) -> _Bags:
         if run not in self.stored:
@@ -155,13 +170,15 @@ def _read_bags(folder: StudyFolder, config: str, replicate: int) -> _Bags:
 
 
 class _Clusters:
-    """The cluster bootstrap of the test instances of two runs. groups: those of the images."""
+    """The cluster bootstrap of the test instances of two runs. groups: those of the images; drawn: what came of each
+    pair."""
 
     noun = "image"
 
     def __init__(self, rows: pandas.DataFrame) -> None:
         self.folders = RunFolders.of(rows)
         self.groups: list[BagGroups] = []
+        self.drawn: list[ClusterBootstrap] = []
         self.thresholds: Mapping[RunKey, float] = thresholds_of(rows)
         self.stored: dict[RunKey, RunInstances] = {}
 
@@ -183,9 +200,15 @@ class _Clusters:
         self.groups.append(groups)
         drawn = groups.drawn(ours), groups.drawn(theirs)
         test = bootstrap_clusters(*drawn, groups.count, known, resamples=RESAMPLES)
-        interval = without_void_bounds(Interval(test.difference, test.lower, test.upper, test.clusters, "t"), 2.0)
+        self.drawn.append(test)
+        interval = bootstrap_interval(test, 2.0)
         result = TestResult("cluster bootstrap", math.nan, test.p, test.smallest_p, test.clusters)
         return test.first, test.second, interval, result, f"{groups.text('image')}, {test.instances} instances"
+
+    def sentences_on_counts(self) -> list[str]:
+        """What a reader has to know of how few images were drawn, and how often in vain, none or more of them."""
+        counts = [one.clusters for one in self.drawn]
+        return few_clusters_sentences(counts, OF_IMAGES) + resamples_sentences(self.drawn)
 
     def _read(self, run: RunKey) -> RunInstances:
         if run not in self.stored:

@@ -4,9 +4,9 @@
     found.value("A", ("bag", "auc", ""))
 
 Patients are drawn with replacement, each with all bags and instances (`statistics.cluster_bootstrap`); where each
-patient has one bag, the interval and the test of the AUC of bags are DeLong's (`statistics.delong`). All models are
-drawn the same patients, so that differences are paired. The models stay as they are: an interval says how much a value
-would move with other patients of the same kind.
+patient has one bag, the interval and the test of the AUC of bags are DeLong's (`statistics.delong`), which does not
+reject too often where patients are few. All models are drawn the same patients, so that differences are paired. The
+models stay as they are: an interval says how much a value would move with other patients of the same kind.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from analysis.evaluation.metrics import (
     BAG,
     LEVELS,
+    NOT_RESAMPLED,
     PRIMARY_METRIC,
     RANKING,
     WITHOUT_END,
@@ -31,6 +32,8 @@ from analysis.evaluation.metrics import (
     metrics_of,
 )
 from analysis.statistics.cluster_bootstrap import (
+    LEAST_CLUSTERS,
+    LEAST_DEFINED,
     RESAMPLES,
     cluster_draws,
     differences_of,
@@ -47,9 +50,6 @@ CONFIDENCE = 0.95
 DELONG, BOOTSTRAP = "DeLong", "bootstrap over patients"
 PRIMARY = (BAG, PRIMARY_METRIC, RANKING)
 """The comparison that is not corrected for the others: it was the question before the data were seen."""
-LEAST_DEFINED = 0.5
-"""Share of the resamples in which a metric has to be defined for it to have an interval: those left out are the ones
-that look unlike the data."""
 FEWER_FROM = ((1_000_000, 499), (100_000, 999))
 """Units from which on there are fewer resamples: each sorts through all of them."""
 SAME_VALUE = "all resamples give the same value"
@@ -157,8 +157,9 @@ def _resamples(units: int) -> int:
 
 def _drawn(metrics: Sequence[Metric], level: Level, resamples: int, seed: int) -> dict[Key, np.ndarray]:
     """The resampled values of the metrics of a level that have a value."""
-    mine = [metric for metric in metrics if metric.level == level.level and metric.weighted and not metric.reason]
-    if not mine or level.patients < 2:
+    mine = [metric for metric in metrics if metric.level == level.level and metric.weighted and not metric.reason
+            and metric.name not in NOT_RESAMPLED]  # fmt: skip
+    if not mine or level.patients < LEAST_CLUSTERS:
         return {}
     drawn = cluster_draws([metric.weighted for metric in mine if metric.weighted], level.patients, resamples, seed)
     return {metric.key: drawn[:, i] for i, metric in enumerate(mine)}
@@ -176,6 +177,8 @@ def _value(
         return dataclasses.replace(found, reason="not to be computed from these scores")
     if level.patients < 2:
         return dataclasses.replace(found, reason="no interval: all is of one patient")
+    if metric.name in NOT_RESAMPLED:
+        return dataclasses.replace(found, reason=f"no interval: {NOT_RESAMPLED[metric.name]}")
     if _by_delong(metric.key, level):
         _, lower, upper = delong_interval(bags.label, model.bag_logit)
         reason = ""
@@ -185,6 +188,8 @@ def _value(
         return _without_wide_interval(
             dataclasses.replace(found, lower=lower, upper=upper, interval=DELONG, reason=reason), 1.0
         )
+    if level.patients < LEAST_CLUSTERS:
+        return dataclasses.replace(found, reason=f"no interval: {_few(level)}")
     assert drawn is not None
     kept = drawn[~np.isnan(drawn)]
     reason = _without_interval(kept, len(drawn))
@@ -193,6 +198,11 @@ def _value(
         dataclasses.replace(found, lower=lower, upper=upper, interval=BOOTSTRAP, resamples=len(kept), reason=reason),
         1.0,
     )
+
+
+def _few(level: Level) -> str:
+    """Why there is no bootstrap."""
+    return f"of {level.patients} patients, and a bootstrap asks for {LEAST_CLUSTERS}"
 
 
 def _without_variance(auc: float) -> str:
@@ -248,6 +258,10 @@ def _differences(
                 made = dataclasses.replace(made, reason="not tested: a class has one bag only")
         elif levels[key[0]].patients < 2:
             made = dataclasses.replace(made, reason="not tested: all is of one patient")
+        elif key[1] in NOT_RESAMPLED:
+            made = dataclasses.replace(made, reason=f"not tested: {NOT_RESAMPLED[key[1]]}")
+        elif levels[key[0]].patients < LEAST_CLUSTERS:
+            made = dataclasses.replace(made, reason=f"not tested: {_few(levels[key[0]])}")
         else:
             drawn = differences_of(draws[first.name, key], draws[second.name, key])
             kept = drawn[~np.isnan(drawn)]
@@ -255,7 +269,7 @@ def _differences(
                 reason = f"not tested: defined in {len(kept):,} of {len(drawn):,} resamples only"
                 made = dataclasses.replace(made, reason=reason)
             else:
-                p, same = two_sided_p(kept), without_spread(kept)
+                p, same = two_sided_p(kept, levels[key[0]].patients), without_spread(kept)
                 lower, upper = (math.nan, math.nan) if same else percentile_bounds(kept, CONFIDENCE)
                 made = dataclasses.replace(made, lower=lower, upper=upper, test=BOOTSTRAP, resamples=len(kept), p=p,
                                            reason=f"{_lacking(p)}: {SAME_VALUE}" if same else "")  # fmt: skip

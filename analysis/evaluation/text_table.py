@@ -10,7 +10,8 @@ import numpy as np
 
 from analysis.evaluation.evaluation import Evaluation, Key, MetricDifference, MetricValue
 from analysis.evaluation.metrics import BAG, HALF, HEADINGS, INSTANCE, LABELS, LEVELS, MODEL_THRESHOLD, RANKING, TRAINED
-from d2l_study.errors import counted
+from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS, LEAST_CLUSTERS
+from d2l_study.errors import counted, listed
 
 WIDTH = 100
 FIRST = 29
@@ -20,6 +21,10 @@ MAIN: tuple[Key, ...] = (
     (BAG, "brier", TRAINED), (INSTANCE, "auc", RANKING),
 )  # fmt: skip
 """The metrics of members that are shown beside those of their ensemble."""
+FEW_OF_A_CLASS = 20
+"""Bags of a class below which DeLong's normal approximation, and a bootstrap, are poor."""
+MOST_NAMED = 8
+"""Metrics that are named before a reason; of few patients nearly all share it. `metrics.csv` has it beside each."""
 SHORT = ("AUC", "avg. prec.", "bal. acc.", "Brier", "inst. AUC")
 
 
@@ -39,7 +44,26 @@ def text_lines(found: Evaluation) -> Iterator[str]:
     if found.differences:
         yield from _differences(found, notes)
         yield ""
+    for sentence in few_sentences(found):
+        yield from _note(sentence)
     yield from notes.lines()
+
+
+def few_sentences(found: Evaluation) -> list[str]:
+    """What so few bags and patients do not allow, none or more sentences."""
+    of = found.levels[BAG]
+    few = min(of.positives, of.units - of.positives)
+    sentences = []
+    if few < FEW_OF_A_CLASS:
+        sentences.append(f"A class has {counted(few, 'bag')}: intervals and p-values of so few are rough.")
+    patients = min(of.patients for of in found.levels.values() if of.units)
+    if patients < LEAST_CLUSTERS:
+        sentences.append(f"{counted(patients, 'patient')}: below {LEAST_CLUSTERS} there is no bootstrap, and so hardly "
+                         "an interval or a test.")  # fmt: skip
+    elif patients < FEW_CLUSTERS:
+        sentences.append(f"{patients} patients: below about {FEW_CLUSTERS} intervals of a bootstrap are too narrow, "
+                         "and its p-values too small.")  # fmt: skip
+    return sentences
 
 
 def counts_text(found: Evaluation, level: str) -> str:
@@ -91,11 +115,15 @@ class Notes:
                 names.append(what)
 
     def sentences(self) -> list[str]:
-        return [f"{', '.join(names)}: {reason}" for reason, names in self.found.items()]
+        return [f"{listed(names, MOST_NAMED)}: {reason}" for reason, names in self.found.items()]
 
     def lines(self) -> Iterator[str]:
         for sentence in self.sentences():
-            yield from textwrap.wrap(f"– {sentence}", WIDTH, subsequent_indent="  ")
+            yield from _note(sentence)
+
+
+def _note(sentence: str) -> list[str]:
+    return textwrap.wrap(f"– {sentence}", WIDTH, subsequent_indent="  ")
 
 
 def _level(found: Evaluation, level: str, notes: Notes) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a result column measures: its title, its split, which direction is better, whether it lies in [0, 1].
+"""What a result column measures: its title, its split, which direction is better, in which range it lies.
 
 The columns are recognised by the words of their names (`val_bag_auc`, `instance_f1`, …), so that a metric
 added to the runs shows up in tables without a change here.
@@ -19,10 +19,9 @@ _IN_UNIT_INTERVAL = {
     "recall": "recall", "f1": "F1", "sensitivity": "sensitivity", "specificity": "specificity", "dice": "Dice",
     "froc": "FROC",
 }  # fmt: skip
-_LOWER_IS_BETTER = {
-    "nll": "negative log likelihood", "brier": "Brier score", "ece": "calibration error", "loss": "loss",
-    "seconds": "time (s)",
-}  # fmt: skip
+_ERRORS_IN_UNIT_INTERVAL = {"brier": "Brier score", "ece": "calibration error"}
+_WITHOUT_END = {"nll": "negative log likelihood", "loss": "loss", "seconds": "time (s)"}
+_LOWER_IS_BETTER = {**_ERRORS_IN_UNIT_INTERVAL, **_WITHOUT_END}
 _OTHER_WORDS = {
     "val": "", "test": "", "bag": "bag", "instance": "instance", "distill": "distillation", "within": "within images",
 }  # fmt: skip
@@ -45,6 +44,8 @@ class Metric:
     better: Literal["higher", "lower"]
     unit_interval: bool
     """Values lie in [0, 1], and intervals are built on the logit scale."""
+    without_end: bool
+    """Values lie in [0, ∞), and intervals are built on the log scale."""
 
     @property
     def heading(self) -> str:
@@ -54,8 +55,7 @@ class Metric:
     @property
     def scale(self) -> str:
         """Range or unit, and the direction that is better: `0 to 1, higher is better`."""
-        words = self.name.split("_")
-        unit = "0 to 1" if self.unit_interval or {"brier", "ece"} & {*words} else "nats" if "nll" in words else ""
+        unit = "0 to 1" if self.unit_interval else "nats" if "nll" in self.name.split("_") else ""
         return ", ".join(filter(None, (unit, f"{self.better} is better")))
 
 
@@ -64,15 +64,15 @@ def metric_of_column(column: str) -> Metric | None:
     words = column.split("_")
     if column == "precision":  # the arithmetic of the run, not the share of true positives
         return None
-    unit = any(word in _IN_UNIT_INTERVAL for word in words)
     lower = any(word in _LOWER_IS_BETTER for word in words)
-    if not unit and not lower:
+    if not lower and not any(word in _IN_UNIT_INTERVAL for word in words):
         return None
+    without_end = any(word in _WITHOUT_END for word in words)
     titles = {**_IN_UNIT_INTERVAL, **_LOWER_IS_BETTER, **_OTHER_WORDS}
     title = " ".join(filter(None, (titles.get(word, word) for word in words)))
     timed = "seconds" in words
     split: Literal["test", "validation", ""] = "" if timed else "validation" if words[0] == "val" else "test"
-    return Metric(column, title, split, "lower" if lower else "higher", unit and not lower)
+    return Metric(column, title, split, "lower" if lower else "higher", not without_end, without_end)
 
 
 def heading_of(column: str) -> str:

@@ -6,7 +6,8 @@ of one data set are *not* independent: there these intervals are too narrow. Whi
 tested on the same bags, is for `cells.partitions`.
 
 A metric in [0, 1] gets a t interval on the logit scale, transformed back: that of logit(mean), its standard error by
-the delta method, se / (mean (1 − mean)). Any other metric gets the t interval.
+the delta method, se / (mean (1 − mean)). One in [0, ∞), such as a loss or a time, gets a t interval on the log scale in
+the same way, with se / mean. Any other metric gets the t interval.
 
 Folds and repeated splits of one data set share training data. Given the ratio of test to training bags, the variance
 of their mean is taken as s² (1/J + ratio) in place of s²/J (Nadeau and Bengio, 2003), at any count: "corrected t".
@@ -57,16 +58,23 @@ WIDEST = 0.5
 """Part of a metric's range that an interval may cover: of an AUC that is the way from chance to perfect. A wider one
 says nothing that was not known before."""
 
+MOST_OF_LOG = 100.0
+"""Half-widths on the log scale beyond which nothing is told, and numbers run over."""
+
 Kind = Literal[
     "none",
     "t",
     "t on the logit",
+    "t on the log",
     "corrected t",
     "corrected t on the logit",
+    "corrected t on the log",
     "no spread",
     "not estimable",
     "as published",
+    "normal",
     "image bootstrap",
+    "seldom defined",
 ]
 
 
@@ -93,7 +101,7 @@ class Interval:
     @property
     def is_void(self) -> bool:
         """Whether there are several values, and yet no interval that would say anything (`without_void_bounds`)."""
-        return self.kind in ("no spread", "not estimable")
+        return self.kind in ("no spread", "not estimable", "seldom defined")
 
 
 def without_void_bounds(found: Interval, length: float | None) -> Interval:
@@ -118,6 +126,7 @@ def mean_interval(
     values: Iterable[float],
     *,
     unit_interval: bool = True,
+    without_end: bool = False,
     confidence: float = 0.95,
     test_train_ratio: float | None = None,
 ) -> Interval:
@@ -125,6 +134,7 @@ def mean_interval(
 
     values:        one per replicate; NaN (a test part with one class only) is left out and not counted
     unit_interval: the metric lies in [0, 1]
+    without_end:   it lies in [0, ∞); with a value below 0 it does not, and has the t interval. Not with unit_interval
     test_train_ratio: of folds of one data set, test bags over training bags; None for independent replicates
 
     Special cases:
@@ -146,10 +156,15 @@ def mean_interval(
     if np.ptp(x) <= 1e-12 * max(1.0, abs(mean)):  # equal but for rounding
         return Interval(mean, math.nan, math.nan, count, "no spread")
     folds = test_train_ratio is not None
+    half = _t_half_width(x, confidence, test_train_ratio)
+    if without_end and x.min() >= 0:
+        factor = math.exp(min(half / mean, MOST_OF_LOG))
+        return Interval(
+            mean, mean / factor, mean * factor, count, "corrected t on the log" if folds else "t on the log"
+        )
     if not unit_interval:
-        half = _t_half_width(x, confidence, test_train_ratio)
         return Interval(mean, mean - half, mean + half, count, "corrected t" if folds else "t")
-    half = _t_half_width(x, confidence, test_train_ratio) / (mean * (1 - mean))
+    half /= mean * (1 - mean)
     centre = math.log(mean / (1 - mean))
     kind: Kind = "corrected t on the logit" if folds else "t on the logit"
     return without_void_bounds(Interval(mean, _sigmoid(centre - half), _sigmoid(centre + half), count, kind), 1.0)

@@ -147,6 +147,8 @@ def why_no_interval(intervals: Iterable[Interval]) -> str:
         reasons.append("it would cover more than half of all possible values")
     if "no spread" in kinds:
         reasons.append("all values are equal and do not tell how much others would differ")
+    if "seldom defined" in kinds:
+        reasons.append("the metric is defined in fewer than half of the bootstrap samples")
     return ", or ".join(reasons)
 
 
@@ -311,8 +313,10 @@ def interval_kinds(cells: Iterable[Cell]) -> str:
     texts = {
         "t": "t",
         "t on the logit": "t on the logit, transformed back",
+        "t on the log": "t on the log, transformed back",
         "corrected t": "t, corrected for folds",
         "corrected t on the logit": "t on the logit, corrected for folds, transformed back",
+        "corrected t on the log": "t on the log, corrected for folds, transformed back",
     }
     return "; ".join(text for kind, text in texts.items() if kind in found)
 

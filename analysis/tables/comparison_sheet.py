@@ -8,9 +8,8 @@ from analysis.cells.baseline_pairs import CellComparison, baseline_text
 from analysis.cells.comparisons import Comparisons
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label
-from analysis.statistics.cluster_bootstrap import FEW_CLUSTERS
 from analysis.statistics.intervals import Interval
-from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL, smallest_wilcoxon_p
+from analysis.statistics.paired_tests import LEAST_PAIRS, SIGNIFICANCE_LEVEL
 from analysis.tables.caption import (
     REPEATS_AVERAGED,
     no_interval_sentences,
@@ -147,8 +146,8 @@ def _of_two_models(made: Comparisons) -> tuple[list[str], list[str]]:
         ]  # fmt: skip
     return beside, [
         "Two trained models on the instances of the test images of one replicate; "
-        f"{made.resamples} bootstrap samples of whole images, percentile interval, too narrow below about "
-        f"{FEW_CLUSTERS} images or groups of images. Smallest p: 2 / (samples + 1).",
+        f"{made.resamples} bootstrap samples of whole images, percentile interval. Smallest p: 2 / (samples + 1), or "
+        "2^(1 − images) where that is more; of groups of images that of their number.",
     ]
 
 
@@ -162,8 +161,10 @@ def _of_pairs(made: Comparisons) -> tuple[list[str], list[str]]:
             "out. The corrected t test has no smallest p.",
             *([REPEATS_AVERAGED] if layout.averages_repeats else []),
         ]
-    counts = sorted({one.tests[1].count for one in made.found})
-    least = listed(f"{smallest_wilcoxon_p(n):.3g} at {n}" for n in counts) + (" pair" if counts == [1] else " pairs")
+    smallest: dict[int, float] = {}  # ties and equal pairs raise it
+    for test in sorted((one.tests[1] for one in made.found), key=lambda test: test.count):
+        smallest[test.count] = min(test.smallest_p, smallest.get(test.count, math.inf))
+    least = listed(f"{p:.3g} at {n}" for n, p in smallest.items()) + (" pair" if [*smallest] == [1] else " pairs")
     tested = _p_counts(made)[1]
     reached = min((one.tests[1].smallest_p * tested for one in made.found if not math.isnan(one.tests[1].p)),
                   default=math.nan)  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.bag_groups import group_sentences
+from analysis.cells.bootstrap_intervals import OF_IMAGES, resamples_sentences, too_few_sentences
 from analysis.cells.image_intervals import RESAMPLES, ImageIntervals, image_intervals
 from analysis.cells.labels_used import labels_used_sentences
 from analysis.cells.layout import Label, Layout
@@ -69,7 +70,9 @@ class ImageTable(FormattedTable):
         beside = [
             "The intervals are about other images, not about other trainings; too narrow below about "
             f"{FEW_CLUSTERS} {'groups' if any(one.groups.named for one in self.found) else 'images'}.",
+            *too_few_sentences((one.groups.count for one in self.found), OF_IMAGES),
             *group_sentences((one.groups for one in self.found), "image"),
+            *resamples_sentences([drawn for one in self.found for drawn in one.drawn.values()]),
         ]
         own = [one.fewest for one in self.found if one.fewest < len(one.groups.group)]
         if own and min(own) < FEW_CLUSTERS:

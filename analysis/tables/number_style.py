@@ -102,9 +102,8 @@ def _widths(intervals: Iterable[Interval]) -> list[float]:
 def _asymmetric(interval: Interval, decimals: int) -> bool:
     below, above = interval.mean - interval.lower, interval.upper - interval.mean
     least = 0.5 * 10**-decimals
-    if (
-        interval.kind.endswith("t on the logit")
-        and not 0 <= interval.mean - interval.half_width <= 1 - 2 * interval.half_width
-    ):
+    end = 1.0 if interval.kind.endswith("t on the logit") else math.inf
+    ranged = interval.kind.endswith(("t on the logit", "t on the log"))
+    if ranged and not 0 <= interval.mean - interval.half_width <= interval.mean + interval.half_width <= end:
         return True  # ± would leave the range of the metric
     return max(below, above) > ASYMMETRY * max(min(below, above), least) + least

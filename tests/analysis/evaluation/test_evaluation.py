@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from analysis.evaluation import evaluation
 from analysis.evaluation.evaluation import BOOTSTRAP, DELONG, Ensemble, evaluate
 from analysis.evaluation.metrics import BAG, HALF, INSTANCE, MODEL_THRESHOLD, SCALED, TRAINED, WITHOUT_END
-from analysis.statistics.cluster_bootstrap import RESAMPLES
+from analysis.statistics.cluster_bootstrap import LEAST_CLUSTERS, RESAMPLES
 from analysis.statistics.delong import delong_interval, delong_test
 from analysis.statistics.paired_tests import holm
 from d2l_study.inference.evaluated_scores import ensemble_of
@@ -247,7 +247,7 @@ def test_what_a_model_or_the_data_lack_is_named():
     assert "no threshold for bags" in found.value("A", (BAG, "f1", MODEL_THRESHOLD)).reason
     assert "no temperature" in found.value("A", (BAG, "ece", SCALED)).reason
     assert all("no instance labels" in found.value("A", key).reason for key in found.keys if key[0] == INSTANCE)
-    assert all(math.isnan(one.value) or one.reason == "" for one in found.values.values())
+    assert all(math.isnan(one.value) or one.reason == "" for one in found.values.values() if one.key[1] != "ece")
 
 
 def test_froc_is_of_grids_alone():
@@ -267,6 +267,50 @@ def test_an_interval_over_half_of_the_range_is_left_out_with_the_reason():
     assert bounded and all(one.upper - one.lower <= 0.5 for one in bounded)
     others = [one for one in found.differences if one.key[1] not in WITHOUT_END and not math.isnan(one.lower)]
     assert all(one.upper - one.lower <= 1 for one in others)
+
+
+def _all_found(bags, seed=0):
+    found = evaluate(bags, [make_scores(bags, seed), make_scores(bags, seed + 1, "B", 2.0)])
+    return found, [*found.values.values(), *found.differences]
+
+
+def test_a_calibration_error_has_no_interval_and_no_test():
+    """Resampled ones lie too high, so that an interval could leave out the value that it is of."""
+    found, both = _all_found(make_bags(14, 60))
+    errors = [one for one in both if one.key[1] == "ece"]
+    assert len(errors) == 6 and not any(math.isnan(one.value) for one in errors)  # as trained and scaled
+    for one in errors:
+        assert math.isnan(one.lower) and math.isnan(one.upper) and one.resamples == 0
+        assert one.reason.partition(": ")[2] == "resampled bags look less calibrated than they are"
+    assert all(math.isnan(one.p) and math.isnan(one.p_holm) for one in found.differences if one.key[1] == "ece")
+    brier = found.value("A", (BAG, "brier", TRAINED))
+    assert brier.lower < brier.value < brier.upper
+
+
+def test_too_few_patients_have_no_bootstrap():
+    for patients in (LEAST_CLUSTERS - 1, LEAST_CLUSTERS):
+        found, both = _all_found(make_bags(15, patients, 9, known=1.0))
+        assert {level.patients for level in found.levels.values()} == {patients}
+        drawn = [one for one in both if one.resamples]
+        if patients < LEAST_CLUSTERS:
+            assert not drawn and all(math.isnan(one.lower) for one in both)
+            assert all(math.isnan(one.p) for one in found.differences) and found.tests == 0
+            why = "of 7 patients, and a bootstrap asks for 8"
+            assert found.value("A", AUC).reason == f"no interval: {why}"
+            assert f"not tested: {why}" in {one.reason for one in found.differences}
+        else:
+            assert drawn and not math.isnan(found.value("A", AUC).lower)
+            # In hardly a resample of so few patients is B the worse model, and yet it is no rarer that all agree.
+            tested = [one.p for one in found.differences if one.test == BOOTSTRAP and not math.isnan(one.p)]
+            assert min(tested) >= 2.0 ** (1 - patients)
+
+
+def test_delongs_test_stays_where_patients_with_a_bag_each_are_few():
+    """It does not reject too often there, as a bootstrap does."""
+    found, _ = _all_found(make_bags(16, LEAST_CLUSTERS - 2))
+    (area,) = [one for one in found.differences if one.key == AUC]
+    assert area.test == DELONG and not math.isnan(area.p)
+    assert all(math.isnan(one.p) for one in found.differences if one.key != AUC)
 
 
 def test_one_patient_has_values_without_intervals():

@@ -88,3 +88,24 @@ def test_the_page_is_whole_and_escaped(found):
     assert (">Members</h2>" in page) is bool(found.ensembles)
     assert page.count("<figure>") >= 2
     assert "1 of 9 bags is of the training" in page
+
+
+@pytest.mark.parametrize(("patients", "said"), [
+    (5, "5 patients: below 8 there is no bootstrap, and so hardly an interval or a test."),
+    (12, "12 patients: below about 20 intervals of a bootstrap are too narrow, and its p-values too small."),
+    (40, ""),
+])  # fmt: skip
+def test_few_patients_are_told_beside_the_tables_and_on_the_page(patients, said):
+    bags = make_bags(2, patients, 9, known=1.0)
+    with few_resamples():
+        found = evaluate(bags, [make_scores(bags)])
+    terminal = " ".join(" ".join(text_lines(found)).split())
+    page = make_page(found, FACTS)
+    few = "intervals and p-values of so few are rough."
+    rough = min(found.levels["bag"].positives, found.levels["bag"].units - found.levels["bag"].positives) < 20
+    assert (few in terminal) is (few in page) is rough
+    for text in (terminal, page):
+        assert ("in all): no interval: of 5 patients" in text) is (patients == 5)  # of nearly all metrics
+        assert said in text and ("below 8 there" in text, "below about 20" in text) == (patients == 5, patients == 12)
+    assert "resampled bags look less calibrated than they are" in terminal
+    assert "It has no interval and no test: in each bin" in page

@@ -70,6 +70,7 @@ def test_files_that_hold_no_rows_are_named(tmp_path, name, content, message):
     [
         ("bag_auc", "high", "found 'high', expected a number"),
         ("bag_auc", 1.7, "found 1.7, expected a number from 0 to 1"),
+        ("bag_brier", 1.7, "found 1.7, expected a number from 0 to 1"),
         ("replicate", None, "found nothing, expected a whole number from 0 on"),
         ("replicate", 0.5, "found 0.5, expected a whole number"),
         ("status", "finished", "found 'finished', expected done or failed or missing or pruned"),

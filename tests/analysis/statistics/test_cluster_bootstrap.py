@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from analysis.statistics.cluster_bootstrap import cluster_bootstrap
+from analysis.statistics.cluster_bootstrap import LEAST_CLUSTERS, bootstrap_clusters, cluster_bootstrap
 from analysis.statistics.delong import delong_test
 
 
@@ -50,15 +50,48 @@ def test_patches_counted_as_independent_are_too_sure_and_whole_images_are_not():
     assert wrong["images"] / 150 < 0.12
 
 
+@pytest.mark.parametrize("images", [LEAST_CLUSTERS - 1, LEAST_CLUSTERS])
+def test_too_few_images_bear_no_interval_and_no_test(images):
+    rng = np.random.default_rng(3)
+    label, first, second, image = _images(rng, images=images, patches=40, gain=1.0)
+    found = cluster_bootstrap(label, first, second, image, resamples=400)
+    assert found.resamples == found.drawn == 400 and not math.isnan(found.difference)
+    few = images < LEAST_CLUSTERS
+    assert [math.isnan(one) for one in (found.lower, found.upper, found.p, found.smallest_p)] == [few] * 4
+
+
+def test_no_p_lies_below_the_chance_that_all_images_agree():
+    """One model is better in each of 8 images, and so in all resamples."""
+    rng = np.random.default_rng(4)
+    label, image = np.tile([0, 1], 80), np.repeat(np.arange(8), 20)
+    better, worse = label + rng.normal(0, 0.3, 160), rng.normal(0, 1, 160)
+    found = cluster_bootstrap(label, better, worse, image, resamples=1999)
+    assert found.lower > 0 and found.p == found.smallest_p == 2**-7
+    assert cluster_bootstrap(label, better, worse, image, resamples=99).smallest_p == 2 / 100
+
+
+def test_a_metric_that_most_resamples_leave_undefined_is_not_tested():
+    """Of ten images one holds both positives: a third of the resamples lack it. One that has to be drawn twice is
+    lacking in three of four."""
+    image = np.repeat(np.arange(10), 4)
+    score = np.arange(40) % 7
+    one = np.isin(np.arange(40), (0, 1)).astype(int)
+    found = cluster_bootstrap(one, score, -score, image, resamples=300)
+    assert 0.5 < found.resamples / found.drawn < 0.75 and not found.seldom_defined and not math.isnan(found.p)
+    alone = bootstrap_clusters(lambda w: 1.0 if w[0] > 1 else math.nan, lambda w: 0.5, 10, 40, resamples=300)
+    assert alone.seldom_defined and 0 < alone.resamples < 150
+    assert math.isnan(alone.lower) and math.isnan(alone.p) and math.isnan(alone.smallest_p)
+
+
 def test_a_single_image_or_class_says_nothing():
-    label = np.array([0, 1, 0, 1])
-    one_image = cluster_bootstrap(label, label + 0.5, label, np.zeros(4), resamples=20)
+    label = np.tile([0, 1], 8)
+    one_image = cluster_bootstrap(label, label + 0.5, label, np.zeros(16), resamples=20)
     assert math.isnan(one_image.p) and math.isnan(one_image.lower)
-    one_class = cluster_bootstrap(np.ones(4), label, label, np.arange(4), resamples=20)
+    one_class = cluster_bootstrap(np.ones(16), label, label, np.arange(16), resamples=20)
     assert math.isnan(one_class.first) and one_class.resamples == 0
-    apart = cluster_bootstrap(label, label + 0.5, np.zeros(4), np.arange(4), resamples=50)
+    apart = cluster_bootstrap(label, label + 0.5, np.zeros(16), np.arange(16), resamples=50)
     assert apart.difference == 0.5 and math.isnan(apart.p)  # in every resample
-    turned = cluster_bootstrap(label, label + 0.5, 2 * label, np.arange(4), resamples=50)
+    turned = cluster_bootstrap(label, label + 0.5, 2 * label, np.arange(16), resamples=50)
     assert (turned.difference, turned.p) == (0.0, 1.0)
-    alone = cluster_bootstrap(label, label + 0.5, None, np.arange(4), resamples=50)
+    alone = cluster_bootstrap(label, label + 0.5, None, np.arange(16), resamples=50)
     assert alone.difference == alone.first == 1.0 and math.isnan(alone.p)

@@ -96,6 +96,30 @@ def test_folds_of_few_bags_mislead_by_equal_values_alone():
     assert np.mean([one.kind == "not estimable" for one in found]) > 0.7  # true, but as wide as chance to perfect
 
 
+LOSSES = [0.05, 0.9, 0.12, 0.2, 0.07]
+
+
+@pytest.mark.parametrize("ratio", [None, 1 / 4])
+def test_a_loss_has_the_t_interval_of_the_log_of_its_mean(ratio):
+    found = mean_interval(LOSSES, unit_interval=False, without_end=True, test_train_ratio=ratio)
+    m = np.mean(LOSSES)
+    se = np.std(LOSSES, ddof=1) * math.sqrt(1 / 5 + (ratio or 0))
+    low, high = np.log(m) + np.array([-1, 1]) * stats.t.ppf(0.975, 4) * se / m
+    assert found.kind == ("t on the log" if ratio is None else "corrected t on the log")
+    assert (found.mean, found.lower, found.upper) == pytest.approx((m, np.exp(low), np.exp(high)))
+    assert mean_interval(LOSSES, unit_interval=False, test_train_ratio=ratio).lower < 0 < found.lower
+
+
+def test_losses_at_the_ends_keep_their_intervals():
+    kinds = {"unit_interval": False, "without_end": True}
+    assert mean_interval([0.0, 0.0, 0.3], **kinds).lower > 0
+    assert math.isfinite(mean_interval([0.0, 0.3], confidence=1 - 1e-9, **kinds).upper)
+    assert mean_interval([0.0] * 3, **kinds).kind == "no spread"
+    assert not mean_interval([0.1, math.inf], **kinds).has_bounds
+    below = mean_interval([-0.1, 0.2, 0.4], **kinds)  # is no such metric
+    assert below == mean_interval([-0.1, 0.2, 0.4], unit_interval=False)
+
+
 @pytest.mark.parametrize("values", [[1.0, 0.98, 0.97], [0.0, 0.2, 0.1, 0.3], [1.0, 1.0, 1.0, 0.999]])
 def test_values_at_the_ends_keep_a_finite_interval_inside_the_unit_interval(values):
     found = mean_interval(values)

@@ -8,7 +8,15 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.intervals import mean_difference, mean_interval
-from analysis.statistics.paired_tests import corrected_t, holm, paired_t, smallest_wilcoxon_p, wilcoxon
+from analysis.statistics.paired_tests import (
+    EXACT_WITH_TIES,
+    EXACT_WITHOUT_TIES,
+    corrected_t,
+    holm,
+    paired_t,
+    smallest_wilcoxon_p,
+    wilcoxon,
+)
 
 # ---- paired tests
 SLEEP = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]) - np.array(
@@ -53,6 +61,27 @@ def test_the_smallest_p_is_reached_when_all_pairs_agree_and_never_passed(count):
     assert wilcoxon(rng.uniform(0.1, 1, count)).p == pytest.approx(smallest_wilcoxon_p(count))
     assert min(wilcoxon(rng.normal(1, 1, count)).p for _ in range(30)) >= smallest_wilcoxon_p(count) - 1e-12
     assert smallest_wilcoxon_p(5) == 0.0625
+
+
+@pytest.mark.parametrize("differences", [
+    np.arange(1, 15) % 3 + 1.0, np.arange(1, 31) % 3 + 1.0, np.arange(1.0, 52), np.append(np.arange(14) % 3 + 1.0, 0),
+], ids=["14 tied", "30 tied", "51", "14 tied and an equal pair"])  # fmt: skip
+def test_the_smallest_p_of_the_approximation_is_its_own(differences):
+    """Where ties or many pairs leave the normal approximation, no signs of the differences give the exact floor."""
+    found = wilcoxon(differences)  # all of them on one side
+    moved = differences[differences != 0]
+    assert found.smallest_p == found.p == stats.wilcoxon(moved, method="asymptotic").pvalue
+    assert found.smallest_p > 2 * smallest_wilcoxon_p(len(moved))
+    signs = np.random.default_rng(1).choice([-1, 1], (40, len(differences)))
+    others = [wilcoxon(differences * one) for one in signs]
+    assert all(one.p >= found.smallest_p == pytest.approx(one.smallest_p) for one in others)
+
+
+def test_up_to_so_many_pairs_without_and_with_ties_the_test_is_exact():
+    tied = np.arange(1, EXACT_WITH_TIES + 1) % 3 + 1.0
+    for differences in (tied, np.arange(1.0, EXACT_WITHOUT_TIES + 1)):
+        found = wilcoxon(differences)
+        assert found.p == pytest.approx(found.smallest_p) == smallest_wilcoxon_p(len(differences))
 
 
 def test_no_differences_and_no_spread():

@@ -5,6 +5,7 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from make_folds import make_folds
 from make_rows import make_rows
@@ -72,6 +73,19 @@ def test_every_comparison_of_a_study_has_a_label_of_its_own(root):
 def test_studies_named_in_another_script_have_labels_of_their_own():
     assert len({anchor_text(name) for name in ("研究-bag_auc", "学习-bag_auc", "etüd-bag_auc", "etud-bag_auc")}) == 4
     assert anchor_text("made-bag_auc") == "made-bag-auc"
+
+
+def test_of_tied_pairs_the_smallest_p_can_be_reached(root):
+    """14 equal steps of three sizes: Wilcoxon's test is an approximation then."""
+    rows = analysis.load("twelve", root)
+    pair = rows[(rows["num_bags"] == 50) & (rows["replicate"] == 0)]
+    many = pd.concat([pair.assign(replicate=r, bag_auc=0.8 + 0.01 * (r % 3 + 1) * (pair["method"] == "vat"))
+                      for r in range(14)], ignore_index=True)  # fmt: skip
+    many.attrs = rows.attrs
+    made = compare(many)
+    line = made.frame().set_index("test").loc["Wilcoxon"]
+    assert line["p"] == line["smallest_p"] > 2**-12
+    assert f"smallest two-sided p is {line['p']:.3g} at 14 pairs" in " ".join(made.text().split())
 
 
 def test_any_row_can_be_the_baseline_and_the_oracle_is_left_out(root):

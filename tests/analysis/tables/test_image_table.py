@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ from make_study import make_study
 from sklearn.metrics import average_precision_score
 
 import analysis
+from analysis.cells.bootstrap_intervals import bootstrap_interval, resamples_sentences
 from analysis.cells.image_intervals import RESAMPLES
 from analysis.cli import main
 from analysis.rows.exported_files import export
+from analysis.statistics.cluster_bootstrap import LEAST_CLUSTERS, ClusterBootstrap
 from analysis.statistics.delong import delong_test
 from analysis.statistics.weighted_metrics import WEIGHTED_METRICS
 from analysis.tables.comparison import compare
@@ -108,31 +111,33 @@ def test_images_of_one_patient_are_drawn_together(root):
 
 def test_two_models_are_compared_by_groups_of_images_and_of_bags(root):
     rows = analysis.load("grouped", root)
-    made = compare(rows, metric="instance_auc", test="clusters", replicates=[0])
+    made = compare(rows, metric="instance_auc", test="clusters", replicates=[1])
     (line,) = made.frame().to_dict("records")
     others = analysis.load("alone", root / "other")
-    (alone,) = compare(others, metric="instance_auc", test="clusters", replicates=[0]).frame().to_dict("records")
-    groups = analysis.load_predictions("grouped", root, method="none", split="test", level="bag", replicate=0)["group"]
+    (alone,) = compare(others, metric="instance_auc", test="clusters", replicates=[1]).frame().to_dict("records")
+    groups = analysis.load_predictions("grouped", root, method="none", split="test", level="bag", replicate=1)["group"]
+    assert groups.nunique() >= LEAST_CLUSTERS and line["interval"] == "image bootstrap"
     assert line["units"] == f"{groups.nunique()} groups of 10 images, 160 instances"
     assert line["difference"] == alone["difference"] and (line["lower"], line["upper"]) != (
         alone["lower"], alone["upper"]
     )  # fmt: skip
     assert "Images of one group (patient or the like) are taken together." in " ".join(made.text().split())
 
-    bags = compare(rows, test="delong", replicates=[0])
+    bags = compare(rows, test="delong", replicates=[1])
     (line,) = bags.frame().to_dict("records")
     of_run = {
-        method: analysis.load_predictions("grouped", root, method=method, split="test", level="bag", replicate=0)
+        method: analysis.load_predictions("grouped", root, method=method, split="test", level="bag", replicate=1)
         .sort_values("bag_index") for method in ("none", "vat")
     }  # fmt: skip
     label, group = (of_run["vat"][name].to_numpy(int) for name in ("label", "group"))
     wanted = delong_test(label, of_run["vat"]["logit"], of_run["none"]["logit"], group=group)
-    assert (line["lower"], line["p"]) == pytest.approx((wanted.lower, wanted.p), nan_ok=True)
+    assert line["interval"] == "normal"
+    assert (line["lower"], line["p"]) == pytest.approx((wanted.lower, wanted.p))
     assert line["units"] == f"5 + 5 bags of {len(set(group))} groups"
     said = " ".join(bags.text().split())
     assert "Bags of one group (patient or the like) are taken together." in said and "Obuchowski" in said
     assert "did not keep the patients of bags" in " ".join(
-        compare(analysis.load("tiled", root), test="delong", replicates=[0]).text().split()
+        compare(analysis.load("tiled", root), test="delong", replicates=[1]).text().split()
     )
 
 
@@ -157,7 +162,37 @@ def test_what_few_groups_leave_untested_is_said(root, tmp_path):
     for made in (image_table(rows), compare(rows, test="clusters", replicates=[0])):
         assert made.frame()["lower"].isna().all()
         said = " ".join(made.text().split())
-        assert "Of a single image, or group of images, there is no interval and no test." in said
+        assert "Of fewer than 8 images or groups of images there is no interval and no test." in said
+
+
+@pytest.mark.parametrize(("test", "noun"), [("clusters", "images or groups of images"), ("delong", "groups of bags")])
+def test_fewer_groups_than_a_test_asks_for_are_not_tested_and_more_of_them_are(root, test, noun):
+    rows = analysis.load("grouped", root)
+    groups = [
+        analysis.load_predictions("grouped", root, method="none", split="test", level="bag", replicate=r)["group"]
+        for r in (0, 1)
+    ]
+    assert [one.nunique() for one in groups] == [LEAST_CLUSTERS - 1, LEAST_CLUSTERS + 1]
+    few, enough = (compare(rows, test=test, replicates=[r]) for r in (0, 1))
+    (line,), (other,) = (made.frame().to_dict("records") for made in (few, enough))
+    assert line["interval"] == "none" and line["difference"] == pytest.approx(line["mean"] - line["baseline_mean"])
+    assert all(math.isnan(line[name]) for name in ("lower", "upper", "p", "p_holm", "smallest_p"))
+    assert not any(math.isnan(other[name]) for name in ("lower", "upper", "p", "p_holm", "smallest_p"))
+    said, others = (" ".join(made.text().split()) for made in (few, enough))
+    none = f"Of fewer than 8 {noun} there is no interval and no test."
+    assert none in said and none not in others
+    if test == "clusters":
+        narrow = f"Fewer than 20 {noun}: intervals are too narrow, and p-values too small."
+        assert narrow in others and narrow not in said
+
+
+def test_resamples_without_a_value_are_counted():
+    drawn = [ClusterBootstrap(0.9, 0.8, 0.1, 0.0, 0.2, 0.1, 10, 90, resamples, 999) for resamples in (999, 400)]
+    assert resamples_sentences(drawn[:1]) == []
+    (said,) = resamples_sentences(drawn)
+    assert "at least 400 of 999 count. Where fewer than half do, nothing is tested." in said
+    kinds = [bootstrap_interval(one, 2.0).kind for one in drawn]
+    assert kinds == ["image bootstrap", "seldom defined"]
 
 
 @pytest.mark.slow

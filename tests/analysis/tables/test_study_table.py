@@ -12,6 +12,7 @@ from make_study import make_study
 from table_lines import table_cells
 
 from analysis.cells.arrange import arrange
+from analysis.cells.partitions import metric_interval
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.study_table import render, table
 from d2l_study.errors import UserError
@@ -187,6 +188,23 @@ def test_metrics_say_their_range_and_what_is_better(made):
     text = table(made, ["bag_auc", "bag_nll", "train_seconds"]).sheet().caption.cells
     assert "bag AUC: 0 to 1, higher is better" in text and "time (s): lower is better" in text
     assert "bag negative log likelihood: nats, lower is better" in text
+
+
+@pytest.mark.parametrize(("metric", "kind", "upper"), [
+    ("bag_brier", "t on the logit", 1.0), ("bag_ece", "t on the logit", 1.0), ("bag_nll", "t on the log", math.inf),
+    ("instance_nll_calibrated", "t on the log", math.inf), ("train_seconds", "t on the log", math.inf),
+])  # fmt: skip
+def test_errors_losses_and_times_have_intervals_within_their_range(metric, kind, upper):
+    """Of few and unequal ones a t interval would go below 0."""
+    values = [0.01, 0.02, 0.12, 0.03]
+    rows = make_rows([({"method": "a", "num_bags": 50}, [0.9] * 4)])
+    rows[metric] = values
+    assert mean_interval(values, unit_interval=False).lower < 0
+    (cell,) = table(rows, metric).layout.cells.values()
+    assert cell.interval.kind == kind and 0 < cell.interval.lower < np.mean(values) < cell.interval.upper < upper
+    assert cell.interval == metric_interval(rows, metric)
+    assert f"Interval: {kind}, transformed back." in " ".join(table(rows, metric).text().split())
+    assert "±" not in table_cells(render(rows, metric))["a"][0]  # which would go below 0
 
 
 def test_asymmetric_intervals_show_both_bounds():
