@@ -108,6 +108,8 @@ def power_direction(
     x: (instances, C, H, W); clean_logit: (bags,); start: (instances, C, H, W) random directions; `logits` maps
     instances to the bags' logits. Returns unit directions, detached: no gradient of the search reaches the
     parameters. Run it in float32, with ξ between 1e-2 and 1: at 1e-6 the KL's gradient drowns in rounding.
+    An instance whose first gradient is exactly 0, as that of a dead unit, has no direction; with several iterations the
+    later ones normalise what rounding leaves of 0, so that the direction of such an instance differs between machines.
     """
     d = unit_directions(start)
     for _ in range(iterations):
