@@ -27,7 +27,7 @@ from d2l_study.study.commands.prepare_study import (
     prepare_study,
 )
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
-from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
+from d2l_study.study.commands.study_callback import StudyCallback, root_error_text
 from d2l_study.study.commands.study_summary import show_new_name, show_study_summary
 from d2l_study.study.commands.trial_requests import (
     kind_of,
@@ -216,7 +216,7 @@ def _train(
         there, folder.storage.map(partial(_rows_and_artifacts, folder), there), strict=True
     ):
         if any(row["status"] != "missing" for row in rows):
-            tracker.publish(folder, entry, rows, tags, artifacts, reused_from(rows, study.name))
+            tracker.publish(folder, entry, rows, tags, artifacts)
     begin_search(study)
     if study.space.search is not None and study.search is None:
         write_fixed_search(study.space, folder, study.checksum)

@@ -18,11 +18,9 @@ from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.address import check_uri, one_line
-from d2l_study.study.mlflow.configuration_page import page_digest
 from d2l_study.study.mlflow.page import PARENT
 from d2l_study.study.mlflow.pages import StudyPages
 from d2l_study.study.mlflow.study_page import experiment_tags, space_files, study_metrics, study_tags
-from d2l_study.study.mlflow.tags import DIGEST
 from d2l_study.study.mlflow.writer import PageWriter
 
 
@@ -95,6 +93,7 @@ def sync_mlflow(
     except Exception as error:
         raise UserError(f"tracking URI {uri!r}: {one_line(error)}") from None
     known, states = dict(writer.stored), {row["status"] for row in rows}
+    trained = {config for config, mine in by_config.items() if any(row["status"] != "missing" for row in mine)}
     status = "FAILED" if "failed" in states else "FINISHED"
     if PARENT in known and (live or ("missing" in states and known[PARENT].status == "KILLED")):
         status = known[PARENT].status  # stopped before its end, and nobody has gone on since
@@ -104,21 +103,20 @@ def sync_mlflow(
     if not live:
         pages.keep_models(partial(arm_models, folder, rows))
 
-    counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
     shown = folder.storage.map(lambda e: artifacts_of(folder, e["config_id"], by_config[e["config_id"]]), plan)
+    at_work = {config for config, run in known.items() if live and run.status == "RUNNING"}
     for entry, pictures in zip(plan, shown, strict=True):
-        config, mine = entry["config_id"], by_config[entry["config_id"]]
-        there = known.get(config)
-        if live and there is not None and there.status == "RUNNING":
-            counts["unchanged"] += 1
-        elif all(row["status"] == "missing" for row in mine):
-            counts["not_run"] += 1
-        elif there is not None and there.tags.get(DIGEST) == page_digest(mine, entry["values"], pictures):
-            counts["unchanged"] += 1
-        else:
-            counts["created" if there is None else "updated"] += 1
-            pages.publish(folder, entry, mine, tags, pictures)
+        config = entry["config_id"]
+        if config not in at_work and (config in known or config in trained):  # results that are gone leave their page
+            pages.publish(folder, entry, by_config[config], tags, pictures)
     written = writer.flush()
     if not written or writer.problems:
         raise UserError(writer.problems or f"tracking URI {uri!r}: not everything could be written")
+    counts = dict.fromkeys(("created", "updated", "unchanged", "not_run"), 0)
+    for entry in plan:
+        config = entry["config_id"]
+        if config in writer.altered:
+            counts["updated" if config in known else "created"] += 1
+        else:
+            counts["unchanged" if config in trained | at_work else "not_run"] += 1
     return SyncResult(**counts, deleted=writer.deleted, url=writer.url)

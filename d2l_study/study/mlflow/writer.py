@@ -58,6 +58,11 @@ class PageWriter:
         return self._runs.stored
 
     @property
+    def altered(self) -> set[str]:
+        """Keys of runs to which anything was written: those that were not as their pages already."""
+        return self._runs.altered
+
+    @property
     def complete(self) -> bool:
         """Whether nothing that was to be written has been given up."""
         return self._lost is None and not self.pages.points_dropped
