@@ -57,14 +57,16 @@ class StoredRun:
 class StudyRuns:
     """The runs of one study in one store.
 
-    stored: key -> the run, once the store is open; altered: keys of runs to which anything was written. Every method may
-    raise what MLflow raises, and may be called again.
+    stored: key -> the run, once the store is open; altered: keys of runs to which anything was written; restored:
+    whether the experiment had been deleted, from which MLflow brings its runs back too. Every method may raise what
+    MLflow raises, and may be called again.
     """
 
     def __init__(self, uri: str, study: str) -> None:
         self.uri, self.study = uri, study
         self.stored: dict[str, StoredRun] = {}
         self.altered: set[str] = set()
+        self.restored = False
         self._curves: dict[str, CurvePoints] = {}  # of runs that have not ended
         self._client: Any = None
         self._experiment = ""
@@ -88,6 +90,7 @@ class StudyRuns:
         found = self._client.get_experiment_by_name(self.study)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+            self.restored = True
         path, location = sqlite_path(self.uri), artifact_location(self.uri, self.study)
         if found is None:
             return self._client.create_experiment(self.study, artifact_location=location)
