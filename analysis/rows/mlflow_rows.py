@@ -129,6 +129,8 @@ def _rows_of(study: str, run: Any) -> list[dict[str, Any]]:
     for key, value in run.data.metrics.items():
         if found := _OF_REPLICATE.match(key):
             values.setdefault(int(found["replicate"]), {})[found["name"]] = value
+    # MLflow deletes no metric: results that the ledger has no more are NaN there.
+    values = {r: own for r, own in values.items() if not all(map(math.isnan, own.values()))}
     replicates = facts.get("replicate") or _guessed(values, run.data.tags.get(REPLICATES, ""))
     rows = []
     for i, replicate in enumerate(replicates):

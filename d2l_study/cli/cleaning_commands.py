@@ -28,7 +28,9 @@ def add_cleaning_commands(commands: Any) -> None:
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store, which follows; default as for run")
+    parser.add_argument("--tracking-uri", metavar="URI",
+                        help="the MLflow store, which follows; default: MLFLOW_TRACKING_URI, else each that the study "
+                             "was written to, else ROOT/mlflow.db")  # fmt: skip
 
 
 def _prune(arguments: argparse.Namespace) -> int:

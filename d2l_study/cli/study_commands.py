@@ -43,7 +43,9 @@ def add_study_commands(commands: Any) -> None:
 
     sync = add_command(commands, "sync", _sync, "bring an MLflow store up to date with a study, from its results")
     add_existing_study(sync)
-    sync.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default as for run")
+    sync.add_argument("--tracking-uri", metavar="URI",
+                      help="the MLflow store; default: MLFLOW_TRACKING_URI, else the one it was last written "
+                           "to (not for a bucket), else ROOT/mlflow.db")  # fmt: skip
 
 
 def _add_space(parser: argparse.ArgumentParser) -> None:

@@ -194,14 +194,26 @@ def _values_over_searches(
 
 
 def update_mlflow(folder: StudyFolder, tracking_uri: str | None) -> None:
-    """Bring the MLflow store up to date, if there is one. If it is away, a warning says so."""
-    from d2l_study.study.commands.sync import sync_mlflow
-    from d2l_study.study.mlflow.address import resolve_uri, sqlite_path
-    from d2l_study.study.mlflow.study_page import study_page
+    """Bring the study's MLflow stores up to date, or say of each why not."""
+    from d2l_study.study.mlflow.study_stores import kept_stores, other_stores, stores_of
 
-    uri = resolve_uri(tracking_uri, folder.storage.root)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    root, kept = folder.storage.root, kept_stores(folder)
+    uris = stores_of(tracking_uri, root, kept)
+    for uri in uris:
+        _update_store(folder, uri)
+    for uri in other_stores(uris, root, kept):
+        sync = command_line("sync", folder.storage, folder.name, "--tracking-uri", masked(uri))
+        print(f"  MLflow: {folder.name} was written to {masked(uri)} as well; `{sync}` brings it up to date")
+
+
+def _update_store(folder: StudyFolder, uri: str) -> None:
+    from d2l_study.study.commands.sync import sync_mlflow
+    from d2l_study.study.mlflow.study_page import study_page
+    from d2l_study.study.mlflow.study_stores import unusable_text
+
+    if problem := unusable_text(uri):
+        sync = command_line("sync", folder.storage, folder.name, "--tracking-uri", "URI")
+        print(f"  MLflow: not updated: {problem}; `{sync}` brings a store up to date")
         return
     page = study_page(folder)
     try:

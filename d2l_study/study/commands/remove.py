@@ -1,7 +1,7 @@
 """`remove`: delete a study's folder and its MLflow pages. The results of its runs stay in the ledger until `gc`.
 
-Before the folder is deleted, a record under `removed/` of the root says what MLflow is to forget. If the store is away,
-a later `sync` of that name deletes the pages.
+Before the folder is deleted, a record under `removed/` of the root says what MLflow is to forget. It stays while a
+store of the study is away, or none was found that held anything of it: a later `sync` of that name deletes the pages.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from pathlib import Path
 from d2l_study.command_line import command_text
 from d2l_study.credentials import masked
 from d2l_study.data.memory_maps import human_bytes
-from d2l_study.errors import UserError, counted, listed
-from d2l_study.study.ledger import records
+from d2l_study.errors import DamagedError, UserError, counted, listed
 from d2l_study.study.ledger.lease import lease
-from d2l_study.study.ledger.ledger import Ledger
+from d2l_study.study.ledger.removals import (
+    Removal,
+    add_removal,
+    forget_removal,
+    known_here,
+    read_removal,
+    write_removal,
+)
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.storage import Storage
 from d2l_study.study.ledger.studies import find_study
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.removal import delete_study
+from d2l_study.study.mlflow.study_stores import kept_form, kept_stores, other_stores, stores_of, unusable_text
 from d2l_study.study_names import can_be_folder
 
 
@@ -37,7 +44,7 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
               "Nothing was removed; with --yes it is.")  # fmt: skip
         return 0
     with lease(folder) as held:
-        folder.storage.put(_removal_key(folder.name), records.encode({"study": folder.name}))
+        add_removal(folder.storage, folder.name, kept_stores(folder), _planned(folder))
         # The plan is what makes a study: killed in the middle, it is still one, and can be removed again.
         for found in sorted(folder.storage.walk(folder.key), key=lambda found: found.key.endswith("/plan.json")):
             if found.key != held.key:
@@ -52,18 +59,44 @@ def remove_study(study: str, root: str, yes: bool, tracking_uri: str | None) -> 
 
 def was_removed(storage: Storage, name: str) -> bool:
     """Whether there is no study of this name now, and one was removed whose MLflow pages may be there still."""
-    return can_be_folder(name) and not StudyFolder(storage, name).exists() and storage.exists(_removal_key(name))
+    return (
+        can_be_folder(name) and not StudyFolder(storage, name).exists() and read_removal(storage, name) is not None
+    )  # fmt: skip
 
 
 def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> bool:
-    """Delete the MLflow pages of a study that was removed; False if the store is away."""
-    from d2l_study.study.mlflow.address import resolve_uri
+    """Delete the MLflow pages of a study that was removed; False if a store is away or not there. What is remembered of
+    the study goes once no store of its is left."""
+    removal = read_removal(storage, name) or Removal()
+    uris = stores_of(tracking_uri, storage.root, removal.stores)
+    done = [uri for uri in uris if _forget_in(uri, storage, name, kept_form(uri, storage.root) in removal.stores)]
+    left = other_stores(done, storage.root, removal.stores)
+    for uri in other_stores(uris, storage.root, removal.stores):
+        sync = command_line("sync", storage, name, "--tracking-uri", masked(uri))
+        print(f"  MLflow: it was written to {masked(uri)} as well; `{sync}` deletes its pages there")
+    if done and not left:
+        forget_removal(storage, name)
+    else:
+        stores = tuple(kept_form(uri, storage.root) for uri in left)
+        write_removal(storage, name, Removal(stores, removal.configurations))
+    return len(done) == len(uris)
 
-    uri = resolve_uri(tracking_uri, storage.root)
+
+def _forget_in(uri: str, storage: Storage, name: str, kept: bool) -> bool:
+    """Delete a removed study's pages in one store; whether it is done with. kept: whether the study was written to it;
+    in another one that has nothing of the study, its pages may be elsewhere."""
+    sync = command_line("sync", storage, name, "--tracking-uri", "URI")
+    elsewhere = "" if kept else f"; if {name} was written to another store, `{sync}` deletes its pages there"
+    if problem := unusable_text(uri):
+        print(f"  MLflow: nothing deleted: {problem}{elsewhere or f'; once it is there, `{sync}` deletes its pages'}")
+        return False
     try:
-        gone = delete_study(uri, name, Ledger(storage).knows)
+        gone = delete_study(uri, name, known_here(storage, name))
     except UserError as error:
         print(f"  warning: {error}; `{command_line('sync', storage, name)}` deletes its pages later")
+        return False
+    if not (kept or gone.runs or gone.models or gone.kept or gone.foreign):
+        print(f"  MLflow: nothing of {name} is in {masked(uri)}{elsewhere}")
         return False
     models = f", with {counted(gone.models, 'model')}" if gone.models else ""
     print(f"  MLflow: {counted(gone.runs, 'run')} of {name} deleted{models} ({masked(uri)})")
@@ -71,7 +104,6 @@ def forget_removed(storage: Storage, name: str, tracking_uri: str | None) -> boo
         print(f"  registered models stay, with their files: {listed(gone.kept)}")
     if gone.foreign:
         print(f"  {counted(gone.foreign, 'run')} that this root does not know stay: of a study of this name elsewhere?")
-    storage.delete(_removal_key(name))
     return True
 
 
@@ -79,6 +111,13 @@ def command_line(name: str, storage: Storage, *words: str) -> str:
     """A command about this root, as a person types it here."""
     root = [] if storage.root == Path("runs").absolute() else ["--root", masked(str(storage.root))]
     return command_text(shlex.join([name, *words, *root]))
+
+
+def _planned(folder: StudyFolder) -> set[str]:
+    """The config_ids of the plan, as far as it can be read."""
+    with contextlib.suppress(FileNotFoundError, DamagedError):
+        return folder.planned()
+    return set()
 
 
 def _find(study: str, root: str) -> StudyFolder:
@@ -90,7 +129,3 @@ def _find(study: str, root: str) -> StudyFolder:
     if can_be_folder(study) and storage.walk(folder.key):
         return folder
     return find_study(study, root)
-
-
-def _removal_key(name: str) -> str:
-    return f"removed/{name}.json"

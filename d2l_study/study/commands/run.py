@@ -27,7 +27,7 @@ from d2l_study.study.commands.prepare_study import (
     prepare_study,
 )
 from d2l_study.study.commands.search_trials import begin_search, search_queue, typical_work, varied_keys
-from d2l_study.study.commands.study_callback import StudyCallback, reused_from, root_error_text
+from d2l_study.study.commands.study_callback import StudyCallback, root_error_text
 from d2l_study.study.commands.study_summary import show_new_name, show_study_summary
 from d2l_study.study.commands.trial_requests import (
     kind_of,
@@ -39,6 +39,7 @@ from d2l_study.study.commands.trial_requests import (
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.best_weights import BEST, BestWeights
 from d2l_study.study.ledger.gc_lock import wait_for_collection
+from d2l_study.study.ledger.removals import known_here
 from d2l_study.study.ledger.storage import short_path
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.search.fixed_search import write_fixed_search
@@ -67,6 +68,7 @@ def run_study(options: RunOptions) -> int:
     from d2l_study.study.ledger.lease import lease
     from d2l_study.study.mlflow.other_studies import check_no_other_study
     from d2l_study.study.mlflow.study_page import study_page
+    from d2l_study.study.mlflow.study_stores import keep_store
     from d2l_study.study.mlflow.tracker import Tracker
     from d2l_study.study.tune.address import check_address
     from d2l_study.study.tune.capacity import check_fits
@@ -78,15 +80,17 @@ def run_study(options: RunOptions) -> int:
         check_fits(space.resources, machine.cpus, machine.gpus)
     folder.storage.ensure_writable()
     uri, store_is_away = _tracking_store(options, folder)
+    known = known_here(folder.storage, folder.name)
     if not folder.exists():
         planned = {configuration.config_id for configuration in plan.configurations}
-        check_no_other_study(uri, study.name, lambda config: config in planned or folder.ledger.knows(config))
+        check_no_other_study(uri, study.name, lambda config: config in planned or known(config))
     with lease(folder) as held:
         origin = provenance.collect()
         forget_pruned(study)
         show_existing_results(study)
         entries = merged_plan(folder, plan.entries())
         _write_study(study, entries, origin)
+        keep_store(folder, uri)
         if wait_for_collection(folder.storage, study.last_collection):  # it may have deleted what the plan counts on
             study = prepare_study(options)
             plan = study.plan
@@ -97,7 +101,7 @@ def run_study(options: RunOptions) -> int:
         page = study_page(folder)
         tracker.start(
             page.tags, page.params, page.artifacts, varied=varied_keys(study, page.varied),
-            description=page.description, planned=folder.planned, known=folder.ledger.knows,
+            description=page.description, planned=folder.planned, known=known,
         )  # fmt: skip
         stopped = False
         try:
@@ -216,7 +220,7 @@ def _train(
         there, folder.storage.map(partial(_rows_and_artifacts, folder), there), strict=True
     ):
         if any(row["status"] != "missing" for row in rows):
-            tracker.publish(folder, entry, rows, tags, artifacts, reused_from(rows, study.name))
+            tracker.publish(folder, entry, rows, tags, artifacts)
     begin_search(study)
     if study.space.search is not None and study.search is None:
         write_fixed_search(study.space, folder, study.checksum)

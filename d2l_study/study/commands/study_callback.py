@@ -62,9 +62,7 @@ class StudyCallback:
             if entry["config_id"] not in trained and entry["config_id"] not in self._replicates:
                 rows = self.folder.rows_of(entry)  # it is committed already
                 artifacts = artifacts_of(self.folder, entry["config_id"], rows)
-                self.tracker.publish(
-                    self.folder, entry, rows, self.tags, artifacts, reused_from(rows, self.folder.name)
-                )
+                self.tracker.publish(self.folder, entry, rows, self.tags, artifacts)
 
     @property
     def open_trials(self) -> int:
@@ -153,12 +151,6 @@ class StudyCallback:
             self.tracker.finish(request.config_id, rows, artifacts, curves=curves)
             if self._weights is not None:
                 self._weights.configuration_ended(request.config_id, rows)
-
-
-def reused_from(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
-    """The other studies that made these runs, as a text; None if this one made them all."""
-    makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, name)}
-    return ", ".join(sorted(makers)) or None
 
 
 def root_error_text(folder: StudyFolder, error: BaseException | str) -> str:

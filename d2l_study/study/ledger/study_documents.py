@@ -9,6 +9,7 @@ ROOT/studies/<name>/space.yaml       the space as written
                    attempts/<trial_id>-r007.json   its attempts that were lost with their worker or node
                    precision.json    the number format, where the space leaves it to a probe
                    copies/         of the first four, for the case that one of them is damaged
+                   stores.json       the MLflow stores that it was written to
                    lease.json        the driver at work on it
                    rows.parquet      all rows, compacted at the end of each command
                    rows.proof.json   that they are still what the ledger says (see `compacted_rows`)

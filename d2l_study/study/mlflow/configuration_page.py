@@ -110,6 +110,12 @@ def row_facts(rows: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(facts, separators=(",", ":"), default=str)
 
 
+def reused_from(rows: Sequence[Mapping[str, Any]], study: str) -> str:
+    """The other studies that made these runs, as a text; empty if this one made them all."""
+    makers = {str(row.get("made_by")) for row in rows if row.get("made_by") not in (None, study)}
+    return ", ".join(sorted(makers))
+
+
 def page_digest(rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any], artifacts: Iterable[str] = ()) -> str:
     """A short hash of what the page of these rows shows. artifacts: their names; those of overlays count, since a study
     may allow them later."""

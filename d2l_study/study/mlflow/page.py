@@ -23,9 +23,11 @@ Report = tuple[int, Mapping[int, Mapping[str, float]]]
 class Page:
     """The wished state of one run.
 
-    status: MLflow's word; replicates: those of the mean curve, empty for the ones of the first report; reports,
-    artifacts: what is still to be written; models: of a study's own page, tells the models that MLflow is to hold, None
-    leaves them as they are; digest: a hash of what a finished page shows, None while it is not finished.
+    status: MLflow's word; complete: whether `metrics` are all that the run is to show, so that others of ours go, which
+    are of results that are not there any more; replicates: those of the mean curve, empty for the ones of the first
+    report; reports, artifacts: what is still to be written; models: of a study's own page, tells the models that MLflow
+    is to hold, None leaves them as they are; digest: a hash of what a finished page shows, None while it is not
+    finished.
     The digest is written last, as a tag, so that it says that everything else is there; `sync` compares it.
     """
 
@@ -33,6 +35,7 @@ class Page:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    complete: bool = False
     status: str = "RUNNING"
     replicates: tuple[int, ...] = ()
     reports: list[Report] = field(default_factory=list)

@@ -20,6 +20,7 @@ from d2l_study.study.mlflow.configuration_page import (
     origin_tags,
     outcome,
     page_digest,
+    reused_from,
     row_facts,
     run_name,
 )
@@ -85,6 +86,7 @@ class StudyPages:
             page.params = {"method": method, "stage": stage, **params}
             page.tags |= {**tags, TRIAL: trial_id(config_id), DIGEST: ""}
             page.status, page.digest, page.replicates = "RUNNING", None, tuple(sorted(replicates))
+            page.complete = False
             self.changed[config_id] = None
 
     def report(self, config_id: str, step: int, values: Mapping[int, Mapping[str, float]]) -> None:
@@ -111,7 +113,6 @@ class StudyPages:
         config_id: str,
         rows: Sequence[Mapping[str, Any]],
         artifacts: Mapping[str, Content],
-        reused_from: str | None = None,
         *,
         curves: Curves | None = None,
     ) -> None:
@@ -123,10 +124,9 @@ class StudyPages:
         status, count, cause = outcome(rows)
         with self.lock:
             page = self._pages[config_id]
-            page.metrics = final_metrics(rows, page.params)
-            page.tags |= {REPLICATES: count, CAUSE: cause or "", ROWS: row_facts(rows)}
-            if reused_from:
-                page.tags[REUSED] = reused_from
+            page.metrics, page.complete = final_metrics(rows, page.params), True
+            page.tags |= {REPLICATES: count, CAUSE: cause or "", ROWS: row_facts(rows),
+                          REUSED: reused_from(rows, self.study)}  # fmt: skip
             page.status = status
             page.artifacts |= artifacts
             page.digest = page_digest(rows, page.params, artifacts)
@@ -141,7 +141,6 @@ class StudyPages:
         rows: Sequence[Mapping[str, Any]],
         tags: Mapping[str, str],
         artifacts: Mapping[str, Content],
-        reused_from: str | None = None,
     ) -> None:
         """Set the page of a configuration of the plan wholly from the ledger, curves included: its results were there.
 
@@ -152,16 +151,18 @@ class StudyPages:
             self.begin(config, method=entry["method"], stage=entry["stage"], params=entry["values"],
                        tags={**tags, **origin_tags(entry)}, varied=entry["varied"], replicates=done)  # fmt: skip
             self.incomplete.add(config)
-            self.finish(config, rows, artifacts, reused_from, curves=partial(stored_curves, folder, config, rows))
+            self.finish(config, rows, artifacts, curves=partial(stored_curves, folder, config, rows))
 
     def end(
         self, status: str, artifacts: Mapping[str, Content], tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None, digest: str | None = None,
     ) -> None:  # fmt: skip
-        """Set the final state of the study's page. status: FINISHED, FAILED or KILLED."""
+        """Set the final state of the study's page. status: FINISHED, FAILED or KILLED; metrics: all that it shows, None
+        leaves them as they are."""
         with self.lock:
             page = self._pages[PARENT]
-            page.metrics |= metrics or {}
+            if metrics is not None:
+                page.metrics, page.complete = dict(metrics), True
             page.status = status
             page.artifacts |= artifacts
             page.tags |= tags or {}

@@ -24,6 +24,7 @@ from d2l_study.study.mlflow.limits import PARAM_LENGTH, TAG_LENGTH, allowed_name
 from d2l_study.study.mlflow.links import experiment_url, run_path
 from d2l_study.study.mlflow.notes import NOTE, configuration_note, is_ours
 from d2l_study.study.mlflow.notes import STUDY as STUDY_NOTE
+from d2l_study.study.mlflow.own_metrics import own_metrics
 from d2l_study.study.mlflow.page import PARENT, Page
 from d2l_study.study.mlflow.sqlite_points import write_points
 from d2l_study.study.mlflow.study_models import StudyModels, write_models
@@ -56,12 +57,16 @@ class StoredRun:
 class StudyRuns:
     """The runs of one study in one store.
 
-    stored: key -> the run, once the store is open. Every method may raise what MLflow raises, and may be called again.
+    stored: key -> the run, once the store is open; altered: keys of runs to which anything was written; restored:
+    whether the experiment had been deleted, from which MLflow brings its runs back too. Every method may raise what
+    MLflow raises, and may be called again.
     """
 
     def __init__(self, uri: str, study: str) -> None:
         self.uri, self.study = uri, study
         self.stored: dict[str, StoredRun] = {}
+        self.altered: set[str] = set()
+        self.restored = False
         self._curves: dict[str, CurvePoints] = {}  # of runs that have not ended
         self._client: Any = None
         self._experiment = ""
@@ -85,6 +90,7 @@ class StudyRuns:
         found = self._client.get_experiment_by_name(self.study)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+            self.restored = True
         path, location = sqlite_path(self.uri), artifact_location(self.uri, self.study)
         if found is None:
             return self._client.create_experiment(self.study, artifact_location=location)
@@ -116,12 +122,16 @@ class StudyRuns:
         """Bring a run to the state of a page, except for artifacts and digest."""
         wished = short_texts({**page.tags, **self._origin(page), NOTE: self._note(key, page)}, TAG_LENGTH)
         stored = self.stored.get(key) or self._create(key, page, wished)
+        before = (stored.name, stored.status)
         if not is_ours(stored.tags.get(NOTE, "")):
             del wished[NOTE]
         tags = {k: v for k, v in wished.items() if stored.tags.get(k, "") != v}
         # a parameter cannot be changed in MLflow; the ones of a configuration do not, but their defaults may be added
         params = {k: v for k, v in short_texts(page.params, PARAM_LENGTH).items() if k not in stored.params}
         metrics = {allowed_name(k): finite_or_nan(v) for k, v in page.metrics.items()}
+        if page.complete:  # MLflow deletes no metric
+            gone = own_metrics(stored.metrics, key == PARENT) - metrics.keys()
+            metrics |= dict.fromkeys(sorted(gone), math.nan)
         metrics = {k: v for k, v in metrics.items() if k not in stored.metrics or not _same(stored.metrics[k], v)}
         if page.reports and CURVE_REPLICATES not in stored.tags:
             owners = page.replicates or sorted(page.reports[0][1])
@@ -137,6 +147,8 @@ class StudyRuns:
         stored.metrics.update(metrics)
         if stored.status != page.status:
             self._set_status(stored, page.status)
+        if points or metrics or params or tags or before != (stored.name, stored.status):
+            self.altered.add(key)
         if page.status != "RUNNING":
             self._curves.pop(key, None)
 
@@ -175,6 +187,7 @@ class StudyRuns:
         if page.digest is not None and stored.tags.get(DIGEST) != page.digest:
             self._client.set_tag(stored.run_id, DIGEST, page.digest)
             stored.tags[DIGEST] = page.digest
+            self.altered.add(key)
         return problems
 
     def write_models(self, models: Callable[[], StudyModels]) -> Iterator[str | None]:
@@ -199,6 +212,7 @@ class StudyRuns:
         run = self._client.create_run(self._experiment, tags=tags, run_name=page.name)
         info = run.info
         self.stored[key] = StoredRun(info.run_id, info.start_time, info.status, page.name, dict(run.data.tags), {}, {})
+        self.altered.add(key)
         return self.stored[key]
 
     def _made_by_another(self, key: str) -> StoredRun | None:

@@ -58,6 +58,11 @@ class PageWriter:
         return self._runs.stored
 
     @property
+    def altered(self) -> set[str]:
+        """Keys of runs to which anything was written: those that were not as their pages already."""
+        return self._runs.altered
+
+    @property
     def complete(self) -> bool:
         """Whether nothing that was to be written has been given up."""
         return self._lost is None and not self.pages.points_dropped
@@ -82,7 +87,8 @@ class PageWriter:
         moved = {key for key, run in self.stored.items() if before.get(key, run.run_id) != run.run_id}
         if not self._tidied:  # before anything of ours is RUNNING there
             left = self.stored.keys() - self.planned() - {PARENT} if self.planned is not None else set[str]()
-            if foreign := sorted(key for key in left if not self.known(key)):
+            foreign = sorted(key for key in left if not self.known(key))
+            if foreign and not self._runs.restored:  # what was deleted is nobody's
                 raise UserError(other_study_text(self.pages.study, len(foreign)))
             self._runs.end_stale_runs()
             self.deleted = self._runs.delete_runs(left)

@@ -159,10 +159,13 @@ def arm_sections(group: str, students: bool) -> tuple[str, ...]:
 
 
 def datasets_of(written: GivenValue | None) -> list[str]:
-    """The data sets that a `data.dataset` names; the default without one. `UserError` for an unknown one."""
+    """The data sets that a `data.dataset` names, at least one; the default without one. `UserError` for an unknown one,
+    and for an empty axis: whatever is read of a space with it depends on the data set."""
     if written is None:
         return [DEFAULT_DATASET]
     values = written.value if isinstance(written.value, list) else [written.value]
+    if not values:
+        raise UserError(f"{written.where}: the axis is empty; give at least one value")
     for value in values:
         if not isinstance(value, str) or value not in DATASETS:
             raise UserError(f"{written.where}: unknown data set {short(repr(value))}{did_you_mean(value, DATASETS)}")

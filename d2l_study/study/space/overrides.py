@@ -67,7 +67,7 @@ def apply_overrides(
 def key_of_override(name: str, groups: Mapping[str, Sequence[str]], datasets: Sequence[str], students: bool) -> Key:
     """The full key that a `--set` names, dotted or bare."""
     sections = [section for section in SECTIONS if students or section != "student"]
-    classes = {section: section_class(section, datasets[0] if datasets else None) for section in sections}
+    classes = {section: section_class(section, datasets[0]) for section in sections}
     head, _, rest = name.partition(".")
     if has_key(StudyOptions, name) or name == "references":
         return (name,)

@@ -8,6 +8,7 @@ from analysis.tables.study_table import render
 from d2l_study.errors import UserError
 from d2l_study.study.commands import sync
 from d2l_study.study.ledger.studies import find_study
+from d2l_study.study.mlflow.address import client
 from d2l_study.study.mlflow.study_page import study_page
 
 
@@ -46,6 +47,22 @@ def test_arms_from_mlflow_stand_in_the_order_of_the_plan_not_of_the_training(tmp
         page = study_page(folder)
         sync.sync_mlflow(folder, uri, tags=page.tags, params=page.params)
     assert [*analysis.load("made", tracking_uri=uri)["method"].unique()] == ["none", "vat"]
+
+
+@pytest.mark.parametrize("too_long", [False, True])
+def test_a_run_that_the_ledger_lost_is_missing_in_mlflow_too(tmp_path, too_long):
+    folder, uri = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=2), f"sqlite:///{tmp_path / 'm.db'}"
+    sync.sync_mlflow(folder, uri)
+    (folder.storage.root / folder.ledger.run_key(folder.plan()[0]["config_id"], 1) / "commit.json").unlink()
+    sync.sync_mlflow(folder, uri)
+    if too_long:  # then MLflow has the facts of the rows cut, and they are guessed from the metrics
+        store = client(uri)
+        for run in store.search_runs([store.get_experiment_by_name("made").experiment_id]):
+            store.set_tag(run.info.run_id, "d2l.rows", "{")
+    rows = analysis.load("made", tracking_uri=uri)
+    found = {(row.method, row.replicate): (row.status, row.bag_auc > 0) for row in rows.itertuples()}
+    done = ("done", True)
+    assert found == {("none", 0): done, ("none", 1): ("missing", False), ("vat", 0): done, ("vat", 1): done}
 
 
 def test_studies_of_a_store_are_named_where_none_or_a_wrong_one_is(uri):

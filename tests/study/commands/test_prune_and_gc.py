@@ -44,11 +44,11 @@ def folder_of(whole, name):
     return StudyFolder(LocalStorage(whole.root), name)
 
 
-def pages(whole, name):
+def pages(whole, name, store="mlflow.db"):
     """The arms of a study's child runs in MLflow; None without its experiment."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{whole.root}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{whole.root}/{store}")
     experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage == "deleted":
         return None
@@ -160,6 +160,15 @@ def test_a_study_is_removed_when_it_is_said_and_comes_back_from_the_ledger(whole
     said = whole.run("drawn")
     assert said.code == 0 and "6 there already, 0 to run now" in said.out
     assert whole.rows("drawn")[0] == rows and pages(whole, "drawn") == ["none", "vat", "vat"]
+
+
+def test_the_store_of_a_run_is_found_again(whole):
+    other = ("--tracking-uri", f"sqlite:///{whole.root}/other.db")
+    assert whole.run("drawn", *other).code == 0
+    said = whole.study("prune", "drawn", "--arm", "vat").out
+    assert "MLflow: 2 runs deleted" in said and "other.db" in said and pages(whole, "drawn", "other.db") == ["none"]
+    assert whole.study("remove", "drawn", "--yes").code == 0
+    assert pages(whole, "drawn") is None and pages(whole, "drawn", "other.db") is None
 
 
 def test_a_removal_that_was_killed_is_taken_up_again(whole, monkeypatch):

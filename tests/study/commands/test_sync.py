@@ -1,5 +1,6 @@
 """`sync` brings any MLflow store to what the ledger holds, and leaves alone what is right or not its own."""
 
+import math
 import shutil
 from collections import Counter
 
@@ -10,11 +11,13 @@ from make_study import make_study
 from mlflow_runs import begin, everything, runs_of, steps_of, until
 
 from d2l_study import cli
+from d2l_study.errors import DamagedWarning
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.sync import sync_mlflow
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.address import client
+from d2l_study.study.mlflow.configuration_page import origin_tags
 from d2l_study.study.mlflow.tracker import Tracker
 
 
@@ -62,7 +65,8 @@ def test_a_finished_live_study_needs_no_sync(uri, tmp_path):
     tracker.start({}, {}, {})
     for entry in folder.plan():
         config = entry["config_id"]
-        tracker.begin(config, method=entry["method"], stage="teacher", params=entry["values"], tags={})
+        tracker.begin(config, method=entry["method"], stage="teacher", params=entry["values"],
+                      tags=origin_tags(entry), varied=entry["varied"])  # fmt: skip
         rows = [r for r in folder.iter_rows() if r["config_id"] == config]
         tracker.finish(config, rows, artifacts_of(folder, config, rows))
     tracker.end("FINISHED", {})
@@ -83,6 +87,90 @@ def test_sync_leaves_the_runs_of_a_driver_at_work_alone(uri, tmp_path):
     assert [parents[0].info.status, children[at_work][0].info.status] == ["RUNNING", "RUNNING"]
     assert children[other][0].info.status == "FINISHED"
     tracker.close()
+
+
+def remade(folder, entry, made_by, replicates):
+    """The entry's runs as made by another study, or again by this one."""
+    for replicate in replicates:
+        shutil.rmtree(folder.storage.root / folder.ledger.run_key(entry["config_id"], replicate), ignore_errors=True)
+        row = {"status": "done", "bag_auc": 0.5, "val_bag_auc": 0.5, "made_by": made_by}
+        folder.ledger.commit(entry["config_id"], replicate, row, {})
+
+
+def test_the_studies_that_made_the_runs_are_those_that_the_rows_name(uri, tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), methods=("vat",), replicates=2)
+    (entry,) = folder.plan()
+
+    def named():
+        return runs_of(uri)[1][entry["config_id"]][0].data.tags.get("d2l.reused_from", "")
+
+    said = []
+    for makers in (("one", "one"), ("one", "two"), (folder.name, "two"), (folder.name, folder.name)):
+        for replicate, made_by in enumerate(makers):
+            remade(folder, entry, made_by, [replicate])
+        result = sync_mlflow(folder, uri)
+        said.append((named(), result.created + result.updated, sync_mlflow(folder, uri).unchanged))
+    assert said == [("one", 1, 1), ("one, two", 1, 1), ("two", 1, 1), ("", 1, 1)]
+
+
+def test_a_driver_takes_back_that_other_studies_made_its_runs(uri, tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), methods=("vat",), replicates=1)
+    (entry,) = folder.plan()
+    remade(folder, entry, "one", [0])
+    sync_mlflow(folder, uri)
+    remade(folder, entry, folder.name, [0])
+    tracker = Tracker(uri, folder.name, flush_seconds=0.05)
+    tracker.start({}, {}, {})
+    begin(tracker, entry["config_id"])
+    tracker.finish(entry["config_id"], folder.rows_of(entry), {})
+    assert tracker.close()
+    assert runs_of(uri)[1][entry["config_id"]][0].data.tags["d2l.reused_from"] == ""
+
+
+def test_figures_that_the_ledger_lost_leave_the_page(uri, tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), methods=("vat",), replicates=2)
+    (entry,) = folder.plan()
+    sync_mlflow(folder, uri)
+    parents, children = runs_of(uri)
+    (before,) = children[entry["config_id"]]
+    for run in (before, parents[0]):
+        client(uri).log_metric(run.info.run_id, "mine", 3.0)
+        client(uri).log_metric(run.info.run_id, "mine/best", 4.0)
+    lost = [folder.storage.root / folder.ledger.run_key(entry["config_id"], r) / "commit.json" for r in range(2)]
+    lost[1].write_bytes(lost[1].read_bytes()[:-50])
+    with pytest.warns(DamagedWarning):
+        assert sync_mlflow(folder, uri).updated == 1
+    (one,) = runs_of(uri)[1][entry["config_id"]]
+    there = {name for name, value in one.data.metrics.items() if not math.isnan(value)}
+    assert {"bag_auc", "bag_auc/r000", "mine", "mine/best"} <= there
+    assert one.data.metrics["bag_auc"] == before.data.metrics["bag_auc/r000"]
+    assert not any(name.endswith(("_std", "/r001")) for name in there)
+    assert {"bag_auc_std", "bag_auc/r001"} <= one.data.metrics.keys()  # they were there, and MLflow deletes none
+
+    lost[0].write_bytes(b"{}")
+    with pytest.warns(DamagedWarning):
+        result = sync_mlflow(folder, uri)
+        assert (result.updated, sync_mlflow(folder, uri).not_run) == (1, 1)
+    parents, children = runs_of(uri)
+    (none,) = children[entry["config_id"]]
+    assert none.info.status == "KILLED" and none.data.tags["d2l.replicates"] == "0 of 2"
+    for run in (none, parents[0]):
+        assert {name for name, value in run.data.metrics.items() if not math.isnan(value)} == {"mine", "mine/best"}
+    for replicate in range(2):
+        remade(folder, entry, folder.name, [replicate])
+    sync_mlflow(folder, uri)
+    assert runs_of(uri)[1][entry["config_id"]][0].data.metrics["bag_auc_std"] == 0.0
+
+
+def test_sync_writes_what_a_pruned_plan_changes_on_the_pages_that_stay(uri, tmp_path):
+    folder = make_study(tmp_path, num_bags=(50,), bag_sizes=(10,), replicates=1)
+    sync_mlflow(folder, uri, tags={"d2l.arms": "both"})
+    kept = folder.plan()[0]
+    assert runs_of(uri)[1][kept["config_id"]][0].data.tags["d2l.varied"]
+    folder.write_plan([kept | {"varied": []}])
+    assert sync_mlflow(folder, uri, tags={"d2l.arms": "one"}).updated == 1
+    (run,) = runs_of(uri)[1][kept["config_id"]]
+    assert run.data.tags["d2l.varied"] == "" and run.data.tags["d2l.arms"] == "one"
 
 
 def test_a_copied_root_leaves_the_pages_of_the_first_alone(tmp_path, tmp_path_factory):

@@ -53,6 +53,17 @@ def test_a_new_study_of_that_name_does_not_begin(there):
     check_no_other_study(there, "other", lambda config: False)
 
 
+def test_what_was_deleted_in_the_store_does_not_come_back_as_another_roots(there):
+    """MLflow restores an experiment with its runs, and `gc` may have deleted what the root knew of them."""
+    delete_study(there, "made")
+    check_no_other_study(there, "made", lambda config: config == "c2")
+    pages = StudyPages("made")
+    pages.begin_study({}, {}, {})
+    begin(pages, "c2")
+    writer = PageWriter(pages, there, planned=lambda: {"c2"}, known=lambda config: config == "c2")
+    assert writer.flush() and runs_of(there)[1].keys() == {"c2"}
+
+
 def test_removing_a_study_leaves_another_roots_pages(there):
     assert delete_study(there, "made", lambda config: config == "c2").foreign == 1
     assert is_as_before(there)

@@ -28,7 +28,10 @@ def test_a_study_is_one_parent_and_one_child_per_configuration(uri, tmp_path, mo
             tracker.report(config, step, {r: {"train_loss": 1.0 + r - step / 100, "step": step} for r in range(3)})
     tracker.report("c1", 30, {0: {"train_loss": math.nan}, 1: {"train_loss": math.inf}, 2: {"train_loss": 0.5}})
     tracker.finish("c1", rows_of([0.8, 0.9, 1.0]), {"config.yaml": b"n: 50\n", "roc.png": lambda: b"drawn late"})
-    tracker.finish("c2", rows_of([0.7, 0.8, 0.9], failed=(1,)), {}, reused_from="older")
+    rows = [
+        row | ({"made_by": "older"} if row["status"] == "done" else {}) for row in rows_of([0.7, 0.8, 0.9], failed=(1,))
+    ]
+    tracker.finish("c2", rows, {})
     tracker.end("FINISHED", {"table.md": "| |"})
     assert tracker.close() and tracker.problems is None
 

@@ -116,6 +116,13 @@ def test_what_a_set_makes_wrong_is_said_of_the_set(load: Any, override: str, sai
     assert str(error.value).startswith(said)
 
 
+@pytest.mark.parametrize("more", [(), ("labels.none=Plain",), ("num_bags=20",)])
+def test_an_axis_of_no_data_sets_is_said_of_its_set(load: Any, more: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
+        load(EXAMPLE, "data.dataset=[]", *more)
+    assert str(error.value) == "--set data.dataset: the axis is empty; give at least one value"
+
+
 def test_nothing_far_is_suggested(load: Any) -> None:
     for asked in ("labels={none: Foo}", "foo=3"):
         with pytest.raises(UserError) as error:
