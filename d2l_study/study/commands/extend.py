@@ -97,7 +97,7 @@ def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     now = keep_replicates(folder, entries)
     before, ids = folder.plan_or_empty(), _ids(now)
     kept = []
-    for entry in before:
+    for entry in {(entry["method"], entry["config_id"]): entry for entry in before}.values():
         if (entry["method"], entry["config_id"]) in ids:
             continue
         run = [row["replicate"] for row in folder.rows_of(entry) if row["status"] != "missing"]

@@ -82,6 +82,10 @@ def run_study(options: RunOptions) -> int:
         planned = {configuration.config_id for configuration in plan.configurations}
         check_no_other_study(uri, study.name, lambda config: config in planned or folder.ledger.knows(config))
     with lease(folder) as held:
+        if folder.state() != study.documents:  # another command has trained, pruned or changed it since it was read
+            study = prepare_study(options)
+            check_same_study(study)
+            folder, space, plan = study.folder, study.space, study.plan
         origin = provenance.collect()
         forget_pruned(study)
         show_existing_results(study)

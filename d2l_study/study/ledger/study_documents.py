@@ -51,6 +51,20 @@ class StudyDocuments:
         return any(self.storage.exists(key) for key in self._places("plan.json"))
 
     # ---- what the study is
+    def state(self) -> tuple[str, ...]:
+        """A text for each document from which `run` goes on. It changes when the document is written, so that a command
+        finds out whether another one has been at the study since."""
+        return tuple(map(self._state_of, (SPACE, "plan.json", "search.json", "resolved.json", "precision.json")))
+
+    def _state_of(self, name: str) -> str:
+        found = self.storage.version(key := f"{self.key}/{name}")
+        if found is not None:
+            return found
+        try:
+            return hashlib.sha256(self.storage.read(key)).hexdigest()
+        except FileNotFoundError:
+            return ""
+
     def write(self, space_text: str, resolved: dict[str, Any], plan: list[dict[str, Any]]) -> None:
         """Write the space as given and as resolved, and the plan: a list of entries with `config_id`, `stage`,
         `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
