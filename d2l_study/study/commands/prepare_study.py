@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend
+from d2l_study.study.commands.search_trials import bring_up_to_date
 from d2l_study.study.ledger.gc_lock import last_collection
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -97,6 +98,8 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
     pruned_by = name if space.schedule != "none" else None
     made_by = name if options.fresh else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, made_by, folder.fresh_of)
+    if search is not None:
+        bring_up_to_date(search, plan)
     new = not extend.is_known(folder, plan.entries())
     if new:
         check_arms(space)

@@ -16,7 +16,7 @@ from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserErr
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.early_stopping import early_stopping_rule, forget_pruned
-from d2l_study.study.commands.extend import merged_plan
+from d2l_study.study.commands.extend import merged_plan, runs_that_leave
 from d2l_study.study.commands.plan_summary import show_existing_results, show_plan
 from d2l_study.study.commands.prepare_study import (
     PreparedStudy,
@@ -145,7 +145,10 @@ def _write_study(study: PreparedStudy, entries: list[dict[str, Any]], origin: Ma
     if (changes := provenance.local_difference()) is not None:
         folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
         folder.keep_private(changes.name)
+    left = runs_that_leave(folder, entries)
     folder.write(space.text, resolved, entries)
+    for run in left:
+        folder.forget_run(*run)
 
 
 def _finish_study(study: PreparedStudy, held: Lease, tracker: Tracker) -> pandas.DataFrame:

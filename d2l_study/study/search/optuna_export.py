@@ -9,6 +9,7 @@ trained yet is waiting.
 from __future__ import annotations
 
 import datetime
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ def export_search(folder: StudyFolder, document: Mapping[str, Any], storage: Any
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     definition = document["definition"]
-    replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan_or_empty()}
+    asked = (folder.resolved_or_empty().get("space") or {}).get("replicates", math.inf)  # others are no part of a trial
+    replicates = {e["config_id"]: [r for r in e["replicates"] if r < asked] for e in folder.plan_or_empty()}
     found: dict[str, Counter[str]] = {}
     for number, search in enumerate(definition["searches"]):
         name = f"{folder.name}: {search_name(search['arm'], search['at'])}"
