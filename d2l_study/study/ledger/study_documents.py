@@ -19,13 +19,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from d2l_study.errors import DamagedError, UnreadableError, warn_damaged
 from d2l_study.study.ledger import records
-from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.ledger import Ledger, Record, trial_id
 from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 SPACE = "space.yaml"
@@ -111,6 +112,12 @@ class StudyDocuments:
                     raise
                 self._resolved = {}  # of somebody else, who keeps it private: the rows are enough to read a study
         return self._resolved
+
+    @property
+    def replicates_asked(self) -> float:
+        """How many replicates the last `run` asked for of each configuration; infinite if it is not known. What
+        configurations are compared by are means over these, though some have more runs from before."""
+        return float((self.resolved_or_empty().get("space") or {}).get("replicates", math.inf))
 
     def keep_private(self, name: str) -> None:
         """Let no other user read a file of the folder, since it holds a command line or unpublished code. In a bucket

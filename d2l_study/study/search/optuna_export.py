@@ -9,7 +9,6 @@ trained yet is waiting.
 from __future__ import annotations
 
 import datetime
-import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,7 +51,7 @@ def export_search(folder: StudyFolder, document: Mapping[str, Any], storage: Any
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     definition = document["definition"]
-    asked = (folder.resolved_or_empty().get("space") or {}).get("replicates", math.inf)  # others are no part of a trial
+    asked = folder.replicates_asked  # others are no part of a trial
     replicates = {e["config_id"]: [r for r in e["replicates"] if r < asked] for e in folder.plan_or_empty()}
     found: dict[str, Counter[str]] = {}
     for number, search in enumerate(definition["searches"]):
