@@ -17,6 +17,7 @@ from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.early_stopping import early_stopping_rule, forget_pruned
 from d2l_study.study.commands.extend import merged_plan, runs_that_leave
+from d2l_study.study.commands.fresh_results import forget_fresh_attempts, unfinished_runs
 from d2l_study.study.commands.plan_summary import show_existing_results, show_plan
 from d2l_study.study.commands.prepare_study import (
     PreparedStudy,
@@ -88,6 +89,7 @@ def run_study(options: RunOptions) -> int:
             folder, space, plan = study.folder, study.space, study.plan
         origin = provenance.collect()
         forget_pruned(study)
+        forget_fresh_attempts(study)
         show_existing_results(study)
         entries = merged_plan(folder, plan.entries())
         _write_study(study, entries, origin)
@@ -111,7 +113,7 @@ def run_study(options: RunOptions) -> int:
             stopped = True
         finally:
             rows = _finish_study(study, held, tracker)
-            unfinished = int((rows["status"] == "missing").sum())
+            unfinished = unfinished_runs(study, rows)
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
             failed = int((rows["status"] == "failed").sum())

@@ -244,6 +244,15 @@ class StudyDocuments:
         return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
 
     # ---- results
+    def record(self, config: str, replicate: int) -> Record | None:
+        """The record of a run that counts for this study, or None. The result of another study does not where this one
+        was to train the run afresh (`--fresh`), and it failed or was ended early."""
+        found = self.ledger.read(config, replicate, self.fresh_of)
+        if found is None or self.fresh_of is None or found["row"].get("made_by") == self.name:
+            return found
+        keys = (self.failure_key(config, replicate), Ledger.pruned_key(config, replicate, self.name))
+        return None if any(map(self.storage.exists, keys)) else found
+
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
         """A file of a run of this study (`Ledger.read_file`)."""
         return self.ledger.read_file(config, replicate, name, self.fresh_of)

@@ -61,7 +61,7 @@ def trial_outcome(
     values: dict[str, list[float]] = {name: [] for name in metrics}
     failures, pruned, missing = [], [], False
     for replicate in replicates:
-        record = folder.ledger.read(config, replicate, folder.fresh_of)
+        record = folder.record(config, replicate)
         if record is None and (ended := folder.ledger.pruned(config, replicate, folder.name)) is not None:
             pruned.append(ended)
         elif record is None and (failure := folder.failure(config, replicate)) is not None:
