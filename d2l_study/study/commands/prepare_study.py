@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from d2l_study.errors import UserError
 from d2l_study.study.commands import extend
-from d2l_study.study.commands.search_trials import bring_up_to_date
 from d2l_study.study.ledger.gc_lock import last_collection
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder
@@ -114,6 +113,13 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
         options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), machines, collection,
         documents,
     )  # fmt: skip
+
+
+def bring_up_to_date(search: Search, plan: Plan) -> None:
+    """Let a search know, without writing it, how its trials stand: by the replicates that the plan asks for, and open
+    where it has runs to train."""
+    search.judge(plan.replicates)
+    search.reopen({trial.configuration.config_id for trial in plan.trials()})
 
 
 def with_resources(space: Space, machines: Machines, most: int | None) -> Space:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from d2l_study.study.commands.prepare_study import PreparedStudy, bring_up_to_date
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import training_work
 from d2l_study.study.plan.plan import Plan, committed_replicates, keep_replicates
-from d2l_study.study.search.search import Search
 from d2l_study.study.search.trial import SearchTrial
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.trial_queue import SearchQueue
-
-if TYPE_CHECKING:
-    from d2l_study.study.commands.prepare_study import PreparedStudy
 
 
 def begin_search(study: PreparedStudy) -> None:
@@ -26,13 +23,6 @@ def begin_search(study: PreparedStudy) -> None:
         return
     bring_up_to_date(study.search, study.plan)
     study.search.save()
-
-
-def bring_up_to_date(search: Search, plan: Plan) -> None:
-    """Let a search know, without writing it, how its trials stand: by the replicates that the plan asks for, and open
-    where it has runs to train."""
-    search.judge(plan.replicates)
-    search.reopen({trial.configuration.config_id for trial in plan.trials()})
 
 
 def typical_work(study: PreparedStudy) -> float:
