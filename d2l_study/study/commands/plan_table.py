@@ -58,7 +58,7 @@ def list_trials(search: Search, plan: Plan) -> None:
     for trial in search.trials:
         said = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
         if trial.config_id in missing:
-            said = f"{missing[trial.config_id]} of {counted(plan.replicates, 'replicate')} to run"
+            said = f"and {missing[trial.config_id]} of {counted(plan.replicates, 'replicate')} to run"
         print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {said}".rstrip())
 
 

@@ -159,7 +159,7 @@ def test_plan_of_a_search_says_what_more_replicates_train(start, capsys):
     show_plan(again, Listing.ALL)
     said = " ".join(capsys.readouterr().out.split())
     assert "3 trials × 3 replicates = 9 runs: 0 trials told, 3 to go on with (3 runs), 0 to ask" in said
-    assert said.count("asked 1 of 3 replicates to run") == 3
+    assert said.count("asked and 1 of 3 replicates to run") == 3
     assert read_document(study.folder) == before
     fewer = dataclasses.replace(study.options, replicates=1, overrides=("search.trials=2",))
     show_plan(prepare_study(fewer), Listing.ALL)
