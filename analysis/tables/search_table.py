@@ -3,7 +3,7 @@ choice, its test metric once. Several objectives: the Pareto front of each arm."
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells.partitions import DRAWN, Partition, metric_interval, partitions_of
@@ -68,9 +68,8 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
                 _settings_text(trial["params"]), *map(_value_text, trial["values"]), tested,
             ])  # fmt: skip
     text = aligned(lines, right=[False, False, *([True] if several else []), False, *([True] * (len(metrics) + 1))])
-    replicates = rows.loc[rows["status"] == "done"].groupby("config_id").size().max()
     words = "The Pareto front" if several else "The best trial"
-    over = int(replicates) if replicates == replicates else 0
+    over = _counts_text(document["trials"], rows)
     cells = (
         f"{words} of each search: {' and '.join(headings)}, means of {over}; {heading_of(test)} with [95 % interval] "
         f"(count). Values: {'; '.join(scales)}."
@@ -83,6 +82,14 @@ def search_table(folder: StudyFolder, rows: pandas.DataFrame, *, explain: bool =
     details = ["The test figure was looked at after the choice, of the chosen trial alone; its interval is over "
                "replicates.", *all_complete]  # fmt: skip
     return "\n\n".join([text, *caption_blocks(Caption(cells, beside, details), explain)]) + "\n"
+
+
+def _counts_text(trials: Sequence[Trial], rows: pandas.DataFrame) -> str:
+    """Of how many replicates the values of complete trials are means, `1 to 2` where these differ. A document of a
+    version that did not keep their number has the means of all runs that are done."""
+    done = rows.loc[rows["status"] == "done"].groupby("config_id")["replicate"].nunique()
+    counts = [t.get("replicates") or int(done.get(t["config_id"], 0)) for t in trials if t["state"] == COMPLETE] or [0]
+    return f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{counts[0]}"
 
 
 def _tested(rows: pandas.DataFrame, trial: Trial, metric: str, partitions: Mapping[str, Partition]) -> Interval | None:

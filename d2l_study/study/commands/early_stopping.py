@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from d2l_study.errors import DamagedError
-from d2l_study.study.commands.search_trials import planned_replicates
 from d2l_study.study.ledger.run_files import CURVE
 from d2l_study.study.ledger.timestamps import timestamp
 from d2l_study.study.search.pruning import METRIC, Pruner
@@ -43,13 +42,12 @@ def early_stopping_rule(study: PreparedStudy) -> EarlyStoppingRule | None:
         group = json.dumps([c.method, scientific(c.sections["data"])], sort_keys=True)
         pruner.add_trial(c.config_id, group, own["steps"] * own.get("generations", 1))
 
-    replicates = planned_replicates(folder, study.plan.configurations, study.plan.replicates)
     for c in study.plan.configurations:
         if c.stage != study.space.stage or c.config_id in added:
             continue
         add_trial(c)
         statuses = set()
-        for replicate in replicates[c.config_id]:
+        for replicate in range(study.plan.replicates):
             if (status := _trained_status(study, c.config_id, replicate)) is not None:
                 pruner.add_points(c.config_id, replicate, _curve(folder, c.config_id, replicate), done=True)
                 statuses.add(status)
@@ -99,9 +97,9 @@ def forget_pruned(study: PreparedStudy) -> None:
     if study.space.schedule == "none" and folder.exists():
         if folder.resolved_or_empty().get("space", {}).get("schedule", "none") == "none":
             return
-        for trial in study.plan.trials():
-            for replicate in trial.replicates:
-                folder.ledger.forget_pruned(trial.configuration.config_id, replicate, folder.name)
+        # Those of other replicates too: nothing asks for them now, but a later command may.
+        runs = [(entry["config_id"], r) for entry in folder.plan_or_empty() for r in entry["replicates"]]
+        folder.storage.map(lambda run: folder.ledger.forget_pruned(*run, folder.name), runs)
 
 
 def _trained_status(study: PreparedStudy, config: str, replicate: int) -> str | None:

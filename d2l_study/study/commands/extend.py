@@ -97,7 +97,7 @@ def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
     now = keep_replicates(folder, entries)
     before, ids = folder.plan_or_empty(), _ids(now)
     kept = []
-    for entry in before:
+    for entry in {(entry["method"], entry["config_id"]): entry for entry in before}.values():
         if (entry["method"], entry["config_id"]) in ids:
             continue
         run = [row["replicate"] for row in folder.rows_of(entry) if row["status"] != "missing"]
@@ -107,6 +107,20 @@ def merged_plan(folder: StudyFolder, entries: list[Entry]) -> list[Entry]:
         return now
     varied = list(dict.fromkeys([*(k for e in (*now, *kept) for k in e["varied"]), *_changed(kept, now)]))
     return [{**entry, "varied": varied} for entry in (*now, *kept)]
+
+
+def runs_that_leave(folder: StudyFolder, entries: list[Entry]) -> list[tuple[str, int]]:
+    """The runs, as (config_id, replicate), that failed or were ended early in the plan that `entries` will replace, and
+    that these do not have: if they are asked for again, they begin anew."""
+    stay = {(entry["config_id"], replicate) for entry in entries for replicate in entry["replicates"]}
+    gone = {
+        (entry["config_id"], replicate): (entry, replicate)
+        for entry in folder.plan_or_empty()
+        for replicate in entry["replicates"]
+        if (entry["config_id"], replicate) not in stay
+    }
+    rows = folder.rows_of_runs(list(gone.values())) if gone else []
+    return [run for run, row in zip(gone, rows, strict=True) if row["status"] in ("failed", "pruned")]
 
 
 def _changed(before: list[Entry], now: list[Entry]) -> list[str]:

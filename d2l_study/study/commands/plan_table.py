@@ -52,11 +52,14 @@ def list_configurations(plan: Plan) -> None:
         print(f"    {configuration.config_id[:10]}  {configuration.label}: {state}")
 
 
-def list_trials(search: Search) -> None:
-    """Print every trial that a search has asked for, its state and its values."""
+def list_trials(search: Search, plan: Plan) -> None:
+    """Print every trial that a search has asked for, its state and its values, or what is to be run of it."""
+    missing = {trial.configuration.config_id: len(trial.replicates) for trial in plan.trials()}
     for trial in search.trials:
-        values = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
-        print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {values}".rstrip())
+        said = ", ".join(f"{v:.4g}" for v in trial.values) if trial.values else trial.cause or ""
+        if trial.config_id in missing:
+            said = f"and {missing[trial.config_id]} of {counted(plan.replicates, 'replicate')} to run"
+        print(f"    {trial.config_id[:10]}  {trial.label}: {trial.state} {said}".rstrip())
 
 
 @dataclass

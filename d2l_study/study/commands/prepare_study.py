@@ -65,6 +65,8 @@ class PreparedStudy:
     """What its trials run on; None on a cluster that has not been joined yet."""
     last_collection: str = ""
     """The last garbage collection (`gc_lock`) before the plan was compared with the ledger."""
+    documents: tuple[str, ...] = ()
+    """The state of the study's documents (`StudyDocuments.state`) before they were read."""
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
     if not (can_be_folder(name) and folder.exists()):
         # A study that exists keeps its name, which may be from before there was a rule.
         check_study_name(name, "--study" if options.study is not None else f"--space {options.space}: the study's name")
-    collection = last_collection(storage)
+    documents, collection = folder.state(), last_collection(storage)
     checksums = DataChecksums()
     check_no_search_that_learns(folder, space)
     search = Search(space, folder, checksums) if space.adaptive else None
@@ -95,6 +97,8 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
     pruned_by = name if space.schedule != "none" else None
     made_by = name if options.fresh else None
     plan = make_plan(space, checksums, folder.ledger, asked, pruned_by, made_by, folder.fresh_of)
+    if search is not None:
+        bring_up_to_date(search, plan)
     new = not extend.is_known(folder, plan.entries())
     if new:
         check_arms(space)
@@ -106,8 +110,16 @@ def prepare_study(options: RunOptions) -> PreparedStudy:
     summary: list[str] = []
     undefined = check_data(plan.configurations or configurations(space, checksums), space, summary, new)
     return PreparedStudy(
-        options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), machines, collection
-    )
+        options, space, folder, plan, checksums, search, tuple(undefined), tuple(summary), machines, collection,
+        documents,
+    )  # fmt: skip
+
+
+def bring_up_to_date(search: Search, plan: Plan) -> None:
+    """Let a search know, without writing it, how its trials stand: by the replicates that the plan asks for, and open
+    where it has runs to train."""
+    search.judge(plan.replicates)
+    search.reopen({trial.configuration.config_id for trial in plan.trials()})
 
 
 def with_resources(space: Space, machines: Machines, most: int | None) -> Space:

@@ -16,7 +16,8 @@ from d2l_study.errors import ROOT_ERRORS, StorageError, UnreadableError, UserErr
 from d2l_study.study.commands.configuration_artifacts import artifacts_of
 from d2l_study.study.commands.device_line import show_device
 from d2l_study.study.commands.early_stopping import early_stopping_rule, forget_pruned
-from d2l_study.study.commands.extend import merged_plan
+from d2l_study.study.commands.extend import merged_plan, runs_that_leave
+from d2l_study.study.commands.fresh_results import forget_fresh_attempts, unfinished_runs
 from d2l_study.study.commands.plan_summary import show_existing_results, show_plan
 from d2l_study.study.commands.prepare_study import (
     PreparedStudy,
@@ -85,8 +86,13 @@ def run_study(options: RunOptions) -> int:
         planned = {configuration.config_id for configuration in plan.configurations}
         check_no_other_study(uri, study.name, lambda config: config in planned or known(config))
     with lease(folder) as held:
+        if folder.state() != study.documents:  # another command has trained, pruned or changed it since it was read
+            study = prepare_study(options)
+            check_same_study(study)
+            folder, space, plan = study.folder, study.space, study.plan
         origin = provenance.collect()
         forget_pruned(study)
+        forget_fresh_attempts(study)
         show_existing_results(study)
         entries = merged_plan(folder, plan.entries())
         _write_study(study, entries, origin)
@@ -111,7 +117,7 @@ def run_study(options: RunOptions) -> int:
             stopped = True
         finally:
             rows = _finish_study(study, held, tracker)
-            unfinished = int((rows["status"] == "missing").sum())
+            unfinished = unfinished_runs(study, rows)
             if study.search is not None:
                 unfinished += study.search.left * plan.replicates
             failed = int((rows["status"] == "failed").sum())
@@ -145,7 +151,10 @@ def _write_study(study: PreparedStudy, entries: list[dict[str, Any]], origin: Ma
     if (changes := provenance.local_difference()) is not None:
         folder.storage.put(f"{folder.key}/{changes.name}", changes.patch)
         folder.keep_private(changes.name)
+    left = runs_that_leave(folder, entries)
     folder.write(space.text, resolved, entries)
+    for run in left:
+        folder.forget_run(*run)
 
 
 def _finish_study(study: PreparedStudy, held: Lease, tracker: Tracker) -> pandas.DataFrame:

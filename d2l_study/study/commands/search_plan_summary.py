@@ -58,7 +58,8 @@ def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:
     fixed = [problem.label for problem in search.arm_searches if not problem.distributions]
     print_wrapped(f"{study.name}: {study.space.description}")
     ended = [t for t in search.trials if t.state != OPEN]
-    runs = search.budget * plan.replicates
+    total = len(search.trials) + search.left  # more than the budget, if that was lowered
+    going_on = counted(sum(len(trial.replicates) for trial in plan.trials()), "run")
     print_wrapped(
         f"search by {options.method} ({method_text(options)}): {counted(options.trials, 'trial')} "
         f"for {'each of ' if len(arms) > 1 else ''}{counted(len(arms), 'arm')} ({', '.join(arms)}), "
@@ -70,22 +71,22 @@ def show_search(study: PreparedStudy, duration: str, listing: Listing) -> None:
     for name in fixed:
         print(f"  {name} has no distribution: it is one trial")
     words = ", ".join(f"{name} ({goal})" for name, goal in zip(options.names, options.goals, strict=True))
-    print_wrapped(f"looking at {words}, the mean of {plan.replicates} replicates" + (
+    print_wrapped(f"looking at {words}, the mean of {counted(plan.replicates, 'replicate')}" + (
         "; ORACLE: this search sees true instance labels" if options.sees_labels else ""), "  ")  # fmt: skip
     for line in _distribution_lines(search):
         print_wrapped(line, "    ")
     print_wrapped(f"schedule: {schedule_text(study.space)}", "  ")
     print_wrapped(
-        f"{counted(search.budget, 'trial')} × {counted(plan.replicates, 'replicate')} = {counted(runs, 'run')}: "
-        f"{counted(len(ended), 'trial')} told, "
-        f"{len(search.open)} to go on with, {search.left} to ask"
+        f"{counted(total, 'trial')} × {counted(plan.replicates, 'replicate')} = "
+        f"{counted(total * plan.replicates, 'run')}: {counted(len(ended), 'trial')} told, {len(search.open)} to go on "
+        f"with{f' ({going_on})' if search.open else ''}, {search.left} to ask"
         + (f" (--limit: {counted(study.options.limit, 'trial')})" if study.options.limit is not None else ""),
         "  ",
     )
     show_device(study)
     print_wrapped(duration, "  ")
     if listing.lists(len(search.trials)):
-        list_trials(search)
+        list_trials(search, plan)
     elif listing is not Listing.NONE:
         show_trial_totals(search)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from d2l_study.study.commands.prepare_study import PreparedStudy, bring_up_to_date
 from d2l_study.study.ledger.gc_lock import wait_for_collection
 from d2l_study.study.plan.configurations import configurations
 from d2l_study.study.plan.cost import training_work
@@ -15,17 +16,13 @@ from d2l_study.study.space.keys import WITHOUT_WEIGHTS
 from d2l_study.study.trial.trial_request import TrialRequest
 from d2l_study.study.tune.trial_queue import SearchQueue
 
-if TYPE_CHECKING:
-    from d2l_study.study.commands.prepare_study import PreparedStudy
-    from d2l_study.study.ledger.study_folder import StudyFolder
-
 
 def begin_search(study: PreparedStudy) -> None:
     """Before the trials of a search: tell it what has ended since, and open again what is to be trained further."""
-    if study.search is None:
+    if study.search is None or not study.search.trials:
         return
-    study.search.tell_ended(planned_replicates(study.folder, study.search.configurations, study.plan.replicates))
-    study.search.reopen([trial.configuration.config_id for trial in study.plan.trials()])
+    bring_up_to_date(study.search, study.plan)
+    study.search.save()
 
 
 def typical_work(study: PreparedStudy) -> float:
@@ -40,13 +37,6 @@ def varied_keys(study: PreparedStudy, known: Sequence[str]) -> list[str]:
     return list(known) or (list(study.search.varied_keys.varied) if study.search is not None else [])
 
 
-def planned_replicates(folder: StudyFolder, found: Sequence[Configuration], replicates: int) -> dict[str, list[int]]:
-    """config_id -> the replicates that the study has of it: those asked for now, and what earlier commands ran of
-    others."""
-    entries = Plan(list(found), replicates).entries()
-    return {entry["config_id"]: entry["replicates"] for entry in keep_replicates(folder, entries)}
-
-
 def search_queue(
     study: PreparedStudy, requests: Sequence[TrialRequest], concurrent: int,
     make_request: Callable[[Configuration, Sequence[int]], TrialRequest],
@@ -59,14 +49,15 @@ def search_queue(
     """
     search, folder, plan = study.search, study.folder, study.plan
     assert search is not None
-    replicates = planned_replicates(folder, search.configurations, plan.replicates)
+    # What earlier commands ran of others is no part of a trial, which is compared with trials that have none of them.
+    replicates = {c.config_id: list(range(plan.replicates)) for c in search.configurations}
 
     def make_requests(trial: SearchTrial) -> list[TrialRequest]:
         new = [c for c in trial.configurations if (c.method, c.config_id) not in known]
         known.update((c.method, c.config_id) for c in new)
-        entries = Plan(new, plan.replicates).entries()
-        if entries:
-            folder.write_plan([*folder.plan(), *entries])
+        entries = keep_replicates(folder, Plan(new, plan.replicates).entries())
+        if entries:  # one that the plan has already is replaced, so that no run stands in it twice
+            folder.write_plan([*{(e["method"], e["config_id"]): e for e in [*folder.plan(), *entries]}.values()])
             wait_for_collection(folder.storage, "")
         requests = []
         for c in new:

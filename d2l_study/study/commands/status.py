@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import DamagedError, counted
+from d2l_study.study.commands.fresh_results import runs_of_others, text_of_others
 from d2l_study.study.commands.time_left import rounded_seconds
 from d2l_study.study.ledger.lease import holder, holders
 from d2l_study.study.ledger.ledger import trial_id
@@ -61,6 +62,8 @@ def show_status(study: str, root: str, every_trial: bool = False) -> int:
         print(f"  {_trial_states(rows, len(running))}; {counted(len(rows), 'run')}: {states}")
     else:
         print("  no trial has been begun yet")
+    if others := runs_of_others(folder, rows):
+        print(f"  {text_of_others(others)}")
     unasked, later = still_to_ask(folder)
     if unasked:
         print(f"  its search has {counted(unasked, 'trial')} still to ask for")

@@ -10,6 +10,7 @@ from d2l_study.command_line import command_text
 from d2l_study.errors import counted
 from d2l_study.interruption_messages import continuation_text, refused_text
 from d2l_study.study.commands.failure_report import show_failures, show_undefined
+from d2l_study.study.commands.fresh_results import runs_of_others, text_of_others
 from d2l_study.study.commands.prepare_study import PreparedStudy
 from d2l_study.study.commands.table_and_report import FIGURE_NAME, rows_of, table_of
 from d2l_study.study.commands.table_and_report import NAME as REPORT_NAME
@@ -70,6 +71,8 @@ def _show_results(study: PreparedStudy, stopped: bool, failed: int, unfinished: 
     print(table_of(study.folder, rows, study.space.metric, search=search, explain=explain), end="")
     show_undefined(rows)
     show_fresh_results(study, rows)
+    if others := runs_of_others(study.folder, rows.to_dict("records")):
+        print(f"\n{text_of_others(others)}")
     if failed:
         show_failures(study.folder, rows, where)
     if stopped or unfinished:

@@ -45,7 +45,7 @@ class BestWeights:
         if self._groups is None or config not in self._groups[0]:  # a search adds to its plan as it goes
             self._groups = _groups(self.folder)
         groups, signs = self._groups
-        values = _values(rows, signs)
+        values = _values(rows, signs, self.folder.replicates_asked)
         if config not in groups or values is None:
             return
         self._replicates[config] = [row["replicate"] for row in rows if row.get("made_by") == self.folder.name]
@@ -80,6 +80,7 @@ def best_of_arms(folder: StudyFolder, rows: Iterable[Mapping[str, Any]]) -> dict
     ones the first in the plan. rows: as of `StudyFolder.rows`.
     """
     name, sign = next(iter(_groups(folder)[1].items()))
+    asked = folder.replicates_asked
     by_config: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in rows:
         by_config.setdefault(str(row["config_id"]), {})[int(row["replicate"])] = row
@@ -88,7 +89,7 @@ def best_of_arms(folder: StudyFolder, rows: Iterable[Mapping[str, Any]]) -> dict
         if entry["stage"] == PART_TEACHER:  # no arm of the study
             continue
         arm, config = str(entry["method"]), str(entry["config_id"])
-        values = _values([*by_config.get(config, {}).values()], {name: sign})
+        values = _values([*by_config.get(config, {}).values()], {name: sign}, asked)
         if values is not None and (arm not in best or values[0] > best[arm][0]):
             best[arm] = (values[0], config)
     return {arm: config for arm, (_, config) in best.items()}
@@ -118,8 +119,10 @@ def _teaching(entries: Iterable[Mapping[str, Any]]) -> set[str]:
     return {teacher for entry in entries for teacher in (entry.get("teacher_id") or "").split(",") if teacher}
 
 
-def _values(rows: Sequence[Mapping[str, Any]], signs: Mapping[str, int]) -> Values | None:
-    """The means over finished runs; None while a run is missing, or if no run has a value of a metric."""
+def _values(rows: Sequence[Mapping[str, Any]], signs: Mapping[str, int], asked: float) -> Values | None:
+    """The means over finished runs of the first `asked` replicates; None while a run is missing, or if no run has a
+    value of a metric."""
+    rows = [row for row in rows if row["replicate"] < asked]
     if any(row["status"] == "missing" for row in rows):
         return None
     found = []
@@ -149,11 +152,12 @@ def _pareto_front(members: Mapping[str, Values]) -> list[str]:
 def _judged(folder: StudyFolder, rows: pandas.DataFrame) -> tuple[set[str], set[str]]:
     """The configurations of a study that can be compared, and the best of them."""
     groups, signs = _groups(folder)
+    asked = folder.replicates_asked
     columns = ["config_id", "replicate", "status", *(name for name in signs if name in rows)]
     judged: set[str] = set()
     members: dict[Group, dict[str, Values]] = {}
     for config, mine in rows[columns].drop_duplicates(["config_id", "replicate"]).groupby("config_id", sort=False):
-        values = _values(mine.to_dict("records"), signs) if config in groups else None
+        values = _values(mine.to_dict("records"), signs, asked) if config in groups else None
         if values is not None:
             judged.add(str(config))
             for group in groups[str(config)]:

@@ -44,9 +44,9 @@ def digest(folder: StudyDocuments, runs: Iterable[tuple[str, int]]) -> str | Non
         of_run = "".join(_versions_of_commit(storage, config, replicate))
         if folder.fresh_of is not None:
             of_run += str(storage.version(Ledger.fresh_key(config, replicate, folder.name)))
-        if not of_run:
+        if not of_run or folder.fresh_of is not None:
             others = (Ledger.pruned_key(config, replicate, folder.name), folder.failure_key(config, replicate))
-            of_run = " ".join(str(storage.version(key)) for key in others)
+            of_run += " ".join(str(storage.version(key)) for key in others)
         found.update(f"{of_run}\n".encode())
     return found.hexdigest()
 

@@ -20,13 +20,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from d2l_study.errors import DamagedError, UnreadableError, warn_damaged
 from d2l_study.study.ledger import records
-from d2l_study.study.ledger.ledger import Ledger, trial_id
+from d2l_study.study.ledger.ledger import Ledger, Record, trial_id
 from d2l_study.study.ledger.storage import Storage, read_record, record_bytes
 
 SPACE = "space.yaml"
@@ -52,6 +53,20 @@ class StudyDocuments:
         return any(self.storage.exists(key) for key in self._places("plan.json"))
 
     # ---- what the study is
+    def state(self) -> tuple[str, ...]:
+        """A text for each document from which `run` goes on. It changes when the document is written, so that a command
+        finds out whether another one has been at the study since."""
+        return tuple(map(self._state_of, (SPACE, "plan.json", "search.json", "resolved.json", "precision.json")))
+
+    def _state_of(self, name: str) -> str:
+        found = self.storage.version(key := f"{self.key}/{name}")
+        if found is not None:
+            return found
+        try:
+            return hashlib.sha256(self.storage.read(key)).hexdigest()
+        except FileNotFoundError:
+            return ""
+
     def write(self, space_text: str, resolved: dict[str, Any], plan: list[dict[str, Any]]) -> None:
         """Write the space as given and as resolved, and the plan: a list of entries with `config_id`, `stage`,
         `method`, `values` (flat scientific values), `varied` (names of the varied keys), `replicates`."""
@@ -98,6 +113,12 @@ class StudyDocuments:
                     raise
                 self._resolved = {}  # of somebody else, who keeps it private: the rows are enough to read a study
         return self._resolved
+
+    @property
+    def replicates_asked(self) -> float:
+        """How many replicates the last `run` asked for of each configuration; infinite if it is not known. What
+        configurations are compared by are means over these, though some have more runs from before."""
+        return float((self.resolved_or_empty().get("space") or {}).get("replicates", math.inf))
 
     def keep_private(self, name: str) -> None:
         """Let no other user read a file of the folder, since it holds a command line or unpublished code. In a bucket
@@ -224,6 +245,15 @@ class StudyDocuments:
         return f"{self.key}/failures/{trial_id(config)}-r{replicate:03d}.json"
 
     # ---- results
+    def record(self, config: str, replicate: int) -> Record | None:
+        """The record of a run that counts for this study, or None. The result of another study does not where this one
+        was to train the run afresh (`--fresh`), and it failed or was ended early."""
+        found = self.ledger.read(config, replicate, self.fresh_of)
+        if found is None or self.fresh_of is None or found["row"].get("made_by") == self.name:
+            return found
+        keys = (self.failure_key(config, replicate), Ledger.pruned_key(config, replicate, self.name))
+        return None if any(map(self.storage.exists, keys)) else found
+
     def read_file(self, config: str, replicate: int, name: str) -> bytes:
         """A file of a run of this study (`Ledger.read_file`)."""
         return self.ledger.read_file(config, replicate, name, self.fresh_of)

@@ -61,7 +61,7 @@ class StudyFolder(StudyDocuments):
             "teacher_method": entry.get("teacher_method"), "student_method": entry.get("student_method"),
             "oracle": entry.get("oracle", False), **{k: entry[k] for k in CONTROL_IDS if k in entry},
         }  # fmt: skip
-        record = self.ledger.read(config, replicate, self.fresh_of)
+        record = self.record(config, replicate)
         if record is not None:
             return {**record["row"], **row}
         pruned = self.ledger.pruned(config, replicate, self.name)

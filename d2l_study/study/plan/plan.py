@@ -206,9 +206,9 @@ def check_extension(folder: StudyFolder, entries: list[dict[str, Any]]) -> None:
 
 
 def keep_replicates(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of a new plan, with what was run of other replicates that the study had before, if fewer are asked
-    for now. What never was run of these leaves the plan: nothing trains it, and whoever waited for it would wait for
-    ever."""
+    """The entries of a new plan, with the finished runs of other replicates that the study had before, if fewer are
+    asked for now. What is not finished of these leaves the plan: nothing trains it, whoever waited for it would wait
+    for ever, and a study would count as failed for runs that nobody asks for."""
     before = {(e["method"], e["config_id"]): e["replicates"] for e in folder.plan_or_empty()}
     others = [
         (entry, replicate)
@@ -218,7 +218,7 @@ def keep_replicates(folder: StudyFolder, entries: list[dict[str, Any]]) -> list[
     ]
     run: dict[tuple[str, str], list[int]] = {}
     for row in folder.rows_of_runs(others) if others else ():
-        if row["status"] != "missing":
+        if row["status"] == "done":
             run.setdefault((row["method"], row["config_id"]), []).append(row["replicate"])
     return [
         {**e, "replicates": sorted({*e["replicates"], *run.get((e["method"], e["config_id"]), ())})} for e in entries

@@ -21,7 +21,6 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
     searches: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     before = once_complete(folder)
-    replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan()}
     grid = options.method == "grid"
     chosen = [replace(one, at={}) if grid else one for one in arm_searches(space)]
     arms = list(dict.fromkeys(one.arm for one in chosen))
@@ -46,7 +45,7 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
                 if c.stage == space.stage
             ]
             named = {".".join(place): value for place, value in values.items()}
-            outcome = trial_outcome(folder, target.config_id, replicates.get(target.config_id, ()), options.names)
+            outcome = trial_outcome(folder, target.config_id, range(space.replicates), options.names)
             state, found, cause, partial = outcome or (OPEN, None, None, None)
             count = sum(t["search"] == number for t in trials)
             trials.append({
@@ -54,6 +53,7 @@ def write_fixed_search(space: Space, folder: StudyFolder, checksum: Checksum) ->
                 "params": {key: named[key] for key in ways}, "config_id": target.config_id, "label": target.label,
                 "asked": 2 * count, "state": state, "values": found, "cause": cause, "partial": partial,
                 "told": 2 * count + 1 if outcome else None, "trial_id": target.config_id[:10],
+                "replicates": space.replicates if state == COMPLETE else None,
                 "once_complete": target.config_id in before or state == COMPLETE,
             })  # fmt: skip
     definition = {

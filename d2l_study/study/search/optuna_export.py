@@ -51,7 +51,8 @@ def export_search(folder: StudyFolder, document: Mapping[str, Any], storage: Any
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     definition = document["definition"]
-    replicates = {entry["config_id"]: entry["replicates"] for entry in folder.plan_or_empty()}
+    asked = folder.replicates_asked  # others are no part of a trial
+    replicates = {e["config_id"]: [r for r in e["replicates"] if r < asked] for e in folder.plan_or_empty()}
     found: dict[str, Counter[str]] = {}
     for number, search in enumerate(definition["searches"]):
         name = f"{folder.name}: {search_name(search['arm'], search['at'])}"

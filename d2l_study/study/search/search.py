@@ -11,7 +11,7 @@ equally. The study keeps its search in `search.json`:
       arm, at    as in the definition
       params     "section.key" -> value; config_id, trial_id, label: of the configuration that was trained
       state      asked | complete | failed | pruned
-      values     of the metrics, in their order, means over replicates; null unless complete
+      values     of the metrics, in their order, means over `replicates` (their number); null unless complete
       cause      why it failed or was ended early; `partial`: [step, validation AUC] at which it was
       asked, told   when it was asked for and when its result was told first, counted in events of its search
 
@@ -22,7 +22,7 @@ for before gets the result of that trial, and counts as a trial.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from d2l_study.errors import DamagedError, UserError
@@ -32,7 +32,7 @@ from d2l_study.study.plan.configurations import Checksum, trial_configurations, 
 from d2l_study.study.search.arm_search import arm_searches
 from d2l_study.study.search.definition import definition_differences, definition_of
 from d2l_study.study.search.samplers import ObservedTrial, Sampler
-from d2l_study.study.search.trial import COMPLETE, OPEN, SearchTrial, trial_outcome
+from d2l_study.study.search.trial import COMPLETE, OPEN, Outcome, SearchTrial, trial_outcome
 from d2l_study.study.space.configuration import Configuration
 from d2l_study.study.space.distributions import Distribution
 from d2l_study.study.space.keys import TEACHING, plain
@@ -180,23 +180,37 @@ class Search:
                 continue
             outcome = trial_outcome(self.folder, trial.config_id, replicates[trial.config_id], self.options.names)
             if outcome is not None:
-                trial.state, trial.values, trial.cause, trial.partial = outcome
-                if trial.told is None:  # one that was opened again stands where its first result stood
-                    trial.told = _events([t for t in self.trials if t.search == trial.search])
+                self._tell(trial, outcome, len(replicates[trial.config_id]))
                 told.append(trial)
         if told:
             self.save()
         return told
 
-    def reopen(self, missing: Sequence[str]) -> None:
-        """Open trials again whose runs are to be trained: for more replicates, or another attempt. missing:
-        config_ids."""
-        again = [t for t in self.trials if t.state != OPEN and t.config_id in missing]
-        for trial in again:
+    def _tell(self, trial: SearchTrial, outcome: Outcome, replicates: int) -> None:
+        trial.once_complete |= trial.state == COMPLETE != outcome[0]
+        trial.state, trial.values, trial.cause, trial.partial = outcome
+        trial.replicates = replicates if trial.state == COMPLETE else None
+        if trial.told is None:  # one that was opened again stands where its first result stood
+            trial.told = _events([t for t in self.trials if t.search == trial.search])
+
+    def judge(self, replicates: int) -> None:
+        """Bring all trials up to date with the ledger. The document is not written.
+
+        replicates: how many of each trial are asked for now. Trials that are complete with as many stay as they are."""
+        due = [t for t in self.trials if t.state != COMPLETE or t.replicates != replicates]
+        outcomes = self.folder.storage.map(
+            lambda t: trial_outcome(self.folder, t.config_id, range(replicates), self.options.names), due
+        )
+        for trial, outcome in zip(due, outcomes, strict=True):
+            if outcome is not None:
+                self._tell(trial, outcome, replicates)
+
+    def reopen(self, missing: Collection[str]) -> None:
+        """Open trials again whose runs are to be trained: for more replicates, or another attempt. The document is not
+        written. missing: config_ids."""
+        for trial in (t for t in self.trials if t.state != OPEN and t.config_id in missing):
             trial.once_complete |= trial.state == COMPLETE
-            trial.state, trial.values, trial.cause, trial.partial = OPEN, None, None, None
-        if again:
-            self.save()
+            trial.state, trial.values, trial.cause, trial.partial, trial.replicates = OPEN, None, None, None, None
 
 
 def _events(trials: Sequence[SearchTrial]) -> int:

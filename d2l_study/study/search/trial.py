@@ -14,6 +14,9 @@ from d2l_study.study.space.configuration import Configuration
 
 OPEN, COMPLETE, FAILED, PRUNED = "asked", "complete", "failed", "pruned"
 
+Outcome = tuple[str, list[float] | None, str | None, list[float] | None]
+"""State, values, cause and partial of a trial that has ended (`SearchTrial`)."""
+
 
 @dataclass
 class SearchTrial:
@@ -33,6 +36,8 @@ class SearchTrial:
     cause: str | None = None
     partial: list[float] | None = None
     told: int | None = None
+    replicates: int | None = None
+    """Of how many `values` are means; None unless complete, and in documents of versions before it was kept."""
     once_complete: bool = False
     """It was complete before some of its runs were lost or more replicates were asked for. These are not ended
     early."""
@@ -46,16 +51,17 @@ class SearchTrial:
 
 def trial_outcome(
     folder: StudyFolder, config: str, replicates: Sequence[int], metrics: Sequence[str]
-) -> tuple[str, list[float] | None, str | None, list[float] | None] | None:
+) -> Outcome | None:
     """State, values, cause and (step, validation AUC) of a configuration from its runs; None while one is missing.
 
-    The value of a metric is the mean over all replicates. A trial of which one replicate failed has failed: a mean
-    over those that are left would favour settings that fail.
+    replicates: those that are asked for now, so that the values of all trials are means over the same ones. The value
+    of a metric is their mean. A trial of which one replicate failed has failed: a mean over those that are left would
+    favour settings that fail.
     """
     values: dict[str, list[float]] = {name: [] for name in metrics}
     failures, pruned, missing = [], [], False
     for replicate in replicates:
-        record = folder.ledger.read(config, replicate, folder.fresh_of)
+        record = folder.record(config, replicate)
         if record is None and (ended := folder.ledger.pruned(config, replicate, folder.name)) is not None:
             pruned.append(ended)
         elif record is None and (failure := folder.failure(config, replicate)) is not None:

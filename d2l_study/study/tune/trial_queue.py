@@ -111,7 +111,7 @@ class TrialQueue:
 
     def _teacher_problem(self, teacher: str, replicate: int) -> str | None:
         """Why no student can learn from a teacher; None if one can."""
-        record = self._folder.ledger.read(teacher, replicate, self._folder.fresh_of)
+        record = self._folder.record(teacher, replicate)
         name = f"its teacher {trial_id(teacher)} r{replicate:03d}"
         if record is None:
             failure = self._folder.failure(teacher, replicate)

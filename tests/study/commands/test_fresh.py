@@ -6,11 +6,16 @@ import json
 
 import numpy as np
 import pytest
+from empty_store import copied_store
+from few_digits import digits
 from make_study import make_study
 from make_trial_request import make_trial_request
+from study_runs import run_here
 
 from d2l_study.study.commands.early_stopping import early_stopping_rule
+from d2l_study.study.commands.fresh_results import forget_fresh_attempts, unfinished_runs
 from d2l_study.study.commands.prepare_study import RunOptions, prepare_study
+from d2l_study.study.commands.status import show_status
 from d2l_study.study.commands.trial_requests import make_trial_request as request_of
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.local_storage import LocalStorage
@@ -20,7 +25,9 @@ from d2l_study.study.ledger.study_folder import StudyFolder
 from d2l_study.study.mlflow.map_pictures import stored_maps
 from d2l_study.study.plan.precision import known_precision
 from d2l_study.study.search.fixed_search import write_fixed_search
+from d2l_study.study.search.trial import trial_outcome
 from d2l_study.study.trial.trial import run_trial
+from d2l_study.study.tune.trial_queue import TrialQueue
 
 ID = "ab" * 10
 SPACE = """
@@ -128,3 +135,58 @@ def test_a_schedule_compares_with_the_results_of_the_study_itself(tmp_path, agai
     study = prepared(tmp_path, text, fresh=again)
     # Better than its own others; or, with --fresh, than none that has come as far.
     assert not early_stopping_rule(study)(request_of(study, last, (0,), "test"), 10, {0: {"val_bag_auc": 0.7}})
+
+
+GRID = "methods: {vat: {teacher: {epsilon: [1, 2]}}}\n"
+
+
+def test_what_is_of_other_studies_is_left_to_be_trained_afresh(tmp_path, capsys):
+    study = prepared(tmp_path, GRID)
+    first, second = study.plan.configurations
+    for c in (first, second):
+        commit(study, c.config_id, 0.9, "other")
+    commit(study, first.config_id, 0.5, "s")
+    assert unfinished_runs(prepared(tmp_path, GRID, fresh=True), study.folder.rows()) == 1
+    assert unfinished_runs(prepared(tmp_path, GRID), study.folder.rows()) == 0
+    show_status("s", str(tmp_path / "runs"))
+    assert "1 run is of other studies (other), which `run --fresh` trains again" in capsys.readouterr().out
+    commit(study, second.config_id, 0.5, "s")
+    assert unfinished_runs(prepared(tmp_path, GRID, fresh=True), study.folder.rows()) == 0
+    show_status("s", str(tmp_path / "runs"))
+    assert "other" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ended", ["failed", "pruned"])
+def test_a_result_of_another_study_does_not_stand_for_a_run_that_failed_afresh(tmp_path, ended):
+    study = prepared(tmp_path, GRID, fresh=True)
+    first, second = (c.config_id for c in study.plan.configurations)
+    for config in (first, second):
+        commit(study, config, 0.9, "other")
+    study.folder.compact()
+    if ended == "failed":
+        study.folder.write_failure(first, 0, {"cause": "ValueError: no", "log": ""})
+    else:
+        study.folder.ledger.write_pruned(first, 0, "s", {"cause": "behind", "step": 10, "value": 0.5, "curve": []})
+    rows = study.folder.rows()
+    assert rows["status"].tolist() == [ended, "done"] and unfinished_runs(study, rows) == 1
+    assert trial_outcome(study.folder, first, [0], ["val_bag_auc"])[0] == ended
+    student = dataclasses.replace(request_of(study, study.plan.configurations[1], (0,), "test"), teachers=(first,))
+    queue = TrialQueue([(student,)], study.folder)
+    assert queue.next() is None and queue.blocked == [student]  # it does not learn from the teacher of another study
+    study.folder.clear_failure(second, 0)
+    forget_fresh_attempts(prepared(tmp_path, GRID))  # `run` without --fresh
+    assert study.folder.rows()["status"].tolist() == ["done", "done"]
+
+
+def test_a_study_that_is_not_all_afresh_yet_is_not_finished(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("D2L_REPORT", "no")
+    data = f"{{num_bags: 6, mean_bag_size: 3, test_bags: 20, root: {digits()}, verify: false}}"
+    teacher = "{steps: 2, eval_every: 2, feature_width: 8, attention_width: 4, epsilon: [1, 2], lambda_adv: 1}"
+    space = f"description: of a second\ndata: {data}\nteacher: {teacher}\nmethods: {{vat: {{}}}}\nreplicates: 1\n"
+    (tmp_path / "few.yaml").write_text(space)
+    (tmp_path / "runs").mkdir()
+    copied_store(tmp_path / "runs", tmp_path_factory)
+    run_here(tmp_path)
+    said = run_here(tmp_path, "--study", "again", "--fresh", "--limit", 1)
+    assert "Not finished: 1 run left;" in said
+    assert "1 run is of other studies (few), which `run --fresh` trains again" in " ".join(said.split())

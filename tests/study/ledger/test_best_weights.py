@@ -3,7 +3,7 @@
 import pytest
 from make_study import make_study
 
-from d2l_study.study.ledger.best_weights import BestWeights
+from d2l_study.study.ledger.best_weights import BestWeights, best_of_arms
 from d2l_study.study.ledger.local_storage import LocalStorage
 from d2l_study.study.ledger.run_files import WEIGHTS
 from d2l_study.study.ledger.search_document import write_document
@@ -130,3 +130,20 @@ def test_a_study_stopped_before_its_first_result_has_no_weights_to_choose_from(t
     folder.write("", {}, [entry])
     BestWeights(folder).study_ended(folder.rows())
     assert list(folder.rows()["status"]) == ["missing"]
+
+
+def test_replicates_that_are_not_asked_for_any_more_choose_no_best(study):
+    """Others of the arm were never trained in them."""
+    first, second, third = study.plan()[:3]
+    commit(study, first, [0.6, 0.95])
+    commit(study, second, [0.7, 0.7])
+    commit(study, third, [0.5, 0.5])
+    study.write_document("resolved.json", {"space": {"replicates": 1}})
+    folder = StudyFolder(study.storage, study.name)
+    rows = folder.rows()
+    assert best_of_arms(folder, rows.to_dict("records"))["none"] == second["config_id"]
+    weights = BestWeights(folder)
+    for entry in (second, first):
+        weights.configuration_ended(entry["config_id"], folder.rows_of(entry))
+    weights.study_ended(rows)
+    assert kept(folder) == {("none", 100), ("vat", 200)}

@@ -361,6 +361,7 @@ def test_a_trial_that_was_complete_is_not_ended_early_when_its_runs_are_lost(mak
         search.folder.storage.delete(f"{search.folder.ledger.run_key(lost.config_id, replicate)}/commit.json")
     again = make(text)
     again.reopen([lost.config_id])
+    again.save()
     kept = make(text)  # as the next command reads it
     assert once_complete(kept.folder) == {t.config_id for t in search.trials}
     assert [t.config_id for t in kept.open] == [lost.config_id]
