@@ -50,9 +50,11 @@ def test_every_command_prints_on_every_terminal_what_it_prints_elsewhere(encodin
 
 
 def test_every_letter_that_we_print_has_one_that_stands_for_it():
-    """Of all texts in the code: none becomes a question mark."""
+    """Of all texts in the code: none becomes a question mark. `latex_text` has letters that it reads and never prints."""
     lost = {}
-    for path in [*(HERE / "d2l_study").rglob("*.py"), *(HERE / "analysis").rglob("*.py")]:
+    texts = [*(HERE / "d2l_study").rglob("*.py"), *(HERE / "analysis").rglob("*.py")]
+    texts.remove(HERE / "analysis" / "tables" / "latex_text.py")
+    for path in texts:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isascii():
                 lost |= {sign: str(path) for sign in node.value if not sign.isascii() and "?" in plain(sign)}
