@@ -50,7 +50,7 @@ def test_every_command_prints_on_every_terminal_what_it_prints_elsewhere(encodin
 
 
 def test_every_letter_that_we_print_has_one_that_stands_for_it():
-    """Of all texts in the code: none becomes a question mark. `latex_text` has letters that it reads and never prints."""
+    """Of all texts in the code: none becomes a question mark. `latex_text` has letters that it only reads."""
     lost = {}
     texts = [*(HERE / "d2l_study").rglob("*.py"), *(HERE / "analysis").rglob("*.py")]
     texts.remove(HERE / "analysis" / "tables" / "latex_text.py")
