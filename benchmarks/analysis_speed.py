@@ -70,7 +70,6 @@ def make_large_study(root: Path, trials: int = 10_000, replicates: int = 5, seed
         level = 2 + np.log2(entry["values"]["num_bags"] / 50) + 0.3 * (entry["method"] == "vat")
         for r in entry["replicates"]:
             if rng.random() < 0.01:
-                folder.storage.path("").mkdir(exist_ok=True)
                 _write(folder.storage.path(f"{folder.key}/failures/{entry['config_id'][:10]}-r{r:03d}.json"),
                        {"cause": "ValueError: invented", "log": ""})  # fmt: skip
                 continue

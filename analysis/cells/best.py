@@ -102,7 +102,7 @@ def _sign(line: dict[CellKey, Cell]) -> int:
 def _is_beaten_by_fewer(line: dict[CellKey, Cell]) -> bool:
     """Whether a mean over fewer values is better than the best of the fullest, over the values that both have too. Then
     it may be the best, or owe it to the runs that it lacks."""
-    sign, full = _sign(line), _fullest(line)
+    sign, full = _sign(line), set(_fullest(line))
     best = line[_best_of_fullest(line)]
     for cell in (cell for cell_key, cell in line.items() if cell_key not in full):
         if sign * (cell.interval.mean - best.interval.mean) > 0:

@@ -10,6 +10,7 @@ controls (`cells.student_controls`), wherever these stand in the table. What the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -178,7 +179,8 @@ def baseline_for(row: Label, baselines: Sequence[Label], shares_bags: Callable[[
     ours = dict(row.keys)
     baselines = [b for b in baselines if b.study == row.study]
     left = [b for b in baselines if b.stage == row.stage] or [*baselines]
-    left = [b for b in left if shares_bags(b)] or left[:1]
-    if len(left) > 1:
-        left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys)]
+    two = [*itertools.islice((b for b in left if shares_bags(b)), 2)]  # of a thousand, to ask each takes long
+    if len(two) < 2:
+        return next(iter(two or left), None)
+    left = [b for b in left if all(ours.get(k, v) == v for k, v in b.keys) and shares_bags(b)]
     return left[0] if len(left) == 1 else None

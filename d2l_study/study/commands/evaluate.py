@@ -17,6 +17,7 @@ from d2l_study.credentials import masked
 from d2l_study.data import BagCollection
 from d2l_study.data.fingerprint import SharedBags, TrainingMarks, find_shared, joined_marks
 from d2l_study.data.given_bags import GivenBags
+from d2l_study.device_errors import gpu_errors_in_a_line
 from d2l_study.errors import UserError, counted, listed
 from d2l_study.inference.evaluated_rows import SCORES, are_ours, write_scores
 from d2l_study.inference.evaluated_scores import (
@@ -45,7 +46,7 @@ from d2l_study.study.commands.evaluation_data import (
 )
 from d2l_study.study.commands.evaluation_page import METRICS, PAGE, EvaluationTables, ScoredModels, is_ours
 from d2l_study.study.commands.predict import model_lines
-from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_record import marks_of_runs

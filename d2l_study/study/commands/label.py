@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from d2l_study.data.features.tables import TABLES
+from d2l_study.device_errors import gpu_errors_in_a_line
 from d2l_study.environment import user_path
 from d2l_study.errors import UserError, counted
 from d2l_study.inference import instance_file
@@ -34,7 +35,7 @@ from d2l_study.study.commands.label_slides import Annotations, run_label_slides,
 from d2l_study.study.commands.label_truth import KnownImages
 from d2l_study.study.commands.label_vectors import label_vectors
 from d2l_study.study.commands.progress_display import stdout
-from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.ledger.ledger import Ledger
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.trial.model_reference import select_model

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d2l_study.device_errors import gpu_errors_in_a_line
 from d2l_study.errors import UserError, counted
 from d2l_study.inference.feature_inputs import notes_on_inputs, open_feature_inputs
 from d2l_study.inference.feature_predictions import predict_features
@@ -37,7 +38,7 @@ from d2l_study.learning.prediction import Compute
 from d2l_study.study.commands.label import threshold_text
 from d2l_study.study.commands.label_progress import LabelProgress
 from d2l_study.study.commands.progress_display import stdout
-from d2l_study.study.commands.scoring_device import AUTO, gpu_errors_in_a_line, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import AUTO, scoring_compute, show_scoring_device
 from d2l_study.study.commands.seen_bags import SeenBags
 from d2l_study.study.trial.model_reference import FoundModel, find_models
 

@@ -8,7 +8,6 @@ from typing import Any
 from d2l_study.command_line import command_text
 from d2l_study.data import DATASETS, FeatureBags
 from d2l_study.errors import DamagedError, UserError, listed, nearest
-from d2l_study.study.commands.scoring_device import why_no_gpu
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.storage import Storage
@@ -20,7 +19,7 @@ from d2l_study.study.space.resources import Resources
 from d2l_study.study.trial.stored_models import named_trials
 from d2l_study.study.trial.study_of_trial import study_of_trial, where_data_are
 from d2l_study.study.trial.trial_request import TrialRequest
-from d2l_study.study.tune.machine import this_machine
+from d2l_study.study.tune.machine import this_machine, why_no_gpu
 
 
 def find_configuration(storage: Storage, identity: str) -> str:
@@ -132,4 +131,6 @@ def is_stacked(request: TrialRequest, kind: str) -> bool | None:
     pack = request.resources["pack"]
     if kind == "cpu" and pack is None and issubclass(DATASETS[request.sections["data"]["dataset"]], FeatureBags):
         return None
-    return kind == "cuda" if pack is None else bool(pack > 1)
+    from d2l_study.learning.prediction import Compute
+
+    return Compute(kind, pack=pack).packs

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from d2l_study.device_errors import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.errors import UserError
 from d2l_study.learning.science_version import changes_of
 from d2l_study.study.commands.recorded_trial import (
@@ -18,7 +19,6 @@ from d2l_study.study.commands.recorded_trial import (
     request_for_record,
     use_recorded_settings,
 )
-from d2l_study.study.commands.scoring_device import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.study.ledger import provenance
 from d2l_study.study.ledger.ledger import Ledger, config_id, trial_id
 from d2l_study.study.ledger.root import open_storage

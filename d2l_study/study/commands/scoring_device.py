@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 
-from d2l_study.errors import MachineError, UserError, counted, first_line, short
+from d2l_study.errors import UserError, counted
 from d2l_study.learning.precision import full_float32
 from d2l_study.learning.prediction import Compute
-from d2l_study.study.tune.machine import Machines, this_machine
+from d2l_study.study.tune.machine import this_machine, why_no_gpu
 
 AUTO = "auto"
-ON_PROCESSOR = "with CUDA_VISIBLE_DEVICES= before it the command computes on the processor"
-"""What helps where a GPU fails in a command without `--device`."""
 
 
 def scoring_compute(asked: str = AUTO) -> Compute:
@@ -37,27 +33,6 @@ def scoring_compute(asked: str = AUTO) -> Compute:
     return Compute("cuda" if asked == AUTO else asked)
 
 
-@contextlib.contextmanager
-def gpu_errors_in_a_line(advice: str = "--device cpu scores on the processor") -> Iterator[None]:
-    """Where a GPU fails in the block, as one does whose memory others have filled: `MachineError`, with its cause and
-    what helps (advice)."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_gpu_error(error):
-            raise
-        cause = short(first_line(error).split(". GPU ")[0], 140)  # what follows counts the memory of all processes
-        raise MachineError(f"the GPU failed: {cause}; {advice}") from error
-
-
-def is_gpu_error(error: BaseException) -> bool:
-    """Whether PyTorch says by an error that the GPU, its driver or its libraries failed."""
-    import torch
-
-    kinds = (torch.OutOfMemoryError, torch.AcceleratorError)
-    return isinstance(error, kinds) or re.search(r"\bCUDA\b|cuDNN|CUBLAS|nvrtc", str(error)) is not None
-
-
 def show_scoring_device(compute: Compute) -> None:
     """Print the device that scores; nothing where there are processor cores alone."""
     machines = this_machine()
@@ -66,16 +41,3 @@ def show_scoring_device(compute: Compute) -> None:
     elif machines.gpus:
         why = machines.unusable or f"{counted(machines.gpus, 'GPU')} found, and not used"
         print(f"device:   the processor: {why}")
-
-
-def why_no_gpu(machines: Machines, number: int) -> str:
-    """Why GPU `number` of this machine cannot compute here, in words; empty if it can."""
-    if not machines.gpus:
-        return "no GPU is found here"
-    if number >= machines.gpus:
-        return f"{counted(machines.gpus, 'GPU')} found here, numbered from 0"
-    if why := machines.why_not(number):  # another one may do for trials, or this one where another does not
-        return why
-    import torch
-
-    return "" if torch.cuda.is_available() else f"{counted(machines.gpus, 'GPU')} found, but PyTorch cannot start CUDA"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from d2l_study.device_errors import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.study.commands.recorded_trial import (
     check_committed,
     find_configuration,
@@ -14,7 +15,6 @@ from d2l_study.study.commands.recorded_trial import (
     request_for_record,
     use_recorded_settings,
 )
-from d2l_study.study.commands.scoring_device import ON_PROCESSOR, gpu_errors_in_a_line
 from d2l_study.study.ledger.ledger import Ledger, trial_id
 from d2l_study.study.ledger.root import open_storage
 from d2l_study.study.ledger.study_folder import StudyFolder

@@ -50,6 +50,11 @@ def decode(data: bytes) -> Any:
     return found
 
 
+def texts(found: object) -> list[str]:
+    """The texts of a list that a record may hold; none where it holds something else."""
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
 def encode_bytes(data: bytes) -> bytes:
     """Any bytes, such as a checkpoint, with their digest in front."""
     return BYTES_HEAD + hashlib.sha256(data).digest() + data

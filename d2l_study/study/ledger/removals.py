@@ -34,7 +34,9 @@ def read_removal(storage: Storage, name: str) -> Removal | None:
     except DamagedError as error:
         warn_damaged(str(error))
         return Removal()
-    return Removal(tuple(_texts(found.get("tracking_uris"))), frozenset(_texts(found.get("configurations"))))
+    return Removal(
+        tuple(records.texts(found.get("tracking_uris"))), frozenset(records.texts(found.get("configurations")))
+    )
 
 
 def write_removal(storage: Storage, name: str, removal: Removal) -> None:
@@ -63,7 +65,3 @@ def known_here(storage: Storage, name: str) -> Callable[[str], bool]:
 
 def _key(name: str) -> str:
     return f"removed/{name}.json"
-
-
-def _texts(found: object) -> list[str]:
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []

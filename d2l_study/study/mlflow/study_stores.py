@@ -29,8 +29,7 @@ def kept_stores(folder: StudyFolder) -> list[str]:
     except DamagedError as error:
         warn_damaged(str(error))
         return []
-    uris = found.get("tracking_uris")
-    return [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
+    return records.texts(found.get("tracking_uris"))
 
 
 def keep_store(folder: StudyFolder, uri: str) -> None:

@@ -34,19 +34,14 @@ def decided_precision(folder: StudyFolder, shape: tuple[int, ...], device: str) 
         from d2l_study.learning.precision import faster_precision
 
         found, of = faster_precision(shape, device), f"a probe on {device}"
-    record = {"precision": found, "by": of, "host": platform.node()}
-    key = _key(folder)
-    data = records.encode(record)
-    if not folder.storage.put_if_absent(key, data) and _recorded(folder) is None:
-        folder.storage.put(key, data)  # what is there is damaged
+    _record(folder, found, of)
     return _recorded(folder) or found
 
 
 def keep_precision(folder: StudyFolder, precision: str) -> None:
     """Record the precision that a study is told, so that what has only checkpoints goes on in it, wherever that is."""
-    if precision in PRECISIONS and folder.exists() and _recorded(folder) is None:
-        record = {"precision": precision, "by": "resources.precision", "host": platform.node()}
-        folder.storage.put_if_absent(_key(folder), records.encode(record))
+    if precision in PRECISIONS and _recorded(folder) is None and folder.exists():
+        _record(folder, precision, "resources.precision")
 
 
 def known_precision(folder: StudyFolder) -> str | None:
@@ -85,6 +80,13 @@ def check_precision(folder: StudyFolder, asked: str) -> None:
 
 def _key(folder: StudyFolder) -> str:
     return f"{folder.key}/precision.json"
+
+
+def _record(folder: StudyFolder, precision: str, by: str) -> None:
+    """Write the decision, unless another command has written one meanwhile."""
+    data = records.encode({"precision": precision, "by": by, "host": platform.node()})
+    if not folder.storage.put_if_absent(_key(folder), data) and _recorded(folder) is None:
+        folder.storage.put(_key(folder), data)  # what is there is damaged
 
 
 def _recorded(folder: StudyFolder) -> str | None:

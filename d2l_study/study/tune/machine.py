@@ -172,6 +172,19 @@ def _physical_gpus() -> tuple[tuple[str, Capability], ...]:
 
 
 # ---- whether the installed PyTorch can use them
+def why_no_gpu(machines: Machines, number: int) -> str:
+    """Why GPU `number` of this machine cannot compute here, in words; empty if it can."""
+    if not machines.gpus:
+        return "no GPU is found here"
+    if number >= machines.gpus:
+        return f"{counted(machines.gpus, 'GPU')} found here, numbered from 0"
+    if why := machines.why_not(number):  # another one may do for trials, or this one where another does not
+        return why
+    import torch
+
+    return "" if torch.cuda.is_available() else f"{counted(machines.gpus, 'GPU')} found, but PyTorch cannot start CUDA"
+
+
 def why_unusable(driver: int, capability: Capability | None = None) -> str:
     """Why the installed PyTorch cannot use a GPU, empty if it can. driver: CUDA version of the driver, 0 if it is not
     known; capability: of the GPU, None if it is not known. A driver serves every CUDA of its major version and older

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from d2l_study.cli import main
+from d2l_study.device_errors import gpu_errors_in_a_line
 from d2l_study.errors import UserError
 from d2l_study.inference.model_file import ModelCard, StoredModel
 from d2l_study.inference.model_folder import ModelRecord, write_model_folder
 from d2l_study.learning.prediction import Compute
 from d2l_study.models import MilModel
 from d2l_study.study.commands import scoring_device
-from d2l_study.study.commands.scoring_device import gpu_errors_in_a_line, scoring_compute, show_scoring_device
+from d2l_study.study.commands.scoring_device import scoring_compute, show_scoring_device
 from d2l_study.study.tune.machine import Machines, Node
 
 OLD = "2 GPUs found, but this PyTorch is built without CUDA"
